@@ -1,0 +1,102 @@
+"""The command line's grammar."""
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from fusefs import __version__
+from fusefs.cli.mountoptions import long_options, split_options
+from fusefs.errors import UsageError
+
+_IMAGE = """\
+IMAGE is one of
+  nginx  nginx:1.27  NAME@sha256:…  an image ID or its beginning
+                                an image in Docker or Podman
+  docker-daemon:NAME            the same
+  docker-archive:PATH[:REF|:@INDEX]
+                                an image in the archive that docker save wrote
+  ./PATH  ../PATH  /PATH  NAME.tar
+                                the same, if there is one image in it
+"""
+_EXAMPLES = """
+examples:
+  imgfs mount nginx:latest /mnt/img
+  imgfs mount ./nginx.tar /mnt/img
+  imgfs umount /mnt/img
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a usage error as every other error: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        msg = f"{message}; see {self.prog} --help"
+        raise UsageError(msg)
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments; UsageError if they are wrong.  ``--help`` and ``--version`` exit."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command == "mount" and (spelled := long_options(arguments.options)):
+        # A long option may be spelled in -o; the command line's own spelling comes later and wins.
+        arguments = parser.parse_args([arguments.command, *spelled, *argv[1:]])
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="imgfs",
+        description="Mount a container image as a read-only directory.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"imgfs {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_mount(commands)
+    _add_umount(commands)
+    return parser
+
+
+def _add_mount(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "mount",
+        help="mount an image",
+        description="Mount IMAGE on MOUNTPOINT, an empty directory; return when it is usable.",
+        epilog=_IMAGE + _EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("image", metavar="IMAGE", help="see below")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument("-f", "--foreground", action="store_true", help="stay; Ctrl-C unmounts")
+    parser.add_argument(
+        "-o",
+        dest="options",
+        metavar="OPTION[,…]",
+        type=split_options,
+        action="extend",
+        default=[],
+        help="allow_other, allow_root, noexec, noatime; a long option without its dashes",
+    )
+    engine = parser.add_argument_group("the engine")
+    engine.add_argument("-H", "--host", metavar="URL", help="as in docker: unix:///path, tcp://host:port, ssh://host")
+    engine.add_argument("--context", metavar="NAME", help="as in docker")
+    files = parser.add_argument_group("files")
+    files.add_argument("--tmpdir", metavar="DIR", help="for what an engine saves; else $IMGFS_TMPDIR, else /var/tmp")
+    files.add_argument("--verify", action="store_true", help="read an archive whole and compare its digests")
+    messages = parser.add_argument_group("messages")
+    messages.add_argument("-q", "--quiet", action="store_true", help="errors only")
+    messages.add_argument("-v", "--verbose", action="store_true", help="say more")
+    messages.add_argument("--log-file", metavar="FILE", help="where the mount logs; else syslog, else a file")
+
+
+def _add_umount(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "umount",
+        help="unmount an image",
+        description="Unmount the image on MOUNTPOINT, also when its process is dead or stuck.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")

@@ -1,0 +1,64 @@
+"""imgfs mount."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+
+from fusefs.cli.logs import open_log, stderr_handler
+from fusefs.cli.mountoptions import libfuse_flags
+from fusefs.cli.terminal import progress_on
+from fusefs.errors import printable
+from fusefs.mountpoint import check_mountpoint
+from fusefs.sources import Settings, open_image
+from fusefs.view import image_view
+
+_TMPDIR = "/var/tmp"  # noqa: S108 - files there are created unlinked; /tmp is often in memory
+
+
+def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
+    """Open the image, mount it, and return when it is usable or, in the foreground, unmounted."""
+    level = logging.ERROR if arguments.quiet else logging.INFO if arguments.verbose else logging.WARNING
+    logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
+    flags = libfuse_flags(arguments.options)
+    mountpoint = check_mountpoint(arguments.mountpoint)
+    log = None if arguments.foreground and not arguments.log_file else open_log(arguments.log_file, environment)
+    settings = Settings(
+        host=arguments.host,
+        context=arguments.context,
+        tmpdir=arguments.tmpdir or environment.get("IMGFS_TMPDIR") or _TMPDIR,
+        verify=arguments.verify,
+        environment=environment,
+    )
+    # FUSE and its event loop take 0.2 s to import: done while the engine prepares the image.
+    importing = threading.Thread(target=importlib.import_module, args=("fusefs.mount",))
+    importing.start()
+    try:
+        image = open_image(arguments.image, settings, progress_on(sys.stderr, quiet=arguments.quiet))
+    finally:
+        importing.join()
+    from fusefs.mount import MountOptions, in_background, serve  # noqa: PLC0415 - see above
+
+    options = MountOptions(source=arguments.image, flags=flags)
+    root = image_view(image, os.getuid(), os.getgid())
+
+    def announce() -> None:
+        if not arguments.quiet:
+            where = f"; log: {log.name}" if log and log.name else ""
+            text = f"{printable(arguments.image)} is mounted on {printable(arguments.mountpoint)}{where}"
+            print(f"imgfs: {text}", file=sys.stderr, flush=True)
+
+    def mounted(ready: Callable[[], None]) -> None:
+        serve(root, mountpoint, options, ready)
+
+    if arguments.foreground:
+        if log:
+            logging.getLogger().addHandler(log)
+        mounted(announce)
+    else:
+        assert log is not None
+        in_background(mounted, log)
+        announce()

@@ -1,0 +1,62 @@
+"""The words after ``-o``, as mount(8) passes them."""
+
+import re
+from collections.abc import Iterable
+
+from fusefs.errors import UsageError, printable
+
+_FOR_LIBFUSE = frozenset({"allow_other", "allow_root", "noexec", "noatime"})
+_ALWAYS = frozenset({"ro", "nosuid", "nodev"})
+_IGNORED = frozenset(
+    {"rw", "dev", "suid", "exec", "defaults", "auto", "noauto", "user", "users", "owner", "group", "nofail", "_netdev"}
+    | {"relatime", "strictatime", "nodiratime"}
+)
+_IGNORED_BEGINNINGS = ("x-", "comment=")
+_LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True} | {
+    "verify": False,
+    "quiet": False,
+    "verbose": False,
+    "foreground": False,
+}
+"""Long options that may be spelled here, and whether they take a value."""
+
+_WORD = re.compile(r"(?:[^\\,]|\\.?)+", re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
+
+def split_options(text: str) -> list[str]:
+    r"""Return the words of *text*, separated by commas; ``\,`` is a comma in a word."""
+    return [_ESCAPE.sub(r"\1", word) for word in _WORD.findall(text)]
+
+
+def long_options(words: Iterable[str]) -> list[str]:
+    """Return as arguments those *words* that spell a long option."""
+    found = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        name = name.replace("_", "-")
+        takes_value = _LONG.get(name)
+        if takes_value is None:
+            continue
+        if takes_value != bool(equals):
+            msg = f"option {name} takes {'a' if takes_value else 'no'} value"
+            raise UsageError(msg)
+        found.append(f"--{name}={value}" if takes_value else f"--{name}")
+    return found
+
+
+def libfuse_flags(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the *words* that libfuse is to see; UsageError for one that nobody knows."""
+    flags = []
+    for word in words:
+        if word in _FOR_LIBFUSE:
+            flags.append(word)
+        elif not (
+            word in _ALWAYS
+            or word in _IGNORED
+            or word.startswith(_IGNORED_BEGINNINGS)
+            or word.partition("=")[0].replace("_", "-") in _LONG
+        ):
+            msg = f"unknown mount option {printable(word)!r}"
+            raise UsageError(msg)
+    return tuple(flags)

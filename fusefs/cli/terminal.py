@@ -1,0 +1,111 @@
+"""Progress for people: a bar on a terminal, plain lines elsewhere, nothing when not wanted."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from fusefs.progress import Advance, Progress, Silent
+
+_DELAY = 0.5
+"""Seconds of work that nothing is said about."""
+_PLAIN_INTERVAL = 10.0
+"""Seconds between two plain lines."""
+
+
+def progress_on(stream: TextIO, *, quiet: bool) -> Progress:
+    """Return what shows progress on *stream*."""
+    if quiet:
+        return Silent()
+    return Bars(stream) if stream.isatty() else Lines(stream)
+
+
+class Bars:
+    """A bar, and a line that counts seconds, on a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Show *what* and the seconds since."""
+
+        def show(seconds: float) -> None:
+            self._stream.write(f"\rimgfs: {what} … {seconds:.0f} s\033[K")
+            self._stream.flush()
+
+        with _ticking(show, 1.0):
+            yield
+        self._stream.write("\r\033[K")
+        self._stream.flush()
+
+    @contextmanager
+    def transfer(self, what: str, total: int) -> Iterator[Advance]:
+        """Show a bar with bytes, rate and, until they prove wrong, the total and the time left."""
+        from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
+
+        with tqdm(
+            desc=f"imgfs: {what}", total=total, unit="B", unit_scale=True, delay=_DELAY, leave=False, file=self._stream
+        ) as bar:
+
+            def advance(count: int) -> None:
+                if bar.total is not None and bar.n + count > bar.total:
+                    bar.total = None
+                bar.update(count)
+
+            yield advance
+
+
+class Lines:
+    """A line now and then, for a log file or a pipe."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Write *what* once it takes long."""
+        with _ticking(lambda seconds: self._line(f"{what} ({seconds:.0f} s)"), _PLAIN_INTERVAL):
+            yield
+
+    @contextmanager
+    def transfer(self, what: str, total: int) -> Iterator[Advance]:
+        """Write how many bytes have passed."""
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+
+        def show(seconds: float) -> None:
+            of = f" of {total / 1e6:.1f}" if done <= total else ""
+            self._line(f"{what}: {done / 1e6:.1f}{of} MB, {done / 1e6 / seconds:.1f} MB/s")
+
+        with _ticking(show, _PLAIN_INTERVAL):
+            yield advance
+
+    def _line(self, text: str) -> None:
+        self._stream.write(f"imgfs: {text}\n")
+        self._stream.flush()
+
+
+@contextmanager
+def _ticking(show: Callable[[float], None], interval: float) -> Iterator[None]:
+    """Call *show* with the seconds since, first after `_DELAY` and then each *interval* seconds."""
+    began = time.monotonic()
+    done = threading.Event()
+
+    def tick() -> None:
+        wait = _DELAY
+        while not done.wait(wait):
+            show(time.monotonic() - began)
+            wait = interval
+
+    thread = threading.Thread(target=tick, name="progress")
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,134 @@
+"""Where the bytes of a file come from."""
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import Protocol
+
+Bytes = bytes | bytearray
+
+_CHUNK = 1 << 20
+
+
+class Content(Protocol):
+    """The bytes of one file: a fixed size, readable at any offset from any thread.
+
+    Both reads return exactly ``min(size, self.size - offset)`` bytes or raise OSError: a short
+    reply is a truncated file to the kernel, for good.
+    """
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return *size* bytes from *offset* on; may wait for a disk."""
+
+    def read_cached(self, offset: int, size: int) -> Bytes | None:
+        """Return the same without waiting, or None when that is not possible right now."""
+
+
+class OpenFile:
+    """A descriptor that extents share, and its name for messages.
+
+    Safe under concurrency: `pread` has no shared position.  `_nowait` only ever goes from True
+    to False, and either value gives right bytes.
+    """
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self.descriptor = descriptor
+        self.name = name
+        self._nowait = True
+
+    def length(self) -> int:
+        """Return the file's size now, in bytes."""
+        return os.fstat(self.descriptor).st_size
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return *size* bytes from *offset* on, fewer only at the end of the file."""
+        data = os.pread(self.descriptor, size, offset)
+        if len(data) in (0, size):
+            return data
+        # A signal or a network file system may cut a read short; only nothing means the end.
+        parts = [data]
+        missing = size - len(data)
+        while missing and (data := os.pread(self.descriptor, missing, offset + size - missing)):
+            parts.append(data)
+            missing -= len(data)
+        return b"".join(parts)
+
+    def read_cached(self, offset: int, size: int) -> Bytes | None:
+        """Return *size* bytes from *offset* on if all of them are in the page cache, else None."""
+        if not self._nowait:
+            return None
+        buffer = bytearray(size)
+        try:
+            count = os.preadv(self.descriptor, (buffer,), offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+            self._nowait = False  # this file system knows no RWF_NOWAIT and never will
+            return None
+        # A short count is a partly cached range (or the end): a waiting read settles which.
+        return buffer if count == size else None
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.descriptor)
+
+
+class Extent:
+    """A run of bytes in an open file."""
+
+    __slots__ = ("_file", "offset", "size")
+
+    def __init__(self, file: OpenFile, offset: int, size: int) -> None:
+        self._file = file
+        self.offset = offset
+        self.size = size
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return the bytes; EIO when the file ends before the extent does."""
+        size = _clipped(self.size, offset, size)
+        data = self._file.read_at(self.offset + offset, size)
+        if len(data) < size:
+            message = f"{self._file.name} ends before offset {self.offset + self.size}"
+            raise OSError(errno.EIO, message)
+        return data
+
+    def read_cached(self, offset: int, size: int) -> Bytes | None:
+        """Return the bytes if all of them are in the page cache, else None."""
+        size = _clipped(self.size, offset, size)
+        return self._file.read_cached(self.offset + offset, size) if size else b""
+
+
+class Literal:
+    """Bytes that are held in memory."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return len(self.data)
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return the bytes."""
+        return self.data[offset : offset + size]
+
+    read_cached = read_at
+
+
+def chunks(content: Content) -> Iterator[Bytes]:
+    """Yield all of *content* in order, a MiB at a time."""
+    for offset in range(0, content.size, _CHUNK):
+        yield content.read_at(offset, _CHUNK)
+
+
+def _clipped(total: int, offset: int, size: int) -> int:
+    return max(0, min(size, total - offset))

@@ -1,0 +1,49 @@
+"""Digests, as in the OCI image specification, "Descriptors: Digests"."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NewType
+
+_GRAMMAR = re.compile(r"(?P<algorithm>[a-z0-9]+(?:[+._-][a-z0-9]+)*):(?P<encoded>[A-Za-z0-9=_-]+)")
+_ENCODED = {"sha256": re.compile(r"[0-9a-f]{64}"), "sha512": re.compile(r"[0-9a-f]{128}")}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Digest:
+    """An algorithm and the encoded hash: ``sha256`` and 64 lower-case hexadecimal characters."""
+
+    algorithm: str
+    encoded: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Digest":
+        """Return the digest that *text* spells; ValueError says what is wrong with it."""
+        match = _GRAMMAR.fullmatch(text)
+        if match is None:
+            msg = f"malformed digest {text[:150]!r}"
+            raise ValueError(msg)
+        algorithm, encoded = match["algorithm"], match["encoded"]
+        if algorithm not in _ENCODED:
+            msg = f"unsupported digest algorithm {algorithm[:150]!r}"
+            raise ValueError(msg)
+        if _ENCODED[algorithm].fullmatch(encoded) is None:
+            msg = f"malformed {algorithm} digest {text[:150]!r}"
+            raise ValueError(msg)
+        return cls(algorithm, encoded)
+
+    @classmethod
+    def of(cls, chunks: Iterable[bytes | bytearray | memoryview], algorithm: str = "sha256") -> "Digest":
+        """Return the digest of all *chunks*, one after the other."""
+        hasher = hashlib.new(algorithm)
+        for chunk in chunks:
+            hasher.update(chunk)
+        return cls(algorithm, hasher.hexdigest())
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.encoded}"
+
+
+DiffID = NewType("DiffID", Digest)
+"""The digest of a layer's uncompressed tar (OCI image specification, "Image configuration")."""

@@ -1,0 +1,186 @@
+"""The life of one mount: ready, in the background, served, unmounted."""
+
+import logging
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyfuse3
+import trio
+
+from fusefs.errors import ImgfsError, MountError, printable
+from fusefs.operations import Operations
+from fusefs.tree import Directory
+
+log = logging.getLogger(__name__)
+
+_ALWAYS = ("ro", "nosuid", "nodev", "subtype=imgfs")
+_MAX_REQUESTS = 1000
+"""Requests that may wait at the same time; with pyfuse3's default of 99 as many waiting ones stop everything."""
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STDERR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """What the user may choose of the mount itself."""
+
+    source: str
+    """What /proc/mounts shows as the device: the IMAGE argument."""
+    flags: tuple[str, ...]
+    """Of ``allow_other``, ``allow_root``, ``noexec``, ``noatime``."""
+
+    def for_libfuse(self) -> list[str]:
+        """Return libfuse's options in our order; in libfuse the last one wins."""
+        options = [*self.flags, *_ALWAYS, f"fsname={_escaped(self.source)}"]
+        if {"allow_other", "allow_root"} & set(self.flags):
+            # Without these only the mounter gets in, and must be able to read an image's 0600 files.
+            options.append("default_permissions")
+        return options
+
+
+def serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callable[[], None]) -> None:
+    """Mount the tree below *root* and answer requests until it is unmounted or a signal comes.
+
+    *ready* is called once the mount is usable.  SIGINT, SIGTERM and SIGHUP unmount at once, also
+    while files are open and requests wait: those fail with ENOTCONN.
+    """
+    trio.run(_serve, Operations(root, ready), mountpoint, options)
+
+
+async def _serve(operations: Operations, mountpoint: str, options: MountOptions) -> None:
+    # Signals are caught before there is a mount, so that none can leave one behind.
+    with trio.open_signal_receiver(*_STOPPING) as signals:
+        with _reason_from_stderr() as reason:
+            try:
+                pyfuse3.init(operations, mountpoint, options.for_libfuse())  # type: ignore[arg-type]
+            except RuntimeError as error:
+                raise MountError(_refusal(mountpoint, reason(), error)) from None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
+                await pyfuse3.main(max_tasks=_MAX_REQUESTS)
+                nursery.cancel_scope.cancel()
+        finally:
+            pyfuse3.close(unmount=True)
+
+
+async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for number in signals:
+        log.info("%s: unmounting", signal.Signals(number).name)
+        # Not terminate(): that waits for the handlers that run.
+        scope.cancel()
+
+
+_READY = b"ready"
+
+
+def in_background(run: Callable[[Callable[[], None]], None], log_handler: logging.Handler) -> None:
+    """Call *run* in a process of its own and return when it says that it is ready.
+
+    *run* gets a function to call then.  The process leads its own session, has no terminal, and
+    logs to *log_handler* alone.  An ImgfsError before it is ready is raised here; should this
+    process be gone by then, the other one ends too.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()  # no thread runs yet, and nothing is served
+    if child == 0:
+        os.close(reader)
+        os._exit(_background(run, writer, log_handler))
+    os.close(writer)
+    try:
+        with open(reader, "rb") as pipe:
+            answer = pipe.read()
+    except BaseException:
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+        raise
+    if answer != _READY:
+        os.waitpid(child, 0)
+        code, _, message = answer.partition(b" ")
+        raise _carried(code, message)
+
+
+def _background(run: Callable[[Callable[[], None]], None], writer: int, log_handler: logging.Handler) -> int:
+    """Be the process in the background; return its exit status."""
+    told = False
+
+    def ready() -> None:
+        nonlocal told
+        told = True
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        os.close(null)
+        os.chdir("/")
+        logging.getLogger().handlers[:] = [log_handler]
+        try:
+            os.write(writer, _READY)
+        except BrokenPipeError:  # who asked for this mount is gone
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.close(writer)
+
+    try:
+        os.setsid()
+        run(ready)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is told and logged
+        code = error.exit_code if isinstance(error, ImgfsError) else 1
+        message = str(error) if isinstance(error, ImgfsError) else f"bug: {error!r}; the log has more"
+        if told or not isinstance(error, ImgfsError):
+            log_handler.handle(_record(error))
+        if not told:
+            os.write(writer, f"{code} {message}".encode("utf-8", "backslashreplace"))
+        return code
+    finally:
+        logging.shutdown()
+    return 0
+
+
+def _record(error: BaseException) -> logging.LogRecord:
+    info = (type(error), error, error.__traceback__)
+    return log.makeRecord(log.name, logging.CRITICAL, __file__, 0, "the mount ends", (), info)
+
+
+def _carried(code: bytes, message: bytes) -> ImgfsError:
+    """Return the error of the background process as one that can be raised here."""
+    text = message.decode() or "the background process died without a word"
+    return MountError(text) if code == b"%d" % MountError.exit_code else ImgfsError(text)
+
+
+@contextmanager
+def _reason_from_stderr() -> Iterator[Callable[[], str]]:
+    """Keep what libfuse and fusermount3 write to descriptor 2, which is where they say why."""
+    captured = os.memfd_create("stderr", os.MFD_CLOEXEC)
+    kept = os.dup(_STDERR)
+    os.dup2(captured, _STDERR)
+    try:
+        yield lambda: os.pread(captured, 1 << 16, 0).decode("utf-8", "replace")
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
+        os.close(captured)
+
+
+def _refusal(mountpoint: str, reason: str, error: RuntimeError) -> str:
+    lines = [re.sub(r"^(?:fuse|fusermount3?): ", "", line.strip()) for line in reason.splitlines() if line.strip()]
+    why = printable("; ".join(lines)) or str(error)
+    if "user_allow_other" in why:
+        why += " (add that line as root)"
+    elif not os.path.exists("/dev/fuse"):
+        why += "; is the fuse module loaded?"
+    return f"cannot mount on {printable(mountpoint)}: {why}"
+
+
+def _escaped(text: str) -> str:
+    """Return *text* as the value of a libfuse option: one that cannot end early, in ASCII."""
+    encoded = "".join(
+        char if char.isascii() and char.isprintable() and char != "%" else _percent(char) for char in text
+    )
+    return encoded.replace("\\", "\\\\").replace(",", "\\,")
+
+
+def _percent(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in os.fsencode(char))

@@ -1,0 +1,195 @@
+"""One tar header block, and the records of a PAX extended header, as typed values.
+
+Formats: V7, POSIX.1-1988 ustar, GNU, star, and POSIX.1-2001 PAX.  Where readers disagree this one
+does what Go's archive/tar does, because that is what the engines read images with.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+BLOCK = 512
+"""Bytes in a tar block; headers and padding are multiples of it."""
+
+_ZEROS = bytes(BLOCK)
+_OCTAL = re.compile(rb"[0-7]+")
+_DECIMAL = re.compile(rb"[0-9]{1,19}")
+_PAX_LENGTH = re.compile(rb"[0-9]{1,10} ")
+
+
+class Kind(Enum):
+    """What a member is, in words; several typeflags may mean the same."""
+
+    REGULAR = "regular file"
+    HARD_LINK = "hard link"
+    SYMLINK = "symbolic link"
+    CHARACTER_DEVICE = "character device"
+    BLOCK_DEVICE = "block device"
+    DIRECTORY = "directory"
+    FIFO = "fifo"
+    OTHER = "member of an unknown type"
+    PAX = "PAX extended header"
+    PAX_GLOBAL = "PAX global extended header"
+    GNU_LONG_NAME = "GNU long name"
+    GNU_LONG_LINK = "GNU long link name"
+
+
+_KINDS = {
+    b"\0": Kind.REGULAR,
+    b"0": Kind.REGULAR,
+    b"1": Kind.HARD_LINK,
+    b"2": Kind.SYMLINK,
+    b"3": Kind.CHARACTER_DEVICE,
+    b"4": Kind.BLOCK_DEVICE,
+    b"5": Kind.DIRECTORY,
+    b"6": Kind.FIFO,
+    b"7": Kind.REGULAR,
+    b"S": Kind.REGULAR,
+    b"x": Kind.PAX,
+    b"g": Kind.PAX_GLOBAL,
+    b"L": Kind.GNU_LONG_NAME,
+    b"K": Kind.GNU_LONG_LINK,
+}
+
+WITHOUT_DATA = frozenset(
+    {Kind.HARD_LINK, Kind.SYMLINK, Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE, Kind.DIRECTORY, Kind.FIFO}
+)
+"""Kinds after whose header no data follows, whatever its size field says."""
+
+EXTENDED = frozenset({Kind.PAX, Kind.GNU_LONG_NAME, Kind.GNU_LONG_LINK})
+"""Kinds that say something of the member after them."""
+
+
+class BrokenHeader(ValueError):
+    """The block is no tar header; the message says why, without the place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The fields of one header block, before any extended header changes them."""
+
+    kind: Kind
+    name: bytes
+    link: bytes
+    """Target of a symbolic or hard link, else empty."""
+    size: int
+    """Bytes of data after the header, as the size field has it."""
+    legacy_type: bool
+    """Typeflag NUL: a name that ends with a slash makes it a directory."""
+    gnu_sparse: bool
+    extended_sparse: bool
+    """More blocks of the GNU sparse map lie between this header and the data."""
+
+
+def is_zero(block: bytes | bytearray) -> bool:
+    """Return whether *block* has nothing but zero bytes."""
+    return block == _ZEROS if len(block) == BLOCK else not any(block)
+
+
+def is_header(block: bytes | bytearray) -> bool:
+    """Return whether *block* begins with a tar header whose checksum is right."""
+    return len(block) >= BLOCK and not is_zero(block[:BLOCK]) and _checksum_matches(bytes(block[:BLOCK]))
+
+
+def parse_header(block: bytes) -> Header:
+    """Return the header in a *block* of 512 bytes that are not all zero; BrokenHeader if it is none."""
+    if not _checksum_matches(block):
+        msg = "the checksum does not match"
+        raise BrokenHeader(msg)
+    size = number(block[124:136], "size")
+    if size < 0:
+        msg = f"negative size {size}"
+        raise BrokenHeader(msg)
+    typeflag = block[156:157]
+    gnu = block[257:265] == b"ustar  \0"
+    name = _string(block[0:100])
+    if block[257:263] == b"ustar\0":
+        star = block[508:512] == b"tar\0"
+        prefix = _string(block[345:476] if star else block[345:500])
+        name = prefix + b"/" + name if prefix else name
+    sparse = typeflag == b"S" and gnu
+    return Header(
+        kind=_KINDS.get(typeflag, Kind.OTHER),
+        name=name,
+        link=_string(block[157:257]),
+        size=size,
+        legacy_type=typeflag == b"\0",
+        gnu_sparse=sparse,
+        extended_sparse=sparse and block[482] != 0,
+    )
+
+
+def number(field: bytes, what: str) -> int:
+    """Return the value of a numeric header field: octal text, or base-256 as GNU tar has it."""
+    if field[0] & 0x80:
+        value = int.from_bytes(field, "big")
+        bits = 8 * len(field)
+        # Bit 6 of the first byte is the sign; the marker bit above it does not count.
+        return value - (1 << bits) if field[0] & 0x40 else value - (1 << (bits - 1))
+    text = field.strip(b" \0")
+    if not text:
+        return 0
+    digits = text.partition(b"\0")[0]
+    if _OCTAL.fullmatch(digits) is None:
+        msg = f"the {what} field is no octal number: {field!r}"
+        raise BrokenHeader(msg)
+    return int(digits, 8)
+
+
+def pax_records(data: bytes) -> dict[bytes, bytes]:
+    r"""Return the records of a PAX extended header (POSIX.1-2001, "pax Header Block").
+
+    Each record is ``"%d %s=%s\n" % (length of the whole record, keyword, value)``.  A record
+    with an empty value takes the keyword back.  BrokenHeader on anything else.
+    """
+    records: dict[bytes, bytes] = {}
+    position = 0
+    while position < len(data):
+        match = _PAX_LENGTH.match(data, position)
+        if match is None:
+            msg = f"PAX record {len(records) + 1} has no length"
+            raise BrokenHeader(msg)
+        end = position + int(match[0])
+        record = data[match.end() : end]
+        if end > len(data) or not record.endswith(b"\n"):
+            msg = f"PAX record {len(records) + 1} has a wrong length {int(match[0])}"
+            raise BrokenHeader(msg)
+        keyword, equals, value = record[:-1].partition(b"=")
+        if not keyword or not equals:
+            msg = f"PAX record {len(records) + 1} has no keyword"
+            raise BrokenHeader(msg)
+        if keyword in (b"path", b"linkpath") and b"\0" in value:
+            msg = f"the PAX record {keyword.decode()} contains NUL"
+            raise BrokenHeader(msg)
+        if value:
+            records[keyword] = value
+        else:
+            records.pop(keyword, None)
+        position = end
+    return records
+
+
+def pax_size(value: bytes) -> int:
+    """Return the value of a PAX ``size`` record, in bytes."""
+    if _DECIMAL.fullmatch(value) is None:
+        msg = f"the PAX record size is no number: {value[:40]!r}"
+        raise BrokenHeader(msg)
+    return int(value)
+
+
+def _checksum_matches(block: bytes) -> bool:
+    field = block[148:156]
+    try:
+        stated = number(field, "checksum")
+    except BrokenHeader:
+        return False
+    # The checksum counts its own field as spaces.  Old tars summed signed characters.
+    unsigned = sum(block) - sum(field) + 8 * 0x20
+    if stated == unsigned:
+        return True
+    high = sum(1 for byte in block[:148] + block[156:] if byte > 0x7F)
+    return stated == unsigned - 256 * high
+
+
+def _string(field: bytes) -> bytes:
+    return field.partition(b"\0")[0]

@@ -1,0 +1,266 @@
+"""A tar archive, read once, headers only: its members and where their bytes lie.
+
+The scan is strict where Python's `tarfile` is not: a broken header is never taken for the end of
+the archive, and every loop consumes input.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from fusefs.content import Bytes
+from fusefs.errors import InvalidImage, printable
+from fusefs.tarheader import (
+    BLOCK,
+    EXTENDED,
+    WITHOUT_DATA,
+    BrokenHeader,
+    Header,
+    Kind,
+    is_zero,
+    parse_header,
+    pax_records,
+    pax_size,
+)
+
+log = logging.getLogger(__name__)
+
+_MAX_EXTENDED = 1 << 20
+"""Bytes of one extended header; archive/tar has the same bound."""
+_MAX_OFFSET = 1 << 62
+"""No file is that long; keeps offsets that headers lie about within what `pread` takes."""
+_TRAILER = 1 << 20
+"""How many bytes after the end of the archive are looked at for garbage."""
+_MAX_LINKS = 40
+"""Links that are followed for one name, as many as Linux follows (path_resolution(7))."""
+
+
+class Source(Protocol):
+    """Bytes that a scan reads in ascending order: a file, or a spool that still grows."""
+
+    name: str
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return *size* bytes, fewer only at the end."""
+
+    def length(self) -> int:
+        """Return how many bytes there are in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member: extended headers are applied, the name is as it is stored."""
+
+    name: bytes
+    kind: Kind
+    link: bytes
+    header: int
+    """Offset of the header block in bytes."""
+    offset: int
+    """Offset of the data in bytes."""
+    size: int
+    """Bytes of data."""
+    sparse: bool
+    """The data is a sparse file's map and runs, not the file's bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TarIndex:
+    """The members of an archive by their normalised names; of several with one name the last."""
+
+    archive: str
+    members: dict[bytes, Member]
+
+    @classmethod
+    def of(cls, archive: str, members: Iterable[Member]) -> "TarIndex":
+        """Collect *members*; InvalidImage if a name has a ``..`` component."""
+        by_name: dict[bytes, Member] = {}
+        for member in members:
+            if member.kind is Kind.PAX_GLOBAL:  # not applied to what follows, as in archive/tar
+                continue
+            parts = _components(member.name)
+            if b".." in parts:
+                msg = f"{archive}: refused: the member name {printable(member.name)!r} has a '..' component"
+                raise InvalidImage(msg)
+            by_name[b"/".join(parts)] = member
+        return cls(archive, by_name)
+
+    def find(self, name: bytes) -> Member | None:
+        """Return the member called *name* (in whatever spelling), links not followed."""
+        return self.members.get(b"/".join(_components(name)))
+
+    def follow(self, name: bytes) -> Member:
+        """Return the member called *name*, or what it links to, link by link.
+
+        A symbolic link is relative to its own directory, a hard link to the root; both stay in
+        the archive.  InvalidImage on a missing member, a dangling link, and more than 40 links.
+        """
+        path = b"/".join(_components(name))
+        for _ in range(_MAX_LINKS + 1):
+            member = self.members.get(path)
+            if member is None:
+                raise InvalidImage(self._missing(name, path))
+            match member.kind:
+                case Kind.HARD_LINK:
+                    target = _resolved((), member.link)
+                case Kind.SYMLINK:
+                    target = _resolved(tuple(path.split(b"/")[:-1]), member.link)
+                case _:
+                    return member
+            if target is None:
+                msg = f"{self.archive}: the link {printable(path)} leads out of the archive: {printable(member.link)}"
+                raise InvalidImage(msg)
+            path = target
+        msg = f"{self.archive}: {printable(name)} is a link cycle, or more than {_MAX_LINKS} links"
+        raise InvalidImage(msg)
+
+    def _missing(self, name: bytes, path: bytes) -> str:
+        if _components(name) == _components(path):
+            return f"{self.archive}: {printable(name)} is missing"
+        return f"{self.archive}: {printable(name)} is a dangling link: {printable(path)} is missing"
+
+
+def scan(source: Source) -> Iterator[Member]:
+    """Yield the members of the tar archive *source* in order.
+
+    Raises InvalidImage, naming the offset, on anything that is neither a header nor a proper end;
+    warns when the archive's end is not marked, or something follows it.
+    """
+    position = 0
+    last: Member | None = None
+    while True:
+        block = source.read_at(position, BLOCK) if position < _MAX_OFFSET else b""
+        if len(block) < BLOCK:
+            _check_unmarked_end(source, position, bytes(block), last)
+            return
+        if is_zero(block):
+            after = source.read_at(position + BLOCK, BLOCK)
+            if is_zero(after):
+                if len(after) < BLOCK:
+                    log.warning("%s: the end of the archive is marked with one zero block only", source.name)
+                _warn_of_trailer(source, position + 2 * BLOCK)
+                return
+            log.warning("%s: a lone zero block at offset %d is ignored", source.name, position)
+            position += BLOCK
+            continue
+        last = _member(source, position, bytes(block))
+        yield last
+        position = _padded(last.offset + last.size)
+
+
+def _member(source: Source, start: int, block: bytes) -> Member:
+    """Return the member whose first header, maybe an extended one, is the *block* at *start*."""
+    position = start
+    pax: dict[bytes, bytes] = {}
+    long_name = long_link = b""
+    try:
+        while (header := parse_header(block)).kind in EXTENDED:
+            data = _extended(source, position, header)
+            match header.kind:
+                case Kind.PAX:
+                    pax = pax_records(data)
+                case Kind.GNU_LONG_NAME:
+                    long_name = data.partition(b"\0")[0]
+                case Kind.GNU_LONG_LINK:
+                    long_link = data.partition(b"\0")[0]
+            position = _padded(position + BLOCK + header.size)
+            block = bytes(source.read_at(position, BLOCK))
+            if len(block) < BLOCK or is_zero(block):
+                msg = f"{source.name}: damaged: the {header.kind.value} at offset {start} belongs to no member"
+                raise InvalidImage(msg)
+        size = pax_size(pax[b"size"]) if b"size" in pax else header.size
+    except BrokenHeader as error:
+        raise InvalidImage(_no_header(source.name, position, str(error))) from None
+    data_offset = position + BLOCK
+    if header.extended_sparse:
+        data_offset = _after_sparse_map(source, data_offset)
+    name = long_name or pax.get(b"GNU.sparse.name") or pax.get(b"path") or header.name
+    kind = Kind.DIRECTORY if header.legacy_type and name.endswith(b"/") else header.kind
+    return Member(
+        name=name,
+        kind=kind,
+        link=long_link or pax.get(b"linkpath") or header.link,
+        header=start,
+        offset=data_offset,
+        size=0 if kind in WITHOUT_DATA else size,
+        sparse=header.gnu_sparse or any(keyword.startswith(b"GNU.sparse.") for keyword in pax),
+    )
+
+
+def _no_header(name: str, position: int, why: str) -> str:
+    if position == 0:
+        return f"{name}: not a tar archive: {why} at offset 0"
+    return f"{name}: damaged: no tar header at offset {position}: {why}"
+
+
+def _extended(source: Source, position: int, header: Header) -> bytes:
+    """Return the data of the extended *header* at *position*."""
+    if header.size > _MAX_EXTENDED:
+        msg = f"the {header.kind.value} has {header.size} bytes, more than {_MAX_EXTENDED}"
+        raise BrokenHeader(msg)
+    data = bytes(source.read_at(position + BLOCK, header.size))
+    if len(data) < header.size:
+        msg = (
+            f"{source.name}: truncated in the {header.kind.value} at offset {position}: "
+            f"{len(data)} of {header.size} bytes are there"
+        )
+        raise InvalidImage(msg)
+    return data
+
+
+def _after_sparse_map(source: Source, position: int) -> int:
+    """Return the offset behind the extension blocks of a GNU sparse map, 21 entries each."""
+    while True:
+        block = source.read_at(position, BLOCK)
+        if len(block) < BLOCK:
+            msg = f"{source.name}: truncated in the sparse map at offset {position}"
+            raise InvalidImage(msg)
+        position += BLOCK
+        if not block[504]:
+            return position
+
+
+def _check_unmarked_end(source: Source, position: int, rest: bytes, last: Member | None) -> None:
+    """Decide what an end of file means at *position*, where a header is due and *rest* is left."""
+    length = source.length()
+    if last is not None and length < last.offset + last.size:
+        msg = (
+            f"{source.name}: truncated in {printable(last.name)} at offset {length}: "
+            f"{max(0, length - last.offset)} of {last.size} bytes are there"
+        )
+        raise InvalidImage(msg)
+    if length == 0:
+        msg = f"{source.name}: not a tar archive: the file is empty"
+        raise InvalidImage(msg)
+    if any(rest):
+        why = f"the file ends {len(rest)} bytes after it"
+        raise InvalidImage(_no_header(source.name, position, why))
+    log.warning("%s: the end of the archive is not marked; all its members are complete", source.name)
+
+
+def _warn_of_trailer(source: Source, position: int) -> None:
+    trailer = source.read_at(position, _TRAILER)
+    if any(trailer):
+        log.warning("%s: ignored what follows the end of the archive at offset %d", source.name, position)
+
+
+def _components(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part not in (b"", b".")]
+
+
+def _resolved(directory: tuple[bytes, ...], link: bytes) -> bytes | None:
+    """Return where *link* leads from *directory*, or None when that is outside the archive."""
+    path = [] if link.startswith(b"/") else list(directory)
+    for part in _components(link):
+        if part != b"..":
+            path.append(part)
+        elif path:
+            path.pop()
+        else:
+            return None
+    return b"/".join(path)
+
+
+def _padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
