@@ -1,13 +1,21 @@
-"""Compression formats, told from the first bytes, never from a name."""
+"""Compression formats: told from the first bytes, never from a name; decompressed by their libraries."""
 
+import importlib
+import io
 import re
+import sys
+from collections.abc import Iterable, Iterator
 from enum import Enum
 
 from fusefs.content import Bytes
+from fusefs.errors import InvalidImage
 from fusefs.tarheader import BLOCK, is_header
 
 FIRST_BYTES = BLOCK
 """How many bytes of a file `compression_of` wants to see."""
+
+_CHUNK = 1 << 20
+_BUFFER = 1 << 18
 
 
 class Compression(Enum):
@@ -25,6 +33,13 @@ _MAGIC = {
     Compression.XZ: re.compile(rb"\xfd7zXZ\0"),
     Compression.BZIP2: re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"),
 }
+_MODULES = {
+    Compression.GZIP: "gzip",
+    Compression.ZSTD: "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd",
+    Compression.XZ: "lzma",
+    Compression.BZIP2: "bz2",
+}
+"""Modules whose `open` reads a file of several members or frames; imported when one is needed."""
 
 
 def compression_of(first: Bytes) -> Compression | None:
@@ -38,3 +53,56 @@ def compression_of(first: Bytes) -> Compression | None:
         if magic.match(first):
             return compression
     return None
+
+
+def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) -> Iterator[bytes]:
+    """Yield the plain bytes of *stream*, a MiB at a time.
+
+    Raises InvalidImage, naming *where* and the offset, when the stream is corrupt or cut; what
+    *stream* raises is passed on.
+    """
+    compressed = _Compressed(stream)
+    module = importlib.import_module(_MODULES[compression])
+    with module.open(io.BufferedReader(compressed, _BUFFER), "rb") as file:
+        while True:
+            try:
+                data: bytes = file.read(_CHUNK)
+            except EOFError:
+                msg = f"{where}: truncated: the {compression.value} stream ends at offset {compressed.position}"
+                raise InvalidImage(msg) from None
+            except InvalidImage:
+                raise
+            except Exception as error:
+                # Each library has its own error; a real I/O error has an errno, BadGzipFile and bz2's have none.
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                msg = f"{where}: corrupt {compression.value} data before offset {compressed.position}: {error}"
+                raise InvalidImage(msg) from None
+            if not data:
+                return
+            yield data
+
+
+class _Compressed(io.RawIOBase):
+    """A stream of chunks as a file, which is what the libraries read."""
+
+    def __init__(self, stream: Iterable[Bytes]) -> None:
+        self._stream = iter(stream)
+        self._rest = memoryview(b"")
+        self.position = 0
+        """Bytes taken so far."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._rest:
+            chunk = next(self._stream, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        self.position += count
+        return count

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from typing import NewType
 
 _GRAMMAR = re.compile(r"(?P<algorithm>[a-z0-9]+(?:[+._-][a-z0-9]+)*):(?P<encoded>[A-Za-z0-9=_-]+)")
-_ENCODED = {"sha256": re.compile(r"[0-9a-f]{64}"), "sha512": re.compile(r"[0-9a-f]{128}")}
+_ENCODED = {
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+    "sha384": re.compile(r"[0-9a-f]{96}"),
+    "sha512": re.compile(r"[0-9a-f]{128}"),
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)

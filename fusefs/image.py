@@ -1,20 +1,32 @@
 """A complete image: every document and blob of it, where it is stored, and what it is called."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
+from fusefs import oci
+from fusefs.compression import Compression
 from fusefs.content import Content, Literal
 from fusefs.digest import DiffID, Digest
-from fusefs.errors import DigestMismatch
+from fusefs.errors import DigestMismatch, printable
 from fusefs.oci import Descriptor
+from fusefs.platforms import Platform
 
 Hash = Callable[[Content, str], Digest]
 """Returns the digest of a content by an algorithm."""
 
+_OCI_LAYERS = {
+    None: oci.OCI_LAYER,
+    Compression.GZIP: f"{oci.OCI_LAYER}+gzip",
+    Compression.ZSTD: f"{oci.OCI_LAYER}+zstd",
+    # These have no media type; containers/image tells the compression from the bytes.
+    Compression.XZ: oci.OCI_LAYER,
+    Compression.BZIP2: oci.OCI_LAYER,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A JSON document of the image: its exact bytes and how a manifest refers to them."""
+    """A JSON document of the image: its exact bytes and how others refer to them."""
 
     descriptor: Descriptor
     content: Literal
@@ -29,11 +41,14 @@ class Document:
 class Layer:
     """One entry of the image's list of layers; a repeated layer is an entry each time."""
 
-    diff_id: DiffID
+    diff_id: DiffID | None
+    """None where the config is no image config: an artifact."""
     descriptor: Descriptor
     """Of the stored bytes."""
-    content: Content
-    """The stored bytes."""
+    content: Content | None
+    """The stored bytes; None for a foreign layer that is not stored."""
+    compression: Compression | None
+    """How the stored bytes are compressed."""
     where: str
     """What the source calls it, for messages."""
 
@@ -43,30 +58,54 @@ class Image:
     """An image whose layers can be read until the process ends."""
 
     name: str
-    """The IMAGE argument, or the name that the source has for it."""
-    config: Document
-    manifest: Document
-    layers: tuple[Layer, ...]
-    """In order, the base first."""
+    """The IMAGE argument."""
+    tag: str
+    """What the image is called in an image layout."""
+    platform: Platform | None
+    """None where the config is no image config."""
     created_ns: int
     """Nanoseconds since 1970."""
+    config: Document
+    manifest: Document
+    """The manifest to show: stored, or generated where containers/image generates one."""
+    layers: tuple[Layer, ...]
+    """In order, the base first."""
+    documents: tuple[Document, ...] = ()
+    """Stored indexes and manifests on the way to the config."""
 
-    def blobs(self) -> Iterable[tuple[Descriptor, Content]]:
-        """Yield every blob; one that is listed twice comes twice."""
-        for document in (self.config, self.manifest):
+    @property
+    def oci_manifest(self) -> Document:
+        """The manifest in OCI form: the stored one, or one that says what is stored."""
+        for document in (self.manifest, *self.documents):
+            if document.descriptor.media_type == oci.OCI_MANIFEST:
+                return document
+        config = replace(self.config.descriptor, media_type=oci.OCI_CONFIG)
+        layers = (replace(layer.descriptor, media_type=_OCI_LAYERS[layer.compression]) for layer in self.layers)
+        return Document.of(oci.OCI_MANIFEST, oci.write_manifest(oci.OCI_MANIFEST, config, layers))
+
+    def blobs(self) -> Iterator[tuple[Descriptor, Content]]:
+        """Yield every blob that is stored or generated; one that is listed twice comes twice."""
+        for document in (self.config, self.manifest, self.oci_manifest, *self.documents):
             yield document.descriptor, document.content
         for layer in self.layers:
-            yield layer.descriptor, layer.content
+            if layer.content is not None:
+                yield layer.descriptor, layer.content
 
     def verify(self, digest_of: Hash) -> None:
-        """Compare every layer with the digest that the image states; DigestMismatch names the first bad one."""
+        """Compare every stored layer with its digest; DigestMismatch names the first bad one.
+
+        An uncompressed layer's is its diffID.  JSON documents were compared when they were read.
+        """
         checked: set[Digest] = set()
         for number, layer in enumerate(self.layers):
             stated = layer.descriptor.digest
-            if stated in checked:
+            if layer.content is None or stated in checked:
                 continue
             found = digest_of(layer.content, stated.algorithm)
             if found != stated:
-                msg = f"{self.name}: layer {number} ({layer.where}) has the digest {found}, the image says {stated}"
+                msg = (
+                    f"{printable(self.name)}: layer {number} ({layer.where}) has the digest {found}, "
+                    f"the image says {stated}"
+                )
                 raise DigestMismatch(msg)
             checked.add(stated)

@@ -1,29 +1,39 @@
-"""The JSON documents of an image, as typed values, and the manifests that imgfs writes.
+"""The JSON documents of an image, as typed values, and those that imgfs writes.
 
-Formats: the OCI image specification 1.1; Docker's "Image Manifest Version 2, Schema 2"; and the
-``manifest.json`` of `docker save` (moby image/spec v1.2).  A parser takes the raw bytes and the
-words that name them in an error, and raises InvalidImage.
+Formats: the OCI image specification 1.1, and Docker's "Image Manifest Version 2, Schema 2".  A
+parser takes the raw bytes and the words that name them in an error, and raises InvalidImage.
 """
 
 import datetime as dt
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from fusefs.digest import DiffID, Digest
-from fusefs.errors import InvalidImage, printable
+from fusefs.errors import InvalidImage, Unsupported, printable
+from fusefs.jsondoc import Json, as_list, as_object, as_string, as_strings, kind, parse_object
+from fusefs.platforms import Platform
 
-MANIFEST_LIST_LIMIT = 1 << 20
-"""Bytes that the manifest list of a Docker archive may have."""
 DOCUMENT_LIMIT = 4 << 20
 """Bytes that an image config, a manifest or an index may have."""
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_MANIFEST_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+INDEXES = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
+IMAGE_CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+
+REF_NAME = "org.opencontainers.image.ref.name"
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+"""The content of ``oci-layout``."""
 
 _RFC3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
@@ -38,15 +48,15 @@ class Descriptor:
     size: int
     """Bytes, as stored."""
     digest: Digest
+    platform: Platform | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    external: bool = False
+    """It has ``urls``: the blob may be kept elsewhere and not be stored."""
 
-
-@dataclass(frozen=True, slots=True)
-class ManifestItem:
-    """One image in the manifest list of a Docker archive: names of its members, and its tags."""
-
-    config: bytes
-    repo_tags: tuple[str, ...]
-    layers: tuple[bytes, ...]
+    @property
+    def ref_name(self) -> str:
+        """The name that an image layout's index has for it, maybe empty."""
+        return self.annotations.get(REF_NAME, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,35 +66,76 @@ class ImageConfig:
     diff_ids: tuple[DiffID, ...]
     created_ns: int
     """Nanoseconds since 1970, 0 when missing or senseless."""
+    platform: Platform
 
 
-def parse_manifest_list(data: bytes, where: str) -> tuple[ManifestItem, ...]:
-    """Return the images that *data*, the ``manifest.json`` of a Docker archive, lists."""
-    document = _parsed(data, where)
-    if not isinstance(document, list):
-        msg = f"{where} is {_kind(document)}, not a list of images"
-        raise InvalidImage(msg)
-    if not document:
-        msg = f"{where} lists no image"
-        raise InvalidImage(msg)
-    return tuple(_manifest_item(item, f"{where}: image {n}") for n, item in enumerate(document))
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An image manifest: OCI's, or Docker's schema 2."""
+
+    media_type: str
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An image index, or Docker's manifest list."""
+
+    manifests: tuple[Descriptor, ...]
 
 
 def parse_image_config(data: bytes, where: str) -> ImageConfig:
-    """Return what *data*, an image config, says of its layers and its age."""
-    document = _parsed(data, where)
-    if not isinstance(document, dict):
-        msg = f"{where} is {_kind(document)}, not an image config"
-        raise InvalidImage(msg)
+    """Return what *data*, an image config, says of its layers, its age and its platform."""
+    document = parse_object(data, where, "an image config")
     rootfs = document.get("rootfs")
     if not isinstance(rootfs, dict):
-        msg = f"{where} has no rootfs: it is {_kind(rootfs)}"
+        msg = f"{where} has no rootfs: it is {kind(rootfs)}"
         raise InvalidImage(msg)
-    diff_ids = _strings(rootfs.get("diff_ids"), f"{where}: rootfs.diff_ids")
+    diff_ids = as_strings(rootfs.get("diff_ids"), f"{where}: rootfs.diff_ids")
     return ImageConfig(
         diff_ids=tuple(DiffID(parse_digest(text, f"{where}: rootfs.diff_ids[{n}]")) for n, text in enumerate(diff_ids)),
         created_ns=_nanoseconds(document.get("created")),
+        platform=_platform(document),
     )
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """Return the manifest that *data* is; Unsupported for Docker's schema 1."""
+    document = parse_object(data, where, "an image manifest")
+    if document.get("schemaVersion") == 1:
+        msg = (
+            f"{where}: a Docker schema 1 manifest is not supported; docker pull and docker save it with a newer engine"
+        )
+        raise Unsupported(msg)
+    layers = as_list(document.get("layers"), f"{where}: layers")
+    return Manifest(
+        media_type=as_string(document.get("mediaType")) or OCI_MANIFEST,
+        config=_descriptor(document.get("config"), f"{where}: config"),
+        layers=tuple(_descriptor(layer, f"{where}: layers[{n}]") for n, layer in enumerate(layers)),
+    )
+
+
+def parse_index(data: bytes, where: str) -> Index:
+    """Return the index that *data* is; engines write ``"manifests":null`` for an empty one."""
+    document = parse_object(data, where, "an image index")
+    manifests = as_list(document.get("manifests"), f"{where}: manifests")
+    return Index(tuple(_descriptor(item, f"{where}: manifests[{n}]") for n, item in enumerate(manifests)))
+
+
+def check_layout(data: bytes, where: str) -> None:
+    """Check *data*, the file ``oci-layout``; Unsupported for another version than 1.0.0."""
+    version = parse_object(data, where, "an image layout's version").get("imageLayoutVersion")
+    if version != "1.0.0":
+        msg = f"{where}: unsupported image layout version {printable(json.dumps(version))[:80]}; 1.0.0 is supported"
+        raise Unsupported(msg)
+
+
+def media_type_of(data: bytes, where: str) -> str:
+    """Return the media type of *data*, a manifest or an index that nothing describes."""
+    document = parse_object(data, where, "a manifest or an index")
+    stated = as_string(document.get("mediaType"))
+    return stated or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
 
 
 def parse_digest(text: str, where: str) -> Digest:
@@ -96,87 +147,59 @@ def parse_digest(text: str, where: str) -> Digest:
         raise InvalidImage(msg) from None
 
 
-def schema2_manifest(config: Descriptor, layers: Iterable[Descriptor]) -> bytes:
-    """Return a Docker schema 2 manifest, byte for byte as containers/image generates it."""
-    document = {
-        "schemaVersion": 2,
-        "mediaType": DOCKER_MANIFEST,
-        "config": _descriptor_json(config),
-        "layers": [_descriptor_json(layer) for layer in layers],
-    }
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
-def _descriptor_json(descriptor: Descriptor) -> Json:
-    return {"mediaType": descriptor.media_type, "size": descriptor.size, "digest": str(descriptor.digest)}
-
-
-def _manifest_item(item: Json, where: str) -> ManifestItem:
-    if not isinstance(item, dict):
-        msg = f"{where} is {_kind(item)}, not an object"
-        raise InvalidImage(msg)
-    config = item.get("Config")
-    if not isinstance(config, str) or not config:
-        msg = f"{where} names no config: Config is {_kind(config)}"
-        raise InvalidImage(msg)
-    return ManifestItem(
-        config=_member_name(config, f"{where}: Config"),
-        repo_tags=_strings(item.get("RepoTags"), f"{where}: RepoTags"),
-        layers=tuple(
-            _member_name(name, f"{where}: Layers") for name in _strings(item.get("Layers"), f"{where}: Layers")
-        ),
+def write_manifest(media_type: str, config: Descriptor, layers: Iterable[Descriptor]) -> bytes:
+    """Return a manifest; a Docker one is byte for byte what containers/image generates."""
+    return _written(
+        {
+            "schemaVersion": 2,
+            "mediaType": media_type,
+            "config": _descriptor_json(config),
+            "layers": [_descriptor_json(layer) for layer in layers],
+        }
     )
 
 
-def _member_name(text: str, where: str) -> bytes:
-    try:
-        name = text.encode()
-    except UnicodeEncodeError:  # a lone surrogate, written as an escape
-        name = b""
-    if not name or ".." in text.split("/"):
-        msg = f"{where}: refused: {printable(text)!r} names no member"
+def write_index(manifest: Descriptor, platform: Platform | None, ref_name: str) -> bytes:
+    """Return an image layout's ``index.json`` that lists *manifest* alone, under *ref_name*."""
+    entry: dict[str, Json] = {**_descriptor_json(manifest)}
+    if platform is not None:
+        parts = {"architecture": platform.architecture, "os": platform.os, "variant": platform.variant}
+        entry["platform"] = {key: value for key, value in parts.items() if value}
+    entry["annotations"] = {REF_NAME: ref_name}
+    return _written({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]})
+
+
+def _written(document: Json) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _descriptor_json(descriptor: Descriptor) -> dict[str, Json]:
+    return {"mediaType": descriptor.media_type, "size": descriptor.size, "digest": str(descriptor.digest)}
+
+
+def _descriptor(value: Json, where: str) -> Descriptor:
+    document = as_object(value, where, "a descriptor")
+    size = document.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
+        msg = f"{where}: size is {kind(size) if not isinstance(size, int) else size}, not a number of bytes"
         raise InvalidImage(msg)
-    return name
+    platform = document.get("platform")
+    annotations = document.get("annotations")
+    return Descriptor(
+        media_type=as_string(document.get("mediaType")),
+        size=size,
+        digest=parse_digest(as_string(document.get("digest")), where),
+        platform=_platform(platform) if isinstance(platform, dict) else None,
+        annotations={key: as_string(text) for key, text in annotations.items()}
+        if isinstance(annotations, dict)
+        else {},
+        external=bool(as_list(document.get("urls"), f"{where}: urls")),
+    )
 
 
-def _strings(value: Json, where: str) -> tuple[str, ...]:
-    """Return a list of strings; null and a missing list are empty, as Go has it."""
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        msg = f"{where} is {_kind(value)}, not a list"
-        raise InvalidImage(msg)
-    strings = [item for item in value if isinstance(item, str)]
-    if len(strings) < len(value):
-        msg = f"{where} has an entry that is no string"
-        raise InvalidImage(msg)
-    return tuple(strings)
-
-
-def _parsed(data: bytes, where: str) -> Json:
-    try:
-        document: Json = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else printable(str(error))
-        msg = f"{where} is not JSON: {reason}"
-        raise InvalidImage(msg) from None
-    return document
-
-
-def _kind(value: Json) -> str:
-    match value:
-        case None:
-            return "null or missing"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a string"
-        case list():
-            return "a list"
-        case dict():
-            return "an object"
+def _platform(document: Mapping[str, Json]) -> Platform:
+    parts = (as_string(document.get(key)) for key in ("os", "architecture", "variant"))
+    return Platform(*(printable(part) for part in parts))
 
 
 def _nanoseconds(created: Json) -> int:

@@ -14,8 +14,8 @@ class Progress(Protocol):
     def waiting(self, what: str) -> AbstractContextManager[None]:
         """Show that *what* is going on, for as long as the block takes."""
 
-    def transfer(self, what: str, total: int) -> AbstractContextManager[Advance]:
-        """Show how many of about *total* bytes have passed."""
+    def transfer(self, what: str, total: int | None) -> AbstractContextManager[Advance]:
+        """Show how many bytes have passed of about *total*, None when nobody knows."""
 
 
 class Silent:
@@ -27,6 +27,6 @@ class Silent:
         yield
 
     @contextmanager
-    def transfer(self, what: str, total: int) -> Iterator[Advance]:  # noqa: ARG002
+    def transfer(self, what: str, total: int | None) -> Iterator[Advance]:  # noqa: ARG002
         """Show nothing."""
         yield lambda count: None  # noqa: ARG005

@@ -45,7 +45,7 @@ class Spool:
         """How many bytes there are so far."""
         return self._written
 
-    def write(self, chunk: bytes, needed: int) -> None:
+    def write(self, chunk: Bytes, needed: int) -> None:
         """Append *chunk*; *needed* is the whole size as far as one knows, for the error.
 
         Raises NoSpace when the file system is full.

@@ -15,8 +15,11 @@ IMAGE is one of
   docker-daemon:NAME            the same
   docker-archive:PATH[:REF|:@INDEX]
                                 an image in the archive that docker save wrote
-  ./PATH  ../PATH  /PATH  NAME.tar
-                                the same, if there is one image in it
+  oci:DIR[:REF]  oci-archive:PATH[:REF]
+                                an image in an OCI image layout
+  ./PATH  ../PATH  /PATH  NAME.tar  NAME.tar.gz …
+                                whichever of these it is, compressed or not
+  -                             the same from a pipe: docker save nginx | imgfs mount - DIR
 """
 _EXAMPLES = """
 examples:
@@ -83,8 +86,9 @@ def _add_mount(commands: "argparse._SubParsersAction[_Parser]") -> None:
     engine = parser.add_argument_group("the engine")
     engine.add_argument("-H", "--host", metavar="URL", help="as in docker: unix:///path, tcp://host:port, ssh://host")
     engine.add_argument("--context", metavar="NAME", help="as in docker")
+    parser.add_argument("--platform", metavar="OS/ARCH", help="of several, as linux/arm64/v8; else this machine's")
     files = parser.add_argument_group("files")
-    files.add_argument("--tmpdir", metavar="DIR", help="for what an engine saves; else $IMGFS_TMPDIR, else /var/tmp")
+    files.add_argument("--tmpdir", metavar="DIR", help="for large files; else $IMGFS_TMPDIR, else /var/tmp")
     files.add_argument("--verify", action="store_true", help="read an archive whole and compare its digests")
     messages = parser.add_argument_group("messages")
     messages.add_argument("-q", "--quiet", action="store_true", help="errors only")

@@ -11,9 +11,12 @@ from collections.abc import Callable, Mapping
 from fusefs.cli.logs import open_log, stderr_handler
 from fusefs.cli.mountoptions import libfuse_flags
 from fusefs.cli.terminal import progress_on
-from fusefs.errors import printable
+from fusefs.errors import UsageError, printable
 from fusefs.mountpoint import check_mountpoint
-from fusefs.sources import Settings, open_image
+from fusefs.platforms import Platform
+from fusefs.sources import open_image
+from fusefs.sources.settings import Settings
+from fusefs.uncompressed import uncompressed_tar
 from fusefs.view import image_view
 
 _TMPDIR = "/var/tmp"  # noqa: S108 - files there are created unlinked; /tmp is often in memory
@@ -31,19 +34,21 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         context=arguments.context,
         tmpdir=arguments.tmpdir or environment.get("IMGFS_TMPDIR") or _TMPDIR,
         verify=arguments.verify,
+        platform=_platform(arguments.platform),
         environment=environment,
+        progress=progress_on(sys.stderr, quiet=arguments.quiet),
     )
     # FUSE and its event loop take 0.2 s to import: done while the engine prepares the image.
     importing = threading.Thread(target=importlib.import_module, args=("fusefs.mount",))
     importing.start()
     try:
-        image = open_image(arguments.image, settings, progress_on(sys.stderr, quiet=arguments.quiet))
+        image = open_image(arguments.image, settings)
     finally:
         importing.join()
     from fusefs.mount import MountOptions, in_background, serve  # noqa: PLC0415 - see above
 
     options = MountOptions(source=arguments.image, flags=flags)
-    root = image_view(image, os.getuid(), os.getgid())
+    root = image_view(image, os.getuid(), os.getgid(), lambda layer: uncompressed_tar(layer, settings.tmpdir))
 
     def announce() -> None:
         if not arguments.quiet:
@@ -62,3 +67,10 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         assert log is not None
         in_background(mounted, log)
         announce()
+
+
+def _platform(text: str | None) -> Platform | None:
+    try:
+        return None if text is None else Platform.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None

@@ -12,7 +12,7 @@ _IGNORED = frozenset(
     | {"relatime", "strictatime", "nodiratime"}
 )
 _IGNORED_BEGINNINGS = ("x-", "comment=")
-_LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True} | {
+_LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True} | {
     "verify": False,
     "quiet": False,
     "verbose": False,

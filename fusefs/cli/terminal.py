@@ -41,7 +41,7 @@ class Bars:
         self._stream.flush()
 
     @contextmanager
-    def transfer(self, what: str, total: int) -> Iterator[Advance]:
+    def transfer(self, what: str, total: int | None) -> Iterator[Advance]:
         """Show a bar with bytes, rate and, until they prove wrong, the total and the time left."""
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
 
@@ -70,7 +70,7 @@ class Lines:
             yield
 
     @contextmanager
-    def transfer(self, what: str, total: int) -> Iterator[Advance]:
+    def transfer(self, what: str, total: int | None) -> Iterator[Advance]:
         """Write how many bytes have passed."""
         done = 0
 
@@ -79,7 +79,7 @@ class Lines:
             done += count
 
         def show(seconds: float) -> None:
-            of = f" of {total / 1e6:.1f}" if done <= total else ""
+            of = f" of {total / 1e6:.1f}" if total is not None and done <= total else ""
             self._line(f"{what}: {done / 1e6:.1f}{of} MB, {done / 1e6 / seconds:.1f} MB/s")
 
         with _ticking(show, _PLAIN_INTERVAL):

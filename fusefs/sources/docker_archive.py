@@ -2,57 +2,93 @@
 
 Format: moby image/spec v1.2, "Combined Image JSON + Filesystem Changeset Format".  The rules for
 links, repeated layers and the generated manifest are those of containers/image, docker/internal/tarfile.
+Newer engines add an image layout to it; of that only what agrees with the manifest list is used.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from fusefs import oci
-from fusefs.compression import FIRST_BYTES, compression_of
-from fusefs.content import Content, Extent, OpenFile
-from fusefs.digest import DiffID
-from fusefs.errors import InvalidImage, Unavailable, Unsupported, printable
-from fusefs.image import Document, Image, Layer
-from fusefs.oci import Descriptor, ManifestItem
-from fusefs.sources.reference import tagged
-from fusefs.tarheader import Kind
-from fusefs.tarindex import Member, TarIndex
+from fusefs.compression import FIRST_BYTES, Compression, compression_of
+from fusefs.content import Extent
+from fusefs.digest import DiffID, Digest
+from fusefs.errors import ImgfsError, InvalidImage, Unavailable, Unsupported, printable
+from fusefs.image import Document, Hash, Image, Layer
+from fusefs.oci import Descriptor, ImageConfig, Manifest
+from fusefs.platforms import Platform, suitability
+from fusefs.sources.blobs import TarBlobs, document, limited
+from fusefs.sources.image_layout import (
+    Candidate,
+    candidate_image,
+    candidates,
+    choose,
+    entry_of,
+    top_entries,
+)
+from fusefs.sources.manifest_list import MANIFEST_LIST_LIMIT, ManifestItem, parse_manifest_list
+from fusefs.sources.reference import tag_of, tagged
 
-_MANIFEST = b"manifest.json"
+MANIFEST_LIST = b"manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredLayer:
+    """A layer as its member has it, before anything says what the digest of its bytes is."""
+
+    diff_id: DiffID
+    content: Extent
+    compression: Compression | None
+    where: str
 
 
 @dataclass(frozen=True, slots=True)
 class DockerArchive:
     """An indexed Docker archive whose members can be read."""
 
-    file: OpenFile
-    index: TarIndex
+    blobs: TarBlobs
+    digest_of: Hash
+    """Hashes what nothing states the digest of."""
 
-    def image(self, choice: str | int | None, name: str) -> Image:
-        """Return the image that *choice*, a tag or an index, picks; *name* is what it is called."""
+    def image(self, choice: str | int | None, platform: Platform | None, name: str) -> Image:
+        """Return the image that *choice*, a name or an index, and *platform* pick; *name* is what it is called."""
         item = self._item(choice)
-        where = f"{self._name}: {printable(item.config)}"
-        config_data = self._document(item.config, oci.DOCUMENT_LIMIT)
-        config = oci.parse_image_config(config_data, where)
-        layers = self._layers(item, config.diff_ids)
-        document = Document.of(oci.DOCKER_CONFIG, config_data)
-        manifest = oci.schema2_manifest(document.descriptor, (layer.descriptor for layer in layers))
-        return Image(
-            name=name,
-            config=document,
-            manifest=Document.of(oci.DOCKER_MANIFEST, manifest),
-            layers=layers,
-            created_ns=config.created_ns,
-        )
+        tags = [choice] if isinstance(choice, str) else list(item.repo_tags)
+        tag = next((tag_of(tagged(text)) for text in tags), "") or "latest"
+        config_data, config = self._config(item)
+        if platform is not None and suitability(config.platform, platform, exact=True) is None:
+            return self._candidate_image(self._of_platform(item, config_data, config, platform), name, tag)
+        return self._item_image(item, config_data, config, name, tag)
+
+    def image_with_id(self, image_id: Digest, platform: Platform | None, name: str, tag: str) -> Image:
+        """Return the image whose config, or else whose manifest or index, has the digest *image_id*."""
+        for item in self._items():
+            data, config = self._config(item)
+            if Digest.of([data], image_id.algorithm) == image_id:
+                if platform is not None and suitability(config.platform, platform, exact=True) is None:
+                    raise self._wrong_platform(config, platform)
+                return self._item_image(item, data, config, name, tag)
+        entry = entry_of(self.blobs, image_id)
+        found = candidates(self.blobs, [entry]) if entry else iter(())
+        if entry is None and platform is not None:
+            # Saving one platform, newer engines leave out the index that the ID is the digest of.
+            found = iter(self._layout())
+        elif entry is None:
+            msg = f"{self._name}: no image config, manifest or index has the digest {image_id}, the image's ID"
+            raise InvalidImage(msg)
+        return self._candidate_image(choose(found, platform, self._name), name, tag)
 
     @property
     def _name(self) -> str:
-        return self.file.name
+        return self.blobs.name
+
+    def _items(self) -> tuple[ManifestItem, ...]:
+        if self.blobs.index.find(MANIFEST_LIST) is None:
+            raise self._no_manifest()
+        where = f"{self._name}: manifest.json"
+        return parse_manifest_list(limited(self.blobs.content(MANIFEST_LIST), MANIFEST_LIST_LIMIT, where), where)
 
     def _item(self, choice: str | int | None) -> ManifestItem:
-        if self.index.find(_MANIFEST) is None:
-            raise self._no_manifest()
-        data = self._document(_MANIFEST, oci.MANIFEST_LIST_LIMIT)
-        items = oci.parse_manifest_list(data, f"{self._name}: manifest.json")
+        items = self._items()
         match choice:
             case None if len(items) == 1:
                 return items[0]
@@ -64,7 +100,7 @@ class DockerArchive:
                         return item
         raise Unavailable(self._choices(choice, items))
 
-    def _choices(self, choice: str | int | None, items: tuple[ManifestItem, ...]) -> str:
+    def _choices(self, choice: str | int | None, items: Sequence[ManifestItem]) -> str:
         tags = (", ".join(map(printable, item.repo_tags)) or "no tag" for item in items)
         listed = "; ".join(f"@{n} ({names})" for n, names in enumerate(tags))
         match choice:
@@ -79,11 +115,9 @@ class DockerArchive:
                 return f"{self._name} has no image {printable(choice)}; there are {listed}"
 
     def _no_manifest(self) -> InvalidImage | Unsupported:
-        members = self.index.members
+        members = self.blobs.index.members
         if not members:
             return InvalidImage(f"{self._name}: not an image archive: it has no members, only zero bytes")
-        if b"index.json" in members or b"oci-layout" in members:
-            return Unsupported(f"{self._name}: OCI image layouts are not supported yet")
         if b"repositories" in members or any(name.endswith(b"/layer.tar") for name in members):
             return Unsupported(
                 f"{self._name}: saved by a Docker older than 1.10 (no manifest.json); "
@@ -91,50 +125,117 @@ class DockerArchive:
             )
         return InvalidImage(f"{self._name}: not an image archive: manifest.json is missing")
 
-    def _layers(self, item: ManifestItem, diff_ids: tuple[DiffID, ...]) -> tuple[Layer, ...]:
+    def _config(self, item: ManifestItem) -> tuple[bytes, ImageConfig]:
+        where = f"{self._name}: {printable(item.config)}"
+        data = limited(self.blobs.content(item.config), oci.DOCUMENT_LIMIT, where)
+        return data, oci.parse_image_config(data, where)
+
+    def _item_image(self, item: ManifestItem, config_data: bytes, config: ImageConfig, name: str, tag: str) -> Image:
+        """Return the image of a manifest item."""
+        stored = self._stored_layers(item, config.diff_ids)
+        document = Document.of(oci.DOCKER_CONFIG, config_data)
+        found = self._stored_manifest(document.descriptor.digest, stored)
+        if found is not None and any(layer.compression for layer in stored):
+            return candidate_image(self.blobs, found, name, tag)
+        digests = {layer.content.offset: layer.diff_id for layer in stored if layer.compression is None} | {
+            layer.content.offset: self.digest_of(layer.content, "sha256") for layer in stored if layer.compression
+        }
+        layers = tuple(
+            Layer(
+                layer.diff_id,
+                Descriptor(oci.DOCKER_LAYER, layer.content.size, digests[layer.content.offset]),
+                layer.content,
+                layer.compression,
+                layer.where,
+            )
+            for layer in stored
+        )
+        manifest = oci.write_manifest(oci.DOCKER_MANIFEST, document.descriptor, (layer.descriptor for layer in layers))
+        return Image(
+            name=name,
+            tag=tag,
+            platform=config.platform,
+            created_ns=config.created_ns,
+            config=document,
+            manifest=Document.of(oci.DOCKER_MANIFEST, manifest),
+            layers=layers,
+            documents=() if found is None else self._documents(found),
+        )
+
+    def _candidate_image(self, candidate: Candidate, name: str, tag: str) -> Image:
+        """Return the image of a manifest in the archive's image layout, shown as a Docker archive's is."""
+        image = candidate_image(self.blobs, candidate, name, tag)
+        if any(layer.compression or layer.content is None for layer in image.layers):
+            return image
+        layers = tuple(
+            replace(layer, descriptor=replace(layer.descriptor, media_type=oci.DOCKER_LAYER)) for layer in image.layers
+        )
+        config = replace(image.config, descriptor=replace(image.config.descriptor, media_type=oci.DOCKER_CONFIG))
+        manifest = oci.write_manifest(oci.DOCKER_MANIFEST, config.descriptor, (layer.descriptor for layer in layers))
+        return replace(
+            image,
+            config=config,
+            layers=layers,
+            manifest=Document.of(oci.DOCKER_MANIFEST, manifest),
+            documents=(*image.documents, image.manifest),
+        )
+
+    def _documents(self, found: Candidate) -> tuple[Document, ...]:
+        return (*found.way, document(self.blobs, found.manifest, "the manifest"))
+
+    def _of_platform(self, item: ManifestItem, data: bytes, config: ImageConfig, wanted: Platform) -> Candidate:
+        """Return the manifest for another platform than the item's: newer engines save several, and list one."""
+        own = self._stored_manifest(Digest.of([data]), self._stored_layers(item, config.diff_ids))
+        siblings = [] if own is None else [one for one in self._layout() if one.entry == own.entry]
+        if len(siblings) < 2:
+            raise self._wrong_platform(config, wanted)
+        return choose(siblings, wanted, self._name)
+
+    def _wrong_platform(self, config: ImageConfig, wanted: Platform) -> Unavailable:
+        return Unavailable(f"{self._name} has no image for {wanted}; it is for {config.platform}")
+
+    def _layout(self) -> list[Candidate]:
+        """Return the manifests in the archive's image layout, none if that is missing or makes no sense."""
+        try:
+            return list(candidates(self.blobs, top_entries(self.blobs)))
+        except ImgfsError:  # the manifest list decides; engines have written indexes that are wrong
+            return []
+
+    def _stored_manifest(self, config: Digest, layers: Sequence[_StoredLayer]) -> Candidate | None:
+        """Return the stored manifest of the image with this *config* and these *layers*, if there is one."""
+        offsets = [layer.content.offset for layer in layers]
+        for candidate in self._layout():
+            try:
+                manifest = self._manifest(candidate)
+                if (
+                    manifest.config.digest == config
+                    and [self._offset(one.digest) for one in manifest.layers] == offsets
+                ):
+                    return candidate
+            except ImgfsError:  # damaged or of another kind: not this image's
+                continue
+        return None
+
+    def _manifest(self, candidate: Candidate) -> Manifest:
+        return oci.parse_manifest(document(self.blobs, candidate.manifest, "the manifest").content.data, self._name)
+
+    def _offset(self, digest: Digest) -> int:
+        return self.blobs.content(f"blobs/{digest.algorithm}/{digest.encoded}".encode()).offset
+
+    def _stored_layers(self, item: ManifestItem, diff_ids: Sequence[DiffID]) -> list[_StoredLayer]:
         if len(item.layers) != len(diff_ids):
             msg = f"{self._name}: manifest.json lists {len(item.layers)} layers, the config {len(diff_ids)}"
             raise InvalidImage(msg)
-        by_diff_id: dict[DiffID, Layer] = {}
+        by_diff_id: dict[DiffID, _StoredLayer] = {}
         by_offset: dict[int, DiffID] = {}
         for name, diff_id in zip(item.layers, diff_ids, strict=True):
-            member = self._regular(name)
-            other = by_offset.setdefault(member.offset, diff_id)
+            content = self.blobs.content(name)
+            other = by_offset.setdefault(content.offset, diff_id)
             if other != diff_id:
                 msg = f"{self._name}: {printable(name)} is listed for two diffIDs: {other} and {diff_id}"
                 raise InvalidImage(msg)
             # A layer that comes again counts as its first one, under whatever name.
             if diff_id not in by_diff_id:
-                by_diff_id[diff_id] = self._layer(name, member, diff_id)
-        return tuple(by_diff_id[diff_id] for diff_id in diff_ids)
-
-    def _layer(self, name: bytes, member: Member, diff_id: DiffID) -> Layer:
-        content = self._content(member)
-        compression = compression_of(content.read_at(0, FIRST_BYTES))
-        if compression is not None:
-            msg = f"{self._name}: {printable(name)} is {compression.value}: compressed layers are not supported yet"
-            raise Unsupported(msg)
-        descriptor = Descriptor(oci.DOCKER_LAYER, content.size, diff_id)
-        return Layer(diff_id, descriptor, content, printable(name))
-
-    def _document(self, name: bytes, limit: int) -> bytes:
-        """Return the bytes of the JSON document that is called *name*."""
-        member = self._regular(name)
-        if member.size > limit:
-            msg = f"{self._name}: {printable(name)} has {member.size} bytes, more than {limit}"
-            raise InvalidImage(msg)
-        return bytes(self._content(member).read_at(0, member.size))
-
-    def _regular(self, name: bytes) -> Member:
-        """Return the regular file that *name* is or links to."""
-        member = self.index.follow(name)
-        if member.kind is not Kind.REGULAR:
-            msg = f"{self._name}: {printable(name)} is a {member.kind.value}, not a regular file"
-            raise InvalidImage(msg)
-        if member.sparse:
-            msg = f"{self._name}: {printable(name)} is stored as a sparse file, which no engine reads"
-            raise Unsupported(msg)
-        return member
-
-    def _content(self, member: Member) -> Content:
-        return Extent(self.file, member.offset, member.size)
+                compression = compression_of(content.read_at(0, FIRST_BYTES))
+                by_diff_id[diff_id] = _StoredLayer(diff_id, content, compression, printable(name))
+        return [by_diff_id[diff_id] for diff_id in diff_ids]

@@ -6,7 +6,7 @@ Grammars: containers-transports(5) for the transports, github.com/distribution/r
 import re
 from dataclasses import dataclass
 
-from fusefs.errors import Unsupported, UsageError, printable
+from fusefs.errors import UsageError, printable
 
 _ARCHIVE_ENDINGS = tuple(
     f".{ending}" for ending in ("tar", "tar.gz", "tgz", "tar.zst", "tzst", "tar.xz", "txz", "tar.bz2", "tbz2", "tbz")
@@ -21,6 +21,7 @@ _REFERENCE = re.compile(
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
     r"(?:@(?P<digest>[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}))?"
 )
+_FILE_TRANSPORTS = ("docker-archive", "oci-archive", "oci")
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{1,64}")
 
 
@@ -32,27 +33,24 @@ class EngineImage:
 
 
 @dataclass(frozen=True, slots=True)
-class ArchiveImage:
-    """An image in a file."""
+class FileImage:
+    """An image in a file, a directory or a pipe."""
 
+    transport: str | None
+    """``docker-archive``, ``oci-archive``, ``oci``, or None: what the contents say."""
     path: str
+    """``-`` is standard input."""
     choice: str | int | None
-    """The tag or the index that picks one of several images."""
+    """The name or the index that picks one of several images."""
 
 
-def parse_image(argument: str) -> EngineImage | ArchiveImage:
-    """Return what the IMAGE *argument* asks for; UsageError or Unsupported when it cannot be had."""
+def parse_image(argument: str) -> EngineImage | FileImage:
+    """Return what the IMAGE *argument* asks for; UsageError when it is none."""
     transport, colon, rest = argument.partition(":")
-    if colon and transport in ("oci", "oci-archive") and not _is_path(argument):
-        msg = f"{printable(argument)}: OCI image layouts are not supported yet"
-        raise Unsupported(msg)
-    if argument == "-":
-        msg = "reading an image from a pipe is not supported yet; save it to a file first"
-        raise Unsupported(msg)
-    if _is_path(argument):
-        return ArchiveImage(argument, None)
-    if transport == "docker-archive" and colon:
-        return _archive(rest)
+    if argument == "-" or _is_path(argument):
+        return FileImage(None, argument, None)
+    if transport in _FILE_TRANSPORTS and colon:
+        return _file(transport, rest)
     if transport == "docker-daemon" and colon:
         argument = rest
     if "://" in argument:
@@ -88,6 +86,12 @@ def tagged(reference: str) -> str:
     return f"{first}/{path}" + (f":{tag}" if tag else "") + (f"@{match['digest']}" if match["digest"] else "")
 
 
+def tag_of(reference: str) -> str:
+    """Return the tag in *reference*, empty if there is none."""
+    match = None if _IMAGE_ID.fullmatch(reference) else _REFERENCE.fullmatch(reference)
+    return (match["tag"] or "") if match else ""
+
+
 def _is_path(argument: str) -> bool:
     """Return whether *argument* is a path by its looks alone: no folder here shadows an image's name."""
     if argument.startswith(("/", "./", "../")):
@@ -95,18 +99,21 @@ def _is_path(argument: str) -> bool:
     return ":" not in argument and argument.lower().endswith(_ARCHIVE_ENDINGS)
 
 
-def _archive(rest: str) -> ArchiveImage:
-    """Return what follows ``docker-archive:``: ``PATH``, ``PATH:REF`` or ``PATH:@INDEX``."""
+def _file(transport: str, rest: str) -> FileImage:
+    """Return what follows ``TRANSPORT:``: ``PATH``, ``PATH:REF`` or for a Docker archive ``PATH:@INDEX``."""
     path, colon, choice = rest.partition(":")
     if not path or (colon and not choice):
-        msg = f"bad reference {printable('docker-archive:' + rest)!r}: expected docker-archive:PATH[:REF|:@INDEX]"
+        index = "|:@INDEX" if transport == "docker-archive" else ""
+        msg = f"bad reference {printable(f'{transport}:{rest}')!r}: expected {transport}:PATH[:REF{index}]"
         raise UsageError(msg)
     if not colon:
-        return ArchiveImage(path, None)
+        return FileImage(transport, path, None)
+    if transport != "docker-archive":
+        return FileImage(transport, path, choice)  # an image layout's names are free text
     if choice.startswith("@"):
         if not (choice[1:].isascii() and choice[1:].isdigit()):
             msg = f"bad reference: {printable(choice)!r} is no index; expected @0, @1, …"
             raise UsageError(msg)
-        return ArchiveImage(path, int(choice[1:6]) if len(choice) < 6 else 10**6)
+        return FileImage(transport, path, int(choice[1:10]))
     check_reference(choice)
-    return ArchiveImage(path, choice)
+    return FileImage(transport, path, choice)

@@ -1,0 +1,87 @@
+"""Platforms: what a system runs, and which of several images suits it.
+
+Names are those of Go's GOOS and GOARCH (OCI image specification, "Image Index").  The order of
+fallbacks is that of github.com/containerd/platforms.
+"""
+
+import os
+from dataclasses import dataclass
+
+_ARCHITECTURES = {
+    "x86_64": "amd64",
+    "aarch64": "arm64",
+    "i386": "386",
+    "i486": "386",
+    "i586": "386",
+    "i686": "386",
+    "armv7l": "arm",
+    "armv6l": "arm",
+    "armv5tel": "arm",
+    "armv8l": "arm",
+    "ppc64le": "ppc64le",
+    "s390x": "s390x",
+    "riscv64": "riscv64",
+    "loongarch64": "loong64",
+}
+_DEFAULT_VARIANT = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
+"""What an absent variant means."""
+_ALSO_RUNS = {"arm64": "arm", "amd64": "386"}
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """An operating system, an architecture and maybe a variant: ``linux/arm64/v8``."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Platform":
+        """Return the platform that ``OS/ARCH[/VARIANT]`` spells; ValueError if it spells none."""
+        parts = text.split("/")
+        if len(parts) not in (2, 3) or not all(part.isascii() and part.isalnum() for part in parts):
+            msg = f"bad platform {text!r}: expected OS/ARCH[/VARIANT], as in linux/arm64"
+            raise ValueError(msg)
+        parts = [part.lower() for part in parts]
+        parts[1] = _ARCHITECTURES.get(parts[1], parts[1])
+        return cls(*parts)
+
+    @classmethod
+    def of_host(cls) -> "Platform":
+        """Return the platform that this machine runs."""
+        return cls("linux", _ARCHITECTURES.get(os.uname().machine, os.uname().machine))
+
+    @property
+    def known(self) -> bool:
+        """Whether an image can be for it: attestations are for ``unknown/unknown``."""
+        return self.os != "unknown" and self.architecture != "unknown"
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+def suitability(image: Platform, wanted: Platform, *, exact: bool) -> int | None:
+    """Return how well *image* suits *wanted*, 0 the best, None for not at all.
+
+    An older variant suits, and any other when none is asked for.  Unless *exact*, so does an
+    architecture that the wanted one also runs.
+    """
+    if image.os != wanted.os:
+        return None
+    if image.architecture == wanted.architecture:
+        have = _variant(image)
+        want = _variant(wanted)
+        if have <= want:
+            return want - have
+        return None if wanted.variant else 100 + have
+    if exact or _ALSO_RUNS.get(wanted.architecture) != image.architecture:
+        return None
+    return 200 + 10 - _variant(image)
+
+
+def _variant(platform: Platform) -> int:
+    """Return a variant as a number: ``v8`` is 8; 0 where there are none."""
+    text = platform.variant or _DEFAULT_VARIANT.get(platform.architecture, "")
+    digits = text.removeprefix("v")
+    return min(int(digits), 99) if digits.isascii() and digits.isdigit() else 0

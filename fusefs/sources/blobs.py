@@ -1,0 +1,136 @@
+"""Where a source keeps blobs by digest, and how its JSON documents are read."""
+
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fusefs import oci
+from fusefs.content import Content, Extent, Literal, OpenFile
+from fusefs.digest import Digest
+from fusefs.errors import DigestMismatch, InvalidImage, Unsupported, printable
+from fusefs.image import Document
+from fusefs.oci import Descriptor
+from fusefs.tarheader import Kind
+from fusefs.tarindex import Member, TarIndex
+
+
+class Blobs(Protocol):
+    """The files of an image layout: ``index.json``, ``blobs/<algorithm>/<encoded>``."""
+
+    @property
+    def name(self) -> str:
+        """What the source is called in messages."""
+
+    def file(self, *parts: str) -> Content | None:
+        """Return the content of the file at a path below the root, None if it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class TarBlobs:
+    """Members of an indexed tar."""
+
+    tar: OpenFile
+    index: TarIndex
+
+    @property
+    def name(self) -> str:
+        """What the source is called in messages."""
+        return self.tar.name
+
+    def file(self, *parts: str) -> Content | None:
+        """Return the content of a member, links in the archive followed, None if it is not there."""
+        name = "/".join(parts).encode()
+        return None if self.index.find(name) is None else self.content(name)
+
+    def content(self, name: bytes) -> Extent:
+        """Return the content of the member called *name*; InvalidImage if it is no regular file."""
+        member = self._regular(name)
+        return Extent(self.tar, member.offset, member.size)
+
+    def _regular(self, name: bytes) -> Member:
+        member = self.index.follow(name)
+        if member.kind is not Kind.REGULAR:
+            msg = f"{self.name}: {printable(name)} is a {member.kind.value}, not a regular file"
+            raise InvalidImage(msg)
+        if member.sparse:
+            msg = f"{self.name}: {printable(name)} is stored as a sparse file, which no engine reads"
+            raise Unsupported(msg)
+        return member
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryBlobs:
+    """Files below a directory.  No link in it is followed: it could lead anywhere on this machine."""
+
+    path: str
+    _opened: dict[tuple[str, ...], Extent] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What the source is called in messages."""
+        return printable(self.path)
+
+    def file(self, *parts: str) -> Content | None:
+        """Return the content of a file; it stays open."""
+        if parts not in self._opened:
+            try:
+                descriptor = self._open(parts)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except OSError as error:
+                msg = f"{self.name}: cannot open {'/'.join(parts)}: {error.strerror}"
+                raise InvalidImage(msg) from None
+            status = os.fstat(descriptor)
+            file = OpenFile(descriptor, f"{self.name}/{'/'.join(parts)}")
+            if not stat.S_ISREG(status.st_mode):
+                file.close()
+                msg = f"{file.name} is no regular file"
+                raise InvalidImage(msg)
+            self._opened[parts] = Extent(file, 0, status.st_size)
+        return self._opened[parts]
+
+    def _open(self, parts: tuple[str, ...]) -> int:
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        directory = os.open(self.path, flags | os.O_DIRECTORY)
+        try:
+            for part in parts[:-1]:
+                below = os.open(part, flags | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+                os.close(directory)
+                directory = below
+            return os.open(parts[-1], flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+        finally:
+            os.close(directory)
+
+
+def blob(blobs: Blobs, descriptor: Descriptor, what: str) -> Content | None:
+    """Return the blob that *descriptor* describes, None if it is not stored; *what* names it."""
+    content = blobs.file("blobs", descriptor.digest.algorithm, descriptor.digest.encoded)
+    if content is not None and content.size != descriptor.size:
+        msg = (
+            f"{blobs.name}: {what} {descriptor.digest} has {content.size} bytes, its descriptor says {descriptor.size}"
+        )
+        raise InvalidImage(msg)
+    return content
+
+
+def document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document:
+    """Return the JSON document that *descriptor* describes, its size and digest checked."""
+    content = blob(blobs, descriptor, what)
+    if content is None:
+        msg = f"{blobs.name}: {what} {descriptor.digest} is missing"
+        raise InvalidImage(msg)
+    data = limited(content, oci.DOCUMENT_LIMIT, f"{blobs.name}: {what} {descriptor.digest}")
+    found = Digest.of([data], descriptor.digest.algorithm)
+    if found != descriptor.digest:
+        msg = f"{blobs.name}: {what} has the digest {found}, its descriptor says {descriptor.digest}"
+        raise DigestMismatch(msg)
+    return Document(descriptor, Literal(data))
+
+
+def limited(content: Content, limit: int, where: str) -> bytes:
+    """Return all of *content*, which may have *limit* bytes."""
+    if content.size > limit:
+        msg = f"{where} has {content.size} bytes, more than {limit}"
+        raise InvalidImage(msg)
+    return bytes(content.read_at(0, content.size))

@@ -1,0 +1,231 @@
+"""An OCI image layout, in a directory or a tar: from its index to one image.
+
+Format: OCI image specification 1.1, "Image Layout", "Image Index", "Image Manifest".  Docker's media
+types stand for OCI's.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from fusefs import oci
+from fusefs.compression import FIRST_BYTES, compression_of
+from fusefs.digest import DiffID, Digest
+from fusefs.errors import ImgfsError, InvalidImage, Unavailable, Unsupported, printable
+from fusefs.image import Document, Image, Layer
+from fusefs.oci import Descriptor, Manifest
+from fusefs.platforms import Platform, suitability
+from fusefs.sources.blobs import Blobs, blob, document, limited
+from fusefs.sources.reference import tag_of, tagged
+
+log = logging.getLogger(__name__)
+
+_MAX_NESTING = 8
+"""Indexes on the way to a manifest."""
+_NO_MANIFEST = "vnd.docker.reference.type"
+"""Annotation of what belongs to an image and is none, as an attestation."""
+_LAYERS = frozenset(
+    {
+        f"application/vnd.{kind}{ending}"
+        for kind in ("oci.image.layer.v1.tar", "oci.image.layer.nondistributable.v1.tar")
+        for ending in ("", "+gzip", "+zstd")
+    }
+    | {
+        f"application/vnd.docker.image.rootfs.{kind}{ending}"
+        for kind in ("diff.tar", "foreign.diff.tar")
+        for ending in ("", ".gzip", ".zstd")
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A manifest that an image can be made of, and the indexes on the way to it."""
+
+    manifest: Descriptor
+    platform: Platform | None
+    """From its descriptor, else from its config; None where neither says."""
+    way: tuple[Document, ...]
+    entry: Descriptor
+    """The entry of the top-level index through which it was found."""
+
+    @property
+    def shown(self) -> str:
+        """What to call it in a list of choices."""
+        names = [name_of(self.entry) or str(self.manifest.digest), f"({self.platform})" if self.platform else ""]
+        return printable(" ".join(filter(None, names)))
+
+
+def name_of(entry: Descriptor) -> str:
+    """Return the name of an *entry* of ``index.json``, maybe empty."""
+    return entry.ref_name or entry.annotations.get("io.containerd.image.name", "")
+
+
+def is_called(entry: Descriptor, ref: str) -> bool:
+    """Return whether *ref* names an *entry*: it is its name, or means the same image."""
+    name = name_of(entry)
+    return ref in (entry.ref_name, name) or tagged(ref) == tagged(name)
+
+
+def layout_image(blobs: Blobs, ref: str | None, platform: Platform | None, name: str) -> Image:
+    """Return the image of a layout that *ref* and *platform* pick; *name* is what it is called."""
+    version = blobs.file("oci-layout")
+    if version is None:
+        msg = f"{blobs.name}: not an OCI image layout: oci-layout is missing"
+        raise InvalidImage(msg)
+    oci.check_layout(limited(version, oci.DOCUMENT_LIMIT, f"{blobs.name}: oci-layout"), f"{blobs.name}: oci-layout")
+    entries = top_entries(blobs)
+    if ref is not None:
+        entries = [entry for entry in entries if is_called(entry, ref)]
+    found = list(candidates(blobs, entries))
+    if not found and ref is not None:
+        everything = candidates(blobs, top_entries(blobs))
+        msg = f"{blobs.name} has no image {printable(ref)}; {_listed(everything)}"
+        raise Unavailable(msg)
+    if ref is None and len({name_of(candidate.entry) for candidate in found}) > 1:
+        msg = f"{blobs.name} holds several images; choose one with its name: {_listed(found)}"
+        raise Unavailable(msg)
+    chosen = choose(found, platform, blobs.name)
+    return candidate_image(blobs, chosen, name, ref or name_of(chosen.entry))
+
+
+def top_entries(blobs: Blobs) -> list[Descriptor]:
+    """Return the entries of ``index.json``."""
+    content = blobs.file("index.json")
+    if content is None:
+        msg = f"{blobs.name}: not an OCI image layout: index.json is missing"
+        raise InvalidImage(msg)
+    where = f"{blobs.name}: index.json"
+    return list(oci.parse_index(limited(content, oci.DOCUMENT_LIMIT, where), where).manifests)
+
+
+def entry_of(blobs: Blobs, digest: Digest) -> Descriptor | None:
+    """Return a descriptor of the stored manifest or index with this *digest*, None if there is none."""
+    content = blobs.file("blobs", digest.algorithm, digest.encoded)
+    if content is None:
+        return None
+    where = f"{blobs.name}: {digest}"
+    data = limited(content, oci.DOCUMENT_LIMIT, where)
+    return Descriptor(oci.media_type_of(data, where), len(data), digest)
+
+
+def candidates(blobs: Blobs, entries: Iterable[Descriptor]) -> Iterator[Candidate]:
+    """Yield the manifests below *entries*, in order, attestations left out.
+
+    An index that is not stored has none: what other platforms miss does not matter.
+    """
+    for entry in entries:
+        yield from _below(blobs, entry, entry, ())
+
+
+def _below(blobs: Blobs, found: Descriptor, entry: Descriptor, way: tuple[Document, ...]) -> Iterator[Candidate]:
+    if _NO_MANIFEST in found.annotations or (found.platform is not None and not found.platform.known):
+        return
+    if found.media_type not in oci.INDEXES:
+        yield Candidate(found, found.platform or _stored_platform(blobs, found), way, entry)
+        return
+    if len(way) >= _MAX_NESTING or found.digest in (document.descriptor.digest for document in way):
+        msg = f"{blobs.name}: the index {found.digest} is nested more than {_MAX_NESTING} deep"
+        raise InvalidImage(msg)
+    if blob(blobs, found, "the index") is None:
+        log.warning("%s: the index %s is not stored", blobs.name, found.digest)
+        return
+    index = document(blobs, found, "the index")
+    for below in oci.parse_index(index.content.data, f"{blobs.name}: the index {found.digest}").manifests:
+        yield from _below(blobs, below, entry, (*way, index))
+
+
+def _stored_platform(blobs: Blobs, found: Descriptor) -> Platform | None:
+    """Return the platform that the config of a manifest states, None if that cannot be found out."""
+    try:
+        manifest = oci.parse_manifest(document(blobs, found, "").content.data, "")
+        if manifest.config.media_type in oci.IMAGE_CONFIGS:
+            return oci.parse_image_config(document(blobs, manifest.config, "").content.data, "").platform
+    except ImgfsError:  # said when it is the chosen one's
+        pass
+    return None
+
+
+def choose(found: Iterable[Candidate], wanted: Platform | None, where: str) -> Candidate:
+    """Return the candidate that suits the *wanted* platform, by default this machine's, best.
+
+    A single one suits when none is wanted.  Unavailable lists the choices.
+    """
+    found = list(found)
+    if not found:
+        msg = f"{where} holds no image"
+        raise InvalidImage(msg)
+    if len(found) == 1 and wanted is None:
+        return found[0]
+    target = wanted or Platform.of_host()
+    ranked = []
+    for number, candidate in enumerate(found):
+        platform = candidate.platform
+        rank = None if platform is None else suitability(platform, target, exact=wanted is not None)
+        if rank is not None:
+            ranked.append((rank, number))
+    if not ranked:
+        msg = f"{where} has no image for {target}; {_listed(found)}"
+        raise Unavailable(msg)
+    return found[min(ranked)[1]]
+
+
+def candidate_image(blobs: Blobs, candidate: Candidate, name: str, ref: str) -> Image:
+    """Return the image of a *candidate*, its stored manifest to be shown."""
+    if candidate.manifest.media_type not in oci.MANIFESTS:
+        msg = f"{blobs.name}: unsupported media type {printable(candidate.manifest.media_type)!r} of {candidate.shown}"
+        raise Unsupported(msg)
+    stored = document(blobs, candidate.manifest, "the manifest")
+    manifest = oci.parse_manifest(stored.content.data, f"{blobs.name}: the manifest {candidate.manifest.digest}")
+    config = document(blobs, manifest.config, "the image config")
+    diff_ids: tuple[DiffID | None, ...] = (None,) * len(manifest.layers)
+    created_ns, platform = 0, candidate.platform
+    if manifest.config.media_type in oci.IMAGE_CONFIGS:
+        parsed = oci.parse_image_config(config.content.data, f"{blobs.name}: {manifest.config.digest}")
+        if len(parsed.diff_ids) != len(manifest.layers):
+            msg = (
+                f"{blobs.name}: the manifest {candidate.manifest.digest} lists {len(manifest.layers)} layers, "
+                f"the config {len(parsed.diff_ids)}"
+            )
+            raise InvalidImage(msg)
+        diff_ids, created_ns, platform = parsed.diff_ids, parsed.created_ns, parsed.platform
+    return Image(
+        name=name,
+        tag=tag_of(ref) or ref or "latest",
+        platform=platform,
+        created_ns=created_ns,
+        config=config,
+        manifest=stored,
+        layers=tuple(_layers(blobs, manifest, diff_ids)),
+        documents=candidate.way,
+    )
+
+
+def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Iterable[DiffID | None]) -> Iterator[Layer]:
+    for number, (descriptor, diff_id) in enumerate(zip(manifest.layers, diff_ids, strict=True)):
+        where = f"{blobs.name}: layer {number}"
+        if diff_id is not None and descriptor.media_type not in _LAYERS:
+            msg = f"{where} has the unsupported media type {printable(descriptor.media_type)!r}"
+            raise Unsupported(msg)
+        content = blob(blobs, descriptor, f"layer {number}")
+        compression = None
+        if content is not None:
+            compression = compression_of(content.read_at(0, FIRST_BYTES))
+            check_plain(diff_id, descriptor.digest, where, plain=compression is None)
+        elif descriptor.external:
+            log.warning("%s %s is a foreign layer and not stored", where, descriptor.digest)
+        else:
+            msg = f"{where} {descriptor.digest} is missing"
+            raise InvalidImage(msg)
+        yield Layer(diff_id, descriptor, content, compression, str(descriptor.digest))
+
+
+def check_plain(diff_id: DiffID | None, digest: Digest, where: str, *, plain: bool) -> None:
+    """Raise InvalidImage if a *plain* layer's digest is not its diffID, which is the same hash."""
+    if plain and diff_id is not None and digest.algorithm == diff_id.algorithm and digest != diff_id:
+        msg = f"{where} is not compressed, but its digest {digest} is not its diffID {diff_id}"
+        raise InvalidImage(msg)
+
+
+def _listed(found: Iterable[Candidate]) -> str:
+    return "there are " + ("; ".join(candidate.shown for candidate in found) or "none")

@@ -1,0 +1,80 @@
+"""A tar that has to be written down: spooled, indexed and hashed in one pass."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from fusefs.content import Bytes, Content, Extent, chunks
+from fusefs.digest import Digest
+from fusefs.errors import InvalidImage
+from fusefs.sources.blobs import TarBlobs
+from fusefs.spool import Spool
+from fusefs.tarheader import Kind
+from fusefs.tarindex import Member, TarIndex, scan
+
+_CHUNK = 1 << 20
+_AFTER_THE_END = 1 << 20
+"""Bytes that are still taken after what can be understood: an error message may be among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedTar:
+    """A tar in a spool file."""
+
+    blobs: TarBlobs
+    digests: dict[int, Digest]
+    """The sha256 of every regular member, by the offset of its data."""
+
+    def digest_of(self, content: Content, algorithm: str) -> Digest:
+        """Return the digest of a member; most are known already."""
+        if algorithm == "sha256" and isinstance(content, Extent) and content.offset in self.digests:
+            return self.digests[content.offset]
+        return Digest.of(chunks(content), algorithm)
+
+
+def save(stream: Iterable[Bytes], spool: Spool, needed: int) -> SavedTar:
+    """Write *stream*, about *needed* bytes, into *spool* and return the tar that it is.
+
+    This thread receives and writes; another one follows it, indexing and hashing.  Raises what
+    *stream* raises, else NoSpace, else what is wrong with the tar.
+    """
+    with ThreadPoolExecutor(1, "follow") as pool:
+        following = pool.submit(_follow, spool)
+        spare = _AFTER_THE_END
+        try:
+            for chunk in stream:
+                spool.write(chunk, needed)
+                if following.done():  # at an error, or well past the end of the archive
+                    spare -= len(chunk)
+                    if spare < 0:
+                        break
+        except InvalidImage as error:
+            spool.finish()
+            where = following.exception()  # which member the damage is in
+            msg = f"{error}; {where}" if isinstance(where, InvalidImage) else str(error)
+            raise InvalidImage(msg) from None
+        finally:
+            spool.finish()
+        index, digests = following.result()
+    return SavedTar(TarBlobs(spool.file, index), digests)
+
+
+def _follow(spool: Spool) -> tuple[TarIndex, dict[int, Digest]]:
+    digests: dict[int, Digest] = {}
+
+    def hashed() -> Iterator[Member]:
+        for member in scan(spool):
+            if member.kind is Kind.REGULAR:
+                digests[member.offset] = Digest.of(_data(spool, member))
+            yield member
+
+    return TarIndex.of(spool.name, hashed()), digests
+
+
+def _data(spool: Spool, member: Member) -> Iterator[Bytes]:
+    end = member.offset + member.size
+    for offset in range(member.offset, end, _CHUNK):
+        data = spool.read_at(offset, min(_CHUNK, end - offset))
+        if not data:  # cut short, which the scan reports
+            return
+        yield data
