@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 
 from fusefs.content import Bytes
-from fusefs.errors import InvalidImage
+from fusefs.errors import ImgfsError, InvalidImage
 from fusefs.tarheader import BLOCK, is_header
 
 FIRST_BYTES = BLOCK
@@ -56,7 +56,7 @@ def compression_of(first: Bytes) -> Compression | None:
 
 
 def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) -> Iterator[bytes]:
-    """Yield the plain bytes of *stream*, a MiB at a time.
+    """Yield the plain bytes of *stream*, about a MiB at a time.
 
     Raises InvalidImage, naming *where* and the offset, when the stream is corrupt or cut; what
     *stream* raises is passed on.
@@ -64,23 +64,28 @@ def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) 
     compressed = _Compressed(stream)
     module = importlib.import_module(_MODULES[compression])
     with module.open(io.BufferedReader(compressed, _BUFFER), "rb") as file:
-        while True:
+        damage = None
+        while damage is None:
+            parts: list[bytes] = []
             try:
-                data: bytes = file.read(_CHUNK)
+                # Piece by piece, so that what precedes the damage still comes out.
+                while sum(map(len, parts)) < _CHUNK and (data := file.read1(_CHUNK)):
+                    parts.append(data)
             except EOFError:
-                msg = f"{where}: truncated: the {compression.value} stream ends at offset {compressed.position}"
-                raise InvalidImage(msg) from None
-            except InvalidImage:
+                damage = f"truncated: the {compression.value} stream ends at offset {compressed.position}"
+            except ImgfsError:
                 raise
             except Exception as error:
                 # Each library has its own error; a real I/O error has an errno, BadGzipFile and bz2's have none.
                 if isinstance(error, OSError) and error.errno is not None:
                     raise
-                msg = f"{where}: corrupt {compression.value} data before offset {compressed.position}: {error}"
-                raise InvalidImage(msg) from None
-            if not data:
+                damage = f"corrupt {compression.value} data before offset {compressed.position}: {error}"
+            if parts:
+                yield b"".join(parts)
+            elif damage is None:
                 return
-            yield data
+        msg = f"{where}: {damage}"
+        raise InvalidImage(msg)
 
 
 class _Compressed(io.RawIOBase):

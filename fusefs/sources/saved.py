@@ -50,8 +50,10 @@ def save(stream: Iterable[Bytes], spool: Spool, needed: int) -> SavedTar:
                         break
         except InvalidImage as error:
             spool.finish()
-            where = following.exception()  # which member the damage is in
-            msg = f"{error}; {where}" if isinstance(where, InvalidImage) else str(error)
+            inside = following.exception() if spool.written else None  # which member the damage is in
+            if not isinstance(inside, InvalidImage):
+                raise
+            msg = f"{error}; {str(inside).removeprefix(f'{spool.name}: ')}"
             raise InvalidImage(msg) from None
         finally:
             spool.finish()
