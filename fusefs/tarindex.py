@@ -169,6 +169,8 @@ def _member(source: Source, start: int, block: bytes) -> Member:
             if len(block) < BLOCK or is_zero(block):
                 msg = f"{source.name}: damaged: the {header.kind.value} at offset {start} belongs to no member"
                 raise InvalidImage(msg)
+        if header.kind is Kind.PAX_GLOBAL:  # records are for files: they must not move its end
+            pax.clear()
         size = pax_size(pax[b"size"]) if b"size" in pax else header.size
     except BrokenHeader as error:
         raise InvalidImage(_no_header(source.name, position, str(error))) from None
