@@ -92,6 +92,8 @@ class Extent:
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return the bytes; EIO when the file ends before the extent does."""
         size = _clipped(self.size, offset, size)
+        if not size:
+            return b""
         data = self._file.read_at(self.offset + offset, size)
         if len(data) < size:
             message = f"{self._file.name} ends before offset {self.offset + self.size}"

@@ -76,9 +76,15 @@ def kind(value: Json) -> str:
 
 def _parsed(data: bytes, where: str) -> Json:
     try:
-        document: Json = json.loads(data)
+        # Decoded here, since json.loads() would also take UTF-16; NaN is no JSON either.
+        document: Json = json.loads(data.decode("utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else printable(str(error))
         msg = f"{where} is not JSON: {reason}"
         raise InvalidImage(msg) from None
     return document
+
+
+def _refuse(constant: str) -> Json:
+    msg = f"{constant} is no value"
+    raise ValueError(msg)

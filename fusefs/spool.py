@@ -18,8 +18,8 @@ class Spool:
     happen in the same pass, off the writing thread, out of the page cache and without a buffer
     that could grow.  `_written` and `_finished` are guarded by `_grown`.
 
-    Leaving the ``with`` block closes the file, unless `finish` was called: then it belongs to
-    whoever took `file`.
+    Leaving the ``with`` block by an exception closes the file; otherwise it belongs to whoever took
+    `file`.
     """
 
     def __init__(self, directory: str, name: str) -> None:
@@ -55,7 +55,9 @@ class Spool:
             while view:
                 view = view[os.write(self.file.descriptor, view) :]
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno in (errno.EDQUOT, errno.EFBIG):  # a limit of this user, whatever is free
+                raise _unusable(self.directory, error) from None
+            if error.errno != errno.ENOSPC:
                 raise
             have = free_space(self.directory) + self._written
             raise no_space(self.name, self.directory, max(needed, self._written + len(chunk)), have) from None

@@ -129,6 +129,7 @@ def scan(source: Source) -> Iterator[Member]:
     """
     position = 0
     last: Member | None = None
+    lone = False
     while True:
         block = source.read_at(position, BLOCK) if position < _MAX_OFFSET else b""
         if len(block) < BLOCK:
@@ -141,7 +142,9 @@ def scan(source: Source) -> Iterator[Member]:
                     log.warning("%s: the end of the archive is marked with one zero block only", source.name)
                 _warn_of_trailer(source, position + 2 * BLOCK)
                 return
-            log.warning("%s: a lone zero block at offset %d is ignored", source.name, position)
+            if not lone:
+                log.warning("%s: ignored a lone zero block at offset %d", source.name, position)
+            lone = True
             position += BLOCK
             continue
         last = _member(source, position, bytes(block))
@@ -236,8 +239,11 @@ def _check_unmarked_end(source: Source, position: int, rest: bytes, last: Member
         msg = f"{source.name}: not a tar archive: the file is empty"
         raise InvalidImage(msg)
     if any(rest):
-        why = f"the file ends {len(rest)} bytes after it"
-        raise InvalidImage(_no_header(source.name, position, why))
+        why = f"it has {len(rest)} bytes, less than a header"
+        if position:
+            why = f"no tar header at offset {position}: the file ends {len(rest)} bytes after it"
+        msg = f"{source.name}: {'damaged' if position else 'not a tar archive'}: {why}"
+        raise InvalidImage(msg)
     log.warning("%s: the end of the archive is not marked; all its members are complete", source.name)
 
 

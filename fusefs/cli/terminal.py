@@ -35,10 +35,12 @@ class Bars:
             self._stream.write(f"\rimgfs: {what} … {seconds:.0f} s\033[K")
             self._stream.flush()
 
-        with _ticking(show, 1.0):
-            yield
-        self._stream.write("\r\033[K")
-        self._stream.flush()
+        try:
+            with _ticking(show, 1.0):
+                yield
+        finally:
+            self._stream.write("\r\033[K")
+            self._stream.flush()
 
     @contextmanager
     def transfer(self, what: str, total: int | None) -> Iterator[Advance]:

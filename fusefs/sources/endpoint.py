@@ -7,6 +7,7 @@ unknown context for the default socket, reads ``./contexts``, and can fall back 
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,9 @@ def _context(folder: Path, name: str) -> Endpoint:
         present = {entry.name for entry in files.iterdir()}
     except (FileNotFoundError, NotADirectoryError):
         present = set()
+    except OSError as error:
+        msg = f"cannot read the TLS files of the context {printable(name)!r}: {files}: {error.strerror}"
+        raise UsageError(msg) from None
     if not present and not skip_verify:
         return Endpoint(host, None)
     return Endpoint(host, _tls(files, present, verify=not skip_verify))
@@ -116,7 +120,7 @@ def _tls_of_environment(folder: Path, environment: Mapping[str, str]) -> Tls | N
     if not (verify or certificates or environment.get("DOCKER_TLS")):
         return None
     files = Path(certificates) if certificates else folder
-    present = {name for name in ("ca.pem", "cert.pem", "key.pem") if (files / name).is_file()}
+    present = {name for name in ("ca.pem", "cert.pem", "key.pem") if os.path.isfile(files / name)}
     if certificates and not present:
         msg = f"DOCKER_CERT_PATH names no folder with ca.pem, cert.pem or key.pem: {files}"
         raise UsageError(msg)

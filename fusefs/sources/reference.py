@@ -80,6 +80,8 @@ def tagged(reference: str) -> str:
     first, slash, path = match["name"].partition("/")
     if not slash or not ("." in first or ":" in first or first == "localhost" or first.lower() != first):
         first, path = "docker.io", match["name"]
+    if first == "index.docker.io":
+        first = "docker.io"
     if first == "docker.io" and "/" not in path:
         path = f"library/{path}"
     tag = match["tag"] or ("" if match["digest"] else "latest")
@@ -111,9 +113,9 @@ def _file(transport: str, rest: str) -> FileImage:
     if transport != "docker-archive":
         return FileImage(transport, path, choice)  # an image layout's names are free text
     if choice.startswith("@"):
-        if not (choice[1:].isascii() and choice[1:].isdigit()):
+        if re.fullmatch(r"[0-9]{1,18}", choice[1:]) is None:
             msg = f"bad reference: {printable(choice)!r} is no index; expected @0, @1, …"
             raise UsageError(msg)
-        return FileImage(transport, path, int(choice[1:10]))
+        return FileImage(transport, path, int(choice[1:]))
     check_reference(choice)
     return FileImage(transport, path, choice)
