@@ -1,8 +1,12 @@
 """Images and tars for the tests, built byte by byte so that every lie can be told."""
 
+import bz2
+import gzip
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import lzma
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +56,15 @@ def header(
     block[345:500] = prefix[:155].ljust(155, b"\0")
     block[148:156] = b"%06o\0 " % sum(block) if checksum is None else checksum
     return bytes(block)
+
+
+def resealed(block: bytes, offset: int, data: bytes) -> bytes:
+    """Return a header *block* with *data* at *offset*, and the checksum that is right for it."""
+    raw = bytearray(block)
+    raw[offset : offset + len(data)] = data
+    raw[148:156] = b" " * 8
+    raw[148:156] = b"%06o\0 " % sum(raw)
+    return bytes(raw)
 
 
 def _base256(value: int, length: int) -> bytes:
@@ -212,3 +225,52 @@ def two_images() -> bytes:
     second = Archive(layers=LAYERS[:1], tags=["b:1", "b:2"])
     parts = dict.fromkeys([*first.blobs(), *second.blobs()])
     return archive_of(*parts, member("manifest.json", json.dumps([first.item(), second.item()]).encode()))
+
+
+def _zstd(data: bytes) -> bytes:
+    """Return *data*, at most 128 KiB, as a zstd frame with one raw block (RFC 8878, 3.1.1)."""
+    single_segment_with_size = b"\xa0" + len(data).to_bytes(4, "little")
+    last_raw_block = (1 | len(data) << 3).to_bytes(3, "little")
+    return b"\x28\xb5\x2f\xfd" + single_segment_with_size + last_raw_block + data
+
+
+COMPRESSIONS: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "zstd": _zstd,
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
+}
+"""How to compress, by the names that imgfs has for it."""
+
+
+def write_sparse(path: Path, *parts: bytes | int) -> Path:
+    """Write *parts* to *path*, where a number is a hole of so many bytes, and return it."""
+    with path.open("wb") as file:
+        for part in parts:
+            if isinstance(part, int):
+                file.truncate(file.tell() + part)
+                file.seek(part, os.SEEK_CUR)
+            else:
+                file.write(part)
+    return path
+
+
+class Memory:
+    """Bytes that a scan can read, and how often and how much of them it did."""
+
+    def __init__(self, data: bytes, name: str = "x.tar") -> None:
+        self.name = name
+        self.reads = 0
+        self.bytes_read = 0
+        self._data = data
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return *size* bytes, fewer only at the end."""
+        data = self._data[offset : offset + size]
+        self.reads += 1
+        self.bytes_read += len(data)
+        return data
+
+    def length(self) -> int:
+        """Return how many bytes there are."""
+        return len(self._data)

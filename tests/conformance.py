@@ -2,9 +2,22 @@
 
 import hashlib
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from fusefs.content import Content, chunks
-from fusefs.image import Image
+import pytest
+
+from fusefs.content import Content, Extent, Literal, OpenFile, chunks
+from fusefs.digest import DiffID, Digest
+from fusefs.errors import ImgfsError
+from fusefs.image import Image, Layer
+from fusefs.oci import DOCKER_LAYER, Descriptor
+from fusefs.progress import Progress, Silent
+from fusefs.sources import Settings, open_image
+from fusefs.sources.docker_archive import DockerArchive
+from fusefs.tarindex import TarIndex, scan
 
 
 def check_image(image: Image) -> None:
@@ -17,7 +30,7 @@ def check_image(image: Image) -> None:
             hasher.update(chunk)
         assert hasher.hexdigest() == descriptor.digest.encoded
     config = json.loads(image.config.content.data)
-    assert [str(layer.diff_id) for layer in image.layers] == (config["rootfs"]["diff_ids"] or [])
+    assert [str(layer.diff_id) for layer in image.layers] == (config["rootfs"].get("diff_ids") or [])
     manifest = json.loads(image.manifest.content.data)
     assert manifest["config"]["digest"] == str(image.config.descriptor.digest)
     assert manifest["config"]["size"] == len(image.config.content.data)
@@ -36,3 +49,51 @@ def check_reads(content: Content) -> None:
             assert bytes(content.read_at(offset, length)) == expected
             cached = content.read_cached(offset, length)
             assert cached is None or bytes(cached) == expected
+
+
+def literal_layer(data: bytes, algorithm: str = "sha256") -> Layer:
+    """Return a layer with *data*, which is in memory."""
+    digest = DiffID(Digest.of([data], algorithm))
+    return Layer(digest, Descriptor(DOCKER_LAYER, len(data), digest), Literal(data), "somewhere")
+
+
+@contextmanager
+def open_file(path: Path | str) -> Iterator[OpenFile]:
+    """Open the file at *path*, called by its last name in messages, for as long as the block takes."""
+    file = OpenFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC), os.path.basename(path))
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+@contextmanager
+def docker_archive(path: Path) -> Iterator[DockerArchive]:
+    """Index the archive at *path*."""
+    with open_file(path) as file:
+        yield DockerArchive(file, TarIndex.of(file.name, scan(file)))
+
+
+SETTINGS = Settings(host=None, context=None, tmpdir="/nonexistent", verify=False, environment={})
+"""What an archive needs of the command line: nothing."""
+
+
+def refusal(argument: str, settings: Settings = SETTINGS) -> tuple[type[ImgfsError], str]:
+    """Return the class and message of the error for an IMAGE argument; no descriptor may stay open."""
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ImgfsError) as caught:
+        open_image(argument, settings, Silent())
+    assert os.listdir("/proc/self/fd") == before
+    return type(caught.value), str(caught.value)
+
+
+@contextmanager
+def opened(argument: str, settings: Settings = SETTINGS, progress: Progress | None = None) -> Iterator[Image]:
+    """Open an image in an archive as the command does, and close its file."""
+    image = open_image(argument, settings, progress or Silent())
+    extent = image.layers[0].content
+    assert isinstance(extent, Extent)
+    try:
+        yield image
+    finally:
+        extent._file.close()

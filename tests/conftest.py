@@ -1,0 +1,48 @@
+"""Fixtures for all tests."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+pytest_plugins = ["tests.engines", "tests.mounts"]
+
+settings.register_profile("imgfs", database=None, deadline=5000, print_blob=True)
+settings.load_profile("imgfs")
+
+TakeWarnings = Callable[[], list[str]]
+
+
+class _Kept(logging.Handler):
+    """Keeps the messages of warnings and worse."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@pytest.fixture(autouse=True)
+def take_warnings() -> Iterator[TakeWarnings]:
+    """Return a function that takes the warnings logged so far; one that no test takes is a failure."""
+    kept = _Kept()
+    logger = logging.getLogger("fusefs")
+    logger.addHandler(kept)
+
+    def take() -> list[str]:
+        messages, kept.messages = kept.messages, []
+        return messages
+
+    yield take
+    logger.removeHandler(kept)
+    assert kept.messages == [], "logged, but not expected"
+
+
+@pytest.fixture
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder of the test's own, so that names in messages are short."""
+    monkeypatch.chdir(tmp_path)

@@ -1,0 +1,19 @@
+"""Small file systems for the tests; only root may mount them."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.requirements import ROOT, need
+
+
+@contextmanager
+def tmpfs(path: Path, size: str = "1m") -> Iterator[Path]:
+    """Mount an empty file system of *size* on the directory *path*, for as long as the block takes."""
+    need(ROOT, "mount", "umount")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)

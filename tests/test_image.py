@@ -1,0 +1,130 @@
+"""An image, and the comparison of its layers with their digests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fusefs.content import Content, Literal, chunks
+from fusefs.digest import Digest
+from fusefs.errors import DigestMismatch
+from fusefs.image import Document, Image, Layer
+from fusefs.oci import DOCKER_CONFIG, DOCKER_MANIFEST, Descriptor
+from fusefs.progress import Advance
+from fusefs.sources import open_image
+from tests.builders import LAYERS, Archive, image_config, schema2_manifest, sha256
+from tests.conformance import SETTINGS, check_image, literal_layer, opened, refusal
+
+VERIFYING = replace(SETTINGS, verify=True)
+LIE = Archive(layers=[LAYERS[0], b"a lie"], config=image_config(LAYERS[:2]), config_name="c", layer_names=["a", "b"])
+MESSAGE = f"./x.tar: layer 1 (b) has the digest {sha256(b'a lie')}, the image says {sha256(LAYERS[1])}"
+
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
+
+
+def image(*layers: Layer) -> Image:
+    """Return an image with *layers*."""
+    config = Document.of(DOCKER_CONFIG, image_config([]))
+    manifest = Document.of(DOCKER_MANIFEST, schema2_manifest(config.content.data, []))
+    return Image("x", config, manifest, layers, 0)
+
+
+class Hashing:
+    """Computes digests, and remembers of what."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[bytes, str]] = []
+
+    def __call__(self, content: Content, algorithm: str) -> Digest:
+        data = b"".join(chunks(content))
+        self.asked.append((data, algorithm))
+        return Digest.of([data], algorithm)
+
+
+def test_a_document_is_described_by_its_bytes() -> None:
+    document = Document.of(DOCKER_CONFIG, b"{}")
+    assert document.descriptor == Descriptor(DOCKER_CONFIG, 2, Digest("sha256", sha256(b"{}")[7:]))
+    assert document.content.data == b"{}"
+
+
+def test_the_blobs_are_config_manifest_and_each_layer_as_often_as_it_is_listed() -> None:
+    a, b = literal_layer(b"a"), literal_layer(b"b")
+    whole = image(a, b, a)
+    assert list(whole.blobs()) == [
+        (whole.config.descriptor, whole.config.content),
+        (whole.manifest.descriptor, whole.manifest.content),
+        (a.descriptor, a.content),
+        (b.descriptor, b.content),
+        (a.descriptor, a.content),
+    ]
+
+
+def test_each_layer_is_verified_once_by_its_own_algorithm() -> None:
+    hashing = Hashing()
+    image(
+        literal_layer(b"a"), literal_layer(b"b", "sha512"), literal_layer(b"a"), literal_layer(b"a", "sha512")
+    ).verify(hashing)
+    assert hashing.asked == [(b"a", "sha256"), (b"b", "sha512"), (b"a", "sha512")]
+
+
+def test_the_first_wrong_layer_is_named_with_both_digests() -> None:
+    wrong = replace(literal_layer(b"b"), content=Literal(b"c"), where="b.tar")
+    hashing = Hashing()
+    with pytest.raises(DigestMismatch) as caught:
+        image(literal_layer(b"a"), wrong, literal_layer(b"d")).verify(hashing)
+    assert str(caught.value) == f"x: layer 1 (b.tar) has the digest {sha256(b'c')}, the image says {sha256(b'b')}"
+    assert hashing.asked == [(b"a", "sha256"), (b"c", "sha256")]
+
+
+def test_an_archive_is_not_read_whole_unless_that_is_asked_for() -> None:
+    LIE.write(Path("x.tar"))
+    with opened("./x.tar") as found:
+        assert [b"".join(chunks(layer.content)) for layer in found.layers] == [LAYERS[0], b"a lie"]
+
+
+def test_a_lie_in_an_archive_is_found_when_it_is_verified() -> None:
+    LIE.write(Path("x.tar"))
+    assert refusal("./x.tar", VERIFYING) == (DigestMismatch, MESSAGE)
+
+
+def test_an_honest_archive_is_verified() -> None:
+    Archive().write(Path("x.tar"))
+    with opened("./x.tar", VERIFYING) as found:
+        check_image(found)
+
+
+class Noted:
+    """Progress that is written down."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.transfers: list[tuple[str, int]] = []
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        raise AssertionError(what)
+        yield
+
+    @contextmanager
+    def transfer(self, what: str, total: int) -> Iterator[Advance]:
+        self.transfers.append((what, total))
+
+        def advance(count: int) -> None:
+            self.done += count
+
+        yield advance
+
+
+def test_the_progress_of_a_verification_ends_at_its_total() -> None:
+    LIE.write(Path("x.tar"))
+    Archive(layers=LAYERS).write(Path("honest.tar"))
+    total = sum(len(data) for data in set(LAYERS))
+    noted = Noted()
+    with opened("./honest.tar", VERIFYING, noted):
+        assert (noted.transfers, noted.done) == ([("verifying ./honest.tar", total)], total)
+    noted = Noted()
+    with pytest.raises(DigestMismatch):
+        open_image("./x.tar", VERIFYING, noted)
+    assert noted.done == len(LAYERS[0]) + len(b"a lie")

@@ -1,0 +1,152 @@
+"""Where messages go."""
+
+import logging
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fusefs.cli.logs import open_log, stderr_handler
+from fusefs.errors import NoSpace
+
+
+def record(level: int, message: str) -> logging.LogRecord:
+    """Return a record as a module of ours logs it."""
+    return logging.LogRecord("fusefs.x", level, __file__, 1, message, (), None)
+
+
+@contextmanager
+def log(path: str | None, environment: Mapping[str, str] | None = None) -> Iterator[logging.Handler]:
+    """Open a log for as long as the block takes."""
+    handler = open_log(path, environment or {})
+    try:
+        yield handler
+    finally:
+        handler.close()
+        if isinstance(handler, logging.StreamHandler):
+            handler.stream.close()
+
+
+@pytest.fixture
+def syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where syslog would be; nobody listens there yet."""
+    path = tmp_path / "syslog"
+    monkeypatch.setattr("fusefs.cli.logs._SYSLOG", str(path))
+    return path
+
+
+@pytest.fixture
+def user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be a user and not root."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+
+@pytest.mark.parametrize(
+    ("level", "line"),
+    [
+        (logging.INFO, "imgfs: hello\n"),
+        (logging.WARNING, "imgfs: warning: hello\n"),
+        (logging.ERROR, "imgfs: error: hello\n"),
+    ],
+)
+def test_who_waits_gets_one_line(capsys: pytest.CaptureFixture[str], level: int, line: str) -> None:
+    stderr_handler(logging.INFO).handle(record(level, "hello"))
+    assert capsys.readouterr() == ("", line)
+
+
+def test_who_waits_gets_no_less_important_lines() -> None:
+    assert stderr_handler(logging.WARNING).level == logging.WARNING
+
+
+def test_a_log_file_is_ours_alone_and_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "imgfs.log"
+    for message in ("one", "two é\udcff"):
+        with log(str(path)) as handler:
+            assert handler.name == str(path)
+            handler.handle(record(logging.WARNING, message))
+    assert path.stat().st_mode & 0o777 == 0o600
+    first, second = path.read_text(encoding="utf-8").splitlines()
+    stamp = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
+    assert re.fullmatch(rf"{stamp} imgfs\[{os.getpid()}\]: WARNING: one", first)
+    assert re.fullmatch(rf"{stamp} imgfs\[{os.getpid()}\]: WARNING: two é\\udcff", second)
+
+
+def test_a_log_file_is_not_inherited(tmp_path: Path) -> None:
+    with log(str(tmp_path / "log")) as handler:
+        assert isinstance(handler, logging.StreamHandler)
+        assert not os.get_inheritable(handler.stream.fileno())
+
+
+def test_the_name_of_a_log_file_is_safe_to_show(tmp_path: Path) -> None:
+    with log(f"{tmp_path}/\x1b[2J") as handler:
+        assert handler.name == f"{tmp_path}/\\x1b[2J"
+
+
+@pytest.mark.parametrize(("path", "reason"), [("gone/log", "No such file or directory"), (".", "Is a directory")])
+def test_a_log_file_that_cannot_be_written_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NoSpace) as caught:
+        open_log(path, {})
+    assert str(caught.value) == f"cannot write the log {path}: {reason}; choose another file with --log-file"
+
+
+def test_without_a_file_it_is_syslog_if_that_listens(syslog: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+        daemon.bind(str(syslog))
+        daemon.settimeout(20)
+        with log(None) as handler:
+            assert handler.name == "syslog"
+            handler.handle(record(logging.WARNING, "hello"))
+            # Facility daemon (3), severity warning (4): RFC 3164, 4.1.1.
+            assert daemon.recv(1000).rstrip(b"\0").decode() == f"<28>imgfs[{os.getpid()}]: WARNING: hello"
+
+
+@pytest.mark.usefixtures("user")
+@pytest.mark.parametrize("stale", [True, False])
+def test_without_syslog_it_is_a_file_in_the_users_state_folder(syslog: Path, tmp_path: Path, *, stale: bool) -> None:
+    if stale:  # a socket that nobody has bound any more
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+            daemon.bind(str(syslog))
+    state = tmp_path / "a" / "state"
+    with log(None, {"XDG_STATE_HOME": str(state), "HOME": "/nonexistent"}) as handler:
+        assert handler.name == str(state / "imgfs" / "imgfs.log")
+    assert (state / "imgfs").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.usefixtures("user", "syslog")
+@pytest.mark.parametrize("variables", [{}, {"XDG_STATE_HOME": ""}])
+def test_the_state_folder_is_in_the_home_if_nothing_else_is_said(tmp_path: Path, variables: dict[str, str]) -> None:
+    with log(None, {"HOME": str(tmp_path), **variables}) as handler:
+        assert handler.name == str(tmp_path / ".local" / "state" / "imgfs" / "imgfs.log")
+
+
+@pytest.mark.usefixtures("syslog")
+def test_root_logs_in_var_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("fusefs.cli.logs._STATE_OF_ROOT", str(tmp_path / "imgfs"))
+    with log(None, {"HOME": "/nonexistent", "XDG_STATE_HOME": "/nonexistent"}) as handler:
+        assert handler.name == str(tmp_path / "imgfs" / "imgfs.log")
+
+
+@pytest.mark.usefixtures("user", "syslog")
+def test_a_state_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NoSpace) as caught:
+        open_log(None, {"XDG_STATE_HOME": f"{tmp_path}/file"})
+    assert str(caught.value) == (
+        f"cannot write the log {tmp_path}/file/imgfs/imgfs.log: Not a directory; choose another file with --log-file"
+    )
+
+
+def test_messages_go_to_the_stderr_of_now(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = stderr_handler(logging.INFO)
+    assert isinstance(handler, logging.StreamHandler)
+    assert handler.stream is sys.stderr
+    assert capsys.readouterr() == ("", "")

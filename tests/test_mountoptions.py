@@ -1,0 +1,96 @@
+"""The words after -o."""
+
+import pytest
+
+from fusefs.cli.mountoptions import libfuse_flags, long_options, split_options
+from fusefs.errors import UsageError
+
+IGNORED = [
+    *("rw", "dev", "suid", "exec", "defaults", "auto", "noauto", "user", "users", "owner", "group", "nofail"),
+    *("_netdev", "relatime", "strictatime", "nodiratime", "x-systemd.automount", "x-", "comment=a=b", "comment="),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", []),
+        (",", []),
+        ("ro", ["ro"]),
+        ("ro,allow_other,,noexec,", ["ro", "allow_other", "noexec"]),
+        (r"host=a\,b,ro", ["host=a,b", "ro"]),
+        (r"host=a\\,ro", ["host=a\\", "ro"]),
+        (r"host=a\\\,b", ["host=a\\,b"]),
+        (r"tmpdir=\/x\=", ["tmpdir=/x="]),
+        ("ends\\", ["ends\\"]),
+        ("a\nb,c", ["a\nb", "c"]),
+        (" ro , noexec ", [" ro ", " noexec "]),
+    ],
+)
+def test_commas_separate_unless_they_are_escaped(text: str, words: list[str]) -> None:
+    assert split_options(text) == words
+
+
+def test_long_options_may_be_spelled_with_dashes_or_underscores() -> None:
+    words = ["ro", "host=tcp://a:1", "context=b", "log-file=x=y", "log_file=z", "tmpdir=", "verify", "quiet", "verbose"]
+    assert long_options([*words, "foreground", "x-verify"]) == [
+        "--host=tcp://a:1",
+        "--context=b",
+        "--log-file=x=y",
+        "--log-file=z",
+        "--tmpdir=",
+        "--verify",
+        "--quiet",
+        "--verbose",
+        "--foreground",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("host", "option host takes a value"),
+        ("log_file", "option log-file takes a value"),
+        ("verify=yes", "option verify takes no value"),
+        ("quiet=", "option quiet takes no value"),
+    ],
+)
+def test_a_long_option_takes_its_value_or_none(word: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        long_options([word])
+    assert str(caught.value) == message
+
+
+def test_only_these_words_reach_libfuse_in_their_order() -> None:
+    assert libfuse_flags(["noatime", "ro", "allow_other", "noexec", "nosuid", "allow_root", "nodev"]) == (
+        "noatime",
+        "allow_other",
+        "noexec",
+        "allow_root",
+    )
+
+
+@pytest.mark.parametrize("word", IGNORED)
+def test_words_for_others_are_ignored(word: str) -> None:
+    assert libfuse_flags([word]) == ()
+    assert long_options([word]) == []
+
+
+@pytest.mark.parametrize("word", ["host=a", "log_file=b", "verify", "foreground"])
+def test_long_options_are_not_for_libfuse(word: str) -> None:
+    assert libfuse_flags([word]) == ()
+
+
+@pytest.mark.parametrize(
+    "word", ["remount", "bind", "fsname=x", "subtype=x", "default_permissions", "max_read=1", "RO", " ro", "help"]
+)
+def test_any_other_word_is_refused(word: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        libfuse_flags(["ro", word])
+    assert str(caught.value) == f"unknown mount option {word!r}"
+
+
+def test_a_refused_word_is_safe_to_show() -> None:
+    with pytest.raises(UsageError) as caught:
+        libfuse_flags(["\x1b[2J"])
+    assert str(caught.value) == "unknown mount option '\\\\x1b[2J'"
