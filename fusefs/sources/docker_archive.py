@@ -54,16 +54,19 @@ class DockerArchive:
         item = self._item(choice)
         tags = [choice] if isinstance(choice, str) else list(item.repo_tags)
         tag = next((tag_of(tagged(text)) for text in tags), "") or "latest"
-        config_data, config = self._config(item)
+        config_data = self._config_data(item)
+        config = self._config(item, config_data)
         if platform is not None and suitability(config.platform, platform, exact=True) is None:
             return self._candidate_image(self._of_platform(item, config_data, config, platform), name, tag)
         return self._item_image(item, config_data, config, name, tag)
 
     def image_with_id(self, image_id: Digest, platform: Platform | None, name: str, tag: str) -> Image:
         """Return the image whose config, or else whose manifest or index, has the digest *image_id*."""
-        for item in self._items():
-            data, config = self._config(item)
+        listed = self.blobs.index.find(MANIFEST_LIST) is not None
+        for item in self._items() if listed else ():
+            data = self._config_data(item)
             if Digest.of([data], image_id.algorithm) == image_id:
+                config = self._config(item, data)
                 if platform is not None and suitability(config.platform, platform, exact=True) is None:
                     raise self._wrong_platform(config, platform)
                 return self._item_image(item, data, config, name, tag)
@@ -125,10 +128,12 @@ class DockerArchive:
             )
         return InvalidImage(f"{self._name}: not an image archive: manifest.json is missing")
 
-    def _config(self, item: ManifestItem) -> tuple[bytes, ImageConfig]:
+    def _config_data(self, item: ManifestItem) -> bytes:
         where = f"{self._name}: {printable(item.config)}"
-        data = limited(self.blobs.content(item.config), oci.DOCUMENT_LIMIT, where)
-        return data, oci.parse_image_config(data, where)
+        return limited(self.blobs.content(item.config), oci.DOCUMENT_LIMIT, where)
+
+    def _config(self, item: ManifestItem, data: bytes) -> ImageConfig:
+        return oci.parse_image_config(data, f"{self._name}: {printable(item.config)}")
 
     def _item_image(self, item: ManifestItem, config_data: bytes, config: ImageConfig, name: str, tag: str) -> Image:
         """Return the image of a manifest item."""
