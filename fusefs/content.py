@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 Bytes = bytes | bytearray
@@ -20,6 +21,10 @@ class Content(Protocol):
     @property
     def size(self) -> int:
         """The number of bytes."""
+
+    @property
+    def stored(self) -> int:
+        """How many of them are stored; the others are the zeros of holes."""
 
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return *size* bytes from *offset* on; may wait for a disk."""
@@ -82,28 +87,74 @@ class OpenFile:
 class Extent:
     """A run of bytes in an open file."""
 
-    __slots__ = ("_file", "offset", "size")
+    __slots__ = ("file", "offset", "size")
 
     def __init__(self, file: OpenFile, offset: int, size: int) -> None:
-        self._file = file
+        self.file = file
         self.offset = offset
         self.size = size
+
+    @property
+    def stored(self) -> int:
+        """All bytes are stored."""
+        return self.size
 
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return the bytes; EIO when the file ends before the extent does."""
         size = _clipped(self.size, offset, size)
         if not size:
             return b""
-        data = self._file.read_at(self.offset + offset, size)
+        data = self.file.read_at(self.offset + offset, size)
         if len(data) < size:
-            message = f"{self._file.name} ends before offset {self.offset + self.size}"
+            message = f"{self.file.name} ends before offset {self.offset + self.size}"
             raise OSError(errno.EIO, message)
         return data
 
     def read_cached(self, offset: int, size: int) -> Bytes | None:
         """Return the bytes if all of them are in the page cache, else None."""
         size = _clipped(self.size, offset, size)
-        return self._file.read_cached(self.offset + offset, size) if size else b""
+        return self.file.read_cached(self.offset + offset, size) if size else b""
+
+
+class Sparse:
+    """A file with holes: runs of stored bytes, and zeros between them."""
+
+    __slots__ = ("_offsets", "_runs", "size")
+
+    def __init__(self, size: int, offsets: list[int], runs: "list[Extent]") -> None:
+        """Put *runs* at *offsets*, which ascend; runs do not overlap."""
+        self.size = size
+        self._offsets = offsets
+        self._runs = runs
+
+    @property
+    def stored(self) -> int:
+        """The bytes of the runs are stored."""
+        return sum(run.size for run in self._runs)
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return the bytes."""
+        return self._filled(offset, size, [run.read_at for run in self._runs])  # type: ignore[return-value]
+
+    def read_cached(self, offset: int, size: int) -> Bytes | None:
+        """Return the bytes if all of them are in the page cache, else None."""
+        return self._filled(offset, size, [run.read_cached for run in self._runs])
+
+    def _filled(self, offset: int, size: int, reads: "list[Callable[[int, int], Bytes | None]]") -> Bytes | None:
+        size = _clipped(self.size, offset, size)
+        buffer = bytearray(size)
+        first = max(0, bisect_right(self._offsets, offset) - 1)
+        for number in range(first, len(self._runs)):
+            start, length = self._offsets[number], self._runs[number].size
+            if start >= offset + size:
+                break
+            begin, end = max(start, offset), min(start + length, offset + size)
+            if begin < end:
+                data = reads[number](begin - start, end - begin)
+                if data is None:
+                    return None
+                buffer[begin - offset : end - offset] = data
+        return buffer
 
 
 class Literal:
@@ -117,6 +168,11 @@ class Literal:
     @property
     def size(self) -> int:
         """The number of bytes."""
+        return len(self.data)
+
+    @property
+    def stored(self) -> int:
+        """All bytes are stored."""
         return len(self.data)
 
     def read_at(self, offset: int, size: int) -> Bytes:

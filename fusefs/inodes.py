@@ -1,70 +1,81 @@
-"""Inode numbers for the nodes of a tree."""
+"""Inode numbers: which node of which tree a number stands for.
 
-from collections.abc import Iterator, Mapping
+The view's nodes have small numbers.  A tree below one of its lazy directories has that directory's
+number above bit 48 and its own numbers below; its root is the directory.  So a number depends on the
+image alone, and nothing is stored for one.
+"""
+
 from dataclasses import dataclass
 
-from fusefs.tree import Directory, LazyDirectory, Node
+from fusefs.tree import KnownTree, LazyDirectory, Node, Tree
 
 ROOT = 1
 """The root's number, which FUSE fixes."""
 
-_SHIFT = 32
-"""An entry of a lazy directory has the directory's number above this bit and its own place below."""
+_SHIFT = 48
+_MASK = (1 << _SHIFT) - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Numbered:
-    """A node with its number and its parent's, and for a directory those of its entries."""
+class Place:
+    """A node of a tree."""
 
+    tree: Tree
+    base: int
+    """What the tree's numbers are added to."""
     number: int
-    node: Node
-    parent: int
-    entries: Mapping[bytes, int]
-    listed: int
-    """How many of the entries, the first ones, a listing shows."""
+    """The node's number in the tree."""
+
+    def inode(self, number: int) -> int:
+        """Return the inode number of another node of the same tree."""
+        return self.base + number
 
 
 class Inodes:
-    """The nodes below a root by their numbers.
+    """Places by inode number.  Used by one thread: `add` puts in the trees that others have made."""
 
-    A number depends on the tree's shape alone and stays good however often it is forgotten.  Used
-    by one thread: `add` puts in what others have made.
-    """
+    def __init__(self, view: KnownTree) -> None:
+        """Start with the *view* alone."""
+        self._view = view
+        self._trees: dict[int, Tree] = {}
 
-    def __init__(self, root: Directory) -> None:
-        """Give numbers to all that is known of the tree below *root*, breadth first."""
-        self._nodes: dict[int, Numbered] = {}
-        queue: list[tuple[Node, int]] = [(root, ROOT)]
-        for number, (node, parent) in enumerate(queue, ROOT):  # the queue grows while it is walked
-            entries: dict[bytes, int] = {}
-            listed = 0
-            if isinstance(node, Directory):
-                for name, child in (*node.entries.items(), *node.unlisted.items()):
-                    queue.append((child, number))
-                    entries[name] = len(queue)
-                listed = len(node.entries)
-            self._nodes[number] = Numbered(number, node, parent, entries, listed)
+    def node(self, inode: int) -> Node | None:
+        """Return the node with this inode number, None if it is nobody's."""
+        if inode >> _SHIFT == 0 and inode in self._trees:
+            lazy = self._view.node(inode - ROOT)
+            assert isinstance(lazy, LazyDirectory)
+            return lazy if lazy.settled else self._trees[inode].node(0)
+        place = self._place(inode)
+        return None if place is None else place.tree.node(place.number)
 
-    def __len__(self) -> int:
-        return len(self._nodes)
+    def unmade(self, inode: int) -> LazyDirectory | None:
+        """Return the directory with this inode number if its tree is still to be made."""
+        if inode >> _SHIFT or inode in self._trees or not ROOT <= inode < ROOT + len(self._view):
+            return None
+        node = self._view.node(inode - ROOT)
+        return node if isinstance(node, LazyDirectory) else None
 
-    def __iter__(self) -> Iterator[Numbered]:
-        return iter(self._nodes.values())
+    def add(self, inode: int, tree: Tree) -> None:
+        """Put in the *tree* that was made for a lazy directory."""
+        self._trees[inode] = tree
 
-    def get(self, number: int) -> Numbered | None:
-        """Return the node with this number, None if it is nobody's."""
-        return self._nodes.get(number)
+    def place(self, inode: int) -> Place | None:
+        """Return where a node's entries and extended attributes are found, None if it is nobody's."""
+        if inode in self._trees:
+            return Place(self._trees[inode], inode << _SHIFT, 0)
+        return self._place(inode)
 
-    def waits(self, item: Numbered) -> bool:
-        """Return whether the entries of *item* are still to be made."""
-        return isinstance(item.node, LazyDirectory) and not item.entries
+    def parent(self, inode: int) -> int:
+        """Return the inode number of the directory that a directory is in."""
+        place = self._place(inode)
+        assert place is not None
+        above = place.tree.parent(place.number)
+        return inode >> _SHIFT if inode >> _SHIFT and above == 0 else place.inode(above)
 
-    def add(self, number: int, entries: Mapping[bytes, Node]) -> Numbered:
-        """Give numbers to the *entries* that were made for the lazy directory *number*, and return it with them."""
-        empty = self._nodes[number]
-        numbers = {name: (number << _SHIFT) + place for place, name in enumerate(entries)}
-        for name, node in entries.items():
-            self._nodes[numbers[name]] = Numbered(numbers[name], node, number, {}, 0)
-        filled = Numbered(number, empty.node, empty.parent, numbers, len(numbers))
-        self._nodes[number] = filled
-        return filled
+    def _place(self, inode: int) -> Place | None:
+        top = inode >> _SHIFT
+        if top:
+            tree = self._trees.get(top)
+            return None if tree is None else Place(tree, top << _SHIFT, inode & _MASK)
+        known = ROOT <= inode < ROOT + len(self._view)
+        return Place(self._view, ROOT, inode - ROOT) if known else None

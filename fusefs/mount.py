@@ -12,7 +12,7 @@ import pyfuse3
 import trio
 
 from fusefs.errors import ImgfsError, MountError, printable
-from fusefs.operations import Operations
+from fusefs.operations import Operations, Overrides
 from fusefs.tree import Directory
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class MountOptions:
     """What /proc/mounts shows as the device: the IMAGE argument."""
     flags: tuple[str, ...]
     """Of ``allow_other``, ``allow_root``, ``noexec``, ``noatime``."""
+    overrides: Overrides
 
     def for_libfuse(self) -> list[str]:
         """Return libfuse's options in our order; in libfuse the last one wins."""
@@ -48,7 +49,7 @@ def serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callab
     *ready* is called once the mount is usable.  SIGINT, SIGTERM and SIGHUP unmount at once, also
     while files are open and requests wait: those fail with ENOTCONN.
     """
-    trio.run(_serve, Operations(root, ready), mountpoint, options)
+    trio.run(_serve, Operations(root, options.overrides, ready), mountpoint, options)
 
 
 async def _serve(operations: Operations, mountpoint: str, options: MountOptions) -> None:

@@ -5,17 +5,19 @@ import functools
 import logging
 import os
 import stat
-from collections.abc import Callable, Coroutine
-from itertools import islice
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from itertools import count, islice
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, StatvfsData
 
+from fusefs.content import Content
 from fusefs.errors import ImgfsError, NoSpace
-from fusefs.inodes import Inodes, Numbered
-from fusefs.tree import Directory, LazyDirectory, RegularFile, Symlink
+from fusefs.inodes import Inodes, Place
+from fusefs.tree import Directory, KnownTree, LazyDirectory, Node, RegularFile, Special, Symlink, Tree
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,8 @@ _FOREVER = 10.0 * 365 * 86400
 _BLOCK = 4096
 """st_blksize and f_bsize in bytes."""
 _MAX_NAME = 255
+_DOTS = 2
+"""Entries before those of a tree: ``.`` and ``..``."""
 _COLD_READS = 64
 """Threads that may wait for a disk at the same time."""
 _FIRST_LOOKS = 4
@@ -63,18 +67,27 @@ async def _read_only(*_: object) -> NoReturn:
     raise FUSEError(errno.EROFS)
 
 
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What `-o uid=,gid=,umask=` put in the place of an image's attributes; None leaves them."""
+
+    uid: int | None = None
+    gid: int | None = None
+    umask: int | None = None
+
+
 class Operations(pyfuse3.Operations):
-    """The handlers.  A file handle is the inode number: nothing is kept per open file.
+    """The handlers.  All of it runs in one thread, the event loop's."""
 
-    All of it runs in one thread, the event loop's.
-    """
-
-    def __init__(self, root: Directory, ready: Callable[[], None]) -> None:
+    def __init__(self, root: Directory, overrides: Overrides, ready: Callable[[], None]) -> None:
         """Serve the tree below *root*; *ready* is called once the kernel has opened the connection."""
         super().__init__()
-        self._inodes = Inodes(root)
-        self._attributes = {item.number: _attributes(item) for item in self._inodes}
+        self._view = KnownTree(root)
+        self._inodes = Inodes(self._view)
+        self._overrides = overrides
         self._ready = ready
+        self._open: dict[int, Content] = {}
+        self._handles = count(1)
         self._cold_reads = trio.CapacityLimiter(_COLD_READS)
         self._first_looks = trio.CapacityLimiter(_FIRST_LOOKS)
         self._looking: dict[int, _FirstLook] = {}
@@ -83,45 +96,48 @@ class Operations(pyfuse3.Operations):
         """Say that requests are answered from now on."""
         self._ready()
 
-    def _item(self, inode: int) -> Numbered:
-        item = self._inodes.get(inode)
-        if item is None:
+    def _node(self, inode: int) -> Node:
+        node = self._inodes.node(inode)
+        if node is None:
             raise FUSEError(errno.ESTALE)
-        return item
+        return node
 
     def _stat(self, inode: int) -> EntryAttributes:
-        return self._attributes[self._item(inode).number]
+        return _attributes(inode, self._node(inode), self._overrides)
 
-    async def _directory(self, inode: int) -> Numbered:
-        """Return a directory with its entries; who looks first has them made, the others wait for that."""
-        item = self._item(inode)
-        if not self._inodes.waits(item):
-            return item
+    def _place(self, inode: int) -> Place:
+        place = self._inodes.place(inode)
+        if place is None:
+            raise FUSEError(errno.ESTALE)
+        return place
+
+    async def _directory(self, inode: int) -> Place:
+        """Return a directory; who looks into a lazy one first has it made, the others wait for that."""
+        lazy = self._inodes.unmade(inode)
+        if lazy is None:
+            return self._place(inode)
         look = self._looking.get(inode)
         if look is None:
             look = self._looking[inode] = _FirstLook()
             try:
-                await look.make(item, self._inodes, self._first_looks)
+                self._inodes.add(inode, await look.make(lazy, self._first_looks))
             finally:
                 del self._looking[inode]
-            for number in self._item(inode).entries.values():
-                self._attributes[number] = _attributes(self._item(number))
         else:
             await look.wait()
-        return self._item(inode)
+        return self._place(inode)
 
     @_answered
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
         """Return the attributes of *name*, or a negative entry that is kept as long."""
-        parent = await self._directory(parent_inode)
         match name:
             case b".":
-                number: int | None = parent_inode
+                return self._stat(parent_inode)
             case b"..":
-                number = parent.parent
-            case _:
-                number = parent.entries.get(name)
-        return _NEGATIVE if number is None else self._stat(number)
+                return self._stat(self._inodes.parent(parent_inode))
+        place = await self._directory(parent_inode)
+        number = place.tree.find(place.number, name)
+        return _NEGATIVE if number is None else self._stat(place.inode(number))
 
     @_answered
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
@@ -138,49 +154,71 @@ class Operations(pyfuse3.Operations):
     @_answered
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:  # noqa: ARG002
         """Return where a symbolic link leads."""
-        node = self._item(inode).node
+        node = self._node(inode)
         if not isinstance(node, Symlink):
             raise FUSEError(errno.EINVAL)
         return node.target
+
+    @_answered
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:  # noqa: ARG002
+        """Return an extended attribute."""
+        place = self._place(inode)
+        for found, value in place.tree.xattrs(place.number):
+            if found == name:
+                return value
+        raise FUSEError(pyfuse3.ENOATTR)
+
+    @_answered
+    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:  # noqa: ARG002
+        """Return the names of the extended attributes."""
+        place = self._place(inode)
+        return [name for name, _ in place.tree.xattrs(place.number)]
 
     @_answered
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:  # noqa: ARG002
         """Give a file out for reading; its pages stay cached from one open to the next."""
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             raise FUSEError(errno.EROFS)
-        self._item(inode)
-        return FileInfo(fh=inode, keep_cache=True)
+        node = self._node(inode)
+        if not isinstance(node, RegularFile):
+            raise FUSEError(errno.EISDIR if isinstance(node, Directory | LazyDirectory) else errno.ENXIO)
+        handle = next(self._handles)
+        self._open[handle] = node.content
+        return FileInfo(fh=handle, keep_cache=True)
 
     @_answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """Return the bytes at once if that cannot block, from a thread otherwise."""
-        node = self._item(fh).node
-        if not isinstance(node, RegularFile):
-            raise FUSEError(errno.EISDIR)
-        data = node.content.read_cached(off, size)
+        content = self._open[fh]
+        data = content.read_cached(off, size)
         if data is None:
             data = await trio.to_thread.run_sync(
-                node.content.read_at, off, size, limiter=self._cold_reads, abandon_on_cancel=True
+                content.read_at, off, size, limiter=self._cold_reads, abandon_on_cancel=True
             )
         return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
 
     @_answered
     async def release(self, fh: int) -> None:
-        """Nothing is kept per open file."""
+        """Forget an open file."""
+        del self._open[fh]
 
     @_answered
     async def opendir(self, inode: int, ctx: RequestContext) -> int:  # noqa: ARG002
-        """Open a directory."""
-        self._item(inode)
+        """Give a directory out; its handle is the inode number."""
+        self._node(inode)
         return inode
 
     @_answered
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """List ``.``, ``..`` and the entries from the *start_id*-th on."""
-        item = await self._directory(fh)
-        listing = [(b".", fh), (b"..", item.parent), *islice(item.entries.items(), item.listed)]
-        for position, (name, number) in enumerate(listing[start_id:], start_id + 1):
-            if not pyfuse3.readdir_reply(token, name, self._stat(number), position):
+        place = await self._directory(fh)
+        listing = place.tree.listing(place.number)
+        for position, (name, inode) in enumerate(((b".", fh), (b"..", self._inodes.parent(fh))), 1):
+            if position > start_id and not pyfuse3.readdir_reply(token, name, self._stat(inode), position):
+                return
+        start = max(0, start_id - _DOTS)
+        for position, (name, number) in enumerate(islice(listing, start, None), start + _DOTS + 1):
+            if not pyfuse3.readdir_reply(token, name, self._stat(place.inode(number)), position):
                 return
 
     @_answered
@@ -189,12 +227,13 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:  # noqa: ARG002
-        """Describe a full file system: `df` shows what the files take together."""
-        stats = self._attributes.values()
+        """Describe a full file system: `df` shows what the files of the image take together."""
+        nodes = [self._view.node(number) for number in range(len(self._view))]
+        sizes = [node.content.size for node in nodes if isinstance(node, RegularFile)]
         data = StatvfsData()
         data.f_bsize = data.f_frsize = _BLOCK
-        data.f_blocks = sum(-(-attributes.st_size // _BLOCK) for attributes in stats)
-        data.f_files = len(stats)
+        data.f_blocks = sum(-(-size // _BLOCK) for size in sizes)
+        data.f_files = len(nodes)
         data.f_namemax = _MAX_NAME
         return data
 
@@ -203,17 +242,15 @@ class Operations(pyfuse3.Operations):
 
 
 class _FirstLook:
-    """One making of a directory's entries, and those who wait for it without holding a thread."""
+    """One making of a directory's tree, and those who wait for it without holding a thread."""
 
     def __init__(self) -> None:
         self._made = trio.Event()
         self._failed: Exception | None = None
 
-    async def make(self, item: Numbered, inodes: Inodes, limiter: trio.CapacityLimiter) -> None:
-        assert isinstance(item.node, LazyDirectory)
+    async def make(self, lazy: LazyDirectory, limiter: trio.CapacityLimiter) -> Tree:
         try:
-            entries = await trio.to_thread.run_sync(item.node.fill, limiter=limiter, abandon_on_cancel=True)
-            inodes.add(item.number, entries)
+            return await trio.to_thread.run_sync(lazy.fill, limiter=limiter, abandon_on_cancel=True)
         except Exception as error:
             self._failed = error
             raise
@@ -227,26 +264,37 @@ class _FirstLook:
             raise FUSEError(errno.ENOSPC if isinstance(self._failed, NoSpace) else errno.EIO)
 
 
-def _attributes(item: Numbered) -> EntryAttributes:
-    node = item.node
+def _attributes(inode: int, node: Node, overrides: Overrides) -> EntryAttributes:
+    attributes = node.attributes
+    permissions = attributes.permissions
     entry = EntryAttributes()
-    entry.st_ino = item.number
+    entry.st_ino = inode
     entry.entry_timeout = entry.attr_timeout = _FOREVER
+    if overrides.umask is not None and not isinstance(node, Symlink):
+        permissions = 0o777 & ~overrides.umask
     match node:
-        case Directory() | LazyDirectory():
+        case Directory():
             # Link count 1 is "unknown", as on btrfs: find(1) then counts no subdirectories.
-            entry.st_mode = stat.S_IFDIR | node.attributes.permissions
+            entry.st_mode = stat.S_IFDIR | permissions
+        case LazyDirectory():
+            entry.st_mode = stat.S_IFDIR | permissions
+            if not node.settled:  # the layers' own attributes are known once someone has looked in
+                entry.attr_timeout = 0
         case RegularFile():
-            entry.st_mode = stat.S_IFREG | node.attributes.permissions
+            entry.st_mode = stat.S_IFREG | permissions
             entry.st_size = node.content.size
-            entry.st_blocks = -(-node.content.size // 512)
+            entry.st_blocks = -(-node.content.stored // 512)
         case Symlink():
-            entry.st_mode = stat.S_IFLNK | node.attributes.permissions
+            entry.st_mode = stat.S_IFLNK | permissions
             entry.st_size = len(node.target)
-    entry.st_nlink = 1
+        case Special():
+            entry.st_mode = node.type | permissions
+            entry.st_rdev = node.rdev
+    entry.st_nlink = attributes.nlink
     entry.st_blksize = _BLOCK
-    entry.st_uid, entry.st_gid = node.attributes.uid, node.attributes.gid
-    entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = node.attributes.mtime_ns
+    entry.st_uid = attributes.uid if overrides.uid is None else overrides.uid
+    entry.st_gid = attributes.gid if overrides.gid is None else overrides.gid
+    entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
     return entry
 
 

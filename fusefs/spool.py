@@ -26,7 +26,7 @@ class Spool:
         """Create the spool file in *directory*; *name* stands for it in messages."""
         self.directory = directory
         self.name = name
-        self.file = OpenFile(_unlinked_file(directory), name)
+        self.file = OpenFile(unlinked_file(directory), name)
         self._written = 0
         self._finished = False
         self._grown = threading.Condition()
@@ -106,7 +106,8 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
-def _unlinked_file(directory: str) -> int:
+def unlinked_file(directory: str) -> int:
+    """Return the descriptor of a new file in *directory* that has no name; NoSpace if there can be none."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_EXCL
     try:
         return os.open(directory, flags | os.O_TMPFILE, 0o600)

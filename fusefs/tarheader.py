@@ -14,6 +14,7 @@ BLOCK = 512
 _ZEROS = bytes(BLOCK)
 _OCTAL = re.compile(rb"[0-7]+")
 _DECIMAL = re.compile(rb"[0-9]{1,19}")
+_SPARSE_0_0 = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 _PAX_LENGTH = re.compile(rb"[0-9]{1,10} ")
 
 
@@ -161,7 +162,10 @@ def pax_records(data: bytes) -> dict[bytes, bytes]:
         if keyword in (b"path", b"linkpath") and b"\0" in value:
             msg = f"the PAX record {keyword.decode()} contains NUL"
             raise BrokenHeader(msg)
-        if value:
+        if keyword in _SPARSE_0_0:  # these two come again and again: they are the map of later versions
+            before = records.get(b"GNU.sparse.map")
+            records[b"GNU.sparse.map"] = value if before is None else before + b"," + value
+        elif value:
             records[keyword] = value
         else:
             records.pop(keyword, None)

@@ -5,11 +5,11 @@ the archive, and every loop consumes input.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from fusefs.content import Bytes
+from fusefs.content import Bytes, Content
 from fusefs.errors import InvalidImage, printable
 from fusefs.tarheader import (
     BLOCK,
@@ -39,13 +39,31 @@ _MAX_LINKS = 40
 class Source(Protocol):
     """Bytes that a scan reads in ascending order: a file, or a spool that still grows."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
 
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return *size* bytes, fewer only at the end."""
 
     def length(self) -> int:
         """Return how many bytes there are in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentSource:
+    """A content as a scan reads it."""
+
+    content: Content
+    name: str
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return the bytes, fewer at the end."""
+        return self.content.read_at(offset, size)
+
+    def length(self) -> int:
+        """Return the size."""
+        return self.content.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +81,11 @@ class Member:
     """Bytes of data."""
     sparse: bool
     """The data is a sparse file's map and runs, not the file's bytes."""
+    block: bytes = b""
+    """The last header block, for what only a layer's tree wants to know."""
+    block_offset: int = 0
+    pax: Mapping[bytes, bytes] = field(default_factory=dict)
+    """The PAX records that apply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +106,7 @@ class TarIndex:
             if b".." in parts:
                 msg = f"{archive}: refused: the member name {printable(member.name)!r} has a '..' component"
                 raise InvalidImage(msg)
-            by_name[b"/".join(parts)] = member
+            by_name[b"/".join(parts)] = replace(member, block=b"", pax={})
         return cls(archive, by_name)
 
     def find(self, name: bytes) -> Member | None:
@@ -190,6 +213,9 @@ def _member(source: Source, start: int, block: bytes) -> Member:
         offset=data_offset,
         size=0 if kind in WITHOUT_DATA else size,
         sparse=header.gnu_sparse or any(keyword.startswith(b"GNU.sparse.") for keyword in pax),
+        block=block,
+        block_offset=position,
+        pax=pax,
     )
 
 

@@ -1,11 +1,11 @@
 """Files and directories, without a word of FUSE."""
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fusefs.content import Content
-from fusefs.errors import ImgfsError, NoSpace
+from fusefs.once import Once
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Attributes:
     gid: int
     mtime_ns: int
     """Nanoseconds since 1970; atime and ctime are the same."""
+    nlink: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,48 +38,103 @@ class Symlink:
 
 
 @dataclass(frozen=True, slots=True)
-class Directory:
-    """A directory whose entries are all known: never waits."""
+class Special:
+    """A device, a fifo or a socket."""
 
     attributes: Attributes
-    entries: "Mapping[bytes, Node]"
+    type: int
+    """The type bits of st_mode."""
+    rdev: int
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A directory.  Entries are held here only where all are known from the start; others are a tree's."""
+
+    attributes: Attributes
+    entries: "Mapping[bytes, Node]" = field(default_factory=dict)
     unlisted: "Mapping[bytes, Node]" = field(default_factory=dict)
     """Entries that can be looked up and are not listed."""
 
 
-class LazyDirectory:
-    """A directory whose entries are made at the first look into it.
+class Tree(Protocol):
+    """Nodes by number, made when they are asked for; the root is 0.
 
-    `fill` may be called by any number of threads: the first one works while the others wait for
-    `_lock`, which guards `_entries` and `_failed`.
+    Safe under concurrency, and quick: all that takes long is done before there is a tree.
     """
 
-    def __init__(self, attributes: Attributes, make: "Callable[[], Mapping[bytes, Node]]") -> None:
-        """Make the entries with *make*, at most once if that succeeds."""
-        self.attributes = attributes
-        self._make = make
-        self._entries: Mapping[bytes, Node] | None = None
-        self._failed: ImgfsError | None = None
-        self._lock = threading.Lock()
+    def node(self, number: int) -> "Node":
+        """Return a node."""
 
-    def fill(self) -> "Mapping[bytes, Node]":
-        """Return the entries; waits, and raises what making them raises.
+    def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:
+        """Return the extended attributes of a node."""
 
-        What is wrong with the image stays wrong and is raised again; for want of space, or after
-        an error of the system, the next look tries anew.
+    def parent(self, number: int) -> int:
+        """Return the directory that a directory is in."""
+
+    def find(self, directory: int, name: bytes) -> int | None:
+        """Return the entry called *name*, None if it is not there."""
+
+    def listing(self, directory: int) -> "Sequence[tuple[bytes, int]]":
+        """Return the entries to list, always in the same order."""
+
+
+class LazyDirectory:
+    """A directory below which everything is made at the first look into it."""
+
+    def __init__(self, attributes: Attributes, make: Callable[[], Tree], *, settled: bool = True) -> None:
+        """Make the tree with *make*, once.
+
+        *settled*: the attributes are already those that the directory will have then.
         """
-        with self._lock:
-            if self._failed is not None:
-                raise self._failed
-            if self._entries is None:
-                try:
-                    self._entries = self._make()
-                except NoSpace:
-                    raise
-                except ImgfsError as error:
-                    self._failed = error
-                    raise
-            return self._entries
+        self.attributes = attributes
+        self.settled = settled
+        self.fill = Once(make).get
 
 
-Node = Directory | LazyDirectory | RegularFile | Symlink
+Node = Directory | LazyDirectory | RegularFile | Symlink | Special
+
+
+class KnownTree:
+    """A tree that is known from the start.  Numbers go breadth first; it never changes."""
+
+    def __init__(self, root: Directory) -> None:
+        """Give numbers to all nodes below *root*."""
+        self._nodes: list[Node] = [root]
+        self._parents = [0]
+        self._entries: list[dict[bytes, int]] = []
+        self._listings: list[list[tuple[bytes, int]]] = []
+        for number, node in enumerate(self._nodes):  # grows while it is walked
+            entries: dict[bytes, int] = {}
+            listed = 0
+            if isinstance(node, Directory):
+                for name, child in (*node.entries.items(), *node.unlisted.items()):
+                    entries[name] = len(self._nodes)
+                    self._nodes.append(child)
+                    self._parents.append(number)
+                listed = len(node.entries)
+            self._entries.append(entries)
+            self._listings.append(list(entries.items())[:listed])
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def node(self, number: int) -> Node:
+        """Return a node."""
+        return self._nodes[number]
+
+    def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:  # noqa: ARG002 - none has any
+        """Return no extended attributes."""
+        return ()
+
+    def parent(self, number: int) -> int:
+        """Return the directory that a node is in."""
+        return self._parents[number]
+
+    def find(self, directory: int, name: bytes) -> int | None:
+        """Return the entry called *name*, None if it is not there."""
+        return self._entries[directory].get(name)
+
+    def listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
+        """Return the entries to list."""
+        return self._listings[directory]

@@ -1,30 +1,45 @@
 """What a mountpoint looks like: an image as a tree.  The only place that knows."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from fusefs import oci
 from fusefs.content import Content, Literal
-from fusefs.digest import Digest
 from fusefs.image import Image, Layer
-from fusefs.tree import Attributes, Directory, LazyDirectory, Node, RegularFile, Symlink
+from fusefs.layers import Layers
+from fusefs.layertree import LayerTree
+from fusefs.rootfs import RootfsTree
+from fusefs.tree import Attributes, Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
 
 _FILE = 0o444
 _DIRECTORY = 0o555
 _LINK = 0o777
 
-Uncompress = Callable[[Layer], Content]
-"""Returns the plain tar of a compressed layer; may take long."""
+
+@dataclass(frozen=True, slots=True)
+class ViewOptions:
+    """What the user may choose of the tree."""
+
+    uid: int
+    """The owner of what imgfs makes."""
+    gid: int
+    trees: bool = True
+    """Show `layers/` and `rootfs/`."""
+    transform_symlinks: bool = False
+    """Make absolute symbolic links in them lead into the mount."""
 
 
-def image_view(image: Image, uid: int, gid: int, uncompress: Uncompress) -> Directory:
-    """Return the root of the tree that shows *image* to its owner *uid*, *gid*."""
-    return _View(image, uid, gid, uncompress).root()
+def image_view(image: Image, layers: Layers, options: ViewOptions) -> Directory:
+    """Return the root of the tree that shows *image*, whose *layers* are made as they are looked at."""
+    return _View(image, layers, options).root()
 
 
 class _View:
-    def __init__(self, image: Image, uid: int, gid: int, uncompress: Uncompress) -> None:
+    def __init__(self, image: Image, layers: Layers, options: ViewOptions) -> None:
         self._image = image
-        self._uncompress = uncompress
+        self._layers = layers
+        self._options = options
+        uid, gid = options.uid, options.gid
         self._file = Attributes(_FILE, uid, gid, image.created_ns)
         self._directory = Attributes(_DIRECTORY, uid, gid, image.created_ns)
         self._link = Attributes(_LINK, uid, gid, image.created_ns)
@@ -42,6 +57,10 @@ class _View:
         }
         if compressed:
             entries[b".uncompressed"] = self._uncompressed(compressed)
+        if self._options.trees:
+            entries[b"layers"] = self._layer_trees()
+            if image.layers and all(map(self._layers.readable, image.layers)):
+                entries[b"rootfs"] = self._lazy(self._rootfs)
         return Directory(self._directory, entries)
 
     def _compressed(self) -> dict[int, Layer]:
@@ -77,17 +96,36 @@ class _View:
         )
 
     def _uncompressed(self, compressed: Mapping[int, Layer]) -> Directory:
-        # A layer that comes again is decompressed once.
-        made: dict[Digest, LazyDirectory] = {}
-        for layer in compressed.values():
-            made.setdefault(layer.descriptor.digest, self._tar_of(layer))
         return Directory(
             self._directory,
-            {str(number).encode(): made[layer.descriptor.digest] for number, layer in compressed.items()},
+            {
+                str(number).encode(): LazyDirectory(self._directory, self._tar_tree(layer))
+                for number, layer in compressed.items()
+            },
         )
 
-    def _tar_of(self, layer: Layer) -> LazyDirectory:
-        return LazyDirectory(self._directory, lambda: {b"tar": self._regular(self._uncompress(layer))})
+    def _tar_tree(self, layer: Layer) -> Callable[[], Tree]:
+        return lambda: KnownTree(Directory(self._directory, {b"tar": self._regular(self._layers.tar(layer))}))
+
+    def _layer_trees(self) -> Directory:
+        return Directory(
+            self._directory,
+            {
+                str(number).encode(): self._lazy(self._layer_tree(layer))
+                for number, layer in enumerate(self._image.layers)
+                if self._layers.readable(layer)
+            },
+        )
+
+    def _layer_tree(self, layer: Layer) -> Callable[[], Tree]:
+        return lambda: LayerTree(self._layers.files(layer), transform_symlinks=self._options.transform_symlinks)
+
+    def _rootfs(self) -> Tree:
+        return RootfsTree(self._layers.all_files(), transform_symlinks=self._options.transform_symlinks)
+
+    def _lazy(self, make: Callable[[], Tree]) -> LazyDirectory:
+        # Until someone has looked in, it has the attributes of a directory that no layer lists.
+        return LazyDirectory(Attributes(0o755, 0, 0, self._image.created_ns), make, settled=False)
 
     def _regular(self, content: Content) -> RegularFile:
         return RegularFile(self._file, content)

@@ -9,17 +9,21 @@ import threading
 from collections.abc import Callable, Mapping
 
 from fusefs.cli.logs import open_log, stderr_handler
-from fusefs.cli.mountoptions import libfuse_flags
+from fusefs.cli.mountoptions import libfuse_flags, number_option
 from fusefs.cli.terminal import progress_on
 from fusefs.errors import UsageError, printable
+from fusefs.image import Image
+from fusefs.layers import Layers
 from fusefs.mountpoint import check_mountpoint
 from fusefs.platforms import Platform
 from fusefs.sources import open_image
 from fusefs.sources.settings import Settings
-from fusefs.uncompressed import uncompressed_tar
-from fusefs.view import image_view
+from fusefs.view import ViewOptions, image_view
 
 _TMPDIR = "/var/tmp"  # noqa: S108 - files there are created unlinked; /tmp is often in memory
+
+_NUMBERS = {"uid": 10, "gid": 10, "umask": 8}
+"""Options that put a number in the place of the image's, and its base."""
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
@@ -27,6 +31,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     level = logging.ERROR if arguments.quiet else logging.INFO if arguments.verbose else logging.WARNING
     logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
     flags = libfuse_flags(arguments.options)
+    numbers = {name: number_option(arguments.options, name, base) for name, base in _NUMBERS.items()}
     mountpoint = check_mountpoint(arguments.mountpoint)
     log = None if arguments.foreground and not arguments.log_file else open_log(arguments.log_file, environment)
     settings = Settings(
@@ -46,9 +51,19 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     finally:
         importing.join()
     from fusefs.mount import MountOptions, in_background, serve  # noqa: PLC0415 - see above
+    from fusefs.operations import Overrides  # noqa: PLC0415
 
-    options = MountOptions(source=arguments.image, flags=flags)
-    root = image_view(image, os.getuid(), os.getgid(), lambda layer: uncompressed_tar(layer, settings.tmpdir))
+    options = MountOptions(arguments.image, flags, Overrides(**numbers))
+    layers = Layers(image, settings.tmpdir)
+    if arguments.index:
+        _index(image, layers, settings)
+    view = ViewOptions(
+        uid=os.getuid(),
+        gid=os.getgid(),
+        trees=not arguments.no_trees,
+        transform_symlinks="transform_symlinks" in arguments.options,
+    )
+    root = image_view(image, layers, view)
 
     def announce() -> None:
         if not arguments.quiet:
@@ -67,6 +82,13 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         assert log is not None
         in_background(mounted, log)
         announce()
+
+
+def _index(image: Image, layers: Layers, settings: Settings) -> None:
+    """Index all layers before there is a mount."""
+    total = sum(layer.descriptor.size for layer in image.layers)
+    with settings.progress.transfer(f"indexing {printable(image.name)}", total) as advance:
+        layers.all_files(lambda layer: advance(layer.descriptor.size))
 
 
 def _platform(text: str | None) -> Platform | None:

@@ -11,9 +11,14 @@ _IGNORED = frozenset(
     {"rw", "dev", "suid", "exec", "defaults", "auto", "noauto", "user", "users", "owner", "group", "nofail", "_netdev"}
     | {"relatime", "strictatime", "nodiratime"}
 )
+_NUMBERS = frozenset({"uid", "gid", "umask"})
+_OURS = frozenset({"transform_symlinks"})
+_MAX_NUMBER = 0xFFFFFFFF
 _IGNORED_BEGINNINGS = ("x-", "comment=")
 _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True} | {
     "verify": False,
+    "no-trees": False,
+    "index": False,
     "quiet": False,
     "verbose": False,
     "foreground": False,
@@ -45,6 +50,23 @@ def long_options(words: Iterable[str]) -> list[str]:
     return found
 
 
+def number_option(words: Iterable[str], name: str, base: int) -> int | None:
+    """Return the value of the last of *words* that is ``NAME=NUMBER``, None if there is none."""
+    value = None
+    for word in words:
+        key, equals, text = word.partition("=")
+        if key != name:
+            continue
+        try:
+            value = int(text, base)
+        except ValueError:
+            value = -1
+        if not equals or not 0 <= value < _MAX_NUMBER:
+            msg = f"option {name} takes a number, not {printable(text)!r}"
+            raise UsageError(msg)
+    return value
+
+
 def libfuse_flags(words: Iterable[str]) -> tuple[str, ...]:
     """Return the *words* that libfuse is to see; UsageError for one that nobody knows."""
     flags = []
@@ -54,6 +76,8 @@ def libfuse_flags(words: Iterable[str]) -> tuple[str, ...]:
         elif not (
             word in _ALWAYS
             or word in _IGNORED
+            or word in _OURS
+            or word.partition("=")[0] in _NUMBERS
             or word.startswith(_IGNORED_BEGINNINGS)
             or word.partition("=")[0].replace("_", "-") in _LONG
         ):

@@ -1,0 +1,153 @@
+"""A layer's index: the tree in its tar as fixed-width records and a heap, written once and mapped.
+
+A record is an entry of a directory.  Entries of one directory lie next to each other, ordered by
+name, so that a listing is a run of records and a lookup a binary search; the root is record 0.
+Nothing is stored in memory for a record: an `Entry` is made for each request.
+"""
+
+import mmap
+import stat
+import struct
+from collections.abc import Iterator
+from enum import IntFlag
+from typing import NamedTuple
+
+MAGIC = b"imgfs layer 1\n\0\0"
+HEADER = struct.Struct("<16sQQ")
+"""Magic, number of records, offset of the heap in bytes."""
+RECORD = struct.Struct("<QQQqIIIIIIIIIIIIHHIIQQ")
+"""The fields of `Entry` after the first, in order."""
+RUN = struct.Struct("<QQQ")
+"""A run of a sparse file in the heap: offset in the file, offset in the tar, size."""
+XATTR = struct.Struct("<HI")
+"""Lengths of an extended attribute's name and value, which follow it in the heap."""
+
+ROOT = 0
+
+WHITEOUT = b".wh."
+"""Begins the name of a whiteout (OCI image specification, "Whiteouts")."""
+OPAQUE = b".wh..wh..opq"
+"""Makes its directory opaque."""
+
+
+class Flag(IntFlag):
+    """What an entry is besides its mode."""
+
+    IMPLICIT = 1
+    """A directory that the layer does not list, but has entries of."""
+    LOWER_LINK = 2
+    """A hard link to a path that this layer does not have."""
+    SPARSE = 4
+    """The data are runs in the heap."""
+
+
+class Entry(NamedTuple):
+    """One record.  A tuple, since one is made for every request."""
+
+    record: int
+    name_offset: int
+    offset: int
+    """Of the file's bytes in the layer's tar."""
+    size: int
+    mtime: int
+    mtime_ns: int
+    mode: int
+    uid: int
+    gid: int
+    major: int
+    minor: int
+    parent: int
+    """Record of the directory."""
+    first: int
+    """Record of a directory's first entry."""
+    entries: int
+    """Number of a directory's entries."""
+    inode: int
+    """Record that stands for the file: the first of its names."""
+    nlink: int
+    xattr_length: int
+    flags: int
+    """See `Flag`."""
+    name_length: int
+    text_length: int
+    reserved: int
+    text_offset: int
+    xattr_offset: int
+
+
+class LayerIndex:
+    """A mapped index.  Safe under concurrency: it never changes."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Map the index in the open file *descriptor*, which may be closed afterwards."""
+        self._map = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+        magic, self.count, self._heap = HEADER.unpack_from(self._map)
+        assert magic == MAGIC
+
+    def entry(self, record: int) -> Entry:
+        """Return a record."""
+        return Entry(record, *RECORD.unpack_from(self._map, HEADER.size + record * RECORD.size))
+
+    def name(self, record: int) -> bytes:
+        """Return a record's name."""
+        at = HEADER.size + record * RECORD.size
+        (offset,) = _NAME_OFFSET.unpack_from(self._map, at)
+        (length,) = _NAME_LENGTH.unpack_from(self._map, at + _NAME_LENGTH_AT)
+        return self._bytes(offset, length)
+
+    def is_directory(self, record: int) -> bool:
+        """Return whether a record is that of a directory."""
+        (mode,) = _MODE.unpack_from(self._map, HEADER.size + record * RECORD.size + _MODE_AT)
+        return stat.S_ISDIR(mode)
+
+    def text(self, entry: Entry) -> bytes:
+        """Return the target of a symbolic link, or the path of a link into a lower layer."""
+        return self._bytes(entry.text_offset, entry.text_length)
+
+    def runs(self, entry: Entry) -> list[tuple[int, int, int]]:
+        """Return the runs of a sparse file: offset in the file, offset in the tar, size."""
+        return list(RUN.iter_unpack(self.text(entry)))
+
+    def xattrs(self, entry: Entry) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the extended attributes of a file."""
+        data = self._bytes(entry.xattr_offset, entry.xattr_length)
+        position = 0
+        while position < len(data):
+            name_length, value_length = XATTR.unpack_from(data, position)
+            position += XATTR.size
+            name = data[position : position + name_length]
+            position += name_length
+            yield name, data[position : position + value_length]
+            position += value_length
+
+    def find(self, directory: int, name: bytes) -> int | None:
+        """Return the record of *name* in *directory*, None if it is not there."""
+        record = self._first_from(directory, name)
+        entry = self.entry(directory)
+        return record if record < entry.first + entry.entries and self.name(record) == name else None
+
+    def with_prefix(self, directory: int, prefix: bytes) -> range:
+        """Return the records of the names in *directory* that begin with *prefix*."""
+        return range(self._first_from(directory, prefix), self._first_from(directory, prefix + b"\xff" * 256))
+
+    def _first_from(self, directory: int, name: bytes) -> int:
+        entry = self.entry(directory)
+        low, high = entry.first, entry.first + entry.entries
+        while low < high:
+            middle = (low + high) // 2
+            if self.name(middle) < name:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _bytes(self, offset: int, length: int) -> bytes:
+        start = self._heap + offset
+        return self._map[start : start + length]
+
+
+_NAME_OFFSET = struct.Struct("<Q")
+_NAME_LENGTH = struct.Struct("<H")
+_NAME_LENGTH_AT = struct.calcsize("<QQQqIIIIIIIIIIIIH")
+_MODE = struct.Struct("<I")
+_MODE_AT = struct.calcsize("<QQQqI")

@@ -1,0 +1,122 @@
+"""An image's layers as files: plain tars and their indexes, each made at the first need of it."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from fusefs.content import Content, Extent
+from fusefs.digest import Digest
+from fusefs.errors import ImgfsError, InvalidImage, NoSpace
+from fusefs.image import Image, Layer
+from fusefs.indexer import index_layer, log_skipped
+from fusefs.layerindex import LayerIndex
+from fusefs.layertree import LayerFiles
+from fusefs.once import Once
+from fusefs.spool import unlinked_file
+from fusefs.tarindex import ContentSource
+from fusefs.uncompressed import uncompressed_tar
+
+_CHILD_SIZE = 16 << 20
+"""Bytes of tar from which on a child process indexes: in a thread, a scan holds up the readers."""
+
+
+class Layers:
+    """The layers of an image.  Any number of threads may ask; a repeated layer is made once."""
+
+    def __init__(self, image: Image, tmpdir: str) -> None:
+        """Write what must be written into *tmpdir*."""
+        self._image = image
+        self._tmpdir = tmpdir
+        self._children = threading.Semaphore(os.cpu_count() or 1)
+        self._tars: dict[Digest, Once[Content]] = {}
+        self._files: dict[Digest, Once[LayerFiles]] = {}
+        for layer in image.layers:
+            digest = layer.descriptor.digest
+            if layer.content is not None and layer.diff_id is not None and digest not in self._tars:
+                self._tars[digest] = Once(self._tar_maker(layer))
+                self._files[digest] = Once(self._files_maker(layer))
+
+    def readable(self, layer: Layer) -> bool:
+        """Return whether *layer* is stored, and a file system's."""
+        return layer.descriptor.digest in self._tars
+
+    def tar(self, layer: Layer) -> Content:
+        """Return the plain tar of *layer*; decompresses it the first time."""
+        return self._tars[layer.descriptor.digest].get()
+
+    def files(self, layer: Layer) -> LayerFiles:
+        """Return the files of *layer*; indexes it the first time."""
+        return self._files[layer.descriptor.digest].get()
+
+    def all_files(self, indexed: Callable[[Layer], None] = lambda _: None) -> Sequence[LayerFiles]:
+        """Return the files of all layers, the base first; several are indexed side by side.
+
+        *indexed* is told of each that is done.
+        """
+
+        def files(layer: Layer) -> LayerFiles:
+            found = self.files(layer)
+            indexed(layer)
+            return found
+
+        with ThreadPoolExecutor(os.cpu_count() or 1, "layers") as pool:
+            return list(pool.map(files, self._image.layers))
+
+    def _tar_maker(self, layer: Layer) -> Callable[[], Content]:
+        def make() -> Content:
+            assert layer.content is not None
+            return layer.content if layer.compression is None else uncompressed_tar(layer, self._tmpdir)
+
+        return make
+
+    def _files_maker(self, layer: Layer) -> Callable[[], LayerFiles]:
+        def make() -> LayerFiles:
+            tar = self.tar(layer)
+            assert isinstance(tar, Extent)
+            descriptor = unlinked_file(self._tmpdir)
+            try:
+                if tar.size < _CHILD_SIZE:
+                    self._index_here(layer, tar, descriptor)
+                else:
+                    self._index_in_child(layer, tar, descriptor)
+                return LayerFiles(LayerIndex(descriptor), tar)
+            finally:
+                os.close(descriptor)
+
+        return make
+
+    def _index_here(self, layer: Layer, tar: Extent, descriptor: int) -> None:
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                log_skipped(index_layer(ContentSource(tar, layer.where), self._image.created_ns, file))
+        except OSError as error:
+            msg = f"cannot index {layer.where} in {self._tmpdir}: {error.strerror}"
+            raise NoSpace(msg) from None
+
+    def _index_in_child(self, layer: Layer, tar: Extent, descriptor: int) -> None:
+        place = [tar.file.descriptor, tar.offset, tar.size, descriptor, self._image.created_ns]
+        command = [sys.executable, "-m", "fusefs.indexer", *map(str, place), layer.where]
+        # The pipe to its stdin stays open while this process lives: its end is the child's.
+        with (
+            self._children,
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(tar.file.descriptor, descriptor),
+                cwd="/",
+            ) as child,
+        ):
+            assert child.stdout is not None
+            assert child.stderr is not None
+            warning = child.stdout.read().decode("utf-8", "replace").strip()
+            error = child.stderr.read().decode("utf-8", "replace").strip()
+            status = child.wait()
+        if status:
+            kinds = {InvalidImage.exit_code: InvalidImage, NoSpace.exit_code: NoSpace}
+            raise kinds.get(status, ImgfsError)(error or f"the indexer of {layer.where} died: {status}")
+        log_skipped(warning)

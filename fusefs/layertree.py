@@ -1,0 +1,111 @@
+"""A layer's index as a tree: nodes made per request from mapped records."""
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+
+from fusefs.content import Content, Extent, OpenFile, Sparse
+from fusefs.layerindex import Entry, Flag, LayerIndex
+from fusefs.tree import Attributes, Directory, Node, RegularFile, Special, Symlink
+
+_LISTINGS = 64
+"""Listings that are kept: a directory is listed in many pieces."""
+
+
+class LayerFiles:
+    """The nodes that a layer's records stand for."""
+
+    def __init__(self, index: LayerIndex, tar: Content) -> None:
+        """Read files from the plain *tar* that was indexed."""
+        assert isinstance(tar, Extent)
+        self.index = index
+        self._file: OpenFile = tar.file
+        self._start = tar.offset
+
+    def node(self, entry: Entry) -> Node:
+        """Return the node of a record."""
+        attributes = attributes_of(entry)
+        kind = stat.S_IFMT(entry.mode)
+        if kind == stat.S_IFREG:
+            return RegularFile(attributes, self._content(entry))
+        if kind == stat.S_IFDIR:
+            return Directory(attributes)
+        if kind == stat.S_IFLNK:
+            return Symlink(attributes, self.index.text(entry))
+        return Special(attributes, kind, os.makedev(entry.major, entry.minor))
+
+    def _content(self, entry: Entry) -> Content:
+        if not entry.flags & Flag.SPARSE:
+            return Extent(self._file, self._start + entry.offset, entry.size)
+        runs = self.index.runs(entry)
+        return Sparse(
+            entry.size,
+            [offset for offset, _, _ in runs],
+            [Extent(self._file, self._start + at, size) for _, at, size in runs],
+        )
+
+
+def attributes_of(entry: Entry) -> Attributes:
+    """Return the attributes in a record."""
+    nlink = 1 if stat.S_ISDIR(entry.mode) else entry.nlink
+    mtime_ns = entry.mtime * 10**9 + entry.mtime_ns
+    return Attributes(entry.mode & 0o7777, entry.uid, entry.gid, mtime_ns, nlink)
+
+
+def relative(target: bytes, depth: int) -> bytes:
+    """Return the *target* of a symbolic link *depth* directories below a root so that it stays below that root."""
+    if not target.startswith(b"/"):
+        return target
+    return b"../" * depth + target.lstrip(b"/") or b"."
+
+
+class LayerTree:
+    """The files of one layer, whiteout files as they are.  A number is that of a record."""
+
+    def __init__(self, files: LayerFiles, *, transform_symlinks: bool) -> None:
+        """Show *files*."""
+        self._files = files
+        self._index = files.index
+        self._transform = transform_symlinks
+        self.listing = lru_cache(_LISTINGS)(self._listing)
+
+    def node(self, number: int) -> Node:
+        """Return a node."""
+        entry = self._index.entry(number)
+        node = self._files.node(entry)
+        if self._transform and isinstance(node, Symlink):
+            return Symlink(node.attributes, relative(node.target, self._depth(entry)))
+        return node
+
+    def _depth(self, entry: Entry) -> int:
+        depth = 0
+        while entry.parent:
+            entry = self._index.entry(entry.parent)
+            depth += 1
+        return depth
+
+    def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:
+        """Return the extended attributes of a node."""
+        return self._index.xattrs(self._index.entry(number))
+
+    def parent(self, number: int) -> int:
+        """Return the directory that a node is in."""
+        return self._index.entry(number).parent
+
+    def find(self, directory: int, name: bytes) -> int | None:
+        """Return the entry called *name*; a link to a lower layer leads to nothing here."""
+        record = self._index.find(directory, name)
+        return None if record is None else self._shown(record)
+
+    def _listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
+        entry = self._index.entry(directory)
+        pairs = (
+            (self._index.name(record), self._shown(record))
+            for record in range(entry.first, entry.first + entry.entries)
+        )
+        return [(name, number) for name, number in pairs if number is not None]
+
+    def _shown(self, record: int) -> int | None:
+        entry = self._index.entry(record)
+        return None if entry.flags & Flag.LOWER_LINK else entry.inode

@@ -1,0 +1,42 @@
+"""Something that is made at the first need of it, once however many need it."""
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from fusefs.errors import ImgfsError, NoSpace
+
+T = TypeVar("T")
+
+
+class Once(Generic[T]):
+    """A value that the first `get` makes while others wait for it.
+
+    `_lock` guards `_value` and `_failed`.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        """Make the value with *make*, at most once if that succeeds."""
+        self._make = make
+        self._value: tuple[T] | None = None
+        self._failed: ImgfsError | None = None
+        self._lock = threading.Lock()
+
+    def get(self) -> T:
+        """Return the value; waits, and raises what making it raises.
+
+        What is wrong with the image stays wrong and is raised again; for want of space, or after
+        an error of the system, the next one tries anew.
+        """
+        with self._lock:
+            if self._failed is not None:
+                raise self._failed
+            if self._value is None:
+                try:
+                    self._value = (self._make(),)
+                except NoSpace:
+                    raise
+                except ImgfsError as error:
+                    self._failed = error
+                    raise
+            return self._value[0]

@@ -1,0 +1,201 @@
+"""What a tar member says of a file besides its name and bytes: owner, times, extended attributes, holes.
+
+Formats: the header fields of ustar and GNU tar; PAX records of POSIX.1-2001, ``SCHILY.xattr.*`` (star),
+``LIBARCHIVE.xattr.*`` (libarchive), and the four ways of GNU tar to store a sparse file.
+"""
+
+import base64
+import binascii
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from fusefs.content import Bytes
+from fusefs.tarheader import BLOCK, BrokenHeader, Kind, number
+from fusefs.tarindex import Member
+
+_TYPES = {
+    Kind.REGULAR: stat.S_IFREG,
+    Kind.SYMLINK: stat.S_IFLNK,
+    Kind.DIRECTORY: stat.S_IFDIR,
+    Kind.CHARACTER_DEVICE: stat.S_IFCHR,
+    Kind.BLOCK_DEVICE: stat.S_IFBLK,
+    Kind.FIFO: stat.S_IFIFO,
+}
+_MAX_ID = (1 << 32) - 2
+"""The largest user or group ID; the next one means "none" to the kernel."""
+_NOBODY = 65534
+_MAX_MAJOR = (1 << 12) - 1
+_MAX_MINOR = (1 << 20) - 1
+_MAX_XATTR = 1 << 16
+"""Bytes of one value, and of the list of names, that the kernel takes."""
+_MAX_MTIME = (1 << 62) - 1
+_MAX_MAP = 1 << 20
+"""Bytes of a sparse map in PAX format 1.0."""
+
+Read = Callable[[int, int], Bytes]
+"""Returns bytes of the tar: offset, size."""
+Run = tuple[int, int, int]
+"""Bytes of a sparse file that are stored: offset in the file, offset in the tar, size."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileAttributes:
+    """What stat(2) and listxattr(2) say of the file."""
+
+    mode: int
+    """Type and permissions, as st_mode."""
+    uid: int
+    gid: int
+    mtime: int
+    """Whole seconds since 1970, maybe negative."""
+    mtime_ns: int
+    """And nanoseconds."""
+    major: int
+    minor: int
+    xattrs: tuple[tuple[bytes, bytes], ...]
+
+
+def file_attributes(member: Member) -> FileAttributes:
+    """Return the attributes of *member*; BrokenHeader if its header or a record makes no sense."""
+    block, pax = member.block, member.pax
+    seconds, nanoseconds = _time(pax[b"mtime"]) if b"mtime" in pax else (number(block[136:148], "mtime"), 0)
+    device = member.kind in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE)
+    major = number(block[329:337], "devmajor") if device else 0
+    minor = number(block[337:345], "devminor") if device else 0
+    if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
+        msg = f"device number {major}:{minor} has more than 12 and 20 bits"
+        raise BrokenHeader(msg)
+    return FileAttributes(
+        mode=_TYPES.get(member.kind, stat.S_IFREG) | number(block[100:108], "mode") & 0o7777,
+        uid=_owner(pax.get(b"uid"), block[108:116], "uid"),
+        gid=_owner(pax.get(b"gid"), block[116:124], "gid"),
+        mtime=max(-_MAX_MTIME, min(seconds, _MAX_MTIME)),
+        mtime_ns=nanoseconds,
+        major=major,
+        minor=minor,
+        xattrs=tuple(_xattrs(member)),
+    )
+
+
+def _owner(record: bytes | None, field: bytes, what: str) -> int:
+    value = number(field, what) if record is None else _integer(record, what)
+    return value if 0 <= value <= _MAX_ID else _NOBODY
+
+
+def _integer(text: bytes, what: str) -> int:
+    try:
+        return int(text) if len(text) < 20 and text.lstrip(b"-").isdigit() else _MAX_ID + 1
+    except ValueError:
+        msg = f"the PAX record {what} is no number"
+        raise BrokenHeader(msg) from None
+
+
+def _time(text: bytes) -> tuple[int, int]:
+    """Return a PAX time, ``[-]seconds[.fraction]``, as seconds and the nanoseconds after them."""
+    whole, _, fraction = text.partition(b".")
+    negative = whole.startswith(b"-")
+    digits = whole.removeprefix(b"-") or b"0"
+    if not digits.isdigit() or len(digits) > 20 or not (fraction or b"0").isdigit():
+        msg = f"the PAX record mtime is no time: {text[:40]!r}"
+        raise BrokenHeader(msg)
+    seconds, nanoseconds = int(digits), int(fraction[:9].ljust(9, b"0"))
+    if not negative:
+        return seconds, nanoseconds
+    return (-seconds - 1, 10**9 - nanoseconds) if nanoseconds else (-seconds, 0)
+
+
+def _xattrs(member: Member) -> list[tuple[bytes, bytes]]:
+    found: dict[bytes, bytes] = {}
+    for keyword, value in member.pax.items():
+        if keyword.startswith(b"SCHILY.xattr."):
+            found[keyword.removeprefix(b"SCHILY.xattr.")] = value
+        elif keyword.startswith(b"LIBARCHIVE.xattr."):
+            name = unquote_to_bytes(keyword.removeprefix(b"LIBARCHIVE.xattr."))
+            try:
+                decoded = base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
+            except binascii.Error:
+                continue
+            found.setdefault(name, decoded)
+    return [(name, value) for name, value in found.items() if name and b"\0" not in name]
+
+
+def unlistable_xattrs(attributes: FileAttributes) -> bool:
+    """Return whether the extended attributes are more than the kernel takes."""
+    names = sum(len(name) + 1 for name, _ in attributes.xattrs)
+    return names > _MAX_XATTR or any(len(value) > _MAX_XATTR or len(name) > 255 for name, value in attributes.xattrs)
+
+
+def sparse_runs(member: Member, read: Read) -> tuple[int, list[Run]]:
+    """Return a sparse file's size, and the runs of it that are stored, in order.
+
+    BrokenHeader if the map is no map: runs that overlap, run backwards, or exceed the file or its data.
+    """
+    pax = member.pax
+    if pax.get(b"GNU.sparse.major") == b"1":
+        size = _count(pax.get(b"GNU.sparse.realsize", b""), "GNU.sparse.realsize")
+        pairs, start = _map_1_0(member, read)
+    elif b"GNU.sparse.map" in pax:
+        size = _count(pax.get(b"GNU.sparse.size", b""), "GNU.sparse.size")
+        pairs, start = (
+            _pairs([_count(text, "map") for text in pax[b"GNU.sparse.map"].split(b",") if text]),
+            member.offset,
+        )
+    else:
+        size = number(member.block[483:495], "real size")
+        pairs, start = _old_gnu_map(member, read), member.offset
+    return size, _checked(pairs, size, start, member.offset + member.size)
+
+
+def _map_1_0(member: Member, read: Read) -> tuple[list[tuple[int, int]], int]:
+    """Return the map at the start of the data: decimal numbers, one a line, padded to a block."""
+    text = bytes(read(member.offset, min(member.size, _MAX_MAP)))
+    numbers: list[int] = []
+    position = 0
+    wanted = 1
+    while len(numbers) < wanted:
+        end = text.find(b"\n", position, position + 24)
+        if end < 0:
+            msg = "the sparse map is cut off"
+            raise BrokenHeader(msg)
+        numbers.append(_count(text[position:end], "map"))
+        position = end + 1
+        wanted = 1 + 2 * numbers[0]
+    return _pairs(numbers[1:]), member.offset + -(-position // BLOCK) * BLOCK
+
+
+def _old_gnu_map(member: Member, read: Read) -> list[tuple[int, int]]:
+    """Return the map in the header, 4 entries, and in the blocks between header and data, 21 each."""
+    fields = member.block[386:482]
+    for position in range(member.block_offset + BLOCK, member.offset, BLOCK):
+        fields += bytes(read(position, BLOCK))[:504]
+    numbers = [number(fields[at : at + 12], "sparse map") for at in range(0, len(fields), 12) if fields[at]]
+    return _pairs(numbers)
+
+
+def _pairs(numbers: list[int]) -> list[tuple[int, int]]:
+    if len(numbers) % 2:
+        msg = "the sparse map has an odd number of entries"
+        raise BrokenHeader(msg)
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _checked(pairs: list[tuple[int, int]], size: int, start: int, end: int) -> list[Run]:
+    runs: list[Run] = []
+    position = 0
+    for offset, length in pairs:
+        if offset < position or length < 0 or offset + length > size or start + length > end:
+            msg = f"the sparse map is wrong: {length} bytes at {offset} of {size}"
+            raise BrokenHeader(msg)
+        if length:
+            runs.append((offset, start, length))
+        position, start = offset + length, start + length
+    return runs
+
+
+def _count(text: bytes, what: str) -> int:
+    if not text.isdigit() or len(text) > 19:
+        msg = f"{what} is no number: {text[:40]!r}"
+        raise BrokenHeader(msg)
+    return int(text)
