@@ -12,7 +12,6 @@ BLOCK = 512
 """Bytes in a tar block; headers and padding are multiples of it."""
 
 _ZEROS = bytes(BLOCK)
-_OCTAL = re.compile(rb"[0-7]+")
 _DECIMAL = re.compile(rb"[0-9]{1,19}")
 _SPARSE_0_0 = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 _PAX_LENGTH = re.compile(rb"[0-9]{1,10} ")
@@ -131,10 +130,13 @@ def number(field: bytes, what: str) -> int:
     if not text:
         return 0
     digits = text.partition(b"\0")[0]
-    if _OCTAL.fullmatch(digits) is None:
-        msg = f"the {what} field is no octal number: {field!r}"
-        raise BrokenHeader(msg)
-    return int(digits, 8)
+    try:
+        if digits.isdigit():  # int() alone would take signs, spaces and underscores
+            return int(digits, 8)
+    except ValueError:
+        pass
+    msg = f"the {what} field is no octal number: {field!r}"
+    raise BrokenHeader(msg)
 
 
 def pax_records(data: bytes) -> dict[bytes, bytes]:
