@@ -1,11 +1,11 @@
 """An image's layers as files: plain tars and their indexes, each made at the first need of it."""
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from fusefs.content import Content, Extent
 from fusefs.digest import Digest
@@ -56,14 +56,21 @@ class Layers:
 
         *indexed* is told of each that is done.
         """
+        waiting = iter(self._image.layers)
 
-        def files(layer: Layer) -> LayerFiles:
-            found = self.files(layer)
-            indexed(layer)
-            return found
+        def work() -> None:
+            for layer in waiting:  # a list's iterator, which hands out each item once
+                with contextlib.suppress(Exception):  # raised below, where someone hears it
+                    self.files(layer)
+                    indexed(layer)
 
-        with ThreadPoolExecutor(os.cpu_count() or 1, "layers") as pool:
-            return list(pool.map(files, self._image.layers))
+        # Daemons, unlike an executor's threads: a mount that is to end does not wait for them.
+        workers = [threading.Thread(target=work, daemon=True) for _ in range(os.cpu_count() or 1)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return [self.files(layer) for layer in self._image.layers]
 
     def _tar_maker(self, layer: Layer) -> Callable[[], Content]:
         def make() -> Content:
