@@ -72,6 +72,7 @@ def _spooled_image(file: OpenFile, asked: FileImage, name: str, settings: Settin
     with Spool(settings.tmpdir, file.name) as spool:
         with settings.progress.transfer(f"reading {file.name}", total) as advance:
             saved = save(_plain(_received(file, advance), file.name), spool, total or 0)
+        saved.log_warnings()
         image = _tar_image(asked, name, settings.platform, saved.blobs, saved.digest_of)
         image.verify(saved.digest_of)
     file.close()

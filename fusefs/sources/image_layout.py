@@ -173,7 +173,7 @@ def choose(found: Iterable[Candidate], wanted: Platform | None, where: str) -> C
 def candidate_image(blobs: Blobs, candidate: Candidate, name: str, ref: str) -> Image:
     """Return the image of a *candidate*, its stored manifest to be shown."""
     if candidate.manifest.media_type not in oci.MANIFESTS:
-        msg = f"{blobs.name}: unsupported media type {printable(candidate.manifest.media_type)!r} of {candidate.shown}"
+        msg = f"{blobs.name}: unsupported media type '{printable(candidate.manifest.media_type)}' of {candidate.shown}"
         raise Unsupported(msg)
     stored = document(blobs, candidate.manifest, "the manifest")
     manifest = oci.parse_manifest(stored.content.data, f"{blobs.name}: the manifest {candidate.manifest.digest}")
@@ -205,7 +205,7 @@ def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Iterable[DiffID | None])
     for number, (descriptor, diff_id) in enumerate(zip(manifest.layers, diff_ids, strict=True)):
         where = f"{blobs.name}: layer {number}"
         if diff_id is not None and descriptor.media_type not in _LAYERS:
-            msg = f"{where} has the unsupported media type {printable(descriptor.media_type)!r}"
+            msg = f"{where} has the unsupported media type '{printable(descriptor.media_type)}'"
             raise Unsupported(msg)
         content = blob(blobs, descriptor, f"layer {number}")
         compression = None
