@@ -106,7 +106,7 @@ def _file(transport: str, rest: str) -> FileImage:
     path, colon, choice = rest.partition(":")
     if not path or (colon and not choice):
         index = "|:@INDEX" if transport == "docker-archive" else ""
-        msg = f"bad reference '{printable(f'{transport}:{rest}')}': expected {transport}:PATH[:REF{index}]"
+        msg = f"bad reference '{transport}:{printable(rest)}': expected {transport}:PATH[:REF{index}]"
         raise UsageError(msg)
     if not colon:
         return FileImage(transport, path, None)
