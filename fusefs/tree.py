@@ -69,7 +69,7 @@ class LazyDirectory:
         """
         with self._lock:
             if self._failed is not None:
-                raise self._failed
+                raise self._failed.with_traceback(None)  # else it grows with every look
             if self._entries is None:
                 try:
                     self._entries = self._make()

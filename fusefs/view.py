@@ -78,12 +78,15 @@ class _View:
 
     def _uncompressed(self, compressed: Mapping[int, Layer]) -> Directory:
         # A layer that comes again is decompressed once.
-        made: dict[Digest, LazyDirectory] = {}
+        made: dict[tuple[Digest, Digest | None], LazyDirectory] = {}
         for layer in compressed.values():
-            made.setdefault(layer.descriptor.digest, self._tar_of(layer))
+            made.setdefault((layer.descriptor.digest, layer.diff_id), self._tar_of(layer))
         return Directory(
             self._directory,
-            {str(number).encode(): made[layer.descriptor.digest] for number, layer in compressed.items()},
+            {
+                str(number).encode(): made[layer.descriptor.digest, layer.diff_id]
+                for number, layer in compressed.items()
+            },
         )
 
     def _tar_of(self, layer: Layer) -> LazyDirectory:
