@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 
 from fusefs.content import Bytes
-from fusefs.errors import ImgfsError, InvalidImage
+from fusefs.errors import InvalidImage
 from fusefs.tarheader import BLOCK, is_header
 
 FIRST_BYTES = BLOCK
@@ -63,7 +63,9 @@ def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) 
     """
     compressed = _Compressed(stream)
     module = importlib.import_module(_MODULES[compression])
-    with module.open(io.BufferedReader(compressed, _BUFFER), "rb") as file:
+    # By default lzma also takes the older .lzma, and xz's padding for the beginning of one.
+    options = {"format": module.FORMAT_XZ} if compression is Compression.XZ else {}
+    with module.open(io.BufferedReader(compressed, _BUFFER), "rb", **options) as file:
         damage = None
         while damage is None:
             parts: list[bytes] = []
@@ -71,15 +73,12 @@ def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) 
                 # Piece by piece, so that what precedes the damage still comes out.
                 while sum(map(len, parts)) < _CHUNK and (data := file.read1(_CHUNK)):
                     parts.append(data)
-            except EOFError:
-                damage = f"truncated: the {compression.value} stream ends at offset {compressed.position}"
-            except ImgfsError:
-                raise
             except Exception as error:
-                # Each library has its own error; a real I/O error has an errno, BadGzipFile and bz2's have none.
-                if isinstance(error, OSError) and error.errno is not None:
+                if error is compressed.failure:
                     raise
                 damage = f"corrupt {compression.value} data before offset {compressed.position}: {error}"
+                if isinstance(error, EOFError):
+                    damage = f"truncated: the {compression.value} stream ends at offset {compressed.position}"
             if parts:
                 yield b"".join(parts)
             elif damage is None:
@@ -96,13 +95,19 @@ class _Compressed(io.RawIOBase):
         self._rest = memoryview(b"")
         self.position = 0
         """Bytes taken so far."""
+        self.failure: Exception | None = None
+        """What the stream itself raised, to tell it from the libraries' errors: each has its own."""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         while not self._rest:
-            chunk = next(self._stream, None)
+            try:
+                chunk = next(self._stream, None)
+            except Exception as error:
+                self.failure = error
+                raise
             if chunk is None:
                 return 0
             self._rest = memoryview(chunk)

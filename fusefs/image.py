@@ -24,6 +24,10 @@ _OCI_LAYERS = {
 }
 
 
+_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+_OCI_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A JSON document of the image: its exact bytes and how others refer to them."""
@@ -80,7 +84,7 @@ class Image:
             if document.descriptor.media_type == oci.OCI_MANIFEST:
                 return document
         config = replace(self.config.descriptor, media_type=oci.OCI_CONFIG)
-        layers = (replace(layer.descriptor, media_type=_OCI_LAYERS[layer.compression]) for layer in self.layers)
+        layers = (replace(layer.descriptor, media_type=_oci_media_type(layer)) for layer in self.layers)
         return Document.of(oci.OCI_MANIFEST, oci.write_manifest(oci.OCI_MANIFEST, config, layers))
 
     def blobs(self) -> Iterator[tuple[Descriptor, Content]]:
@@ -109,3 +113,13 @@ class Image:
                 )
                 raise DigestMismatch(msg)
             checked.add(stated)
+
+
+def _oci_media_type(layer: Layer) -> str:
+    """Return OCI's media type for what is stored; for a foreign layer that is not, for what is said of it."""
+    stated = layer.descriptor.media_type
+    if not stated.startswith(_FOREIGN):
+        return _OCI_LAYERS[layer.compression]
+    if layer.content is None:
+        return _OCI_FOREIGN + stated.removeprefix(_FOREIGN).replace(".", "+")
+    return _OCI_FOREIGN + _OCI_LAYERS[layer.compression].removeprefix(oci.OCI_LAYER)

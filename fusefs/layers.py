@@ -22,6 +22,13 @@ from fusefs.uncompressed import uncompressed_tar
 _CHILD_SIZE = 16 << 20
 """Bytes of tar from which on a child process indexes: in a thread, a scan holds up the readers."""
 
+_Key = tuple[Digest, Digest | None]
+
+
+def _key(layer: Layer) -> _Key:
+    """Return what makes a layer another one: one blob listed for two diffIDs is compared with each."""
+    return layer.descriptor.digest, layer.diff_id
+
 
 class Layers:
     """The layers of an image.  Any number of threads may ask; a repeated layer is made once."""
@@ -31,25 +38,24 @@ class Layers:
         self._image = image
         self._tmpdir = tmpdir
         self._children = threading.Semaphore(os.cpu_count() or 1)
-        self._tars: dict[Digest, Once[Content]] = {}
-        self._files: dict[Digest, Once[LayerFiles]] = {}
+        self._tars: dict[_Key, Once[Content]] = {}
+        self._files: dict[_Key, Once[LayerFiles]] = {}
         for layer in image.layers:
-            digest = layer.descriptor.digest
-            if layer.content is not None and layer.diff_id is not None and digest not in self._tars:
-                self._tars[digest] = Once(self._tar_maker(layer))
-                self._files[digest] = Once(self._files_maker(layer))
+            if layer.content is not None and layer.diff_id is not None and _key(layer) not in self._tars:
+                self._tars[_key(layer)] = Once(self._tar_maker(layer))
+                self._files[_key(layer)] = Once(self._files_maker(layer))
 
     def readable(self, layer: Layer) -> bool:
         """Return whether *layer* is stored, and a file system's."""
-        return layer.descriptor.digest in self._tars
+        return _key(layer) in self._tars
 
     def tar(self, layer: Layer) -> Content:
         """Return the plain tar of *layer*; decompresses it the first time."""
-        return self._tars[layer.descriptor.digest].get()
+        return self._tars[_key(layer)].get()
 
     def files(self, layer: Layer) -> LayerFiles:
         """Return the files of *layer*; indexes it the first time."""
-        return self._files[layer.descriptor.digest].get()
+        return self._files[_key(layer)].get()
 
     def all_files(self, indexed: Callable[[Layer], None] = lambda _: None) -> Sequence[LayerFiles]:
         """Return the files of all layers, the base first; several are indexed side by side.

@@ -1,6 +1,5 @@
 """The directory that an image is mounted on, before and after."""
 
-import contextlib
 import errno
 import os
 import stat
@@ -11,6 +10,7 @@ from pathlib import Path
 from fusefs.errors import MountError, printable
 from fusefs.mountinfo import FILE_SYSTEM, Mount, mount_at
 
+_MAX_LINKS = 40
 _ANSWER_TIMEOUT = 5.0
 """Seconds after which a mount that does not answer counts as stuck."""
 
@@ -18,35 +18,28 @@ _ANSWER_TIMEOUT = 5.0
 def check_mountpoint(path: str) -> str:
     """Return *path* absolute and without links if an image can be mounted there.
 
-    A stale mount of ours is cleared away.  MountError if it is missing, no directory, or not empty.
+    A dead mount of ours is cleared away.  MountError if it is missing, no directory, or not empty.
     """
-    mountpoint = os.path.realpath(path)
+    mountpoint = _located(path)
     shown = printable(path)
-    try:
-        status = os.stat(mountpoint)
-    except OSError as error:
-        mount = mount_at(mountpoint)
-        if error.errno != errno.ENOTCONN or mount is None:
-            msg = f"cannot mount on {shown}: {error.strerror}"
-            raise MountError(msg) from None
-        if mount.file_system != FILE_SYSTEM:
-            msg = f"cannot mount on {shown}: a dead {mount.file_system} mount is there; umount {shown} first"
-            raise MountError(msg) from None
-        _clear_stale(mountpoint)
-        return check_mountpoint(path)
-    if not stat.S_ISDIR(status.st_mode):
-        msg = f"cannot mount on {shown}: not a directory"
-        raise MountError(msg)
     mount = mount_at(mountpoint)
     if mount is not None and mount.file_system == FILE_SYSTEM:
-        msg = f"cannot mount on {shown}: an image is mounted there; imgfs umount {shown} first"
-        raise MountError(msg)
-    try:
-        if next(os.scandir(mountpoint), None) is not None:
-            msg = f"cannot mount on {shown}: the directory is not empty"
+        if _is_alive(mountpoint, when_silent=True):
+            msg = f"cannot mount on {shown}: an image is mounted there; imgfs umount {shown} first"
             raise MountError(msg)
+        _clear_dead(mountpoint)
+        return check_mountpoint(path)
+    try:
+        if not stat.S_ISDIR(os.stat(mountpoint).st_mode):
+            msg = f"cannot mount on {shown}: not a directory"
+            raise MountError(msg)
+        with os.scandir(mountpoint) as entries:
+            if next(entries, None) is not None:
+                msg = f"cannot mount on {shown}: the directory is not empty"
+                raise MountError(msg)
     except OSError as error:
-        msg = f"cannot mount on {shown}: {error.strerror}"
+        hint = f"; a dead {mount.file_system} mount is there, umount {shown} first" if mount and _dead(error) else ""
+        msg = f"cannot mount on {shown}: {error.strerror}{hint}"
         raise MountError(msg) from None
     return mountpoint
 
@@ -54,10 +47,9 @@ def check_mountpoint(path: str) -> str:
 def unmount(path: str) -> None:
     """Unmount the image at *path*; MountError if there is none, or a file in it is in use.
 
-    A mount whose process does not answer is aborted first.
+    A dead mount goes in any case, and one whose process does not answer is aborted first.
     """
-    # realpath() of a dead mount works: the mountpoint itself is not looked into.
-    mountpoint = os.path.realpath(path)
+    mountpoint = _located(path)
     shown = printable(path)
     mount = mount_at(mountpoint)
     if mount is None:
@@ -69,14 +61,26 @@ def unmount(path: str) -> None:
     refused = _fusermount(mountpoint)
     if refused is None:
         return
-    if _answers(mountpoint):
+    if _is_alive(mountpoint, when_silent=False):
         msg = f"cannot unmount {shown}: {refused}"
         raise MountError(msg)
     _abort(mount)
-    _clear_stale(mountpoint)
+    _clear_dead(mountpoint)
 
 
-def _clear_stale(mountpoint: str) -> None:
+def _located(path: str) -> str:
+    """Return *path* absolute and without links, and ask nothing of a mount there: it may never answer."""
+    path = os.path.abspath(path)
+    for _ in range(_MAX_LINKS):
+        folder, name = os.path.split(path)
+        path = os.path.join(os.path.realpath(folder), name)
+        if mount_at(path) is not None or not os.path.islink(path):
+            break
+        path = os.path.abspath(os.path.join(os.path.dirname(path), os.readlink(path)))
+    return path
+
+
+def _clear_dead(mountpoint: str) -> None:
     """Take away a mount whose process is gone, also while dead files of it are open."""
     refused = _fusermount(mountpoint, "-z")
     if refused is not None:
@@ -104,18 +108,27 @@ def _fusermount(mountpoint: str, *options: str) -> str | None:
     return printable(reason[-1]) if reason else f"fusermount3 exits with {done.returncode}"
 
 
-def _answers(mountpoint: str) -> bool:
-    """Return whether the mount's process still answers a request that no cache does."""
+def _is_alive(mountpoint: str, *, when_silent: bool) -> bool:
+    """Return whether the mount's process is there; *when_silent* if it does not say in time."""
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            os.statvfs(mountpoint)  # which no cache answers
+        except OSError as error:
+            answers.append(not _dead(error))
+        else:
+            answers.append(True)
+
     # A daemon thread, for a request that is never answered cannot be interrupted.
-    thread = threading.Thread(target=_ask, args=(mountpoint,), daemon=True)
+    thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(_ANSWER_TIMEOUT)
-    return not thread.is_alive()
+    return answers[0] if answers else when_silent
 
 
-def _ask(mountpoint: str) -> None:
-    with contextlib.suppress(OSError):  # an error is an answer too
-        os.statvfs(mountpoint)
+def _dead(error: OSError) -> bool:
+    return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 def _abort(mount: Mount) -> None:
@@ -123,5 +136,9 @@ def _abort(mount: Mount) -> None:
     try:
         Path(f"/sys/fs/fuse/connections/{mount.connection}/abort").write_text("1")
     except OSError as error:
+        if os.geteuid() == 0:
+            # Where that is not mounted, root's forced unmount aborts, also when it says "busy".
+            subprocess.run(["umount", "-f", "--", mount.mountpoint], check=False, capture_output=True)
+            return
         msg = f"{printable(mount.mountpoint)} does not answer and cannot be aborted: {error.strerror}; kill its process"
         raise MountError(msg) from None

@@ -50,8 +50,8 @@ class Descriptor:
     digest: Digest
     platform: Platform | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
-    external: bool = False
-    """It has ``urls``: the blob may be kept elsewhere and not be stored."""
+    urls: tuple[str, ...] = ()
+    """Where else the blob may be kept: then it need not be stored."""
 
     @property
     def ref_name(self) -> str:
@@ -162,7 +162,7 @@ def write_manifest(media_type: str, config: Descriptor, layers: Iterable[Descrip
 def write_index(manifest: Descriptor, platform: Platform | None, ref_name: str) -> bytes:
     """Return an image layout's ``index.json`` that lists *manifest* alone, under *ref_name*."""
     entry: dict[str, Json] = {**_descriptor_json(manifest)}
-    if platform is not None:
+    if platform is not None and platform.os and platform.architecture:
         parts = {"architecture": platform.architecture, "os": platform.os, "variant": platform.variant}
         entry["platform"] = {key: value for key, value in parts.items() if value}
     entry["annotations"] = {REF_NAME: ref_name}
@@ -174,14 +174,24 @@ def _written(document: Json) -> bytes:
 
 
 def _descriptor_json(descriptor: Descriptor) -> dict[str, Json]:
-    return {"mediaType": descriptor.media_type, "size": descriptor.size, "digest": str(descriptor.digest)}
+    document: dict[str, Json] = {
+        "mediaType": descriptor.media_type,
+        "size": descriptor.size,
+        "digest": str(descriptor.digest),
+    }
+    if descriptor.urls:
+        document["urls"] = list(descriptor.urls)
+    return document
 
 
 def _descriptor(value: Json, where: str) -> Descriptor:
     document = as_object(value, where, "a descriptor")
     size = document.get("size")
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
-        msg = f"{where}: size is {kind(size) if not isinstance(size, int) else size}, not a number of bytes"
+    if not isinstance(size, int) or isinstance(size, bool):
+        msg = f"{where}: size is {kind(size)}, not a number of bytes"
+        raise InvalidImage(msg)
+    if not 0 <= size < 1 << 63:
+        msg = f"{where}: size is {size}, not a number of bytes"
         raise InvalidImage(msg)
     platform = document.get("platform")
     annotations = document.get("annotations")
@@ -193,7 +203,7 @@ def _descriptor(value: Json, where: str) -> Descriptor:
         annotations={key: as_string(text) for key, text in annotations.items()}
         if isinstance(annotations, dict)
         else {},
-        external=bool(as_list(document.get("urls"), f"{where}: urls")),
+        urls=as_strings(document.get("urls"), f"{where}: urls"),
     )
 
 

@@ -30,7 +30,7 @@ class Once(Generic[T]):
         """
         with self._lock:
             if self._failed is not None:
-                raise self._failed
+                raise self._failed.with_traceback(None)  # else it grows each time
             if self._value is None:
                 try:
                     self._value = (self._make(),)

@@ -5,6 +5,7 @@ fallbacks is that of github.com/containerd/platforms.
 """
 
 import os
+import re
 from dataclasses import dataclass
 
 _ARCHITECTURES = {
@@ -25,7 +26,10 @@ _ARCHITECTURES = {
 }
 _DEFAULT_VARIANT = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
 """What an absent variant means."""
+_MACHINE_VARIANTS = {"armv6l": "v6", "armv5tel": "v5"}
 _ALSO_RUNS = {"arm64": "arm", "amd64": "386"}
+
+_PART = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Platform:
     def parse(cls, text: str) -> "Platform":
         """Return the platform that ``OS/ARCH[/VARIANT]`` spells; ValueError if it spells none."""
         parts = text.split("/")
-        if len(parts) not in (2, 3) or not all(part.isascii() and part.isalnum() for part in parts):
+        if len(parts) not in (2, 3) or not all(map(_PART.fullmatch, parts)):
             msg = f"bad platform {text!r}: expected OS/ARCH[/VARIANT], as in linux/arm64"
             raise ValueError(msg)
         parts = [part.lower() for part in parts]
@@ -50,7 +54,8 @@ class Platform:
     @classmethod
     def of_host(cls) -> "Platform":
         """Return the platform that this machine runs."""
-        return cls("linux", _ARCHITECTURES.get(os.uname().machine, os.uname().machine))
+        machine = os.uname().machine
+        return cls("linux", _ARCHITECTURES.get(machine, machine), _MACHINE_VARIANTS.get(machine, ""))
 
     @property
     def known(self) -> bool:
@@ -83,5 +88,5 @@ def suitability(image: Platform, wanted: Platform, *, exact: bool) -> int | None
 def _variant(platform: Platform) -> int:
     """Return a variant as a number: ``v8`` is 8; 0 where there are none."""
     text = platform.variant or _DEFAULT_VARIANT.get(platform.architecture, "")
-    digits = text.removeprefix("v")
-    return min(int(digits), 99) if digits.isascii() and digits.isdigit() else 0
+    match = re.fullmatch(r"v?([0-9]{1,2})", text)
+    return int(match[1]) if match else 0

@@ -5,7 +5,7 @@ the archive, and every loop consumes input.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -104,7 +104,7 @@ class TarIndex:
                 continue
             parts = _components(member.name)
             if b".." in parts:
-                msg = f"{archive}: refused: the member name {printable(member.name)!r} has a '..' component"
+                msg = f"{archive}: refused: the member name '{printable(member.name)}' has a '..' component"
                 raise InvalidImage(msg)
             by_name[b"/".join(parts)] = replace(member, block=b"", pax={})
         return cls(archive, by_name)
@@ -144,11 +144,15 @@ class TarIndex:
         return f"{self.archive}: {printable(name)} is a dangling link: {printable(path)} is missing"
 
 
-def scan(source: Source) -> Iterator[Member]:
+def _log_warning(text: str) -> None:
+    log.warning("%s", text)
+
+
+def scan(source: Source, warn: Callable[[str], None] = _log_warning) -> Iterator[Member]:
     """Yield the members of the tar archive *source* in order.
 
     Raises InvalidImage, naming the offset, on anything that is neither a header nor a proper end;
-    warns when the archive's end is not marked, or something follows it.
+    calls *warn* when the archive's end is not marked, or something follows it.
     """
     position = 0
     last: Member | None = None
@@ -157,16 +161,19 @@ def scan(source: Source) -> Iterator[Member]:
         block = source.read_at(position, BLOCK) if position < _MAX_OFFSET else b""
         if len(block) < BLOCK:
             _check_unmarked_end(source, position, bytes(block), last)
+            warn(f"{source.name}: the end of the archive is not marked; all its members are complete")
             return
         if is_zero(block):
             after = source.read_at(position + BLOCK, BLOCK)
             if is_zero(after):
                 if len(after) < BLOCK:
-                    log.warning("%s: the end of the archive is marked with one zero block only", source.name)
-                _warn_of_trailer(source, position + 2 * BLOCK)
+                    warn(f"{source.name}: the end of the archive is marked with one zero block only")
+                if any(source.read_at(position + 2 * BLOCK, _TRAILER)):
+                    after_end = position + 2 * BLOCK
+                    warn(f"{source.name}: ignored what follows the end of the archive at offset {after_end}")
                 return
             if not lone:
-                log.warning("%s: ignored a lone zero block at offset %d", source.name, position)
+                warn(f"{source.name}: ignored a lone zero block at offset {position}")
             lone = True
             position += BLOCK
             continue
@@ -253,7 +260,7 @@ def _after_sparse_map(source: Source, position: int) -> int:
 
 
 def _check_unmarked_end(source: Source, position: int, rest: bytes, last: Member | None) -> None:
-    """Decide what an end of file means at *position*, where a header is due and *rest* is left."""
+    """Raise InvalidImage if the end of the file at *position*, with *rest* left, is not just an unmarked end."""
     length = source.length()
     if last is not None and length < last.offset + last.size:
         msg = (
@@ -270,13 +277,6 @@ def _check_unmarked_end(source: Source, position: int, rest: bytes, last: Member
             why = f"no tar header at offset {position}: the file ends {len(rest)} bytes after it"
         msg = f"{source.name}: {'damaged' if position else 'not a tar archive'}: {why}"
         raise InvalidImage(msg)
-    log.warning("%s: the end of the archive is not marked; all its members are complete", source.name)
-
-
-def _warn_of_trailer(source: Source, position: int) -> None:
-    trailer = source.read_at(position, _TRAILER)
-    if any(trailer):
-        log.warning("%s: ignored what follows the end of the archive at offset %d", source.name, position)
 
 
 def _components(path: bytes) -> list[bytes]:

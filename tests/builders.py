@@ -6,10 +6,16 @@ import hashlib
 import json
 import lzma
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -227,20 +233,26 @@ def two_images() -> bytes:
     return archive_of(*parts, member("manifest.json", json.dumps([first.item(), second.item()]).encode()))
 
 
-def _zstd(data: bytes) -> bytes:
-    """Return *data*, at most 128 KiB, as a zstd frame with one raw block (RFC 8878, 3.1.1)."""
-    single_segment_with_size = b"\xa0" + len(data).to_bytes(4, "little")
-    last_raw_block = (1 | len(data) << 3).to_bytes(3, "little")
-    return b"\x28\xb5\x2f\xfd" + single_segment_with_size + last_raw_block + data
-
-
 COMPRESSIONS: Mapping[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
-    "zstd": _zstd,
+    "zstd": zstd.compress,
     "xz": lzma.compress,
     "bzip2": bz2.compress,
 }
 """How to compress, by the names that imgfs has for it."""
+
+DECOMPRESSIONS: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.decompress,
+    "zstd": zstd.decompress,
+    "xz": lzma.decompress,
+    "bzip2": bz2.decompress,
+}
+"""How to decompress, several members or frames too."""
+
+
+def compressed(data: bytes, compression: str | None) -> bytes:
+    """Return *data* compressed, or as it is."""
+    return data if compression is None else COMPRESSIONS[compression](data)
 
 
 def write_sparse(path: Path, *parts: bytes | int) -> Path:

@@ -3,39 +3,152 @@
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fusefs.content import Content, Extent, Literal, OpenFile, chunks
+from fusefs.compression import Compression
+from fusefs.content import Content, Literal, OpenFile, chunks
 from fusefs.digest import DiffID, Digest
 from fusefs.errors import ImgfsError
 from fusefs.image import Image, Layer
-from fusefs.oci import DOCKER_LAYER, Descriptor
-from fusefs.progress import Progress, Silent
-from fusefs.sources import Settings, open_image
+from fusefs.oci import DOCKER_LAYER, OCI_CONFIG, OCI_MANIFEST, Descriptor
+from fusefs.progress import Advance, Silent
+from fusefs.sources import open_image
+from fusefs.sources.blobs import TarBlobs
 from fusefs.sources.docker_archive import DockerArchive
+from fusefs.sources.settings import Settings
 from fusefs.tarindex import TarIndex, scan
+from fusefs.tree import Directory, LazyDirectory, RegularFile, Symlink
+from fusefs.uncompressed import uncompressed_tar
+from fusefs.view import image_view
+from tests.builders import COMPRESSIONS, DECOMPRESSIONS
+
+_OCI_LAYERS = {
+    None: "application/vnd.oci.image.layer.v1.tar",
+    "gzip": "application/vnd.oci.image.layer.v1.tar+gzip",
+    "zstd": "application/vnd.oci.image.layer.v1.tar+zstd",
+    "xz": "application/vnd.oci.image.layer.v1.tar",
+    "bzip2": "application/vnd.oci.image.layer.v1.tar",
+}
 
 
 def check_image(image: Image) -> None:
-    """Assert that digests, sizes, order and every way of reading *image* agree."""
+    """Assert that digests, sizes, order and every way of reading *image* and its view agree."""
     for descriptor, content in image.blobs():
         assert content.size == descriptor.size
         check_reads(content)
-        hasher = hashlib.new(descriptor.digest.algorithm)
-        for chunk in chunks(content):
-            hasher.update(chunk)
-        assert hasher.hexdigest() == descriptor.digest.encoded
-    config = json.loads(image.config.content.data)
-    assert [str(layer.diff_id) for layer in image.layers] == (config["rootfs"].get("diff_ids") or [])
+        assert _digest(content, descriptor.digest.algorithm) == str(descriptor.digest)
+    for layer in image.layers:
+        _check_compression(layer)
     manifest = json.loads(image.manifest.content.data)
     assert manifest["config"]["digest"] == str(image.config.descriptor.digest)
     assert manifest["config"]["size"] == len(image.config.content.data)
     stated = [(layer["digest"], layer["size"]) for layer in manifest["layers"]]
-    assert stated == [(str(layer.descriptor.digest), layer.content.size) for layer in image.layers]
+    assert stated == [(str(layer.descriptor.digest), layer.descriptor.size) for layer in image.layers]
+    diff_ids = [layer.diff_id for layer in image.layers]
+    if None in diff_ids:
+        assert set(diff_ids) == {None}
+    else:
+        config = json.loads(image.config.content.data)
+        assert [str(diff_id) for diff_id in diff_ids] == (config["rootfs"].get("diff_ids") or [])
+    check_view(image)
+
+
+def check_view(image: Image) -> None:
+    """Assert that the mountpoint is an image layout of *image* alone, and its plain tars the diffIDs'."""
+    with closing_what_is_opened():
+        root = image_view(image, 0, 0, lambda layer: uncompressed_tar(layer, tempfile.gettempdir()))
+        assert json.loads(content_at(root, "oci-layout")) == {"imageLayoutVersion": "1.0.0"}
+        assert content_at(root, "manifest.json") == image.manifest.content.data
+        assert content_at(root, "config") == image.config.content.data
+        index = json.loads(content_at(root, "index.json"))
+        (entry,) = index["manifests"]
+        assert (index["schemaVersion"], entry["mediaType"]) == (2, OCI_MANIFEST)
+        assert entry["annotations"] == {"org.opencontainers.image.ref.name": image.tag}
+        assert entry.get("platform") == _platform_json(image)
+        manifest = json.loads(_resolved(root, entry))
+        assert manifest.get("mediaType", OCI_MANIFEST) == OCI_MANIFEST
+        assert _resolved(root, manifest["config"]) == image.config.content.data
+        for number, (stated, layer) in enumerate(zip(manifest["layers"], image.layers, strict=True)):
+            if layer.content is not None:
+                assert _resolved(root, stated) == stored(layer)
+            if layer.content is not None and layer.diff_id is not None:
+                assert manifest["config"]["mediaType"] == OCI_CONFIG
+                told = _OCI_LAYERS[layer.compression and layer.compression.value]
+                assert stated["mediaType"].replace(".nondistributable", "") == told
+                check_reads(_content(root, f"blobs/{layer.diff_id.algorithm}/{layer.diff_id.encoded}"))
+            if layer.content is not None and layer.compression and layer.diff_id:
+                plain = _content(root, f".uncompressed/{number}/tar")
+                assert _digest(plain, layer.diff_id.algorithm) == str(layer.diff_id)
+        _check_blobs(root)
+
+
+def _platform_json(image: Image) -> dict[str, str] | None:
+    if image.platform is None:
+        return None
+    parts = {key: getattr(image.platform, key) for key in ("architecture", "os", "variant")}
+    return {key: value for key, value in parts.items() if value}
+
+
+def _check_blobs(root: Directory) -> None:
+    """Assert that every file in ``blobs/``, listed or not, is named by its digest."""
+    blobs = root.entries[b"blobs"]
+    assert isinstance(blobs, Directory)
+    for algorithm, folder in blobs.entries.items():
+        assert isinstance(folder, Directory)
+        for name in [*folder.entries, *folder.unlisted]:
+            content = _content(root, f"blobs/{algorithm.decode()}/{name.decode()}")
+            assert _digest(content, algorithm.decode()) == f"{algorithm.decode()}:{name.decode()}"
+
+
+def _resolved(root: Directory, descriptor: dict[str, Any]) -> bytes:
+    """Return the blob that *descriptor* describes, which must have the size and digest that it says."""
+    data = content_at(root, f"blobs/{descriptor['digest'].replace(':', '/')}")
+    assert len(data) == descriptor["size"]
+    algorithm, _, encoded = descriptor["digest"].partition(":")
+    assert hashlib.new(algorithm, data).hexdigest() == encoded
+    return data
+
+
+def content_at(root: Directory, path: str) -> bytes:
+    """Return the bytes of the file at *path*, links followed."""
+    content = _content(root, path)
+    return bytes(content.read_at(0, content.size))
+
+
+def _content(root: Directory, path: str) -> Content:
+    above: list[Directory | LazyDirectory] = [root]
+    parts = path.split("/")
+    while parts:
+        part = parts.pop(0)
+        if part == "..":
+            above.pop()
+            continue
+        node = above[-1]
+        entries = node.fill() if isinstance(node, LazyDirectory) else {**node.entries, **node.unlisted}
+        match entries.get(part.encode()):
+            case Symlink() as found:
+                parts = [*found.target.decode().split("/"), *parts]
+            case RegularFile() as found if not parts:
+                return found.content
+            case Directory() | LazyDirectory() as found:
+                above.append(found)
+    raise FileNotFoundError(path)
+
+
+def _check_compression(layer: Layer) -> None:
+    """Assert that the compression of *layer* is that of its bytes, and what comes out has the diffID."""
+    if layer.content is None or layer.diff_id is None:
+        return
+    data = stored(layer)
+    plain = data if layer.compression is None else DECOMPRESSIONS[layer.compression.value](data)
+    assert str(layer.diff_id) == str(Digest.of([plain], layer.diff_id.algorithm))
 
 
 def check_reads(content: Content) -> None:
@@ -51,10 +164,28 @@ def check_reads(content: Content) -> None:
             assert cached is None or bytes(cached) == expected
 
 
-def literal_layer(data: bytes, algorithm: str = "sha256") -> Layer:
-    """Return a layer with *data*, which is in memory."""
-    digest = DiffID(Digest.of([data], algorithm))
-    return Layer(digest, Descriptor(DOCKER_LAYER, len(data), digest), Literal(data), "somewhere")
+def stored(layer: Layer) -> bytes:
+    """Return the stored bytes of a layer."""
+    assert layer.content is not None
+    return b"".join(chunks(layer.content))
+
+
+def _digest(content: Content, algorithm: str) -> str:
+    return str(digest_of(content, algorithm))
+
+
+def digest_of(content: Content, algorithm: str) -> Digest:
+    """Return the digest of *content*."""
+    return Digest.of(chunks(content), algorithm)
+
+
+def literal_layer(data: bytes, algorithm: str = "sha256", compression: str | None = None) -> Layer:
+    """Return a layer whose plain tar is *data*, stored in memory under its digest."""
+    bytes_stored = data if compression is None else COMPRESSIONS[compression](data)
+    descriptor = Descriptor(DOCKER_LAYER, len(bytes_stored), Digest.of([bytes_stored], algorithm))
+    diff_id = DiffID(Digest.of([data], algorithm))
+    how = None if compression is None else Compression(compression)
+    return Layer(diff_id, descriptor, Literal(bytes_stored), how, "somewhere")
 
 
 @contextmanager
@@ -71,29 +202,76 @@ def open_file(path: Path | str) -> Iterator[OpenFile]:
 def docker_archive(path: Path) -> Iterator[DockerArchive]:
     """Index the archive at *path*."""
     with open_file(path) as file:
-        yield DockerArchive(file, TarIndex.of(file.name, scan(file)))
+        yield DockerArchive(TarBlobs(file, TarIndex.of(file.name, scan(file))), digest_of)
 
 
-SETTINGS = Settings(host=None, context=None, tmpdir="/nonexistent", verify=False, environment={})
-"""What an archive needs of the command line: nothing."""
+class Noted:
+    """Progress that is written down."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.transfers: list[tuple[str, int | None]] = []
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        raise AssertionError(what)
+        yield
+
+    @contextmanager
+    def transfer(self, what: str, total: int | None) -> Iterator[Advance]:
+        self.transfers.append((what, total))
+
+        def advance(count: int) -> None:
+            self.done += count
+
+        yield advance
+
+
+SETTINGS = Settings(
+    host=None, context=None, tmpdir="/nonexistent", verify=False, platform=None, environment={}, progress=Silent()
+)
+"""What a file that is read in place needs of the command line: nothing."""
+SPOOLING = replace(SETTINGS, tmpdir=tempfile.gettempdir())
+"""What a compressed file or a pipe needs: a place."""
+
+
+def open_descriptors() -> set[int]:
+    """Return the descriptors that this process has open now."""
+    return set(filter(_is_open, map(int, os.listdir("/proc/self/fd"))))  # one was the listing's own
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def closing_what_is_opened() -> Iterator[None]:
+    """Close every descriptor that the block leaves open: an image keeps its own until the process ends."""
+    before = open_descriptors()
+    try:
+        yield
+    finally:
+        for number in open_descriptors() - before:
+            with suppress(OSError):
+                os.close(number)
 
 
 def refusal(argument: str, settings: Settings = SETTINGS) -> tuple[type[ImgfsError], str]:
     """Return the class and message of the error for an IMAGE argument; no descriptor may stay open."""
-    before = os.listdir("/proc/self/fd")
-    with pytest.raises(ImgfsError) as caught:
-        open_image(argument, settings, Silent())
-    assert os.listdir("/proc/self/fd") == before
+    before = open_descriptors()
+    with closing_what_is_opened():
+        with pytest.raises(ImgfsError) as caught:
+            open_image(argument, settings)
+        assert open_descriptors() <= before
     return type(caught.value), str(caught.value)
 
 
 @contextmanager
-def opened(argument: str, settings: Settings = SETTINGS, progress: Progress | None = None) -> Iterator[Image]:
-    """Open an image in an archive as the command does, and close its file."""
-    image = open_image(argument, settings, progress or Silent())
-    extent = image.layers[0].content
-    assert isinstance(extent, Extent)
-    try:
-        yield image
-    finally:
-        extent._file.close()
+def opened(argument: str, settings: Settings = SETTINGS) -> Iterator[Image]:
+    """Open an image in a file or directory as the command does, and close what it keeps open."""
+    with closing_what_is_opened():
+        yield open_image(argument, settings)

@@ -11,7 +11,7 @@ from fusefs import __version__
 from fusefs.cli import main
 from fusefs.cli.arguments import parse_arguments
 from fusefs.errors import UsageError
-from tests.builders import COMPRESSIONS, LAYERS, Archive, image_config
+from tests.builders import LAYERS, Archive, archive_of, image_config, member
 from tests.mounts import COMMAND
 
 DEFAULTS = {
@@ -22,6 +22,7 @@ DEFAULTS = {
     "options": [],
     "host": None,
     "context": None,
+    "platform": None,
     "tmpdir": None,
     "verify": False,
     "quiet": False,
@@ -53,6 +54,7 @@ def test_umount_takes_a_mountpoint() -> None:
         (["-H", "tcp://a:1"], {"host": "tcp://a:1"}),
         (["--host=tcp://a:1"], {"host": "tcp://a:1"}),
         (["--context", "x"], {"context": "x"}),
+        (["--platform", "linux/arm64"], {"platform": "linux/arm64"}),
         (["--tmpdir", "/x"], {"tmpdir": "/x"}),
         (["--verify"], {"verify": True}),
         (["-q"], {"quiet": True}),
@@ -177,7 +179,7 @@ LIE = Archive(layers=[b"a lie"], config=image_config(LAYERS[:1]), config_name="c
         (Archive().data, ["docker-archive:x.tar:other", "mnt"], 4),
         (bytes, ["./x.tar", "mnt"], 5),
         (LIE, ["./x.tar", "mnt", "--verify"], 6),
-        (lambda: COMPRESSIONS["xz"](b""), ["./x.tar", "mnt"], 7),
+        (lambda: archive_of(member("repositories", b"{}")), ["./x.tar", "mnt"], 7),
         (Archive().data, ["./x.tar", "mnt", "--log-file", "gone/log"], 8),
         (Archive().data, ["./x.tar", "gone"], 9),
         (Archive().data, ["./x.tar", "\udcff\n\x1b"], 9),

@@ -134,7 +134,7 @@ BAD_HOST = "expected unix:///path, tcp://host:port or ssh://user@host"
             "unix://x.sock",
             "bad engine host 'unix://x.sock': the socket's path must be absolute, as in unix:///run/docker.sock",
         ),
-        ("\x1b://a", f"bad engine host '\\\\x1b://a': {BAD_HOST}"),
+        ("\x1b://a", f"bad engine host '\\x1b://a': {BAD_HOST}"),
     ],
 )
 def test_a_bad_host_is_refused(home: Path, host: str, message: str) -> None:

@@ -1,7 +1,6 @@
 """An image, and the comparison of its layers with their digests."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +10,10 @@ from fusefs.content import Content, Literal, chunks
 from fusefs.digest import Digest
 from fusefs.errors import DigestMismatch
 from fusefs.image import Document, Image, Layer
-from fusefs.oci import DOCKER_CONFIG, DOCKER_MANIFEST, Descriptor
-from fusefs.progress import Advance
-from fusefs.sources import open_image
-from tests.builders import LAYERS, Archive, image_config, schema2_manifest, sha256
-from tests.conformance import SETTINGS, check_image, literal_layer, opened, refusal
+from fusefs.oci import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_MANIFEST, Descriptor
+from fusefs.platforms import Platform
+from tests.builders import COMPRESSIONS, LAYERS, Archive, image_config, schema2_manifest, sha256
+from tests.conformance import SETTINGS, Noted, check_image, literal_layer, opened, refusal, stored
 
 VERIFYING = replace(SETTINGS, verify=True)
 LIE = Archive(layers=[LAYERS[0], b"a lie"], config=image_config(LAYERS[:2]), config_name="c", layer_names=["a", "b"])
@@ -28,7 +26,7 @@ def image(*layers: Layer) -> Image:
     """Return an image with *layers*."""
     config = Document.of(DOCKER_CONFIG, image_config([]))
     manifest = Document.of(DOCKER_MANIFEST, schema2_manifest(config.content.data, []))
-    return Image("x", config, manifest, layers, 0)
+    return Image("x", "latest", Platform("linux", "amd64"), 0, config, manifest, layers)
 
 
 class Hashing:
@@ -49,16 +47,57 @@ def test_a_document_is_described_by_its_bytes() -> None:
     assert document.content.data == b"{}"
 
 
-def test_the_blobs_are_config_manifest_and_each_layer_as_often_as_it_is_listed() -> None:
+def test_the_blobs_are_config_manifests_and_each_layer_as_often_as_it_is_listed() -> None:
     a, b = literal_layer(b"a"), literal_layer(b"b")
     whole = image(a, b, a)
-    assert list(whole.blobs()) == [
-        (whole.config.descriptor, whole.config.content),
-        (whole.manifest.descriptor, whole.manifest.content),
-        (a.descriptor, a.content),
-        (b.descriptor, b.content),
-        (a.descriptor, a.content),
+    manifests = (whole.manifest, whole.oci_manifest)
+    assert [(descriptor, content.read_at(0, 10000)) for descriptor, content in whole.blobs()] == [
+        (whole.config.descriptor, whole.config.content.data),
+        *((manifest.descriptor, manifest.content.data) for manifest in manifests),
+        (a.descriptor, b"a"),
+        (b.descriptor, b"b"),
+        (a.descriptor, b"a"),
     ]
+
+
+def test_a_stored_oci_manifest_is_the_one_to_list() -> None:
+    own = Document.of(OCI_MANIFEST, b"{}")
+    whole = image()
+    assert replace(whole, manifest=own).oci_manifest == own
+    assert replace(whole, documents=(whole.config, own)).oci_manifest == own
+
+
+def test_the_oci_manifest_that_is_generated_says_how_layers_are_stored() -> None:
+    layers = [literal_layer(b"a"), *(literal_layer(b"a", compression=name) for name in COMPRESSIONS)]
+    whole = image(*layers)
+    found = json.loads(whole.oci_manifest.content.data)
+    assert whole.oci_manifest.descriptor.media_type == found["mediaType"] == OCI_MANIFEST
+    assert found == {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "size": len(whole.config.content.data),
+            "digest": str(whole.config.descriptor.digest),
+        },
+        "layers": [
+            {
+                "mediaType": f"application/vnd.oci.image.layer.v1.tar{ending}",
+                "size": layer.descriptor.size,
+                "digest": str(layer.descriptor.digest),
+            }
+            for layer, ending in zip(layers, ["", "+gzip", "+zstd", "", ""], strict=True)
+        ],
+    }
+
+
+def test_a_layer_that_is_not_stored_is_no_blob_and_not_verified() -> None:
+    foreign = replace(literal_layer(b"b"), content=None)
+    hashing = Hashing()
+    whole = image(foreign)
+    assert foreign.descriptor not in [descriptor for descriptor, _ in whole.blobs()]
+    whole.verify(hashing)
+    assert hashing.asked == []
 
 
 def test_each_layer_is_verified_once_by_its_own_algorithm() -> None:
@@ -81,7 +120,7 @@ def test_the_first_wrong_layer_is_named_with_both_digests() -> None:
 def test_an_archive_is_not_read_whole_unless_that_is_asked_for() -> None:
     LIE.write(Path("x.tar"))
     with opened("./x.tar") as found:
-        assert [b"".join(chunks(layer.content)) for layer in found.layers] == [LAYERS[0], b"a lie"]
+        assert [stored(layer) for layer in found.layers] == [LAYERS[0], b"a lie"]
 
 
 def test_a_lie_in_an_archive_is_found_when_it_is_verified() -> None:
@@ -95,36 +134,13 @@ def test_an_honest_archive_is_verified() -> None:
         check_image(found)
 
 
-class Noted:
-    """Progress that is written down."""
-
-    def __init__(self) -> None:
-        self.done = 0
-        self.transfers: list[tuple[str, int]] = []
-
-    @contextmanager
-    def waiting(self, what: str) -> Iterator[None]:
-        raise AssertionError(what)
-        yield
-
-    @contextmanager
-    def transfer(self, what: str, total: int) -> Iterator[Advance]:
-        self.transfers.append((what, total))
-
-        def advance(count: int) -> None:
-            self.done += count
-
-        yield advance
-
-
 def test_the_progress_of_a_verification_ends_at_its_total() -> None:
     LIE.write(Path("x.tar"))
     Archive(layers=LAYERS).write(Path("honest.tar"))
     total = sum(len(data) for data in set(LAYERS))
     noted = Noted()
-    with opened("./honest.tar", VERIFYING, noted):
+    with opened("./honest.tar", replace(VERIFYING, progress=noted)):
         assert (noted.transfers, noted.done) == ([("verifying ./honest.tar", total)], total)
     noted = Noted()
-    with pytest.raises(DigestMismatch):
-        open_image("./x.tar", VERIFYING, noted)
+    assert refusal("./x.tar", replace(VERIFYING, progress=noted)) == (DigestMismatch, MESSAGE)
     assert noted.done == len(LAYERS[0]) + len(b"a lie")

@@ -28,8 +28,6 @@ def log(path: str | None, environment: Mapping[str, str] | None = None) -> Itera
         yield handler
     finally:
         handler.close()
-        if isinstance(handler, logging.StreamHandler):
-            handler.stream.close()
 
 
 @pytest.fixture

@@ -286,13 +286,13 @@ def test_an_end_that_is_marked_with_one_zero_block_is_a_warning(take_warnings: T
 
 def test_a_lone_zero_block_before_a_header_is_a_warning(take_warnings: TakeWarnings) -> None:
     assert members(ONE + bytes(512) + member("b") + END) == [regular(b"a", 512, 5), regular(b"b", 2048, 0)]
-    assert take_warnings() == ["x.tar: a lone zero block at offset 1024 is ignored"]
+    assert take_warnings() == ["x.tar: ignored a lone zero block at offset 1024"]
 
 
 def test_a_lone_zero_block_before_garbage_is_an_error(take_warnings: TakeWarnings) -> None:
     garbage = ONE + bytes(512) + b"x" * 512
     assert refusal(garbage) == "x.tar: damaged: no tar header at offset 1536: the checksum does not match"
-    assert take_warnings() == ["x.tar: a lone zero block at offset 1024 is ignored"]
+    assert take_warnings() == ["x.tar: ignored a lone zero block at offset 1024"]
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_a_sparse_map_that_is_cut_is_an_error() -> None:
 
 def test_names_that_hurt_a_terminal_are_shown_as_escapes() -> None:
     assert refusal(archive_of(member(b"../\x1b[2J\xff\n"))) == (
-        "x.tar: refused: the member name '../\\\\x1b[2J\\\\xff\\\\n' has a '..' component"
+        "x.tar: refused: the member name '../\\x1b[2J\\xff\\n' has a '..' component"
     )
 
 

@@ -14,8 +14,20 @@ from fusefs.errors import ImgfsError, printable
 _INTERRUPTED = 130
 
 
+def _open_standard_streams() -> None:
+    """Open what the caller has closed: else a file of ours gets the number 0, 1 or 2 and is lost later."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for good
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* and return the exit status."""
+    _open_standard_streams()
     try:
         arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
         # Only the command that was asked for is imported: FUSE alone takes 0.2 s.

@@ -1,5 +1,6 @@
 """Where messages go: stderr while someone waits, afterwards the log, which is never nowhere."""
 
+import io
 import logging
 import logging.handlers
 import os
@@ -20,6 +21,19 @@ class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         kind = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         return f"imgfs: {kind}{super().format(record)}"
+
+
+class _LogFile(logging.FileHandler):
+    """A log that nobody else may read."""
+
+    def _open(self) -> io.TextIOWrapper:
+        return open(
+            self.baseFilename,
+            "a",
+            encoding=self.encoding,
+            errors=self.errors,
+            opener=lambda path, flags: os.open(path, flags, 0o600),
+        )
 
 
 def stderr_handler(level: int) -> logging.Handler:
@@ -47,11 +61,10 @@ def open_log(path: str | None, environment: Mapping[str, str]) -> logging.Handle
     try:
         if path is None:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handler = _LogFile(file, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         msg = f"cannot write the log {printable(str(file))}: {error.strerror}; choose another file with --log-file"
         raise NoSpace(msg) from None
-    handler = logging.StreamHandler(os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace"))
     handler.setFormatter(logging.Formatter("%(asctime)s imgfs[%(process)d]: %(levelname)s: %(message)s"))
     handler.name = printable(str(file))
     return handler

@@ -81,6 +81,6 @@ def libfuse_flags(words: Iterable[str]) -> tuple[str, ...]:
             or word.startswith(_IGNORED_BEGINNINGS)
             or word.partition("=")[0].replace("_", "-") in _LONG
         ):
-            msg = f"unknown mount option {printable(word)!r}"
+            msg = f"unknown mount option '{printable(word)}'"
             raise UsageError(msg)
     return tuple(flags)

@@ -1,5 +1,6 @@
 """Progress for people: a bar on a terminal, plain lines elsewhere, nothing when not wanted."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,8 +48,16 @@ class Bars:
         """Show a bar with bytes, rate and, until they prove wrong, the total and the time left."""
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
 
+        columns = shutil.get_terminal_size().columns  # tqdm shows nothing where a terminal says 0
         with tqdm(
-            desc=f"imgfs: {what}", total=total, unit="B", unit_scale=True, delay=_DELAY, leave=False, file=self._stream
+            desc=f"imgfs: {what}",
+            total=total,
+            unit="B",
+            unit_scale=True,
+            delay=_DELAY,
+            leave=False,
+            ncols=columns,
+            file=self._stream,
         ) as bar:
 
             def advance(count: int) -> None:

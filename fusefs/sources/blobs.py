@@ -1,5 +1,6 @@
 """Where a source keeps blobs by digest, and how its JSON documents are read."""
 
+import errno
 import os
 import stat
 from dataclasses import dataclass, field
@@ -23,7 +24,10 @@ class Blobs(Protocol):
         """What the source is called in messages."""
 
     def file(self, *parts: str) -> Content | None:
-        """Return the content of the file at a path below the root, None if it is not there."""
+        """Return the content of the file at a path below the root, to stay; None if it is not there."""
+
+    def data(self, *parts: str) -> bytes | None:
+        """Return all bytes of the document at a path below the root, None if it is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,11 @@ class TarBlobs:
         """Return the content of a member, links in the archive followed, None if it is not there."""
         name = "/".join(parts).encode()
         return None if self.index.find(name) is None else self.content(name)
+
+    def data(self, *parts: str) -> bytes | None:
+        """Return all bytes of a member, None if it is not there."""
+        content = self.file(*parts)
+        return None if content is None else limited(content, oci.DOCUMENT_LIMIT, f"{self.name}: {'/'.join(parts)}")
 
     def content(self, name: bytes) -> Extent:
         """Return the content of the member called *name*; InvalidImage if it is no regular file."""
@@ -74,21 +83,40 @@ class DirectoryBlobs:
     def file(self, *parts: str) -> Content | None:
         """Return the content of a file; it stays open."""
         if parts not in self._opened:
-            try:
-                descriptor = self._open(parts)
-            except (FileNotFoundError, NotADirectoryError):
+            file = self._file(parts)
+            if file is None:
                 return None
-            except OSError as error:
-                msg = f"{self.name}: cannot open {'/'.join(parts)}: {error.strerror}"
-                raise InvalidImage(msg) from None
-            status = os.fstat(descriptor)
-            file = OpenFile(descriptor, f"{self.name}/{'/'.join(parts)}")
-            if not stat.S_ISREG(status.st_mode):
-                file.close()
-                msg = f"{file.name} is no regular file"
-                raise InvalidImage(msg)
-            self._opened[parts] = Extent(file, 0, status.st_size)
+            self._opened[parts] = Extent(file, 0, file.length())
         return self._opened[parts]
+
+    def data(self, *parts: str) -> bytes | None:
+        """Return all bytes of a file, which does not stay open."""
+        file = self._file(parts)
+        if file is None:
+            return None
+        try:
+            return limited(Extent(file, 0, file.length()), oci.DOCUMENT_LIMIT, f"{self.name}: {'/'.join(parts)}")
+        finally:
+            file.close()
+
+    def _file(self, parts: tuple[str, ...]) -> OpenFile | None:
+        try:
+            file = OpenFile(self._open(parts), f"{self.name}/{'/'.join(parts)}")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno == errno.ENOTDIR and not self._leads_through_link(parts):
+                return None
+            msg = f"{self.name}: cannot open {'/'.join(parts)}: {error.strerror}"
+            raise InvalidImage(msg) from None
+        if not stat.S_ISREG(os.fstat(file.descriptor).st_mode):
+            file.close()
+            msg = f"{file.name} is no regular file"
+            raise InvalidImage(msg)
+        return file
+
+    def _leads_through_link(self, parts: tuple[str, ...]) -> bool:
+        return any(os.path.islink(os.path.join(self.path, *parts[:n])) for n in range(1, len(parts)))
 
     def _open(self, parts: tuple[str, ...]) -> int:
         flags = os.O_RDONLY | os.O_CLOEXEC
@@ -106,26 +134,37 @@ class DirectoryBlobs:
 def blob(blobs: Blobs, descriptor: Descriptor, what: str) -> Content | None:
     """Return the blob that *descriptor* describes, None if it is not stored; *what* names it."""
     content = blobs.file("blobs", descriptor.digest.algorithm, descriptor.digest.encoded)
-    if content is not None and content.size != descriptor.size:
-        msg = (
-            f"{blobs.name}: {what} {descriptor.digest} has {content.size} bytes, its descriptor says {descriptor.size}"
-        )
-        raise InvalidImage(msg)
+    if content is not None:
+        _check_size(blobs, descriptor, what, content.size)
     return content
 
 
 def document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document:
     """Return the JSON document that *descriptor* describes, its size and digest checked."""
-    content = blob(blobs, descriptor, what)
-    if content is None:
+    found = stored_document(blobs, descriptor, what)
+    if found is None:
         msg = f"{blobs.name}: {what} {descriptor.digest} is missing"
         raise InvalidImage(msg)
-    data = limited(content, oci.DOCUMENT_LIMIT, f"{blobs.name}: {what} {descriptor.digest}")
-    found = Digest.of([data], descriptor.digest.algorithm)
-    if found != descriptor.digest:
-        msg = f"{blobs.name}: {what} has the digest {found}, its descriptor says {descriptor.digest}"
+    return found
+
+
+def stored_document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document | None:
+    """Return the same, or None if it is not stored."""
+    data = blobs.data("blobs", descriptor.digest.algorithm, descriptor.digest.encoded)
+    if data is None:
+        return None
+    _check_size(blobs, descriptor, what, len(data))
+    digest = Digest.of([data], descriptor.digest.algorithm)
+    if digest != descriptor.digest:
+        msg = f"{blobs.name}: {what} has the digest {digest}, its descriptor says {descriptor.digest}"
         raise DigestMismatch(msg)
     return Document(descriptor, Literal(data))
+
+
+def _check_size(blobs: Blobs, descriptor: Descriptor, what: str, size: int) -> None:
+    if size != descriptor.size:
+        msg = f"{blobs.name}: {what} {descriptor.digest} has {size} bytes, its descriptor says {descriptor.size}"
+        raise InvalidImage(msg)
 
 
 def limited(content: Content, limit: int, where: str) -> bytes:

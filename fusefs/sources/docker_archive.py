@@ -16,7 +16,7 @@ from fusefs.errors import ImgfsError, InvalidImage, Unavailable, Unsupported, pr
 from fusefs.image import Document, Hash, Image, Layer
 from fusefs.oci import Descriptor, ImageConfig, Manifest
 from fusefs.platforms import Platform, suitability
-from fusefs.sources.blobs import TarBlobs, document, limited
+from fusefs.sources.blobs import TarBlobs, blob, document, limited
 from fusefs.sources.image_layout import (
     Candidate,
     candidate_image,
@@ -56,8 +56,9 @@ class DockerArchive:
         tag = next((tag_of(tagged(text)) for text in tags), "") or "latest"
         config_data = self._config_data(item)
         config = self._config(item, config_data)
-        if platform is not None and suitability(config.platform, platform, exact=True) is None:
-            return self._candidate_image(self._of_platform(item, config_data, config, platform), name, tag)
+        other = None if platform is None else self._of_platform(item, config_data, config, platform)
+        if other is not None:
+            return self._candidate_image(other, name, tag)
         return self._item_image(item, config_data, config, name, tag)
 
     def image_with_id(self, image_id: Digest, platform: Platform | None, name: str, tag: str) -> Image:
@@ -142,9 +143,11 @@ class DockerArchive:
         found = self._stored_manifest(document.descriptor.digest, stored)
         if found is not None and any(layer.compression for layer in stored):
             return candidate_image(self.blobs, found, name, tag)
-        digests = {layer.content.offset: layer.diff_id for layer in stored if layer.compression is None} | {
-            layer.content.offset: self.digest_of(layer.content, "sha256") for layer in stored if layer.compression
-        }
+        digests: dict[int, Digest] = {}
+        for layer in stored:
+            if layer.content.offset not in digests:  # a repeated one is hashed once
+                plain = layer.compression is None
+                digests[layer.content.offset] = layer.diff_id if plain else self.digest_of(layer.content, "sha256")
         layers = tuple(
             Layer(
                 layer.diff_id,
@@ -188,13 +191,22 @@ class DockerArchive:
     def _documents(self, found: Candidate) -> tuple[Document, ...]:
         return (*found.way, document(self.blobs, found.manifest, "the manifest"))
 
-    def _of_platform(self, item: ManifestItem, data: bytes, config: ImageConfig, wanted: Platform) -> Candidate:
-        """Return the manifest for another platform than the item's: newer engines save several, and list one."""
+    def _of_platform(self, item: ManifestItem, data: bytes, config: ImageConfig, wanted: Platform) -> Candidate | None:
+        """Return a manifest that suits better than the item: newer engines save several, and list one.
+
+        None if the item itself suits best.
+        """
+        rank = suitability(config.platform, wanted, exact=True)
+        if rank == 0:
+            return None
         own = self._stored_manifest(Digest.of([data]), self._stored_layers(item, config.diff_ids))
         siblings = [] if own is None else [one for one in self._layout() if one.entry == own.entry]
-        if len(siblings) < 2:
+        if len(siblings) > 1:
+            best = choose(siblings, wanted, self._name)
+            return None if best == own else best
+        if rank is None:
             raise self._wrong_platform(config, wanted)
-        return choose(siblings, wanted, self._name)
+        return None
 
     def _wrong_platform(self, config: ImageConfig, wanted: Platform) -> Unavailable:
         return Unavailable(f"{self._name} has no image for {wanted}; it is for {config.platform}")
@@ -215,6 +227,7 @@ class DockerArchive:
                 if (
                     manifest.config.digest == config
                     and [self._offset(one.digest) for one in manifest.layers] == offsets
+                    and all(blob(self.blobs, one, "") for one in (manifest.config, *manifest.layers))
                 ):
                     return candidate
             except ImgfsError:  # damaged or of another kind: not this image's

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fusefs.errors import UsageError, printable
 
@@ -89,16 +90,16 @@ def _context(folder: Path, name: str) -> Endpoint:
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        msg = f"no context {printable(name)!r} in {folder / 'contexts'}; docker context ls lists them"
+        msg = f"no context '{printable(name)}' in {folder / 'contexts'}; docker context ls lists them"
         raise UsageError(msg) from None
     except OSError as error:
-        msg = f"cannot read the context {printable(name)!r}: {path}: {error.strerror}"
+        msg = f"cannot read the context '{printable(name)}': {path}: {error.strerror}"
         raise UsageError(msg) from None
     match _object(text, path).get("Endpoints"):
         case {"docker": {"Host": str(host), **others}} if host:
             skip_verify = others.get("SkipTLSVerify") is True
         case _:
-            msg = f"the context {printable(name)!r} names no docker host: {path}"
+            msg = f"the context '{printable(name)}' names no docker host: {path}"
             raise UsageError(msg)
     files = folder / "contexts" / "tls" / key / "docker"
     try:
@@ -106,7 +107,7 @@ def _context(folder: Path, name: str) -> Endpoint:
     except (FileNotFoundError, NotADirectoryError):
         present = set()
     except OSError as error:
-        msg = f"cannot read the TLS files of the context {printable(name)!r}: {files}: {error.strerror}"
+        msg = f"cannot read the TLS files of the context '{printable(name)}': {files}: {error.strerror}"
         raise UsageError(msg) from None
     if not present and not skip_verify:
         return Endpoint(host, None)
@@ -146,17 +147,29 @@ def _checked(endpoint: Endpoint) -> Endpoint:
     if not separator:  # as in docker -H localhost:2375
         scheme, rest = "tcp", endpoint.host
     if scheme not in ("unix", "tcp", "http", "https", "ssh") or not rest:
-        msg = f"bad engine host {endpoint.shown!r}: expected unix:///path, tcp://host:port or ssh://user@host"
+        msg = f"bad engine host '{endpoint.shown}': expected unix:///path, tcp://host:port or ssh://user@host"
+        raise UsageError(msg)
+    if scheme in ("tcp", "http", "https") and not _has_port(rest):
+        msg = f"bad engine host '{endpoint.shown}': it has no valid port"
         raise UsageError(msg)
     if scheme == "unix" and not rest.startswith("/"):
-        msg = f"bad engine host {endpoint.shown!r}: the socket's path must be absolute, as in unix:///run/docker.sock"
+        msg = f"bad engine host '{endpoint.shown}': the socket's path must be absolute, as in unix:///run/docker.sock"
         raise UsageError(msg)
     if scheme == "http" and endpoint.tls is not None:
         msg = (
-            f"bad engine host {endpoint.shown!r}: there are TLS files for it, but http:// is not encrypted; use tcp://"
+            f"bad engine host '{endpoint.shown}': there are TLS files for it, but http:// is not encrypted; use tcp://"
         )
         raise UsageError(msg)
     return Endpoint(f"{scheme}://{rest}", None if scheme in ("unix", "ssh") else endpoint.tls)
+
+
+def _has_port(address: str) -> bool:
+    """Return whether *address* is a host with a port that makes sense, or with none."""
+    try:
+        parts = urlsplit(f"//{address}")
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _object(text: bytes, path: Path) -> dict[str, object]:

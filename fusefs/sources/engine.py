@@ -178,6 +178,7 @@ class _Engine:
             raise EngineError(msg)
         if damage is not None:
             raise damage
+        saved.log_warnings()
         return saved
 
     def _begin(self, inspected: Inspected, platform: Platform | None, name: str) -> requests.Response:

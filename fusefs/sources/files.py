@@ -45,10 +45,20 @@ def file_image(asked: FileImage, name: str, settings: Settings) -> Image:
             blobs = TarBlobs(file, TarIndex.of(file.name, scan(file)))
             hashing = _hashing(f"hashing layers of {file.name}", settings.progress)
             image = _tar_image(asked, name, settings.platform, blobs, hashing)
-    if settings.verify:
-        with _readable(printable(name)):
-            image.verify(_hashing(f"verifying {printable(name)}", settings.progress))
+            _verify(image, settings)
+            return image
+    _verify(image, settings)
     return image
+
+
+def _verify(image: Image, settings: Settings) -> None:
+    """Read all layers and compare their digests, if that is wanted."""
+    if not settings.verify:
+        return
+    shown = printable(image.name)
+    total = sum({layer.descriptor.digest: layer.descriptor.size for layer in image.layers}.values())
+    with _readable(shown), settings.progress.transfer(f"verifying {shown}", total) as advance:
+        image.verify(lambda content, algorithm: _digest_of(content, algorithm, advance))
 
 
 def _directory_image(asked: FileImage, name: str, platform: Platform | None) -> Image:
@@ -72,6 +82,7 @@ def _spooled_image(file: OpenFile, asked: FileImage, name: str, settings: Settin
     with Spool(settings.tmpdir, file.name) as spool:
         with settings.progress.transfer(f"reading {file.name}", total) as advance:
             saved = save(_plain(_received(file, advance), file.name), spool, total or 0)
+        saved.log_warnings()
         image = _tar_image(asked, name, settings.platform, saved.blobs, saved.digest_of)
         image.verify(saved.digest_of)
     file.close()
@@ -154,12 +165,15 @@ def _hashing(what: str, progress: Progress) -> Hash:
 
     def digest_of(content: Content, algorithm: str) -> Digest:
         with progress.transfer(what, content.size) as advance:
-
-            def counted() -> Iterator[Bytes]:
-                for chunk in chunks(content):
-                    yield chunk
-                    advance(len(chunk))
-
-            return Digest.of(counted(), algorithm)
+            return _digest_of(content, algorithm, advance)
 
     return digest_of
+
+
+def _digest_of(content: Content, algorithm: str, advance: Advance) -> Digest:
+    def counted() -> Iterator[Bytes]:
+        for chunk in chunks(content):
+            yield chunk
+            advance(len(chunk))
+
+    return Digest.of(counted(), algorithm)

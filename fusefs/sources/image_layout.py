@@ -15,7 +15,7 @@ from fusefs.errors import ImgfsError, InvalidImage, Unavailable, Unsupported, pr
 from fusefs.image import Document, Image, Layer
 from fusefs.oci import Descriptor, Manifest
 from fusefs.platforms import Platform, suitability
-from fusefs.sources.blobs import Blobs, blob, document, limited
+from fusefs.sources.blobs import Blobs, blob, document, stored_document
 from fusefs.sources.reference import tag_of, tagged
 
 log = logging.getLogger(__name__)
@@ -58,22 +58,23 @@ class Candidate:
 
 def name_of(entry: Descriptor) -> str:
     """Return the name of an *entry* of ``index.json``, maybe empty."""
-    return entry.ref_name or entry.annotations.get("io.containerd.image.name", "")
+    # An engine's own name says more than the tag, which it writes as the layout's name.
+    return entry.annotations.get("io.containerd.image.name", "") or entry.ref_name
 
 
 def is_called(entry: Descriptor, ref: str) -> bool:
-    """Return whether *ref* names an *entry*: it is its name, or means the same image."""
+    """Return whether *ref* names an *entry*: it is its name or digest, or means the same image."""
     name = name_of(entry)
-    return ref in (entry.ref_name, name) or tagged(ref) == tagged(name)
+    return ref in (entry.ref_name, name, str(entry.digest)) or tagged(ref) == tagged(name)
 
 
 def layout_image(blobs: Blobs, ref: str | None, platform: Platform | None, name: str) -> Image:
     """Return the image of a layout that *ref* and *platform* pick; *name* is what it is called."""
-    version = blobs.file("oci-layout")
+    version = blobs.data("oci-layout")
     if version is None:
         msg = f"{blobs.name}: not an OCI image layout: oci-layout is missing"
         raise InvalidImage(msg)
-    oci.check_layout(limited(version, oci.DOCUMENT_LIMIT, f"{blobs.name}: oci-layout"), f"{blobs.name}: oci-layout")
+    oci.check_layout(version, f"{blobs.name}: oci-layout")
     entries = top_entries(blobs)
     if ref is not None:
         entries = [entry for entry in entries if is_called(entry, ref)]
@@ -82,31 +83,33 @@ def layout_image(blobs: Blobs, ref: str | None, platform: Platform | None, name:
         everything = candidates(blobs, top_entries(blobs))
         msg = f"{blobs.name} has no image {printable(ref)}; {_listed(everything)}"
         raise Unavailable(msg)
-    if ref is None and len({name_of(candidate.entry) for candidate in found}) > 1:
+    if (ref is None and len({name_of(candidate.entry) for candidate in found}) > 1) or _ambiguous(found):
         msg = f"{blobs.name} holds several images; choose one with its name: {_listed(found)}"
         raise Unavailable(msg)
     chosen = choose(found, platform, blobs.name)
-    return candidate_image(blobs, chosen, name, ref or name_of(chosen.entry))
+    called = name_of(chosen.entry) if ref in (None, str(chosen.entry.digest)) else ref
+    return candidate_image(blobs, chosen, name, called or "")
+
+
+def _ambiguous(found: Iterable[Candidate]) -> bool:
+    """Return whether different entries of the top-level index are for one platform."""
+    entries: dict[Platform | None, Digest] = {}
+    return any(entries.setdefault(one.platform, one.entry.digest) != one.entry.digest for one in found)
 
 
 def top_entries(blobs: Blobs) -> list[Descriptor]:
     """Return the entries of ``index.json``."""
-    content = blobs.file("index.json")
-    if content is None:
+    data = blobs.data("index.json")
+    if data is None:
         msg = f"{blobs.name}: not an OCI image layout: index.json is missing"
         raise InvalidImage(msg)
-    where = f"{blobs.name}: index.json"
-    return list(oci.parse_index(limited(content, oci.DOCUMENT_LIMIT, where), where).manifests)
+    return list(oci.parse_index(data, f"{blobs.name}: index.json").manifests)
 
 
 def entry_of(blobs: Blobs, digest: Digest) -> Descriptor | None:
     """Return a descriptor of the stored manifest or index with this *digest*, None if there is none."""
-    content = blobs.file("blobs", digest.algorithm, digest.encoded)
-    if content is None:
-        return None
-    where = f"{blobs.name}: {digest}"
-    data = limited(content, oci.DOCUMENT_LIMIT, where)
-    return Descriptor(oci.media_type_of(data, where), len(data), digest)
+    data = blobs.data("blobs", digest.algorithm, digest.encoded)
+    return None if data is None else Descriptor(oci.media_type_of(data, f"{blobs.name}: {digest}"), len(data), digest)
 
 
 def candidates(blobs: Blobs, entries: Iterable[Descriptor]) -> Iterator[Candidate]:
@@ -115,24 +118,31 @@ def candidates(blobs: Blobs, entries: Iterable[Descriptor]) -> Iterator[Candidat
     An index that is not stored has none: what other platforms miss does not matter.
     """
     for entry in entries:
-        yield from _below(blobs, entry, entry, ())
+        yield from _below(blobs, entry, entry, (), set())
 
 
-def _below(blobs: Blobs, found: Descriptor, entry: Descriptor, way: tuple[Document, ...]) -> Iterator[Candidate]:
+def _below(
+    blobs: Blobs, found: Descriptor, entry: Descriptor, way: tuple[Document, ...], seen: set[tuple[Digest, str]]
+) -> Iterator[Candidate]:
     if _NO_MANIFEST in found.annotations or (found.platform is not None and not found.platform.known):
         return
-    if found.media_type not in oci.INDEXES:
-        yield Candidate(found, found.platform or _stored_platform(blobs, found), way, entry)
+    if (found.digest, str(found.platform)) in seen:  # indexes that list each other over and over are walked once
         return
-    if len(way) >= _MAX_NESTING or found.digest in (document.descriptor.digest for document in way):
+    seen.add((found.digest, str(found.platform)))
+    if found.media_type not in oci.INDEXES:
+        # What an index lists besides manifests is to be ignored; what index.json lists is refused by name.
+        if not way or found.media_type in oci.MANIFESTS:
+            yield Candidate(found, found.platform or _stored_platform(blobs, found), way, entry)
+        return
+    if len(way) >= _MAX_NESTING:
         msg = f"{blobs.name}: the index {found.digest} is nested more than {_MAX_NESTING} deep"
         raise InvalidImage(msg)
-    if blob(blobs, found, "the index") is None:
+    index = stored_document(blobs, found, "the index")
+    if index is None:
         log.warning("%s: the index %s is not stored", blobs.name, found.digest)
         return
-    index = document(blobs, found, "the index")
     for below in oci.parse_index(index.content.data, f"{blobs.name}: the index {found.digest}").manifests:
-        yield from _below(blobs, below, entry, (*way, index))
+        yield from _below(blobs, below, entry, (*way, index), seen)
 
 
 def _stored_platform(blobs: Blobs, found: Descriptor) -> Platform | None:
@@ -173,7 +183,7 @@ def choose(found: Iterable[Candidate], wanted: Platform | None, where: str) -> C
 def candidate_image(blobs: Blobs, candidate: Candidate, name: str, ref: str) -> Image:
     """Return the image of a *candidate*, its stored manifest to be shown."""
     if candidate.manifest.media_type not in oci.MANIFESTS:
-        msg = f"{blobs.name}: unsupported media type {printable(candidate.manifest.media_type)!r} of {candidate.shown}"
+        msg = f"{blobs.name}: unsupported media type '{printable(candidate.manifest.media_type)}' of {candidate.shown}"
         raise Unsupported(msg)
     stored = document(blobs, candidate.manifest, "the manifest")
     manifest = oci.parse_manifest(stored.content.data, f"{blobs.name}: the manifest {candidate.manifest.digest}")
@@ -205,14 +215,14 @@ def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Iterable[DiffID | None])
     for number, (descriptor, diff_id) in enumerate(zip(manifest.layers, diff_ids, strict=True)):
         where = f"{blobs.name}: layer {number}"
         if diff_id is not None and descriptor.media_type not in _LAYERS:
-            msg = f"{where} has the unsupported media type {printable(descriptor.media_type)!r}"
+            msg = f"{where} has the unsupported media type '{printable(descriptor.media_type)}'"
             raise Unsupported(msg)
         content = blob(blobs, descriptor, f"layer {number}")
         compression = None
         if content is not None:
             compression = compression_of(content.read_at(0, FIRST_BYTES))
             check_plain(diff_id, descriptor.digest, where, plain=compression is None)
-        elif descriptor.external:
+        elif descriptor.urls:
             log.warning("%s %s is a foreign layer and not stored", where, descriptor.digest)
         else:
             msg = f"{where} {descriptor.digest} is missing"

@@ -48,6 +48,6 @@ def _member_name(text: str, where: str) -> bytes:
     except UnicodeEncodeError:  # a lone surrogate, written as an escape
         name = b""
     if not name or ".." in text.split("/"):
-        msg = f"{where}: refused: {printable(text)!r} names no member"
+        msg = f"{where}: refused: '{printable(text)}' names no member"
         raise InvalidImage(msg)
     return name

@@ -54,7 +54,7 @@ def parse_image(argument: str) -> EngineImage | FileImage:
     if transport == "docker-daemon" and colon:
         argument = rest
     if "://" in argument:
-        msg = f"bad reference {printable(argument)!r}: imgfs reads no registry; docker pull it, then give its name"
+        msg = f"bad reference '{printable(argument)}': imgfs reads no registry; docker pull it, then give its name"
         raise UsageError(msg)
     check_reference(argument)
     return EngineImage(argument)
@@ -65,7 +65,7 @@ def check_reference(text: str) -> None:
     match = _REFERENCE.fullmatch(text)
     if match is None and _IMAGE_ID.fullmatch(text) is None:
         hint = ": repository names are lower case" if _REFERENCE.fullmatch(text.lower()) else ""
-        msg = f"bad reference {printable(text)!r}{hint}"
+        msg = f"bad reference '{printable(text)}'{hint}"
         raise UsageError(msg)
     if match is not None and len(match["name"]) > _MAX_NAME:
         msg = f"bad reference: the name has {len(match['name'])} characters, more than {_MAX_NAME}"
@@ -106,7 +106,7 @@ def _file(transport: str, rest: str) -> FileImage:
     path, colon, choice = rest.partition(":")
     if not path or (colon and not choice):
         index = "|:@INDEX" if transport == "docker-archive" else ""
-        msg = f"bad reference {printable(f'{transport}:{rest}')!r}: expected {transport}:PATH[:REF{index}]"
+        msg = f"bad reference '{transport}:{printable(rest)}': expected {transport}:PATH[:REF{index}]"
         raise UsageError(msg)
     if not colon:
         return FileImage(transport, path, None)
@@ -114,7 +114,7 @@ def _file(transport: str, rest: str) -> FileImage:
         return FileImage(transport, path, choice)  # an image layout's names are free text
     if choice.startswith("@"):
         if re.fullmatch(r"[0-9]{1,18}", choice[1:]) is None:
-            msg = f"bad reference: {printable(choice)!r} is no index; expected @0, @1, …"
+            msg = f"bad reference: '{printable(choice)}' is no index; expected @0, @1, …"
             raise UsageError(msg)
         return FileImage(transport, path, int(choice[1:]))
     check_reference(choice)

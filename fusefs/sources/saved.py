@@ -1,5 +1,6 @@
 """A tar that has to be written down: spooled, indexed and hashed in one pass."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from fusefs.sources.blobs import TarBlobs
 from fusefs.spool import Spool
 from fusefs.tarheader import Kind
 from fusefs.tarindex import Member, TarIndex, scan
+
+log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _AFTER_THE_END = 1 << 20
@@ -24,6 +27,13 @@ class SavedTar:
     blobs: TarBlobs
     digests: dict[int, Digest]
     """The sha256 of every regular member, by the offset of its data."""
+    warnings: list[str]
+    """What is odd about the tar, for the log."""
+
+    def log_warnings(self) -> None:
+        """Log what is odd about the tar."""
+        for warning in self.warnings:
+            log.warning("%s", warning)
 
     def digest_of(self, content: Content, algorithm: str) -> Digest:
         """Return the digest of a member; most are known already."""
@@ -57,20 +67,21 @@ def save(stream: Iterable[Bytes], spool: Spool, needed: int) -> SavedTar:
             raise InvalidImage(msg) from None
         finally:
             spool.finish()
-        index, digests = following.result()
-    return SavedTar(TarBlobs(spool.file, index), digests)
+        return following.result()
 
 
-def _follow(spool: Spool) -> tuple[TarIndex, dict[int, Digest]]:
+def _follow(spool: Spool) -> SavedTar:
     digests: dict[int, Digest] = {}
+    warnings: list[str] = []
 
     def hashed() -> Iterator[Member]:
-        for member in scan(spool):
+        for member in scan(spool, warnings.append):
             if member.kind is Kind.REGULAR:
                 digests[member.offset] = Digest.of(_data(spool, member))
             yield member
 
-    return TarIndex.of(spool.name, hashed()), digests
+    index = TarIndex.of(spool.name, hashed())
+    return SavedTar(TarBlobs(spool.file, index), digests, warnings)
 
 
 def _data(spool: Spool, member: Member) -> Iterator[Bytes]:

@@ -1,0 +1,134 @@
+"""The index of a layer: records, found by binary search."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusefs.layerindex import HEADER, RECORD, ROOT, WHITEOUT, Flag, LayerIndex
+from tests.builders import CREATED_NS
+from tests.changesets import About, changeset, file, folder, gnu_sparse, hard_link, indexed, opaque, symlink, whiteout
+
+
+@contextmanager
+def index_of(*members: bytes) -> Iterator[LayerIndex]:
+    """Index a layer."""
+    with indexed(changeset(*members)) as layer:
+        assert layer.warning is None
+        yield layer.files.index
+
+
+def at(index: LayerIndex, path: bytes) -> int | None:
+    """Return the record at *path*."""
+    record: int | None = ROOT
+    for part in path.split(b"/"):
+        assert record is not None
+        record = index.find(record, part)
+    return record
+
+
+def test_a_record_is_108_bytes_and_nothing_follows_the_heap() -> None:
+    with index_of(file("a"), symlink("b", "target"), file("c", b"", About(xattrs={b"user.x": b"1"}))) as index:
+        heap = len(b"abctarget") + 2 + 4 + len(b"user.x1")
+        assert (HEADER.size, RECORD.size, index.count) == (32, 108, 4)
+        assert len(index._map) == 32 + 4 * 108 + heap
+
+
+def test_an_empty_layer_is_a_root_that_nothing_lists() -> None:
+    with index_of() as index:
+        root = index.entry(ROOT)
+        assert (index.count, root.parent, root.entries, index.name(ROOT)) == (1, ROOT, 0, b"")
+        assert (root.mode, root.flags, root.nlink) == (stat.S_IFDIR | 0o755, Flag.IMPLICIT, 1)
+        assert root.mtime * 10**9 + root.mtime_ns == CREATED_NS
+        assert index.find(ROOT, b"a") is None
+
+
+def test_entries_of_a_directory_lie_next_to_each_other_in_the_order_of_their_bytes() -> None:
+    with index_of(
+        file("b/2"), file("a"), file(b"b/\xff"), file("b/10"), file("b/Z"), folder("c"), file("b.x")
+    ) as index:
+        names = [index.name(record) for record in range(index.count)]
+        assert names == [b"", b"a", b"b", b"b.x", b"c", b"10", b"2", b"Z", b"\xff"]
+        parents = [index.entry(record).parent for record in range(index.count)]
+        assert parents == [0, 0, 0, 0, 0, 2, 2, 2, 2]
+        spans = [(index.entry(record).first, index.entry(record).entries) for record in (0, 2, 4)]
+        assert spans[:2] == [(1, 4), (5, 4)]
+        assert spans[2][1] == 0
+
+
+def test_a_name_is_found_in_its_own_directory_only() -> None:
+    with index_of(file("a/x"), file("b/y"), file("x/y/z")) as index:
+        directories = [at(index, path) for path in (b"a", b"b", b"x", b"x/y")]
+        found = [[index.find(directory or 0, name) is not None for name in (b"x", b"y", b"z")]
+                 for directory in directories]  # fmt: skip
+        assert found == [[True, False, False], [False, True, False], [False, True, False], [False, False, True]]
+
+
+def test_a_file_has_no_entries() -> None:
+    with index_of(file("a"), file("b")) as index:
+        assert [index.find(record, name) for record in (1, 2) for name in (b"", b"a", b"b")] == [None] * 6
+
+
+def test_whiteouts_are_a_run_of_records() -> None:
+    with index_of(file("d/.wg"), whiteout("d/b"), whiteout("d/a"), opaque("d"), file("d/.wi"), file("d/a")) as index:
+        directory = at(index, b"d")
+        assert directory is not None
+        found = [index.name(record) for record in index.with_prefix(directory, WHITEOUT)]
+        assert found == [b".wh..wh..opq", b".wh.a", b".wh.b"]
+        assert list(index.with_prefix(directory, b".wx")) == []
+
+
+def test_a_whiteout_as_long_as_a_name_can_be_is_in_the_run() -> None:
+    name = b".wh." + b"\xff" * 251
+    with index_of(file(name), file(b"\xff" * 255)) as index:
+        assert [index.name(record) for record in index.with_prefix(ROOT, WHITEOUT)] == [name]
+
+
+def test_names_of_one_file_share_its_first_record_and_are_counted() -> None:
+    with index_of(file("z", b"1"), hard_link("a", "z"), hard_link("d/m", "a"), file("b")) as index:
+        records = [at(index, name) or 0 for name in (b"a", b"z", b"d/m")]
+        assert [index.entry(record).inode for record in records] == [records[0]] * 3
+        assert [index.entry(record).nlink for record in records] == [3, 3, 3]
+        assert [index.entry(at(index, name) or 0).nlink for name in (b"b", b"d")] == [1, 1]
+
+
+def test_a_link_to_a_lower_layer_is_a_path() -> None:
+    with index_of(hard_link("a", "./over//there")) as index:
+        entry = index.entry(1)
+        assert (entry.flags, index.text(entry)) == (Flag.LOWER_LINK, b"over/there")
+
+
+def test_runs_and_extended_attributes_are_in_the_heap() -> None:
+    xattrs = {b"user.a": b"\0\1", b"user.b": b"x" * 1000}
+    with index_of(gnu_sparse("s", 100, [(3, b"abc"), (90, b"d")]), file("x", b"", About(xattrs=xattrs))) as index:
+        sparse, other = index.entry(1), index.entry(2)
+        assert (sparse.flags, sparse.size, index.runs(sparse)) == (Flag.SPARSE, 100, [(3, 512, 3), (90, 515, 1)])
+        assert (list(index.xattrs(sparse)), dict(index.xattrs(other))) == ([], xattrs)
+
+
+def test_the_map_stays_when_the_descriptor_is_closed() -> None:
+    with index_of(file("a", b"data")) as index:
+        descriptor = os.memfd_create("copy", os.MFD_CLOEXEC)
+        os.write(descriptor, index._map[:])
+        copy = LayerIndex(descriptor)
+        os.close(descriptor)
+        assert [copy.name(record) for record in range(copy.count)] == [b"", b"a"]
+
+
+NAMES = st.binary(min_size=1, max_size=5).filter(lambda name: not set(name) & {0, ord("/"), ord(".")})
+
+
+@given(names=st.sets(NAMES, max_size=30), others=st.sets(NAMES, max_size=10))
+def test_every_name_is_found_and_no_other(names: set[bytes], others: set[bytes]) -> None:
+    with index_of(*(file(b"d/" + name, name) for name in names), folder("d"), folder("e")) as index:
+        directory = at(index, b"d") or 0
+        entry = index.entry(directory)
+        listed = [index.name(record) for record in range(entry.first, entry.first + entry.entries)]
+        assert listed == sorted(names)
+        found = {name: index.find(directory, name) for name in names | others}
+        assert {name: record for name, record in found.items() if record is not None} == {
+            name: entry.first + place for place, name in enumerate(sorted(names))
+        }
