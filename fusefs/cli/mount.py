@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from fusefs.cli.logs import open_log, stderr_handler
 from fusefs.cli.mountoptions import libfuse_flags, number_option
@@ -18,6 +18,7 @@ from fusefs.mountpoint import check_mountpoint
 from fusefs.platforms import Platform
 from fusefs.sources import open_image
 from fusefs.sources.settings import Settings
+from fusefs.tree import Directory
 from fusefs.view import ViewOptions, image_view
 
 _TMPDIR = "/var/tmp"  # noqa: S108 - files there are created unlinked; /tmp is often in memory
@@ -31,39 +32,22 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     level = logging.ERROR if arguments.quiet else logging.INFO if arguments.verbose else logging.WARNING
     logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
     flags = libfuse_flags(arguments.options)
-    numbers = {name: number_option(arguments.options, name, base) for name, base in _NUMBERS.items()}
+    overrides = {name: number_option(arguments.options, name, base) for name, base in _NUMBERS.items()}
     mountpoint = check_mountpoint(arguments.mountpoint)
     log = None if arguments.foreground and not arguments.log_file else open_log(arguments.log_file, environment)
-    settings = Settings(
-        host=arguments.host,
-        context=arguments.context,
-        tmpdir=arguments.tmpdir or environment.get("IMGFS_TMPDIR") or _TMPDIR,
-        verify=arguments.verify,
-        platform=_platform(arguments.platform),
-        environment=environment,
-        progress=progress_on(sys.stderr, quiet=arguments.quiet),
-    )
+    settings = _settings(arguments, environment)
+
     # FUSE and its event loop take 0.2 s to import: done while the engine prepares the image.
     importing = threading.Thread(target=importlib.import_module, args=("fusefs.mount",))
     importing.start()
     try:
-        image = open_image(arguments.image, settings)
+        root = _root(arguments, settings)
     finally:
         importing.join()
     from fusefs.mount import MountOptions, in_background, serve  # noqa: PLC0415 - see above
     from fusefs.operations import Overrides  # noqa: PLC0415
 
-    options = MountOptions(arguments.image, flags, Overrides(**numbers))
-    layers = Layers(image, settings.tmpdir)
-    if arguments.index:
-        _index(image, layers, settings)
-    view = ViewOptions(
-        uid=os.getuid(),
-        gid=os.getgid(),
-        trees=not arguments.no_trees,
-        transform_symlinks="transform_symlinks" in arguments.options,
-    )
-    root = image_view(image, layers, view)
+    options = MountOptions(arguments.image, flags, Overrides(**overrides))
 
     def announce() -> None:
         if not arguments.quiet:
@@ -71,17 +55,45 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
             text = f"{printable(arguments.image)} is mounted on {printable(arguments.mountpoint)}{where}"
             print(f"imgfs: {text}", file=sys.stderr, flush=True)
 
-    def mounted(ready: Callable[[], None]) -> None:
-        serve(root, mountpoint, options, ready)
-
-    if arguments.foreground:
+    if log is None or arguments.foreground:
         if log:
             logging.getLogger().addHandler(log)
-        mounted(announce)
+        serve(root, mountpoint, options, announce)
     else:
-        assert log is not None
-        in_background(mounted, log)
+        in_background(lambda ready: serve(root, mountpoint, options, ready), log)
         announce()
+
+
+def _settings(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
+    try:
+        platform = None if arguments.platform is None else Platform.parse(arguments.platform)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return Settings(
+        host=arguments.host,
+        context=arguments.context,
+        # Absolute: the process in the background works in the root directory.
+        tmpdir=os.path.abspath(arguments.tmpdir or environment.get("IMGFS_TMPDIR") or _TMPDIR),
+        verify=arguments.verify,
+        platform=platform,
+        environment=environment,
+        progress=progress_on(sys.stderr, quiet=arguments.quiet),
+    )
+
+
+def _root(arguments: argparse.Namespace, settings: Settings) -> Directory:
+    """Return the tree to show."""
+    image = open_image(arguments.image, settings)
+    layers = Layers(image, settings.tmpdir)
+    if arguments.index:
+        _index(image, layers, settings)
+    options = ViewOptions(
+        uid=os.getuid(),
+        gid=os.getgid(),
+        trees=not arguments.no_trees,
+        transform_symlinks="transform_symlinks" in arguments.options,
+    )
+    return image_view(image, layers, options)
 
 
 def _index(image: Image, layers: Layers, settings: Settings) -> None:
@@ -89,10 +101,3 @@ def _index(image: Image, layers: Layers, settings: Settings) -> None:
     total = sum(layer.descriptor.size for layer in image.layers)
     with settings.progress.transfer(f"indexing {printable(image.name)}", total) as advance:
         layers.all_files(lambda layer: advance(layer.descriptor.size))
-
-
-def _platform(text: str | None) -> Platform | None:
-    try:
-        return None if text is None else Platform.parse(text)
-    except ValueError as error:
-        raise UsageError(str(error)) from None

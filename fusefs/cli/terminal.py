@@ -48,6 +48,7 @@ class Bars:
         """Show a bar with bytes, rate and, until they prove wrong, the total and the time left."""
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
 
+        tqdm.monitor_interval = 0  # else it starts a thread, and the process forks later
         columns = shutil.get_terminal_size().columns  # tqdm shows nothing where a terminal says 0
         with tqdm(
             desc=f"imgfs: {what}",
