@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from fusefs.content import Extent, OpenFile
 from fusefs.errors import ImgfsError, NoSpace, printable
-from fusefs.layerindex import HEADER, MAGIC, RECORD, RUN, WHITEOUT, XATTR, Flag
+from fusefs.layerindex import HEADER, IMPLICIT, LOWER_LINK, MAGIC, RECORD, RUN, SPARSE, WHITEOUT, XATTR
 from fusefs.tarattributes import FileAttributes, file_attributes, sparse_runs, unlistable_xattrs
 from fusefs.tarheader import BrokenHeader, Kind
 from fusefs.tarindex import ContentSource, Member, Source, scan
@@ -93,12 +93,12 @@ class LayerIndexer:
         self._last = (b"", 0)
 
     def _file(self, tar: Source, parts: list[bytes], member: Member) -> None:
-        text, offset, size, flags = b"", member.offset, member.size, Flag(0)
+        text, offset, size, flags = b"", member.offset, member.size, 0
         if member.kind is Kind.SYMLINK:
             text, size = _target(member.link), len(member.link)
         elif member.sparse:
             size, runs = sparse_runs(member, tar.read_at)
-            text, flags = b"".join(RUN.pack(*run) for run in runs), Flag.SPARSE
+            text, flags = b"".join(RUN.pack(*run) for run in runs), SPARSE
         inode = self._new(_attributes(member), offset, size, flags, text)
         self._replace(_KEY.pack(self._parent(parts)) + parts[-1], inode)
 
@@ -113,7 +113,7 @@ class LayerIndexer:
             raise Skipped(msg)
         parent = self._parent(parts)
         if inode is None:
-            inode = self._new(file_attributes(member), 0, 0, Flag.LOWER_LINK, b"/".join(target))
+            inode = self._new(file_attributes(member), 0, 0, LOWER_LINK, b"/".join(target))
         self._replace(_KEY.pack(parent) + parts[-1], inode)
 
     def _replace(self, key: bytes, inode: int) -> None:
@@ -146,23 +146,23 @@ class LayerIndexer:
         return inode
 
     def _new_directory(self, attributes: FileAttributes | None) -> int:
-        flags = Flag(0)
+        flags = 0
         if attributes is None:
             attributes = FileAttributes(stat.S_IFDIR | 0o755, 0, 0, *self._created, 0, 0, ())
-            flags = Flag.IMPLICIT
+            flags = IMPLICIT
         return self._new(attributes, 0, 0, flags, b"")
 
-    def _new(self, attributes: FileAttributes, offset: int, size: int, flags: Flag, text: bytes) -> int:
+    def _new(self, attributes: FileAttributes, offset: int, size: int, flags: int, text: bytes) -> int:
         number = len(self._inodes) // _INODE.size
         self._inodes += self._packed(attributes, offset, size, flags, text)
         return number
 
     def _set(self, inode: int, attributes: FileAttributes) -> None:
         """Give a directory that is there other attributes."""
-        packed = self._packed(attributes, 0, 0, Flag(0), b"")
+        packed = self._packed(attributes, 0, 0, 0, b"")
         self._inodes[inode * _INODE.size : (inode + 1) * _INODE.size] = packed
 
-    def _packed(self, attributes: FileAttributes, offset: int, size: int, flags: Flag, text: bytes) -> bytes:
+    def _packed(self, attributes: FileAttributes, offset: int, size: int, flags: int, text: bytes) -> bytes:
         text_offset = len(self._heap)
         self._heap += text
         xattr_offset = len(self._heap)

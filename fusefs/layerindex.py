@@ -9,7 +9,6 @@ import mmap
 import stat
 import struct
 from collections.abc import Iterator
-from enum import IntFlag
 from typing import NamedTuple
 
 MAGIC = b"imgfs layer 1\n\0\0"
@@ -30,15 +29,12 @@ OPAQUE = b".wh..wh..opq"
 """Makes its directory opaque."""
 
 
-class Flag(IntFlag):
-    """What an entry is besides its mode."""
-
-    IMPLICIT = 1
-    """A directory that the layer does not list, but has entries of."""
-    LOWER_LINK = 2
-    """A hard link to a path that this layer does not have."""
-    SPARSE = 4
-    """The data are runs in the heap."""
+IMPLICIT = 1
+"""Flag of a directory that the layer does not list, but has entries of."""
+LOWER_LINK = 2
+"""Flag of a hard link to a path that this layer does not have."""
+SPARSE = 4
+"""Flag of a file whose data are runs in the heap."""
 
 
 class Entry(NamedTuple):
@@ -67,7 +63,7 @@ class Entry(NamedTuple):
     nlink: int
     xattr_length: int
     flags: int
-    """See `Flag`."""
+    """`IMPLICIT`, `LOWER_LINK`, `SPARSE`: numbers, since every request tests them."""
     name_length: int
     text_length: int
     reserved: int
@@ -87,6 +83,14 @@ class LayerIndex:
     def entry(self, record: int) -> Entry:
         """Return a record."""
         return Entry(record, *RECORD.unpack_from(self._map, HEADER.size + record * RECORD.size))
+
+    def children(self, directory: int) -> list[tuple[bytes, Entry]]:
+        """Return the entries of a directory by name, in order."""
+        entry = self.entry(directory)
+        start = HEADER.size + entry.first * RECORD.size
+        data = self._map[start : start + entry.entries * RECORD.size]
+        entries = [Entry(record, *fields) for record, fields in enumerate(RECORD.iter_unpack(data), entry.first)]
+        return [(self._bytes(child.name_offset, child.name_length), child) for child in entries]
 
     def name(self, record: int) -> bytes:
         """Return a record's name."""
@@ -125,10 +129,6 @@ class LayerIndex:
         record = self._first_from(directory, name)
         entry = self.entry(directory)
         return record if record < entry.first + entry.entries and self.name(record) == name else None
-
-    def with_prefix(self, directory: int, prefix: bytes) -> range:
-        """Return the records of the names in *directory* that begin with *prefix*."""
-        return range(self._first_from(directory, prefix), self._first_from(directory, prefix + b"\xff" * 256))
 
     def _first_from(self, directory: int, name: bytes) -> int:
         entry = self.entry(directory)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from fusefs.content import Content, Extent, OpenFile, Sparse
-from fusefs.layerindex import Entry, Flag, LayerIndex
+from fusefs.layerindex import LOWER_LINK, SPARSE, Entry, LayerIndex
 from fusefs.tree import Attributes, Directory, Node, RegularFile, Special, Symlink
 
 _LISTINGS = 64
@@ -36,7 +36,7 @@ class LayerFiles:
         return Special(attributes, kind, os.makedev(entry.major, entry.minor))
 
     def _content(self, entry: Entry) -> Content:
-        if not entry.flags & Flag.SPARSE:
+        if not entry.flags & SPARSE:
             return Extent(self._file, self._start + entry.offset, entry.size)
         runs = self.index.runs(entry)
         return Sparse(
@@ -99,13 +99,9 @@ class LayerTree:
         return None if record is None else self._shown(record)
 
     def _listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
-        entry = self._index.entry(directory)
-        pairs = (
-            (self._index.name(record), self._shown(record))
-            for record in range(entry.first, entry.first + entry.entries)
-        )
-        return [(name, number) for name, number in pairs if number is not None]
+        children = self._index.children(directory)
+        return [(name, entry.inode) for name, entry in children if not entry.flags & LOWER_LINK]
 
     def _shown(self, record: int) -> int | None:
         entry = self._index.entry(record)
-        return None if entry.flags & Flag.LOWER_LINK else entry.inode
+        return None if entry.flags & LOWER_LINK else entry.inode

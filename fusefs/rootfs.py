@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from fusefs.layerindex import OPAQUE, ROOT, WHITEOUT, Entry, Flag, LayerIndex
+from fusefs.layerindex import IMPLICIT, LOWER_LINK, OPAQUE, ROOT, WHITEOUT, Entry, LayerIndex
 from fusefs.layertree import LayerFiles, attributes_of, relative
 from fusefs.tree import Directory, Node, Symlink
 
@@ -48,24 +48,22 @@ def find(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
     return _visible(layers, found)
 
 
-def merge(layers: Sequence[LayerIndex], stack: Stack) -> dict[bytes, tuple[int, int]]:
-    """Return all that is in the directory *stack* by name: the uppermost layer's record of each.
+def merge(layers: Sequence[LayerIndex], stack: Stack) -> dict[bytes, tuple[int, Entry]]:
+    """Return all that is in the directory *stack* by name: the uppermost layer and its record of each.
 
     The same rules as those of `find`, for a whole directory at once.
     """
-    merged: dict[bytes, tuple[int, int]] = {}
+    merged: dict[bytes, tuple[int, Entry]] = {}
     hidden: set[bytes] = set()
     for layer, directory in stack:
-        index = layers[layer]
-        entry = index.entry(directory)
-        whiteouts = index.with_prefix(directory, WHITEOUT)
-        for record in range(entry.first, entry.first + entry.entries):
-            name = index.name(record)
-            if record in whiteouts or name in hidden or name in merged:
-                continue
-            merged[name] = (layer, record)
+        whiteouts = []
+        for name, entry in layers[layer].children(directory):
+            if name.startswith(WHITEOUT):
+                whiteouts.append(name.removeprefix(WHITEOUT))
+            elif name not in hidden and name not in merged:
+                merged[name] = (layer, entry)
         # What this layer says of a name, a whiteout above all, is for the layers below it.
-        hidden.update(index.name(record).removeprefix(WHITEOUT) for record in whiteouts)
+        hidden.update(whiteouts)
     return merged
 
 
@@ -82,7 +80,7 @@ def _visible(layers: Sequence[LayerIndex], found: Iterable[tuple[int, int]]) -> 
 def _followed(layers: Sequence[LayerIndex], layer: int, record: int) -> Stack:
     """Return the file that a record stands for: a hard link into a lower layer is what is at that path there."""
     entry = layers[layer].entry(record)
-    if not entry.flags & Flag.LOWER_LINK:
+    if not entry.flags & LOWER_LINK:
         return ((layer, entry.inode),)
     lower = layers[:layer]
     stack = root_stack(lower)
@@ -141,11 +139,13 @@ class RootfsTree:
 
     def _listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
         listing = []
-        for name, (layer, record) in merge(self._layers, self._stack(directory)).items():
-            if self._layers[layer].is_directory(record):
-                listing.append((name, (layer << _SHIFT) + record))
-            elif stack := _followed(self._layers, layer, record):
-                listing.append((name, self._number(stack)))
+        for name, (layer, entry) in merge(self._layers, self._stack(directory)).items():
+            if entry.flags & LOWER_LINK:
+                if stack := _followed(self._layers, layer, entry.record):
+                    listing.append((name, self._number(stack)))
+            else:
+                # A directory is its own inode: it has one name.
+                listing.append((name, (layer << _SHIFT) + entry.inode))
         return listing
 
     def _entry(self, number: int) -> tuple[int, Entry]:
@@ -186,7 +186,7 @@ class RootfsTree:
     def _explicit(self, number: int) -> tuple[int, Entry]:
         """Return the uppermost record of a directory that its layer lists, else the uppermost one."""
         layer, entry = self._entry(number)
-        if not entry.flags & Flag.IMPLICIT:
+        if not entry.flags & IMPLICIT:
             return layer, entry
         places = ((below, self._layers[below].entry(record)) for below, record in self._stack(number))
-        return next((place for place in places if not place[1].flags & Flag.IMPLICIT), (layer, entry))
+        return next((place for place in places if not place[1].flags & IMPLICIT), (layer, entry))
