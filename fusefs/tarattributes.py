@@ -8,7 +8,7 @@ import base64
 import binascii
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from fusefs.content import Bytes
@@ -40,8 +40,7 @@ Run = tuple[int, int, int]
 """Bytes of a sparse file that are stored: offset in the file, offset in the tar, size."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileAttributes:
+class FileAttributes(NamedTuple):
     """What stat(2) and listxattr(2) say of the file."""
 
     mode: int

@@ -5,8 +5,8 @@ does what Go's archive/tar does, because that is what the engines read images wi
 """
 
 import re
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 BLOCK = 512
 """Bytes in a tar block; headers and padding are multiples of it."""
@@ -64,9 +64,11 @@ class BrokenHeader(ValueError):
     """The block is no tar header; the message says why, without the place."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The fields of one header block, before any extended header changes them."""
+class Header(NamedTuple):
+    """The fields of one header block, before any extended header changes them.
+
+    A tuple, as are the others that are made for each member of a layer.
+    """
 
     kind: Kind
     name: bytes

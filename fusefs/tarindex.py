@@ -6,8 +6,9 @@ the archive, and every loop consumes input.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from fusefs.content import Bytes, Content
 from fusefs.errors import InvalidImage, printable
@@ -34,6 +35,8 @@ _TRAILER = 1 << 20
 """How many bytes after the end of the archive are looked at for garbage."""
 _MAX_LINKS = 40
 """Links that are followed for one name, as many as Linux follows (path_resolution(7))."""
+
+_NO_RECORDS: Mapping[bytes, bytes] = MappingProxyType({})
 
 
 class Source(Protocol):
@@ -66,8 +69,7 @@ class ContentSource:
         return self.content.size
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One member: extended headers are applied, the name is as it is stored."""
 
     name: bytes
@@ -84,7 +86,7 @@ class Member:
     block: bytes = b""
     """The last header block, for what only a layer's tree wants to know."""
     block_offset: int = 0
-    pax: Mapping[bytes, bytes] = field(default_factory=dict)
+    pax: Mapping[bytes, bytes] = _NO_RECORDS
     """The PAX records that apply."""
 
 
@@ -106,7 +108,7 @@ class TarIndex:
             if b".." in parts:
                 msg = f"{archive}: refused: the member name '{printable(member.name)}' has a '..' component"
                 raise InvalidImage(msg)
-            by_name[b"/".join(parts)] = replace(member, block=b"", pax={})
+            by_name[b"/".join(parts)] = member._replace(block=b"", pax=_NO_RECORDS)
         return cls(archive, by_name)
 
     def find(self, name: bytes) -> Member | None:
