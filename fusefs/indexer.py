@@ -5,7 +5,6 @@ lies below it; nothing is resolved through a symbolic link.  A hard link binds t
 target is at that moment.  As a program it is the child process that indexes a large layer.
 """
 
-import logging
 import os
 import stat
 import struct
@@ -17,21 +16,31 @@ from typing import BinaryIO
 
 from fusefs.content import Extent, OpenFile
 from fusefs.errors import ImgfsError, NoSpace, printable
-from fusefs.layerindex import HEADER, IMPLICIT, LOWER_LINK, MAGIC, RECORD, RUN, SPARSE, WHITEOUT, XATTR
+from fusefs.layerindex import (
+    HEADER,
+    IMPLICIT,
+    LOWER_LINK,
+    MAGIC,
+    MAX_NAME,
+    MAX_TARGET,
+    ONLY_WHITEOUTS,
+    RECORD,
+    RUN,
+    SPARSE,
+    WHITEOUT,
+    XATTR,
+)
 from fusefs.tarattributes import FileAttributes, file_attributes, sparse_runs, unlistable_xattrs
 from fusefs.tarheader import BrokenHeader, Kind
 from fusefs.tarindex import ContentSource, Member, Source, scan
 
-log = logging.getLogger(__name__)
-
 _NO_NAMES = frozenset({WHITEOUT, WHITEOUT + b".", WHITEOUT + b".."})
 """Whiteouts of what is no name."""
-_MAX_NAME = 255
-_MAX_TARGET = 4095
 _NONE = 0xFFFFFFFF
 
 _INODE = struct.Struct("<QQqIIIIIIHIIQQ")
 """offset, size, mtime, mtime_ns, mode, uid, gid, major, minor, flags, text length, xattr length, text, xattrs"""
+_FLAGS_AT = struct.calcsize("<QQqIIIIII")
 _KEY = struct.Struct(">I")
 """Number of a directory's inode, before a name: keys sort by directory, then by name."""
 
@@ -53,6 +62,7 @@ class LayerIndexer:
         self._heap = bytearray()
         self._names: dict[bytes, int] = {}
         self._last: tuple[bytes, int] = (b"", 0)
+        self._lower_links = 0
         self.skipped = 0
         self.first_skipped = ""
         self._new_directory(None)
@@ -114,6 +124,7 @@ class LayerIndexer:
         parent = self._parent(parts)
         if inode is None:
             inode = self._new(file_attributes(member), 0, 0, LOWER_LINK, b"/".join(target))
+            self._lower_links += 1
         self._replace(_KEY.pack(parent) + parts[-1], inode)
 
     def _replace(self, key: bytes, inode: int) -> None:
@@ -190,7 +201,8 @@ class LayerIndexer:
                 first_name[inode] = record
         first_name[0], names[0] = 0, 1
         heap = len(self._heap)
-        file.write(HEADER.pack(MAGIC, len(order) + 1, HEADER.size + (len(order) + 1) * RECORD.size))
+        self._mark_whiteouts_only(keys, order, spans)
+        file.write(HEADER.pack(MAGIC, len(order) + 1, HEADER.size + (len(order) + 1) * RECORD.size, self._lower_links))
         file.write(self._record(0, (heap, 0), (0, *spans[0]), (0, 1)))
         parents = self._parents(order, spans)
         for record, at in enumerate(order, 1):
@@ -226,6 +238,22 @@ class LayerIndexer:
                 if stat.S_ISDIR(self._mode(below)):
                     queue.append((len(order), below))
         return order, spans
+
+    def _mark_whiteouts_only(self, keys: list[bytes], order: "array[int]", spans: dict[int, tuple[int, int]]) -> None:
+        """Mark the implicit directories with nothing but whiteouts below, the deepest first."""
+        for record in reversed(spans):
+            inode = self._names[keys[order[record - 1]]] if record else 0
+            at = inode * _INODE.size + _FLAGS_AT
+            if record == 0 or not self._inodes[at] & IMPLICIT:
+                continue
+            first, count = spans[record]
+            below = (keys[order[child - 1]] for child in range(first, first + count))
+            if all(
+                key.startswith(WHITEOUT, _KEY.size)
+                or self._inodes[self._names[key] * _INODE.size + _FLAGS_AT] & ONLY_WHITEOUTS
+                for key in below
+            ):
+                self._inodes[at] |= ONLY_WHITEOUTS
 
     @staticmethod
     def _parents(order: "array[int]", spans: dict[int, tuple[int, int]]) -> "array[int]":
@@ -266,7 +294,7 @@ def _parts(path: bytes) -> list[bytes]:
     for part in parts:
         if part == b"..":
             msg = "a '..' in the name"
-        elif len(part) > _MAX_NAME:
+        elif len(part.removeprefix(WHITEOUT)) > MAX_NAME:  # a whiteout of a long name is longer than a name can be
             msg = f"a name of {len(part)} bytes"
         elif b"\0" in part:
             msg = "NUL in the name"
@@ -279,36 +307,32 @@ def _parts(path: bytes) -> list[bytes]:
 
 
 def _target(link: bytes) -> bytes:
-    if not link or len(link) > _MAX_TARGET or b"\0" in link:
+    if not link or len(link) > MAX_TARGET or b"\0" in link:
         msg = f"a symbolic link to {len(link)} bytes, or to NUL"
         raise Skipped(msg)
     return link
 
 
-def index_layer(tar: Source, created_ns: int, file: BinaryIO) -> str | None:
-    """Write the index of the layer *tar* to *file*; return a warning about what was skipped, if anything.
+def index_layer(tar: Source, created_ns: int, file: BinaryIO) -> list[str]:
+    """Write the index of the layer *tar* to *file*; return warnings of what is odd and what was skipped.
 
     Directories that nothing lists get the time *created_ns*.  Raises InvalidImage if it is no tar.
     """
     indexer = LayerIndexer(*divmod(created_ns, 10**9))
-    for member in scan(tar):
+    warnings: list[str] = []
+    for member in scan(tar, warnings.append):
         indexer.add(tar, member)
     indexer.write(file)
-    if not indexer.skipped:
-        return None
-    return f"{tar.name}: skipped {indexer.skipped} members that cannot be shown; the first: {indexer.first_skipped}"
-
-
-def log_skipped(warning: str | None) -> None:
-    """Log what `index_layer` skipped, if anything."""
-    if warning:
-        log.warning("%s", warning)
+    if indexer.skipped:
+        first = indexer.first_skipped
+        warnings.append(f"{tar.name}: skipped {indexer.skipped} members that cannot be shown; the first: {first}")
+    return warnings
 
 
 def main() -> int:
     """Index a layer: ``indexer TAR OFFSET SIZE INDEX CREATED_NS NAME``, files as open descriptors.
 
-    A warning goes to standard output, an error to standard error.  The end of standard input ends
+    Warnings go to standard output, a line each, an error to standard error.  The end of standard input ends
     this process: whoever started it is gone.
     """
     threading.Thread(target=_end_with_stdin, daemon=True).start()
@@ -317,15 +341,14 @@ def main() -> int:
     content = Extent(OpenFile(descriptor, name), offset, size)
     try:
         with open(index, "wb", closefd=False) as file:
-            warning = index_layer(ContentSource(content, name), created_ns, file)
+            for warning in index_layer(ContentSource(content, name), created_ns, file):
+                print(warning)
     except ImgfsError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     except OSError as error:
         print(f"cannot index {name}: {error.strerror}", file=sys.stderr)
         return NoSpace.exit_code
-    if warning:
-        print(warning)
     return 0
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 MAGIC = b"imgfs layer 1\n\0\0"
-HEADER = struct.Struct("<16sQQ")
-"""Magic, number of records, offset of the heap in bytes."""
+HEADER = struct.Struct("<16sQQQ")
+"""Magic, number of records, offset of the heap in bytes, number of hard links into lower layers."""
 RECORD = struct.Struct("<QQQqIIIIIIIIIIIIHHIIQQ")
 """The fields of `Entry` after the first, in order."""
 RUN = struct.Struct("<QQQ")
@@ -35,6 +35,12 @@ LOWER_LINK = 2
 """Flag of a hard link to a path that this layer does not have."""
 SPARSE = 4
 """Flag of a file whose data are runs in the heap."""
+ONLY_WHITEOUTS = 8
+"""Flag of an implicit directory with nothing but whiteouts below: it makes no directory of the merge."""
+
+MAX_NAME = 255
+MAX_TARGET = 4095
+"""Bytes of a name and of a symbolic link's target that the kernel takes."""
 
 
 class Entry(NamedTuple):
@@ -77,7 +83,7 @@ class LayerIndex:
     def __init__(self, descriptor: int) -> None:
         """Map the index in the open file *descriptor*, which may be closed afterwards."""
         self._map = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
-        magic, self.count, self._heap = HEADER.unpack_from(self._map)
+        magic, self.count, self._heap, self._lower_links = HEADER.unpack_from(self._map)
         assert magic == MAGIC
 
     def entry(self, record: int) -> Entry:
@@ -91,6 +97,12 @@ class LayerIndex:
         data = self._map[start : start + entry.entries * RECORD.size]
         entries = [Entry(record, *fields) for record, fields in enumerate(RECORD.iter_unpack(data), entry.first)]
         return [(self._bytes(child.name_offset, child.name_length), child) for child in entries]
+
+    def lower_links(self) -> list[int]:
+        """Return the records of hard links into lower layers."""
+        if not self._lower_links:
+            return []
+        return [record for record in range(self.count) if self.entry(record).flags & LOWER_LINK]
 
     def name(self, record: int) -> bytes:
         """Return a record's name."""

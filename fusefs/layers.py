@@ -1,23 +1,26 @@
 """An image's layers as files: plain tars and their indexes, each made at the first need of it."""
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from fusefs.content import Content, Extent
 from fusefs.digest import Digest
 from fusefs.errors import ImgfsError, InvalidImage, NoSpace
 from fusefs.image import Image, Layer
-from fusefs.indexer import index_layer, log_skipped
+from fusefs.indexer import index_layer
 from fusefs.layerindex import LayerIndex
 from fusefs.layertree import LayerFiles
 from fusefs.once import Once
 from fusefs.spool import unlinked_file
 from fusefs.tarindex import ContentSource
 from fusefs.uncompressed import uncompressed_tar
+
+log = logging.getLogger(__name__)
 
 _CHILD_SIZE = 16 << 20
 """Bytes of tar from which on a child process indexes: in a thread, a scan holds up the readers."""
@@ -104,7 +107,7 @@ class Layers:
     def _index_here(self, layer: Layer, tar: Extent, descriptor: int) -> None:
         try:
             with open(descriptor, "wb", closefd=False) as file:
-                log_skipped(index_layer(ContentSource(tar, layer.where), self._image.created_ns, file))
+                _log(index_layer(ContentSource(tar, layer.where), self._image.created_ns, file))
         except OSError as error:
             msg = f"cannot index {layer.where} in {self._tmpdir}: {error.strerror}"
             raise NoSpace(msg) from None
@@ -126,10 +129,15 @@ class Layers:
         ):
             assert child.stdout is not None
             assert child.stderr is not None
-            warning = child.stdout.read().decode("utf-8", "replace").strip()
+            warnings = child.stdout.read().decode("utf-8", "replace").splitlines()
             error = child.stderr.read().decode("utf-8", "replace").strip()
             status = child.wait()
         if status:
             kinds = {InvalidImage.exit_code: InvalidImage, NoSpace.exit_code: NoSpace}
             raise kinds.get(status, ImgfsError)(error or f"the indexer of {layer.where} died: {status}")
-        log_skipped(warning)
+        _log(warnings)
+
+
+def _log(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        log.warning("%s", warning)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from fusefs.content import Content, Extent, OpenFile, Sparse
-from fusefs.layerindex import LOWER_LINK, SPARSE, Entry, LayerIndex
+from fusefs.layerindex import LOWER_LINK, MAX_NAME, MAX_TARGET, SPARSE, Entry, LayerIndex
 from fusefs.tree import Attributes, Directory, Node, RegularFile, Special, Symlink
 
 _LISTINGS = 64
@@ -57,7 +57,8 @@ def relative(target: bytes, depth: int) -> bytes:
     """Return the *target* of a symbolic link *depth* directories below a root so that it stays below that root."""
     if not target.startswith(b"/"):
         return target
-    return b"../" * depth + target.lstrip(b"/") or b"."
+    transformed = b"../" * depth + target.lstrip(b"/") or b"."
+    return transformed if len(transformed) <= MAX_TARGET else target
 
 
 class LayerTree:
@@ -100,8 +101,13 @@ class LayerTree:
 
     def _listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
         children = self._index.children(directory)
-        return [(name, entry.inode) for name, entry in children if not entry.flags & LOWER_LINK]
+        return [(name, entry.inode) for name, entry in children if _is_shown(entry)]
 
     def _shown(self, record: int) -> int | None:
         entry = self._index.entry(record)
-        return None if entry.flags & LOWER_LINK else entry.inode
+        return entry.inode if _is_shown(entry) else None
+
+
+def _is_shown(entry: Entry) -> bool:
+    """Return whether a layer has the file itself, under a name that a file can have."""
+    return not entry.flags & LOWER_LINK and entry.name_length <= MAX_NAME

@@ -5,27 +5,36 @@ merge is the layers' directories that lie on each other at one path, the uppermo
 is derived from these, one directory at a time.
 """
 
+import logging
 import stat
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from fusefs.layerindex import IMPLICIT, LOWER_LINK, OPAQUE, ROOT, WHITEOUT, Entry, LayerIndex
+from fusefs.errors import printable
+from fusefs.layerindex import IMPLICIT, LOWER_LINK, ONLY_WHITEOUTS, OPAQUE, ROOT, WHITEOUT, Entry, LayerIndex
 from fusefs.layertree import LayerFiles, attributes_of, relative
 from fusefs.tree import Directory, Node, Symlink
 
+log = logging.getLogger(__name__)
+
 _SHIFT = 32
 """A node's number: its layer above this bit, its record below."""
+_OPAQUE_NAME = OPAQUE.removeprefix(WHITEOUT)
 _LISTINGS = 64
 _STACKS = 4096
 """Directories whose layers are kept in memory."""
 
 Stack = tuple[tuple[int, int], ...]
-"""Directories on each other, or one file: layer and record, the uppermost first."""
+"""Directories on each other, or one file: layer and record, the uppermost first.
+
+What lies below an opaque directory still lends it attributes, as in umoci, but no entries.  A directory
+of nothing but whiteouts is there only where a real one is.
+"""
 
 
 def root_stack(layers: Sequence[LayerIndex]) -> Stack:
-    """Return the roots of all *layers*, as far down as none is opaque."""
-    return _visible(layers, [(number, ROOT) for number in reversed(range(len(layers)))])
+    """Return the roots of all *layers*."""
+    return tuple((number, ROOT) for number in reversed(range(len(layers))))
 
 
 def find(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
@@ -33,19 +42,44 @@ def find(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
 
     A file hides what lies below it; so does a whiteout in a layer, but not what the same layer has.
     """
+    linked = False
+    while found := _found(layers, stack, name):
+        layer, record = found[0]
+        entry = layers[layer].entry(record)
+        if not entry.flags & LOWER_LINK:
+            if stat.S_ISDIR(entry.mode):
+                return () if linked else found
+            return ((layer, entry.inode),)
+        # A hard link into a lower layer is what is at that path there.  A loop: that may be one as well.
+        *directories, name = layers[layer].text(entry).split(b"/")
+        layers = layers[:layer]
+        stack = root_stack(layers)
+        for part in directories:
+            stack = _found(layers, stack, part)
+            if not stack or not _is_directory(layers, stack):
+                return ()
+        linked = True
+    return ()
+
+
+def _found(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
+    """Return the directories or the one record called *name*, links not followed."""
+    if name.startswith(WHITEOUT):
+        return ()
     found: list[tuple[int, int]] = []
+    real = False
     for layer, directory in stack:
         index = layers[layer]
         record = index.find(directory, name)
         if record is not None:
-            if not index.is_directory(record):
-                if not found:
-                    return _followed(layers, layer, record)
-                break
+            entry = index.entry(record)
+            if not stat.S_ISDIR(entry.mode):
+                return tuple(found) if real else ((layer, record),)
             found.append((layer, record))
-        if index.find(directory, WHITEOUT + name) is not None:
+            real = real or not entry.flags & ONLY_WHITEOUTS
+        if index.find(directory, WHITEOUT + name) is not None or index.find(directory, OPAQUE) is not None:
             break
-    return _visible(layers, found)
+    return tuple(found) if real else ()
 
 
 def merge(layers: Sequence[LayerIndex], stack: Stack) -> dict[bytes, tuple[int, Entry]]:
@@ -60,35 +94,13 @@ def merge(layers: Sequence[LayerIndex], stack: Stack) -> dict[bytes, tuple[int, 
         for name, entry in layers[layer].children(directory):
             if name.startswith(WHITEOUT):
                 whiteouts.append(name.removeprefix(WHITEOUT))
-            elif name not in hidden and name not in merged:
+            elif name not in hidden and name not in merged and not entry.flags & ONLY_WHITEOUTS:
                 merged[name] = (layer, entry)
         # What this layer says of a name, a whiteout above all, is for the layers below it.
+        if _OPAQUE_NAME in whiteouts:
+            break
         hidden.update(whiteouts)
     return merged
-
-
-def _visible(layers: Sequence[LayerIndex], found: Iterable[tuple[int, int]]) -> Stack:
-    """Return the directories down to the first opaque one."""
-    stack = []
-    for layer, record in found:
-        stack.append((layer, record))
-        if layers[layer].find(record, OPAQUE) is not None:
-            break
-    return tuple(stack)
-
-
-def _followed(layers: Sequence[LayerIndex], layer: int, record: int) -> Stack:
-    """Return the file that a record stands for: a hard link into a lower layer is what is at that path there."""
-    entry = layers[layer].entry(record)
-    if not entry.flags & LOWER_LINK:
-        return ((layer, entry.inode),)
-    lower = layers[:layer]
-    stack = root_stack(lower)
-    for part in layers[layer].text(entry).split(b"/"):
-        if not stack or not _is_directory(layers, stack):
-            return ()
-        stack = find(lower, stack, part)
-    return () if not stack or _is_directory(layers, stack) else stack
 
 
 def _is_directory(layers: Sequence[LayerIndex], stack: Stack) -> bool:
@@ -106,7 +118,25 @@ class RootfsTree:
         self._transform = transform_symlinks
         self._root = root_stack(self._layers)
         self.listing = lru_cache(_LISTINGS)(self._listing)
-        self._stacks: dict[tuple[bytes, ...], Stack] = {(): self._root}
+        self._stacks: dict[int, Stack] = {}
+        for number, index in enumerate(self._layers):
+            self._warn_of_dead_links(number, index)
+
+    def _warn_of_dead_links(self, number: int, index: LayerIndex) -> None:
+        dead = []
+        for record in index.lower_links():
+            *directories, name = self._path(number, index.entry(record))
+            # As the layer was applied: what lies above it does not matter.
+            layers = self._layers[: number + 1]
+            stack = root_stack(layers)
+            for part in directories:
+                stack = _found(layers, stack, part)
+            if not name.startswith(WHITEOUT) and not find(layers, stack, name):
+                dead.append(record)
+        if dead:
+            path = b"/".join(self._path(number, index.entry(dead[0])))
+            text = "layer %d: skipped %d hard links to nothing; the first: %s"
+            log.warning(text, number, len(dead), printable(path))
 
     def node(self, number: int) -> Node:
         """Return a node; a directory has the attributes of the uppermost layer that lists it."""
@@ -128,12 +158,10 @@ class RootfsTree:
     def parent(self, number: int) -> int:
         """Return the directory that a directory is in."""
         layer, entry = self._entry(number)
-        return self._number(self._stack_at(self._path(layer, entry)[:-1]))
+        return self._number(self._stack((layer << _SHIFT) + entry.parent))
 
     def find(self, directory: int, name: bytes) -> int | None:
         """Return the entry called *name*, None if it is not there."""
-        if name.startswith(WHITEOUT):
-            return None
         stack = find(self._layers, self._stack(directory), name)
         return self._number(stack) if stack else None
 
@@ -141,7 +169,7 @@ class RootfsTree:
         listing = []
         for name, (layer, entry) in merge(self._layers, self._stack(directory)).items():
             if entry.flags & LOWER_LINK:
-                if stack := _followed(self._layers, layer, entry.record):
+                if stack := find(self._layers, self._stack(directory), name):
                     listing.append((name, self._number(stack)))
             else:
                 # A directory is its own inode: it has one name.
@@ -156,12 +184,28 @@ class RootfsTree:
         return layer, self._layers[layer].entry(record)
 
     def _number(self, stack: Stack) -> int:
-        if stack[0][1] == ROOT:
-            return 0
-        return (stack[0][0] << _SHIFT) + stack[0][1]
+        for layer, record in stack:
+            if record == ROOT:
+                return 0
+            if not self._layers[layer].entry(record).flags & ONLY_WHITEOUTS:
+                return (layer << _SHIFT) + record
+        raise AssertionError(stack)
 
     def _stack(self, number: int) -> Stack:
-        return self._root if number == 0 else self._stack_at(self._path(*self._entry(number)))
+        """Return the directories at a directory's path; as that may be very deep, there is no recursion."""
+        stacks = self._stacks
+        layer, record = number >> _SHIFT, number & (1 << _SHIFT) - 1
+        index = self._layers[layer]
+        way = []
+        while record != ROOT and (layer << _SHIFT) + record not in stacks:
+            way.append(record)
+            record = index.entry(record).parent
+        stack = self._root if record == ROOT else stacks[(layer << _SHIFT) + record]
+        if len(stacks) + len(way) > _STACKS:
+            stacks = self._stacks = {}
+        for record in reversed(way):
+            stack = stacks[(layer << _SHIFT) + record] = _found(self._layers, stack, index.name(record))
+        return stack
 
     def _path(self, layer: int, entry: Entry) -> tuple[bytes, ...]:
         parts = []
@@ -169,19 +213,6 @@ class RootfsTree:
             parts.append(self._layers[layer].name(entry.record))
             entry = self._layers[layer].entry(entry.parent)
         return tuple(reversed(parts))
-
-    def _stack_at(self, path: tuple[bytes, ...]) -> Stack:
-        """Return the directories at *path*; as it may be very deep, there is no recursion."""
-        known = len(path)
-        while path[:known] not in self._stacks:
-            known -= 1
-        stack = self._stacks[path[:known]]
-        for depth in range(known, len(path)):
-            stack = find(self._layers, stack, path[depth])
-            if len(self._stacks) >= _STACKS:
-                self._stacks = {(): self._root}
-            self._stacks[path[: depth + 1]] = stack
-        return stack
 
     def _explicit(self, number: int) -> tuple[int, Entry]:
         """Return the uppermost record of a directory that its layer lists, else the uppermost one."""

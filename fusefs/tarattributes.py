@@ -66,8 +66,10 @@ def file_attributes(member: Member) -> FileAttributes:
     if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
         msg = f"device number {major}:{minor} has more than 12 and 20 bits"
         raise BrokenHeader(msg)
+    # Linux has no permissions for a symbolic link and says 0777.
+    permissions = 0o777 if member.kind is Kind.SYMLINK else number(block[100:108], "mode") & 0o7777
     return FileAttributes(
-        mode=_TYPES.get(member.kind, stat.S_IFREG) | number(block[100:108], "mode") & 0o7777,
+        mode=_TYPES.get(member.kind, stat.S_IFREG) | permissions,
         uid=_owner(pax.get(b"uid"), block[108:116], "uid"),
         gid=_owner(pax.get(b"gid"), block[116:124], "gid"),
         mtime=max(-_MAX_MTIME, min(seconds, _MAX_MTIME)),
@@ -141,9 +143,14 @@ def sparse_runs(member: Member, read: Read) -> tuple[int, list[Run]]:
             _pairs([_count(text, "map") for text in pax[b"GNU.sparse.map"].split(b",") if text]),
             member.offset,
         )
+    elif member.block[156:157] != b"S":  # records of no version that is known: the file as it is stored
+        return member.size, [(0, member.offset, member.size)] if member.size else []
     else:
         size = number(member.block[483:495], "real size")
         pairs, start = _old_gnu_map(member, read), member.offset
+    if not 0 <= size < 1 << 63:
+        msg = f"a sparse file of {size} bytes"
+        raise BrokenHeader(msg)
     return size, _checked(pairs, size, start, member.offset + member.size)
 
 
@@ -166,9 +173,12 @@ def _map_1_0(member: Member, read: Read) -> tuple[list[tuple[int, int]], int]:
 
 def _old_gnu_map(member: Member, read: Read) -> list[tuple[int, int]]:
     """Return the map in the header, 4 entries, and in the blocks between header and data, 21 each."""
-    fields = member.block[386:482]
-    for position in range(member.block_offset + BLOCK, member.offset, BLOCK):
-        fields += bytes(read(position, BLOCK))[:504]
+    first = member.block_offset + BLOCK
+    if member.offset - first > _MAX_MAP:
+        msg = f"a sparse map of {member.offset - first} bytes"
+        raise BrokenHeader(msg)
+    blocks = bytes(read(first, member.offset - first))
+    fields = member.block[386:482] + b"".join(blocks[at : at + 504] for at in range(0, len(blocks), BLOCK))
     numbers = [number(fields[at : at + 12], "sparse map") for at in range(0, len(fields), 12) if fields[at]]
     return _pairs(numbers)
 

@@ -180,8 +180,10 @@ def scan(source: Source, warn: Callable[[str], None] = _log_warning) -> Iterator
             position += BLOCK
             continue
         last = _member(source, position, bytes(block))
-        yield last
         position = _padded(last.offset + last.size)
+        if position > _MAX_OFFSET:  # no number of anything that follows from it may get out
+            _check_unmarked_end(source, position, b"", last)
+        yield last
 
 
 def _member(source: Source, start: int, block: bytes) -> Member:

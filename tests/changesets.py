@@ -245,8 +245,8 @@ def indexed(data: bytes) -> Iterator[Indexed]:
         os.write(tar.descriptor, data)
         extent = Extent(tar, 0, len(data))
         with open(os.memfd_create("index", os.MFD_CLOEXEC), "wb") as index:
-            warning = index_layer(ContentSource(extent, "layer"), CREATED_NS, index)
-            yield Indexed(LayerFiles(LayerIndex(index.fileno()), extent), warning)
+            warnings = index_layer(ContentSource(extent, "layer"), CREATED_NS, index)
+            yield Indexed(LayerFiles(LayerIndex(index.fileno()), extent), "\n".join(warnings) or None)
     finally:
         tar.close()
 

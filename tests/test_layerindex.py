@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusefs.layerindex import HEADER, RECORD, ROOT, WHITEOUT, Flag, LayerIndex
+from fusefs.layerindex import HEADER, IMPLICIT, LOWER_LINK, RECORD, ROOT, SPARSE, LayerIndex
 from tests.builders import CREATED_NS
 from tests.changesets import About, changeset, file, folder, gnu_sparse, hard_link, indexed, opaque, symlink, whiteout
 
@@ -33,15 +33,15 @@ def at(index: LayerIndex, path: bytes) -> int | None:
 def test_a_record_is_108_bytes_and_nothing_follows_the_heap() -> None:
     with index_of(file("a"), symlink("b", "target"), file("c", b"", About(xattrs={b"user.x": b"1"}))) as index:
         heap = len(b"abctarget") + 2 + 4 + len(b"user.x1")
-        assert (HEADER.size, RECORD.size, index.count) == (32, 108, 4)
-        assert len(index._map) == 32 + 4 * 108 + heap
+        assert (HEADER.size, RECORD.size, index.count) == (40, 108, 4)
+        assert len(index._map) == 40 + 4 * 108 + heap
 
 
 def test_an_empty_layer_is_a_root_that_nothing_lists() -> None:
     with index_of() as index:
         root = index.entry(ROOT)
         assert (index.count, root.parent, root.entries, index.name(ROOT)) == (1, ROOT, 0, b"")
-        assert (root.mode, root.flags, root.nlink) == (stat.S_IFDIR | 0o755, Flag.IMPLICIT, 1)
+        assert (root.mode, root.flags, root.nlink) == (stat.S_IFDIR | 0o755, IMPLICIT, 1)
         assert root.mtime * 10**9 + root.mtime_ns == CREATED_NS
         assert index.find(ROOT, b"a") is None
 
@@ -72,19 +72,14 @@ def test_a_file_has_no_entries() -> None:
         assert [index.find(record, name) for record in (1, 2) for name in (b"", b"a", b"b")] == [None] * 6
 
 
-def test_whiteouts_are_a_run_of_records() -> None:
-    with index_of(file("d/.wg"), whiteout("d/b"), whiteout("d/a"), opaque("d"), file("d/.wi"), file("d/a")) as index:
+def test_children_are_all_entries_of_a_directory_by_name_and_in_order() -> None:
+    with index_of(file("d/.wg"), whiteout("d/b"), whiteout("d/a"), opaque("d"), file("d/.wi"), file("d/a/x")) as index:
         directory = at(index, b"d")
         assert directory is not None
-        found = [index.name(record) for record in index.with_prefix(directory, WHITEOUT)]
-        assert found == [b".wh..wh..opq", b".wh.a", b".wh.b"]
-        assert list(index.with_prefix(directory, b".wx")) == []
-
-
-def test_a_whiteout_as_long_as_a_name_can_be_is_in_the_run() -> None:
-    name = b".wh." + b"\xff" * 251
-    with index_of(file(name), file(b"\xff" * 255)) as index:
-        assert [index.name(record) for record in index.with_prefix(ROOT, WHITEOUT)] == [name]
+        children = index.children(directory)
+        assert [name for name, _ in children] == [b".wg", b".wh..wh..opq", b".wh.a", b".wh.b", b".wi", b"a"]
+        assert [entry for _, entry in children] == [index.entry(entry.record) for _, entry in children]
+        assert [index.children(record) for record in (2, 3)] == [[], []]
 
 
 def test_names_of_one_file_share_its_first_record_and_are_counted() -> None:
@@ -98,14 +93,14 @@ def test_names_of_one_file_share_its_first_record_and_are_counted() -> None:
 def test_a_link_to_a_lower_layer_is_a_path() -> None:
     with index_of(hard_link("a", "./over//there")) as index:
         entry = index.entry(1)
-        assert (entry.flags, index.text(entry)) == (Flag.LOWER_LINK, b"over/there")
+        assert (entry.flags, index.text(entry)) == (LOWER_LINK, b"over/there")
 
 
 def test_runs_and_extended_attributes_are_in_the_heap() -> None:
     xattrs = {b"user.a": b"\0\1", b"user.b": b"x" * 1000}
     with index_of(gnu_sparse("s", 100, [(3, b"abc"), (90, b"d")]), file("x", b"", About(xattrs=xattrs))) as index:
         sparse, other = index.entry(1), index.entry(2)
-        assert (sparse.flags, sparse.size, index.runs(sparse)) == (Flag.SPARSE, 100, [(3, 512, 3), (90, 515, 1)])
+        assert (sparse.flags, sparse.size, index.runs(sparse)) == (SPARSE, 100, [(3, 512, 3), (90, 515, 1)])
         assert (list(index.xattrs(sparse)), dict(index.xattrs(other))) == ([], xattrs)
 
 

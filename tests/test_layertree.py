@@ -50,7 +50,7 @@ def check_directories(tree: Tree) -> None:
             continue
         listing = tree.listing(number)
         assert tree.listing(number) == listing
-        assert {name: tree.find(number, name) for name in names} == {name: None for name in names} | dict(listing)
+        assert {name: tree.find(number, name) for name in names} == dict.fromkeys(names) | dict(listing)
         assert tree.parent(number) == found[path.rpartition(b"/")[0]]
 
 
@@ -162,11 +162,11 @@ def test_indexing_200_000_files_takes_less_than_400_bytes_for_each() -> None:
 
 
 def test_indexing_directories_takes_little_more() -> None:
-    assert memory_to_index(50_000, b"usr/share/doc/", b"/", Kind.DIRECTORY) < 500
+    assert memory_to_index(20_000, b"usr/share/doc/", b"/", Kind.DIRECTORY) < 500
 
 
 def test_indexing_files_that_are_each_in_a_directory_that_nothing_lists_takes_twice_as_much() -> None:
-    assert memory_to_index(50_000, b"usr/share/doc/", b"/copyright") < 1000
+    assert memory_to_index(20_000, b"usr/share/doc/", b"/copyright") < 1000
 
 
 def test_one_empty_layer_has_nothing_but_its_root() -> None:

@@ -21,7 +21,6 @@ from tests.changesets import (
     pax_sparse,
     symlink,
 )
-from tests.conftest import TakeWarnings
 
 RUNS: Runs = [(0, b"start"), (1000, b"middle"), (4096, b"e" * 600)]
 NOBODY = 65534
@@ -301,13 +300,12 @@ def test_a_sparse_map_in_a_record_that_is_no_pairs_of_numbers_is_refused(text: b
         runs_of(file("x", b"12345", About(records=records)))
 
 
-def test_a_sparse_map_of_more_than_a_mebibyte_is_refused_in_every_format(take_warnings: TakeWarnings) -> None:
+def test_a_sparse_map_of_more_than_a_mebibyte_is_refused_in_every_format() -> None:
     """As archive/tar does (CVE-2025-58183): a map costs far more memory than bytes."""
-    runs = [(2 * number, b"x") for number in range(100_000)]
+    runs = [(2 * number, b"x") for number in range(150_000)]
     for data in (gnu_sparse("x", 1 << 20, runs), pax_sparse("1.0", "x", 1 << 20, runs)):
         with pytest.raises(BrokenHeader):
             runs_of(data)
-    assert take_warnings() == []
 
 
 @pytest.mark.parametrize(
