@@ -117,40 +117,43 @@ class Extent:
 
 
 class Sparse:
-    """A file with holes: runs of stored bytes, and zeros between them."""
+    """A file with holes: runs of stored bytes, and zeros between them.
 
-    __slots__ = ("_offsets", "_runs", "size")
+    The runs, which may be many, are loaded at the first read.  Safe under concurrency: loading them
+    twice gives the same.
+    """
 
-    def __init__(self, size: int, offsets: list[int], runs: "list[Extent]") -> None:
-        """Put *runs* at *offsets*, which ascend; runs do not overlap."""
+    __slots__ = ("_load", "_runs", "size", "stored")
+
+    def __init__(self, size: int, stored: int, load: "Callable[[], list[tuple[int, Extent]]]") -> None:
+        """*load* returns the offsets of runs in the file and the runs, which ascend and do not overlap."""
         self.size = size
-        self._offsets = offsets
-        self._runs = runs
-
-    @property
-    def stored(self) -> int:
-        """The bytes of the runs are stored."""
-        return sum(run.size for run in self._runs)
+        self.stored = stored
+        self._load = load
+        self._runs: tuple[list[int], list[Extent]] | None = None
 
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return the bytes."""
-        return self._filled(offset, size, [run.read_at for run in self._runs])  # type: ignore[return-value]
+        return self._filled(offset, size, Extent.read_at)  # type: ignore[return-value]  # it returns bytes, too
 
     def read_cached(self, offset: int, size: int) -> Bytes | None:
         """Return the bytes if all of them are in the page cache, else None."""
-        return self._filled(offset, size, [run.read_cached for run in self._runs])
+        return self._filled(offset, size, Extent.read_cached)
 
-    def _filled(self, offset: int, size: int, reads: "list[Callable[[int, int], Bytes | None]]") -> Bytes | None:
+    def _filled(self, offset: int, size: int, read: "Callable[[Extent, int, int], Bytes | None]") -> Bytes | None:
+        if self._runs is None:
+            pairs = self._load()
+            self._runs = [start for start, _ in pairs], [run for _, run in pairs]
+        offsets, runs = self._runs
         size = _clipped(self.size, offset, size)
         buffer = bytearray(size)
-        first = max(0, bisect_right(self._offsets, offset) - 1)
-        for number in range(first, len(self._runs)):
-            start, length = self._offsets[number], self._runs[number].size
+        for number in range(max(0, bisect_right(offsets, offset) - 1), len(runs)):
+            start, run = offsets[number], runs[number]
             if start >= offset + size:
                 break
-            begin, end = max(start, offset), min(start + length, offset + size)
+            begin, end = max(start, offset), min(start + run.size, offset + size)
             if begin < end:
-                data = reads[number](begin - start, end - begin)
+                data = read(run, begin - start, end - begin)
                 if data is None:
                     return None
                 buffer[begin - offset : end - offset] = data

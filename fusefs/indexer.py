@@ -30,7 +30,7 @@ from fusefs.layerindex import (
     WHITEOUT,
     XATTR,
 )
-from fusefs.tarattributes import FileAttributes, file_attributes, sparse_runs, unlistable_xattrs
+from fusefs.tarattributes import FileAttributes, file_attributes, listable_xattrs, sparse_runs
 from fusefs.tarheader import BrokenHeader, Kind
 from fusefs.tarindex import ContentSource, Member, Source, scan
 
@@ -72,9 +72,7 @@ class LayerIndexer:
         try:
             self._add(tar, member)
         except (Skipped, BrokenHeader) as error:
-            if not self.skipped:
-                self.first_skipped = f"{printable(member.name[:300])}: {error}"
-            self.skipped += 1
+            self._skip(member, error)
 
     def _add(self, tar: Source, member: Member) -> None:
         parts = _parts(member.name)
@@ -85,7 +83,7 @@ class LayerIndexer:
                 msg = "a member of an unknown type"
                 raise Skipped(msg)
             case Kind.DIRECTORY:
-                self._directory(parts, _attributes(member))
+                self._directory(parts, self._attributes(member))
             case _ if not parts:
                 msg = f"a {member.kind.value} in the place of the root"
                 raise Skipped(msg)
@@ -93,6 +91,19 @@ class LayerIndexer:
                 self._link(parts, member)
             case _:
                 self._file(tar, parts, member)
+
+    def _attributes(self, member: Member) -> FileAttributes:
+        """Return the attributes of *member*, without extended ones that the kernel does not take."""
+        attributes = file_attributes(member)
+        listable = listable_xattrs(attributes.xattrs)
+        if len(listable) < len(attributes.xattrs):
+            self._skip(member, "extended attributes of more than 64 KiB")
+        return attributes._replace(xattrs=listable)
+
+    def _skip(self, member: Member, why: object) -> None:
+        if not self.skipped:
+            self.first_skipped = f"{printable(member.name[:300])}: {why}"
+        self.skipped += 1
 
     def _directory(self, parts: list[bytes], attributes: FileAttributes) -> None:
         there = self._find(parts)
@@ -109,7 +120,7 @@ class LayerIndexer:
         elif member.sparse:
             size, runs = sparse_runs(member, tar.read_at)
             text, flags = b"".join(RUN.pack(*run) for run in runs), SPARSE
-        inode = self._new(_attributes(member), offset, size, flags, text)
+        inode = self._new(self._attributes(member), offset, size, flags, text)
         self._replace(_KEY.pack(self._parent(parts)) + parts[-1], inode)
 
     def _link(self, parts: list[bytes], member: Member) -> None:
@@ -123,7 +134,9 @@ class LayerIndexer:
             raise Skipped(msg)
         parent = self._parent(parts)
         if inode is None:
-            inode = self._new(file_attributes(member), 0, 0, LOWER_LINK, b"/".join(target))
+            # Its attributes are those of the file below, so none are kept.
+            nothing = FileAttributes(stat.S_IFREG, 0, 0, 0, 0, 0, 0, ())
+            inode = self._new(nothing, 0, 0, LOWER_LINK, b"/".join(target))
             self._lower_links += 1
         self._replace(_KEY.pack(parent) + parts[-1], inode)
 
@@ -255,6 +268,12 @@ class LayerIndexer:
             ):
                 self._inodes[at] |= ONLY_WHITEOUTS
 
+    def _stored_blocks(self, flags: int, offset: int, length: int) -> int:
+        if not flags & SPARSE:
+            return 0
+        stored = sum(size for _, _, size in RUN.iter_unpack(self._heap[offset : offset + length]))
+        return min(-(-stored // 512), _NONE)
+
     @staticmethod
     def _parents(order: "array[int]", spans: dict[int, tuple[int, int]]) -> "array[int]":
         parents = array("I", [0]) * (len(order) + 1)
@@ -276,16 +295,8 @@ class LayerIndexer:
         ) = _INODE.unpack_from(self._inodes, inode * _INODE.size)  # fmt: skip
         return RECORD.pack(
             name[0], offset, size, mtime, mtime_ns, mode, uid, gid, major, minor, *tree, *names, xattr_length, flags,
-            name[1], text_length, 0, text_offset, xattr_offset,
+            name[1], text_length, self._stored_blocks(flags, text_offset, text_length), text_offset, xattr_offset,
         )  # fmt: skip
-
-
-def _attributes(member: Member) -> FileAttributes:
-    attributes = file_attributes(member)
-    if unlistable_xattrs(attributes):
-        msg = "extended attributes of more than 64 KiB"
-        raise Skipped(msg)
-    return attributes
 
 
 def _parts(path: bytes) -> list[bytes]:
@@ -322,7 +333,11 @@ def index_layer(tar: Source, created_ns: int, file: BinaryIO) -> list[str]:
     warnings: list[str] = []
     for member in scan(tar, warnings.append):
         indexer.add(tar, member)
-    indexer.write(file)
+    try:
+        indexer.write(file)
+    except OSError as error:
+        msg = f"cannot write the index of {tar.name}: {error.strerror}; choose another directory with --tmpdir"
+        raise NoSpace(msg) from None
     if indexer.skipped:
         first = indexer.first_skipped
         warnings.append(f"{tar.name}: skipped {indexer.skipped} members that cannot be shown; the first: {first}")
@@ -347,8 +362,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"cannot index {name}: {error.strerror}", file=sys.stderr)
-        return NoSpace.exit_code
+        print(f"cannot read {name}: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 

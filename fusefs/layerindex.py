@@ -72,7 +72,8 @@ class Entry(NamedTuple):
     """`IMPLICIT`, `LOWER_LINK`, `SPARSE`: numbers, since every request tests them."""
     name_length: int
     text_length: int
-    reserved: int
+    blocks: int
+    """Blocks of 512 bytes that a sparse file has stored."""
     text_offset: int
     xattr_offset: int
 

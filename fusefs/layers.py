@@ -1,6 +1,6 @@
 """An image's layers as files: plain tars and their indexes, each made at the first need of it."""
 
-import contextlib
+import errno
 import logging
 import os
 import subprocess
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from fusefs.content import Content, Extent
 from fusefs.digest import Digest
-from fusefs.errors import ImgfsError, InvalidImage, NoSpace
+from fusefs.errors import InvalidImage, NoSpace
 from fusefs.image import Image, Layer
 from fusefs.indexer import index_layer
 from fusefs.layerindex import LayerIndex
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _CHILD_SIZE = 16 << 20
 """Bytes of tar from which on a child process indexes: in a thread, a scan holds up the readers."""
+
+_WORKERS = os.cpu_count() or 1
 
 _Key = tuple[Digest, Digest | None]
 
@@ -40,7 +42,9 @@ class Layers:
         """Write what must be written into *tmpdir*."""
         self._image = image
         self._tmpdir = tmpdir
-        self._children = threading.Semaphore(os.cpu_count() or 1)
+        # Their own limits, so that a decompression of minutes keeps no plain layer waiting.
+        self._indexing = threading.Semaphore(_WORKERS)
+        self._decompressing = threading.Semaphore(_WORKERS)
         self._tars: dict[_Key, Once[Content]] = {}
         self._files: dict[_Key, Once[LayerFiles]] = {}
         for layer in image.layers:
@@ -61,30 +65,40 @@ class Layers:
         return self._files[_key(layer)].get()
 
     def all_files(self, indexed: Callable[[Layer], None] = lambda _: None) -> Sequence[LayerFiles]:
-        """Return the files of all layers, the base first; several are indexed side by side.
+        """Return the files of all readable layers, the base first; several are indexed side by side.
 
         *indexed* is told of each that is done.
         """
-        waiting = iter(self._image.layers)
+        layers = tuple(filter(self.readable, self._image.layers))
+        waiting = iter(layers)
+        failed: list[Exception] = []
 
         def work() -> None:
-            for layer in waiting:  # a list's iterator, which hands out each item once
-                with contextlib.suppress(Exception):  # raised below, where someone hears it
+            for layer in waiting:  # a tuple's iterator, which hands out each item once
+                try:
                     self.files(layer)
                     indexed(layer)
+                except Exception as error:  # noqa: BLE001 - raised below, where someone hears it
+                    failed.append(error)
+                    return
 
         # Daemons, unlike an executor's threads: a mount that is to end does not wait for them.
-        workers = [threading.Thread(target=work, daemon=True) for _ in range(os.cpu_count() or 1)]
+        workers = [threading.Thread(target=work, daemon=True) for _ in range(_WORKERS)]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
-        return [self.files(layer) for layer in self._image.layers]
+        if failed:
+            raise failed[0]
+        return [self.files(layer) for layer in layers]
 
     def _tar_maker(self, layer: Layer) -> Callable[[], Content]:
         def make() -> Content:
             assert layer.content is not None
-            return layer.content if layer.compression is None else uncompressed_tar(layer, self._tmpdir)
+            if layer.compression is None:
+                return layer.content
+            with self._decompressing:
+                return uncompressed_tar(layer, self._tmpdir)
 
         return make
 
@@ -94,10 +108,11 @@ class Layers:
             assert isinstance(tar, Extent)
             descriptor = unlinked_file(self._tmpdir)
             try:
-                if tar.size < _CHILD_SIZE:
-                    self._index_here(layer, tar, descriptor)
-                else:
-                    self._index_in_child(layer, tar, descriptor)
+                with self._indexing:
+                    if tar.size < _CHILD_SIZE:
+                        self._index_here(layer, tar, descriptor)
+                    else:
+                        self._index_in_child(layer, tar, descriptor)
                 return LayerFiles(LayerIndex(descriptor), tar)
             finally:
                 os.close(descriptor)
@@ -105,19 +120,14 @@ class Layers:
         return make
 
     def _index_here(self, layer: Layer, tar: Extent, descriptor: int) -> None:
-        try:
-            with open(descriptor, "wb", closefd=False) as file:
-                _log(index_layer(ContentSource(tar, layer.where), self._image.created_ns, file))
-        except OSError as error:
-            msg = f"cannot index {layer.where} in {self._tmpdir}: {error.strerror}"
-            raise NoSpace(msg) from None
+        with open(descriptor, "wb", closefd=False) as file:
+            _log(index_layer(ContentSource(tar, layer.where), self._image.created_ns, file))
 
     def _index_in_child(self, layer: Layer, tar: Extent, descriptor: int) -> None:
         place = [tar.file.descriptor, tar.offset, tar.size, descriptor, self._image.created_ns]
         command = [sys.executable, "-m", "fusefs.indexer", *map(str, place), layer.where]
         # The pipe to its stdin stays open while this process lives: its end is the child's.
         with (
-            self._children,
             subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -134,7 +144,10 @@ class Layers:
             status = child.wait()
         if status:
             kinds = {InvalidImage.exit_code: InvalidImage, NoSpace.exit_code: NoSpace}
-            raise kinds.get(status, ImgfsError)(error or f"the indexer of {layer.where} died: {status}")
+            if status in kinds:
+                raise kinds[status](error)
+            # Killed, or a read error: not the image's fault, so the next look tries anew.
+            raise OSError(errno.EIO, error or f"the indexer of {layer.where} died: {status}")
         _log(warnings)
 
 

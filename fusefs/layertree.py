@@ -9,7 +9,9 @@ from fusefs.content import Content, Extent, OpenFile, Sparse
 from fusefs.layerindex import LOWER_LINK, MAX_NAME, MAX_TARGET, SPARSE, Entry, LayerIndex
 from fusefs.tree import Attributes, Directory, Node, RegularFile, Special, Symlink
 
-_LISTINGS = 64
+_BLOCK = 512
+"""Bytes of a block in st_blocks."""
+_LISTINGS = 16
 """Listings that are kept: a directory is listed in many pieces."""
 
 
@@ -38,12 +40,12 @@ class LayerFiles:
     def _content(self, entry: Entry) -> Content:
         if not entry.flags & SPARSE:
             return Extent(self._file, self._start + entry.offset, entry.size)
-        runs = self.index.runs(entry)
-        return Sparse(
-            entry.size,
-            [offset for offset, _, _ in runs],
-            [Extent(self._file, self._start + at, size) for _, at, size in runs],
-        )
+
+        def runs() -> list[tuple[int, Extent]]:
+            found = self.index.runs(entry)
+            return [(offset, Extent(self._file, self._start + at, size)) for offset, at, size in found]
+
+        return Sparse(entry.size, entry.blocks * _BLOCK, runs)
 
 
 def attributes_of(entry: Entry) -> Attributes:
@@ -57,7 +59,10 @@ def relative(target: bytes, depth: int) -> bytes:
     """Return the *target* of a symbolic link *depth* directories below a root so that it stays below that root."""
     if not target.startswith(b"/"):
         return target
-    transformed = b"../" * depth + target.lstrip(b"/") or b"."
+    parts = target.split(b"/")
+    while parts and parts[0] in (b"", b".", b".."):  # the root's parent is the root
+        parts.pop(0)
+    transformed = b"../" * depth + b"/".join(parts) or b"."
     return transformed if len(transformed) <= MAX_TARGET else target
 
 
@@ -98,6 +103,10 @@ class LayerTree:
         """Return the entry called *name*; a link to a lower layer leads to nothing here."""
         record = self._index.find(directory, name)
         return None if record is None else self._shown(record)
+
+    def size(self, directory: int) -> int:
+        """Return how many entries there are."""
+        return self._index.entry(directory).entries
 
     def _listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
         children = self._index.children(directory)

@@ -70,7 +70,11 @@ def unmount(path: str) -> None:
 
 def _located(path: str) -> str:
     """Return *path* absolute and without links, and ask nothing of a mount there: it may never answer."""
-    path = os.path.abspath(path)
+    try:
+        path = os.path.abspath(path)
+    except FileNotFoundError:
+        msg = f"{printable(path)}: the current directory is gone"
+        raise MountError(msg) from None
     for _ in range(_MAX_LINKS):
         folder, name = os.path.split(path)
         path = os.path.join(os.path.realpath(folder), name)

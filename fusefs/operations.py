@@ -3,11 +3,12 @@
 import errno
 import functools
 import logging
+import math
 import os
 import stat
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import pyfuse3
@@ -30,8 +31,8 @@ _DOTS = 2
 """Entries before those of a tree: ``.`` and ``..``."""
 _COLD_READS = 64
 """Threads that may wait for a disk at the same time."""
-_FIRST_LOOKS = 4
-"""Threads that may make the entries of a directory at the same time."""
+_LARGE = 2000
+"""Entries from which on a directory is listed in a thread."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -51,7 +52,7 @@ def _answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Co
             raise
         except OSError as error:
             log.error("%s: %s", handler.__name__, error)  # noqa: TRY400 - no bug, so no traceback
-            raise FUSEError(error.errno or errno.EIO) from None
+            raise FUSEError(errno.ENOSPC if error.errno == errno.ENOSPC else errno.EIO) from None
         except ImgfsError as error:
             log.error("%s", error)  # noqa: TRY400 - no bug, so no traceback
             raise FUSEError(errno.ENOSPC if isinstance(error, NoSpace) else errno.EIO) from None
@@ -89,7 +90,8 @@ class Operations(pyfuse3.Operations):
         self._open: dict[int, Content] = {}
         self._handles = count(1)
         self._cold_reads = trio.CapacityLimiter(_COLD_READS)
-        self._first_looks = trio.CapacityLimiter(_FIRST_LOOKS)
+        # One for each directory at most; the work behind them has limits of its own.
+        self._first_looks = trio.CapacityLimiter(math.inf)
         self._looking: dict[int, _FirstLook] = {}
 
     def init(self) -> None:
@@ -149,7 +151,8 @@ class Operations(pyfuse3.Operations):
         """Answer access(2) as the kernel does for root on a read-only file system."""
         if mode & os.W_OK:
             raise FUSEError(errno.EROFS)
-        return not mode & os.X_OK or bool(self._stat(inode).st_mode & 0o111)
+        permissions = self._stat(inode).st_mode
+        return not mode & os.X_OK or stat.S_ISDIR(permissions) or bool(permissions & 0o111)
 
     @_answered
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:  # noqa: ARG002
@@ -212,13 +215,18 @@ class Operations(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """List ``.``, ``..`` and the entries from the *start_id*-th on."""
         place = await self._directory(fh)
-        listing = place.tree.listing(place.number)
+        if place.tree.size(place.number) < _LARGE:
+            listing = place.tree.listing(place.number)
+        else:
+            listing = await trio.to_thread.run_sync(
+                place.tree.listing, place.number, limiter=self._first_looks, abandon_on_cancel=True
+            )
         for position, (name, inode) in enumerate(((b".", fh), (b"..", self._inodes.parent(fh))), 1):
             if position > start_id and not pyfuse3.readdir_reply(token, name, self._stat(inode), position):
                 return
-        start = max(0, start_id - _DOTS)
-        for position, (name, number) in enumerate(islice(listing, start, None), start + _DOTS + 1):
-            if not pyfuse3.readdir_reply(token, name, self._stat(place.inode(number)), position):
+        for position in range(max(0, start_id - _DOTS), len(listing)):
+            name, number = listing[position]
+            if not pyfuse3.readdir_reply(token, name, self._stat(place.inode(number)), position + _DOTS + 1):
                 return
 
     @_answered

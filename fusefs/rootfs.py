@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _SHIFT = 32
 """A node's number: its layer above this bit, its record below."""
 _OPAQUE_NAME = OPAQUE.removeprefix(WHITEOUT)
-_LISTINGS = 64
+_LISTINGS = 16
 _STACKS = 4096
 """Directories whose layers are kept in memory."""
 
@@ -164,6 +164,10 @@ class RootfsTree:
         """Return the entry called *name*, None if it is not there."""
         stack = find(self._layers, self._stack(directory), name)
         return self._number(stack) if stack else None
+
+    def size(self, directory: int) -> int:
+        """Return about how many entries there are."""
+        return sum(self._layers[layer].entry(record).entries for layer, record in self._stack(directory))
 
     def _listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
         listing = []

@@ -7,7 +7,7 @@ Formats: the header fields of ustar and GNU tar; PAX records of POSIX.1-2001, ``
 import base64
 import binascii
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -30,6 +30,7 @@ _MAX_MAJOR = (1 << 12) - 1
 _MAX_MINOR = (1 << 20) - 1
 _MAX_XATTR = 1 << 16
 """Bytes of one value, and of the list of names, that the kernel takes."""
+_MAX_XATTR_NAME = 255
 _MAX_MTIME = (1 << 62) - 1
 _MAX_MAP = 1 << 20
 """Bytes of a sparse map in PAX format 1.0."""
@@ -122,10 +123,15 @@ def _xattrs(member: Member) -> list[tuple[bytes, bytes]]:
     return [(name, value) for name, value in found.items() if name and b"\0" not in name]
 
 
-def unlistable_xattrs(attributes: FileAttributes) -> bool:
-    """Return whether the extended attributes are more than the kernel takes."""
-    names = sum(len(name) + 1 for name, _ in attributes.xattrs)
-    return names > _MAX_XATTR or any(len(value) > _MAX_XATTR or len(name) > 255 for name, value in attributes.xattrs)
+def listable_xattrs(xattrs: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    """Return those of *xattrs* that the kernel takes: values and the list of names have a limit."""
+    found = []
+    room = _MAX_XATTR
+    for name, value in xattrs:
+        if len(name) <= _MAX_XATTR_NAME and len(value) <= _MAX_XATTR and len(name) + 1 <= room:
+            found.append((name, value))
+            room -= len(name) + 1
+    return tuple(found)
 
 
 def sparse_runs(member: Member, read: Read) -> tuple[int, list[Run]]:

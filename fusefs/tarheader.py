@@ -13,6 +13,8 @@ BLOCK = 512
 
 _ZEROS = bytes(BLOCK)
 _DECIMAL = re.compile(rb"[0-9]{1,19}")
+_XATTRS = (b"SCHILY.xattr.", b"LIBARCHIVE.xattr.")
+"""Records whose value may be empty, as GNU tar and libarchive have it."""
 _SPARSE_0_0 = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 _PAX_LENGTH = re.compile(rb"[0-9]{1,10} ")
 
@@ -163,13 +165,10 @@ def pax_records(data: bytes) -> dict[bytes, bytes]:
         if not keyword or not equals:
             msg = f"PAX record {len(records) + 1} has no keyword"
             raise BrokenHeader(msg)
-        if keyword in (b"path", b"linkpath") and b"\0" in value:
-            msg = f"the PAX record {keyword.decode()} contains NUL"
-            raise BrokenHeader(msg)
         if keyword in _SPARSE_0_0:  # these two come again and again: they are the map of later versions
             before = records.get(b"GNU.sparse.map")
             records[b"GNU.sparse.map"] = value if before is None else before + b"," + value
-        elif value:
+        elif value or keyword.startswith(_XATTRS):
             records[keyword] = value
         else:
             records.pop(keyword, None)

@@ -108,6 +108,9 @@ class TarIndex:
             if b".." in parts:
                 msg = f"{archive}: refused: the member name '{printable(member.name)}' has a '..' component"
                 raise InvalidImage(msg)
+            if b"\0" in member.name or b"\0" in member.link:
+                msg = f"{archive}: refused: the member name or link '{printable(member.name)}' contains NUL"
+                raise InvalidImage(msg)
             by_name[b"/".join(parts)] = member._replace(block=b"", pax=_NO_RECORDS)
         return cls(archive, by_name)
 

@@ -60,7 +60,7 @@ class Directory:
 class Tree(Protocol):
     """Nodes by number, made when they are asked for; the root is 0.
 
-    Safe under concurrency, and quick: all that takes long is done before there is a tree.
+    Safe under concurrency, and quick, but for the listing of a large directory.
     """
 
     def node(self, number: int) -> "Node":
@@ -74,6 +74,9 @@ class Tree(Protocol):
 
     def find(self, directory: int, name: bytes) -> int | None:
         """Return the entry called *name*, None if it is not there."""
+
+    def size(self, directory: int) -> int:
+        """Return about how many entries there are: how long a listing takes."""
 
     def listing(self, directory: int) -> "Sequence[tuple[bytes, int]]":
         """Return the entries to list, always in the same order."""
@@ -134,6 +137,10 @@ class KnownTree:
     def find(self, directory: int, name: bytes) -> int | None:
         """Return the entry called *name*, None if it is not there."""
         return self._entries[directory].get(name)
+
+    def size(self, directory: int) -> int:
+        """Return how many entries there are."""
+        return len(self._entries[directory])
 
     def listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
         """Return the entries to list."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fusefs import oci
 from fusefs.content import Content, Literal
+from fusefs.errors import InvalidImage, printable
 from fusefs.image import Image, Layer
 from fusefs.layers import Layers
 from fusefs.layertree import LayerTree
@@ -14,6 +15,8 @@ from fusefs.tree import Attributes, Directory, KnownTree, LazyDirectory, Node, R
 _FILE = 0o444
 _DIRECTORY = 0o555
 _LINK = 0o777
+_MAX_LAYERS = 10_000
+"""Far more than any engine takes (127), and few enough for inode numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,9 @@ class ViewOptions:
 
 def image_view(image: Image, layers: Layers, options: ViewOptions) -> Directory:
     """Return the root of the tree that shows *image*, whose *layers* are made as they are looked at."""
+    if len(image.layers) > _MAX_LAYERS:
+        msg = f"{printable(image.name)} has {len(image.layers)} layers, more than {_MAX_LAYERS}"
+        raise InvalidImage(msg)
     return _View(image, layers, options).root()
 
 

@@ -81,8 +81,8 @@ def _add_mount(commands: "argparse._SubParsersAction[_Parser]") -> None:
         type=split_options,
         action="extend",
         default=[],
-        help="allow_other, allow_root, noexec, noatime; uid=N, gid=N, umask=N and transform_symlinks for layers/ and "
-        "rootfs/; a long option without its dashes",
+        help="allow_other, allow_root, noexec, noatime; uid=N, gid=N, umask=N; transform_symlinks "
+        "for layers/ and rootfs/; a long option without its dashes",
     )
     parser.add_argument("--no-trees", action="store_true", help="without layers/ and rootfs/")
     parser.add_argument("--index", action="store_true", help="index all layers first; else at the first look")

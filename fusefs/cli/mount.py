@@ -85,7 +85,7 @@ def _root(arguments: argparse.Namespace, settings: Settings) -> Directory:
     """Return the tree to show."""
     image = open_image(arguments.image, settings)
     layers = Layers(image, settings.tmpdir)
-    if arguments.index:
+    if arguments.index and not arguments.no_trees:
         _index(image, layers, settings)
     options = ViewOptions(
         uid=os.getuid(),

@@ -23,6 +23,9 @@ class Blobs(Protocol):
     def name(self) -> str:
         """What the source is called in messages."""
 
+    def has(self, *parts: str) -> bool:
+        """Return whether there is something at a path below the root."""
+
     def file(self, *parts: str) -> Content | None:
         """Return the content of the file at a path below the root, to stay; None if it is not there."""
 
@@ -41,6 +44,10 @@ class TarBlobs:
     def name(self) -> str:
         """What the source is called in messages."""
         return self.tar.name
+
+    def has(self, *parts: str) -> bool:
+        """Return whether there is such a member."""
+        return self.index.find("/".join(parts).encode()) is not None
 
     def file(self, *parts: str) -> Content | None:
         """Return the content of a member, links in the archive followed, None if it is not there."""
@@ -79,6 +86,10 @@ class DirectoryBlobs:
     def name(self) -> str:
         """What the source is called in messages."""
         return printable(self.path)
+
+    def has(self, *parts: str) -> bool:
+        """Return whether there is such a file."""
+        return os.path.lexists(os.path.join(self.path, *parts))
 
     def file(self, *parts: str) -> Content | None:
         """Return the content of a file; it stays open."""

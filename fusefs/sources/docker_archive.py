@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fusefs import oci
-from fusefs.compression import FIRST_BYTES, Compression, compression_of
+from fusefs.compression import Compression
 from fusefs.content import Extent
 from fusefs.digest import DiffID, Digest
 from fusefs.errors import ImgfsError, InvalidImage, Unavailable, Unsupported, printable
@@ -23,6 +23,7 @@ from fusefs.sources.image_layout import (
     candidates,
     choose,
     entry_of,
+    layer_compression,
     top_entries,
 )
 from fusefs.sources.manifest_list import MANIFEST_LIST_LIMIT, ManifestItem, parse_manifest_list
@@ -254,6 +255,6 @@ class DockerArchive:
                 raise InvalidImage(msg)
             # A layer that comes again counts as its first one, under whatever name.
             if diff_id not in by_diff_id:
-                compression = compression_of(content.read_at(0, FIRST_BYTES))
+                compression = layer_compression(content, f"{self._name}: {printable(name)}")
                 by_diff_id[diff_id] = _StoredLayer(diff_id, content, compression, printable(name))
         return [by_diff_id[diff_id] for diff_id in diff_ids]

@@ -29,7 +29,7 @@ from fusefs.platforms import Platform
 from fusefs.progress import Advance, Progress
 from fusefs.sources.docker_archive import DockerArchive
 from fusefs.sources.endpoint import Endpoint
-from fusefs.sources.reference import tag_of
+from fusefs.sources.reference import tag_of, tagged
 from fusefs.sources.saved import SavedTar, save
 from fusefs.sources.settings import Settings
 from fusefs.spool import Spool, free_space, no_space
@@ -57,6 +57,8 @@ class Inspected:
     size: int
     """Bytes, an estimate: it can be far too small."""
     diff_ids: tuple[DiffID, ...]
+    platform: Platform | None
+    """The one that it describes."""
 
 
 def engine_image(endpoint: Endpoint, name: str, settings: Settings) -> Image:
@@ -79,8 +81,10 @@ def engine_image(endpoint: Endpoint, name: str, settings: Settings) -> Image:
 
 def _image(saved: SavedTar, inspected: Inspected, name: str, platform: Platform | None) -> Image:
     """Return the saved image, which must be the one that was inspected."""
-    tag = tag_of(name) or next(map(tag_of, inspected.tags), "") or "latest"
-    image = DockerArchive(saved.blobs, saved.digest_of).image_with_id(inspected.image_id, platform, name, tag)
+    asked = [name] if tagged(name) in map(tagged, inspected.tags) else []
+    tag = tag_of(name) or next((tag_of(tagged(text)) for text in (*asked, *inspected.tags)), "") or "latest"
+    archive = DockerArchive(saved.blobs, saved.digest_of)
+    image = archive.image_with_id(inspected.image_id, platform or inspected.platform, name, tag)
     diff_ids = tuple(layer.diff_id for layer in image.layers)
     # Inspect describes the platform that the engine prefers, not one that was asked for.
     if platform is None and diff_ids != inspected.diff_ids:
@@ -152,6 +156,7 @@ class _Engine:
                 tags=tuple(text for text in answer.get("RepoTags") or () if isinstance(text, str)),
                 size=int(answer["Size"]),
                 diff_ids=tuple(DiffID(Digest.parse(text)) for text in answer["RootFS"].get("Layers") or ()),
+                platform=_platform(answer),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             msg = f"the engine at {shown} describes {printable(name)} in no way that makes sense: {error!r}"
@@ -206,6 +211,11 @@ class _Engine:
     def _refused(self, name: str, error: sdk.APIError) -> EngineError:
         why = error.explanation or (error.response.reason if error.response is not None else error)
         return EngineError(f"the engine at {self.endpoint.shown} refuses {printable(name)}: {printable(str(why))}")
+
+
+def _platform(answer: Any) -> Platform | None:
+    parts = [answer.get(key) or "" for key in ("Os", "Architecture", "Variant")]
+    return Platform(*map(str, parts)) if parts[0] and parts[1] else None
 
 
 def _received(response: requests.Response, advance: Advance) -> Iterator[bytes]:

@@ -21,6 +21,7 @@ from fusefs.sources.saved import save
 from fusefs.sources.settings import Settings
 from fusefs.spool import Spool
 from fusefs.tarindex import TarIndex, scan
+from fusefs.uncompressed import plain_chunks
 
 _STDIN = "-"
 _CHUNK = 1 << 20
@@ -59,6 +60,12 @@ def _verify(image: Image, settings: Settings) -> None:
     total = sum({layer.descriptor.digest: layer.descriptor.size for layer in image.layers}.values())
     with _readable(shown), settings.progress.transfer(f"verifying {shown}", total) as advance:
         image.verify(lambda content, algorithm: _digest_of(content, algorithm, advance))
+    compressed = {(layer.descriptor.digest, layer.diff_id): layer for layer in image.layers if layer.compression}
+    with _readable(shown), settings.progress.transfer(f"decompressing {shown}", None) as advance:
+        for layer in compressed.values():
+            if layer.diff_id is not None:
+                for chunk in plain_chunks(layer):
+                    advance(len(chunk))
 
 
 def _directory_image(asked: FileImage, name: str, platform: Platform | None) -> Image:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fusefs import oci
-from fusefs.compression import FIRST_BYTES, compression_of
+from fusefs.compression import FIRST_BYTES, Compression, compression_of
+from fusefs.content import Content
 from fusefs.digest import DiffID, Digest
 from fusefs.errors import ImgfsError, InvalidImage, Unavailable, Unsupported, printable
 from fusefs.image import Document, Image, Layer
@@ -17,6 +18,7 @@ from fusefs.oci import Descriptor, Manifest
 from fusefs.platforms import Platform, suitability
 from fusefs.sources.blobs import Blobs, blob, document, stored_document
 from fusefs.sources.reference import tag_of, tagged
+from fusefs.tarheader import is_header
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class Candidate:
     platform: Platform | None
     """From its descriptor, else from its config; None where neither says."""
     way: tuple[Document, ...]
+    stored: bool
+    """Its manifest is there."""
     entry: Descriptor
     """The entry of the top-level index through which it was found."""
 
@@ -132,7 +136,8 @@ def _below(
     if found.media_type not in oci.INDEXES:
         # What an index lists besides manifests is to be ignored; what index.json lists is refused by name.
         if not way or found.media_type in oci.MANIFESTS:
-            yield Candidate(found, found.platform or _stored_platform(blobs, found), way, entry)
+            stored = blobs.has("blobs", found.digest.algorithm, found.digest.encoded)
+            yield Candidate(found, found.platform or _stored_platform(blobs, found), way, stored, entry)
         return
     if len(way) >= _MAX_NESTING:
         msg = f"{blobs.name}: the index {found.digest} is nested more than {_MAX_NESTING} deep"
@@ -165,6 +170,8 @@ def choose(found: Iterable[Candidate], wanted: Platform | None, where: str) -> C
     if not found:
         msg = f"{where} holds no image"
         raise InvalidImage(msg)
+    if wanted is None:  # an engine may have pulled one platform of many
+        found = [candidate for candidate in found if candidate.stored] or found
     if len(found) == 1 and wanted is None:
         return found[0]
     target = wanted or Platform.of_host()
@@ -220,7 +227,7 @@ def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Iterable[DiffID | None])
         content = blob(blobs, descriptor, f"layer {number}")
         compression = None
         if content is not None:
-            compression = compression_of(content.read_at(0, FIRST_BYTES))
+            compression = layer_compression(content, where) if diff_id is not None else None
             check_plain(diff_id, descriptor.digest, where, plain=compression is None)
         elif descriptor.urls:
             log.warning("%s %s is a foreign layer and not stored", where, descriptor.digest)
@@ -228,6 +235,16 @@ def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Iterable[DiffID | None])
             msg = f"{where} {descriptor.digest} is missing"
             raise InvalidImage(msg)
         yield Layer(diff_id, descriptor, content, compression, str(descriptor.digest))
+
+
+def layer_compression(content: Content, where: str) -> Compression | None:
+    """Return how a layer is compressed, None if not at all; Unsupported if it is neither that nor a tar."""
+    first = content.read_at(0, FIRST_BYTES)
+    compression = compression_of(first)
+    if compression is None and any(first) and not is_header(first):
+        msg = f"{where} is neither a tar nor in a compression that imgfs knows"
+        raise Unsupported(msg)
+    return compression
 
 
 def check_plain(diff_id: DiffID | None, digest: Digest, where: str, *, plain: bool) -> None:
