@@ -271,7 +271,7 @@ class LayerIndexer:
     def _stored_blocks(self, flags: int, offset: int, length: int) -> int:
         if not flags & SPARSE:
             return 0
-        stored = sum(size for _, _, size in RUN.iter_unpack(self._heap[offset : offset + length]))
+        stored: int = sum(size for _, _, size in RUN.iter_unpack(self._heap[offset : offset + length]))
         return min(-(-stored // 512), _NONE)
 
     @staticmethod

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NoReturn, ParamSpec, TypeVar
+from weakref import WeakSet
 
 import pyfuse3
 import trio
@@ -34,6 +35,9 @@ _COLD_READS = 64
 _LARGE = 2000
 """Entries from which on a directory is listed in a thread."""
 
+_told: WeakSet[ImgfsError] = WeakSet()
+"""Errors that are in the log."""
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -54,7 +58,9 @@ def _answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Co
             log.error("%s: %s", handler.__name__, error)  # noqa: TRY400 - no bug, so no traceback
             raise FUSEError(errno.ENOSPC if error.errno == errno.ENOSPC else errno.EIO) from None
         except ImgfsError as error:
-            log.error("%s", error)  # noqa: TRY400 - no bug, so no traceback
+            if error not in _told:  # what is wrong with an image is raised again at every look
+                _told.add(error)
+                log.error("%s", error)  # noqa: TRY400 - no bug, so no traceback
             raise FUSEError(errno.ENOSPC if isinstance(error, NoSpace) else errno.EIO) from None
         except Exception:
             log.exception("%s: a bug", handler.__name__)

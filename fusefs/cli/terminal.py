@@ -115,9 +115,10 @@ def _ticking(show: Callable[[float], None], interval: float) -> Iterator[None]:
             wait = interval
 
     thread = threading.Thread(target=tick, name="progress")
-    thread.start()
     try:
+        thread.start()
         yield
     finally:
         done.set()
-        thread.join()
+        if thread.ident is not None:
+            thread.join()

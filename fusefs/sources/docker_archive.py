@@ -62,8 +62,13 @@ class DockerArchive:
             return self._candidate_image(other, name, tag)
         return self._item_image(item, config_data, config, name, tag)
 
-    def image_with_id(self, image_id: Digest, platform: Platform | None, name: str, tag: str) -> Image:
-        """Return the image whose config, or else whose manifest or index, has the digest *image_id*."""
+    def image_with_id(
+        self, image_id: Digest, platform: Platform | None, name: str, tag: str, *, only: bool = False
+    ) -> Image:
+        """Return the image whose config, or else whose manifest or index, has the digest *image_id*.
+
+        *only*: the engine was asked for the *platform*, and may have left out the index with the ID.
+        """
         listed = self.blobs.index.find(MANIFEST_LIST) is not None
         for item in self._items() if listed else ():
             data = self._config_data(item)
@@ -74,7 +79,7 @@ class DockerArchive:
                 return self._item_image(item, data, config, name, tag)
         entry = entry_of(self.blobs, image_id)
         found = candidates(self.blobs, [entry]) if entry else iter(())
-        if entry is None and platform is not None:
+        if entry is None and only:
             # Saving one platform, newer engines leave out the index that the ID is the digest of.
             found = iter(self._layout())
         elif entry is None:

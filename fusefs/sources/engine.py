@@ -74,17 +74,17 @@ def engine_image(endpoint: Endpoint, name: str, settings: Settings) -> Image:
             raise no_space(printable(name), settings.tmpdir, inspected.size, free)
         with Spool(settings.tmpdir, printable(name)) as spool:
             saved = engine.save(inspected, settings.platform, spool, settings.progress)
-            image = _image(saved, inspected, name, settings.platform)
+            image = _image(saved, inspected, name, settings.platform, only=engine.picks(settings.platform))
             image.verify(saved.digest_of)
             return image
 
 
-def _image(saved: SavedTar, inspected: Inspected, name: str, platform: Platform | None) -> Image:
+def _image(saved: SavedTar, inspected: Inspected, name: str, platform: Platform | None, *, only: bool) -> Image:
     """Return the saved image, which must be the one that was inspected."""
     asked = [name] if tagged(name) in map(tagged, inspected.tags) else []
     tag = tag_of(name) or next((tag_of(tagged(text)) for text in (*asked, *inspected.tags)), "") or "latest"
     archive = DockerArchive(saved.blobs, saved.digest_of)
-    image = archive.image_with_id(inspected.image_id, platform or inspected.platform, name, tag)
+    image = archive.image_with_id(inspected.image_id, platform or inspected.platform, name, tag, only=only)
     diff_ids = tuple(layer.diff_id for layer in image.layers)
     # Inspect describes the platform that the engine prefers, not one that was asked for.
     if platform is None and diff_ids != inspected.diff_ids:
@@ -137,6 +137,10 @@ class _Engine:
 
     client: docker.APIClient
     endpoint: Endpoint
+
+    def picks(self, platform: Platform | None) -> bool:
+        """Return whether a save is asked for the *platform*."""
+        return platform is not None and version_gte(self.client.api_version, _PLATFORM_VERSION)
 
     def inspect(self, name: str) -> Inspected:
         """Return what the engine says of the image *name*."""
@@ -194,7 +198,7 @@ class _Engine:
         """
         client = self.client
         parameters = {}
-        if platform is not None and version_gte(client.api_version, _PLATFORM_VERSION):
+        if platform is not None and self.picks(platform):
             wanted = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
             parameters["platform"] = json.dumps({key: value for key, value in wanted.items() if value})
         url = f"{client.base_url}/v{client.api_version}/images/{inspected.image_id}/get"

@@ -49,9 +49,9 @@ def save(stream: Iterable[Bytes], spool: Spool, needed: int) -> SavedTar:
     *stream* raises, else NoSpace, else what is wrong with the tar.
     """
     with ThreadPoolExecutor(1, "follow") as pool:
-        following = pool.submit(_follow, spool)
         spare = _AFTER_THE_END
-        try:
+        try:  # from here on, whatever happens, the follower must be told of the end
+            following = pool.submit(_follow, spool)
             for chunk in stream:
                 spool.write(chunk, needed)
                 if following.done():  # at an error, or well past the end of the archive
