@@ -33,6 +33,8 @@ _MAGIC = {
     Compression.XZ: re.compile(rb"\xfd7zXZ\0"),
     Compression.BZIP2: re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"),
 }
+_UNREAD = re.compile(rb"\x04\x22\x4d\x18|LZIP|\x1f\x9d|\x5d\x00\x00")
+"""What lz4, lzip, compress and the older lzma begin with."""
 _MODULES = {
     Compression.GZIP: "gzip",
     Compression.ZSTD: "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd",
@@ -53,6 +55,11 @@ def compression_of(first: Bytes) -> Compression | None:
         if magic.match(first):
             return compression
     return None
+
+
+def is_unread(first: Bytes) -> bool:
+    """Return whether a stream that begins with *first* is compressed in a way that imgfs does not read."""
+    return not is_header(first) and _UNREAD.match(first) is not None
 
 
 def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) -> Iterator[bytes]:

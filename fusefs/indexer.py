@@ -5,6 +5,7 @@ lies below it; nothing is resolved through a symbolic link.  A hard link binds t
 target is at that moment.  As a program it is the child process that indexes a large layer.
 """
 
+import errno
 import os
 import stat
 import struct
@@ -324,20 +325,21 @@ def _target(link: bytes) -> bytes:
     return link
 
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of writing the index; any other is one of reading the tar."""
+
+
 def index_layer(tar: Source, created_ns: int, file: BinaryIO) -> list[str]:
     """Write the index of the layer *tar* to *file*; return warnings of what is odd and what was skipped.
 
-    Directories that nothing lists get the time *created_ns*.  Raises InvalidImage if it is no tar.
+    Directories that nothing lists get the time *created_ns*.  Raises InvalidImage if it is no tar,
+    and OSError.
     """
     indexer = LayerIndexer(*divmod(created_ns, 10**9))
     warnings: list[str] = []
     for member in scan(tar, warnings.append):
         indexer.add(tar, member)
-    try:
-        indexer.write(file)
-    except OSError as error:
-        msg = f"cannot write the index of {tar.name}: {error.strerror}; choose another directory with --tmpdir"
-        raise NoSpace(msg) from None
+    indexer.write(file)
     if indexer.skipped:
         first = indexer.first_skipped
         warnings.append(f"{tar.name}: skipped {indexer.skipped} members that cannot be shown; the first: {first}")
@@ -362,8 +364,8 @@ def main() -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"cannot read {name}: {error.strerror}", file=sys.stderr)
-        return 1
+        print(error.strerror, file=sys.stderr)
+        return NoSpace.exit_code if error.errno in NO_ROOM else 1
     return 0
 
 

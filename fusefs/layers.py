@@ -12,7 +12,7 @@ from fusefs.content import Content, Extent
 from fusefs.digest import Digest
 from fusefs.errors import InvalidImage, NoSpace
 from fusefs.image import Image, Layer
-from fusefs.indexer import index_layer
+from fusefs.indexer import NO_ROOM, index_layer
 from fusefs.layerindex import LayerIndex
 from fusefs.layertree import LayerFiles
 from fusefs.once import Once
@@ -120,8 +120,16 @@ class Layers:
         return make
 
     def _index_here(self, layer: Layer, tar: Extent, descriptor: int) -> None:
-        with open(descriptor, "wb", closefd=False) as file:
-            _log(index_layer(ContentSource(tar, layer.where), self._image.created_ns, file))
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                _log(index_layer(ContentSource(tar, layer.where), self._image.created_ns, file))
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise self._no_room(layer, error.strerror) from None
+
+    def _no_room(self, layer: Layer, why: str | None) -> NoSpace:
+        return NoSpace(f"cannot index {layer.where} in {self._tmpdir}: {why}")
 
     def _index_in_child(self, layer: Layer, tar: Extent, descriptor: int) -> None:
         place = [tar.file.descriptor, tar.offset, tar.size, descriptor, self._image.created_ns]
@@ -143,11 +151,12 @@ class Layers:
             error = child.stderr.read().decode("utf-8", "replace").strip()
             status = child.wait()
         if status:
-            kinds = {InvalidImage.exit_code: InvalidImage, NoSpace.exit_code: NoSpace}
-            if status in kinds:
-                raise kinds[status](error)
+            if status == InvalidImage.exit_code:
+                raise InvalidImage(error)
+            if status == NoSpace.exit_code:
+                raise self._no_room(layer, error)
             # Killed, or a read error: not the image's fault, so the next look tries anew.
-            raise OSError(errno.EIO, error or f"the indexer of {layer.where} died: {status}")
+            raise OSError(errno.EIO, f"the indexer of {layer.where} ended with {status}: {error}")
         _log(warnings)
 
 

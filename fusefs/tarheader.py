@@ -13,8 +13,6 @@ BLOCK = 512
 
 _ZEROS = bytes(BLOCK)
 _DECIMAL = re.compile(rb"[0-9]{1,19}")
-_XATTRS = (b"SCHILY.xattr.", b"LIBARCHIVE.xattr.")
-"""Records whose value may be empty, as GNU tar and libarchive have it."""
 _SPARSE_0_0 = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 _PAX_LENGTH = re.compile(rb"[0-9]{1,10} ")
 
@@ -168,7 +166,7 @@ def pax_records(data: bytes) -> dict[bytes, bytes]:
         if keyword in _SPARSE_0_0:  # these two come again and again: they are the map of later versions
             before = records.get(b"GNU.sparse.map")
             records[b"GNU.sparse.map"] = value if before is None else before + b"," + value
-        elif value or keyword.startswith(_XATTRS):
+        elif value:
             records[keyword] = value
         else:
             records.pop(keyword, None)

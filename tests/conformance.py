@@ -17,6 +17,7 @@ from fusefs.content import Content, Literal, OpenFile, chunks
 from fusefs.digest import DiffID, Digest
 from fusefs.errors import ImgfsError
 from fusefs.image import Image, Layer
+from fusefs.layers import Layers
 from fusefs.oci import DOCKER_LAYER, OCI_CONFIG, OCI_MANIFEST, Descriptor
 from fusefs.progress import Advance, Silent
 from fusefs.sources import open_image
@@ -24,9 +25,8 @@ from fusefs.sources.blobs import TarBlobs
 from fusefs.sources.docker_archive import DockerArchive
 from fusefs.sources.settings import Settings
 from fusefs.tarindex import TarIndex, scan
-from fusefs.tree import Directory, LazyDirectory, RegularFile, Symlink
-from fusefs.uncompressed import uncompressed_tar
-from fusefs.view import image_view
+from fusefs.tree import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
+from fusefs.view import ViewOptions, image_view
 from tests.builders import COMPRESSIONS, DECOMPRESSIONS
 
 _OCI_LAYERS = {
@@ -63,7 +63,7 @@ def check_image(image: Image) -> None:
 def check_view(image: Image) -> None:
     """Assert that the mountpoint is an image layout of *image* alone, and its plain tars the diffIDs'."""
     with closing_what_is_opened():
-        root = image_view(image, 0, 0, lambda layer: uncompressed_tar(layer, tempfile.gettempdir()))
+        root = view_of(image)
         assert json.loads(content_at(root, "oci-layout")) == {"imageLayoutVersion": "1.0.0"}
         assert content_at(root, "manifest.json") == image.manifest.content.data
         assert content_at(root, "config") == image.config.content.data
@@ -87,6 +87,11 @@ def check_view(image: Image) -> None:
                 plain = _content(root, f".uncompressed/{number}/tar")
                 assert _digest(plain, layer.diff_id.algorithm) == str(layer.diff_id)
         _check_blobs(root)
+
+
+def view_of(image: Image) -> Directory:
+    """Return the tree of *image*, made in the temporary directory when it is looked at."""
+    return image_view(image, Layers(image, tempfile.gettempdir()), ViewOptions(uid=0, gid=0))
 
 
 def _platform_json(image: Image) -> dict[str, str] | None:
@@ -123,23 +128,33 @@ def content_at(root: Directory, path: str) -> bytes:
 
 
 def _content(root: Directory, path: str) -> Content:
-    above: list[Directory | LazyDirectory] = [root]
+    above: list[tuple[Tree, int]] = [(KnownTree(root), 0)]
     parts = path.split("/")
     while parts:
         part = parts.pop(0)
         if part == "..":
             above.pop()
             continue
-        node = above[-1]
-        entries = node.fill() if isinstance(node, LazyDirectory) else {**node.entries, **node.unlisted}
-        match entries.get(part.encode()):
+        tree, directory = above[-1]
+        number = tree.find(directory, part.encode())
+        match None if number is None else tree.node(number):
             case Symlink() as found:
                 parts = [*found.target.decode().split("/"), *parts]
             case RegularFile() as found if not parts:
                 return found.content
-            case Directory() | LazyDirectory() as found:
-                above.append(found)
+            case LazyDirectory() as found:
+                above.append((found.fill(), 0))
+            case Directory() if number is not None:
+                above.append((tree, number))
     raise FileNotFoundError(path)
+
+
+def entries_of(directory: Directory | LazyDirectory) -> dict[bytes, Node]:
+    """Return what can be looked up in *directory*; the first look into a lazy one has its tree made."""
+    if isinstance(directory, Directory):
+        return {**directory.entries, **directory.unlisted}
+    tree = directory.fill()
+    return {name: tree.node(number) for name, number in tree.listing(0)}
 
 
 def _check_compression(layer: Layer) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.engines", "tests.mounts"]
+pytest_plugins = ["tests.engines", "tests.modern_engines", "tests.mounts"]
 
 settings.register_profile("imgfs", database=None, deadline=5000, print_blob=True)
 settings.load_profile("imgfs")

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests.requirements import FUSE, ROOT, need
 COMMAND = str(Path(sys.executable).parent / "imgfs")
 _TIMEOUT = 20
 """Seconds after which a command counts as hanging."""
-_PROGRESS = re.compile(r"imgfs: (the engine prepares|saving|verifying) ")
+_PROGRESS = re.compile(r"imgfs: (the engine prepares|saving|verifying|reading|hashing|indexing) ")
 """What a slow machine may see before a mount is ready."""
 
 
@@ -63,19 +64,21 @@ class Bench:
         path.mkdir()
         return path
 
-    def run(self, *arguments: str | Path, **how: object) -> Finished:
+    def run(self, *arguments: str | Path, **how: Any) -> Finished:
         """Run the command to its end, which is soon."""
         process = self.start(*arguments, **how)
         out, err = process.communicate(timeout=_TIMEOUT)
         return Finished(process.returncode, out, err)
 
-    def start(self, *arguments: str | Path, cwd: object = None, **environment: object) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str | Path, cwd: object = None, stdin: int = subprocess.DEVNULL, **environment: object
+    ) -> subprocess.Popen[str]:
         """Start the command; its output is captured."""
         process = subprocess.Popen(
             [*self.command, *map(str, arguments)],
             env=self.environment | {name: str(value) for name, value in environment.items()},
             cwd=str(cwd or self.folder),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -111,6 +114,11 @@ class Bench:
         """Return the id of the one process behind *mountpoint*."""
         (pid,) = (pid for pid, words in self.processes().items() if str(mountpoint) in words)
         return pid
+
+    def made_files(self, mountpoint: Path) -> list[str]:
+        """Return the files without a name that the process behind *mountpoint* has made: indexes, plain tars."""
+        folder = Path(f"/proc/{self.serving(mountpoint)}/fd")
+        return sorted({target for target in map(os.readlink, folder.iterdir()) if target.endswith(" (deleted)")})
 
     def end_mounts(self) -> None:
         """Unmount what is mounted."""
@@ -163,6 +171,8 @@ def bench() -> Iterator[Bench]:
         # All but those of files that are open at the exit: a mount needs its files to the end.
         "PYTHONWARNINGS": "error,ignore::ResourceWarning",
         name: value,
+        # For a run against another copy of the package than the installed one.
+        **{key: os.environ[key] for key in ("PYTHONPATH",) if key in os.environ},
     }
     for directory in ("home", "spool"):
         (folder / directory).mkdir()

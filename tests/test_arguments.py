@@ -20,6 +20,8 @@ DEFAULTS = {
     "mountpoint": "/mnt",
     "foreground": False,
     "options": [],
+    "no_trees": False,
+    "index": False,
     "host": None,
     "context": None,
     "platform": None,
@@ -61,6 +63,10 @@ def test_umount_takes_a_mountpoint() -> None:
         (["-v"], {"verbose": True}),
         (["--log-file", "x"], {"log_file": "x"}),
         (["-o", "ro,noexec", "-oallow_other"], {"options": ["ro", "noexec", "allow_other"]}),
+        (["--no-trees"], {"no_trees": True}),
+        (["--index"], {"index": True}),
+        (["-o", "uid=1,gid=2,umask=022"], {"options": ["uid=1", "gid=2", "umask=022"]}),
+        (["-o", "transform_symlinks"], {"options": ["transform_symlinks"]}),
         (["-o", ""], {}),
         (["-fqv"], {"foreground": True, "quiet": True, "verbose": True}),
     ],
@@ -75,12 +81,25 @@ def test_options_may_stand_anywhere() -> None:
 
 
 def test_long_options_may_be_spelled_after_o() -> None:
-    words = ["host=tcp://a:1", "tmpdir=/a", "log_file=/b", "verify", "quiet", "ro"]
+    words = [
+        "host=tcp://a:1",
+        "tmpdir=/a",
+        "log_file=/b",
+        "platform=linux/386",
+        "verify",
+        "no_trees",
+        "index",
+        "quiet",
+        "ro",
+    ]
     assert mount("-o", ",".join(words)) == {
         "host": "tcp://a:1",
         "tmpdir": "/a",
         "log_file": "/b",
+        "platform": "linux/386",
         "verify": True,
+        "no_trees": True,
+        "index": True,
         "quiet": True,
         "options": words,
     }
@@ -174,6 +193,8 @@ LIE = Archive(layers=[b"a lie"], config=image_config(LAYERS[:1]), config_name="c
         (Archive().data, ["X", "mnt"], 2),
         (Archive().data, ["\udcff", "mnt"], 2),
         (Archive().data, ["nginx", "mnt", "-H", "a", "--context", "b"], 2),
+        (Archive().data, ["./x.tar", "mnt", "--platform", "linux"], 2),
+        (Archive().data, ["./x.tar", "mnt", "-o", "uid=root"], 2),
         (Archive().data, ["nginx", "mnt", "-H", "unix:///nonexistent/docker.sock"], 3),
         (Archive().data, ["./gone.tar", "mnt"], 4),
         (Archive().data, ["docker-archive:x.tar:other", "mnt"], 4),

@@ -1,7 +1,9 @@
 """What the command says when an archive or the command line is wrong: one line, a status, and nothing left."""
 
+import gzip
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,11 @@ CONFIG = f"{sha256(Archive().config_data)[7:]}.json"
 MANIFEST = member("manifest.json", Archive().manifest_data())
 WHOLE = Archive().data()
 CUT = WHOLE.index(LAYERS[0]) + 1000
+TRUNCATED = f"truncated in {NAME} at offset {CUT}: 1000 of {len(LAYERS[0])} bytes are there"
+STORED = gzip.compress(WHOLE, 0)
+"""WHOLE as it is after 15 bytes of headers, so that one can say what a cut leaves."""
+CUT_GZIP = STORED[: 15 + CUT]
+BROKEN_GZIP = STORED[:10] + b"\x07" + STORED[11:]
 
 # The archive's bytes, the exit status, and the message after the archive's name.
 ARCHIVES: dict[str, tuple[bytes, int, str]] = {
@@ -40,7 +47,7 @@ ARCHIVES: dict[str, tuple[bytes, int, str]] = {
     "truncated": (
         WHOLE[:CUT],
         5,
-        f": truncated in {NAME} at offset {CUT}: 1000 of {len(LAYERS[0])} bytes are there",
+        f": {TRUNCATED}",
     ),
     "broken header": (
         member("good", b"x") + b"\x07" * BLOCK * 4,
@@ -84,11 +91,20 @@ ARCHIVES: dict[str, tuple[bytes, int, str]] = {
         5,
         ": refused: the member name '../etc/passwd' has a '..' component",
     ),
-    "compressed whole": (GZIP, 7, " is gzip: compressed archives are not supported yet; decompress it first"),
+    "compressed whole, and broken": (
+        BROKEN_GZIP,
+        5,
+        f": corrupt gzip data before offset {len(BROKEN_GZIP)}: Error -3 while decompressing data: invalid block type",
+    ),
+    "compressed whole, and cut": (
+        CUT_GZIP,
+        5,
+        f": truncated: the gzip stream ends at offset {len(CUT_GZIP)}; {TRUNCATED}",
+    ),
     "escape sequences": (
         archive_of(member("a/../\x1b[31mred", b"x")),
         5,
-        ": refused: the member name 'a/../\\\\x1b[31mred' has a '..' component",
+        ": refused: the member name 'a/../\\x1b[31mred' has a '..' component",
     ),
 }
 
@@ -102,8 +118,16 @@ def test_a_bad_archive_is_refused(imgfs: Bench, data: bytes, status: int, messag
 
 def test_a_compressed_layer_is_never_served_under_a_digest_that_is_not_its_own(imgfs: Bench) -> None:
     path = imgfs.folder / "bad.tar"
-    path.write_bytes(WHOLE.replace(LAYERS[0], GZIP + bytes(len(LAYERS[0]) - len(GZIP))))
-    _fails(imgfs, 7, f"{path}: {NAME} is gzip: compressed layers are not supported yet", path)
+    stored = GZIP + bytes(len(LAYERS[0]) - len(GZIP))
+    path.write_bytes(WHOLE.replace(LAYERS[0], stored))
+    blobs = imgfs.mount(path) / "blobs" / "sha256"
+    assert sha256(LAYERS[0])[7:] not in os.listdir(blobs)
+    assert (blobs / sha256(stored)[7:]).read_bytes() == stored
+    with pytest.raises(OSError, match="Input/output error"):
+        (blobs / sha256(LAYERS[0])[7:]).read_bytes()
+    imgfs.log_is_quiet = False
+    (line,) = imgfs.log.read_text().splitlines()
+    assert re.search(rf"ERROR: {NAME}: (corrupt gzip data|truncated)", line), line
 
 
 def test_content_that_is_not_its_diff_id_is_found_with_verify(imgfs: Bench) -> None:
@@ -159,18 +183,18 @@ def test_a_missing_file(imgfs: Bench) -> None:
 
 
 def test_a_directory(imgfs: Bench) -> None:
-    _fails(imgfs, 7, f"{imgfs.spool} is a directory; OCI image layouts are not supported yet", imgfs.spool)
+    _fails(imgfs, 5, f"{imgfs.spool}: not an OCI image layout: oci-layout is missing", imgfs.spool)
 
 
-def test_a_fifo_is_not_waited_for(imgfs: Bench) -> None:
-    path = imgfs.folder / "fifo.tar"
-    os.mkfifo(path)
-    _fails(imgfs, 7, f"{path} is a fifo; reading an image from a pipe is not supported yet", path)
-
-
-@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null"])
-def test_a_device(imgfs: Bench, path: str) -> None:
-    _fails(imgfs, 5, f"{path} is no regular file", path)
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/dev/zero", "not an image archive: it has no members, only zero bytes"),
+        ("/dev/null", "not a tar archive: the file is empty"),
+    ],
+)
+def test_a_device(imgfs: Bench, path: str, message: str) -> None:
+    _fails(imgfs, 5, f"{path}: {message}", path)
 
 
 @pytest.mark.parametrize(
@@ -202,6 +226,9 @@ def test_a_bad_reference_is_a_usage_error(imgfs: Bench, image: str, message: str
         (["mount", "--fore", "x", "y"], "unrecognized arguments: --fore; see imgfs --help"),
         (["mount", "x", "y", "-o", "host"], "option host takes a value"),
         (["mount", "x", "y", "-o", "quiet=1"], "option quiet takes no value"),
+        (["mount", "x", "y", "-o", "no_trees=1"], "option no-trees takes no value"),
+        (["mount", "x", "y", "-o", "uid=root"], "option uid takes a number, not 'root'"),
+        (["mount", "x", "y", "-o", "umask=9"], "option umask takes a number, not '9'"),
     ],
 )
 def test_a_wrong_command_line_is_a_usage_error(imgfs: Bench, arguments: list[str], message: str) -> None:

@@ -205,14 +205,6 @@ POISON = {
     "a symlink to nothing": (symlink("s", ""), "s: a symbolic link to 0 bytes, or to NUL"),
     "a symlink too long": (symlink("s", "t" * 4096), "s: a symbolic link to 4096 bytes, or to NUL"),
     "an unknown kind": (member("v", b"V"), "v: a member of an unknown type"),
-    "a big value": (
-        file("x", b"", About(xattrs={b"user.x": bytes(65537)})),
-        "x: extended attributes of more than 64 KiB",
-    ),
-    "a big list": (
-        folder("x", About(xattrs={b"user.%0249d" % number: b"1" for number in range(258)})),
-        "x: extended attributes of more than 64 KiB",
-    ),
     "a big major": (device("x", "b", 4096, 0), "x: device number 4096:0 has more than 12 and 20 bits"),
     "a big minor": (device("x", "c", 0, 1 << 20), "x: device number 0:1048576 has more than 12 and 20 bits"),
     "a sparse map that lies": (
@@ -232,6 +224,18 @@ def test_a_member_that_would_poison_a_listing_is_skipped(poison: bytes, first: s
 def test_one_warning_a_layer_counts_what_was_skipped_and_gives_the_first_example() -> None:
     layer = changeset(*(poison for poison, _ in POISON.values()))
     assert layer_of(layer, skipped=skipped(len(POISON), "../x: a '..' in the name")) == shown()
+
+
+def test_an_extended_attribute_that_is_too_large_costs_the_attribute_and_not_the_file() -> None:
+    xattrs = {b"user.big": bytes(65537), b"user.small": b"1"}
+    layer = changeset(file("x", b"", About(xattrs=xattrs)))
+    warning = skipped(1, "x: extended attributes of more than 64 KiB")
+    assert layer_of(layer, skipped=warning) == shown(("x", a_file()._replace(xattrs=((b"user.small", b"1"),))))
+
+
+def test_nul_in_a_pax_name_costs_the_member_and_not_the_layer() -> None:
+    layer = changeset(pax({"path": b"a\0b"}) + header("short"), file("y"))
+    assert layer_of(layer, skipped=skipped(1, "a\\x00b: NUL in the name")) == shown(("y", a_file()))
 
 
 def test_a_hard_link_to_a_directory_is_skipped() -> None:

@@ -1,83 +1,112 @@
 """Inode numbers."""
 
-from collections.abc import Mapping
-
 from fusefs.content import Literal
-from fusefs.inodes import ROOT, Inodes, Numbered
-from fusefs.tree import Attributes, Directory, LazyDirectory, Node, RegularFile
+from fusefs.inodes import ROOT, Inodes, Place
+from fusefs.tree import Attributes, Directory, KnownTree, LazyDirectory, RegularFile
 
 ATTRIBUTES = Attributes(0o755, 0, 0, 0)
+OWN = Attributes(0o700, 1, 2, 3)
 FILE = RegularFile(ATTRIBUTES, Literal(b"x"))
+OTHER = RegularFile(ATTRIBUTES, Literal(b"y"))
+BASE = 3 << 48
+"""What is added to the numbers of the tree below inode 3."""
 
 
-def lazy(entries: Mapping[bytes, Node]) -> LazyDirectory:
-    """Return a directory that is going to have *entries*."""
-    return LazyDirectory(ATTRIBUTES, lambda: entries)
+def made() -> KnownTree:
+    """Return a tree: 0 its root, 1 a file, 2 a directory with 3, a file."""
+    return KnownTree(Directory(OWN, {b"file": FILE, b"down": Directory(OWN, {b"deep": OTHER})}))
 
 
-def test_numbers_follow_the_tree_breadth_first() -> None:
-    inner = Directory(ATTRIBUTES, {b"x": FILE})
-    empty = Directory(ATTRIBUTES, {})
-    root = Directory(ATTRIBUTES, {b"b": inner, b"a": FILE, b"c": empty})
-    assert list(Inodes(root)) == [
-        Numbered(1, root, 1, {b"b": 2, b"a": 3, b"c": 4}, 3),
-        Numbered(2, inner, 1, {b"x": 5}, 1),
-        Numbered(3, FILE, 1, {}, 0),
-        Numbered(4, empty, 1, {}, 0),
-        Numbered(5, FILE, 2, {}, 0),
-    ]
+def lazy(*, settled: bool = True) -> LazyDirectory:
+    """Return a directory that is going to have the tree."""
+    return LazyDirectory(ATTRIBUTES, made, settled=settled)
 
 
-def test_the_root_has_the_number_that_fuse_fixes_and_is_its_own_parent() -> None:
-    root = Directory(ATTRIBUTES, {})
-    assert Inodes(root).get(ROOT) == Numbered(1, root, 1, {}, 0)
+def with_lazy(directory: LazyDirectory) -> tuple[KnownTree, Inodes]:
+    """Return a view whose inode 3 is *directory*."""
+    view = KnownTree(Directory(ATTRIBUTES, {b"a": FILE, b"0": directory}))
+    return view, Inodes(view)
 
 
-def test_every_item_lies_at_its_number_and_is_an_entry_of_its_parent() -> None:
-    nested = Directory(ATTRIBUTES, {b"file": FILE})
-    for depth in range(100):
-        nested = Directory(ATTRIBUTES, {b"down": nested, b"%d" % depth: FILE})
-    inodes = Inodes(nested)
-    assert [item.number for item in inodes] == list(range(1, 203))
-    assert [inodes.get(item.number) for item in inodes] == list(inodes)
-    parents = {number: item.number for item in inodes for number in item.entries.values()}
-    assert {item.number: item.parent for item in inodes} == parents | {ROOT: ROOT}
+def test_the_view_has_small_numbers_from_the_root_that_fuse_fixes() -> None:
+    inner = Directory(ATTRIBUTES, {b"x": OTHER})
+    root = Directory(ATTRIBUTES, {b"b": inner, b"a": FILE})
+    view = KnownTree(root)
+    inodes = Inodes(view)
+    assert [inodes.node(number) for number in (ROOT, 2, 3, 4)] == [root, inner, FILE, OTHER]
+    assert [inodes.place(number) for number in (ROOT, 4)] == [Place(view, 1, 0), Place(view, 1, 3)]
+    assert Place(view, 1, 0).inode(3) == 4
+
+
+def test_the_root_is_its_own_parent_and_others_have_theirs() -> None:
+    inodes = Inodes(KnownTree(Directory(ATTRIBUTES, {b"b": Directory(ATTRIBUTES, {b"c": Directory(ATTRIBUTES)})})))
+    assert [inodes.parent(number) for number in (ROOT, 2, 3)] == [ROOT, ROOT, 2]
 
 
 def test_nobody_has_other_numbers() -> None:
-    inodes = Inodes(Directory(ATTRIBUTES, {b"a": FILE}))
-    assert [inodes.get(number) for number in (-1, 0, 3, 1 << 32)] == [None] * 4
+    _, inodes = with_lazy(lazy())
+    for number in (-1, 0, 4, 1 << 32, BASE, BASE + 1, 1 << 48, 1 << 63):
+        assert inodes.node(number) is None
+        assert inodes.place(number) is None
+        assert inodes.unmade(number) is None
 
 
-def test_entries_that_are_not_listed_have_numbers_and_come_after_those_that_are() -> None:
-    root = Directory(ATTRIBUTES, {b"a": FILE}, {b"z": FILE})
-    assert Inodes(root).get(ROOT) == Numbered(1, root, 1, {b"a": 2, b"z": 3}, 1)
+def test_only_a_lazy_directory_whose_tree_is_still_to_come_is_unmade() -> None:
+    directory = lazy()
+    _, inodes = with_lazy(directory)
+    assert [inodes.unmade(number) for number in (ROOT, 2, 3)] == [None, None, directory]
+    inodes.add(3, made())
+    assert inodes.unmade(3) is None
 
 
-def test_a_lazy_directory_has_its_entries_once_they_are_added() -> None:
-    later: dict[bytes, Node] = {b"tar": FILE, b"b": FILE}
-    directory = lazy(later)
-    inodes = Inodes(Directory(ATTRIBUTES, {b"a": FILE, b"0": directory}))
-    before = inodes.get(3)
-    assert before == Numbered(3, directory, 1, {}, 0)
-    assert inodes.waits(before)
-    first = 3 << 32
-    added = inodes.add(3, later)
-    assert added == inodes.get(3) == Numbered(3, directory, 1, {b"tar": first, b"b": first + 1}, 2)
-    assert inodes.get(first) == Numbered(first, FILE, 3, {}, 0)
-    assert inodes.get(first + 1) == Numbered(first + 1, FILE, 3, {}, 0)
-    assert not inodes.waits(added)
-    assert len(inodes) == 5
+def test_a_tree_has_the_number_of_its_directory_above_bit_48_and_its_own_below() -> None:
+    view, inodes = with_lazy(lazy())
+    assert inodes.place(3) == Place(view, 1, 2)
+    tree = made()
+    inodes.add(3, tree)
+    assert inodes.place(3) == Place(tree, BASE, 0)
+    assert [inodes.place(BASE + number) for number in (1, 3)] == [Place(tree, BASE, 1), Place(tree, BASE, 3)]
+    assert [inodes.node(BASE + number) for number in (1, 2, 3)] == [tree.node(1), tree.node(2), OTHER]
 
 
-def test_one_lazy_directory_under_two_names_has_two_numbers_and_twice_its_entries() -> None:
-    shared = lazy({b"tar": FILE})
-    inodes = Inodes(Directory(ATTRIBUTES, {b"0": shared, b"1": shared}))
-    for number in (2, 3):
-        inodes.add(number, shared.fill())
-    assert len({item.number for item in inodes}) == len(inodes) == 5
+def test_directories_of_a_tree_lead_up_to_the_lazy_directory_and_on_to_the_view() -> None:
+    _, inodes = with_lazy(lazy())
+    inodes.add(3, made())
+    assert [inodes.parent(number) for number in (BASE + 2, 3)] == [3, ROOT]
 
 
-def test_files_and_complete_directories_never_wait() -> None:
-    inodes = Inodes(Directory(ATTRIBUTES, {b"a": FILE, b"empty": Directory(ATTRIBUTES, {})}))
-    assert [inodes.waits(item) for item in inodes] == [False] * 3
+def test_an_unsettled_directory_has_its_own_attributes_until_the_tree_gives_it_others() -> None:
+    directory = lazy(settled=False)
+    _, inodes = with_lazy(directory)
+    assert inodes.node(3) is directory
+    tree = made()
+    inodes.add(3, tree)
+    assert inodes.node(3) is tree.node(0)
+
+
+def test_a_settled_directory_keeps_its_own_attributes() -> None:
+    directory = lazy()
+    _, inodes = with_lazy(directory)
+    inodes.add(3, made())
+    assert inodes.node(3) is directory
+
+
+def test_one_tree_below_two_directories_has_two_sets_of_numbers() -> None:
+    shared, tree = lazy(), made()
+    inodes = Inodes(KnownTree(Directory(ATTRIBUTES, {b"0": shared, b"1": shared})))
+    inodes.add(2, tree)
+    inodes.add(3, tree)
+    assert inodes.place((2 << 48) + 1) == Place(tree, 2 << 48, 1)
+    assert inodes.place(BASE + 1) == Place(tree, BASE, 1)
+
+
+def test_numbers_far_down_a_tree_of_many_records_stay_its_own() -> None:
+    # Layer 126 above bit 32, the last record below it: still under the directory's own bits.
+    class Wide(KnownTree):
+        def node(self, number: int) -> RegularFile:
+            assert number == (126 << 32) + 0xFFFFFFFF
+            return OTHER
+
+    _, inodes = with_lazy(lazy())
+    inodes.add(3, Wide(Directory(OWN)))
+    assert inodes.node(BASE + (126 << 32) + 0xFFFFFFFF) is OTHER

@@ -5,6 +5,7 @@ import itertools
 import mmap
 import os
 import random
+import re
 import shutil
 import stat
 import subprocess
@@ -15,15 +16,20 @@ from pathlib import Path
 import pytest
 
 from tests.builders import CREATED_NS, LAYERS, Archive, image_config, layer, schema2_manifest, sha256
+from tests.documents import LAYOUT, oci_index, oci_manifest
 from tests.mounts import Bench, bench, the_mount, tree
 
 BIG = layer({"noise": random.Random(7).randbytes(3_000_001)})
 ALL_LAYERS = (*LAYERS, BIG)
 CONFIG = image_config(ALL_LAYERS)
 MANIFEST = schema2_manifest(CONFIG, ALL_LAYERS)
-BLOBS = {sha256(data)[7:]: data for data in (CONFIG, MANIFEST, *ALL_LAYERS)}
-FILES = {"manifest.json": MANIFEST, "config": CONFIG} | {f"blobs/sha256/{name}": data for name, data in BLOBS.items()}
-FOLDERS = ("", "blobs", "blobs/sha256")
+OCI = oci_manifest(CONFIG, ALL_LAYERS)
+BLOBS = {sha256(data)[7:]: data for data in (CONFIG, MANIFEST, OCI, *ALL_LAYERS)}
+DOCUMENTS = {"manifest.json": MANIFEST, "config": CONFIG, "oci-layout": LAYOUT, "index.json": oci_index(OCI)}
+FILES = DOCUMENTS | {f"blobs/sha256/{name}": data for name, data in BLOBS.items()}
+FOLDERS = ("", "blobs", "blobs/sha256", "layers")
+TREES = ("rootfs", *(f"layers/{number}" for number in range(len(ALL_LAYERS))))
+"""What is tested elsewhere: without it, this is the whole tree."""
 
 
 @pytest.fixture(scope="module", name="image")
@@ -33,14 +39,27 @@ def mounted_image() -> Iterator[Path]:
         yield made.mount(Archive(layers=ALL_LAYERS).write(made.folder / "image.tar"))
 
 
+@pytest.fixture(scope="module", name="plain")
+def mounted_image_without_trees() -> Iterator[Path]:
+    """The same without layers/ and rootfs/, which no test here changes either."""
+    with bench() as made:
+        yield made.mount(Archive(layers=ALL_LAYERS).write(made.folder / "image.tar"), "--no-trees")
+
+
 @pytest.fixture(name="big")
 def big_layer(image: Path) -> Path:
     """The one layer that no read takes at once."""
     return image / "blobs" / "sha256" / sha256(BIG)[7:]
 
 
-def test_the_tree_has_the_manifest_the_config_and_every_blob_and_nothing_else(image: Path) -> None:
-    assert tree(image) == {"blobs": None, "blobs/sha256": None, **FILES}
+def test_the_tree_has_the_documents_and_every_blob_and_nothing_else(plain: Path) -> None:
+    assert tree(plain) == {"blobs": None, "blobs/sha256": None, **FILES}
+
+
+def test_beside_them_are_the_layers_and_the_root_file_system(image: Path) -> None:
+    shown = tree(image)
+    assert {path for path in shown if not path.startswith(("rootfs/", "layers/"))} == {*FILES, *FOLDERS[1:], "rootfs"}
+    assert {path for path in shown if re.fullmatch("layers/[^/]*", path)} == set(TREES[1:])
 
 
 def test_a_blob_has_the_name_that_sha256sum_gives_it(image: Path) -> None:
@@ -73,7 +92,7 @@ def test_the_file_system_is_full_and_as_large_as_its_files(image: Path) -> None:
     found = os.statvfs(image)
     assert (found.f_bsize, found.f_frsize, found.f_namemax) == (4096, 4096, 255)
     assert found.f_blocks == sum(-(-len(data) // 4096) for data in FILES.values())
-    assert found.f_files == len(FILES) + len(FOLDERS)
+    assert found.f_files == len(FILES) + len(FOLDERS) + len(TREES)
     assert (found.f_bfree, found.f_bavail, found.f_ffree, found.f_favail) == (0, 0, 0, 0)
     assert found.f_flag & (os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV) == os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV
 
@@ -102,7 +121,7 @@ def test_dot_dot_leads_up(image: Path) -> None:
     folder = os.open(image / "blobs" / "sha256", os.O_RDONLY)
     top = os.open("../..", os.O_RDONLY, dir_fd=folder)
     assert os.stat("../../config", dir_fd=folder) == os.stat(image / "config")
-    assert sorted(os.listdir(top)) == ["blobs", "config", "manifest.json"]
+    assert sorted(os.listdir(top)) == sorted(["blobs", "layers", "rootfs", *DOCUMENTS])
     os.close(top)
     os.close(folder)
 
@@ -143,9 +162,10 @@ def test_access_is_what_the_modes_say(image: Path) -> None:
 
 
 def test_there_are_no_extended_attributes(image: Path) -> None:
+    assert os.listxattr(image / "config") == os.listxattr(image / "blobs") == os.listxattr(image) == []
     with pytest.raises(OSError, match=r".") as raised:
-        os.listxattr(image / "config")
-    assert raised.value.errno == errno.EOPNOTSUPP
+        os.getxattr(image / "config", "user.x")
+    assert raised.value.errno == errno.ENODATA
 
 
 def test_any_offset_and_length_reads_the_bytes_that_are_there(big: Path) -> None:
@@ -213,7 +233,7 @@ def test_many_readers_at_once_all_read_right(image: Path) -> None:
 def test_the_bytes_are_those_in_the_archive(image: Path) -> None:
     archive = image.parent / "image.tar"
     for name, data in BLOBS.items():
-        if data is MANIFEST:
+        if data in (MANIFEST, OCI):
             continue
         position = archive.read_bytes().find(data)
         assert position > 0
@@ -223,10 +243,10 @@ def test_the_bytes_are_those_in_the_archive(image: Path) -> None:
         assert done.returncode == 0
 
 
-def test_tar_and_find_are_content(image: Path) -> None:
-    found = subprocess.run(["find", image, "-type", "f"], capture_output=True, text=True, check=True)
-    assert sorted(found.stdout.split()) == sorted(str(image / path) for path in FILES)
-    packed = subprocess.run(["tar", "-C", image, "-c", "."], capture_output=True, check=True)
+def test_tar_and_find_are_content(plain: Path) -> None:
+    found = subprocess.run(["find", plain, "-type", "f"], capture_output=True, text=True, check=True)
+    assert sorted(found.stdout.split()) == sorted(str(plain / path) for path in FILES)
+    packed = subprocess.run(["tar", "-C", plain, "-c", "."], capture_output=True, check=True)
     assert packed.stderr == b""
 
 
@@ -238,17 +258,22 @@ def test_the_mount_is_read_only_without_set_user_id_and_without_devices(image: P
     assert not {"allow_other", "default_permissions"} & mount.super_options
 
 
-def test_an_image_without_layers_has_two_blobs(imgfs: Bench) -> None:
+def test_an_image_without_layers_has_three_blobs_and_no_root_file_system(imgfs: Bench) -> None:
     archive = Archive(layers=[])
     mountpoint = imgfs.mount(archive.write(imgfs.folder / "empty.tar"))
     config, manifest = archive.config_data, schema2_manifest(archive.config_data, [])
+    oci = oci_manifest(config, [])
     assert tree(mountpoint) == {
         "manifest.json": manifest,
         "config": config,
+        "oci-layout": LAYOUT,
+        "index.json": oci_index(oci),
+        "layers": None,
         "blobs": None,
         "blobs/sha256": None,
         f"blobs/sha256/{sha256(config)[7:]}": config,
         f"blobs/sha256/{sha256(manifest)[7:]}": manifest,
+        f"blobs/sha256/{sha256(oci)[7:]}": oci,
     }
 
 
@@ -261,6 +286,6 @@ def test_an_image_without_a_time_is_from_1970(imgfs: Bench) -> None:
 def test_five_thousand_blobs_are_listed_and_found(imgfs: Bench) -> None:
     layers = [layer({"n": b"%d" % number}) for number in range(5000)]
     mountpoint = imgfs.mount(Archive(layers=layers).write(imgfs.folder / "many.tar"))
-    assert len(os.listdir(mountpoint / "blobs" / "sha256")) == 5002
+    assert len(os.listdir(mountpoint / "blobs" / "sha256")) == 5003
     for data in layers[::97]:
         assert (mountpoint / "blobs" / "sha256" / sha256(data)[7:]).read_bytes() == data

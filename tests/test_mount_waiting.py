@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,64 +10,18 @@ import pytest
 
 from tests.builders import LAYERS, Archive, layer, sha256
 from tests.mounts import Bench, Finished, mounted_below
-from tests.processes import mounts_at
+from tests.slow_archive import ABORTED, SlowFile
 
 BIG = layer({"zeros": bytes(4 << 20), "noise": os.urandom(4 << 20)})
-
-
-class SlowFile:
-    """A file whose reads can be made to wait."""
-
-    def __init__(self, imgfs: Bench) -> None:
-        self._folder = imgfs.mountpoint("slow")
-        self.path = self._folder / "file"
-        source = Archive(layers=(*LAYERS, BIG)).write(imgfs.folder / "image.tar")
-        self._process = subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("slow_file.py"), source, self._folder],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        self.hear("ready")
-
-    def hear(self, word: str) -> None:
-        """Wait for *word*."""
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == f"{word}\n"
-
-    def hold(self) -> None:
-        """Let reads wait from now on."""
-        self._say("hold")
-        self.hear("holding")
-
-    def go(self) -> None:
-        """Let them pass."""
-        self._say("go")
-
-    def _say(self, word: str) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{word}\n")
-
-    def end(self) -> None:
-        """Unmount."""
-        with self._process:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-            assert self._process.wait(10) == 0
-        assert mounts_at(self._folder) == []
 
 
 @pytest.fixture(name="slow")
 def slow_file(imgfs: Bench) -> Iterator[SlowFile]:
     """Give the file; let everything pass at the end."""
-    slow = SlowFile(imgfs)
+    slow = SlowFile(imgfs, Archive(layers=(*LAYERS, BIG)).data())
     try:
         yield slow
     finally:
-        slow.go()
-        for mount in mounts_at(imgfs.folder / "mnt"):
-            subprocess.run(["umount", "-l", mount.path], check=True)
         slow.end()
 
 
@@ -85,9 +38,6 @@ class Client:
         """Return what it has read, and its error's text."""
         out, err = self.process.communicate(timeout=20)
         return out, err.decode().rpartition(": ")[2].strip()
-
-
-ABORTED = ("Transport endpoint is not connected", "Software caused connection abort")
 
 
 def test_a_slow_archive_is_read_right(imgfs: Bench, slow: SlowFile) -> None:

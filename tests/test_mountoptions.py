@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusefs.cli.mountoptions import libfuse_flags, long_options, split_options
+from fusefs.cli.mountoptions import libfuse_flags, long_options, number_option, split_options
 from fusefs.errors import UsageError
 
 IGNORED = [
@@ -33,6 +33,7 @@ def test_commas_separate_unless_they_are_escaped(text: str, words: list[str]) ->
 
 def test_long_options_may_be_spelled_with_dashes_or_underscores() -> None:
     words = ["ro", "host=tcp://a:1", "context=b", "log-file=x=y", "log_file=z", "tmpdir=", "verify", "quiet", "verbose"]
+    words += ["platform=linux/arm64", "no-trees", "no_trees", "index"]
     assert long_options([*words, "foreground", "x-verify"]) == [
         "--host=tcp://a:1",
         "--context=b",
@@ -42,6 +43,10 @@ def test_long_options_may_be_spelled_with_dashes_or_underscores() -> None:
         "--verify",
         "--quiet",
         "--verbose",
+        "--platform=linux/arm64",
+        "--no-trees",
+        "--no-trees",
+        "--index",
         "--foreground",
     ]
 
@@ -53,6 +58,9 @@ def test_long_options_may_be_spelled_with_dashes_or_underscores() -> None:
         ("log_file", "option log-file takes a value"),
         ("verify=yes", "option verify takes no value"),
         ("quiet=", "option quiet takes no value"),
+        ("platform", "option platform takes a value"),
+        ("no_trees=1", "option no-trees takes no value"),
+        ("index=", "option index takes no value"),
     ],
 )
 def test_a_long_option_takes_its_value_or_none(word: str, message: str) -> None:
@@ -76,7 +84,9 @@ def test_words_for_others_are_ignored(word: str) -> None:
     assert long_options([word]) == []
 
 
-@pytest.mark.parametrize("word", ["host=a", "log_file=b", "verify", "foreground"])
+@pytest.mark.parametrize(
+    "word", ["host=a", "log_file=b", "verify", "foreground", "platform=linux/386", "no-trees", "no_trees", "index"]
+)
 def test_long_options_are_not_for_libfuse(word: str) -> None:
     assert libfuse_flags([word]) == ()
 
@@ -87,10 +97,59 @@ def test_long_options_are_not_for_libfuse(word: str) -> None:
 def test_any_other_word_is_refused(word: str) -> None:
     with pytest.raises(UsageError) as caught:
         libfuse_flags(["ro", word])
-    assert str(caught.value) == f"unknown mount option {word!r}"
+    assert str(caught.value) == f"unknown mount option '{word}'"
 
 
 def test_a_refused_word_is_safe_to_show() -> None:
     with pytest.raises(UsageError) as caught:
         libfuse_flags(["\x1b[2J"])
     assert str(caught.value) == "unknown mount option '\\x1b[2J'"
+
+
+OURS = ["uid=0", "gid=1000", "umask=022", "transform_symlinks"]
+
+
+@pytest.mark.parametrize("word", OURS)
+def test_what_changes_the_files_is_not_for_libfuse(word: str) -> None:
+    assert libfuse_flags([word]) == ()
+    assert long_options([word]) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        ([], None),
+        (["ro", "gid=7", "uidx=7", "x-uid=7"], None),
+        (["uid=0"], 0),
+        (["uid=1000"], 1000),
+        (["uid=4294967294"], 4294967294),
+        (["uid=1", "ro", "uid=2"], 2),
+    ],
+)
+def test_the_last_of_several_numbers_counts(words: list[str], number: int | None) -> None:
+    assert number_option(words, "uid", 10) == number
+
+
+def test_a_umask_is_octal() -> None:
+    assert number_option(["umask=027"], "umask", 8) == 0o27
+
+
+@pytest.mark.parametrize(
+    ("word", "base", "shown"),
+    [
+        ("uid", 10, ""),
+        ("uid=", 10, ""),
+        ("uid=root", 10, "root"),
+        ("uid=-1", 10, "-1"),
+        ("uid=4294967295", 10, "4294967295"),
+        ("uid=1.0", 10, "1.0"),
+        ("uid=0x10", 10, "0x10"),
+        ("umask=09", 8, "09"),
+        ("umask=rwx", 8, "rwx"),
+    ],
+)
+def test_what_is_no_number_is_refused(word: str, base: int, shown: str) -> None:
+    name = word.partition("=")[0]
+    with pytest.raises(UsageError) as caught:
+        number_option([word], name, base)
+    assert str(caught.value) == f"option {name} takes a number, not '{shown}'"

@@ -24,7 +24,8 @@ def sparse(size: int, runs: Runs, *, cut: int = 0) -> Iterator[Sparse]:
         for _, data in runs:
             extents.append(Extent(file, at, len(data)))
             at += len(data)
-        yield Sparse(size, [offset for offset, _ in runs], extents)
+        placed = [(offset, extent) for (offset, _), extent in zip(runs, extents, strict=True)]
+        yield Sparse(size, len(stored), lambda: placed)
     finally:
         file.close()
 

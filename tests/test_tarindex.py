@@ -35,7 +35,12 @@ ONE_BLOCK = "x.tar: the end of the archive is marked with one zero block only"
 
 def members(data: bytes) -> list[Member]:
     """Return the members of an archive in memory."""
-    return list(scan(Memory(data)))
+    return list(map(bare, scan(Memory(data))))
+
+
+def bare(found: Member) -> Member:
+    """Return a member without the header that it came from."""
+    return found._replace(block=b"", block_offset=0, pax={})
 
 
 def index(data: bytes) -> TarIndex:
@@ -179,7 +184,7 @@ def test_a_size_over_8_gib_is_read_without_reading_the_data(tmp_path: Path, say_
     path = write_sparse(tmp_path / "x.tar", say_size, 9 * GIB, member("after", b"hello"), END)
     with open_file(path) as file:
         source: Source = Counted(file)
-        found = list(scan(source))
+        found = list(map(bare, scan(source)))
         assert source.bytes_read < 10 * BLOCK  # type: ignore[attr-defined]
     big = len(say_size)
     assert found == [regular(b"big", big, 9 * GIB, 0), regular(b"after", big + 9 * GIB + BLOCK, 5)]

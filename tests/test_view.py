@@ -1,20 +1,27 @@
 """What the mountpoint looks like."""
 
+import gc
 import json
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from fusefs.content import Content, Literal
+from fusefs.content import Content, Extent, OpenFile
 from fusefs.digest import DiffID, Digest
+from fusefs.errors import DigestMismatch
 from fusefs.image import Document, Image, Layer
+from fusefs.layers import Layers
+from fusefs.layertree import LayerFiles
 from fusefs.oci import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from fusefs.platforms import Platform
-from fusefs.tree import Attributes, Directory, LazyDirectory, Node, RegularFile, Symlink
-from fusefs.view import Uncompress, image_view
-from tests.builders import COMPRESSIONS, DECOMPRESSIONS
-from tests.conformance import content_at, literal_layer
+from fusefs.tree import Attributes, Directory, LazyDirectory, Node, RegularFile, Special, Symlink
+from fusefs.view import ViewOptions, image_view
+from tests.builders import COMPRESSIONS, LAYERS, compressed
+from tests.changesets import changeset, symlink
+from tests.conformance import closing_what_is_opened, content_at, entries_of, literal_layer, open_descriptors
 
 CONFIG, MANIFEST = Document.of(DOCKER_CONFIG, b"config"), Document.of(DOCKER_MANIFEST, b"manifest")
 PLATFORM = Platform("linux", "arm64", "v8")
@@ -25,16 +32,34 @@ def image(*layers: Layer) -> Image:
     return Image("x", "1.27", PLATFORM, 1234567890, CONFIG, MANIFEST, layers)
 
 
-def decompress(layer: Layer) -> Content:
-    """Return the plain tar of *layer*, in memory."""
-    assert isinstance(layer.content, Literal)
-    assert layer.compression is not None
-    return Literal(DECOMPRESSIONS[layer.compression.value](layer.content.data))
+@pytest.fixture(autouse=True)
+def _closing() -> Iterator[None]:
+    with closing_what_is_opened():
+        yield
+        # A mapped index has a descriptor of its own, which it must close itself.
+        gc.collect()
 
 
-def view(whole: Image, uncompress: Uncompress = decompress) -> Directory:
+class CountingLayers(Layers):
+    """The real layers, which write down what they are asked for."""
+
+    def __init__(self, whole: Image) -> None:
+        super().__init__(whole, tempfile.gettempdir())
+        self.asked: list[tuple[str, DiffID | None]] = []
+
+    def tar(self, layer: Layer) -> Content:
+        self.asked.append(("tar", layer.diff_id))
+        return super().tar(layer)
+
+    def files(self, layer: Layer) -> LayerFiles:
+        self.asked.append(("files", layer.diff_id))
+        return super().files(layer)
+
+
+def view(whole: Image, layers: Layers | None = None, *, trees: bool = False, transform: bool = False) -> Directory:
     """Return the tree of an image that belongs to user 1 and group 2."""
-    return image_view(whole, 1, 2, uncompress)
+    options = ViewOptions(uid=1, gid=2, trees=trees, transform_symlinks=transform)
+    return image_view(whole, layers or Layers(whole, tempfile.gettempdir()), options)
 
 
 def name(data: bytes, algorithm: str = "sha256") -> bytes:
@@ -57,11 +82,13 @@ def bytes_in(node: Node) -> object:
         case Directory():
             return [(name, bytes_in(child)) for name, child in node.entries.items()]
         case LazyDirectory():
-            return [(name, bytes_in(child)) for name, child in node.fill().items()]
+            return [(name, bytes_in(child)) for name, child in entries_of(node).items()]
         case RegularFile():
             return bytes(node.content.read_at(0, node.content.size))
         case Symlink():
             return node.target
+        case Special():
+            raise AssertionError(node)
 
 
 def nodes(node: Node) -> Iterator[Node]:
@@ -72,7 +99,7 @@ def nodes(node: Node) -> Iterator[Node]:
             for child in (*node.entries.values(), *node.unlisted.values()):
                 yield from nodes(child)
         case LazyDirectory():
-            for child in node.fill().values():
+            for child in entries_of(node).values():
                 yield from nodes(child)
 
 
@@ -174,31 +201,108 @@ def test_where_nothing_can_be_decompressed_there_is_no_folder_for_it(layers: tup
 
 
 def test_nothing_is_decompressed_before_the_first_look_and_a_repeated_layer_once() -> None:
-    asked: list[Layer] = []
-
-    def noting(layer: Layer) -> Content:
-        asked.append(layer)
-        return decompress(layer)
-
     a, b = (literal_layer(data, compression="gzip") for data in (b"a", b"b"))
-    root = view(image(a, b, a), noting)
-    assert asked == []
-    tars = [content_at(root, f".uncompressed/{number}/tar") for number in (2, 0, 0, 1)]
-    assert (tars, asked) == ([b"a", b"a", b"a", b"b"], [a, b])
+    whole = image(a, b, a)
+    layers = CountingLayers(whole)
+    root = view(whole, layers)
+    assert layers.asked == []
+    with closing_what_is_opened():
+        before = len(open_descriptors())
+        tars = [content_at(root, f".uncompressed/{number}/tar") for number in (2, 0, 0, 1)]
+        assert tars == [b"a", b"a", b"a", b"b"]
+        assert len(open_descriptors()) == before + 2
+    assert set(layers.asked) == {("tar", a.diff_id), ("tar", b.diff_id)}
 
 
 def test_one_blob_that_is_listed_for_two_diff_ids_is_compared_with_each() -> None:
     # Else the second diffID's file in blobs/ would have bytes of another digest.
     honest = literal_layer(b"a", compression="gzip")
     lie = replace(honest, diff_id=DiffID(Digest.of([b"other"])))
-    asked: list[DiffID | None] = []
+    root = view(image(honest, lie))
+    assert content_at(root, f"blobs/sha256/{name(b'a').decode()}") == b"a"
+    with pytest.raises(DigestMismatch):
+        content_at(root, f"blobs/sha256/{name(b'other').decode()}")
 
-    def noting(layer: Layer) -> Content:
-        asked.append(layer.diff_id)
-        return decompress(layer)
 
-    root = view(image(honest, lie), noting)
-    for layer in (honest, lie):
-        assert layer.diff_id is not None
-        content_at(root, f"blobs/sha256/{layer.diff_id.encoded}")
-    assert asked == [honest.diff_id, lie.diff_id]
+def stored(data: bytes, compression: str | None = None) -> Layer:
+    """Return a layer in a file, which only then can be indexed."""
+    descriptor = os.memfd_create("layer", os.MFD_CLOEXEC)
+    bytes_stored = compressed(data, compression)
+    os.write(descriptor, bytes_stored)
+    extent = Extent(OpenFile(descriptor, "layer"), 0, len(bytes_stored))
+    return replace(literal_layer(data, compression=compression), content=extent)
+
+
+def test_there_is_a_tree_for_each_layer_and_one_for_all() -> None:
+    whole = image(stored(LAYERS[0]), stored(LAYERS[1]), stored(LAYERS[2], "zstd"))
+    root = view(whole, trees=True)
+    assert list(root.entries)[5:] == [b".uncompressed", b"layers", b"rootfs"]
+    assert list(folder(root, b"layers").entries) == [b"0", b"1", b"2"]
+    assert content_at(root, "layers/0/etc/os-release") == b"ID=test\n"
+    assert entries_of(folder(root, b"layers")).keys() == {b"0", b"1", b"2"}
+    assert content_at(root, "layers/2/etc/motd") == b"hello\n"
+    assert entries_of_path(root, b"layers", b"1") == {}
+    assert content_at(root, "rootfs/etc/os-release") == b"ID=test\n"
+    assert content_at(root, "rootfs/etc/motd") == b"hello\n"
+
+
+def entries_of_path(root: Directory, *names: bytes) -> dict[bytes, Node]:
+    """Return the entries of a lazy directory."""
+    lazy = folder(root, *names[:-1]).entries[names[-1]]
+    assert isinstance(lazy, LazyDirectory)
+    return entries_of(lazy)
+
+
+def test_until_someone_looks_the_trees_are_directories_that_no_layer_lists_and_nothing_is_read() -> None:
+    whole = image(stored(LAYERS[0], "gzip"))
+    layers = CountingLayers(whole)
+    root = view(whole, layers, trees=True)
+    for node in (root.entries[b"rootfs"], folder(root, b"layers").entries[b"0"]):
+        assert isinstance(node, LazyDirectory)
+        assert (node.attributes, node.settled) == (Attributes(0o755, 0, 0, 1234567890), False)
+    assert folder(root, b"layers").attributes == Attributes(0o555, 1, 2, 1234567890)
+    assert layers.asked == []
+
+
+def test_a_look_into_one_layer_indexes_no_other() -> None:
+    whole = image(stored(LAYERS[0]), stored(LAYERS[2]))
+    layers = CountingLayers(whole)
+    entries_of_path(view(whole, layers, trees=True), b"layers", b"1")
+    assert layers.asked == [("files", whole.layers[1].diff_id), ("tar", whole.layers[1].diff_id)]
+
+
+def test_without_trees_there_are_none() -> None:
+    root = view(image(stored(LAYERS[0])), trees=False)
+    assert list(root.entries) == [b"manifest.json", b"config", b"blobs", b"oci-layout", b"index.json"]
+
+
+@pytest.mark.parametrize(
+    "unreadable",
+    [replace(literal_layer(b"a"), content=None), replace(literal_layer(b"a"), diff_id=None)],
+    ids=["not stored", "an artifact"],
+)
+def test_where_a_layer_cannot_be_read_there_is_no_root_file_system_and_no_tree_of_it(unreadable: Layer) -> None:
+    root = view(image(stored(LAYERS[0]), unreadable), trees=True)
+    assert list(folder(root, b"layers").entries) == [b"0"]
+    assert b"rootfs" not in root.entries
+
+
+def test_an_image_without_layers_has_no_root_file_system() -> None:
+    root = view(image(), trees=True)
+    assert folder(root, b"layers").entries == {}
+    assert b"rootfs" not in root.entries
+
+
+@pytest.mark.parametrize(("transform", "target"), [(False, b"/etc/motd"), (True, b"../etc/motd")])
+def test_absolute_links_lead_into_the_tree_only_if_that_is_wanted(transform: bool, target: bytes) -> None:  # noqa: FBT001
+    whole = image(stored(changeset(symlink("usr/link", "/etc/motd"))))
+    root = view(whole, trees=True, transform=transform)
+    for place in (root.entries[b"rootfs"], folder(root, b"layers").entries[b"0"]):
+        assert isinstance(place, LazyDirectory)
+        tree = place.fill()
+        usr = tree.find(0, b"usr")
+        assert usr is not None
+        ((name_shown, number),) = tree.listing(usr)
+        found = tree.node(number)
+        assert isinstance(found, Symlink)
+        assert (name_shown, found.target) == (b"link", target)

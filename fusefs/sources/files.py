@@ -61,11 +61,12 @@ def _verify(image: Image, settings: Settings) -> None:
     with _readable(shown), settings.progress.transfer(f"verifying {shown}", total) as advance:
         image.verify(lambda content, algorithm: _digest_of(content, algorithm, advance))
     compressed = {(layer.descriptor.digest, layer.diff_id): layer for layer in image.layers if layer.compression}
-    with _readable(shown), settings.progress.transfer(f"decompressing {shown}", None) as advance:
-        for layer in compressed.values():
-            if layer.diff_id is not None:
-                for chunk in plain_chunks(layer):
-                    advance(len(chunk))
+    for layer in compressed.values():
+        if layer.diff_id is None or layer.content is None:
+            continue
+        with _readable(shown), settings.progress.transfer(f"decompressing {layer.where}", None) as advance:
+            for chunk in plain_chunks(layer):
+                advance(len(chunk))
 
 
 def _directory_image(asked: FileImage, name: str, platform: Platform | None) -> Image:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fusefs import oci
-from fusefs.compression import FIRST_BYTES, Compression, compression_of
+from fusefs.compression import FIRST_BYTES, Compression, compression_of, is_unread
 from fusefs.content import Content
 from fusefs.digest import DiffID, Digest
 from fusefs.errors import ImgfsError, InvalidImage, Unavailable, Unsupported, printable
@@ -18,7 +18,6 @@ from fusefs.oci import Descriptor, Manifest
 from fusefs.platforms import Platform, suitability
 from fusefs.sources.blobs import Blobs, blob, document, stored_document
 from fusefs.sources.reference import tag_of, tagged
-from fusefs.tarheader import is_header
 
 log = logging.getLogger(__name__)
 
@@ -238,13 +237,12 @@ def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Iterable[DiffID | None])
 
 
 def layer_compression(content: Content, where: str) -> Compression | None:
-    """Return how a layer is compressed, None if not at all; Unsupported if it is neither that nor a tar."""
+    """Return how a layer is compressed, None if not at all; Unsupported if in a way that is not read."""
     first = content.read_at(0, FIRST_BYTES)
-    compression = compression_of(first)
-    if compression is None and any(first) and not is_header(first):
-        msg = f"{where} is neither a tar nor in a compression that imgfs knows"
+    if is_unread(first):
+        msg = f"{where} is compressed in an unsupported way; gzip, zstd, xz and bzip2 are read"
         raise Unsupported(msg)
-    return compression
+    return compression_of(first)
 
 
 def check_plain(diff_id: DiffID | None, digest: Digest, where: str, *, plain: bool) -> None:
