@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import logging
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 from hypothesis import settings
 
 pytest_plugins = ["tests.engines", "tests.modern_engines", "tests.mounts"]
+
+# A shell starts a job in the background with SIGINT ignored, and so would be every program that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("imgfs", database=None, deadline=5000, print_blob=True)
 settings.load_profile("imgfs")
