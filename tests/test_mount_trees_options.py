@@ -16,6 +16,7 @@ from tests.changesets import About, changeset, file, folder, symlink, whiteout
 from tests.layouts import Layout
 from tests.mounts import Bench, bench
 from tests.real_image import root_file_system
+from tests.requirements import need
 
 NS = 1_500_000_000_123456789
 LAYERS = (
@@ -200,8 +201,8 @@ def test_a_copy_is_the_same(debian: Path, tmp_path: Path) -> None:
     _run("diff", "-r", "--no-dereference", debian / "rootfs" / "etc", tmp_path / "etc")
 
 
-@pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not there")
 def test_rsync_finds_nothing_to_do_for_what_tar_unpacked(debian: Path, unpacked: Path) -> None:
+    need("rsync")
     said = _run("rsync", "-aHAX", "--dry-run", "--itemize-changes", f"{debian}/layers/0/", f"{unpacked}/")
     assert [line for line in said.splitlines() if not line.startswith(".d")] == []
 
