@@ -8,7 +8,7 @@ import signal
 import socket
 import socketserver
 import subprocess
-import tempfile
+import tarfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.certificates import Authority
+from tests.folders import new_folder
 from tests.processes import mounts_at, until
 from tests.real_image import NGINX, OTHER, build, import_small
 from tests.requirements import ROOT, need
@@ -63,7 +64,7 @@ class RealEngine:
 @contextlib.contextmanager
 def _folder(name: str) -> Iterator[Path]:
     """Give a directory of our own; no mount in it, and no file of it, is left afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix=f"imgfs-tests-{name}-", dir="/var/tmp"))
+    folder = new_folder(name)
     try:
         yield folder
     finally:
@@ -135,8 +136,16 @@ def docker_engine_fixture() -> Iterator[RealEngine]:
 
 @pytest.fixture(scope="session", name="both_images")
 def both_images_fixture(docker_engine: RealEngine) -> Path:
-    """Give the archive that ``docker save`` writes of two images."""
+    """Give the archive that ``docker save`` writes of two images; which one it lists first is chance."""
     return docker_engine.save(docker_engine.folder / "both.tar", NGINX, OTHER)
+
+
+def listed_images(archive: Path) -> list[str]:
+    """Return the names of the images in an *archive*, in its order."""
+    with tarfile.open(archive) as tar:
+        document = tar.extractfile("manifest.json")
+        assert document is not None
+        return [name for item in json.load(document) for name in item["RepoTags"]]
 
 
 @pytest.fixture(scope="session", name="podman_engine")

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.folders import new_folder
 from tests.processes import Mounted, marked, mounts_at, until
 from tests.requirements import FUSE, ROOT, need
 
@@ -160,9 +160,7 @@ class Bench:
 def bench() -> Iterator[Bench]:
     """Give a bench, for as long as the block takes."""
     need(ROOT, FUSE, "fusermount3")
-    # Not below pytest's own directory, where no other user gets in.
-    folder = Path(tempfile.mkdtemp(prefix="imgfs-tests-", dir="/var/tmp"))
-    folder.chmod(0o755)
+    folder = new_folder("bench", 0o755)
     name, value = "IMGFS_TESTS_BENCH", uuid.uuid4().hex
     environment = {
         "PATH": os.environ["PATH"],

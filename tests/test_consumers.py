@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from tests.builders import COMPRESSIONS, CREATED, image_config, sha256
 from tests.changesets import About, changeset, file, folder, hard_link, symlink, whiteout
 from tests.engines import RealEngine
+from tests.folders import new_folder
 from tests.layouts import Layout
 from tests.mounts import Bench, bench
 from tests.processes import mounts_at
@@ -160,7 +160,7 @@ class Storage:
 def empty_storage() -> Iterator[Storage]:
     """Give an empty store; neither a mount in it nor a file of it is left."""
     need(ROOT)
-    folder = Path(tempfile.mkdtemp(prefix="imgfs-tests-store-", dir="/var/tmp"))
+    folder = new_folder("store")
     conf = f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
     (folder / "storage.conf").write_text(conf)
     try:
