@@ -7,7 +7,7 @@ image alone, and nothing is stored for one.
 
 from dataclasses import dataclass
 
-from fusefs.tree import KnownTree, LazyDirectory, Node, Tree
+from fusefs.tree import KnownTree, LazyDirectory, Node, Stat, Tree, stat_of
 
 ROOT = 1
 """The root's number, which FUSE fixes."""
@@ -47,6 +47,14 @@ class Inodes:
             return lazy if lazy.settled else self._trees[inode].node(0)
         place = self._place(inode)
         return None if place is None else place.tree.node(place.number)
+
+    def stat(self, inode: int) -> Stat | None:
+        """Return what stat(2) says of the node with this inode number, None if it is nobody's."""
+        tree = self._trees.get(inode >> _SHIFT)
+        if tree is not None:
+            return tree.stat(inode & _MASK)
+        node = self.node(inode)
+        return None if node is None else stat_of(node)
 
     def unmade(self, inode: int) -> LazyDirectory | None:
         """Return the directory with this inode number if its tree is still to be made."""

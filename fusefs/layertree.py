@@ -7,10 +7,8 @@ from functools import lru_cache
 
 from fusefs.content import Content, Extent, OpenFile, Sparse
 from fusefs.layerindex import LOWER_LINK, MAX_NAME, MAX_TARGET, SPARSE, Entry, LayerIndex
-from fusefs.tree import Attributes, Directory, Node, RegularFile, Special, Symlink
+from fusefs.tree import BLOCK, Attributes, Directory, Node, RegularFile, Special, Stat, Symlink, stat_of
 
-_BLOCK = 512
-"""Bytes of a block in st_blocks."""
 _LISTINGS = 16
 """Listings that are kept: a directory is listed in many pieces."""
 
@@ -45,7 +43,7 @@ class LayerFiles:
             found = self.index.runs(entry)
             return [(offset, Extent(self._file, self._start + at, size)) for offset, at, size in found]
 
-        return Sparse(entry.size, entry.blocks * _BLOCK, runs)
+        return Sparse(entry.size, entry.blocks * BLOCK, runs)
 
 
 def attributes_of(entry: Entry) -> Attributes:
@@ -53,6 +51,23 @@ def attributes_of(entry: Entry) -> Attributes:
     nlink = 1 if stat.S_ISDIR(entry.mode) else entry.nlink
     mtime_ns = entry.mtime * 10**9 + entry.mtime_ns
     return Attributes(entry.mode & 0o7777, entry.uid, entry.gid, mtime_ns, nlink)
+
+
+def stat_of_entry(entry: Entry) -> Stat:
+    """Return what stat(2) says of the node of a record."""
+    mode = entry.mode
+    mtime_ns = entry.mtime * 10**9 + entry.mtime_ns
+    kind = stat.S_IFMT(mode)
+    if kind == stat.S_IFREG:
+        size = entry.size
+        blocks = entry.blocks if entry.flags & SPARSE else -(-size // BLOCK)
+        return Stat(mode, entry.nlink, entry.uid, entry.gid, mtime_ns, size, blocks)
+    if kind == stat.S_IFDIR:
+        return Stat(mode, 1, entry.uid, entry.gid, mtime_ns)
+    if kind == stat.S_IFLNK:
+        return Stat(mode, entry.nlink, entry.uid, entry.gid, mtime_ns, entry.text_length)
+    rdev = os.makedev(entry.major, entry.minor)
+    return Stat(mode, entry.nlink, entry.uid, entry.gid, mtime_ns, rdev=rdev)
 
 
 def relative(target: bytes, depth: int) -> bytes:
@@ -83,6 +98,13 @@ class LayerTree:
         if self._transform and isinstance(node, Symlink):
             return Symlink(node.attributes, relative(node.target, self._depth(entry)))
         return node
+
+    def stat(self, number: int) -> Stat:
+        """Return what stat(2) says of a node."""
+        entry = self._index.entry(number)
+        if self._transform and stat.S_ISLNK(entry.mode):
+            return stat_of(self.node(number))
+        return stat_of_entry(entry)
 
     def _depth(self, entry: Entry) -> int:
         depth = 0

@@ -13,6 +13,7 @@ import trio
 
 from fusefs.errors import ImgfsError, MountError, printable
 from fusefs.operations import Operations, Overrides
+from fusefs.requestloop import RequestLoop
 from fusefs.tree import Directory
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ async def _serve(operations: Operations, mountpoint: str, options: MountOptions)
     with trio.open_signal_receiver(*_STOPPING) as signals:
         with _reason_from_stderr() as reason:
             try:
+                pyfuse3.trio = RequestLoop()  # type: ignore[attr-defined]
                 pyfuse3.init(operations, mountpoint, options.for_libfuse())  # type: ignore[arg-type]
             except RuntimeError as error:
                 raise MountError(_refusal(mountpoint, reason(), error)) from None

@@ -5,21 +5,21 @@ import functools
 import logging
 import math
 import os
-import stat
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import count
+from stat import S_IFDIR, S_IFMT, S_ISDIR, S_ISLNK
 from typing import Any, NoReturn, ParamSpec, TypeVar
 from weakref import WeakSet
 
 import pyfuse3
 import trio
-from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, StatvfsData
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, StatvfsData, readdir_reply
 
 from fusefs.content import Content
 from fusefs.errors import ImgfsError, NoSpace
 from fusefs.inodes import Inodes, Place
-from fusefs.tree import Directory, KnownTree, LazyDirectory, Node, RegularFile, Special, Symlink, Tree
+from fusefs.tree import Directory, KnownTree, LazyDirectory, Node, RegularFile, Stat, Symlink, Tree
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,15 @@ class Operations(pyfuse3.Operations):
         return node
 
     def _stat(self, inode: int) -> EntryAttributes:
-        return _attributes(inode, self._node(inode), self._overrides)
+        stat = self._inodes.stat(inode)
+        if stat is None:
+            raise FUSEError(errno.ESTALE)
+        entry = _new_entry()
+        _fill(entry, inode, stat, self._overrides)
+        lazy = self._inodes.unmade(inode)
+        if lazy is not None and not lazy.settled:  # the layers' own attributes are known once someone has looked in
+            entry.attr_timeout = 0
+        return entry
 
     def _place(self, inode: int) -> Place:
         place = self._inodes.place(inode)
@@ -158,7 +166,7 @@ class Operations(pyfuse3.Operations):
         if mode & os.W_OK:
             raise FUSEError(errno.EROFS)
         permissions = self._stat(inode).st_mode
-        return not mode & os.X_OK or stat.S_ISDIR(permissions) or bool(permissions & 0o111)
+        return not mode & os.X_OK or S_ISDIR(permissions) or bool(permissions & 0o111)
 
     @_answered
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:  # noqa: ARG002
@@ -214,7 +222,7 @@ class Operations(pyfuse3.Operations):
     @_answered
     async def opendir(self, inode: int, ctx: RequestContext) -> int:  # noqa: ARG002
         """Give a directory out; its handle is the inode number."""
-        self._node(inode)
+        self._place(inode)
         return inode
 
     @_answered
@@ -227,13 +235,30 @@ class Operations(pyfuse3.Operations):
             listing = await trio.to_thread.run_sync(
                 place.tree.listing, place.number, limiter=self._first_looks, abandon_on_cancel=True
             )
-        for position, (name, inode) in enumerate(((b".", fh), (b"..", self._inodes.parent(fh))), 1):
-            if position > start_id and not pyfuse3.readdir_reply(token, name, self._stat(inode), position):
-                return
+        if start_id < _DOTS and not self._list_dots(fh, start_id, token):
+            return
+        if place.tree is self._view:  # its lazy directories have attributes that come and go
+            for position in range(max(0, start_id - _DOTS), len(listing)):
+                name, number = listing[position]
+                if not readdir_reply(token, name, self._stat(place.inode(number)), position + _DOTS + 1):
+                    return
+            return
+        # The kernel takes a copy of each entry, so one object serves all.
+        entry, base, stat = _new_entry(), place.base, place.tree.stat
         for position in range(max(0, start_id - _DOTS), len(listing)):
             name, number = listing[position]
-            if not pyfuse3.readdir_reply(token, name, self._stat(place.inode(number)), position + _DOTS + 1):
+            _fill(entry, base + number, stat(number), self._overrides)
+            if not readdir_reply(token, name, entry, position + _DOTS + 1):
                 return
+
+    def _list_dots(self, directory: int, start_id: int, token: ReaddirToken) -> bool:
+        """List ``.`` and ``..``, of which the kernel takes the number and the type alone; False if that is all."""
+        for position, name, inode in ((1, b".", directory), (2, b"..", self._inodes.parent(directory))):
+            entry = EntryAttributes()
+            entry.st_ino, entry.st_mode = inode, S_IFDIR
+            if position > start_id and not readdir_reply(token, name, entry, position):
+                return False
+        return True
 
     @_answered
     async def releasedir(self, fh: int) -> None:
@@ -278,37 +303,27 @@ class _FirstLook:
             raise FUSEError(errno.ENOSPC if isinstance(self._failed, NoSpace) else errno.EIO)
 
 
-def _attributes(inode: int, node: Node, overrides: Overrides) -> EntryAttributes:
-    attributes = node.attributes
-    permissions = attributes.permissions
-    entry = EntryAttributes()
+def _fill(entry: EntryAttributes, inode: int, stat: Stat, overrides: Overrides) -> None:
+    """Put *stat* into *entry*, all of it but what never changes."""
+    mode = stat.mode
+    if overrides.umask is not None and not S_ISLNK(mode):
+        mode = S_IFMT(mode) | 0o777 & ~overrides.umask
     entry.st_ino = inode
+    entry.st_mode = mode
+    entry.st_nlink = stat.nlink
+    entry.st_uid = stat.uid if overrides.uid is None else overrides.uid
+    entry.st_gid = stat.gid if overrides.gid is None else overrides.gid
+    entry.st_size = stat.size
+    entry.st_blocks = stat.blocks
+    entry.st_rdev = stat.rdev
+    entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = stat.mtime_ns
+
+
+def _new_entry() -> EntryAttributes:
+    """Return attributes that the kernel may keep for ever."""
+    entry = EntryAttributes()
     entry.entry_timeout = entry.attr_timeout = _FOREVER
-    if overrides.umask is not None and not isinstance(node, Symlink):
-        permissions = 0o777 & ~overrides.umask
-    match node:
-        case Directory():
-            # Link count 1 is "unknown", as on btrfs: find(1) then counts no subdirectories.
-            entry.st_mode = stat.S_IFDIR | permissions
-        case LazyDirectory():
-            entry.st_mode = stat.S_IFDIR | permissions
-            if not node.settled:  # the layers' own attributes are known once someone has looked in
-                entry.attr_timeout = 0
-        case RegularFile():
-            entry.st_mode = stat.S_IFREG | permissions
-            entry.st_size = node.content.size
-            entry.st_blocks = -(-node.content.stored // 512)
-        case Symlink():
-            entry.st_mode = stat.S_IFLNK | permissions
-            entry.st_size = len(node.target)
-        case Special():
-            entry.st_mode = node.type | permissions
-            entry.st_rdev = node.rdev
-    entry.st_nlink = attributes.nlink
     entry.st_blksize = _BLOCK
-    entry.st_uid = attributes.uid if overrides.uid is None else overrides.uid
-    entry.st_gid = attributes.gid if overrides.gid is None else overrides.gid
-    entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = attributes.mtime_ns
     return entry
 
 

@@ -12,8 +12,8 @@ from functools import lru_cache
 
 from fusefs.errors import printable
 from fusefs.layerindex import IMPLICIT, LOWER_LINK, ONLY_WHITEOUTS, OPAQUE, ROOT, WHITEOUT, Entry, LayerIndex
-from fusefs.layertree import LayerFiles, attributes_of, relative
-from fusefs.tree import Directory, Node, Symlink
+from fusefs.layertree import LayerFiles, attributes_of, relative, stat_of_entry
+from fusefs.tree import Directory, Node, Stat, Symlink, stat_of
 
 log = logging.getLogger(__name__)
 
@@ -147,6 +147,15 @@ class RootfsTree:
         if self._transform and isinstance(node, Symlink):
             return Symlink(node.attributes, relative(node.target, len(self._path(layer, entry)) - 1))
         return node
+
+    def stat(self, number: int) -> Stat:
+        """Return what stat(2) says of a node."""
+        _, entry = self._entry(number)
+        if entry.flags & IMPLICIT:
+            _, entry = self._explicit(number)
+        elif self._transform and stat.S_ISLNK(entry.mode):
+            return stat_of(self.node(number))
+        return stat_of_entry(entry)
 
     def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:
         """Return the extended attributes of a node."""

@@ -1,15 +1,18 @@
 """Files and directories, without a word of FUSE."""
 
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fusefs.content import Content
 from fusefs.once import Once
 
+BLOCK = 512
+"""Bytes of a block in st_blocks."""
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+
+class Attributes(NamedTuple):
     """What `stat` says of a node besides its type and size."""
 
     permissions: int
@@ -57,6 +60,22 @@ class Directory:
     """Entries that can be looked up and are not listed."""
 
 
+class Stat(NamedTuple):
+    """What stat(2) says of a node.  A tuple, since one is made for every entry of a listing."""
+
+    mode: int
+    """Type and permissions."""
+    nlink: int
+    """Of a directory always 1, "unknown", as on btrfs: find(1) then counts no subdirectories."""
+    uid: int
+    gid: int
+    mtime_ns: int
+    size: int = 0
+    blocks: int = 0
+    """Of 512 bytes."""
+    rdev: int = 0
+
+
 class Tree(Protocol):
     """Nodes by number, made when they are asked for; the root is 0.
 
@@ -65,6 +84,9 @@ class Tree(Protocol):
 
     def node(self, number: int) -> "Node":
         """Return a node."""
+
+    def stat(self, number: int) -> Stat:
+        """Return what `stat_of` returns of the node, but without making one."""
 
     def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:
         """Return the extended attributes of a node."""
@@ -98,6 +120,22 @@ class LazyDirectory:
 Node = Directory | LazyDirectory | RegularFile | Symlink | Special
 
 
+def stat_of(node: Node) -> Stat:
+    """Return what stat(2) says of *node*."""
+    permissions, uid, gid, mtime_ns, nlink = node.attributes
+    match node:
+        case Directory() | LazyDirectory():
+            return Stat(stat.S_IFDIR | permissions, nlink, uid, gid, mtime_ns)
+        case RegularFile():
+            content = node.content
+            mode = stat.S_IFREG | permissions
+            return Stat(mode, nlink, uid, gid, mtime_ns, content.size, -(-content.stored // BLOCK))
+        case Symlink():
+            return Stat(stat.S_IFLNK | permissions, nlink, uid, gid, mtime_ns, len(node.target))
+        case Special():
+            return Stat(node.type | permissions, nlink, uid, gid, mtime_ns, rdev=node.rdev)
+
+
 class KnownTree:
     """A tree that is known from the start.  Numbers go breadth first; it never changes."""
 
@@ -125,6 +163,10 @@ class KnownTree:
     def node(self, number: int) -> Node:
         """Return a node."""
         return self._nodes[number]
+
+    def stat(self, number: int) -> Stat:
+        """Return what stat(2) says of a node."""
+        return stat_of(self._nodes[number])
 
     def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:  # noqa: ARG002 - none has any
         """Return no extended attributes."""
