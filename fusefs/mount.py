@@ -5,13 +5,15 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyfuse3
 import trio
 
 from fusefs.errors import ImgfsError, MountError, printable
+from fusefs.mountinfo import mount_at
 from fusefs.operations import Operations, Overrides
 from fusefs.requestloop import RequestLoop
 from fusefs.tree import Directory
@@ -50,7 +52,12 @@ def serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callab
     *ready* is called once the mount is usable.  SIGINT, SIGTERM and SIGHUP unmount at once, also
     while files are open and requests wait: those fail with ENOTCONN.
     """
-    trio.run(_serve, Operations(root, options.overrides, ready), mountpoint, options)
+
+    def usable() -> None:
+        _read_far_ahead(mountpoint)
+        ready()
+
+    trio.run(_serve, Operations(root, options.overrides, usable), mountpoint, options)
 
 
 async def _serve(operations: Operations, mountpoint: str, options: MountOptions) -> None:
@@ -69,6 +76,17 @@ async def _serve(operations: Operations, mountpoint: str, options: MountOptions)
                 nursery.cancel_scope.cancel()
         finally:
             pyfuse3.close(unmount=True)
+
+
+def _read_far_ahead(mountpoint: str) -> None:
+    """Let the kernel ask for a MiB at once where a file is read from end to end, which takes root.
+
+    Linux does so only there: a read at another place is answered with what was asked for.
+    """
+    mount = mount_at(mountpoint)
+    if mount is not None:
+        with suppress(OSError):
+            Path(f"/sys/class/bdi/0:{mount.connection}/read_ahead_kb").write_text("1024", encoding="ascii")
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

@@ -28,6 +28,8 @@ _FOREVER = 10.0 * 365 * 86400
 _BLOCK = 4096
 """st_blksize and f_bsize in bytes."""
 _MAX_NAME = 255
+_MAX_READ = 1 << 20
+"""Bytes that the kernel asks for at once, at most."""
 _DOTS = 2
 """Entries before those of a tree: ``.`` and ``..``."""
 _COLD_READS = 64
@@ -95,6 +97,8 @@ class Operations(pyfuse3.Operations):
         self._ready = ready
         self._open: dict[int, Content] = {}
         self._handles = count(1)
+        # For one read after the other: the reply is copied before anything else runs.
+        self._buffer = memoryview(bytearray(_MAX_READ))
         self._cold_reads = trio.CapacityLimiter(_COLD_READS)
         # One for each directory at most; the work behind them has limits of its own.
         self._first_looks = trio.CapacityLimiter(math.inf)
@@ -207,7 +211,7 @@ class Operations(pyfuse3.Operations):
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """Return the bytes at once if that cannot block, from a thread otherwise."""
         content = self._open[fh]
-        data = content.read_cached(off, size)
+        data = content.read_cached(off, size, self._buffer)
         if data is None:
             data = await trio.to_thread.run_sync(
                 content.read_at, off, size, limiter=self._cold_reads, abandon_on_cancel=True
