@@ -99,6 +99,15 @@ class LayerIndex:
         entries = [Entry(record, *fields) for record, fields in enumerate(RECORD.iter_unpack(data), entry.first)]
         return [(self._bytes(child.name_offset, child.name_length), child) for child in entries]
 
+    def names(self, directory: int) -> list[tuple[bytes, int, int]]:
+        """Return name, inode and flags of a directory's entries, in order: what a listing needs."""
+        entry = self.entry(directory)
+        start = HEADER.size + entry.first * RECORD.size
+        data = self._map[start : start + entry.entries * RECORD.size]
+        return [
+            (self._bytes(offset, length), inode, flags) for offset, inode, flags, length in _NAME.iter_unpack(data)
+        ]
+
     def lower_links(self) -> list[int]:
         """Return the records of hard links into lower layers."""
         if not self._lower_links:
@@ -162,5 +171,6 @@ class LayerIndex:
 _NAME_OFFSET = struct.Struct("<Q")
 _NAME_LENGTH = struct.Struct("<H")
 _NAME_LENGTH_AT = struct.calcsize("<QQQqIIIIIIIIIIIIH")
+_NAME = struct.Struct(f"<Q{struct.calcsize('<QQqIIIIIIIII')}xI8xHH{struct.calcsize('<IIQQ')}x")
 _MODE = struct.Struct("<I")
 _MODE_AT = struct.calcsize("<QQQqI")

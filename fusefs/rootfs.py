@@ -24,6 +24,9 @@ _LISTINGS = 16
 _STACKS = 4096
 """Directories whose layers are kept in memory."""
 
+_SPECIAL = LOWER_LINK | ONLY_WHITEOUTS
+"""Flags of entries that are shown as something else, or not at all."""
+
 Stack = tuple[tuple[int, int], ...]
 """Directories on each other, or one file: layer and record, the uppermost first.
 
@@ -68,6 +71,7 @@ def _found(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
         return ()
     found: list[tuple[int, int]] = []
     real = False
+    lowest, _ = stack[-1] if stack else (0, 0)
     for layer, directory in stack:
         index = layers[layer]
         record = index.find(directory, name)
@@ -77,6 +81,8 @@ def _found(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
                 return tuple(found) if real else ((layer, record),)
             found.append((layer, record))
             real = real or not entry.flags & ONLY_WHITEOUTS
+        if layer == lowest:  # a whiteout there hides nothing
+            break
         if index.find(directory, WHITEOUT + name) is not None or index.find(directory, OPAQUE) is not None:
             break
     return tuple(found) if real else ()
@@ -179,8 +185,15 @@ class RootfsTree:
         return sum(self._layers[layer].entry(record).entries for layer, record in self._stack(directory))
 
     def _listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
+        stack = self._stack(directory)
+        if len(stack) == 1:  # the common case: nothing to merge
+            ((layer, record),) = stack
+            children = self._layers[layer].names(record)
+            if not any(flags & _SPECIAL for _, _, flags in children):
+                base = layer << _SHIFT
+                return [(name, base + inode) for name, inode, _ in children if name[:4] != WHITEOUT]
         listing = []
-        for name, (layer, entry) in merge(self._layers, self._stack(directory)).items():
+        for name, (layer, entry) in merge(self._layers, stack).items():
             if entry.flags & LOWER_LINK:
                 if stack := find(self._layers, self._stack(directory), name):
                     listing.append((name, self._number(stack)))
@@ -217,7 +230,11 @@ class RootfsTree:
         if len(stacks) + len(way) > _STACKS:
             stacks = self._stacks = {}
         for record in reversed(way):
-            stack = stacks[(layer << _SHIFT) + record] = _found(self._layers, stack, index.name(record))
+            number = (layer << _SHIFT) + record
+            if len(stack) == 1:  # it is in the one layer that there is
+                stack = stacks[number] = ((layer, record),)
+            else:
+                stack = stacks[number] = _found(self._layers, stack, index.name(record))
         return stack
 
     def _path(self, layer: int, entry: Entry) -> tuple[bytes, ...]:
