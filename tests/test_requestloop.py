@@ -1,0 +1,159 @@
+"""Waiting for requests: at once when one is there, by turns with everything else, asleep when none comes."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import trio
+import trio.testing
+
+from fusefs.requestloop import RequestLoop
+
+MANY = 1000
+
+
+@pytest.fixture(name="pipe")
+def pipe_fixture() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+async def counted(turns: list[int]) -> None:
+    while True:
+        turns.append(1)
+        await trio.lowlevel.checkpoint()
+
+
+def test_a_request_that_is_there_is_taken_without_a_turn_of_the_scheduler(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    os.write(writer, b"x")
+
+    async def run() -> int:
+        loop = RequestLoop()
+        turns: list[int] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(counted, turns)
+            async with loop.Lock():
+                await loop.lowlevel.wait_readable(reader)
+            nursery.cancel_scope.cancel()
+            return len(turns)
+
+    assert trio.run(run) == 0
+
+
+def test_others_have_their_turn_while_one_request_follows_the_other(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    os.write(writer, b"x")
+
+    async def run() -> int:
+        loop = RequestLoop()
+        turns: list[int] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(counted, turns)
+            for _ in range(MANY):
+                await loop.lowlevel.wait_readable(reader)
+            nursery.cancel_scope.cancel()
+            return len(turns)
+
+    assert MANY / 100 < trio.run(run) < MANY
+
+
+def test_who_waits_for_requests_that_do_not_come_sleeps(pipe: tuple[int, int]) -> None:
+    async def run() -> None:
+        loop = RequestLoop()
+        with trio.move_on_after(0.5):
+            await loop.lowlevel.wait_readable(pipe[0])
+
+    began = time.process_time()
+    trio.run(run)
+    assert time.process_time() - began < 0.25
+
+
+def test_who_sleeps_is_woken_by_a_request_and_by_the_end(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+
+    async def run() -> None:
+        loop = RequestLoop()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, os.write, writer, b"x")
+            await loop.lowlevel.wait_readable(reader)
+        os.read(reader, 1)
+
+        async with trio.open_nursery() as nursery:
+            closing = trio.lowlevel.current_trio_token()
+            nursery.start_soon(trio.to_thread.run_sync, closing.run_sync_soon, loop.lowlevel.notify_closing, reader)
+            with pytest.raises(loop.ClosedResourceError):
+                await loop.lowlevel.wait_readable(reader)
+
+    trio.run(run)
+
+
+def _log_of(workers: int, work: Callable[[], object]) -> list[str]:
+    """Let *workers* read one after the other, and return who came in and went out."""
+    log: list[str] = []
+
+    async def run() -> None:
+        reading = RequestLoop.Lock()
+
+        async def worker(name: str) -> None:
+            async with reading:
+                log.append(f"{name} in")
+                await trio.lowlevel.checkpoint()
+                work()
+                log.append(f"{name} out")
+
+        async with trio.open_nursery() as nursery:
+            for number in range(workers):
+                nursery.start_soon(worker, str(number))
+
+    trio.run(run)
+    return log
+
+
+def test_one_worker_reads_at_a_time_and_each_has_its_turn() -> None:
+    log = _log_of(5, lambda: None)
+    assert [entry.split()[1] for entry in log] == ["in", "out"] * 5
+    assert sorted(log[::2]) == [f"{number} in" for number in range(5)]
+
+
+def test_a_worker_that_comes_back_at_once_goes_on_reading() -> None:
+    async def run() -> list[str]:
+        reading = RequestLoop.Lock()
+        log: list[str] = []
+
+        async def other() -> None:
+            async with reading:
+                log.append("other")
+
+        async with trio.open_nursery() as nursery:
+            async with reading:
+                nursery.start_soon(other)
+                await trio.testing.wait_all_tasks_blocked()
+                log.append("first")
+            async with reading:
+                log.append("again")
+        return log
+
+    assert trio.run(run) == ["first", "again", "other"]
+
+
+def test_with_one_processor_nobody_looks_for_what_cannot_come(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    took: list[float] = []
+
+    async def run() -> None:
+        loop = RequestLoop()
+        for _ in range(100):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                began = time.perf_counter()
+                await loop.lowlevel.wait_readable(pipe[0])
+            took.append(time.perf_counter() - began)
+
+    trio.run(run)
+    assert min(took) < 50e-6
