@@ -30,11 +30,11 @@ def at(index: LayerIndex, path: bytes) -> int | None:
     return record
 
 
-def test_a_record_is_108_bytes_and_nothing_follows_the_heap() -> None:
+def test_a_record_is_108_bytes_and_12_bytes_for_each_member_follow_the_heap() -> None:
     with index_of(file("a"), symlink("b", "target"), file("c", b"", About(xattrs={b"user.x": b"1"}))) as index:
         heap = len(b"abctarget") + 2 + 4 + len(b"user.x1")
-        assert (HEADER.size, RECORD.size, index.count) == (40, 108, 4)
-        assert len(index._map) == 40 + 4 * 108 + heap
+        assert (HEADER.size, RECORD.size, index.count) == (64, 108, 4)
+        assert len(index._map) == 64 + 4 * 108 + heap + 3 * 12
 
 
 def test_an_empty_layer_is_a_root_that_nothing_lists() -> None:
