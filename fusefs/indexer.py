@@ -38,7 +38,10 @@ from fusefs.tarindex import ContentSource, Member, Source
 
 _NO_NAMES = frozenset({WHITEOUT, WHITEOUT + b".", WHITEOUT + b".."})
 """Whiteouts of what is no name."""
-_ODD_NAMES = _NO_NAMES | {b"", b".", b".."}
+_BAD_NAMES = _NO_NAMES | {b".."}
+_ODD_NAMES = _BAD_NAMES | {b"", b"."}
+_ROOTLIKE = frozenset({b"", b"/", b"."})
+"""Ends of a path to the root."""
 _FOLDERS = 4096
 """Directories that are kept by their paths."""
 _MAX_BLOCKS = (1 << 32) - 1
@@ -83,23 +86,28 @@ class LayerIndexer:
 
     def add_plain(self, members: Iterable[Plain]) -> None:
         """Take plain members; what cannot be shown is counted."""
+        add_header, add_sum, folders = self._headers.append, self._sums.append, self._folders
         for typeflag, name, about, offset, size, link, header, crc in members:
-            self._headers.append(header)
-            self._sums.append(crc)
+            add_header(header)
+            add_sum(crc)
             try:
                 if typeflag == REGULAR:
-                    folder, base = self._place(name)
-                    self._put(folder, base, _PLAIN.pack(offset, size, about, 0, 0))
+                    path, _, base = name.rpartition(b"/")
+                    folder = folders.get(path)
+                    if folder is None or base in _ODD_NAMES or len(base) > MAX_NAME:
+                        folder, base = self._place(name)
+                    if base in folder.entries:
+                        self._replace(folder.entries[base])
+                    folder.entries[base] = _PLAIN.pack(offset, size, about, 0, 0)
                 elif typeflag == DIRECTORY:
-                    self._list(_parts(name), _PLAIN.pack(0, 0, about, 0, 0))
+                    self._list(name, _PLAIN.pack(0, 0, about, 0, 0))
                 elif typeflag == HARD_LINK:
                     _check_not_root(_parts(name), Kind.HARD_LINK)
                     self._link(name, link)
                 else:
                     _check_not_root(_parts(name), Kind.SYMLINK)
                     text = _target(link)
-                    folder, base = self._place(name)
-                    self._put(folder, base, _PLAIN.pack(offset, len(text), about, len(text), len(self._heap)))
+                    self._put(name, _PLAIN.pack(offset, len(text), about, len(text), len(self._heap)))
                     self._heap += text
             except Skipped as error:
                 self._skip(name, error)
@@ -113,7 +121,7 @@ class LayerIndexer:
                 msg = "a member of an unknown type"
                 raise Skipped(msg)
             case Kind.DIRECTORY:
-                self._list(parts, self._packed(self._attributes(member), 0, 0, 0, b""))
+                self._list(member.name, self._packed(self._attributes(member), 0, 0, 0, b""))
             case Kind.HARD_LINK:
                 _check_not_root(parts, member.kind)
                 self._link(member.name, member.link)
@@ -134,17 +142,19 @@ class LayerIndexer:
             self.first_skipped = f"{printable(name[:300])}: {why}"
         self.skipped += 1
 
-    def _list(self, parts: list[bytes], about: bytes) -> None:
+    def _list(self, name: bytes, about: bytes) -> None:
         """Make a directory, or give one that is there other attributes."""
-        if not parts:
+        path = name.removesuffix(b"/")
+        if path[-1:] in _ROOTLIKE and not _parts(path):
             self._root.about = about
             return
-        folder = self._walk(parts[:-1])
-        there = folder.entries.get(parts[-1])
+        folder, base = self._place(path)
+        there = folder.entries.get(base)
         if isinstance(there, Folder):
             there.about = about
         else:
-            folder.entries[parts[-1]] = Folder(about)
+            there = folder.entries[base] = Folder(about)
+            self._remember(path, there)
 
     def _file(self, tar: Source, member: Member) -> None:
         text, offset, size, flags = b"", member.offset, member.size, 0
@@ -154,8 +164,7 @@ class LayerIndexer:
             size, runs = sparse_runs(member, tar.read_at)
             text, flags = b"".join(RUN.pack(*run) for run in runs), SPARSE
         about = self._packed(self._attributes(member), offset, size, flags, text)
-        folder, base = self._place(member.name)
-        self._put(folder, base, about)
+        self._put(member.name, about)
 
     def _link(self, name: bytes, link: bytes) -> None:
         target = _parts(link)
@@ -175,14 +184,17 @@ class LayerIndexer:
             assert there is not None
             found = there.entries[target[-1]] = Linked(found, lower=False)
         self._linked = True
-        folder, base = self._place(name)
-        self._put(folder, base, found)
+        self._put(name, found)
 
-    def _put(self, folder: Folder, base: bytes, found: Found) -> None:
-        entries = folder.entries
-        if base in entries and isinstance(entries[base], Folder):
+    def _put(self, name: bytes, found: Found) -> None:
+        folder, base = self._place(name)
+        if base in folder.entries:
+            self._replace(folder.entries[base])
+        folder.entries[base] = found
+
+    def _replace(self, there: Found) -> None:
+        if isinstance(there, Folder):
             self._folders.clear()  # a directory goes, with what is below it
-        entries[base] = found
 
     def _place(self, name: bytes) -> tuple[Folder, bytes]:
         """Return the directory that a file lies in, which is made where there is none, and its name in it."""
@@ -191,13 +203,18 @@ class LayerIndexer:
             parts = _parts(name)
             _check_not_root(parts, Kind.REGULAR)
             return self._walk(parts[:-1]), parts[-1]
-        folder = self._folders.get(path)
-        if folder is None:
-            folder = self._walk(_parts(path))
-            if len(self._folders) >= _FOLDERS:
-                self._folders.clear()
-            self._folders[path] = folder
-        return folder, base
+        return self._folders.get(path) or self._folder(path), base
+
+    def _folder(self, path: bytes) -> Folder:
+        folder = self._walk(_parts(path))
+        self._remember(path, folder)
+        return folder
+
+    def _remember(self, path: bytes, folder: Folder) -> None:
+        """Keep a directory by its path, however that is written, until a directory is replaced."""
+        if len(self._folders) >= _FOLDERS:
+            self._folders.clear()
+        self._folders[path] = folder
 
     def _walk(self, parts: list[bytes]) -> Folder:
         """Return a directory; it and those above it are made where there are none."""
@@ -254,6 +271,8 @@ def _check_not_root(parts: list[bytes], kind: Kind) -> None:
 def _parts(path: bytes) -> list[bytes]:
     """Return the components of *path*; Skipped if one of them would spoil a listing or lead out."""
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+    if _BAD_NAMES.isdisjoint(parts) and len(path) <= MAX_NAME and b"\0" not in path:
+        return parts
     for part in parts:
         if part == b"..":
             msg = "a '..' in the name"

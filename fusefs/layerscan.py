@@ -24,9 +24,9 @@ OWNER, TIME = struct.Struct("<III"), struct.Struct("<qI")
 
 REGULAR, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
 """The typeflags of plain members."""
-_KINDS = {REGULAR: Kind.REGULAR, SYMLINK: Kind.SYMLINK, DIRECTORY: Kind.DIRECTORY}
+_KINDS = {REGULAR: Kind.REGULAR, HARD_LINK: Kind.HARD_LINK, SYMLINK: Kind.SYMLINK, DIRECTORY: Kind.DIRECTORY}
+_UNLINKED = frozenset({REGULAR, DIRECTORY})
 _PAX, _LONG_NAME, _LONG_LINK = b"x", b"L", b"K"
-_PLAIN = frozenset({REGULAR, HARD_LINK, SYMLINK, DIRECTORY})
 _EXTENDED = frozenset({_PAX, _LONG_NAME, _LONG_LINK})
 
 _PLAIN_SIZE = 1 << 36
@@ -106,7 +106,7 @@ class LayerScan:
 
     def plain(self) -> Iterator[Plain]:
         """Yield the plain members from here on; ends before whatever is none, which is `other`."""
-        window, sums = self._window, self._sums
+        window, sums, times = self._window, self._sums, self._times
         first, last = self._scan.position, self._scan.last
         start, data = window.start, window.data
         at = first - start
@@ -120,20 +120,24 @@ class LayerScan:
                 size = number(size_field, "size")
                 if byte_sum(block) != sums[checksum] or not 0 <= size < _PLAIN_SIZE or start > _MAX_START:
                     break
+                owners = self._owners.get(typeflag)
                 header = start + at
-                if typeflag in _EXTENDED:
-                    if size > _MAX_EXTENDED or not window.reach(header, BLOCK + size):
+                if owners is None:
+                    if typeflag not in _EXTENDED or size > _MAX_EXTENDED or not window.reach(header, BLOCK + size):
                         break
-                    at, start, data = header - window.start, window.start, window.data
-                    said = (said or _Said()).take(typeflag, data[at + BLOCK : at + BLOCK + size])
-                    at += BLOCK + -(-size // BLOCK) * BLOCK
+                    at, start, data = header - window.start + BLOCK, window.start, window.data
+                    said = (said or _Said()).take(typeflag, data[at : at + size])
+                    at += -(-size // BLOCK) * BLOCK
                     continue
-                if typeflag not in _PLAIN or (said is not None and not said.is_plain()):
-                    break
+                name, about = stored_name(block), times[time] + owners[owner]
+                link = b"" if typeflag in _UNLINKED else block[157:257].partition(b"\0")[0]
+                if said is not None:
+                    if not said.is_plain():
+                        break
+                    name, link, about = self._corrected(said, name, link, about)
+                    said = None
                 if typeflag != REGULAR:
                     size = 0
-                name, about, link = self._meaning(block, typeflag, owner, time, said)
-                said = None
                 at += BLOCK
                 yield typeflag, name, about, start + at, size, link, header, crc32(block)
                 last = name, start + at, size
@@ -143,17 +147,9 @@ class LayerScan:
             pass
         self._scan.position, self._scan.last = first, last
 
-    def _meaning(
-        self, block: bytes, typeflag: bytes, owner: bytes, time: bytes, said: _Said | None
-    ) -> tuple[bytes, bytes, bytes]:
-        """Return the name, attributes and link in a header *block* and the extended headers before it."""
-        name = stored_name(block)
-        link = b"" if typeflag in (REGULAR, DIRECTORY) else block[157:257].partition(b"\0")[0]
-        times = self._times
-        if said is not None:
-            name = said.name or said.pax.get(b"path") or name
-            link = said.link or said.pax.get(b"linkpath") or link
-            if b"mtime" in said.pax:
-                time, times = said.pax[b"mtime"], self._recorded_times
-        # A hard link has the attributes of the file that it is a name of.
-        return name, b"" if typeflag == HARD_LINK else times[time] + self._owners[typeflag][owner], link
+    def _corrected(self, said: _Said, name: bytes, link: bytes, about: bytes) -> tuple[bytes, bytes, bytes]:
+        """Return a member's name, link and attributes with what extended headers say of them."""
+        pax = said.pax
+        if b"mtime" in pax:
+            about = self._recorded_times[pax[b"mtime"]] + about[TIME.size :]
+        return said.name or pax.get(b"path") or name, said.link or pax.get(b"linkpath") or link, about

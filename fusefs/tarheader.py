@@ -127,17 +127,18 @@ def stored_name(block: bytes) -> bytes:
 
 def number(field: bytes, what: str) -> int:
     """Return the value of a numeric header field: octal text, or base-256 as GNU tar has it."""
-    if field[0] & 0x80:
-        value = int.from_bytes(field, "big")
-        bits = 8 * len(field)
-        # Bit 6 of the first byte is the sign; the marker bit above it does not count.
-        return value - (1 << bits) if field[0] & 0x40 else value - (1 << (bits - 1))
     digits = field[:-1]
-    if not (digits.isdigit() and field[-1] in b"\0 "):  # as nearly all are written
+    try:
+        if digits.isdigit() and field[-1] in b"\0 ":  # as nearly all are written
+            return int(digits, 8)
+        if field[0] & 0x80:
+            value = int.from_bytes(field, "big")
+            bits = 8 * len(field)
+            # Bit 6 of the first byte is the sign; the marker bit above it does not count.
+            return value - (1 << bits) if field[0] & 0x40 else value - (1 << (bits - 1))
         digits = field.strip(b" \0").partition(b"\0")[0]
         if not digits:
             return 0
-    try:
         if digits.isdigit():  # int() alone would take signs, spaces and underscores
             return int(digits, 8)
     except ValueError:
