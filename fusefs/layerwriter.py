@@ -1,66 +1,14 @@
-"""A layer's tree in memory, and how it becomes an index file.
-
-A file is the second part of its record, packed: nothing else is kept of it but its name.
-"""
+"""How a layer's tree becomes an index file."""
 
 from array import array
 from collections import deque
-from collections.abc import Iterable
 from typing import BinaryIO
 
-from fusefs.layerindex import HEADER, MAGIC, PLACE, RECORD, WHITEOUT
+from fusefs.drafttree import Folder, Found
+from fusefs.layerindex import HEADER, MAGIC, PLACE, RECORD
 
 _PIECE = 1 << 18
 """Bytes that are written at once."""
-
-
-class Folder:
-    """A directory."""
-
-    __slots__ = ("about", "entries")
-
-    def __init__(self, about: bytes) -> None:
-        self.about = about
-        """The second part of its record."""
-        self.entries: dict[bytes, bytes | Folder | Linked] = {}
-
-
-class Linked:
-    """A file with several names, or a hard link into a lower layer."""
-
-    __slots__ = ("about", "lower", "names", "record")
-
-    def __init__(self, about: bytes, *, lower: bool) -> None:
-        self.about = about
-        self.lower = lower
-        self.names = 0
-        """How many it has in the end."""
-        self.record = 0
-        """The first of these."""
-
-
-Found = bytes | Folder | Linked
-
-
-def count_names(root: Folder) -> None:
-    """Count the names of what has several."""
-    queue = [root]
-    while queue:
-        for found in queue.pop().entries.values():
-            if isinstance(found, Linked):
-                found.names += 1
-            elif isinstance(found, Folder):
-                queue.append(found)
-
-
-def mark_whiteouts_only(folders: Iterable[Folder], about: bytes) -> None:
-    """Give those of *folders* with nothing but whiteouts below them *about*; a directory comes before its parent."""
-    for folder in folders:
-        if all(
-            name.startswith(WHITEOUT) or (isinstance(found, Folder) and found.about is about)
-            for name, found in folder.entries.items()
-        ):
-            folder.about = about
 
 
 class IndexFile:

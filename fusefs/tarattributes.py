@@ -4,12 +4,10 @@ Formats: the header fields of ustar and GNU tar; PAX records of POSIX.1-2001, ``
 ``LIBARCHIVE.xattr.*`` (libarchive), and the four ways of GNU tar to store a sparse file.
 """
 
-import base64
 import binascii
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
 
 from fusefs.content import Bytes
 from fusefs.tarheader import BLOCK, BrokenHeader, Kind, number
@@ -127,9 +125,11 @@ def _xattrs(member: Member) -> list[tuple[bytes, bytes]]:
         if keyword.startswith(b"SCHILY.xattr."):
             found[keyword.removeprefix(b"SCHILY.xattr.")] = value
         elif keyword.startswith(b"LIBARCHIVE.xattr."):
+            from urllib.parse import unquote_to_bytes  # noqa: PLC0415 - as slow to import as all else here
+
             name = unquote_to_bytes(keyword.removeprefix(b"LIBARCHIVE.xattr."))
             try:
-                decoded = base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
+                decoded = binascii.a2b_base64(value + b"=" * (-len(value) % 4), strict_mode=True)
             except binascii.Error:
                 continue
             found.setdefault(name, decoded)

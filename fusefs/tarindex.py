@@ -4,9 +4,7 @@ The scan is strict where Python's `tarfile` is not: a broken header is never tak
 the archive, and every loop consumes input.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -24,8 +22,6 @@ from fusefs.tarheader import (
     pax_records,
     pax_size,
 )
-
-log = logging.getLogger(__name__)
 
 _MAX_EXTENDED = 1 << 20
 """Bytes of one extended header; archive/tar has the same bound."""
@@ -56,8 +52,7 @@ class Source(Protocol):
         """Return how many bytes there are in all."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContentSource:
+class ContentSource(NamedTuple):
     """A content as a scan reads it."""
 
     content: Content
@@ -93,8 +88,7 @@ class Member(NamedTuple):
     """The PAX records that apply."""
 
 
-@dataclass(frozen=True, slots=True)
-class TarIndex:
+class TarIndex(NamedTuple):
     """The members of an archive by their normalised names; of several with one name the last."""
 
     archive: str
@@ -153,7 +147,9 @@ class TarIndex:
 
 
 def _log_warning(text: str) -> None:
-    log.warning("%s", text)
+    import logging  # noqa: PLC0415 - here: a layer's scan does without, and its program starts with each layer
+
+    logging.getLogger(__name__).warning("%s", text)
 
 
 def scan(source: Source, warn: Callable[[str], None] = _log_warning) -> Iterator[Member]:
