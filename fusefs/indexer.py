@@ -57,8 +57,8 @@ class LayerIndexer:
         self._tree = DraftTree(self._packed(implicit, 0, 0, IMPLICIT, b""))
         self._headers, self._sums = array("Q"), array("I")
         self._linked = False
-        self.skipped = 0
-        self.first_skipped = ""
+        self._skipped = 0
+        self._first_skipped = ""
 
     def add(self, tar: Source, member: Member) -> None:
         """Take one member of any kind; what cannot be shown is counted."""
@@ -123,9 +123,9 @@ class LayerIndexer:
         return attributes._replace(xattrs=listable)
 
     def _skip(self, name: bytes, why: object) -> None:
-        if not self.skipped:
-            self.first_skipped = f"{printable(name[:300])}: {why}"
-        self.skipped += 1
+        if not self._skipped:
+            self._first_skipped = f"{printable(name[:300])}: {why}"
+        self._skipped += 1
 
     def _file(self, tar: Source, member: Member) -> None:
         text, offset, size, flags = b"", member.offset, member.size, 0
@@ -156,6 +156,12 @@ class LayerIndexer:
             found = there.entries[target[-1]] = Linked(found, lower=False)
         self._linked = True
         self._tree.add_file(name, found)
+
+    def warnings(self, name: str) -> list[str]:
+        """Return what to say of members of the layer *name* that were skipped."""
+        if not self._skipped:
+            return []
+        return [f"{name}: skipped {self._skipped} members that cannot be shown; the first: {self._first_skipped}"]
 
     def _packed(self, attributes: FileAttributes, offset: int, size: int, flags: int, text: bytes) -> bytes:
         """Return the second part of a record; *text* and extended attributes go into the heap."""
@@ -206,10 +212,7 @@ def index_layer(tar: Source, created_ns: int, file: BinaryIO) -> list[str]:
         indexer.add(tar, member)
         indexer.add_plain(scan.plain())
     indexer.write(file)
-    if indexer.skipped:
-        first = indexer.first_skipped
-        warnings.append(f"{tar.name}: skipped {indexer.skipped} members that cannot be shown; the first: {first}")
-    return warnings
+    return [*warnings, *indexer.warnings(tar.name)]
 
 
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -27,7 +27,7 @@ class Window:
         self.start = 0
         """Where the data begins in the file."""
         self._file = file
-        self._size = _SMALLEST
+        self._size = _SMALLEST // 2
 
     def reach(self, offset: int, least: int) -> bool:
         """Move to *offset*, if need be; return whether *least* bytes from there on are in the window.
