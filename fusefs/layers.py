@@ -4,7 +4,6 @@ import errno
 import logging
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
@@ -12,7 +11,7 @@ from fusefs.content import Content, Extent
 from fusefs.digest import Digest
 from fusefs.errors import InvalidImage, NoSpace
 from fusefs.image import Image, Layer
-from fusefs.indexer import NO_ROOM, index_layer
+from fusefs.indexer import NO_ROOM, PROGRAM, index_layer
 from fusefs.layerindex import LayerIndex
 from fusefs.layertree import LayerFiles
 from fusefs.once import Once
@@ -133,7 +132,7 @@ class Layers:
 
     def _index_in_child(self, layer: Layer, tar: Extent, descriptor: int) -> None:
         place = [tar.file.descriptor, tar.offset, tar.size, descriptor, self._image.created_ns]
-        command = [sys.executable, "-m", "fusefs.indexer", *map(str, place), layer.where]
+        command = [*PROGRAM, *map(str, place), layer.where]
         # The pipe to its stdin stays open while this process lives: its end is the child's.
         with (
             subprocess.Popen(
