@@ -3,7 +3,7 @@
 A file is the second part of its record, packed; nothing else is kept of it but its name.
 """
 
-from fusefs.layerindex import MAX_NAME, WHITEOUT
+from fusefs.layerindex import MAX_NAME, MAX_TARGET, WHITEOUT
 from fusefs.tarheader import Kind
 
 _NO_NAMES = frozenset({WHITEOUT, WHITEOUT + b".", WHITEOUT + b".."})
@@ -13,7 +13,7 @@ ODD_NAMES = _BAD_NAMES | {b"", b"."}
 _ROOTLIKE = frozenset({b"", b"/", b"."})
 """Ends of a path to the root."""
 _FOLDERS = 4096
-"""Directories that are kept by their paths."""
+"""Directories that are kept by their paths, if these are no longer than the kernel's."""
 
 
 class Skipped(ValueError):
@@ -142,7 +142,8 @@ class DraftTree:
     def _remember(self, path: bytes, folder: Folder) -> None:
         if len(self.folders) >= _FOLDERS:
             self.folders.clear()
-        self.folders[path] = folder
+        if len(path) <= MAX_TARGET:
+            self.folders[path] = folder
 
 
 def parts_of(path: bytes) -> list[bytes]:

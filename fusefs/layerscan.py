@@ -85,7 +85,9 @@ class _Said:
 
     def is_plain(self) -> bool:
         """Return whether nothing but a plain member's name, link and time is said."""
-        return self.pax.keys() <= _PLAIN_RECORDS and b"\0" not in self.pax.get(b"path", b"")
+        pax = self.pax
+        # What is kept by its text, a time, must be short.
+        return pax.keys() <= _PLAIN_RECORDS and b"\0" not in pax.get(b"path", b"") and len(pax.get(b"mtime", b"")) < 40
 
 
 class LayerScan:

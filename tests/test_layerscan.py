@@ -128,6 +128,7 @@ members = st.one_of(
         extended(b"L", b"long\0x") + pax({"path": "p", "mtime": "1.5"}) + header("n"),
         extended(b"L", b"n" * 40_000) + header("n"),
         extended(b"K", b"a/b") + pax({"linkpath": "a"}) + header("k", typeflag=b"1"),
+        pax({"mtime": "1." + "5" * 100}) + header("exact"),
         pax({"mtime": "1"}) + pax({"atime": "2"}) + header("later", typeflag=b"0"),
         header("prefixed", prefix=b"pre/fix"),
         resealed(header("star", prefix=b"p" * 140), 508, b"tar\0"),
