@@ -22,7 +22,7 @@ from tests.requirements import FUSE, ROOT, need
 COMMAND = str(Path(sys.executable).parent / "imgfs")
 _TIMEOUT = 20
 """Seconds after which a command counts as hanging."""
-_PROGRESS = re.compile(r"imgfs: (the engine prepares|saving|verifying|reading|hashing|indexing) ")
+_PROGRESS = re.compile(r"imgfs: (the engine prepares|another imgfs saves|saving|verifying|reading|hashing|indexing) ")
 """What a slow machine may see before a mount is ready."""
 
 
@@ -52,6 +52,11 @@ class Bench:
     def spool(self) -> Path:
         """Where spool files are put."""
         return self.folder / "spool"
+
+    @property
+    def cache(self) -> Path:
+        """Where what is kept is put."""
+        return self.folder / "cache"
 
     @property
     def log(self) -> Path:
@@ -166,6 +171,7 @@ def bench() -> Iterator[Bench]:
         "PATH": os.environ["PATH"],
         "HOME": str(folder / "home"),
         "IMGFS_TMPDIR": str(folder / "spool"),
+        "IMGFS_CACHE_DIR": str(folder / "cache"),
         # All but those of files that are open at the exit: a mount needs its files to the end.
         "PYTHONWARNINGS": "error,ignore::ResourceWarning",
         name: value,
