@@ -24,6 +24,7 @@ from fusefs.cacheentry import (
     clean,
     clear,
     files,
+    has_leftovers,
     link,
     lock,
     new_file,
@@ -76,6 +77,8 @@ class _Found:
     """0: it is incomplete and goes first."""
     free: bool
     """Nobody uses it, and it is locked for us."""
+    leftovers: bool = False
+    """There are files in it that do not count."""
 
 
 class Cache:
@@ -136,7 +139,7 @@ class Cache:
                     facts = _index(path, directory)
                     if facts is None:
                         directory = self._alone(path, directory)
-                    return Entry(path, directory, self), facts
+                    return Entry(path, directory, self, of_user=False), facts
             try:
                 with waiting():
                     fcntl.flock(directory, fcntl.LOCK_SH)
@@ -149,7 +152,7 @@ class Cache:
             path, directory = self._open(FILES, key)
             fcntl.flock(directory, fcntl.LOCK_SH)  # at once: nobody has one of these alone but when deciding
             facts = _index(path, directory)
-            return Entry(path, directory, self), facts
+            return Entry(path, directory, self, of_user=True), facts
 
     def room(self, need: int) -> int:
         """Make room for *need* bytes; return how many more may be kept, 0 if these may not.
@@ -229,10 +232,11 @@ class Cache:
                         directory = open_directory(folder, name)
                         path = os.path.join(self.path, kind, name)
                         found.append(_Found(path, directory, 0, 0, free=lock(directory, fcntl.LOCK_EX)))
-                        for file, status in files(directory):
-                            found[-1].size += status.st_blocks * 512
-                            if file == INDEX and "." not in name:
-                                found[-1].used_ns = status.st_mtime_ns
+                        present = dict(files(directory))
+                        found[-1].size = sum(status.st_blocks * 512 for status in present.values())
+                        found[-1].leftovers = has_leftovers(present)
+                        if INDEX in present and "." not in name:
+                            found[-1].used_ns = present[INDEX].st_mtime_ns
             found.sort(key=lambda entry: entry.used_ns)
             yield found
         finally:
@@ -243,6 +247,10 @@ class Cache:
         """Remove what is incomplete, and of the rest as much as *need* more bytes take; return the bytes freed."""
         total, free, freed = sum(entry.size for entry in found), self._free(), 0
         for entry in found:
+            if entry.free and entry.leftovers:
+                cleaned = clean(entry.directory)
+                total, freed = total - cleaned, freed + cleaned
+                entry.size -= cleaned
             if not entry.free or (entry.used_ns and total + need <= self._limit and free + freed >= need):
                 continue
             if entry.used_ns:

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 from fusefs.errors import NoSpace, printable
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 INDEX = "index"
 """The document whose presence makes an entry complete."""
+TAR = "tar"
+"""The tar of an engine's image, which the index tells of."""
 SEAL = ".seal"
 """Ends the name of another file's seal."""
 _FORMAT = 1
@@ -61,9 +63,13 @@ class Entry:
     Safe under concurrency: nothing in it changes but `_lost`, which only ever becomes True.
     """
 
-    def __init__(self, path: str, directory: int, cache: Keeping) -> None:
-        """Use the open and locked *directory*, which is at *path*."""
+    def __init__(self, path: str, directory: int, cache: Keeping, *, of_user: bool) -> None:
+        """Use the open and locked *directory*, which is at *path*.
+
+        *of_user*: it tells of a user's archive, which others may change.
+        """
         self.path = path
+        self.of_user = of_user
         self.directory = directory
         self._cache = cache
         self._lost = False
@@ -92,8 +98,11 @@ class Entry:
         try:
             os.fsync(descriptor)
             with self._cache.deciding():
-                if self._lost or name in os.listdir(self.directory):  # another mount was faster
+                present = os.listdir(self.directory)
+                if self._lost or name + SEAL in present:  # another mount was faster
                     return
+                if name in present:  # of one that was killed: whoever lives links and seals in one go
+                    os.unlink(name, dir_fd=self.directory)
                 link(descriptor, self.directory, name)
                 write_document(self.directory, name + SEAL, facts | {"file": stated(descriptor)})
         except OSError as error:
@@ -129,20 +138,20 @@ class Entry:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(one, dir_fd=self.directory)
 
-    def complete(self, facts: Document, file: tuple[str, int] | None = None) -> None:
-        """Make the entry count, with *facts* in its index; *file* is the name and descriptor of what they tell of.
+    def complete(self, facts: Document, tar: int | None = None) -> None:
+        """Make the entry count, with *facts* in its index, and *tar* as its tar.
 
         Others may use the entry from now on.  What goes wrong is logged, and leaves no entry.
         """
         try:
-            if file is not None:
-                os.fsync(file[1])
+            if tar is not None:
+                os.fsync(tar)
             with self._cache.deciding():
-                if file is not None:
-                    link(file[1], self.directory, file[0])
-                    facts = facts | {"file": stated(file[1])}
+                if tar is not None:
+                    link(tar, self.directory, TAR)
+                    facts = facts | {"file": stated(tar)}
                 with contextlib.suppress(FileExistsError):  # an archive's, which another mount has described as well
-                    write_document(self.directory, INDEX, facts)
+                    write_document(self.directory, INDEX, facts, sync=True)
                 fcntl.flock(self.directory, fcntl.LOCK_SH)
         except OSError as error:
             log.warning("cannot keep the image in %s: %s", printable(self.path), error.strerror)
@@ -153,7 +162,7 @@ class Entry:
     def discard(self, why: str) -> None:
         """Make the entry count no longer: something in it is wrong."""
         log.warning("%s: dropped: %s", printable(self.path), why)
-        with contextlib.suppress(FileNotFoundError), self._cache.deciding():
+        with contextlib.suppress(OSError), self._cache.deciding():
             os.unlink(INDEX, dir_fd=self.directory)
 
     def close(self) -> None:
@@ -218,14 +227,18 @@ def open_sealed(directory: int, name: str, facts: Mapping[str, Any]) -> int:
     return descriptor
 
 
-def write_document(directory: int, name: str, document: Document) -> None:
-    """Write *document* as the file *name*, whole or not at all."""
+def write_document(directory: int, name: str, document: Document, *, sync: bool = False) -> None:
+    """Write *document* as the file *name*, whole or not at all.
+
+    Without *sync* a crash of the machine may leave it without its bytes: then it is not what its checksum says.
+    """
     data = json.dumps(document, separators=(",", ":")).encode()
     descriptor = new_file(directory)
     try:
         with open(descriptor, "wb", closefd=False) as file:
             file.write(_MAGIC + hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
         link(descriptor, directory, name)
     finally:
         os.close(descriptor)
@@ -260,8 +273,8 @@ def read_document(directory: int, name: str) -> Document | None:
 def read_index(directory: int) -> Document | None:
     """Return the index of an entry, None if it is not complete; Altered if it, or what it tells of, is."""
     facts = read_document(directory, INDEX)
-    if facts is not None and "tar" in facts:
-        os.close(open_sealed(directory, facts["tar"], facts))
+    if facts is not None and "file" in facts:
+        os.close(open_sealed(directory, TAR, facts))
     return facts
 
 
@@ -297,13 +310,18 @@ def files(directory: int) -> Iterator[tuple[str, os.stat_result]]:
             yield name, os.stat(name, dir_fd=directory, follow_symlinks=False)
 
 
+def has_leftovers(names: Collection[str]) -> bool:
+    """Return whether one of the *names* in an entry is that of a file without its seal, or of a seal without file."""
+    return any(
+        name not in (INDEX, TAR) and (name.removesuffix(SEAL) if name.endswith(SEAL) else name + SEAL) not in names
+        for name in names
+    )
+
+
 def clean(directory: int) -> int:
     """Remove files that do not count from an entry that nobody uses; return how many bytes that frees."""
     present = {name: found.st_blocks * 512 for name, found in files(directory)}
-    known = {INDEX}
-    with contextlib.suppress(Altered):
-        facts = read_document(directory, INDEX)
-        known.update([facts["tar"]] if facts and "tar" in facts else [])
+    known = {INDEX, TAR}
     for name in present:
         with contextlib.suppress(Altered, OSError):
             if not name.endswith(SEAL):

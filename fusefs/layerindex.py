@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from fusefs.content import Content
+
 MAGIC = b"imgfs layer 1\n\0\0"
 HEADER = struct.Struct("<16sQQQ")
 """Magic, number of records, offset of the heap in bytes, number of hard links into lower layers."""
@@ -78,14 +80,27 @@ class Entry(NamedTuple):
     xattr_offset: int
 
 
+class BrokenIndex(ValueError):
+    """The file is no index, one of another version, or not whole."""
+
+
 class LayerIndex:
     """A mapped index.  Safe under concurrency: it never changes."""
 
     def __init__(self, descriptor: int) -> None:
         """Map the index in the open file *descriptor*, which may be closed afterwards."""
-        self._map = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
-        magic, self.count, self._heap, self._lower_links = HEADER.unpack_from(self._map)
-        assert magic == MAGIC
+        try:
+            self._map = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+            magic, self.count, self._heap, self._lower_links = HEADER.unpack_from(self._map)
+        except (ValueError, struct.error):
+            magic = b""
+        if magic != MAGIC:
+            msg = "the index is of another version, or none"
+            raise BrokenIndex(msg)
+
+    def headers_match(self, tar: Content) -> bool:  # noqa: ARG002 - this version has no checksums
+        """Return whether the last header of each member is still in *tar* where it was, and as it was."""
+        return True
 
     def entry(self, record: int) -> Entry:
         """Return a record."""

@@ -15,7 +15,7 @@ from fusefs.digest import Digest
 from fusefs.errors import InvalidImage, NoSpace
 from fusefs.image import Image, Layer
 from fusefs.indexer import NO_ROOM, index_layer
-from fusefs.layerindex import LayerIndex
+from fusefs.layerindex import BrokenIndex, LayerIndex
 from fusefs.layertree import LayerFiles
 from fusefs.once import Once
 from fusefs.spool import unlinked_file
@@ -118,12 +118,14 @@ class Layers:
             entry = self._image.entry
             # Directories that nothing lists are as old as the image, and several may be in one archive.
             name = f"{_kept_name(layer)}-{self._image.created_ns}.layer"
-            kept = None if entry is None else _kept_files(entry, name, tar)
-            if kept is not None:
-                return kept
-            if entry is not None and entry.room(_INDEX_ROOM):
+            if entry is not None:
+                compare = entry.of_user and layer.compression is None
+                kept = _kept_files(entry, name, tar, compare=compare)
+                if kept is not None:
+                    return kept
                 try:
-                    return self._kept_now(layer, tar, entry, name)
+                    if entry.room(_INDEX_ROOM):
+                        return self._kept_now(layer, tar, entry, name)
                 except NoSpace as error:
                     log.info("%s: its index is not kept: %s", layer.where, error)
             return self._indexed(layer, tar, unlinked_file(self._tmpdir), self._tmpdir, os.close)
@@ -207,15 +209,24 @@ def _kept_name(layer: Layer) -> str:
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
-def _kept_files(entry: Entry, name: str, tar: Extent) -> LayerFiles | None:
-    """Return what the index kept in *entry* as *name* says of *tar*, None if there is none that fits."""
+def _kept_files(entry: Entry, name: str, tar: Extent, *, compare: bool) -> LayerFiles | None:
+    """Return what the index kept in *entry* as *name* says of *tar*, None if there is none that fits.
+
+    *compare*: the tar is not ours, so its headers are read again.
+    """
     kept = entry.kept(name)
     if kept is None:
         return None
     try:
         index = LayerIndex(kept[0])
+    except BrokenIndex as error:
+        entry.drop(name, str(error))
+        return None
     finally:
         os.close(kept[0])
+    if compare and not index.headers_match(tar):
+        entry.drop(name, "the layer has other headers")
+        return None
     return LayerFiles(index, tar)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     path, _ = cache_folder(arguments.cache_dir, environment)
     match arguments.action:
         case "path":
-            print(printable(path))
+            sys.stdout.buffer.write(os.fsencode(path) + b"\n")  # for scripts, so as it is
         case "list":
             kept = Cache(path).kept() if os.path.lexists(path) else []
             print(json.dumps([_described(one) for one in kept], indent=2) if arguments.json else _table(kept))

@@ -5,12 +5,11 @@ The digests are compared with what the engine says at every mount, as if the ima
 
 import hashlib
 import json
-import logging
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from fusefs.cacheentry import Altered, Document, Entry, open_sealed
+from fusefs.cacheentry import TAR, Altered, Document, Entry, open_sealed
 from fusefs.content import OpenFile
 from fusefs.digest import Digest
 from fusefs.errors import ImgfsError, printable
@@ -20,10 +19,6 @@ from fusefs.sources.inspection import Target, saved_image
 from fusefs.sources.memberlist import MALFORMED, read_members, written_members
 from fusefs.sources.saved import SavedTar
 from fusefs.sources.settings import Settings
-
-log = logging.getLogger(__name__)
-
-_TAR = "tar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,6 @@ def keep_saved(entry: Entry, saved: SavedTar, target: Target, *, only: bool) -> 
     """Make *entry* count: *saved* is a file of its own, whole and checked."""
     inspected = target.inspected
     facts: Document = {
-        "tar": _TAR,
         "about": {
             "names": list(inspected.tags) or [target.name],
             "id": str(inspected.image_id),
@@ -76,11 +70,11 @@ def keep_saved(entry: Entry, saved: SavedTar, target: Target, *, only: bool) -> 
         "members": written_members(saved.blobs.index),
         "digests": {str(offset): str(digest) for offset, digest in saved.digests.items()},
     }
-    entry.complete(facts, (_TAR, saved.blobs.tar.descriptor))
+    entry.complete(facts, saved.blobs.tar.descriptor)
 
 
 def _kept_image(entry: Entry, facts: Document, target: Target) -> Image:
-    file = OpenFile(open_sealed(entry.directory, facts["tar"], facts), printable(target.name))
+    file = OpenFile(open_sealed(entry.directory, TAR, facts), printable(target.name))
     try:
         index = read_members(file.name, facts["members"])
         digests = {int(offset): Digest.parse(text) for offset, text in facts["digests"].items()}
