@@ -22,11 +22,15 @@ class Spool:
     `file`.
     """
 
-    def __init__(self, directory: str, name: str) -> None:
-        """Create the spool file in *directory*; *name* stands for it in messages."""
+    def __init__(self, directory: str, name: str, descriptor: int | None = None, limit: int | None = None) -> None:
+        """Create the spool file in *directory*; *name* stands for it in messages.
+
+        *descriptor* is such a file that is there already; *limit* is how many bytes it may have.
+        """
         self.directory = directory
         self.name = name
-        self.file = OpenFile(unlinked_file(directory), name)
+        self.file = OpenFile(unlinked_file(directory) if descriptor is None else descriptor, name)
+        self._limit = limit
         self._written = 0
         self._finished = False
         self._grown = threading.Condition()
@@ -48,8 +52,10 @@ class Spool:
     def write(self, chunk: Bytes, needed: int) -> None:
         """Append *chunk*; *needed* is the whole size as far as one knows, for the error.
 
-        Raises NoSpace when the file system is full.
+        Raises NoSpace when the file system is full, or the limit is reached.
         """
+        if self._limit is not None and self._written + len(chunk) > self._limit:
+            raise no_space(self.name, self.directory, max(needed, self._written + len(chunk)), self._limit)
         view = memoryview(chunk)
         try:
             while view:

@@ -5,11 +5,12 @@ What it sends is spooled, and indexed and hashed as it passes.  The only importe
 """
 
 import json
+import logging
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import docker
@@ -22,17 +23,19 @@ import urllib3.exceptions
 from docker import errors as sdk
 from docker.utils import version_gte
 
-from fusefs.digest import DiffID, Digest
-from fusefs.errors import DigestMismatch, EngineError, InvalidImage, Unavailable, printable
+from fusefs.cacheentry import Entry
+from fusefs.errors import EngineError, InvalidImage, NoSpace, Unavailable, printable
 from fusefs.image import Image
 from fusefs.platforms import Platform
-from fusefs.progress import Advance, Progress
-from fusefs.sources.docker_archive import DockerArchive
+from fusefs.progress import Advance
 from fusefs.sources.endpoint import Endpoint
-from fusefs.sources.reference import tag_of, tagged
+from fusefs.sources.inspection import NONSENSE, Inspected, Target, parse_inspected, saved_image
+from fusefs.sources.kept_image import Asked, engine_entry, keep_saved
 from fusefs.sources.saved import SavedTar, save
 from fusefs.sources.settings import Settings
 from fusefs.spool import Spool, free_space, no_space
+
+log = logging.getLogger(__name__)
 
 _ANSWER_TIMEOUT = 60
 """Seconds for a connection, and for the answer to everything but a save."""
@@ -47,53 +50,54 @@ _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 """What the SDK lets through when a connection fails."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """What an engine says of an image before it is saved."""
+def engine_image(endpoint: Endpoint, name: str, settings: Settings, asked: Asked | None = None) -> Image:
+    """Return the image *name*, every digest checked: kept in the cache, or saved now.
 
-    image_id: Digest
-    """Of the image config, or in a containerd store of a manifest or an index."""
-    tags: tuple[str, ...]
-    size: int
-    """Bytes, an estimate: it can be far too small."""
-    diff_ids: tuple[DiffID, ...]
-    platform: Platform | None
-    """The one that it describes."""
-
-
-def engine_image(endpoint: Endpoint, name: str, settings: Settings) -> Image:
-    """Save the image *name* into a spool file and return it, every digest checked.
-
-    Raises EngineError, Unavailable, NoSpace, DigestMismatch, InvalidImage or Unsupported.
+    *asked* is what is known already.  Raises EngineError, Unavailable, NoSpace, DigestMismatch, InvalidImage or
+    Unsupported.
     """
     with closing(_connect(endpoint)) as client:
         engine = _Engine(client, endpoint)
-        inspected = engine.inspect(name)
-        free = free_space(settings.tmpdir)
-        if inspected.size > free:
-            raise no_space(printable(name), settings.tmpdir, inspected.size, free)
-        with Spool(settings.tmpdir, printable(name)) as spool:
-            saved = engine.save(inspected, settings.platform, spool, settings.progress)
-            image = _image(saved, inspected, name, settings.platform, only=engine.picks(settings.platform))
-            image.verify(saved.digest_of)
-            return image
+        if asked is None:
+            target = Target(name, settings.platform, engine.inspect(name))
+            asked = Asked(target, engine_entry(target, settings))
+        match asked.found:
+            case Image() as image:
+                return image
+            case Entry() as entry:
+                try:
+                    return _saved_to_keep(engine, asked.target, settings, entry)
+                except NoSpace as error:
+                    log.info("%s is not kept: %s", printable(name), error)
+        return _saved(engine, asked.target, settings)
 
 
-def _image(saved: SavedTar, inspected: Inspected, name: str, platform: Platform | None, *, only: bool) -> Image:
-    """Return the saved image, which must be the one that was inspected."""
-    asked = [name] if tagged(name) in map(tagged, inspected.tags) else []
-    tag = tag_of(name) or next((tag_of(tagged(text)) for text in (*asked, *inspected.tags)), "") or "latest"
-    archive = DockerArchive(saved.blobs, saved.digest_of)
-    image = archive.image_with_id(inspected.image_id, platform or inspected.platform, name, tag, only=only)
-    diff_ids = tuple(layer.diff_id for layer in image.layers)
-    # Inspect describes the platform that the engine prefers, not one that was asked for.
-    if platform is None and diff_ids != inspected.diff_ids:
-        msg = (
-            f"{printable(name)}: the saved image has other layers ({len(diff_ids)}) "
-            f"than the engine says ({len(inspected.diff_ids)})"
-        )
-        raise DigestMismatch(msg)
-    return image
+def _saved(engine: "_Engine", target: Target, settings: Settings) -> Image:
+    """Save the image into a spool file."""
+    name, need, free = printable(target.name), target.inspected.size, free_space(settings.tmpdir)
+    if need > free:
+        raise no_space(name, settings.tmpdir, need, free)
+    with Spool(settings.tmpdir, name) as spool:
+        saved = engine.save(target, settings, spool)
+        return saved_image(saved, target, only=engine.picks(target.platform))
+
+
+def _saved_to_keep(engine: "_Engine", target: Target, settings: Settings, entry: Entry) -> Image:
+    """Save the image into *entry*, where it is kept once someone has the time; NoSpace if it has no room there."""
+    name, need = printable(target.name), target.inspected.size
+    only = engine.picks(target.platform)
+    try:
+        room = entry.room(need)
+        if not room:
+            raise no_space(name, entry.path, need, room)
+        with Spool(entry.path, name, entry.new_file(), room) as spool:
+            saved = engine.save(target, settings, spool)
+            image = saved_image(saved, target, only=only)
+    except BaseException:
+        entry.abandon()
+        raise
+    entry.later(lambda: keep_saved(entry, saved, target, only=only))
+    return replace(image, entry=entry)
 
 
 def _connect(endpoint: Endpoint) -> docker.APIClient:
@@ -155,26 +159,22 @@ class _Engine:
         except (ValueError, *_FAILURES) as error:
             raise _unreachable(self.endpoint, error) from None
         try:
-            return Inspected(
-                image_id=Digest.parse(answer["Id"] if ":" in answer["Id"] else f"sha256:{answer['Id']}"),
-                tags=tuple(text for text in answer.get("RepoTags") or () if isinstance(text, str)),
-                size=int(answer["Size"]),
-                diff_ids=tuple(DiffID(Digest.parse(text)) for text in answer["RootFS"].get("Layers") or ()),
-                platform=_platform(answer),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return parse_inspected(answer)
+        except NONSENSE as error:
             msg = f"the engine at {shown} describes {printable(name)} in no way that makes sense: {error!r}"
             raise EngineError(msg) from None
 
-    def save(self, inspected: Inspected, platform: Platform | None, spool: Spool, progress: Progress) -> SavedTar:
+    def save(self, target: Target, settings: Settings, spool: Spool) -> SavedTar:
         """Receive the image; EngineError when the engine says in its stream that it failed."""
-        shown = self.endpoint.shown
+        shown, progress = self.endpoint.shown, settings.progress
         damage: InvalidImage | None = None
         try:
+            settings.meanwhile()
             with progress.waiting(f"the engine prepares {spool.name}"):
-                response = self._begin(inspected, platform, spool.name)
-            with response, progress.transfer(f"saving {spool.name}", inspected.size) as advance:
-                saved = save(_received(response, advance), spool, inspected.size)
+                response = self._begin(target, spool.name)
+            size = target.inspected.size
+            with response, progress.transfer(f"saving {spool.name}", size) as advance:
+                saved = save(_received(response, advance), spool, size)
         except InvalidImage as error:
             damage = error
         except _FAILURES as error:
@@ -190,18 +190,18 @@ class _Engine:
         saved.log_warnings()
         return saved
 
-    def _begin(self, inspected: Inspected, platform: Platform | None, name: str) -> requests.Response:
+    def _begin(self, target: Target, name: str) -> requests.Response:
         """Return the answer to a save once it has begun; classic engines prepare the whole image before that.
 
         The SDK's own `get_image` knows no platform, and hands on pieces of 32 KiB, which take twice
         as long to write.
         """
-        client = self.client
+        client, platform = self.client, target.platform
         parameters = {}
         if platform is not None and self.picks(platform):
             wanted = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
             parameters["platform"] = json.dumps({key: value for key, value in wanted.items() if value})
-        url = f"{client.base_url}/v{client.api_version}/images/{inspected.image_id}/get"
+        url = f"{client.base_url}/v{client.api_version}/images/{target.inspected.image_id}/get"
         response = client.get(url, params=parameters, stream=True, timeout=(_ANSWER_TIMEOUT, None))
         try:
             response.raise_for_status()
@@ -215,11 +215,6 @@ class _Engine:
     def _refused(self, name: str, error: sdk.APIError) -> EngineError:
         why = error.explanation or (error.response.reason if error.response is not None else error)
         return EngineError(f"the engine at {self.endpoint.shown} refuses {printable(name)}: {printable(str(why))}")
-
-
-def _platform(answer: Any) -> Platform | None:
-    parts = [answer.get(key) or "" for key in ("Os", "Architecture", "Variant")]
-    return Platform(*map(str, parts)) if parts[0] and parts[1] else None
 
 
 def _received(response: requests.Response, advance: Advance) -> Iterator[bytes]:
