@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmarks import blobs, mounting, trees
+from benchmarks import blobs, mounting, trees, unpacking
 from benchmarks.bench import CASES, Bench, Case
 from benchmarks.inputs import Inputs
 from benchmarks.report import terminal, write_markdown
@@ -21,7 +21,7 @@ from benchmarks.results import Row
 from benchmarks.tools import Tools, machine, versions
 from benchmarks.workplace import Failed, Workplace
 
-_MODULES = (mounting, blobs, trees)  # imported for the cases that they enter
+_MODULES = (mounting, blobs, trees, unpacking)  # imported for the cases that they enter
 
 
 def _arguments() -> argparse.Namespace:

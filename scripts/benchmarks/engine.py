@@ -22,7 +22,7 @@ class Engine:
     @classmethod
     def started(cls, work: Workplace, image: Image) -> "Engine":
         """Start one and load *image* into it; raises Failed."""
-        folder = work.new_folder("engine")
+        folder = work.new_folder("e")  # short: containerd's sockets lie far below it
         settings = folder / "daemon.json"
         settings.write_text("{}")
         engine = cls(work, folder / "docker.sock")

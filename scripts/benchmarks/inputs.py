@@ -189,10 +189,10 @@ class Inputs:
         return self._kept("rootfs.tar", _write_small_base if self._quick else _write_debian)
 
     @functools.cached_property
-    def base_files(self) -> list[str]:
-        """Names of the base layer's regular files."""
+    def base_files(self) -> dict[str, int]:
+        """The base layer's regular files: names and sizes."""
         with tarfile.open(self.base, "r:") as tar:
-            return [member.name.removeprefix("./") for member in tar if member.isfile()]
+            return {member.name.removeprefix("./"): member.size for member in tar if member.isfile()}
 
     @functools.cached_property
     def upper(self) -> Path:

@@ -1,5 +1,6 @@
 """Mounting: an archive, large archives, an engine's image, and the command itself."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -96,19 +97,22 @@ def mount_scale(bench: Bench) -> Iterator[Row | Curve]:
     large, small = (taken.of(f"imgfs, {size} bytes") for size in (sizes[-1], sizes[0]))
     yield Row("50 GB (sparse)", "s", large, "imgfs, 0.4 GB", small, Target("≤", 1.2), "nothing")
     few, *middle, many = (taken.of(f"imgfs, {count} members") for count in members)
-    yield Row("10,000 outer members", "s", many, "imgfs, 100", few, None, "nothing")
-    if middle:  # linear: each of the second half costs no more than each of the first, within the noise
-        costs = [
-            [(b - a) / (more - members[0]) for a, b in zip(few, slower, strict=True)]
-            for more, slower in ((members[-1], many), (members[-2], middle[-1]))
-        ]
-        what = "an outer member of 10,000"
-        yield Row(what, "s", costs[0], "imgfs, of 5,000", costs[1], Target("≤", 1.2), "nothing")
+    if middle:
+        line = _extrapolated(members[0], few, members[-2], middle[-1], members[-1])
+        peer = f"imgfs, on a line through {members[0]} and {members[-2]:,}"
+        yield Row(f"{members[-1]:,} outer members", "s", many, peer, line, Target("≤", 1.2), "nothing")
+    else:
+        yield Row(f"{members[-1]:,} outer members", "s", many, f"imgfs, {members[0]}", few, None, "nothing")
     for what, steps in (("bytes", sizes), ("members", members), ("layers", layers)):
         lines = {tool: samples(tool, what, steps) for tool in ("imgfs", "ratarmount")}
         yield Curve("Mount until a blob's first byte", f"{what} of the archive", "s", lines)
     for image in archives.values():
         image.path.unlink()
+
+
+def _extrapolated(x: int, at_x: list[float], y: int, at_y: list[float], z: int) -> list[float]:
+    """Return for each round what *z* takes if that grows as it does from *x* to *y*."""
+    return [low + (high - low) / (y - x) * (z - x) for low, high in zip(at_x, at_y, strict=True)]
 
 
 def _engine_row(bench: Bench, what: str, bound: float, cache: Path | None) -> Iterator[Row]:
@@ -123,11 +127,23 @@ def _engine_row(bench: Bench, what: str, bound: float, cache: Path | None) -> It
         engine.save()
         return {"": time.monotonic() - started}
 
+    def skopeo() -> Sample:
+        folder = bench.work.new_path("skopeo")
+        started = time.monotonic()
+        source = ("--src-daemon-host", engine.host, f"docker-daemon:{NAME}")
+        bench.work.run(["skopeo", "copy", "--insecure-policy", *source, f"dir:{folder}"])
+        seconds = time.monotonic() - started
+        shutil.rmtree(folder)
+        return {"": seconds}
+
     save()
     if cache:
         imgfs()
-    taken = bench.paired({"imgfs": imgfs, "docker save": save}, warm_up=False)
-    yield Row(what, "s", taken.of("imgfs"), "docker save -o", taken.of("docker save"), Target("≤", bound), "nothing")
+    contestants = {"imgfs": imgfs, "docker save": save, "skopeo": skopeo if shutil.which("skopeo") else None}
+    taken = bench.paired(contestants, warm_up=False)
+    ours = taken.of("imgfs")
+    yield Row(what, "s", ours, "docker save -o", taken.of("docker save"), Target("≤", bound), "nothing")
+    yield Row(what, "s", ours, "skopeo copy docker-daemon: dir:", taken.of("skopeo"), cold="nothing")
 
 
 @case(3, "engine-first", "root", "dockerd", "docker", "containerd")

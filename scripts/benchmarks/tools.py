@@ -41,7 +41,8 @@ class Tools:
     def found(cls, work: Workplace, peers: Path) -> "Tools":
         """Look for the peers, first in *peers*, the venv made for them."""
         path = f"{peers / 'bin'}:{os.environ['PATH']}"
-        return cls(work, shutil.which("ratarmount", path=path), shutil.which("archivemount"))
+        may_mount = os.geteuid() == 0 or shutil.which("fusermount")  # of libfuse 2
+        return cls(work, shutil.which("ratarmount", path=path), shutil.which("archivemount") if may_mount else None)
 
     @property
     def imgfs(self) -> str:

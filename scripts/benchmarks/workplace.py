@@ -6,8 +6,8 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +42,13 @@ class Mount:
 
 
 class Workplace:
-    """A folder below /var/tmp; leaving the context ends its programs, by their ids, and its mounts."""
+    """A folder below $TMPDIR or /var/tmp; leaving the context ends its programs, by their ids, and its mounts."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="imgfs-bench-", dir="/var/tmp"))  # /tmp may be memory
+        base = os.environ.get("TMPDIR", "/var/tmp")  # noqa: S108 - not /tmp, which may be memory
+        # Short and without underscores: for sockets below it, and for what podman and skopeo take for a path.
+        self.folder = Path(base, f"imgfs-bench-{uuid.uuid4().hex[:8]}")
+        self.folder.mkdir()
         self.folder.chmod(0o755)  # another user reads here too
         self._mark = f"{_MARK}={self.folder}"
         self._numbers = itertools.count()
@@ -66,9 +69,14 @@ class Workplace:
     def __exit__(self, *_: object) -> None:
         with _uninterrupted():
             self._end_processes()
-            for mountpoint in reversed(mounts_below(self.folder)):
-                _unmount(mountpoint, lazily=True)
+            self.unmount_below(self.folder)
             shutil.rmtree(self.folder)
+
+    @staticmethod
+    def unmount_below(folder: Path) -> None:
+        """Detach all mounts below *folder*, the latest first."""
+        for mountpoint in reversed(mounts_below(folder)):
+            _unmount(mountpoint, lazily=True)
 
     def new_path(self, name: str) -> Path:
         """Return a path where nothing is."""
@@ -153,7 +161,7 @@ class Workplace:
 
 def mounts_below(folder: Path) -> list[str]:
     """Return the mountpoints below *folder* in the order of their mounts."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    lines = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).splitlines()
     return [path for line in lines if (path := line.split(" ")[4]).startswith(f"{folder}/")]
 
 
