@@ -25,12 +25,12 @@ Mounting = Callable[[], AbstractContextManager[Mount]]
 Where = Callable[[Mount, Blob], Path]
 
 
-def _cold(mounting: Mounting, where: Where, blob: Blob) -> Contestant:
-    """Return a reader of the whole *blob* in a fresh mount, with requests of 1 MiB."""
+def _cold(mounting: Mounting, where: Where, blob: Blob, *, parts: int = 1) -> Contestant:
+    """Return a reader of the *blob*, or of the first of so many *parts*, in a fresh mount, with requests of 1 MiB."""
 
     def contestant() -> Sample:
         with mounting() as mount:
-            return {"": reading.rate(where(mount, blob), MIB, 0, blob.size)}
+            return {"": reading.rate(where(mount, blob), MIB, 0, blob.size // parts)}
 
     return contestant
 
@@ -62,7 +62,9 @@ def blob_cold(bench: Bench) -> Iterator[Row | Curve]:
     if tools.ratarmount:
         contestants["ratarmount"] = _cold(lambda: tools.ratarmount_mount(image.path), member_of, blob)
     if tools.archivemount:
-        contestants["archivemount"] = _cold(lambda: tools.archivemount_mount(image.path), member_of, blob)
+        # A request out of order makes it scan from the beginning: the whole takes it most of a minute.
+        mounting = lambda: tools.archivemount_mount(image.path)  # noqa: E731
+        contestants["archivemount"] = _cold(mounting, member_of, blob, parts=10)
     with tools.as_user() as user:
         if user:
             contestants["user"] = _cold_as_user(user, lambda: user.imgfs_mount(image.path), blob_of, blob)
@@ -77,8 +79,8 @@ def blob_cold(bench: Bench) -> Iterator[Row | Curve]:
     if ours := taken.of("user"):
         what = "blob, sequential, from archive, rootless"
         yield Row(what, "B/s", ours, "ratarmount, rootless", taken.of("its user"), None, FRESH)
-    what = "blob, sequential, from archive"
-    yield Row(what, "B/s", taken.of("archive"), "archivemount", taken.of("archivemount"), None, FRESH)
+    what, peer = "blob, sequential, from archive", "archivemount, the first tenth"
+    yield Row(what, "B/s", taken.of("archive"), peer, taken.of("archivemount"), None, FRESH)
 
 
 @case(6, "blob-warm")

@@ -5,24 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-RATIO, DIFFERENCE, VALUE = "ratio", "difference", "value"
 Kind = Literal["ratio", "difference", "value"]
 
-_STEPS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"))
+_SECONDS = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"))
+_OTHERS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 
 
 def human(number: float, unit: str) -> str:
-    """Return *number* in *unit* (``s``, ``B``, ``B/s``, ``/s``, …; ``""`` for a ratio) with three digits."""
+    """Return *number* in *unit* (``s``, ``B``, ``B/s``, ``/s``; ``""`` for a ratio) with three digits."""
     if not unit:
         return f"{number:.2f}"
-    size = abs(number)
-    lowest = 1e-6 if unit == "s" else 1.0
-    step, prefix = next(((step, prefix) for step, prefix in _STEPS if size >= step >= lowest), (lowest, ""))
-    if unit == "s" and step > 1:
-        step, prefix = 1.0, ""
-    elif step == lowest and lowest < 1:
-        prefix = "µ"
-    digits = max(0, 2 - len(str(int(abs(number) / step))) + 1)
+    scales = _SECONDS if unit == "s" else _OTHERS
+    step, prefix = next((scale for scale in scales if abs(number) >= scale[0]), scales[-1])
+    digits = max(0, 3 - len(str(int(abs(number) / step))))
     return f"{number / step:.{digits}f} {prefix}{unit}"
 
 
@@ -72,11 +67,14 @@ class Row:
     @property
     def compared(self) -> list[float]:
         """Return what the target is about, a sample a round; empty if there is nothing to compare with."""
-        kind: str = self.target.kind if self.target else RATIO
-        if kind == VALUE:
-            return self.ours
         pairs = zip(self.ours, self.theirs or [], strict=False)
-        return [mine / other if kind == RATIO else mine - other for mine, other in pairs]
+        match self.target.kind if self.target else "ratio":
+            case "ratio":
+                return [mine / other for mine, other in pairs]
+            case "difference":
+                return [mine - other for mine, other in pairs]
+            case _:
+                return self.ours
 
     @property
     def holds(self) -> bool | None:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.inputs import Blob, Image
+from benchmarks.inputs import Blob
 from benchmarks.workplace import Mount, Workplace
 
 _LIBRARIES = ("pyfuse3", "trio", "docker", "backports.zstd")
@@ -53,26 +53,33 @@ class Tools:
     def _owner(self) -> int | None:
         return USER if self.prefix else None
 
-    def imgfs_mount(
-        self, source: str | Path, *options: str | Path, cache: Path | None = None
-    ) -> AbstractContextManager[Mount]:
-        """Mount an image; without a *cache* of an earlier mount it has a new one."""
+    @contextmanager
+    def imgfs_mount(self, source: str | Path, *options: str, cache: Path | None = None) -> Iterator[Mount]:
+        """Mount an image; without the *cache* of an earlier mount with a new one."""
         command = [*self.prefix, self.imgfs, *_QUIETLY, *options, source]
-        return self.work.mounted(command, self._with_cache(cache), self._owner)
+        with self._cache(cache) as environment, self.work.mounted(command, environment, self._owner) as mount:
+            yield mount
 
-    def imgfs_mount_pipe(self, archive: Path) -> AbstractContextManager[Mount]:
+    @contextmanager
+    def imgfs_mount_pipe(self, archive: Path) -> Iterator[Mount]:
         """Mount an archive that comes through a pipe."""
         script = 'archive=$1; shift; cat "$archive" | exec "$@"'
         command: list[str | Path] = ["sh", "-c", script, "sh", archive, self.imgfs, *_QUIETLY, "-"]
-        return self.work.mounted(command, self._with_cache(None))
+        with self._cache(None) as environment, self.work.mounted(command, environment) as mount:
+            yield mount
 
-    def _with_cache(self, cache: Path | None) -> dict[str, str]:
-        if cache is None:
-            cache = self.work.new_path("cache")
-        if self.prefix and not cache.exists():
-            cache.mkdir(mode=0o700)
-            os.chown(cache, USER, USER)
-        return {"IMGFS_CACHE_DIR": str(cache)}
+    @contextmanager
+    def _cache(self, kept: Path | None) -> Iterator[dict[str, str]]:
+        """Give an environment with a cache folder: one that is *kept*, or a new one that is removed."""
+        folder = kept or self.work.new_path("cache")
+        if self._owner is not None:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            os.chown(folder, self._owner, self._owner)
+        try:
+            yield {"IMGFS_CACHE_DIR": str(folder)}
+        finally:
+            if not kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def ratarmount_mount(self, archive: Path) -> AbstractContextManager[Mount]:
         """Mount a tar with ratarmount, which indexes it then; the index stays in memory."""
@@ -118,11 +125,6 @@ def blob_of(mount: Mount, blob: Blob) -> Path:
 def member_of(mount: Mount, blob: Blob) -> Path:
     """Return where the others show it."""
     return mount.path / blob.member
-
-
-def layer_number(image: Image, blob: Blob) -> int:
-    """Return the place of *blob* in the image."""
-    return image.layers.index(blob)
 
 
 def versions(tools: Tools) -> dict[str, str | None]:

@@ -33,8 +33,6 @@ class Mount:
     """When the command was started, in seconds of `time.monotonic`."""
     seconds: float
     """How long the command took."""
-    pid: int
-    """The process that serves it; 0 if nobody looked."""
 
     def since_start(self) -> float:
         """Return the seconds since the command was started."""
@@ -130,7 +128,7 @@ class Workplace:
             self.run([*command, mountpoint], environment)
             _until(lambda: str(mountpoint) in mounts_below(self.folder), f"{command[0]} mounts")
             seconds = time.monotonic() - started
-            yield Mount(mountpoint, started, seconds, 0)
+            yield Mount(mountpoint, started, seconds)
         finally:
             with _uninterrupted():
                 if str(mountpoint) in mounts_below(self.folder):
