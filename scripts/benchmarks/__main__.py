@@ -100,19 +100,25 @@ def _plot(document: dict[str, Any], path: Path, peers: Path) -> None:
             _say(f"no plot: no matplotlib in {peers}")
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _stop_at_signals(work: Workplace) -> None:
+    """Raise KeyboardInterrupt at SIGINT, also where a shell has it ignored, and at SIGTERM."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        work.kill_servers()  # this process may wait for one that waits in a mount
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
 
 
 def main() -> int:
     """Run the benchmark; 0 if all that ran could be measured, whatever the targets."""
     arguments = _arguments()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background may have it ignored
-    signal.signal(signal.SIGTERM, _terminated)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imgfs-bench"
     peers = Path(os.environ.get("IMGFS_BENCH_PEERS") or cache / "venv")
     try:
         with Workplace() as work:
+            _stop_at_signals(work)
             inputs = Inputs(work, cache, quick=arguments.quick)
             tools = Tools.found(work, peers)
             document = _document(Bench(work, tools, inputs, arguments.runs, arguments.quick, _say), arguments.cases)

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from typing import Self
 _MARK = "IMGFS_BENCH_RUN"
 """In the environment of all that a run starts: what becomes a daemon is found by it."""
 _PATIENCE = 20.0
+_LONGEST_MOUNT = 300.0
+"""Seconds after which a mount is taken to hang (archivemount does, with some archives)."""
 
 Words = Sequence[str | Path]
 
@@ -128,7 +131,12 @@ class Workplace:
             self.run([*command, mountpoint], environment)
             _until(lambda: str(mountpoint) in mounts_below(self.folder), f"{command[0]} mounts")
             seconds = time.monotonic() - started
-            yield Mount(mountpoint, started, seconds)
+            watchdog = threading.Timer(_LONGEST_MOUNT, self._kill_server, (mountpoint,))
+            watchdog.start()
+            try:
+                yield Mount(mountpoint, started, seconds)
+            finally:
+                watchdog.cancel()
         finally:
             with _uninterrupted():
                 if str(mountpoint) in mounts_below(self.folder):
@@ -141,6 +149,16 @@ class Workplace:
         """Return the ids of our processes with *mountpoint* in their command line."""
         word = os.fsencode(mountpoint)
         return [pid for pid in self._processes() if word in _read(f"/proc/{pid}/cmdline").split(b"\0")]
+
+    def kill_servers(self) -> None:
+        """Kill whoever serves a mount: nothing less ends a program that waits in one."""
+        for mountpoint in mounts_below(self.folder):
+            self._kill_server(Path(mountpoint))
+
+    def _kill_server(self, mountpoint: Path) -> None:
+        for pid in self.served_by(mountpoint):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _processes(self) -> list[int]:
         mark = self._mark.encode()
@@ -194,8 +212,10 @@ def _until(found: Callable[[], bool], what: str) -> None:
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
     """Let another Ctrl-C not stop the cleaning up."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stopping = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in stopping]
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(stopping, before, strict=True):
+            signal.signal(number, handler)
