@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.bench import Sample, take_turns
+from benchmarks.results import Row, Target, human
 
 from tests.processes import Mounted, marked, mounts_at, until
 from tests.requirements import FUSE, ROOT, need
@@ -151,3 +153,40 @@ def test_an_unknown_case_is_named(run: Run) -> None:
     output, _ = process.communicate()
     assert process.returncode == 2
     assert "no case no-such-case" in output
+
+
+def test_contestants_take_turns_in_changing_order() -> None:
+    order = ""
+
+    def contestant(name: str) -> Sample:
+        nonlocal order
+        order += name
+        return {"": len(order)}
+
+    taken = take_turns({"a": lambda: contestant("a"), "b": lambda: contestant("b")}, 3, warm_up=True)
+    assert order == "abbaabba"
+    assert (taken.of("a"), taken.of("b"), taken.of("not installed")) == ([4, 5, 8], [3, 6, 7], [])
+
+
+def test_the_ratio_is_the_median_of_the_ratios_of_each_round() -> None:
+    row = Row("what", "s", [1.0, 2.0, 9.0], "peer", [2.0, 2.0, 3.0], Target("≤", 1.0))
+    assert row.compared == [0.5, 1.0, 3.0]
+    assert row.holds is True
+    document = row.document()
+    assert document["imgfs"] == {"median": 2.0, "min": 1.0, "max": 9.0, "samples": [1.0, 2.0, 9.0]}
+    assert (document["compared"]["median"], document["target"]["text"]) == (1.0, "≤ 1")
+
+
+def test_a_target_may_be_about_a_difference_or_about_ours_alone() -> None:
+    assert Row("", "s", [0.5, 0.75], "peer", [0.25, 0.25], Target("≤", 0.25, "difference")).compared == [0.25, 0.5]
+    assert Row("", "B", [50e6], target=Target("≤", 50e6, "value")).holds is True
+    assert Row("", "B", [51e6], target=Target("≤", 50e6, "value")).holds is False
+    assert Row("", "s", [1.0], "peer", None, Target("≤", 1.0)).holds is None
+    assert Row("", "s", [1.0], "peer", [1.0]).holds is None
+
+
+def test_numbers_have_three_digits_and_a_prefix() -> None:
+    numbers = [(1.234, "s"), (0.0456, "s"), (0.0000456, "s"), (123.4, "s"), (4e8, "B"), (1.5e9, "B/s"), (0.0, "s")]
+    printed = ["1.23 s", "45.6 ms", "45.6 µs", "123 s", "400 MB", "1.50 GB/s", "0.00 µs"]
+    assert [human(*number) for number in numbers] == printed
+    assert human(1.186, "") == "1.19"

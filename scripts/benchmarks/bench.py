@@ -34,6 +34,19 @@ class Samples:
         return [sample[number] for sample in self._taken.get(contestant, [])]
 
 
+def take_turns(contestants: Mapping[str, Contestant], rounds: int, *, warm_up: bool) -> Samples:
+    """Let each contestant take a sample a round, in an order that changes; a round to *warm up* does not count."""
+    taken: dict[str, list[Sample]] = {name: [] for name in contestants}
+    order = list(contestants)
+    for number in range(-1 if warm_up else 0, rounds):
+        for name in order:
+            sample = contestants[name]()
+            if number >= 0:
+                taken[name].append(sample)
+        order.reverse()
+    return Samples(taken)
+
+
 @dataclass
 class Bench:
     """A run of the benchmark."""
@@ -63,15 +76,7 @@ class Bench:
         One that is None is not installed.  The round before the first, *warm_up*, does not count.
         """
         present = {name: contestant for name, contestant in contestants.items() if contestant}
-        taken: dict[str, list[Sample]] = {name: [] for name in present}
-        order = list(present)
-        for number in range(-1 if warm_up and not self.quick else 0, self.runs):
-            for name in order:
-                sample = present[name]()
-                if number >= 0:
-                    taken[name].append(sample)
-            order.reverse()
-        return Samples(taken)
+        return take_turns(present, self.runs, warm_up=warm_up and not self.quick)
 
     def drop_caches(self) -> None:
         """Drop the page cache and all names and attributes, of the whole machine; root only."""

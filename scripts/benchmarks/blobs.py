@@ -181,26 +181,35 @@ def readers(bench: Bench) -> Iterator[Row | Curve]:
     blob = image.largest
     counts = (1, 8) if bench.quick else (1, 2, 4, 8, 16)
 
-    def together(count: int) -> Contestant:
+    def together(mounting: Mounting, where: Where, count: int) -> Contestant:
         part = blob.size // count
         ranges = [(number * part, (number + 1) * part) for number in range(count)]
 
         def contestant() -> Sample:
-            with tools.imgfs_mount(image.path) as mount:
-                times = _side_by_side(blob_of(mount, blob), ranges)
+            with mounting() as mount:
+                times = _side_by_side(where(mount, blob), ranges)
             seconds = [ended - began for began, ended in times]
             total = count * part / (max(ended for _, ended in times) - min(began for began, _ in times))
             return {"total": total, "slowest": statistics.mean(seconds) / max(seconds)}
 
         return contestant
 
-    taken = bench.paired({f"{count}": together(count) for count in counts})
-    one, eight = taken.of("1", "total"), taken.of("8", "total")
-    yield Row("8 readers at once, total", "B/s", eight, "imgfs, 1 reader", one, Target("≥", 1.0), FRESH)
+    contestants = {f"imgfs {n}": together(lambda: tools.imgfs_mount(image.path), blob_of, n) for n in counts}
+    if tools.ratarmount:
+        theirs = {f"ratarmount {n}": together(lambda: tools.ratarmount_mount(image.path), member_of, n) for n in counts}
+        contestants |= theirs
+    taken = bench.paired(contestants)
+    one, eight = taken.of("imgfs 1", "total"), taken.of("imgfs 8", "total")
+    what = "8 readers at once, total"
+    yield Row(what, "B/s", eight, "imgfs, 1 reader", one, Target("≥", 1.0), FRESH)
+    yield Row(what, "B/s", eight, "ratarmount, 8 readers", taken.of("ratarmount 8", "total"), None, FRESH)
     target = Target("≥", 0.5, "value")
-    yield Row("the slowest of 8: mean time ÷ its time", "", taken.of("8", "slowest"), target=target, cold=FRESH)
-    line = {float(count): [rate / 1e9 for rate in taken.of(f"{count}", "total")] for count in counts}
-    yield Curve("Readers of one blob at once", "readers", "GB/s in total", {"imgfs": line})
+    yield Row("the slowest of 8: mean time ÷ its time", "", taken.of("imgfs 8", "slowest"), target=target, cold=FRESH)
+    lines = {
+        tool: {float(n): [rate / 1e9 for rate in taken.of(f"{tool} {n}", "total")] for n in counts}
+        for tool in ("imgfs", "ratarmount")
+    }
+    yield Curve("Readers of one blob at once", "readers", "GB/s in total", lines)
 
 
 @case(14, "latency-while-indexing")

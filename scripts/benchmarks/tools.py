@@ -16,7 +16,7 @@ from benchmarks.workplace import Mount, Workplace
 
 _LIBRARIES = ("pyfuse3", "trio", "docker", "backports.zstd")
 _PROGRAMS = {
-    "archivemount": ("archivemount", "--version"),
+    "archivemount": ("dpkg-query", "-W", "-f", "${Version}", "archivemount"),  # it tells only that of libfuse
     "skopeo": ("skopeo", "--version"),
     "umoci": ("umoci", "--version"),
     "podman": ("podman", "--version"),
@@ -140,7 +140,7 @@ def versions(tools: Tools) -> dict[str, str | None]:
     else:
         found["ratarmount"] = None
     for name, command in _PROGRAMS.items():
-        text = _output(command) if shutil.which(command[0]) else ""
+        text = _output(command) if shutil.which(name) else ""
         found[name] = text.strip().splitlines()[0] if text.strip() else None
     return found
 
