@@ -130,7 +130,8 @@ class Bench:
         for entry in folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # closed by now
                 target = os.readlink(entry)
-                if target.endswith(" (deleted)") and not (target.startswith(str(self.cache)) and _is_document(entry)):
+                ours = target.endswith(" (deleted)") and entry.is_file()
+                if ours and not (target.startswith(str(self.cache)) and _is_document(entry)):
                     found.add(target)
         return sorted(found)
 

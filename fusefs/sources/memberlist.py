@@ -5,7 +5,7 @@ from typing import Any
 from fusefs.tarheader import Kind
 from fusefs.tarindex import Member, TarIndex
 
-MALFORMED = (KeyError, TypeError, ValueError, IndexError)
+MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 """What a document raises that is not as this version writes it."""
 
 
