@@ -7,7 +7,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from fusefs.content import Bytes, OpenFile
+from fusefs.content import Buffer, Bytes, OpenFile
 from fusefs.errors import NoSpace
 
 
@@ -49,7 +49,7 @@ class Spool:
         """How many bytes there are so far."""
         return self._written
 
-    def write(self, chunk: Bytes, needed: int) -> None:
+    def write(self, chunk: Buffer, needed: int) -> None:
         """Append *chunk*; *needed* is the whole size as far as one knows, for the error.
 
         Raises NoSpace when the file system is full, or the limit is reached.

@@ -1,6 +1,7 @@
 """From the IMAGE argument to the image."""
 
-from fusefs.cacheentry import Entry
+from contextlib import closing, suppress
+
 from fusefs.image import Image
 from fusefs.sources.endpoint import Endpoint, find_endpoint
 from fusefs.sources.files import file_image
@@ -22,25 +23,14 @@ def open_image(argument: str, settings: Settings) -> Image:
 
 
 def _engine_image(endpoint: Endpoint, name: str, settings: Settings) -> Image:
-    """Return the image *name* of an engine: without the SDK, which takes 0.2 s to import, if it is kept."""
-    from fusefs.sources.inspection import Target, quickly_inspected  # noqa: PLC0415 - a file needs none of this
-    from fusefs.sources.kept_image import Asked, engine_entry  # noqa: PLC0415
+    """Return the image *name* of an engine: without the SDK, which takes 0.2 s to import, if that can be."""
+    from fusefs.sources.saving import engine_image  # noqa: PLC0415 - a file needs none of this
+    from fusefs.sources.unixengine import NoPlainAnswer, UnixEngine  # noqa: PLC0415
 
-    cache = settings.cache()
-    asked = None
-    if cache is not None and not cache.is_empty():
-        settings.meanwhile()
-        inspected = quickly_inspected(endpoint, name)
-        if inspected is not None:
-            target = Target(name, settings.platform, inspected)
-            asked = Asked(target, engine_entry(target, settings))
-            if isinstance(asked.found, Image):
-                return asked.found
-    from fusefs.sources.engine import engine_image  # noqa: PLC0415 - nor what is kept of the SDK
+    with suppress(NoPlainAnswer), closing(UnixEngine(endpoint)) as quick:
+        return engine_image(quick, name, settings)
 
-    try:
-        return engine_image(endpoint, name, settings, asked)
-    except BaseException:
-        if asked is not None and isinstance(asked.found, Entry):
-            asked.found.abandon()
-        raise
+    from fusefs.sources.engine import sdk_engine  # noqa: PLC0415 - nor of this where it is not needed
+
+    with sdk_engine(endpoint) as engine:
+        return engine_image(engine, name, settings)

@@ -1,31 +1,16 @@
-"""What an engine says of an image before it is saved: the answer to *inspect*, and a quick way to get it.
+"""What an engine says of an image before it is saved, the answer to *inspect*; and the saved image compared with it."""
 
-The quick way is one request over a unix socket with Python's own HTTP: the SDK takes longer to import than an
-image that is kept takes to be mounted.  Whatever is not a plain yes is left to the SDK, and to its errors.
-"""
-
-import http.client
-import json
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from fusefs.digest import DiffID, Digest
 from fusefs.errors import DigestMismatch, printable
 from fusefs.image import Image
 from fusefs.platforms import Platform
 from fusefs.sources.docker_archive import DockerArchive
-from fusefs.sources.endpoint import Endpoint
 from fusefs.sources.reference import tag_of, tagged
 from fusefs.sources.saved import SavedTar
-
-_UNIX = "unix://"
-_TIMEOUT = 60
-"""Seconds for the whole answer: as long as the SDK waits."""
-_MAX_ANSWER = 16 << 20
-_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,37 +52,6 @@ def parse_inspected(answer: Any) -> Inspected:
 
 NONSENSE = (KeyError, TypeError, ValueError, AttributeError)
 """What `parse_inspected` raises."""
-
-
-def quickly_inspected(endpoint: Endpoint, name: str) -> Inspected | None:
-    """Return what the engine says of the image *name*, None if the quick way does not lead there."""
-    if not endpoint.host.startswith(_UNIX):
-        return None
-    connection = _UnixConnection(endpoint.host.removeprefix(_UNIX))
-    try:
-        connection.request("GET", f"/images/{quote(name, safe='/:@')}/json")
-        answer = connection.getresponse()
-        if answer.status != _OK:
-            return None
-        return parse_inspected(json.loads(answer.read(_MAX_ANSWER)))
-    except (OSError, http.client.HTTPException, RecursionError, *NONSENSE):
-        return None
-    finally:
-        connection.close()
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def saved_image(saved: SavedTar, target: Target, *, only: bool) -> Image:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fusefs.cacheentry import TAR, Altered, Document, Entry, open_sealed
 from fusefs.content import OpenFile
@@ -19,15 +19,6 @@ from fusefs.sources.inspection import Target, saved_image
 from fusefs.sources.memberlist import MALFORMED, read_members, written_members
 from fusefs.sources.saved import SavedTar
 from fusefs.sources.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What is known of an engine's image before it is saved."""
-
-    target: Target
-    found: Image | Entry | None
-    """The kept image; or the entry to keep it in, which is ours alone; None if there is no cache."""
 
 
 def engine_entry(target: Target, settings: Settings) -> Image | Entry | None:
