@@ -45,7 +45,7 @@ def _fails(imgfs: Bench, status: int, message: str, *options: str | Path) -> Non
 def test_an_honest_engine_is_asked_for_exactly_one_image(imgfs: Bench, engine: Engine) -> None:
     mountpoint = imgfs.mount("img")
     assert tree(mountpoint)["config"] == Archive().config_data
-    assert engine.asked == ["/version", "/v1.41/images/img/json", f"/v1.41/images/{CONFIG_ID}/get"]
+    assert engine.asked == ["/images/img/json", f"/v1.41/images/{CONFIG_ID}/get"]
 
 
 def test_no_connection_to_the_engine_is_kept(imgfs: Bench, engine: Engine) -> None:

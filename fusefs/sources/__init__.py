@@ -27,6 +27,7 @@ def _engine_image(endpoint: Endpoint, name: str, settings: Settings) -> Image:
     from fusefs.sources.saving import engine_image  # noqa: PLC0415 - a file needs none of this
     from fusefs.sources.unixengine import NoPlainAnswer, UnixEngine  # noqa: PLC0415
 
+    settings.cache()  # one that cannot be used is an error before anybody is asked
     with suppress(NoPlainAnswer), closing(UnixEngine(endpoint)) as quick:
         return engine_image(quick, name, settings)
 
