@@ -10,10 +10,12 @@ from collections.abc import Mapping
 
 from fusefs.cli.logs import open_log, stderr_handler
 from fusefs.cli.mountoptions import libfuse_flags, number_option
+from fusefs.cli.opening import source_of
 from fusefs.cli.terminal import progress_on
 from fusefs.errors import UsageError, printable
 from fusefs.image import Image
 from fusefs.layers import Layers
+from fusefs.mountfacts import mount_xattrs
 from fusefs.mountpoint import check_mountpoint
 from fusefs.platforms import Platform
 from fusefs.sources import open_image
@@ -92,6 +94,7 @@ def _root(arguments: argparse.Namespace, settings: Settings) -> Directory:
         gid=os.getgid(),
         trees=not arguments.no_trees,
         transform_symlinks="transform_symlinks" in arguments.options,
+        xattrs=mount_xattrs(arguments.image, source_of(arguments.image, settings)),
     )
     return image_view(image, layers, options)
 

@@ -17,6 +17,8 @@ from fusefs.layertree import LayerTree
 from fusefs.platforms import Platform
 from fusefs.rootfs import RootfsTree
 from fusefs.sources import open_image
+from fusefs.sources.endpoint import find_endpoint
+from fusefs.sources.reference import EngineImage, FileImage, parse_image
 from fusefs.sources.settings import Settings
 
 _TMPDIR = "/var/tmp"  # noqa: S108 - files there are created unlinked; /tmp is often in memory
@@ -51,6 +53,17 @@ def settings_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -
         environment=environment,
         progress=progress_on(sys.stderr, quiet=arguments.quiet),
     )
+
+
+def source_of(image: str, settings: Settings) -> str:
+    """Return where the IMAGE argument *image* comes from: the engine's address, or the path of the file."""
+    match parse_image(image):
+        case EngineImage():
+            return find_endpoint(settings.host, settings.context, settings.environment).host
+        case FileImage(path="-"):
+            return "standard input"
+        case FileImage() as file:
+            return os.path.abspath(file.path)
 
 
 @contextmanager

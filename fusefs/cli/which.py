@@ -36,7 +36,8 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
 
 def _asked(arguments: argparse.Namespace) -> tuple[str, bytes]:
     if arguments.path is not None:
-        return arguments.image, b"/" + os.fsencode(arguments.path)
+        asked = os.fsencode(arguments.path)
+        return arguments.image, asked if asked.startswith(b"/") else b"/" + asked
     name, path = split_path(arguments.image)
     if path is None:
         msg = f"which file of {printable(name)}? imgfs which {printable(name)} PATH"
@@ -77,13 +78,19 @@ def _removed(shown: str, path: bytes, gone: Sequence[Touch], layers: Sequence[In
 
 def _made_by(layer: InspectedLayer) -> str:
     step = layer.step
-    return f"made by {printable(' '.join(step.created_by.split()))}" if step and step.created_by else "made by unknown"
+    created_by = " ".join(step.created_by.split()) if step else ""
+    return f"made by {printable(created_by)}" if created_by else "the history does not say what made it"
+
+
+def _layer(tree: RootfsTree, found: Found, history: Sequence[Touch]) -> int:
+    """Return the layer that has the name; the bytes of a hard link may be a lower one's."""
+    return history[-1].layer if history and history[-1].entry else tree.layer(found.number)
 
 
 def _write(
     tree: RootfsTree, found: Found, history: Sequence[Touch], layers: Sequence[InspectedLayer], output: Output
 ) -> None:
-    layer = layers[tree.layer(found.number)]
+    layer = layers[_layer(tree, found, history)]
     output.line(output.styled(printable(found.path), BOLD))
     output.line(
         f"  layer {layer.number} of {len(layers)}, {layer.layer.diff_id}, {human_size(layer.layer.descriptor.size)}"
@@ -98,7 +105,7 @@ def _write(
 def _json(tree: RootfsTree, found: Found, history: Sequence[Touch], layers: Sequence[InspectedLayer]) -> dict[str, Any]:
     return (
         file_json(tree, found)
-        | _layer_json(layers[tree.layer(found.number)])
+        | _layer_json(layers[_layer(tree, found, history)])
         | {
             "history": [
                 {"change": touch.deed.value, "size": touch.entry.size if touch.entry else None}
