@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fusefs import __version__
 from fusefs.cli.mountoptions import long_options, split_options
@@ -35,6 +35,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         msg = f"{message}; see {self.prog} --help"
         raise UsageError(msg)
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        """Take a path in the image on standard input, ``-:/etc``, for no option."""
+        return None if arg_string.startswith("-:/") else super()._parse_optional(arg_string)
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
