@@ -310,13 +310,13 @@ def test_diff_lists_what_was_added_deleted_and_changed(image: Path, tmp_path: Pa
 def test_which_says_the_layer_and_what_made_it(image: Path) -> None:
     path, layer, made_by, *history = printed("which", image, "etc/motd")
     assert path == "/etc/motd"
-    assert layer.startswith(f"  layer 1 of 2, {sha256(UPPER)}, ")
+    assert layer.startswith(f"  layer 1 of 0 to 1: {sha256(UPPER)}, ")
     assert made_by == "  made by RUN rm /etc/gone"
     assert history == ["  layer 0 added it, made by ADD base /", "  layer 1 changed it, made by RUN rm /etc/gone"]
     assert printed("which", image, "/config/passwd")[:1] == ["/etc/passwd"]
     assert len(printed("which", f"{image}:/etc/passwd")) == 3
     # The name is the upper layer's, though it is a link to a file of the lower one.
-    assert printed("which", image, "/etc/lower")[1].startswith("  layer 1 of 2")
+    assert printed("which", image, "/etc/lower")[1].startswith("  layer 1 of 0 to 1: ")
 
 
 def test_which_says_who_removed_what_is_gone(image: Path) -> None:

@@ -15,6 +15,9 @@ from fusefs.provenance import Touch, touches
 from fusefs.rootfs import RootfsTree
 from fusefs.walk import Found, resolve
 
+_SHORT = 12
+"""Characters of a digest that are shown on a terminal, as docker does."""
+
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Open the image, and say which layers have to do with the path."""
@@ -52,7 +55,7 @@ def _found(
         return resolve(tree, path, follow=False)
     except OSError:
         gone = list(touches(indexes, _parts(tree, path)))
-        if gone:
+        if gone and gone[-1].entry is None:
             raise _removed(opened.shown, path, gone, layers) from None
         return found_at(tree, path, opened.image.name, follow=False)  # which says why there is none
 
@@ -92,9 +95,11 @@ def _write(
 ) -> None:
     layer = layers[_layer(tree, found, history)]
     output.line(output.styled(printable(found.path), BOLD))
-    output.line(
-        f"  layer {layer.number} of {len(layers)}, {layer.layer.diff_id}, {human_size(layer.layer.descriptor.size)}"
-    )
+    diff_id = str(layer.layer.diff_id)
+    if output.terminal:
+        diff_id = diff_id.partition(":")[2][:_SHORT]
+    size = human_size(layer.layer.descriptor.size)
+    output.line(f"  layer {layer.number} of 0 to {len(layers) - 1}: {diff_id}, {size}")
     output.line(clipped(f"  {_made_by(layer)}", output.columns))
     if len(history) > 1:
         for touch in history:
