@@ -104,7 +104,9 @@ class LayerIndex:
         entry = self.entry(directory)
         start = HEADER.size + entry.first * RECORD.size
         data = self._map[start : start + entry.entries * RECORD.size]
-        return [(self._bytes(offset, length), inode, flags) for offset, inode, flags, length in _NAME.iter_unpack(data)]
+        return [
+            (self._bytes(offset, length), inode, flags) for offset, inode, flags, length in _NAME.iter_unpack(data)
+        ]
 
     def lower_links(self) -> list[int]:
         """Return the records of hard links into lower layers."""
