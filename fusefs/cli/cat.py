@@ -5,7 +5,7 @@ import codecs
 from collections.abc import Mapping
 
 from fusefs.cli.files import found_at, kind_of
-from fusefs.cli.opening import Opened, reading, split_path
+from fusefs.cli.opening import opening, split_path
 from fusefs.cli.output import Output
 from fusefs.content import Content, chunks
 from fusefs.errors import Unavailable, UsageError, printable
@@ -19,8 +19,8 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     if path is None:
         msg = f"which file of {printable(name)}? imgfs cat {printable(name)}:/PATH"
         raise UsageError(msg)
-    with reading(name):
-        opened = Opened.of(name, arguments, environment)
+    with opening(arguments, environment) as open_image:
+        opened = open_image(name)
         tree: Tree = opened.rootfs() if arguments.layer is None else opened.layer(arguments.layer)
         node = tree.node(found_at(tree, path, name, follow=True).number)
         if not isinstance(node, RegularFile):

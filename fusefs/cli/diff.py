@@ -3,11 +3,11 @@
 import argparse
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fusefs.cli.files import found_at, kind_of
-from fusefs.cli.opening import Opened, reading, split_path
+from fusefs.cli.opening import Opened, opening, split_path
 from fusefs.cli.output import GREEN, RED, YELLOW, Output, human_size
 from fusefs.comparison import Change, Difference, Side, compare
 from fusefs.errors import printable
@@ -21,12 +21,9 @@ _SIZE = 12
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Open both images and list what differs."""
     output = Output(environment)
-    with reading(arguments.image, arguments.other):
-        differences = compare(
-            _side(arguments.image, arguments, environment),
-            _side(arguments.other, arguments, environment),
-            times=arguments.times,
-        )
+    with opening(arguments, environment) as open_image:
+        old, new = (_side(one, open_image) for one in (arguments.image, arguments.other))
+        differences = compare(old, new, times=arguments.times)
         if arguments.json:
             output.json([_json(one) for one in differences])
         else:
@@ -35,9 +32,9 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     output.finish()
 
 
-def _side(argument: str, arguments: argparse.Namespace, environment: Mapping[str, str]) -> Side:
+def _side(argument: str, open_image: Callable[[str], Opened]) -> Side:
     name, path = split_path(argument)
-    opened = Opened.of(name, arguments, environment)
+    opened = open_image(name)
     tree = opened.rootfs()
     return Side(tree, [layer.diff_id for layer in opened.image.layers], found_at(tree, path or b"/", name, follow=True))
 

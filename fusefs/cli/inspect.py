@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from fusefs.cli.opening import Opened, reading
+from fusefs.cli.opening import opening
 from fusefs.cli.output import BOLD, CYAN, DIM, GREEN, Output, clipped, human_size, table
 from fusefs.errors import printable
 from fusefs.imageconfig import Step
@@ -21,8 +21,8 @@ _VENDOR = re.compile(r"application/vnd\.(oci|docker)\.image\.(?:layer\.v1\.|laye
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Open the image and print what its documents say."""
     output = Output(environment)
-    with reading(arguments.image):
-        inspection = inspect(Opened.of(arguments.image, arguments, environment).image)
+    with opening(arguments, environment) as open_image:
+        inspection = inspect(open_image(arguments.image).image)
     if arguments.json:
         output.json(as_json(inspection))
     else:

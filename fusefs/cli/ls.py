@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping
 
 from fusefs.cli.files import Accounts, file_json, found_at, long_row
-from fusefs.cli.opening import Opened, reading, split_path
+from fusefs.cli.opening import opening, split_path
 from fusefs.cli.output import Output, table
 from fusefs.errors import printable
 from fusefs.tree import Tree
@@ -15,8 +15,8 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Open the image and list what is at the path."""
     output = Output(environment)
     name, path = split_path(arguments.image)
-    with reading(name):
-        opened = Opened.of(name, arguments, environment)
+    with opening(arguments, environment) as open_image:
+        opened = open_image(name)
         tree: Tree = opened.rootfs() if arguments.layer is None else opened.layer(arguments.layer)
         # As in ls: a link that is named is followed, unless it is to be described.
         found = found_at(tree, path or b"/", name, follow=not (arguments.long or arguments.directory))

@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -67,12 +67,25 @@ def source_of(image: str, settings: Settings) -> str:
 
 
 @contextmanager
-def reading(*names: str) -> Iterator[None]:
-    """Turn an error while the images called *names* are read into one that says so, in a line."""
+def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Iterator[Callable[[str], "Opened"]]:
+    """Give a function that opens an image as the options say; messages go to stderr.
+
+    An error while an image is read is Unavailable from then on.
+    """
+    level = logging.ERROR if arguments.quiet else logging.INFO if arguments.verbose else logging.WARNING
+    logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
+    settings = settings_of(arguments, environment)
+    names: list[str] = []
+
+    def open_one(name: str) -> Opened:
+        names.append(printable(name))
+        image = open_image(name, settings)
+        return Opened(image, Layers(image, settings.tmpdir), settings)
+
     try:
-        yield
+        yield open_one
     except OSError as error:
-        msg = f"cannot read {' or '.join(map(printable, names))}: {error.strerror}"
+        msg = f"cannot read {' or '.join(names)}: {error.strerror}"
         raise Unavailable(msg) from None
 
 
@@ -83,15 +96,6 @@ class Opened:
     image: Image
     layers: Layers
     settings: Settings
-
-    @classmethod
-    def of(cls, name: str, arguments: argparse.Namespace, environment: Mapping[str, str]) -> "Opened":
-        """Open the image called *name* as the options say; messages go to stderr."""
-        level = logging.ERROR if arguments.quiet else logging.INFO if arguments.verbose else logging.WARNING
-        logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
-        settings = settings_of(arguments, environment)
-        image = open_image(name, settings)
-        return cls(image, Layers(image, settings.tmpdir), settings)
 
     @property
     def shown(self) -> str:

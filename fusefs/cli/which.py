@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fusefs.cli.files import file_json, found_at
-from fusefs.cli.opening import Opened, reading, split_path
+from fusefs.cli.opening import Opened, opening, split_path
 from fusefs.cli.output import BOLD, Output, clipped, human_size
 from fusefs.errors import Unavailable, UsageError, printable
 from fusefs.inspection import InspectedLayer, inspect
@@ -23,8 +23,8 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Open the image, and say which layers have to do with the path."""
     output = Output(environment)
     name, path = _asked(arguments)
-    with reading(name):
-        opened = Opened.of(name, arguments, environment)
+    with opening(arguments, environment) as open_image:
+        opened = open_image(name)
         tree = opened.rootfs()
         layers = inspect(opened.image).layers
         indexes = [opened.layers.files(layer).index for layer in opened.image.layers]
