@@ -15,7 +15,7 @@ from fusefs.cli.terminal import progress_on
 from fusefs.errors import UsageError, printable
 from fusefs.image import Image
 from fusefs.layers import Layers
-from fusefs.mountfacts import mount_xattrs
+from fusefs.mountfacts import BytesRead, mount_xattrs
 from fusefs.mountpoint import check_mountpoint
 from fusefs.platforms import Platform
 from fusefs.sources import open_image
@@ -40,16 +40,17 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     settings = _settings(arguments, environment)
 
     # FUSE and its event loop take 0.2 s to import: done while the engine prepares the image.
+    bytes_read = BytesRead()
     importing = threading.Thread(target=importlib.import_module, args=("fusefs.mount",))
     importing.start()
     try:
-        root = _root(arguments, settings)
+        root = _root(arguments, settings, bytes_read)
     finally:
         importing.join()
     from fusefs.mount import MountOptions, in_background, serve  # noqa: PLC0415 - see above
     from fusefs.operations import Overrides  # noqa: PLC0415
 
-    options = MountOptions(arguments.image, flags, Overrides(**overrides))
+    options = MountOptions(arguments.image, flags, Overrides(**overrides), bytes_read)
 
     def announce() -> None:
         if not arguments.quiet:
@@ -83,7 +84,7 @@ def _settings(arguments: argparse.Namespace, environment: Mapping[str, str]) -> 
     )
 
 
-def _root(arguments: argparse.Namespace, settings: Settings) -> Directory:
+def _root(arguments: argparse.Namespace, settings: Settings, bytes_read: BytesRead) -> Directory:
     """Return the tree to show."""
     image = open_image(arguments.image, settings)
     layers = Layers(image, settings.tmpdir)
@@ -94,7 +95,7 @@ def _root(arguments: argparse.Namespace, settings: Settings) -> Directory:
         gid=os.getgid(),
         trees=not arguments.no_trees,
         transform_symlinks="transform_symlinks" in arguments.options,
-        xattrs=mount_xattrs(arguments.image, source_of(arguments.image, settings)),
+        xattrs=mount_xattrs(arguments.image, source_of(arguments.image, settings), bytes_read),
     )
     return image_view(image, layers, options)
 
