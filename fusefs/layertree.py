@@ -7,7 +7,19 @@ from functools import lru_cache
 
 from fusefs.content import Content, Extent, OpenFile, Sparse
 from fusefs.layerindex import LOWER_LINK, MAX_NAME, MAX_TARGET, SPARSE, Entry, LayerIndex
-from fusefs.tree import BLOCK, Attributes, Directory, Node, RegularFile, Special, Stat, Symlink, stat_of
+from fusefs.tree import (
+    BLOCK,
+    Attributes,
+    Directory,
+    Node,
+    RegularFile,
+    Special,
+    Stat,
+    Symlink,
+    Xattrs,
+    present,
+    stat_of,
+)
 
 _LISTINGS = 16
 """Listings that are kept: a directory is listed in many pieces."""
@@ -84,11 +96,12 @@ def relative(target: bytes, depth: int) -> bytes:
 class LayerTree:
     """The files of one layer, whiteout files as they are.  A number is that of a record."""
 
-    def __init__(self, files: LayerFiles, *, transform_symlinks: bool) -> None:
-        """Show *files*."""
+    def __init__(self, files: LayerFiles, *, transform_symlinks: bool, xattrs: Xattrs = ()) -> None:
+        """Show *files*; the root has *xattrs* besides its own."""
         self._files = files
         self._index = files.index
         self._transform = transform_symlinks
+        self._xattrs = xattrs
         self.listing = lru_cache(_LISTINGS)(self._listing)
 
     def node(self, number: int) -> Node:
@@ -115,7 +128,9 @@ class LayerTree:
 
     def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:
         """Return the extended attributes of a node."""
-        return self._index.xattrs(self._index.entry(number))
+        own = self._index.xattrs(self._index.entry(number))
+        # Ours win: what they say of the layer must not be what the layer says of itself.
+        return own if number else {**dict(own), **dict(present(self._xattrs))}.items()
 
     def parent(self, number: int) -> int:
         """Return the directory that a node is in."""

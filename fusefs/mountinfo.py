@@ -2,13 +2,15 @@
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 FILE_SYSTEM = "fuse.imgfs"
 """The type of our mounts."""
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
+_OWNER = re.compile(rb"(?:^|,)user_id=([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +21,39 @@ class Mount:
     file_system: str
     connection: int
     """The minor device number, which is how FUSE names the connection."""
+    source: str = field(default="", compare=False)
+    """The device, which for FUSE is any text."""
+    owner: int | None = field(default=None, compare=False)
+    """The user who has mounted it, where the file system says so as FUSE does."""
+
+
+def mounts() -> Iterator[Mount]:
+    """Yield all mounts, the earliest first."""
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        fields, _, about = line.partition(b" - ")
+        _, _, device, _, path, *_ = fields.split(b" ")
+        file_system, source, *options = about.split(b" ")
+        owner = _OWNER.search(options[0]) if options else None
+        yield Mount(
+            mountpoint=_unescaped(path),
+            file_system=file_system.decode(),
+            connection=int(device.partition(b":")[2]),
+            source=_unescaped(source),
+            owner=int(owner[1]) if owner else None,
+        )
 
 
 def mount_at(mountpoint: str) -> Mount | None:
     """Return the topmost mount on *mountpoint*, an absolute path without links, if there is one."""
     found = None
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        fields, _, source = line.partition(b" - ")
-        _, _, device, _, path, *_ = fields.split(b" ")
-        if os.fsdecode(_OCTAL.sub(_octal, path)) == mountpoint:
-            minor = int(device.partition(b":")[2])
-            found = Mount(mountpoint, source.split(b" ")[0].decode(), minor)
+    for mount in mounts():
+        if mount.mountpoint == mountpoint:
+            found = mount
     return found
+
+
+def _unescaped(word: bytes) -> str:
+    return os.fsdecode(_OCTAL.sub(_octal, word))
 
 
 def _octal(match: re.Match[bytes]) -> bytes:

@@ -44,10 +44,11 @@ def check_mountpoint(path: str) -> str:
     return mountpoint
 
 
-def unmount(path: str) -> None:
+def unmount(path: str, *, lazily: bool = False) -> None:
     """Unmount the image at *path*; MountError if there is none, or a file in it is in use.
 
-    A dead mount goes in any case, and one whose process does not answer is aborted first.
+    A dead mount goes in any case, and one whose process does not answer is aborted first.  *lazily*: it
+    goes from here at once, and its process ends when the last file in it is closed.
     """
     mountpoint = _located(path)
     shown = printable(path)
@@ -58,7 +59,7 @@ def unmount(path: str) -> None:
     if mount.file_system != FILE_SYSTEM:
         msg = f"{shown} is no imgfs mount but {mount.file_system}; use umount"
         raise MountError(msg)
-    refused = _fusermount(mountpoint)
+    refused = _fusermount(mountpoint, *(["-z"] if lazily else []))
     if refused is None:
         return
     if _is_alive(mountpoint, when_silent=False):

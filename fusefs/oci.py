@@ -95,7 +95,7 @@ def parse_image_config(data: bytes, where: str) -> ImageConfig:
     diff_ids = as_strings(rootfs.get("diff_ids"), f"{where}: rootfs.diff_ids")
     return ImageConfig(
         diff_ids=tuple(DiffID(parse_digest(text, f"{where}: rootfs.diff_ids[{n}]")) for n, text in enumerate(diff_ids)),
-        created_ns=_nanoseconds(document.get("created")),
+        created_ns=nanoseconds(document.get("created")),
         platform=_platform(document),
     )
 
@@ -212,7 +212,7 @@ def _platform(document: Mapping[str, Json]) -> Platform:
     return Platform(*(printable(part) for part in parts))
 
 
-def _nanoseconds(created: Json) -> int:
+def nanoseconds(created: Json) -> int:
     """Return an RFC 3339 time in nanoseconds since 1970, 0 for what is none or lies before."""
     match = _RFC3339.fullmatch(created) if isinstance(created, str) else None
     if match is None:

@@ -125,6 +125,7 @@ class RootfsTree:
         self._root = root_stack(self._layers)
         self.listing = lru_cache(_LISTINGS)(self._listing)
         self._stacks: dict[int, Stack] = {}
+        self._linking = {number for number, index in enumerate(self._layers) if index.lower_links()}
         for number, index in enumerate(self._layers):
             self._warn_of_dead_links(number, index)
 
@@ -174,6 +175,22 @@ class RootfsTree:
         """Return the directory that a directory is in."""
         layer, entry = self._entry(number)
         return self._number(self._stack((layer << _SHIFT) + entry.parent))
+
+    def layer(self, number: int) -> int:
+        """Return the layer that a node is from; a directory is from the uppermost that lists it."""
+        layer, entry = self._entry(number)
+        return self._explicit(number)[0] if stat.S_ISDIR(entry.mode) else layer
+
+    def origins(self, number: int) -> Stack | None:
+        """Return the layers and records that alone decide what a node is, and what is below it.
+
+        None where others do as well: below a directory may be hard links into lower layers.
+        """
+        layer, entry = self._entry(number)
+        if not stat.S_ISDIR(entry.mode):
+            return ((layer, entry.record),)
+        stack = self._stack((layer << _SHIFT) + entry.record)
+        return None if any(above in self._linking for above, _ in stack) else stack
 
     def find(self, directory: int, name: bytes) -> int | None:
         """Return the entry called *name*, None if it is not there."""

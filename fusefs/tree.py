@@ -1,7 +1,7 @@
 """Files and directories, without a word of FUSE."""
 
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -10,6 +10,9 @@ from fusefs.once import Once
 
 BLOCK = 512
 """Bytes of a block in st_blocks."""
+
+Xattrs = tuple[tuple[bytes, bytes | Callable[[], bytes]], ...]
+"""Extended attributes of what imgfs itself shows.  A value may be a function: then it is what that returns now."""
 
 
 class Attributes(NamedTuple):
@@ -30,6 +33,7 @@ class RegularFile:
 
     attributes: Attributes
     content: Content
+    xattrs: Xattrs = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Directory:
     entries: "Mapping[bytes, Node]" = field(default_factory=dict)
     unlisted: "Mapping[bytes, Node]" = field(default_factory=dict)
     """Entries that can be looked up and are not listed."""
+    xattrs: Xattrs = ()
 
 
 class Stat(NamedTuple):
@@ -107,12 +112,16 @@ class Tree(Protocol):
 class LazyDirectory:
     """A directory below which everything is made at the first look into it."""
 
-    def __init__(self, attributes: Attributes, make: Callable[[], Tree], *, settled: bool = True) -> None:
+    def __init__(
+        self, attributes: Attributes, make: Callable[[], Tree], *, settled: bool = True, xattrs: Xattrs = ()
+    ) -> None:
         """Make the tree with *make*, once.
 
-        *settled*: the attributes are already those that the directory will have then.
+        *settled*: the attributes are already those that the directory will have then.  *xattrs* are those
+        before the first look; then they are those of the tree's root.
         """
         self.attributes = attributes
+        self.xattrs = xattrs
         self.settled = settled
         self.fill = Once(make).get
 
@@ -134,6 +143,12 @@ def stat_of(node: Node) -> Stat:
             return Stat(stat.S_IFLNK | permissions, nlink, uid, gid, mtime_ns, len(node.target))
         case Special():
             return Stat(node.type | permissions, nlink, uid, gid, mtime_ns, rdev=node.rdev)
+
+
+def present(xattrs: Xattrs) -> Iterator[tuple[bytes, bytes]]:
+    """Yield extended attributes with the values that they have now."""
+    for name, value in xattrs:
+        yield name, value if isinstance(value, bytes) else value()
 
 
 class KnownTree:
@@ -168,9 +183,10 @@ class KnownTree:
         """Return what stat(2) says of a node."""
         return stat_of(self._nodes[number])
 
-    def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:  # noqa: ARG002 - none has any
-        """Return no extended attributes."""
-        return ()
+    def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:
+        """Return the extended attributes of a node."""
+        node = self._nodes[number]
+        return () if isinstance(node, Symlink | Special) else present(node.xattrs)
 
     def parent(self, number: int) -> int:
         """Return the directory that a node is in."""

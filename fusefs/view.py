@@ -1,5 +1,6 @@
 """What a mountpoint looks like: an image as a tree.  The only place that knows."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -7,14 +8,18 @@ from fusefs import oci
 from fusefs.content import Content, Literal
 from fusefs.errors import InvalidImage, printable
 from fusefs.image import Image, Layer
+from fusefs.imageconfig import Step, parse_details
 from fusefs.layers import Layers
 from fusefs.layertree import LayerTree
+from fusefs.oci import Descriptor
 from fusefs.rootfs import RootfsTree
-from fusefs.tree import Attributes, Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
+from fusefs.tree import Attributes, Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree, Xattrs
 
 _FILE = 0o444
 _DIRECTORY = 0o555
 _LINK = 0o777
+_MAX_XATTR = 2048
+"""Bytes of a value: file systems to which it may be copied have room for 4,096 in all."""
 _MAX_LAYERS = 10_000
 """Far more than any engine takes (127), and few enough for inode numbers."""
 
@@ -30,6 +35,8 @@ class ViewOptions:
     """Show `layers/` and `rootfs/`."""
     transform_symlinks: bool = False
     """Make absolute symbolic links in them lead into the mount."""
+    xattrs: Xattrs = ()
+    """More extended attributes of the root."""
 
 
 def image_view(image: Image, layers: Layers, options: ViewOptions) -> Directory:
@@ -49,14 +56,16 @@ class _View:
         self._file = Attributes(_FILE, uid, gid, image.created_ns)
         self._directory = Attributes(_DIRECTORY, uid, gid, image.created_ns)
         self._link = Attributes(_LINK, uid, gid, image.created_ns)
+        steps = parse_details(image.config.content.data).steps(len(image.layers))
+        self._layer_xattrs = [_of_layer(layer, step) for layer, step in zip(image.layers, steps, strict=True)]
 
     def root(self) -> Directory:
         image = self._image
         index = oci.write_index(image.oci_manifest.descriptor, image.platform, image.tag)
         compressed = self._compressed()
         entries: dict[bytes, Node] = {
-            b"manifest.json": self._regular(image.manifest.content),
-            b"config": self._regular(image.config.content),
+            b"manifest.json": self._regular(image.manifest.content, _described(image.manifest.descriptor)),
+            b"config": self._regular(image.config.content, _described(image.config.descriptor)),
             b"blobs": self._blobs(compressed),
             b"oci-layout": self._regular(Literal(oci.LAYOUT)),
             b"index.json": self._regular(Literal(index)),
@@ -67,7 +76,8 @@ class _View:
             entries[b"layers"] = self._layer_trees()
             if image.layers and all(map(self._layers.readable, image.layers)):
                 entries[b"rootfs"] = self._lazy(self._rootfs)
-        return Directory(self._directory, entries)
+        named = {"ref": image.name, "id": str(image.config.descriptor.digest), "platform": str(image.platform or "")}
+        return Directory(self._directory, entries, xattrs=(*_xattrs(named), *self._options.xattrs))
 
     def _compressed(self) -> dict[int, Layer]:
         """Return the layers whose plain tar has to be made, by their number."""
@@ -79,10 +89,13 @@ class _View:
 
     def _blobs(self, compressed: Mapping[int, Layer]) -> Directory:
         listed: dict[str, dict[bytes, Node]] = {}
+        layers = {layer.descriptor.digest: number for number, layer in reversed([*enumerate(self._image.layers)])}
         for descriptor, content in self._image.blobs():
             # The first of several is shown: the same digest is the same bytes.
+            number = layers.get(descriptor.digest)
+            xattrs = _described(descriptor) if number is None else self._layer_xattrs[number]
             listed.setdefault(descriptor.digest.algorithm, {}).setdefault(
-                descriptor.digest.encoded.encode(), self._regular(content)
+                descriptor.digest.encoded.encode(), self._regular(content, xattrs)
             )
         unlisted: dict[str, dict[bytes, Node]] = {}
         for number, layer in compressed.items():
@@ -117,21 +130,48 @@ class _View:
         return Directory(
             self._directory,
             {
-                str(number).encode(): self._lazy(self._layer_tree(layer))
+                str(number).encode(): self._lazy(self._layer_tree(layer, number), self._layer_xattrs[number])
                 for number, layer in enumerate(self._image.layers)
                 if self._layers.readable(layer)
             },
         )
 
-    def _layer_tree(self, layer: Layer) -> Callable[[], Tree]:
-        return lambda: LayerTree(self._layers.files(layer), transform_symlinks=self._options.transform_symlinks)
+    def _layer_tree(self, layer: Layer, number: int) -> Callable[[], Tree]:
+        transform, xattrs = self._options.transform_symlinks, self._layer_xattrs[number]
+        return lambda: LayerTree(self._layers.files(layer), transform_symlinks=transform, xattrs=xattrs)
 
     def _rootfs(self) -> Tree:
         return RootfsTree(self._layers.all_files(), transform_symlinks=self._options.transform_symlinks)
 
-    def _lazy(self, make: Callable[[], Tree]) -> LazyDirectory:
+    def _lazy(self, make: Callable[[], Tree], xattrs: Xattrs = ()) -> LazyDirectory:
         # Until someone has looked in, it has the attributes of a directory that no layer lists.
-        return LazyDirectory(Attributes(0o755, 0, 0, self._image.created_ns), make, settled=False)
+        return LazyDirectory(Attributes(0o755, 0, 0, self._image.created_ns), make, settled=False, xattrs=xattrs)
 
-    def _regular(self, content: Content) -> RegularFile:
-        return RegularFile(self._file, content)
+    def _regular(self, content: Content, xattrs: Xattrs = ()) -> RegularFile:
+        return RegularFile(self._file, content, xattrs)
+
+
+def _described(descriptor: Descriptor) -> Xattrs:
+    """Return what a descriptor says of a blob."""
+    said = {"digest": descriptor.digest, "mediaType": descriptor.media_type, "size": descriptor.size}
+    return _xattrs({name: str(value) for name, value in said.items()})
+
+
+def _of_layer(layer: Layer, step: Step | None) -> Xattrs:
+    """Return what is known of a layer."""
+    more = {"diffId": str(layer.diff_id or ""), "createdBy": step.created_by if step else ""}
+    return _described(layer.descriptor) + _xattrs(more)
+
+
+def _xattrs(said: Mapping[str, str]) -> Xattrs:
+    """Return extended attributes for all of *said* that is not empty."""
+    return tuple((f"user.oci.{name}".encode(), _value(text)) for name, text in said.items() if text)
+
+
+def _value(text: str) -> bytes:
+    """Return *text* as the value of an extended attribute, its end left out if it is long."""
+    try:
+        data = os.fsencode(text)  # a path is as it was
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "backslashreplace")
+    return data if len(data) <= _MAX_XATTR else data[:_MAX_XATTR].decode("utf-8", "ignore").encode() + "…".encode()

@@ -48,7 +48,8 @@ def test_mount_takes_an_image_and_a_mountpoint() -> None:
 
 
 def test_umount_takes_a_mountpoint() -> None:
-    assert parse_arguments(["umount", "/mnt"]) == Namespace(command="umount", mountpoint="/mnt")
+    defaults = Namespace(command="umount", mountpoint=["/mnt"], lazy=False, all=False)
+    assert parse_arguments(["umount", "/mnt"]) == defaults
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,14 @@ def _compared(tree: Tree, unlisted: set[bytes]) -> Tree:
     return tree._replace(entries=entries)
 
 
+def _without_ours(tree: Tree) -> Tree:
+    """Return *tree* without what imgfs says of a layer in the extended attributes of its root."""
+    root = tree.entries[b"."]
+    own = tuple(one for one in root.xattrs if not one[0].startswith("user.oci."))
+    assert len(own) < len(root.xattrs)
+    return tree._replace(entries=tree.entries | {b".": root._replace(xattrs=own)})
+
+
 @pytest.mark.parametrize("number", range(len(UPPER) + 1))
 def test_a_layer_shows_what_gnu_tar_extracts(mountpoint: Path, number: int) -> None:
     _check(mountpoint, number)
@@ -72,6 +80,6 @@ def _check(mountpoint: Path, number: int) -> None:
         theirs = _compared(_extracted(blob, target), unlisted)
     finally:
         shutil.rmtree(target)
-    ours = _compared(tree_at(mountpoint / "layers" / str(number)), unlisted)
+    ours = _compared(_without_ours(tree_at(mountpoint / "layers" / str(number))), unlisted)
     assert differences(ours.entries, theirs.entries) == {}
     assert ours.same == theirs.same

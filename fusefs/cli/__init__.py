@@ -10,9 +10,12 @@ import sys
 from collections.abc import Sequence
 
 from fusefs.cli.arguments import parse_arguments
+from fusefs.cli.output import ReaderGone
 from fusefs.errors import ImgfsError, printable
 
 _INTERRUPTED = 130
+_BROKEN_PIPE = 141
+"""As a shell says it of a program that SIGPIPE has ended."""
 
 
 def _open_standard_streams() -> None:
@@ -39,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImgfsError as error:
         print(f"imgfs: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
+    except ReaderGone:
+        return _BROKEN_PIPE
     except KeyboardInterrupt:
         print("imgfs: interrupted", file=sys.stderr)
         return _INTERRUPTED

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fusefs import __version__
+from fusefs.cli.lookarguments import add_looks
 from fusefs.cli.mountoptions import long_options, split_options
 from fusefs.errors import UsageError, printable
 
@@ -37,11 +38,18 @@ class _Parser(argparse.ArgumentParser):
         msg = f"{message}; see {self.prog} --help"
         raise UsageError(msg)
 
+    def _parse_optional(self, arg_string: str) -> Any:
+        """Take a path in the image on standard input, ``-:/etc``, for no option."""
+        return None if arg_string.startswith("-:/") else super()._parse_optional(arg_string)
+
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the arguments; UsageError if they are wrong.  ``--help`` and ``--version`` exit."""
     parser = _parser()
     arguments = parser.parse_args(argv)
+    if arguments.command == "umount" and not arguments.mountpoint and not arguments.all:
+        msg = "the following arguments are required: MOUNTPOINT; see imgfs umount --help"
+        raise UsageError(msg)
     if arguments.command == "mount" and (spelled := long_options(arguments.options)):
         # A long option may be spelled in -o; the command line's own spelling comes later and wins.
         arguments = parser.parse_args([arguments.command, *spelled, *argv[1:]])
@@ -59,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"imgfs {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_mount(commands)
+    add_looks(commands)
     _add_umount(commands)
     _add_cache(commands)
     return parser
@@ -106,11 +115,14 @@ def _add_mount(commands: "argparse._SubParsersAction[_Parser]") -> None:
 def _add_umount(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser = commands.add_parser(
         "umount",
-        help="unmount an image",
-        description="Unmount the image on MOUNTPOINT, also when its process is dead or stuck.",
+        help="unmount images",
+        description="Unmount the image on each MOUNTPOINT, also when its process is dead or stuck. "
+        "What is no image is refused.",
         allow_abbrev=False,
     )
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="*")
+    parser.add_argument("-l", "--lazy", action="store_true", help="at once, also while files in it are open")
+    parser.add_argument("-a", "--all", action="store_true", help="all images that you have mounted; root: all")
 
 
 def _add_cache(commands: "argparse._SubParsersAction[_Parser]") -> None:

@@ -19,7 +19,7 @@ from docker.utils import version_gte
 from fusefs.errors import EngineError, Unavailable, printable
 from fusefs.platforms import Platform
 from fusefs.sources.endpoint import Endpoint
-from fusefs.sources.inspection import NONSENSE, Inspected, Target, parse_inspected
+from fusefs.sources.inspected import NONSENSE, Inspected, Target, parse_inspected
 from fusefs.sources.saving import PLATFORM_VERSION, cause_of, reason, refusal, requested_platform
 
 _ANSWER_TIMEOUT = 60

@@ -15,7 +15,7 @@ from fusefs.digest import Digest
 from fusefs.errors import ImgfsError, printable
 from fusefs.image import Image
 from fusefs.sources.blobs import TarBlobs
-from fusefs.sources.inspection import Target, saved_image
+from fusefs.sources.inspected import Target, saved_image
 from fusefs.sources.memberlist import MALFORMED, read_members, written_members
 from fusefs.sources.saved import SavedTar
 from fusefs.sources.settings import Settings

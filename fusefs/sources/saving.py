@@ -18,7 +18,7 @@ from fusefs.errors import EngineError, InvalidImage, NoSpace, printable
 from fusefs.image import Image
 from fusefs.platforms import Platform
 from fusefs.progress import Advance
-from fusefs.sources.inspection import Inspected, Target, saved_image
+from fusefs.sources.inspected import Inspected, Target, saved_image
 from fusefs.sources.kept_image import engine_entry, keep_saved
 from fusefs.sources.saved import SavedTar, save
 from fusefs.sources.settings import Settings

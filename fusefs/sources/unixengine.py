@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 from fusefs.content import Buffer
 from fusefs.platforms import Platform
 from fusefs.sources.endpoint import Endpoint
-from fusefs.sources.inspection import NONSENSE, Inspected, Target, parse_inspected
+from fusefs.sources.inspected import NONSENSE, Inspected, Target, parse_inspected
 from fusefs.sources.saving import PLATFORM_VERSION, refusal, requested_platform
 
 _UNIX = "unix://"

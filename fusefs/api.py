@@ -1,0 +1,296 @@
+"""imgfs for Python programs: `fusefs.open_image`.  Nothing is mounted, and nothing of FUSE is needed.
+
+>>> import fusefs
+>>> with fusefs.open_image("./hello.tar") as image:
+...     print(image.name, image.platform)
+...     print(image.config.json()["os"], len(image.layers))
+...     print((image.rootfs / "etc" / "motd").read_text(), end="")
+...     print([path.name for path in image.rootfs.iterdir()])
+./hello.tar linux/arm64
+linux 2
+hello
+['bin', 'etc']
+"""
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+from fusefs.content import Content, Extent, OpenFile
+from fusefs.contentfile import open_content
+from fusefs.errors import ImgfsError, Unavailable, UsageError, printable
+from fusefs.image import Image, Layer
+from fusefs.imageconfig import Details, parse_details
+from fusefs.imagepath import ImagePath
+from fusefs.layers import Layers
+from fusefs.layertree import LayerFiles, LayerTree
+from fusefs.oci import Descriptor
+from fusefs.once import Once
+from fusefs.platforms import Platform
+from fusefs.progress import Silent
+from fusefs.rootfs import RootfsTree
+from fusefs.sources import open_image as opened
+from fusefs.sources.settings import Settings
+
+__all__ = ["Blob", "ImageLayer", "ImagePath", "ImgfsError", "OpenedImage", "open_image"]
+
+_TMPDIR = "/var/tmp"  # noqa: S108 - files there are created unlinked; /tmp is often in memory
+
+
+def open_image(  # noqa: PLR0913 - each a choice that the command has as well
+    image: str,
+    *,
+    host: str | None = None,
+    context: str | None = None,
+    platform: str | None = None,
+    tmpdir: str | None = None,
+    verify: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> "OpenedImage":
+    """Return the image that *image* names, as on the command line: in an engine, an archive or a layout.
+
+    The other arguments are the options of `imgfs mount`: an engine's *host* or *context*, a *platform* as
+    ``linux/arm64``, where to write what must be written (*tmpdir*), whether to *verify* a file's digests.
+    *environment* stands in for that of the process, which says where Docker is.
+
+    Raises an `ImgfsError`, whose message is a sentence for people.  Use the result in a ``with`` block, or
+    `close` it.
+    """
+    environment = os.environ if environment is None else environment
+    try:
+        wanted = None if platform is None else Platform.parse(platform)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    directory = os.path.abspath(tmpdir or environment.get("IMGFS_TMPDIR") or _TMPDIR)
+    settings = Settings(host, context, directory, verify, wanted, environment, Silent())
+    return OpenedImage(opened(image, settings), directory)
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes of an image that never change: a JSON document, or a layer.  Any thread may read.
+
+    >>> import fusefs
+    >>> with fusefs.open_image("./hello.tar") as image:
+    ...     blob = image.layers[0].tar
+    ...     print(blob.size, blob.read_at(0, 4), blob.read_at(257, 5))
+    ...     with blob.open() as file:
+    ...         print(file.seek(-1024, 2), file.read() == bytes(1024))
+    2560 b'bin/' b'ustar'
+    1536 True
+    """
+
+    digest: str
+    """``sha256:…``"""
+    media_type: str
+    size: int
+    """Bytes."""
+    _content: Content = field(repr=False)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return *size* bytes from *offset* on, fewer only at the end; OSError once the image is closed."""
+        return bytes(self._content.read_at(offset, size))
+
+    def read_bytes(self) -> bytes:
+        """Return all bytes."""
+        return self.read_at(0, self.size)
+
+    def open(self) -> io.BufferedReader:
+        """Return a file object, with a position of its own."""
+        return open_content(self._content, self.digest)
+
+    def json(self) -> Any:
+        """Return what the bytes are as JSON; ValueError if they are none."""
+        return json.loads(self.read_bytes())
+
+
+class ImageLayer:
+    """One layer of an image."""
+
+    def __init__(self, number: int, layer: Layer, created_by: str | None, tars: "_Tars") -> None:
+        self._layer = layer
+        self._tars = tars
+        self.number = number
+        """0 is the base."""
+        self.created_by = created_by
+        """The command that made it, None where the history does not say."""
+
+    def __repr__(self) -> str:
+        return f"<layer {self.number}: {self.diff_id or self.digest}, {self.size} bytes>"
+
+    @property
+    def digest(self) -> str:
+        """The digest of the stored bytes, which may be compressed."""
+        return str(self._layer.descriptor.digest)
+
+    @property
+    def diff_id(self) -> str | None:
+        """The digest of the plain tar; None in what is no file system image."""
+        return None if self._layer.diff_id is None else str(self._layer.diff_id)
+
+    @property
+    def media_type(self) -> str:
+        """What the manifest says that it is."""
+        return self._layer.descriptor.media_type
+
+    @property
+    def size(self) -> int:
+        """Bytes as stored."""
+        return self._layer.descriptor.size
+
+    @property
+    def blob(self) -> Blob | None:
+        """The stored bytes, None for a foreign layer that is not stored."""
+        content = self._layer.content
+        return None if content is None else _blob(self._layer.descriptor, content)
+
+    @property
+    def tar(self) -> Blob:
+        """The plain tar, decompressed at the first need; Unavailable if it is not stored."""
+        content = self._tars.tar(self._layer)
+        return Blob(self.diff_id or "", "application/vnd.oci.image.layer.v1.tar", content.size, content)
+
+    @property
+    def files(self) -> ImagePath:
+        """The root of the layer's own files, whiteouts (``.wh.…``) as they are; indexed at the first need."""
+        return ImagePath(LayerTree(self._tars.files(self._layer), transform_symlinks=False))
+
+
+class OpenedImage:
+    """An image that can be read until it is closed.
+
+    >>> import fusefs
+    >>> with fusefs.open_image("./hello.tar") as image:
+    ...     for layer in image.layers:
+    ...         print(layer.number, layer.size, layer.created_by)
+    ...     manifest = image.manifest.json()
+    ...     config = image.blobs[manifest["config"]["digest"]]
+    ...     print(config.read_bytes() == image.config.read_bytes())
+    0 2560 ADD bin /bin
+    1 2048 RUN echo hello > /etc/motd
+    True
+    """
+
+    def __init__(self, image: Image, tmpdir: str) -> None:
+        self._image = image
+        self._tars = _Tars(image, Layers(image, tmpdir))
+        steps = self.details.steps(len(image.layers))
+        self.layers = tuple(
+            ImageLayer(number, layer, step.created_by if step else None, self._tars)
+            for number, (layer, step) in enumerate(zip(image.layers, steps, strict=True))
+        )
+        """The layers, the base first."""
+        self._rootfs = Once(self._merged)
+
+    def __repr__(self) -> str:
+        return f"<image {printable(self.name)}: {self.id}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files; what was opened from the image fails from now on.  No other thread may read meanwhile."""
+        self._tars.close()
+
+    @property
+    def name(self) -> str:
+        """What it was asked for by."""
+        return self._image.name
+
+    @property
+    def id(self) -> str:
+        """The digest of the image config."""
+        return self.config.digest
+
+    @property
+    def digest(self) -> str:
+        """The digest of the manifest."""
+        return self.manifest.digest
+
+    @property
+    def platform(self) -> str | None:
+        """As in ``linux/amd64``; None for what is no file system image."""
+        return None if self._image.platform is None else str(self._image.platform)
+
+    @property
+    def details(self) -> Details:
+        """How the image is run and how it was made: environment, labels, history."""
+        return parse_details(self._image.config.content.data)
+
+    @property
+    def manifest(self) -> Blob:
+        """The image manifest: stored, or what `skopeo inspect --raw` shows of the same image."""
+        return _blob(self._image.manifest.descriptor, self._image.manifest.content)
+
+    @property
+    def config(self) -> Blob:
+        """The image config."""
+        return _blob(self._image.config.descriptor, self._image.config.content)
+
+    @property
+    def blobs(self) -> Mapping[str, Blob]:
+        """Everything that is stored, by digest."""
+        found: dict[str, Blob] = {}
+        for descriptor, content in self._image.blobs():
+            found.setdefault(str(descriptor.digest), _blob(descriptor, content))
+        return MappingProxyType(found)
+
+    @property
+    def rootfs(self) -> ImagePath:
+        """The root of what a container would see; all layers are indexed at the first need.
+
+        Unavailable if a layer is not stored.
+        """
+        return self._rootfs.get()
+
+    def _merged(self) -> ImagePath:
+        if not self.layers:
+            msg = f"{printable(self.name)} has no layers"
+            raise Unavailable(msg)
+        files = [self._tars.files(layer) for layer in self._image.layers]
+        return ImagePath(RootfsTree(files, transform_symlinks=False))
+
+
+class _Tars:
+    """The layers, and every file that was opened for the image."""
+
+    def __init__(self, image: Image, layers: Layers) -> None:
+        self._image = image
+        self._layers = layers
+        self._files: dict[int, OpenFile] = {}
+        for _, content in image.blobs():
+            self._remember(content)
+
+    def tar(self, layer: Layer) -> Content:
+        if not self._layers.readable(layer):
+            msg = f"{printable(self._image.name)}: layer {layer.descriptor.digest} is not stored, or no file system"
+            raise Unavailable(msg)
+        return self._remember(self._layers.tar(layer))
+
+    def files(self, layer: Layer) -> LayerFiles:
+        self.tar(layer)
+        return self._layers.files(layer)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            if file.descriptor >= 0:
+                file.close()
+                file.descriptor = -1  # else a read might get another file's bytes, when the number is used again
+
+    def _remember(self, content: Content) -> Content:
+        if isinstance(content, Extent):
+            self._files[id(content.file)] = content.file
+        return content
+
+
+def _blob(descriptor: Descriptor, content: Content) -> Blob:
+    return Blob(str(descriptor.digest), descriptor.media_type, descriptor.size, content)

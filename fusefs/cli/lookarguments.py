@@ -1,0 +1,149 @@
+"""The grammar of the commands that look: at images without mounting them, and at what is mounted."""
+
+import argparse
+from typing import TypeVar
+
+from fusefs.errors import printable
+
+_Parser = TypeVar("_Parser", bound=argparse.ArgumentParser)
+
+
+def add_looks(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    """Add these commands."""
+    _add_inspect(commands)
+    _add_ls(commands)
+    _add_cat(commands)
+    _add_diff(commands)
+    _add_which(commands)
+    _add_list(commands)
+
+
+def _add_inspect(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _add_look(
+        commands,
+        "inspect",
+        "show what an image says of itself",
+        "Show what IMAGE says of itself: how it is run, and its layers with their sizes and what made them.",
+        "examples:\n  imgfs inspect nginx:latest\n  imgfs inspect --json ./nginx.tar | jq .layers[0].diffId\n",
+    )
+    parser.add_argument("image", metavar="IMAGE", help="as in imgfs mount --help")
+    parser.add_argument("--no-trunc", action="store_true", help="whole digests and commands, also on a terminal")
+
+
+def _add_ls(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _add_look(
+        commands,
+        "ls",
+        "list files in an image",
+        "List a directory, or a file, of an image's root file system; of / if no path is given.",
+        f"{_PATHS}examples:\n  imgfs ls nginx:latest\n  imgfs ls -lA nginx:latest:/etc\n  imgfs ls ./nginx.tar:/usr\n",
+        help_option=False,
+    )
+    parser.add_argument("image", metavar="IMAGE[:/PATH]")
+    parser.add_argument("-l", "--long", action="store_true", help="mode, links, owner, group, size and time as well")
+    parser.add_argument("-a", "--all", action="store_true", help="names that begin with a dot too, and . and ..")
+    parser.add_argument("-A", "--almost-all", action="store_true", help="the same without . and ..")
+    parser.add_argument("-d", "--directory", action="store_true", help="a directory itself, not what is in it")
+    parser.add_argument("-h", "--human-readable", action="store_true", help="sizes as 1.2 MB")
+    parser.add_argument("-n", "--numeric-uid-gid", action="store_true", help="numbers of owners, not names")
+    parser.add_argument("-R", "--recursive", action="store_true", help="directories below as well")
+    parser.add_argument("--layer", metavar="N", type=_layer_number, help="of this layer's own files; 0 is the base")
+    parser.add_argument("--help", action="help", help="show this help message and exit")
+
+
+def _add_cat(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _add_look(
+        commands,
+        "cat",
+        "print a file of an image",
+        "Print a file of an image's root file system. On a terminal its control characters are shown as escapes.",
+        f"{_PATHS}example:\n  imgfs cat nginx:latest:/etc/nginx/nginx.conf\n",
+        json=False,
+    )
+    parser.add_argument("image", metavar="IMAGE:/PATH")
+    parser.add_argument("--layer", metavar="N", type=_layer_number, help="of this layer's own files; 0 is the base")
+
+
+def _add_diff(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _add_look(
+        commands,
+        "diff",
+        "compare the files of two images",
+        "List what the second IMAGE has added (A), deleted (D) and changed (C), with sizes before and after.",
+        f"{_PATHS}example:\n  imgfs diff nginx:1.26 nginx:1.27\n  imgfs diff nginx:1.26:/etc nginx:1.27:/etc\n",
+        help_option=False,
+    )
+    parser.add_argument("image", metavar="IMAGE[:/PATH]")
+    parser.add_argument("other", metavar="IMAGE[:/PATH]")
+    parser.add_argument("-h", "--human-readable", action="store_true", help="sizes as 1.2 MB")
+    parser.add_argument("--times", action="store_true", help="files of which only the time differs as well")
+    parser.add_argument("--help", action="help", help="show this help message and exit")
+
+
+def _add_which(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = _add_look(
+        commands,
+        "which",
+        "say which layer a file comes from",
+        "Say which layer of an image a file comes from, and what made that layer.",
+        f"{_PATHS}example:\n  imgfs which nginx:latest /etc/nginx/nginx.conf\n",
+    )
+    parser.add_argument("image", metavar="IMAGE", help="or IMAGE:/PATH alone")
+    parser.add_argument("path", metavar="PATH", nargs="?")
+
+
+def _add_list(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "list",
+        help="list the images that are mounted",
+        description="List the images that are mounted, dead mounts and those of others too.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="for programs; the keys are in docs/json.md")
+
+
+def _add_look(  # noqa: PLR0913 - what a parser is made of
+    commands: "argparse._SubParsersAction[_Parser]",
+    name: str,
+    summary: str,
+    description: str,
+    epilog: str,
+    *,
+    json: bool = True,
+    help_option: bool = True,
+) -> _Parser:
+    """Add a command that looks at an image without mounting it, with the options that all of these have."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        add_help=help_option,
+    )
+    if json:
+        parser.add_argument("--json", action="store_true", help="for programs; the keys are in docs/json.md")
+    where = parser.add_argument_group("the image")
+    where.add_argument("-H", "--host", metavar="URL", help="the engine, as in docker")
+    where.add_argument("--context", metavar="NAME", help="as in docker")
+    where.add_argument("--platform", metavar="OS/ARCH", help="of several, as linux/arm64/v8; else this machine's")
+    where.add_argument("--tmpdir", metavar="DIR", help="for large files; else $IMGFS_TMPDIR, else /var/tmp")
+    where.add_argument("--verify", action="store_true", help="read an archive whole and compare its digests")
+    where.add_argument("-q", "--quiet", action="store_true", help="errors only")
+    where.add_argument("-v", "--verbose", action="store_true", help="say more")
+    return parser
+
+
+_PATHS = """\
+IMAGE is one as in imgfs mount --help.  The path in it begins at the first :/ that follows:
+  nginx:/etc  nginx:1.27:/etc  localhost:5000/nginx:/etc  ./nginx.tar:/etc
+  docker-archive:PATH:REF:/etc  oci:DIR:/etc  -:/etc
+"""
+
+
+def _layer_number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        msg = f"'{printable(text)}' is no number of a layer; the base is 0"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)

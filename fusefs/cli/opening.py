@@ -1,0 +1,127 @@
+"""The image that a one-shot command looks at, opened as `imgfs mount` opens one."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from fusefs.cli.logs import stderr_handler
+from fusefs.cli.terminal import progress_on
+from fusefs.errors import Unavailable, UsageError, printable
+from fusefs.image import Image
+from fusefs.layers import Layers
+from fusefs.layertree import LayerTree
+from fusefs.platforms import Platform
+from fusefs.rootfs import RootfsTree
+from fusefs.sources import open_image
+from fusefs.sources.endpoint import find_endpoint
+from fusefs.sources.reference import EngineImage, FileImage, parse_image
+from fusefs.sources.settings import Settings
+
+_TMPDIR = "/var/tmp"  # noqa: S108 - files there are created unlinked; /tmp is often in memory
+_TRANSPORTS = ("docker-daemon:", "docker-archive:", "oci-archive:", "oci:")
+
+
+def split_path(argument: str) -> tuple[str, bytes | None]:
+    """Return the image and the path in it that ``IMAGE[:/PATH]`` names.
+
+    The path begins at the first ``:/`` that is not a transport's own colon: no reference has one, since
+    what follows a colon in a reference is a port, a tag or a digest.
+    """
+    start = next((len(transport) for transport in _TRANSPORTS if argument.startswith(transport)), 0)
+    colon = argument.find(":/", start)
+    if colon < 0 or (not start and argument.startswith("://", colon)):  # a URL, which the reference's grammar explains
+        return argument, None
+    return argument[:colon], os.fsencode(argument[colon + 1 :])
+
+
+def settings_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
+    """Return what the options say about where images come from."""
+    try:
+        platform = None if arguments.platform is None else Platform.parse(arguments.platform)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return Settings(
+        host=arguments.host,
+        context=arguments.context,
+        tmpdir=os.path.abspath(arguments.tmpdir or environment.get("IMGFS_TMPDIR") or _TMPDIR),
+        verify=arguments.verify,
+        platform=platform,
+        environment=environment,
+        progress=progress_on(sys.stderr, quiet=arguments.quiet),
+    )
+
+
+def source_of(image: str, settings: Settings) -> str:
+    """Return where the IMAGE argument *image* comes from: the engine's address, or the path of the file."""
+    match parse_image(image):
+        case EngineImage():
+            return find_endpoint(settings.host, settings.context, settings.environment).host
+        case FileImage(path="-"):
+            return "standard input"
+        case FileImage() as file:
+            return os.path.abspath(file.path)
+
+
+@contextmanager
+def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Iterator[Callable[[str], "Opened"]]:
+    """Give a function that opens an image as the options say; messages go to stderr.
+
+    An error while an image is read is Unavailable from then on.
+    """
+    level = logging.ERROR if arguments.quiet else logging.INFO if arguments.verbose else logging.WARNING
+    logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
+    settings = settings_of(arguments, environment)
+    names: list[str] = []
+
+    def open_one(name: str) -> Opened:
+        names.append(printable(name))
+        image = open_image(name, settings)
+        return Opened(image, Layers(image, settings.tmpdir), settings)
+
+    try:
+        yield open_one
+    except OSError as error:
+        msg = f"cannot read {' or '.join(names)}: {error.strerror}"
+        raise Unavailable(msg) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An image and its layers, for as long as the process runs."""
+
+    image: Image
+    layers: Layers
+    settings: Settings
+
+    @property
+    def shown(self) -> str:
+        """What the image is called in messages."""
+        return printable(self.image.name)
+
+    def rootfs(self) -> RootfsTree:
+        """Return all layers merged; indexes them."""
+        image = self.image
+        missing = [number for number, layer in enumerate(image.layers) if not self.layers.readable(layer)]
+        if missing or not image.layers:
+            why = f"layer {missing[0]} is not stored, or no file system" if missing else "it has no layers"
+            msg = f"{self.shown} has no root file system: {why}"
+            raise Unavailable(msg)
+        total = sum(layer.descriptor.size for layer in image.layers)
+        with self.settings.progress.transfer(f"indexing {self.shown}", total) as advance:
+            files = self.layers.all_files(lambda layer: advance(layer.descriptor.size))
+        return RootfsTree(files, transform_symlinks=False)
+
+    def layer(self, number: int) -> LayerTree:
+        """Return the files of one layer, whiteouts as they are."""
+        layers = self.image.layers
+        if number >= len(layers):
+            msg = f"{self.shown} has {len(layers)} layers, none is number {number}"
+            raise Unavailable(msg)
+        if not self.layers.readable(layers[number]):
+            msg = f"{self.shown}: layer {number} is not stored, or no file system"
+            raise Unavailable(msg)
+        return LayerTree(self.layers.files(layers[number]), transform_symlinks=False)
