@@ -177,3 +177,11 @@ def test_where_no_entry_can_be_made_nothing_is_kept_and_that_is_said(imgfs: Benc
     done = imgfs.run("mount", "--log-file", imgfs.log, path, mountpoint)
     assert (done.status, done.err.splitlines()[0]) == (0, f"imgfs: warning: nothing of {path} is kept: Not a directory")
     assert tree(mountpoint) == first
+
+
+def test_what_is_no_image_leaves_nothing(imgfs: Bench) -> None:
+    for number, data in enumerate((b"garbage" * 1000, Archive(config=b"{").data())):
+        path = imgfs.folder / f"{number}.tar"
+        path.write_bytes(data)
+        assert imgfs.run("mount", path, imgfs.mountpoint(f"mnt{number}")).status == 5
+        assert entries(imgfs) == []

@@ -43,8 +43,14 @@ def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[Entry | None
             _log(facts["warnings"])
             return entry, index
     warnings: list[str] = []
-    index = TarIndex.of(file.name, scan(file, warnings.append))
-    _log(warnings)
+    try:
+        index = TarIndex.of(file.name, scan(file, warnings.append))
+    except BaseException:
+        if entry is not None:
+            entry.abandon()
+        raise
+    finally:
+        _log(warnings)
     if entry is not None:
         entry.later(lambda: _keep_archive(entry, file, index, os.path.abspath(path), warnings))
     return entry, index
