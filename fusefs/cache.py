@@ -158,15 +158,20 @@ class Cache:
 
         What was not used for longest goes first, nothing that is in use, and nothing at all if it would not do.
         """
-        with self.deciding(), self._entries() as found:
-            free = self._free()
-            removable = [entry for entry in found if entry.free]
-            in_use = sum(entry.size for entry in found if not entry.free)
-            could_free = sum(entry.size for entry in removable)
-            if in_use + need > self._limit or free + could_free < need:
-                return 0
-            free += self._evict(found, need)
-            return max(0, min(self._limit - in_use, free))
+        try:
+            with self.deciding(), self._entries() as found:
+                return self._room(found, need)
+        except OSError:  # it was removed, say
+            return 0
+
+    def _room(self, found: "list[_Found]", need: int) -> int:
+        free = self._free()
+        in_use = sum(entry.size for entry in found if not entry.free)
+        could_free = sum(entry.size for entry in found if entry.free)
+        if in_use + need > self._limit or free + could_free < need:
+            return 0
+        free += self._evict(found, need)
+        return max(0, min(self._limit - in_use, free))
 
     def trim(self) -> None:
         """Remove what is too much, and what is incomplete."""

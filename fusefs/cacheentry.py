@@ -175,7 +175,7 @@ class Entry:
         if self._lost:
             return
         self._lost = True
-        with contextlib.suppress(OSError), self._cache.deciding():
+        with contextlib.suppress(OSError, Altered), self._cache.deciding():
             if lock(self.directory, fcntl.LOCK_EX) and read_index(self.directory) is None:
                 remove(self.path, self.directory)
             fcntl.flock(self.directory, fcntl.LOCK_UN)

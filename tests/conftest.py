@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,12 @@ def take_warnings() -> Iterator[TakeWarnings]:
     yield take
     logger.removeHandler(kept)
     assert kept.messages == [], "logged, but not expected"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what is not told where to keep things out of the cache of whoever runs the tests."""
+    os.environ["IMGFS_CACHE_DIR"] = str(tmp_path_factory.mktemp("caches") / "cache")
 
 
 @pytest.fixture

@@ -165,3 +165,23 @@ def test_a_mount_goes_on_when_its_cache_is_removed(imgfs: Bench) -> None:
     subprocess.run(["rm", "-r", imgfs.cache], check=True)
     assert os.listdir(mountpoint / "rootfs")
     assert [os.path.dirname(made) for made in imgfs.made_files(mountpoint)] == [str(imgfs.spool)] * 3
+
+
+def test_where_no_entry_can_be_made_nothing_is_kept_and_that_is_said(imgfs: Bench) -> None:
+    path = Archive().write(imgfs.folder / "image.tar")
+    first = mounted(imgfs, path)
+    (entry,) = entries(imgfs)
+    subprocess.run(["rm", "-r", entry], check=True)
+    entry.touch()
+    mountpoint = imgfs.mountpoint()
+    done = imgfs.run("mount", "--log-file", imgfs.log, path, mountpoint)
+    assert (done.status, done.err.splitlines()[0]) == (0, f"imgfs: warning: nothing of {path} is kept: Not a directory")
+    assert tree(mountpoint) == first
+
+
+def test_what_is_no_image_leaves_nothing(imgfs: Bench) -> None:
+    for number, data in enumerate((b"garbage" * 1000, Archive(config=b"{").data())):
+        path = imgfs.folder / f"{number}.tar"
+        path.write_bytes(data)
+        assert imgfs.run("mount", path, imgfs.mountpoint(f"mnt{number}")).status == 5
+        assert entries(imgfs) == []

@@ -92,7 +92,13 @@ def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Setti
     else:
         entry, index = archive_index(cache, file, asked.path)
     hashing = _hashing(f"hashing layers of {file.name}", settings.progress)
-    return replace(_tar_image(asked, name, settings.platform, TarBlobs(file, index), hashing), entry=entry)
+    try:
+        image = _tar_image(asked, name, settings.platform, TarBlobs(file, index), hashing)
+    except BaseException:
+        if entry is not None:
+            entry.abandon()
+        raise
+    return replace(image, entry=entry)
 
 
 def _spooled_image(file: OpenFile, asked: FileImage, name: str, settings: Settings) -> Image:

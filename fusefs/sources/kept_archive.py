@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from fusefs.cache import Cache
 from fusefs.cacheentry import Altered, Entry
 from fusefs.content import OpenFile
-from fusefs.errors import InvalidImage
+from fusefs.errors import ImgfsError, InvalidImage
 from fusefs.sources.memberlist import MALFORMED, read_members, written_members
 from fusefs.tarindex import Member, TarIndex, scan
 
@@ -23,10 +23,17 @@ def archive_key(file: OpenFile) -> str:
     return "-".join(f"{part:x}" for part in parts)
 
 
-def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[Entry, TarIndex]:
-    """Return the entry of the archive in *file*, which is at *path*, and its index, kept or made now."""
-    entry, facts = cache.archive(archive_key(file))
-    if facts is not None:
+def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[Entry | None, TarIndex]:
+    """Return the entry of the archive in *file*, which is at *path*, and its index, kept or made now.
+
+    There is no entry where none can be made.
+    """
+    entry, facts = None, None
+    try:
+        entry, facts = cache.archive(archive_key(file))
+    except OSError as error:  # a full disk, say
+        log.warning("nothing of %s is kept: %s", file.name, error.strerror)
+    if entry is not None and facts is not None:
         try:
             index = read_members(file.name, facts["members"])
             _check_headers(file, index, facts["sums"])
@@ -36,15 +43,26 @@ def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[Entry, TarIn
             _log(facts["warnings"])
             return entry, index
     warnings: list[str] = []
-    index = TarIndex.of(file.name, scan(file, warnings.append))
-    _log(warnings)
-    entry.later(lambda: _keep_archive(entry, file, index, os.path.abspath(path), warnings))
+    try:
+        index = TarIndex.of(file.name, scan(file, warnings.append))
+    except BaseException:
+        if entry is not None:
+            entry.abandon()
+        raise
+    finally:
+        _log(warnings)
+    if entry is not None:
+        entry.later(lambda: _keep_archive(entry, file, index, os.path.abspath(path), warnings))
     return entry, index
 
 
 def _keep_archive(entry: Entry, file: OpenFile, index: TarIndex, path: str, warnings: list[str]) -> None:
-    sums = [_sum(file, member) for member in index.members.values()]
-    if archive_key(file) != os.path.basename(entry.path):  # it changed meanwhile
+    try:
+        sums = [_sum(file, member) for member in index.members.values()]
+        if archive_key(file) != os.path.basename(entry.path):  # it changed meanwhile
+            return
+    except (OSError, ImgfsError) as error:
+        log.warning("nothing of %s is kept: %s", file.name, error)
         return
     about = {"path": path, "created_ns": time.time_ns()}
     entry.complete({"about": about, "warnings": warnings, "members": written_members(index), "sums": sums})

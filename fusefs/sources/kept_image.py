@@ -5,6 +5,7 @@ The digests are compared with what the engine says at every mount, as if the ima
 
 import hashlib
 import json
+import logging
 import time
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,6 +20,8 @@ from fusefs.sources.inspected import Target, saved_image
 from fusefs.sources.memberlist import MALFORMED, read_members, written_members
 from fusefs.sources.saved import SavedTar
 from fusefs.sources.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def engine_entry(target: Target, settings: Settings) -> Image | Entry | None:
@@ -35,7 +38,11 @@ def engine_entry(target: Target, settings: Settings) -> Image | Entry | None:
         return settings.progress.waiting(f"another imgfs saves {printable(target.name)}")
 
     while True:
-        entry, facts = cache.saved(_engine_key(target), waiting)
+        try:
+            entry, facts = cache.saved(_engine_key(target), waiting)
+        except OSError as error:  # a full disk, say
+            log.warning("%s is not kept: %s", printable(target.name), error.strerror)
+            return None
         if facts is None:
             return entry
         try:
