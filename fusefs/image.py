@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from fusefs import oci
+from fusefs.cacheentry import Entry
 from fusefs.compression import Compression
 from fusefs.content import Content, Literal
 from fusefs.digest import DiffID, Digest
@@ -76,6 +77,8 @@ class Image:
     """In order, the base first."""
     documents: tuple[Document, ...] = ()
     """Stored indexes and manifests on the way to the config."""
+    entry: Entry | None = None
+    """Where what is made of the image is kept, None if it is not."""
 
     @property
     def oci_manifest(self) -> Document:

@@ -12,71 +12,93 @@ import struct
 import sys
 import threading
 from array import array
-from itertools import pairwise
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import BinaryIO
+from zlib import crc32
 
 from fusefs.content import Extent, OpenFile
+from fusefs.drafttree import ODD_NAMES, DraftTree, Folder, Linked, Skipped, check_not_root, parts_of
 from fusefs.errors import ImgfsError, NoSpace, printable
 from fusefs.layerindex import (
-    HEADER,
+    FILE,
     IMPLICIT,
     LOWER_LINK,
-    MAGIC,
     MAX_NAME,
     MAX_TARGET,
     ONLY_WHITEOUTS,
-    RECORD,
     RUN,
     SPARSE,
-    WHITEOUT,
     XATTR,
 )
+from fusefs.layerscan import DIRECTORY, HARD_LINK, REGULAR, LayerScan, Plain
+from fusefs.layerwriter import IndexFile
 from fusefs.tarattributes import FileAttributes, file_attributes, listable_xattrs, sparse_runs
 from fusefs.tarheader import BrokenHeader, Kind
-from fusefs.tarindex import ContentSource, Member, Source, scan
+from fusefs.tarindex import ContentSource, Member, Source
 
-_NO_NAMES = frozenset({WHITEOUT, WHITEOUT + b".", WHITEOUT + b".."})
-"""Whiteouts of what is no name."""
-_NONE = 0xFFFFFFFF
-
-_INODE = struct.Struct("<QQqIIIIIIHIIQQ")
-"""offset, size, mtime, mtime_ns, mode, uid, gid, major, minor, flags, text length, xattr length, text, xattrs"""
-_FLAGS_AT = struct.calcsize("<QQqIIIIII")
-_KEY = struct.Struct(">I")
-"""Number of a directory's inode, before a name: keys sort by directory, then by name."""
-
-
-class Skipped(ValueError):
-    """A member that cannot be shown; the message says why."""
+_MAX_BLOCKS = (1 << 32) - 1
+_PLAIN = struct.Struct("<QQ24s14xI4xQ8x")
+"""What a plain member says, as `FILE` has it: offset, size, time and owner, length and offset of the text."""
+assert _PLAIN.size == FILE.size
 
 
 class LayerIndexer:
     """Takes a layer's members in order, then writes the index.
 
-    In memory a member takes its name, one packed inode of some 80 bytes and one dictionary entry.
+    In memory a file takes its name, the second part of its record and one dictionary entry.
     """
 
     def __init__(self, created: int, created_ns: int) -> None:
         """Give directories that nothing lists the time *created*, seconds and nanoseconds."""
-        self._created = (created, created_ns)
-        self._inodes = bytearray()
+        implicit = FileAttributes(stat.S_IFDIR | 0o755, 0, 0, created, created_ns, 0, 0, ())
         self._heap = bytearray()
-        self._names: dict[bytes, int] = {}
-        self._last: tuple[bytes, int] = (b"", 0)
-        self._lower_links = 0
-        self.skipped = 0
-        self.first_skipped = ""
-        self._new_directory(None)
+        self._only_whiteouts = self._packed(implicit, 0, 0, IMPLICIT | ONLY_WHITEOUTS, b"")
+        self._tree = DraftTree(self._packed(implicit, 0, 0, IMPLICIT, b""))
+        self._headers, self._sums = array("Q"), array("I")
+        self._linked = False
+        self._skipped = 0
+        self._first_skipped = ""
 
     def add(self, tar: Source, member: Member) -> None:
-        """Take one member; what cannot be shown is counted."""
+        """Take one member of any kind; what cannot be shown is counted."""
+        self._headers.append(member.block_offset)
+        self._sums.append(crc32(member.block))
         try:
             self._add(tar, member)
         except (Skipped, BrokenHeader) as error:
-            self._skip(member, error)
+            self._skip(member.name, error)
+
+    def add_plain(self, members: Iterable[Plain]) -> None:
+        """Take plain members; what cannot be shown is counted."""
+        add_header, add_sum, tree = self._headers.append, self._sums.append, self._tree
+        for typeflag, name, about, offset, size, link, header, crc in members:
+            add_header(header)
+            add_sum(crc)
+            try:
+                if typeflag == REGULAR:
+                    path, _, base = name.rpartition(b"/")
+                    folder = tree.folders.get(path)
+                    if folder is None or base in ODD_NAMES or len(base) > MAX_NAME:
+                        folder, base = tree.place(name)
+                    if base in folder.entries:
+                        tree.replace(folder.entries[base])
+                    folder.entries[base] = _PLAIN.pack(offset, size, about, 0, 0)
+                elif typeflag == DIRECTORY:
+                    tree.add_directory(name, _PLAIN.pack(0, 0, about, 0, 0))
+                elif typeflag == HARD_LINK:
+                    check_not_root(parts_of(name), Kind.HARD_LINK)
+                    self._link(name, link)
+                else:
+                    check_not_root(parts_of(name), Kind.SYMLINK)
+                    text = _target(link)
+                    tree.add_file(name, _PLAIN.pack(offset, len(text), about, len(text), len(self._heap)))
+                    self._heap += text
+            except Skipped as error:
+                self._skip(name, error)
 
     def _add(self, tar: Source, member: Member) -> None:
-        parts = _parts(member.name)
+        parts = parts_of(member.name)
         match member.kind:
             case Kind.PAX_GLOBAL:
                 pass
@@ -84,238 +106,85 @@ class LayerIndexer:
                 msg = "a member of an unknown type"
                 raise Skipped(msg)
             case Kind.DIRECTORY:
-                self._directory(parts, self._attributes(member))
-            case _ if not parts:
-                msg = f"a {member.kind.value} in the place of the root"
-                raise Skipped(msg)
+                self._tree.add_directory(member.name, self._packed(self._attributes(member), 0, 0, 0, b""))
             case Kind.HARD_LINK:
-                self._link(parts, member)
+                check_not_root(parts, member.kind)
+                self._link(member.name, member.link)
             case _:
-                self._file(tar, parts, member)
+                check_not_root(parts, member.kind)
+                self._file(tar, member)
 
     def _attributes(self, member: Member) -> FileAttributes:
         """Return the attributes of *member*, without extended ones that the kernel does not take."""
         attributes = file_attributes(member)
         listable = listable_xattrs(attributes.xattrs)
         if len(listable) < len(attributes.xattrs):
-            self._skip(member, "extended attributes of more than 64 KiB")
+            self._skip(member.name, "extended attributes of more than 64 KiB")
         return attributes._replace(xattrs=listable)
 
-    def _skip(self, member: Member, why: object) -> None:
-        if not self.skipped:
-            self.first_skipped = f"{printable(member.name[:300])}: {why}"
-        self.skipped += 1
+    def _skip(self, name: bytes, why: object) -> None:
+        if not self._skipped:
+            self._first_skipped = f"{printable(name[:300])}: {why}"
+        self._skipped += 1
 
-    def _directory(self, parts: list[bytes], attributes: FileAttributes) -> None:
-        there = self._find(parts)
-        if there is not None and stat.S_ISDIR(self._mode(there)):
-            self._set(there, attributes)
-            return
-        self._names[_KEY.pack(self._parent(parts)) + parts[-1]] = self._new_directory(attributes)
-        self._last = (b"", 0)
-
-    def _file(self, tar: Source, parts: list[bytes], member: Member) -> None:
+    def _file(self, tar: Source, member: Member) -> None:
         text, offset, size, flags = b"", member.offset, member.size, 0
         if member.kind is Kind.SYMLINK:
             text, size = _target(member.link), len(member.link)
         elif member.sparse:
             size, runs = sparse_runs(member, tar.read_at)
             text, flags = b"".join(RUN.pack(*run) for run in runs), SPARSE
-        inode = self._new(self._attributes(member), offset, size, flags, text)
-        self._replace(_KEY.pack(self._parent(parts)) + parts[-1], inode)
+        about = self._packed(self._attributes(member), offset, size, flags, text)
+        self._tree.add_file(member.name, about)
 
-    def _link(self, parts: list[bytes], member: Member) -> None:
-        target = _parts(member.link)
+    def _link(self, name: bytes, link: bytes) -> None:
+        target = parts_of(link)
         if not target:
             msg = "a hard link to the root"
             raise Skipped(msg)
-        inode = self._find(target)
-        if inode is not None and stat.S_ISDIR(self._mode(inode)):
+        there = self._tree.find(target[:-1])
+        found = None if there is None else there.entries.get(target[-1])
+        if isinstance(found, Folder):
             msg = "a hard link to a directory"
             raise Skipped(msg)
-        parent = self._parent(parts)
-        if inode is None:
+        if found is None:
             # Its attributes are those of the file below, so none are kept.
             nothing = FileAttributes(stat.S_IFREG, 0, 0, 0, 0, 0, 0, ())
-            inode = self._new(nothing, 0, 0, LOWER_LINK, b"/".join(target))
-            self._lower_links += 1
-        self._replace(_KEY.pack(parent) + parts[-1], inode)
+            found = Linked(self._packed(nothing, 0, 0, LOWER_LINK, b"/".join(target)), lower=True)
+        elif isinstance(found, bytes):
+            assert there is not None
+            found = there.entries[target[-1]] = Linked(found, lower=False)
+        self._linked = True
+        self._tree.add_file(name, found)
 
-    def _replace(self, key: bytes, inode: int) -> None:
-        there = self._names.get(key)
-        if there is not None and stat.S_ISDIR(self._mode(there)):
-            self._last = (b"", 0)  # a directory goes, with what is below it
-        self._names[key] = inode
-
-    def _parent(self, parts: list[bytes]) -> int:
-        """Return the inode of the directory that *parts* lie in; it is made where there is none."""
-        path = b"/".join(parts[:-1])
-        if path == self._last[0]:
-            return self._last[1]
-        inode = 0
-        for part in parts[:-1]:
-            key = _KEY.pack(inode) + part
-            below = self._names.get(key)
-            if below is None or not stat.S_ISDIR(self._mode(below)):
-                below = self._names[key] = self._new_directory(None)
-            inode = below
-        self._last = (path, inode)
-        return inode
-
-    def _find(self, parts: list[bytes]) -> int | None:
-        inode: int | None = 0
-        for part in parts:
-            if inode is None or not stat.S_ISDIR(self._mode(inode)):
-                return None
-            inode = self._names.get(_KEY.pack(inode) + part)
-        return inode
-
-    def _new_directory(self, attributes: FileAttributes | None) -> int:
-        flags = 0
-        if attributes is None:
-            attributes = FileAttributes(stat.S_IFDIR | 0o755, 0, 0, *self._created, 0, 0, ())
-            flags = IMPLICIT
-        return self._new(attributes, 0, 0, flags, b"")
-
-    def _new(self, attributes: FileAttributes, offset: int, size: int, flags: int, text: bytes) -> int:
-        number = len(self._inodes) // _INODE.size
-        self._inodes += self._packed(attributes, offset, size, flags, text)
-        return number
-
-    def _set(self, inode: int, attributes: FileAttributes) -> None:
-        """Give a directory that is there other attributes."""
-        packed = self._packed(attributes, 0, 0, 0, b"")
-        self._inodes[inode * _INODE.size : (inode + 1) * _INODE.size] = packed
+    def warnings(self, name: str) -> list[str]:
+        """Return what to say of members of the layer *name* that were skipped."""
+        if not self._skipped:
+            return []
+        return [f"{name}: skipped {self._skipped} members that cannot be shown; the first: {self._first_skipped}"]
 
     def _packed(self, attributes: FileAttributes, offset: int, size: int, flags: int, text: bytes) -> bytes:
-        text_offset = len(self._heap)
+        """Return the second part of a record; *text* and extended attributes go into the heap."""
+        text_offset = len(self._heap) if text else 0
         self._heap += text
-        xattr_offset = len(self._heap)
+        xattr_offset = len(self._heap) if attributes.xattrs else 0
         for name, value in attributes.xattrs:
             self._heap += XATTR.pack(len(name), len(value)) + name + value
-        return _INODE.pack(
+        xattr_length = len(self._heap) - xattr_offset if attributes.xattrs else 0
+        blocks = 0
+        if flags & SPARSE:
+            blocks = min(-(-sum(stored for _, _, stored in RUN.iter_unpack(text)) // 512), _MAX_BLOCKS)
+        return FILE.pack(
             offset, size, attributes.mtime, attributes.mtime_ns, attributes.mode, attributes.uid, attributes.gid,
-            attributes.major, attributes.minor, flags, len(text), len(self._heap) - xattr_offset, text_offset,
-            xattr_offset,
+            attributes.major, attributes.minor, xattr_length, flags, len(text), blocks, text_offset, xattr_offset,
         )  # fmt: skip
-
-    def _mode(self, inode: int) -> int:
-        return int.from_bytes(self._inodes[inode * _INODE.size + 28 : inode * _INODE.size + 32], "little")
 
     def write(self, file: BinaryIO) -> None:
-        """Write the index to *file*, from its beginning."""
-        keys = sorted(self._names)
-        order, spans = self._order(keys)
-        first_name = array("I", [_NONE]) * (len(self._inodes) // _INODE.size)
-        names = array("I", [0]) * len(first_name)
-        for record, at in enumerate(order, 1):
-            inode = self._names[keys[at]]
-            names[inode] += 1
-            if first_name[inode] == _NONE:
-                first_name[inode] = record
-        first_name[0], names[0] = 0, 1
-        heap = len(self._heap)
-        self._mark_whiteouts_only(keys, order, spans)
-        file.write(HEADER.pack(MAGIC, len(order) + 1, HEADER.size + (len(order) + 1) * RECORD.size, self._lower_links))
-        file.write(self._record(0, (heap, 0), (0, *spans[0]), (0, 1)))
-        parents = self._parents(order, spans)
-        for record, at in enumerate(order, 1):
-            key = keys[at]
-            inode = self._names[key]
-            name = (heap, len(key) - _KEY.size)
-            tree = (parents[record], *spans.get(record, (0, 0)))
-            file.write(self._record(inode, name, tree, (first_name[inode], names[inode])))
-            heap += len(key) - _KEY.size
-        file.write(self._heap)
-        for at in order:
-            file.write(keys[at][_KEY.size :])
-        file.flush()
-
-    @staticmethod
-    def _starts(keys: list[bytes]) -> dict[bytes, tuple[int, int]]:
-        """Return for each directory where its keys begin and end."""
-        cuts = [0, *(n for n, (one, next_) in enumerate(pairwise(keys), 1) if one[:4] != next_[:4]), len(keys)]
-        return {keys[begin][:4]: (begin, end) for begin, end in pairwise(cuts) if begin < end}
-
-    def _order(self, keys: list[bytes]) -> tuple["array[int]", dict[int, tuple[int, int]]]:
-        """Return the keys breadth first, as places in *keys*, and each directory's first record and number of them."""
-        starts = self._starts(keys)
-        order = array("I")
-        spans: dict[int, tuple[int, int]] = {}
-        queue = [(0, 0)]  # record, inode: grows while it is walked
-        for record, inode in queue:
-            begin, end = starts.get(_KEY.pack(inode), (0, 0))
-            spans[record] = (len(order) + 1, end - begin)
-            for at in range(begin, end):
-                order.append(at)
-                below = self._names[keys[at]]
-                if stat.S_ISDIR(self._mode(below)):
-                    queue.append((len(order), below))
-        return order, spans
-
-    def _mark_whiteouts_only(self, keys: list[bytes], order: "array[int]", spans: dict[int, tuple[int, int]]) -> None:
-        """Mark the implicit directories with nothing but whiteouts below, the deepest first."""
-        for record in reversed(spans):
-            inode = self._names[keys[order[record - 1]]] if record else 0
-            at = inode * _INODE.size + _FLAGS_AT
-            if record == 0 or not self._inodes[at] & IMPLICIT:
-                continue
-            first, count = spans[record]
-            below = (keys[order[child - 1]] for child in range(first, first + count))
-            if all(
-                key.startswith(WHITEOUT, _KEY.size)
-                or self._inodes[self._names[key] * _INODE.size + _FLAGS_AT] & ONLY_WHITEOUTS
-                for key in below
-            ):
-                self._inodes[at] |= ONLY_WHITEOUTS
-
-    def _stored_blocks(self, flags: int, offset: int, length: int) -> int:
-        if not flags & SPARSE:
-            return 0
-        stored: int = sum(size for _, _, size in RUN.iter_unpack(self._heap[offset : offset + length]))
-        return min(-(-stored // 512), _NONE)
-
-    @staticmethod
-    def _parents(order: "array[int]", spans: dict[int, tuple[int, int]]) -> "array[int]":
-        parents = array("I", [0]) * (len(order) + 1)
-        for directory, (first, count) in spans.items():
-            for record in range(first, first + count):
-                parents[record] = directory
-        return parents
-
-    def _record(self, inode: int, name: tuple[int, int], tree: tuple[int, int, int], names: tuple[int, int]) -> bytes:
-        """Return the record of an *inode* under a *name*.
-
-        *name*: its offset in the heap and length.  *tree*: the parent's record, and of a directory
-        the first entry's record and their number.  *names*: the record of the inode's first name, and
-        how many names it has.
-        """
-        (
-            offset, size, mtime, mtime_ns, mode, uid, gid, major, minor, flags, text_length, xattr_length, text_offset,
-            xattr_offset,
-        ) = _INODE.unpack_from(self._inodes, inode * _INODE.size)  # fmt: skip
-        return RECORD.pack(
-            name[0], offset, size, mtime, mtime_ns, mode, uid, gid, major, minor, *tree, *names, xattr_length, flags,
-            name[1], text_length, self._stored_blocks(flags, text_offset, text_length), text_offset, xattr_offset,
-        )  # fmt: skip
-
-
-def _parts(path: bytes) -> list[bytes]:
-    """Return the components of *path*; Skipped if one of them would spoil a listing or lead out."""
-    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    for part in parts:
-        if part == b"..":
-            msg = "a '..' in the name"
-        elif len(part.removeprefix(WHITEOUT)) > MAX_NAME:  # a whiteout of a long name is longer than a name can be
-            msg = f"a name of {len(part)} bytes"
-        elif b"\0" in part:
-            msg = "NUL in the name"
-        elif part in _NO_NAMES:
-            msg = "a whiteout of nothing"
-        else:
-            continue
-        raise Skipped(msg)
-    return parts
+        """Write the index to *file*, from its beginning; this is of no use afterwards."""
+        self._tree.mark_whiteouts_only(self._only_whiteouts)
+        if self._linked:
+            self._tree.count_names()
+        IndexFile(file, self._heap).write(self._tree.root, self._headers, self._sums)
 
 
 def _target(link: bytes) -> bytes:
@@ -337,13 +206,22 @@ def index_layer(tar: Source, created_ns: int, file: BinaryIO) -> list[str]:
     """
     indexer = LayerIndexer(*divmod(created_ns, 10**9))
     warnings: list[str] = []
-    for member in scan(tar, warnings.append):
+    scan = LayerScan(tar, warnings.append)
+    indexer.add_plain(scan.plain())
+    while (member := scan.other()) is not None:
         indexer.add(tar, member)
+        indexer.add_plain(scan.plain())
     indexer.write(file)
-    if indexer.skipped:
-        first = indexer.first_skipped
-        warnings.append(f"{tar.name}: skipped {indexer.skipped} members that cannot be shown; the first: {first}")
-    return warnings
+    return [*warnings, *indexer.warnings(tar.name)]
+
+
+_PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_CODE = f"import sys; sys.path.append({_PACKAGES!r}); from fusefs.indexer import main; sys.exit(main())"
+PROGRAM = (sys.executable, "-P", "-S", "-c", _CODE)
+"""The command, before its arguments, that is ``python -m fusefs.indexer`` without the start of all that is installed.
+
+Nothing of the current directory is imported.
+"""
 
 
 def main() -> int:
@@ -353,6 +231,7 @@ def main() -> int:
     this process: whoever started it is gone.
     """
     threading.Thread(target=_end_with_stdin, daemon=True).start()
+    _give_way()
     descriptor, offset, size, index, created_ns = map(int, sys.argv[1:6])
     name = sys.argv[6]
     content = Extent(OpenFile(descriptor, name), offset, size)
@@ -367,6 +246,13 @@ def main() -> int:
         print(error.strerror, file=sys.stderr)
         return NoSpace.exit_code if error.errno in NO_ROOM else 1
     return 0
+
+
+def _give_way() -> None:
+    """Let readers of the mount go first; not so far that on a busy machine the first look never ends."""
+    with suppress(OSError):  # a sandbox may forbid it
+        os.nice(5)
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _end_with_stdin() -> None:

@@ -1,19 +1,20 @@
 """An image's layers as files: plain tars and their indexes, each made at the first need of it."""
 
 import errno
+import hashlib
 import logging
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from fusefs.content import Content, Extent
+from fusefs.cacheentry import Entry
+from fusefs.content import Content, Extent, OpenFile
 from fusefs.digest import Digest
 from fusefs.errors import InvalidImage, NoSpace
 from fusefs.image import Image, Layer
-from fusefs.indexer import NO_ROOM, index_layer
-from fusefs.layerindex import LayerIndex
+from fusefs.indexer import NO_ROOM, PROGRAM, index_layer
+from fusefs.layerindex import BrokenIndex, LayerIndex
 from fusefs.layertree import LayerFiles
 from fusefs.once import Once
 from fusefs.spool import unlinked_file
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 _CHILD_SIZE = 16 << 20
 """Bytes of tar from which on a child process indexes: in a thread, a scan holds up the readers."""
 
+_INDEX_ROOM = 1 << 20
+"""Bytes that must be left for an index to be kept.  How long it will be nobody knows; most are shorter."""
 _WORKERS = os.cpu_count() or 1
 
 _Key = tuple[Digest, Digest | None]
@@ -97,8 +100,13 @@ class Layers:
             assert layer.content is not None
             if layer.compression is None:
                 return layer.content
+            entry, name = self._image.entry, f"{_kept_name(layer)}.tar"
+            kept = None if entry is None else entry.kept(name)
+            if kept is not None:
+                file = OpenFile(kept[0], layer.where)
+                return Extent(file, 0, file.length())
             with self._decompressing:
-                return uncompressed_tar(layer, self._tmpdir)
+                return uncompressed_tar(layer, self._tmpdir, entry, name)
 
         return make
 
@@ -106,34 +114,63 @@ class Layers:
         def make() -> LayerFiles:
             tar = self.tar(layer)
             assert isinstance(tar, Extent)
-            descriptor = unlinked_file(self._tmpdir)
-            try:
-                with self._indexing:
-                    if tar.size < _CHILD_SIZE:
-                        self._index_here(layer, tar, descriptor)
-                    else:
-                        self._index_in_child(layer, tar, descriptor)
-                return LayerFiles(LayerIndex(descriptor), tar)
-            finally:
-                os.close(descriptor)
+            entry = self._image.entry
+            # Directories that nothing lists are as old as the image, and several may be in one archive.
+            name = f"{_kept_name(layer)}-{self._image.created_ns}.layer"
+            if entry is not None:
+                compare = entry.of_user and layer.compression is None
+                kept = _kept_files(entry, name, tar, compare=compare)
+                if kept is not None:
+                    return kept
+                try:
+                    if entry.room(_INDEX_ROOM):
+                        return self._kept_now(layer, tar, entry, name)
+                except NoSpace as error:
+                    log.info("%s: its index is not kept: %s", layer.where, error)
+            return self._indexed(layer, tar, unlinked_file(self._tmpdir), self._tmpdir, os.close)
 
         return make
 
-    def _index_here(self, layer: Layer, tar: Extent, descriptor: int) -> None:
+    def _kept_now(self, layer: Layer, tar: Extent, entry: Entry, name: str) -> LayerFiles:
+        """Index *layer* into a file that is kept in *entry* as *name*."""
+
+        def keep(descriptor: int) -> None:
+            try:
+                entry.keep(name, descriptor, {})
+            finally:
+                os.close(descriptor)
+
+        return self._indexed(layer, tar, entry.new_file(), entry.path, lambda made: entry.later(lambda: keep(made)))
+
+    def _indexed(
+        self, layer: Layer, tar: Extent, descriptor: int, directory: str, made: Callable[[int], None]
+    ) -> LayerFiles:
+        """Index *layer* into the new file *descriptor* in *directory*; *made* gets that at the end, to close it."""
+        try:
+            with self._indexing:
+                if tar.size < _CHILD_SIZE:
+                    self._index_here(layer, tar, descriptor, directory)
+                else:
+                    self._index_in_child(layer, tar, descriptor, directory)
+            files = LayerFiles(LayerIndex(descriptor), tar)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        made(descriptor)
+        return files
+
+    def _index_here(self, layer: Layer, tar: Extent, descriptor: int, directory: str) -> None:
         try:
             with open(descriptor, "wb", closefd=False) as file:
                 _log(index_layer(ContentSource(tar, layer.where), self._image.created_ns, file))
         except OSError as error:
             if error.errno not in NO_ROOM:
                 raise
-            raise self._no_room(layer, error.strerror) from None
+            raise _no_room(layer, directory, error.strerror) from None
 
-    def _no_room(self, layer: Layer, why: str | None) -> NoSpace:
-        return NoSpace(f"cannot index {layer.where} in {self._tmpdir}: {why}")
-
-    def _index_in_child(self, layer: Layer, tar: Extent, descriptor: int) -> None:
+    def _index_in_child(self, layer: Layer, tar: Extent, descriptor: int, directory: str) -> None:
         place = [tar.file.descriptor, tar.offset, tar.size, descriptor, self._image.created_ns]
-        command = [sys.executable, "-m", "fusefs.indexer", *map(str, place), layer.where]
+        command = [*PROGRAM, *map(str, place), layer.where]
         # The pipe to its stdin stays open while this process lives: its end is the child's.
         with (
             subprocess.Popen(
@@ -154,10 +191,42 @@ class Layers:
             if status == InvalidImage.exit_code:
                 raise InvalidImage(error)
             if status == NoSpace.exit_code:
-                raise self._no_room(layer, error)
+                raise _no_room(layer, directory, error)
             # Killed, or a read error: not the image's fault, so the next look tries anew.
             raise OSError(errno.EIO, f"the indexer of {layer.where} ended with {status}: {error}")
         _log(warnings)
+
+
+def _no_room(layer: Layer, directory: str, why: str | None) -> NoSpace:
+    return NoSpace(f"cannot index {layer.where} in {directory}: {why}")
+
+
+def _kept_name(layer: Layer) -> str:
+    """Return a name for what is made of *layer*: which bytes it has, and where in the image's tar they lie."""
+    assert isinstance(layer.content, Extent)
+    parts = (layer.descriptor.digest, layer.diff_id, layer.content.offset, layer.content.size, layer.compression)
+    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
+
+
+def _kept_files(entry: Entry, name: str, tar: Extent, *, compare: bool) -> LayerFiles | None:
+    """Return what the index kept in *entry* as *name* says of *tar*, None if there is none that fits.
+
+    *compare*: the tar is not ours, so its headers are read again.
+    """
+    kept = entry.kept(name)
+    if kept is None:
+        return None
+    try:
+        index = LayerIndex(kept[0])
+    except BrokenIndex as error:
+        entry.drop(name, str(error))
+        return None
+    finally:
+        os.close(kept[0])
+    if compare and not index.headers_match(tar):
+        entry.drop(name, "the layer has other headers")
+        return None
+    return LayerFiles(index, tar)
 
 
 def _log(warnings: Iterable[str]) -> None:

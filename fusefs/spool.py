@@ -7,7 +7,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from fusefs.content import Bytes, OpenFile
+from fusefs.content import Buffer, Bytes, OpenFile
 from fusefs.errors import NoSpace
 
 
@@ -22,11 +22,15 @@ class Spool:
     `file`.
     """
 
-    def __init__(self, directory: str, name: str) -> None:
-        """Create the spool file in *directory*; *name* stands for it in messages."""
+    def __init__(self, directory: str, name: str, descriptor: int | None = None, limit: int | None = None) -> None:
+        """Create the spool file in *directory*; *name* stands for it in messages.
+
+        *descriptor* is such a file that is there already; *limit* is how many bytes it may have.
+        """
         self.directory = directory
         self.name = name
-        self.file = OpenFile(unlinked_file(directory), name)
+        self.file = OpenFile(unlinked_file(directory) if descriptor is None else descriptor, name)
+        self._limit = limit
         self._written = 0
         self._finished = False
         self._grown = threading.Condition()
@@ -45,11 +49,13 @@ class Spool:
         """How many bytes there are so far."""
         return self._written
 
-    def write(self, chunk: Bytes, needed: int) -> None:
+    def write(self, chunk: Buffer, needed: int) -> None:
         """Append *chunk*; *needed* is the whole size as far as one knows, for the error.
 
-        Raises NoSpace when the file system is full.
+        Raises NoSpace when the file system is full, or the limit is reached.
         """
+        if self._limit is not None and self._written + len(chunk) > self._limit:
+            raise no_space(self.name, self.directory, max(needed, self._written + len(chunk)), self._limit)
         view = memoryview(chunk)
         try:
             while view:

@@ -4,12 +4,10 @@ Formats: the header fields of ustar and GNU tar; PAX records of POSIX.1-2001, ``
 ``LIBARCHIVE.xattr.*`` (libarchive), and the four ways of GNU tar to store a sparse file.
 """
 
-import base64
 import binascii
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
 
 from fusefs.content import Bytes
 from fusefs.tarheader import BLOCK, BrokenHeader, Kind, number
@@ -60,25 +58,38 @@ class FileAttributes(NamedTuple):
 def file_attributes(member: Member) -> FileAttributes:
     """Return the attributes of *member*; BrokenHeader if its header or a record makes no sense."""
     block, pax = member.block, member.pax
-    seconds, nanoseconds = _time(pax[b"mtime"]) if b"mtime" in pax else (number(block[136:148], "mtime"), 0)
+    mtime, mtime_ns = recorded_time(pax[b"mtime"]) if b"mtime" in pax else header_time(block[136:148])
     device = member.kind in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE)
     major = number(block[329:337], "devmajor") if device else 0
     minor = number(block[337:345], "devminor") if device else 0
     if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
         msg = f"device number {major}:{minor} has more than 12 and 20 bits"
         raise BrokenHeader(msg)
+    mode, uid, gid = ownership(member.kind, block[100:124], pax)
+    return FileAttributes(mode, uid, gid, mtime, mtime_ns, major, minor, tuple(_xattrs(member)))
+
+
+def ownership(kind: Kind, fields: bytes, pax: Mapping[bytes, bytes]) -> tuple[int, int, int]:
+    """Return mode with type, uid and gid that the header's *fields* for these and PAX records say."""
     # Linux has no permissions for a symbolic link and says 0777.
-    permissions = 0o777 if member.kind is Kind.SYMLINK else number(block[100:108], "mode") & 0o7777
-    return FileAttributes(
-        mode=_TYPES.get(member.kind, stat.S_IFREG) | permissions,
-        uid=_owner(pax.get(b"uid"), block[108:116], "uid"),
-        gid=_owner(pax.get(b"gid"), block[116:124], "gid"),
-        mtime=max(-_MAX_MTIME, min(seconds, _MAX_MTIME)),
-        mtime_ns=nanoseconds,
-        major=major,
-        minor=minor,
-        xattrs=tuple(_xattrs(member)),
-    )
+    permissions = 0o777 if kind is Kind.SYMLINK else number(fields[:8], "mode") & 0o7777
+    uid, gid = _owner(pax.get(b"uid"), fields[8:16], "uid"), _owner(pax.get(b"gid"), fields[16:24], "gid")
+    return _TYPES.get(kind, stat.S_IFREG) | permissions, uid, gid
+
+
+def header_time(field: bytes) -> tuple[int, int]:
+    """Return the seconds and nanoseconds that the header's mtime *field* says."""
+    return _representable(number(field, "mtime")), 0
+
+
+def recorded_time(text: bytes) -> tuple[int, int]:
+    """Return the seconds and nanoseconds that the PAX record mtime says."""
+    seconds, nanoseconds = _time(text)
+    return _representable(seconds), nanoseconds
+
+
+def _representable(seconds: int) -> int:
+    return max(-_MAX_MTIME, min(seconds, _MAX_MTIME))
 
 
 def _owner(record: bytes | None, field: bytes, what: str) -> int:
@@ -114,9 +125,11 @@ def _xattrs(member: Member) -> list[tuple[bytes, bytes]]:
         if keyword.startswith(b"SCHILY.xattr."):
             found[keyword.removeprefix(b"SCHILY.xattr.")] = value
         elif keyword.startswith(b"LIBARCHIVE.xattr."):
+            from urllib.parse import unquote_to_bytes  # noqa: PLC0415 - as slow to import as all else here
+
             name = unquote_to_bytes(keyword.removeprefix(b"LIBARCHIVE.xattr."))
             try:
-                decoded = base64.b64decode(value + b"=" * (-len(value) % 4), validate=True)
+                decoded = binascii.a2b_base64(value + b"=" * (-len(value) % 4), strict_mode=True)
             except binascii.Error:
                 continue
             found.setdefault(name, decoded)

@@ -7,6 +7,7 @@ does what Go's archive/tar does, because that is what the engines read images wi
 import re
 from enum import Enum
 from typing import NamedTuple
+from zlib import adler32
 
 BLOCK = 512
 """Bytes in a tar block; headers and padding are multiples of it."""
@@ -103,16 +104,10 @@ def parse_header(block: bytes) -> Header:
         msg = f"negative size {size}"
         raise BrokenHeader(msg)
     typeflag = block[156:157]
-    gnu = block[257:265] == b"ustar  \0"
-    name = _string(block[0:100])
-    if block[257:263] == b"ustar\0":
-        star = block[508:512] == b"tar\0"
-        prefix = _string(block[345:476] if star else block[345:500])
-        name = prefix + b"/" + name if prefix else name
-    sparse = typeflag == b"S" and gnu
+    sparse = typeflag == b"S" and block[257:265] == b"ustar  \0"
     return Header(
         kind=_KINDS.get(typeflag, Kind.OTHER),
-        name=name,
+        name=stored_name(block),
         link=_string(block[157:257]),
         size=size,
         legacy_type=typeflag == b"\0",
@@ -121,18 +116,29 @@ def parse_header(block: bytes) -> Header:
     )
 
 
+def stored_name(block: bytes) -> bytes:
+    """Return the name in a header *block*; ustar divides it into a prefix and the rest."""
+    name = block[:100].partition(b"\0")[0]
+    if block[345] and block[257:263] == b"ustar\0":
+        star = block[508:512] == b"tar\0"
+        return _string(block[345:476] if star else block[345:500]) + b"/" + name
+    return name
+
+
 def number(field: bytes, what: str) -> int:
     """Return the value of a numeric header field: octal text, or base-256 as GNU tar has it."""
-    if field[0] & 0x80:
-        value = int.from_bytes(field, "big")
-        bits = 8 * len(field)
-        # Bit 6 of the first byte is the sign; the marker bit above it does not count.
-        return value - (1 << bits) if field[0] & 0x40 else value - (1 << (bits - 1))
-    text = field.strip(b" \0")
-    if not text:
-        return 0
-    digits = text.partition(b"\0")[0]
+    digits = field[:-1]
     try:
+        if digits.isdigit() and field[-1] in b"\0 ":  # as nearly all are written
+            return int(digits, 8)
+        if field[0] & 0x80:
+            value = int.from_bytes(field, "big")
+            bits = 8 * len(field)
+            # Bit 6 of the first byte is the sign; the marker bit above it does not count.
+            return value - (1 << bits) if field[0] & 0x40 else value - (1 << (bits - 1))
+        digits = field.strip(b" \0").partition(b"\0")[0]
+        if not digits:
+            return 0
         if digits.isdigit():  # int() alone would take signs, spaces and underscores
             return int(digits, 8)
     except ValueError:
@@ -183,17 +189,31 @@ def pax_size(value: bytes) -> int:
 
 
 def _checksum_matches(block: bytes) -> bool:
-    field = block[148:156]
     try:
-        stated = number(field, "checksum")
+        stated = stated_sum(block[148:156])
     except BrokenHeader:
         return False
-    # The checksum counts its own field as spaces.  Old tars summed signed characters.
-    unsigned = sum(block) - sum(field) + 8 * 0x20
+    unsigned = byte_sum(block)
     if stated == unsigned:
         return True
+    # Old tars summed signed characters.
     high = sum(1 for byte in block[:148] + block[156:] if byte > 0x7F)
     return stated == unsigned - 256 * high
+
+
+def stated_sum(field: bytes) -> int:
+    """Return the sum of all bytes of a header whose checksum *field* is this one; BrokenHeader if it is no number."""
+    return number(field, "checksum") + sum(field) - 8 * 0x20  # the checksum counts its own field as spaces
+
+
+def byte_sum(block: bytes) -> int:
+    """Return the sum of the bytes of a *block*.
+
+    The low half of an Adler-32 is that sum and one, modulo 65521 (RFC 1950): itself if it cannot be as large.
+    """
+    if block.isascii():  # 512 * 127 at most
+        return (adler32(block) & 0xFFFF) - 1
+    return (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
 
 
 def _string(field: bytes) -> bytes:

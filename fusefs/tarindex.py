@@ -4,9 +4,7 @@ The scan is strict where Python's `tarfile` is not: a broken header is never tak
 the archive, and every loop consumes input.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -25,16 +23,17 @@ from fusefs.tarheader import (
     pax_size,
 )
 
-log = logging.getLogger(__name__)
-
 _MAX_EXTENDED = 1 << 20
 """Bytes of one extended header; archive/tar has the same bound."""
-_MAX_OFFSET = 1 << 62
+MAX_OFFSET = 1 << 62
 """No file is that long; keeps offsets that headers lie about within what `pread` takes."""
 _TRAILER = 1 << 20
 """How many bytes after the end of the archive are looked at for garbage."""
 _MAX_LINKS = 40
 """Links that are followed for one name, as many as Linux follows (path_resolution(7))."""
+
+Placed = tuple[bytes, int, int]
+"""Name, offset and size of a member's data."""
 
 _NO_RECORDS: Mapping[bytes, bytes] = MappingProxyType({})
 
@@ -53,8 +52,7 @@ class Source(Protocol):
         """Return how many bytes there are in all."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContentSource:
+class ContentSource(NamedTuple):
     """A content as a scan reads it."""
 
     content: Content
@@ -90,8 +88,7 @@ class Member(NamedTuple):
     """The PAX records that apply."""
 
 
-@dataclass(frozen=True, slots=True)
-class TarIndex:
+class TarIndex(NamedTuple):
     """The members of an archive by their normalised names; of several with one name the last."""
 
     archive: str
@@ -150,7 +147,9 @@ class TarIndex:
 
 
 def _log_warning(text: str) -> None:
-    log.warning("%s", text)
+    import logging  # noqa: PLC0415 - here: a layer's scan does without, and its program starts with each layer
+
+    logging.getLogger(__name__).warning("%s", text)
 
 
 def scan(source: Source, warn: Callable[[str], None] = _log_warning) -> Iterator[Member]:
@@ -159,34 +158,59 @@ def scan(source: Source, warn: Callable[[str], None] = _log_warning) -> Iterator
     Raises InvalidImage, naming the offset, on anything that is neither a header nor a proper end;
     calls *warn* when the archive's end is not marked, or something follows it.
     """
-    position = 0
-    last: Member | None = None
-    lone = False
-    while True:
-        block = source.read_at(position, BLOCK) if position < _MAX_OFFSET else b""
-        if len(block) < BLOCK:
-            _check_unmarked_end(source, position, bytes(block), last)
-            warn(f"{source.name}: the end of the archive is not marked; all its members are complete")
-            return
-        if is_zero(block):
+    steps = Scan(source, warn)
+    while (member := steps.member()) is not None:
+        yield member
+
+
+class Scan:
+    """A scan of an archive, member by member, that may be moved past members that others have read."""
+
+    def __init__(self, source: Source, warn: Callable[[str], None]) -> None:
+        """Begin at the beginning."""
+        self.position = 0
+        """Offset of what comes next, in bytes."""
+        self.last: Placed | None = None
+        """The member before it."""
+        self._source = source
+        self._warn = warn
+        self._lone = False
+
+    def member(self) -> Member | None:
+        """Return the next member, None at the end; raises and warns as `scan` does."""
+        source = self._source
+        while True:
+            position = self.position
+            block = source.read_at(position, BLOCK) if position < MAX_OFFSET else b""
+            if len(block) < BLOCK:
+                _check_unmarked_end(source, position, bytes(block), self.last)
+                self._warn(f"{source.name}: the end of the archive is not marked; all its members are complete")
+                return None
+            if not is_zero(block):
+                break
             after = source.read_at(position + BLOCK, BLOCK)
             if is_zero(after):
-                if len(after) < BLOCK:
-                    warn(f"{source.name}: the end of the archive is marked with one zero block only")
-                if any(source.read_at(position + 2 * BLOCK, _TRAILER)):
-                    after_end = position + 2 * BLOCK
-                    warn(f"{source.name}: ignored what follows the end of the archive at offset {after_end}")
-                return
-            if not lone:
-                warn(f"{source.name}: ignored a lone zero block at offset {position}")
-            lone = True
-            position += BLOCK
-            continue
-        last = _member(source, position, bytes(block))
-        position = _padded(last.offset + last.size)
-        if position > _MAX_OFFSET:  # no number of anything that follows from it may get out
-            _check_unmarked_end(source, position, b"", last)
-        yield last
+                self._check_end(position, len(after))
+                return None
+            if not self._lone:
+                self._warn(f"{source.name}: ignored a lone zero block at offset {position}")
+            self._lone = True
+            self.position += BLOCK
+        member = _member(source, position, bytes(block))
+        self.last = member.name, member.offset, member.size
+        self.position = _padded(member.offset + member.size)
+        if self.position > MAX_OFFSET:  # no number of anything that follows from it may get out
+            _check_unmarked_end(source, self.position, b"", self.last)
+        return member
+
+    def _check_end(self, position: int, second: int) -> None:
+        """Warn of what is odd at the end of the archive, whose second zero block has *second* bytes."""
+        source = self._source
+        if second < BLOCK:
+            self._warn(f"{source.name}: the end of the archive is marked with one zero block only")
+        after_end = position + 2 * BLOCK
+        if any(source.read_at(after_end, _TRAILER)):
+            self._warn(f"{source.name}: ignored what follows the end of the archive at offset {after_end}")
 
 
 def _member(source: Source, start: int, block: bytes) -> Member:
@@ -266,15 +290,15 @@ def _after_sparse_map(source: Source, position: int) -> int:
             return position
 
 
-def _check_unmarked_end(source: Source, position: int, rest: bytes, last: Member | None) -> None:
+def _check_unmarked_end(source: Source, position: int, rest: bytes, last: Placed | None) -> None:
     """Raise InvalidImage if the end of the file at *position*, with *rest* left, is not just an unmarked end."""
     length = source.length()
-    if last is not None and length < last.offset + last.size:
-        msg = (
-            f"{source.name}: truncated in {printable(last.name)} at offset {length}: "
-            f"{max(0, length - last.offset)} of {last.size} bytes are there"
-        )
-        raise InvalidImage(msg)
+    if last is not None:
+        name, offset, size = last
+        if length < offset + size:
+            there = max(0, length - offset)
+            msg = f"{source.name}: truncated in {printable(name)} at offset {length}: {there} of {size} bytes are there"
+            raise InvalidImage(msg)
     if length == 0:
         msg = f"{source.name}: not a tar archive: the file is empty"
         raise InvalidImage(msg)

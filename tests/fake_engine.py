@@ -65,6 +65,13 @@ class Engine:
         """How many connections are open."""
         self.lock = threading.Lock()
 
+    def api_version(self) -> str:
+        """Return what engines say in each of their answers, empty if this one says nothing that makes sense."""
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            version = json.loads(b"".join(self.script.version.parts))["ApiVersion"]
+            return version if isinstance(version, str) else ""
+        return ""
+
     def answer(self, path: str) -> Answer:
         """Return the answer to a request for *path*."""
         self.asked.append(path)
@@ -103,6 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer.gate.wait()
         self.send_response(answer.status)
         self.send_header("Content-Type", "application/json")
+        self.send_header("Api-Version", self.engine.api_version())
         self.send_header(*(("Connection", "close") if answer.unframed else ("Transfer-Encoding", "chunked")))
         self.end_headers()
         for part in filter(None, answer.parts):

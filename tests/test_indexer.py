@@ -1,8 +1,12 @@
 """A layer by itself: what becomes of its members."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from fusefs.errors import InvalidImage
+from fusefs.indexer import PROGRAM
 from tests.builders import END, directory, extended, header, pax
 from tests.changesets import (
     A_FOLDER,
@@ -309,3 +313,22 @@ def test_a_layer_that_is_cut_is_damaged() -> None:
 def test_a_layer_without_its_end_is_warned_of() -> None:
     warning = "layer: the end of the archive is not marked; all its members are complete"
     assert layer_of(file("a"), skipped=warning) == shown(("a", a_file()))
+
+
+def test_the_program_imports_nothing_from_where_it_is_started(tmp_path: Path) -> None:
+    (tmp_path / "struct.py").write_text("raise SystemExit('imported')")
+    layer = tmp_path / "layer.tar"
+    layer.write_bytes(changeset(file("a"), file("b/..")))
+    with layer.open("rb") as tar, (tmp_path / "index").open("wb") as index:
+        places = [tar.fileno(), 0, layer.stat().st_size, index.fileno(), 0]
+        child = subprocess.Popen(
+            [*PROGRAM, *map(str, places), "layer"],
+            cwd=tmp_path, pass_fds=(tar.fileno(), index.fileno()), text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        with child:
+            assert child.stdout is not None
+            assert child.stderr is not None
+            assert (child.stdout.read(), child.stderr.read()) == (skipped(1, "b/..: a '..' in the name") + "\n", "")
+        assert child.returncode == 0
+    assert (tmp_path / "index").stat().st_size > 0

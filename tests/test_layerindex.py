@@ -4,13 +4,29 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusefs.layerindex import HEADER, IMPLICIT, LOWER_LINK, RECORD, ROOT, SPARSE, LayerIndex
-from tests.builders import CREATED_NS
-from tests.changesets import About, changeset, file, folder, gnu_sparse, hard_link, indexed, opaque, symlink, whiteout
+from fusefs.content import Extent, OpenFile
+from fusefs.layerindex import HEADER, IMPLICIT, LOWER_LINK, RECORD, ROOT, SPARSE, BrokenIndex, LayerIndex
+from tests.builders import BLOCK, CREATED_NS, Memory
+from tests.changesets import (
+    About,
+    changeset,
+    fifo,
+    file,
+    folder,
+    gnu_sparse,
+    hard_link,
+    indexed,
+    opaque,
+    symlink,
+    whiteout,
+)
 
 
 @contextmanager
@@ -30,11 +46,11 @@ def at(index: LayerIndex, path: bytes) -> int | None:
     return record
 
 
-def test_a_record_is_108_bytes_and_nothing_follows_the_heap() -> None:
+def test_a_record_is_108_bytes_and_12_bytes_for_each_member_follow_the_heap() -> None:
     with index_of(file("a"), symlink("b", "target"), file("c", b"", About(xattrs={b"user.x": b"1"}))) as index:
         heap = len(b"abctarget") + 2 + 4 + len(b"user.x1")
-        assert (HEADER.size, RECORD.size, index.count) == (40, 108, 4)
-        assert len(index._map) == 40 + 4 * 108 + heap
+        assert (HEADER.size, RECORD.size, index.count) == (64, 108, 4)
+        assert len(index._map) == 64 + 4 * 108 + heap + 3 * 12
 
 
 def test_an_empty_layer_is_a_root_that_nothing_lists() -> None:
@@ -111,6 +127,100 @@ def test_the_map_stays_when_the_descriptor_is_closed() -> None:
         copy = LayerIndex(descriptor)
         os.close(descriptor)
         assert [copy.name(record) for record in range(copy.count)] == [b"", b"a"]
+
+
+def an_index() -> bytes:
+    """Return the bytes of an index."""
+    with index_of(file("a", b"data"), symlink("s", "t"), hard_link("h", "lower")) as index:
+        return index._map[:]
+
+
+def opened(data: bytes) -> LayerIndex:
+    """Open an index with these bytes."""
+    descriptor = os.memfd_create("index", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, data)
+        return LayerIndex(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def test_an_index_that_is_cut_anywhere_is_broken() -> None:
+    whole = an_index()
+    assert opened(whole).count == 4
+    for length in range(len(whole)):
+        with pytest.raises(BrokenIndex, match=r"^the index "):
+            opened(whole[:length])
+
+
+def test_an_index_with_something_behind_it_is_broken() -> None:
+    with pytest.raises(BrokenIndex, match="its parts do not make them up"):
+        opened(an_index() + b"x")
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("change", [1, -1, 1 << 40, -(1 << 40)])
+def test_an_index_whose_parts_do_not_make_up_its_size_is_broken(number: int, change: int) -> None:
+    whole = an_index()
+    fields = list(HEADER.unpack_from(whole))
+    fields[number] = (fields[number] + change) % (1 << 64)
+    with pytest.raises(BrokenIndex, match="its parts do not make them up"):
+        opened(HEADER.pack(*fields) + whole[HEADER.size :])
+
+
+def test_an_index_of_another_version_is_broken() -> None:
+    with pytest.raises(BrokenIndex, match="another version"):
+        opened(an_index().replace(b"imgfs layer 2", b"imgfs layer 1"))
+
+
+LAYER = (
+    folder("d"),
+    file("d/a", b"1" * 100_000),
+    file("d/b", b"", About(mtime_ns=1)),
+    file("n" * 200, b"2"),
+    fifo("f"),
+    hard_link("h", "d/a"),
+)
+
+
+def test_the_headers_of_an_unchanged_layer_match() -> None:
+    data = changeset(*LAYER)
+    with indexed(data) as layer:
+        source = Memory(data)
+        assert layer.files.index.headers_match(source)
+        assert source.bytes_read < len(data) // 2
+    with indexed(changeset()) as layer:
+        assert layer.files.index.headers_match(Memory(b""))
+
+
+def test_a_changed_header_does_not_match() -> None:
+    data = changeset(*LAYER)
+    ends = list(accumulate(map(len, LAYER)))
+    lasts = [0, ends[0], ends[2] - BLOCK, ends[3] - 2 * BLOCK, ends[3], ends[4]]
+    with indexed(data) as layer:
+        for start in lasts:
+            for at in (0, 140, 511):
+                changed = bytearray(data)
+                changed[start + at] ^= 1
+                assert not layer.files.index.headers_match(Memory(bytes(changed)))
+        assert layer.files.index.headers_match(Memory(data[: ends[-1]]))
+        assert not layer.files.index.headers_match(Memory(data[: ends[-1] - 1]))
+        assert not layer.files.index.headers_match(Memory(b""))
+
+
+def test_headers_that_cannot_be_read_do_not_match(tmp_path: Path) -> None:
+    data = changeset(*LAYER)
+    path = tmp_path / "tar"
+    path.write_bytes(data[:600])
+    with indexed(data) as layer, path.open("rb") as tar:
+        shorter = Extent(OpenFile(tar.fileno(), "tar"), 0, len(data))
+        assert not layer.files.index.headers_match(shorter)
+
+
+def test_links_into_lower_layers_are_listed() -> None:
+    with index_of(hard_link("b", "x"), file("a"), hard_link("d/c", "b"), hard_link("e", "y")) as index:
+        found = [(index.name(record), index.text(index.entry(record))) for record in index.lower_links()]
+        assert found == [(b"b", b"x"), (b"e", b"y"), (b"c", b"x")]
 
 
 NAMES = st.binary(min_size=1, max_size=5).filter(lambda name: not set(name) & {0, ord("/"), ord(".")})

@@ -220,7 +220,7 @@ def test_where_there_is_no_space_a_look_fails_and_works_once_there_is(imgfs: Ben
     path = archive.write(imgfs.folder / "image.tar")
     with tmpfs(imgfs.mountpoint("small"), "1m") as small:
         (small / "filler").write_bytes(bytes(700_000))
-        mountpoint = imgfs.mount(path, "--tmpdir", small)
+        mountpoint = imgfs.mount(path, "--no-cache", "--tmpdir", small)
         imgfs.log_is_quiet = False
         for place in (".uncompressed/0/tar", "layers/0/noise", "rootfs/noise", ".uncompressed/0/tar"):
             with pytest.raises(OSError, match="No space left on device"):
@@ -244,7 +244,7 @@ def test_an_index_that_does_not_fit_is_no_space_either(imgfs: Bench, size: int) 
     path = Archive(layers=[plain]).write(imgfs.folder / "image.tar")
     with tmpfs(imgfs.mountpoint("small"), "1m") as small:
         (small / "filler").write_bytes(bytes(900_000))
-        mountpoint = imgfs.mount(path, "--tmpdir", small)
+        mountpoint = imgfs.mount(path, "--no-cache", "--tmpdir", small)
         imgfs.log_is_quiet = False
         for place in ("layers/0", "rootfs"):
             with pytest.raises(OSError, match="No space left on device"):
@@ -264,7 +264,7 @@ def test_a_look_that_had_no_space_leaves_the_attributes_as_they_were(imgfs: Benc
     archive = Archive(layers=[compressed(plain, "gzip")], config=image_config([plain]))
     path = archive.write(imgfs.folder / "image.tar")
     with tmpfs(imgfs.mountpoint("small"), "400k") as small:
-        mountpoint = imgfs.mount(path, "--tmpdir", small)
+        mountpoint = imgfs.mount(path, "--no-cache", "--tmpdir", small)
         imgfs.log_is_quiet = False
         with pytest.raises(OSError, match="No space left on device"):
             os.listdir(mountpoint / "rootfs")

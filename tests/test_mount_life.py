@@ -28,7 +28,7 @@ def small_archive(imgfs: Bench) -> Path:
 
 
 def test_the_process_in_the_background_has_let_go_of_everything(imgfs: Bench, archive: Path) -> None:
-    mountpoint = imgfs.mount(archive)
+    mountpoint = imgfs.mount(archive, "--no-cache")
     process = Path(f"/proc/{imgfs.serving(mountpoint)}")
     fields = (process / "stat").read_text().rpartition(") ")[2].split()
     session, terminal = int(fields[3]), int(fields[4])

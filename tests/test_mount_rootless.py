@@ -166,3 +166,31 @@ def test_without_syslog_the_log_is_in_the_users_state_folder(user: Bench, archiv
     assert done == Finished(0, "", f"imgfs: {archive} is mounted on {mountpoint}; log: {log}\n")
     assert stat.filemode(log.stat().st_mode) == "-rw-------"
     assert (log.stat().st_uid, log.parent.stat().st_mode & 0o777) == (USER, 0o700)
+
+
+def test_a_user_has_a_cache_of_their_own(user: Bench) -> None:
+    archive = Archive().write(user.folder / "image.tar")
+    del user.environment["IMGFS_CACHE_DIR"]
+    mountpoint = _mountpoint(user)
+    user.mount(archive, at=mountpoint)
+    cache = user.folder / "home" / ".cache" / "imgfs"
+    (index,) = until(lambda: list(cache.glob("files/*/index")), "the index is kept")
+    assert (index.stat().st_uid, stat.S_IMODE(cache.stat().st_mode)) == (USER, 0o700)
+
+
+def test_without_a_place_for_a_cache_nothing_is_kept_and_that_is_said(user: Bench) -> None:
+    archive = Archive().write(user.folder / "image.tar")
+    del user.environment["IMGFS_CACHE_DIR"]
+    user.environment["XDG_CACHE_HOME"] = str(user.folder / "caches")
+    (user.folder / "caches" / "imgfs").mkdir(parents=True)  # root's
+    mountpoint = _mountpoint(user)
+    done = user.run("mount", "--log-file", user.log, archive, mountpoint)
+    cache = user.folder / "caches" / "imgfs"
+    hint = "choose another directory with --cache-dir, or --no-cache"
+    said = f"imgfs: warning: nothing is kept: cannot use the cache {cache}: it belongs to another user; {hint}"
+    assert (done.status, done.err.splitlines()[0]) == (0, said)
+    assert the_mount(mountpoint).file_system == "fuse.imgfs"
+    assert os.listdir(cache) == []
+    user.end_mounts()
+    named = user.run("mount", "--cache-dir", cache, archive, mountpoint)
+    assert (named.status, named.err) == (8, f"imgfs: {said.partition('kept: ')[2]}\n")

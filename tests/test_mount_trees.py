@@ -263,7 +263,7 @@ def test_with_index_all_layers_are_indexed_before_the_mount_returns(imgfs: Bench
 
 
 def test_indexing_that_takes_long_says_how_far_it_is(imgfs: Bench) -> None:
-    many = changeset(file("x") * 100_000)
+    many = changeset(fifo("x") * 100_000)
     path = Archive(layers=[many]).write(imgfs.folder / "image.tar")
     mountpoint = imgfs.mountpoint()
     done = imgfs.run("mount", "--index", "--log-file", imgfs.log, path, mountpoint)

@@ -19,11 +19,12 @@ from fusefs.oci import check_layout, media_type_of, parse_image_config, parse_in
 from fusefs.sources.blobs import TarBlobs
 from fusefs.sources.docker_archive import DockerArchive
 from fusefs.sources.manifest_list import parse_manifest_list
-from fusefs.tarheader import BLOCK, BrokenHeader, Kind, is_header, parse_header, pax_records
+from fusefs.tarheader import BLOCK, BrokenHeader, Kind, parse_header, pax_records
 from fusefs.tarindex import Source, TarIndex, scan
 from tests.builders import LAYERS, Memory, resealed
 from tests.conformance import check_image, digest_of, stored
 from tests.conftest import TakeWarnings
+from tests.damages import DAMAGES, Damage
 from tests.layouts import LAYOUTS
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -106,43 +107,6 @@ def test_a_valid_archive_has_the_members_that_tarfile_finds(
     assert [data[offset : offset + size] for offset, size in places] == contents
 
 
-def _flipped(data: bytes, place: int, value: int) -> bytes:
-    return data[: place % len(data)] + bytes([value % 256]) + data[place % len(data) + 1 :]
-
-
-def _cut(data: bytes, place: int, _: int) -> bytes:
-    return data[: place % len(data)]
-
-
-def _block_lost(data: bytes, place: int, count: int) -> bytes:
-    start = place % len(data) // BLOCK * BLOCK
-    return data[:start] + data[start + BLOCK * (1 + count % 4) :]
-
-
-def _block_moved(data: bytes, place: int, target: int) -> bytes:
-    start = place % len(data) // BLOCK * BLOCK
-    to = target % len(data) // BLOCK * BLOCK
-    return data[:to] + data[start : start + BLOCK] + data[to:]
-
-
-def _zeroed(data: bytes, place: int, count: int) -> bytes:
-    start = place % len(data)
-    end = min(len(data), start + count % 3000)
-    return data[:start] + bytes(end - start) + data[end:]
-
-
-def _header_changed(data: bytes, place: int, value: int) -> bytes:
-    """Change a byte of a header and make its checksum right again."""
-    headers = [start for start in range(0, len(data) - BLOCK + 1, BLOCK) if is_header(data[start : start + BLOCK])]
-    if not headers:
-        return data
-    start = headers[place % len(headers)]
-    # Mostly where sizes and types are.
-    field = (*range(124, 136), 156, *range(BLOCK))[value % (13 + BLOCK)]
-    block = resealed(data[start : start + BLOCK], field, bytes([value >> 10 & 0xFF]))
-    return data[:start] + block + data[start + BLOCK :]
-
-
 def outcome(act: Callable[[], _T], errors: type[_E]) -> _T | _E:
     """Return what *act* returns, or the one of *errors* that it raises."""
     try:
@@ -151,14 +115,6 @@ def outcome(act: Callable[[], _T], errors: type[_E]) -> _T | _E:
         return error
 
 
-DAMAGES: list[Callable[[bytes, int, int], bytes]] = [
-    _flipped,
-    _cut,
-    _block_lost,
-    _block_moved,
-    _zeroed,
-    _header_changed,
-]
 _NUMBER = st.integers(0, (1 << 20) - 1)
 
 
@@ -187,7 +143,7 @@ def opened(source: Source, file: OpenFile) -> Image:
 )
 @settings(max_examples=1500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_archive_is_an_error_or_an_image(
-    take_warnings: TakeWarnings, data: bytes, damages: list[tuple[Callable[[bytes, int, int], bytes], int, int]]
+    take_warnings: TakeWarnings, data: bytes, damages: list[tuple[Damage, int, int]]
 ) -> None:
     for damage, place, value in damages:
         data = damage(data, place, value) or b"\0"

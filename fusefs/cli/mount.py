@@ -6,14 +6,16 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from fusefs.cli.cachefolder import opening_cache
 from fusefs.cli.logs import open_log, stderr_handler
 from fusefs.cli.mountoptions import libfuse_flags, number_option
 from fusefs.cli.opening import source_of
 from fusefs.cli.terminal import progress_on
 from fusefs.errors import UsageError, printable
 from fusefs.image import Image
+from fusefs.keeper import Keeper
 from fusefs.layers import Layers
 from fusefs.mountfacts import mount_xattrs
 from fusefs.mountpoint import check_mountpoint
@@ -37,15 +39,12 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     overrides = {name: number_option(arguments.options, name, base) for name, base in _NUMBERS.items()}
     mountpoint = check_mountpoint(arguments.mountpoint)
     log = None if arguments.foreground and not arguments.log_file else open_log(arguments.log_file, environment)
-    settings = _settings(arguments, environment)
-
-    # FUSE and its event loop take 0.2 s to import: done while the engine prepares the image.
-    importing = threading.Thread(target=importlib.import_module, args=("fusefs.mount",))
-    importing.start()
+    keeper = Keeper()
+    importing = _Importing()
     try:
-        root = _root(arguments, settings)
+        root = _root(arguments, _settings(arguments, environment, keeper, importing.begin))
     finally:
-        importing.join()
+        importing.finish()
     from fusefs.mount import MountOptions, in_background, serve  # noqa: PLC0415 - see above
     from fusefs.operations import Overrides  # noqa: PLC0415
 
@@ -57,16 +56,51 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
             text = f"{printable(arguments.image)} is mounted on {printable(arguments.mountpoint)}{where}"
             print(f"imgfs: {text}", file=sys.stderr, flush=True)
 
+    def mounted(ready: Callable[[], None]) -> None:
+        """Serve; what is to be kept is written meanwhile, and to its end."""
+
+        def begin() -> None:
+            ready()
+            keeper.start()
+
+        try:
+            serve(root, mountpoint, options, begin)
+        finally:
+            keeper.finish()
+
     if log is None or arguments.foreground:
         if log:
             logging.getLogger().addHandler(log)
-        serve(root, mountpoint, options, announce)
+        mounted(announce)
     else:
-        in_background(lambda ready: serve(root, mountpoint, options, ready), log)
+        in_background(mounted, log)
         announce()
 
 
-def _settings(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
+class _Importing:
+    """FUSE and its event loop, imported in a thread: that takes 0.2 s.
+
+    It begins when an engine is waited for: earlier it would only hold up what asks the engine.
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    def begin(self) -> None:
+        """Begin, unless that is done."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=importlib.import_module, args=("fusefs.mount",))
+            self._thread.start()
+
+    def finish(self) -> None:
+        """Wait for the end: the process forks."""
+        if self._thread is not None:
+            self._thread.join()
+
+
+def _settings(
+    arguments: argparse.Namespace, environment: Mapping[str, str], keeper: Keeper, meanwhile: Callable[[], None]
+) -> Settings:
     try:
         platform = None if arguments.platform is None else Platform.parse(arguments.platform)
     except ValueError as error:
@@ -80,6 +114,8 @@ def _settings(arguments: argparse.Namespace, environment: Mapping[str, str]) -> 
         platform=platform,
         environment=environment,
         progress=progress_on(sys.stderr, quiet=arguments.quiet),
+        cache=opening_cache(arguments, environment, keeper),
+        meanwhile=meanwhile,
     )
 
 

@@ -16,6 +16,9 @@ _OURS = frozenset({"transform_symlinks"})
 _MAX_NUMBER = 0xFFFFFFFF
 _IGNORED_BEGINNINGS = ("x-", "comment=")
 _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True} | {
+    "cache-dir": True,
+    "cache-size": True,
+    "no-cache": False,
     "verify": False,
     "no-trees": False,
     "index": False,

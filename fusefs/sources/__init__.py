@@ -1,7 +1,9 @@
 """From the IMAGE argument to the image."""
 
+from contextlib import closing, suppress
+
 from fusefs.image import Image
-from fusefs.sources.endpoint import find_endpoint
+from fusefs.sources.endpoint import Endpoint, find_endpoint
 from fusefs.sources.files import file_image
 from fusefs.sources.reference import EngineImage, FileImage, parse_image
 from fusefs.sources.settings import Settings
@@ -14,10 +16,22 @@ def open_image(argument: str, settings: Settings) -> Image:
     """
     match parse_image(argument):
         case EngineImage(text):
-            # The SDK takes 0.2 s to import, and a file needs none of it.
-            from fusefs.sources.engine import engine_image  # noqa: PLC0415
-
-            endpoint = find_endpoint(settings.host, settings.context, settings.environment)
-            return engine_image(endpoint, text, settings)
+            return _engine_image(find_endpoint(settings.host, settings.context, settings.environment), text, settings)
         case FileImage() as file:
+            settings.meanwhile()
             return file_image(file, argument, settings)
+
+
+def _engine_image(endpoint: Endpoint, name: str, settings: Settings) -> Image:
+    """Return the image *name* of an engine: without the SDK, which takes 0.2 s to import, if that can be."""
+    from fusefs.sources.saving import engine_image  # noqa: PLC0415 - a file needs none of this
+    from fusefs.sources.unixengine import NoPlainAnswer, UnixEngine  # noqa: PLC0415
+
+    settings.cache()  # one that cannot be used is an error before anybody is asked
+    with suppress(NoPlainAnswer), closing(UnixEngine(endpoint)) as quick:
+        return engine_image(quick, name, settings)
+
+    from fusefs.sources.engine import sdk_engine  # noqa: PLC0415 - nor of this where it is not needed
+
+    with sdk_engine(endpoint) as engine:
+        return engine_image(engine, name, settings)

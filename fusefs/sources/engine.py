@@ -1,16 +1,10 @@
-"""An image in an engine: Docker's or Podman's, through the Docker Engine API.
+"""An engine through the Docker SDK: wherever it is, with TLS, proxies and tunnels.  The only importer of the SDK."""
 
-The engine is asked once what the image is (inspect) and then for exactly that (save, by image ID).
-What it sends is spooled, and indexed and hashed as it passes.  The only importer of the SDK.
-"""
-
-import json
-import re
 import warnings
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import docker
 import docker.constants
@@ -22,78 +16,25 @@ import urllib3.exceptions
 from docker import errors as sdk
 from docker.utils import version_gte
 
-from fusefs.digest import DiffID, Digest
-from fusefs.errors import DigestMismatch, EngineError, InvalidImage, Unavailable, printable
-from fusefs.image import Image
+from fusefs.errors import EngineError, Unavailable, printable
 from fusefs.platforms import Platform
-from fusefs.progress import Advance, Progress
-from fusefs.sources.docker_archive import DockerArchive
 from fusefs.sources.endpoint import Endpoint
-from fusefs.sources.reference import tag_of, tagged
-from fusefs.sources.saved import SavedTar, save
-from fusefs.sources.settings import Settings
-from fusefs.spool import Spool, free_space, no_space
+from fusefs.sources.inspection import NONSENSE, Inspected, Target, parse_inspected
+from fusefs.sources.saving import PLATFORM_VERSION, cause_of, reason, requested_platform
 
 _ANSWER_TIMEOUT = 60
 """Seconds for a connection, and for the answer to everything but a save."""
 _CHUNK = 1 << 20
-_PLATFORM_VERSION = "1.48"
-"""The first version of the API whose save knows platforms; earlier ones ignore the word."""
-_ERROR_TAIL = 1 << 14
-"""Bytes at the end of a stream that may hold the engine's error."""
-_JSON_ERROR = re.compile(rb'\{\s*"(?:errorDetail|error|message|cause)"')
 
 _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 """What the SDK lets through when a connection fails."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """What an engine says of an image before it is saved."""
-
-    image_id: Digest
-    """Of the image config, or in a containerd store of a manifest or an index."""
-    tags: tuple[str, ...]
-    size: int
-    """Bytes, an estimate: it can be far too small."""
-    diff_ids: tuple[DiffID, ...]
-    platform: Platform | None
-    """The one that it describes."""
-
-
-def engine_image(endpoint: Endpoint, name: str, settings: Settings) -> Image:
-    """Save the image *name* into a spool file and return it, every digest checked.
-
-    Raises EngineError, Unavailable, NoSpace, DigestMismatch, InvalidImage or Unsupported.
-    """
+@contextmanager
+def sdk_engine(endpoint: Endpoint) -> Iterator["SdkEngine"]:
+    """Give the engine at *endpoint*, for as long as the block takes; EngineError if it cannot be reached."""
     with closing(_connect(endpoint)) as client:
-        engine = _Engine(client, endpoint)
-        inspected = engine.inspect(name)
-        free = free_space(settings.tmpdir)
-        if inspected.size > free:
-            raise no_space(printable(name), settings.tmpdir, inspected.size, free)
-        with Spool(settings.tmpdir, printable(name)) as spool:
-            saved = engine.save(inspected, settings.platform, spool, settings.progress)
-            image = _image(saved, inspected, name, settings.platform, only=engine.picks(settings.platform))
-            image.verify(saved.digest_of)
-            return image
-
-
-def _image(saved: SavedTar, inspected: Inspected, name: str, platform: Platform | None, *, only: bool) -> Image:
-    """Return the saved image, which must be the one that was inspected."""
-    asked = [name] if tagged(name) in map(tagged, inspected.tags) else []
-    tag = tag_of(name) or next((tag_of(tagged(text)) for text in (*asked, *inspected.tags)), "") or "latest"
-    archive = DockerArchive(saved.blobs, saved.digest_of)
-    image = archive.image_with_id(inspected.image_id, platform or inspected.platform, name, tag, only=only)
-    diff_ids = tuple(layer.diff_id for layer in image.layers)
-    # Inspect describes the platform that the engine prefers, not one that was asked for.
-    if platform is None and diff_ids != inspected.diff_ids:
-        msg = (
-            f"{printable(name)}: the saved image has other layers ({len(diff_ids)}) "
-            f"than the engine says ({len(inspected.diff_ids)})"
-        )
-        raise DigestMismatch(msg)
-    return image
+        yield SdkEngine(client, endpoint)
 
 
 def _connect(endpoint: Endpoint) -> docker.APIClient:
@@ -131,16 +72,41 @@ def _client(endpoint: Endpoint, version: str) -> docker.APIClient:
     return client
 
 
+class _Stream:
+    """The answer to a save."""
+
+    def __init__(self, response: requests.Response) -> None:
+        self._response = response
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the bytes."""
+        while chunk := self._response.raw.read(_CHUNK, decode_content=False):
+            yield chunk
+
+
 @dataclass(frozen=True, slots=True)
-class _Engine:
+class SdkEngine:
     """A connection to an engine."""
 
     client: docker.APIClient
     endpoint: Endpoint
 
+    failures = _FAILURES
+
+    @property
+    def shown(self) -> str:
+        """Where it is."""
+        return self.endpoint.shown
+
     def picks(self, platform: Platform | None) -> bool:
         """Return whether a save is asked for the *platform*."""
-        return platform is not None and version_gte(self.client.api_version, _PLATFORM_VERSION)
+        return platform is not None and version_gte(self.client.api_version, PLATFORM_VERSION)
 
     def inspect(self, name: str) -> Inspected:
         """Return what the engine says of the image *name*."""
@@ -155,53 +121,22 @@ class _Engine:
         except (ValueError, *_FAILURES) as error:
             raise _unreachable(self.endpoint, error) from None
         try:
-            return Inspected(
-                image_id=Digest.parse(answer["Id"] if ":" in answer["Id"] else f"sha256:{answer['Id']}"),
-                tags=tuple(text for text in answer.get("RepoTags") or () if isinstance(text, str)),
-                size=int(answer["Size"]),
-                diff_ids=tuple(DiffID(Digest.parse(text)) for text in answer["RootFS"].get("Layers") or ()),
-                platform=_platform(answer),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return parse_inspected(answer)
+        except NONSENSE as error:
             msg = f"the engine at {shown} describes {printable(name)} in no way that makes sense: {error!r}"
             raise EngineError(msg) from None
 
-    def save(self, inspected: Inspected, platform: Platform | None, spool: Spool, progress: Progress) -> SavedTar:
-        """Receive the image; EngineError when the engine says in its stream that it failed."""
-        shown = self.endpoint.shown
-        damage: InvalidImage | None = None
-        try:
-            with progress.waiting(f"the engine prepares {spool.name}"):
-                response = self._begin(inspected, platform, spool.name)
-            with response, progress.transfer(f"saving {spool.name}", inspected.size) as advance:
-                saved = save(_received(response, advance), spool, inspected.size)
-        except InvalidImage as error:
-            damage = error
-        except _FAILURES as error:
-            after = f"after {spool.written} bytes: {_reason(error)}"
-            msg = f"the engine at {shown} stopped sending {spool.name} {after}"
-            raise EngineError(msg) from None
-        reported = _error_in_stream(spool)
-        if reported is not None:
-            msg = f"the engine at {shown} failed to save {spool.name}: {printable(reported)}"
-            raise EngineError(msg)
-        if damage is not None:
-            raise damage
-        saved.log_warnings()
-        return saved
-
-    def _begin(self, inspected: Inspected, platform: Platform | None, name: str) -> requests.Response:
-        """Return the answer to a save once it has begun; classic engines prepare the whole image before that.
+    def begin(self, target: Target) -> _Stream:
+        """Return the answer to a save once it has begun.
 
         The SDK's own `get_image` knows no platform, and hands on pieces of 32 KiB, which take twice
         as long to write.
         """
-        client = self.client
+        client, platform = self.client, target.platform
         parameters = {}
         if platform is not None and self.picks(platform):
-            wanted = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
-            parameters["platform"] = json.dumps({key: value for key, value in wanted.items() if value})
-        url = f"{client.base_url}/v{client.api_version}/images/{inspected.image_id}/get"
+            parameters["platform"] = requested_platform(platform)
+        url = f"{client.base_url}/v{client.api_version}/images/{target.inspected.image_id}/get"
         response = client.get(url, params=parameters, stream=True, timeout=(_ANSWER_TIMEOUT, None))
         try:
             response.raise_for_status()
@@ -209,63 +144,16 @@ class _Engine:
             try:
                 sdk.create_api_error_from_http_exception(error)
             except sdk.APIError as refusal:
-                raise self._refused(name, refusal) from None
-        return response
+                raise self._refused(target.name, refusal) from None
+        return _Stream(response)
 
     def _refused(self, name: str, error: sdk.APIError) -> EngineError:
         why = error.explanation or (error.response.reason if error.response is not None else error)
         return EngineError(f"the engine at {self.endpoint.shown} refuses {printable(name)}: {printable(str(why))}")
 
 
-def _platform(answer: Any) -> Platform | None:
-    parts = [answer.get(key) or "" for key in ("Os", "Architecture", "Variant")]
-    return Platform(*map(str, parts)) if parts[0] and parts[1] else None
-
-
-def _received(response: requests.Response, advance: Advance) -> Iterator[bytes]:
-    while chunk := response.raw.read(_CHUNK, decode_content=False):
-        yield chunk
-        advance(len(chunk))
-
-
-def _error_in_stream(spool: Spool) -> str | None:
-    """Return the error that an engine wrote as JSON at the end of its stream, under HTTP 200."""
-    tail = bytes(spool.read_at(max(0, spool.written - _ERROR_TAIL), _ERROR_TAIL))
-    for match in _JSON_ERROR.finditer(tail):
-        try:
-            document = json.loads(tail[match.start() :])
-        except (ValueError, RecursionError):
-            continue
-        for key in ("error", "message", "cause"):
-            if isinstance(document.get(key), str):
-                return str(document[key])
-    return None
-
-
 def _unreachable(endpoint: Endpoint, error: Exception) -> EngineError:
     hint = "start docker, or name another engine with --host or --context"
-    if isinstance(_cause(error), PermissionError):
+    if isinstance(cause_of(error), PermissionError):
         hint = "become root, or join the group docker"
-    return EngineError(f"cannot reach an engine at {endpoint.shown}: {_reason(error)}; {hint}")
-
-
-def _reason(error: BaseException) -> str:
-    cause = _cause(error)
-    if isinstance(cause, OSError) and cause.strerror:
-        return printable(cause.strerror)
-    return printable(str(cause)) or type(cause).__name__
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return the innermost exception that has something to say: the system's, if there is one."""
-    seen: set[int] = set()
-    while id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, OSError) and error.errno is not None:
-            break
-        inner = [arg for arg in (*error.args, getattr(error, "reason", None)) if isinstance(arg, BaseException)]
-        deeper = inner[-1] if inner else error.__cause__ or error.__context__
-        if deeper is None:
-            break
-        error = deeper
-    return error
+    return EngineError(f"cannot reach an engine at {endpoint.shown}: {reason(error)}; {hint}")

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 
 from fusefs.compression import FIRST_BYTES, compression_of, decompressed
@@ -16,6 +17,7 @@ from fusefs.progress import Advance, Progress
 from fusefs.sources.blobs import DirectoryBlobs, TarBlobs
 from fusefs.sources.docker_archive import MANIFEST_LIST, DockerArchive
 from fusefs.sources.image_layout import layout_image
+from fusefs.sources.kept_archive import archive_index
 from fusefs.sources.reference import FileImage
 from fusefs.sources.saved import save
 from fusefs.sources.settings import Settings
@@ -43,9 +45,7 @@ def file_image(asked: FileImage, name: str, settings: Settings) -> Image:
                 raise Unavailable(msg)
             if not _in_place(file):
                 return _spooled_image(file, asked, name, settings)
-            blobs = TarBlobs(file, TarIndex.of(file.name, scan(file)))
-            hashing = _hashing(f"hashing layers of {file.name}", settings.progress)
-            image = _tar_image(asked, name, settings.platform, blobs, hashing)
+            image = _in_place_image(file, asked, name, settings)
             _verify(image, settings)
             return image
     _verify(image, settings)
@@ -82,6 +82,17 @@ def _in_place(file: OpenFile) -> bool:
     """Return whether a tar in *file* can be read where it is."""
     regular = stat.S_ISREG(os.fstat(file.descriptor).st_mode)
     return regular and compression_of(file.read_at(0, FIRST_BYTES)) is None
+
+
+def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Settings) -> Image:
+    """Return the image in a plain tar."""
+    cache = settings.cache()
+    if cache is None:
+        entry, index = None, TarIndex.of(file.name, scan(file))
+    else:
+        entry, index = archive_index(cache, file, asked.path)
+    hashing = _hashing(f"hashing layers of {file.name}", settings.progress)
+    return replace(_tar_image(asked, name, settings.platform, TarBlobs(file, index), hashing), entry=entry)
 
 
 def _spooled_image(file: OpenFile, asked: FileImage, name: str, settings: Settings) -> Image:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from fusefs.content import Bytes, Content, Extent, chunks
+from fusefs.content import Buffer, Bytes, Content, Extent, chunks
 from fusefs.digest import Digest
 from fusefs.errors import InvalidImage
 from fusefs.sources.blobs import TarBlobs
@@ -42,7 +42,7 @@ class SavedTar:
         return Digest.of(chunks(content), algorithm)
 
 
-def save(stream: Iterable[Bytes], spool: Spool, needed: int) -> SavedTar:
+def save(stream: Iterable[Buffer], spool: Spool, needed: int) -> SavedTar:
     """Write *stream*, about *needed* bytes, into *spool* and return the tar that it is.
 
     This thread receives and writes; another one follows it, indexing and hashing.  Raises what

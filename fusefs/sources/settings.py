@@ -1,10 +1,19 @@
 """What the user said about where images come from."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from fusefs.cache import Cache
 from fusefs.platforms import Platform
 from fusefs.progress import Progress
+
+
+def _no_cache() -> Cache | None:
+    return None
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +30,7 @@ class Settings:
     """None for what suits this machine best."""
     environment: Mapping[str, str]
     progress: Progress
+    cache: Callable[[], Cache | None] = _no_cache
+    """Opens the cache, None if there is to be none; NoSpace if it cannot be used."""
+    meanwhile: Callable[[], None] = _nothing
+    """Called when it is good to begin other work, as when an engine is waited for: maybe never, maybe several times."""

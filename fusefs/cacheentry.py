@@ -1,0 +1,338 @@
+"""One entry of the cache: a directory of files that count once they are sealed, and its lock.
+
+A file is written without a name, synced and linked; then its *seal*, a document that says what
+the file system says of the file (size, inode, mtime, ctime) and how it is to be used.  So a kill at any
+moment leaves either a whole file or one that does not count, and a file that was touched, cut or replaced
+no longer fits its seal.  The lock is that of the open directory (flock(2)): it passes to the
+process in the background with the descriptor, and ends with the last of them.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Protocol
+
+from fusefs.errors import NoSpace, printable
+
+log = logging.getLogger(__name__)
+
+INDEX = "index"
+"""The document whose presence makes an entry complete."""
+TAR = "tar"
+"""The tar of an engine's image, which the index tells of."""
+SEAL = ".seal"
+"""Ends the name of another file's seal."""
+_FORMAT = 1
+_MAGIC = b"imgfs cache %d " % _FORMAT
+_SUM = 64
+"""Characters of the checksum after the magic; a line feed and the document follow."""
+_MAX_DOCUMENT = 256 << 20
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+Document = dict[str, Any]
+
+
+class Keeping(Protocol):
+    """What an entry needs of the cache that it is in."""
+
+    def room(self, need: int) -> int:
+        """Make room for *need* bytes; return how many more may be kept, 0 if these may not."""
+
+    def trim(self) -> None:
+        """Remove what is too much."""
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do *work* when nobody waits for it."""
+
+    def deciding(self) -> contextlib.AbstractContextManager[None]:
+        """Keep all others from adding and removing for as long as the block takes, which is short."""
+
+
+class Altered(Exception):
+    """A kept file is not what was kept: altered, cut, or of another version."""
+
+
+class Entry:
+    """A directory of the cache in use.
+
+    Safe under concurrency: nothing in it changes but `_lost`, which only ever becomes True.
+    """
+
+    def __init__(self, path: str, directory: int, cache: Keeping, *, of_user: bool) -> None:
+        """Use the open and locked *directory*, which is at *path*.
+
+        *of_user*: it tells of a user's archive, which others may change.
+        """
+        self.path = path
+        self.of_user = of_user
+        self.directory = directory
+        self._cache = cache
+        self._lost = False
+
+    def room(self, need: int) -> int:
+        """Make room for *need* bytes; return how many more may be kept, 0 if these may not."""
+        return 0 if self._lost else self._cache.room(need)
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do *work* on the cache when nobody waits for it."""
+        self._cache.later(work)
+
+    def new_file(self) -> int:
+        """Return the descriptor of a new file without a name that `keep` can link; NoSpace if there can be none."""
+        try:
+            return new_file(self.directory)
+        except OSError as error:
+            msg = f"cannot write in {printable(self.path)}: {error.strerror}"
+            raise NoSpace(msg) from None
+
+    def keep(self, name: str, descriptor: int, facts: Document) -> None:
+        """Keep the file *descriptor* as *name*, with *facts* on how to use it.  It must be complete.
+
+        What goes wrong is logged: then it is used once and not kept.
+        """
+        try:
+            os.fsync(descriptor)
+            with self._cache.deciding():
+                present = os.listdir(self.directory)
+                if self._lost or name + SEAL in present:  # another mount was faster
+                    return
+                if name in present:  # of one that was killed: whoever lives links and seals in one go
+                    os.unlink(name, dir_fd=self.directory)
+                link(descriptor, self.directory, name)
+                write_document(self.directory, name + SEAL, facts | {"file": stated(descriptor)})
+        except OSError as error:
+            log.warning("%s: cannot keep %s: %s", printable(self.path), name, error.strerror)
+            return
+        self._cache.trim()
+
+    def kept(self, name: str) -> tuple[int, Document] | None:
+        """Return the descriptor and the facts of the kept file *name*, None if there is none.
+
+        One that was altered is dropped.
+        """
+        try:
+            return self._kept(name)
+        except Altered as error:
+            self.drop(name, str(error))
+            return None
+        except OSError as error:
+            log.warning("%s: cannot use %s: %s", printable(self.path), name, error.strerror)
+            return None
+
+    def _kept(self, name: str) -> tuple[int, Document] | None:
+        facts = read_document(self.directory, name + SEAL)
+        if facts is None:
+            return None
+        return open_sealed(self.directory, name, facts), facts
+
+    def drop(self, name: str, why: str) -> None:
+        """Remove the kept file *name*; who has it open goes on with it."""
+        log.warning("%s: dropped %s: %s", printable(self.path), name, why)
+        with contextlib.suppress(OSError), self._cache.deciding():
+            for one in (name + SEAL, name):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(one, dir_fd=self.directory)
+
+    def complete(self, facts: Document, tar: int | None = None) -> None:
+        """Make the entry count, with *facts* in its index, and *tar* as its tar.
+
+        Others may use the entry from now on.  What goes wrong is logged, and leaves no entry.
+        """
+        try:
+            if tar is not None:
+                os.fsync(tar)
+            with self._cache.deciding():
+                if tar is not None:
+                    link(tar, self.directory, TAR)
+                    facts = facts | {"file": stated(tar)}
+                with contextlib.suppress(FileExistsError):  # an archive's, which another mount has described as well
+                    write_document(self.directory, INDEX, facts, sync=True)
+                fcntl.flock(self.directory, fcntl.LOCK_SH)
+        except OSError as error:
+            log.warning("cannot keep the image in %s: %s", printable(self.path), error.strerror)
+            self.abandon()
+            return
+        self._cache.trim()
+
+    def discard(self, why: str) -> None:
+        """Make the entry count no longer: something in it is wrong."""
+        log.warning("%s: dropped: %s", printable(self.path), why)
+        with contextlib.suppress(OSError), self._cache.deciding():
+            os.unlink(INDEX, dir_fd=self.directory)
+
+    def close(self) -> None:
+        """Use the entry no longer."""
+        self._lost = True
+        os.close(self.directory)
+
+    def abandon(self) -> None:
+        """Give the entry up: remove what nobody else uses, and leave the lock."""
+        if self._lost:
+            return
+        self._lost = True
+        with contextlib.suppress(OSError), self._cache.deciding():
+            if lock(self.directory, fcntl.LOCK_EX) and read_index(self.directory) is None:
+                remove(self.path, self.directory)
+            fcntl.flock(self.directory, fcntl.LOCK_UN)
+
+
+def new_file(directory: int) -> int:
+    """Return the descriptor of a new file in *directory* that has no name yet."""
+    # Without O_EXCL, with which a file can never be linked.
+    return os.open(f"/proc/self/fd/{directory}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
+def link(descriptor: int, directory: int, name: str) -> None:
+    """Give the file *descriptor* a *name*; FileExistsError if that is taken."""
+    source = f"/proc/self/fd/{descriptor}"
+    # Only with src_dir_fd does Python use linkat(2), which follows the link; link(2) says EXDEV.
+    os.link(source, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
+
+
+def lock(directory: int, kind: int) -> bool:
+    """Return whether the lock could be had at once."""
+    try:
+        fcntl.flock(directory, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def stated(descriptor: int) -> list[int]:
+    """Return what the file system says of a file that changes with each change of it."""
+    found = os.fstat(descriptor)
+    return [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def open_sealed(directory: int, name: str, facts: Mapping[str, Any]) -> int:
+    """Open the file *name* that *facts* were kept with; Altered if it is another one, or none."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as error:
+        msg = f"{name}: {error.strerror}"
+        raise Altered(msg) from None
+    try:
+        found = stated(descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or found != facts.get("file"):
+            msg = f"{name} was altered"
+            raise Altered(msg)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def write_document(directory: int, name: str, document: Document, *, sync: bool = False) -> None:
+    """Write *document* as the file *name*, whole or not at all.
+
+    Without *sync* a crash of the machine may leave it without its bytes: then it is not what its checksum says.
+    """
+    data = json.dumps(document, separators=(",", ":")).encode()
+    descriptor = new_file(directory)
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(_MAGIC + hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+        if sync:
+            os.fsync(descriptor)
+        link(descriptor, directory, name)
+    finally:
+        os.close(descriptor)
+
+
+def read_document(directory: int, name: str) -> Document | None:
+    """Return the document in the file *name*, None if there is none; Altered if it is not as it was written."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        msg = f"{name}: {error.strerror}"
+        raise Altered(msg) from None
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            msg = f"{name} is no file"
+            raise Altered(msg)
+        raw = file.read(_MAX_DOCUMENT)
+    if not raw.startswith(_MAGIC):
+        msg = f"{name} is of another version"
+        raise Altered(msg)
+    checksum, _, data = raw.removeprefix(_MAGIC).partition(b"\n")
+    if hashlib.sha256(data).hexdigest().encode() != checksum:
+        msg = f"{name} was altered"
+        raise Altered(msg)
+    document = json.loads(data)
+    assert isinstance(document, dict)  # as we wrote it: the checksum says so
+    return document
+
+
+def read_index(directory: int) -> Document | None:
+    """Return the index of an entry, None if it is not complete; Altered if it, or what it tells of, is."""
+    facts = read_document(directory, INDEX)
+    if facts is not None and "file" in facts:
+        os.close(open_sealed(directory, TAR, facts))
+    return facts
+
+
+def open_directory(directory: int, name: str) -> int:
+    """Open the directory *name* in *directory*; no link is followed."""
+    return os.open(name, _DIRECTORY, dir_fd=directory)
+
+
+def clear(directory: int) -> int:
+    """Remove all files in *directory*, the index first; return how many bytes of the disk that frees."""
+    freed = 0
+    for name in sorted(os.listdir(directory), key=lambda name: name != INDEX):
+        with contextlib.suppress(OSError):  # what is no file is none of ours
+            blocks = os.stat(name, dir_fd=directory, follow_symlinks=False).st_blocks
+            os.unlink(name, dir_fd=directory)
+            freed += blocks * 512
+    return freed
+
+
+def remove(path: str, directory: int) -> int:
+    """Remove the entry at *path*, open as *directory*, with all files; return how many bytes that frees."""
+    freed = clear(directory)
+    with contextlib.suppress(OSError):
+        if os.path.samestat(os.lstat(path), os.fstat(directory)):
+            os.rmdir(path)
+    return freed
+
+
+def files(directory: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the files in *directory*."""
+    for name in os.listdir(directory):
+        with contextlib.suppress(FileNotFoundError):
+            yield name, os.stat(name, dir_fd=directory, follow_symlinks=False)
+
+
+def has_leftovers(names: Collection[str]) -> bool:
+    """Return whether one of the *names* in an entry is that of a file without its seal, or of a seal without file."""
+    return any(
+        name not in (INDEX, TAR) and (name.removesuffix(SEAL) if name.endswith(SEAL) else name + SEAL) not in names
+        for name in names
+    )
+
+
+def clean(directory: int) -> int:
+    """Remove files that do not count from an entry that nobody uses; return how many bytes that frees."""
+    present = {name: found.st_blocks * 512 for name, found in files(directory)}
+    known = {INDEX, TAR}
+    for name in present:
+        with contextlib.suppress(Altered, OSError):
+            if not name.endswith(SEAL):
+                continue
+            facts = read_document(directory, name)
+            if facts is not None:
+                os.close(open_sealed(directory, name.removesuffix(SEAL), facts))
+                known |= {name, name.removesuffix(SEAL)}
+    freed = 0
+    for name in present.keys() - known:
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=directory)
+            freed += present[name]
+    return freed

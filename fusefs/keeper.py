@@ -1,0 +1,46 @@
+"""Work that no answer waits for: done by one thread while a mount serves, and finished after it."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+Work = Callable[[], None]
+
+
+class Keeper:
+    """A queue of work and the thread that does it.
+
+    The thread begins only on `start`: before that the process may still fork.  It is no daemon, so
+    that also a process that ends finishes its work.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def later(self, work: Work) -> None:
+        """Do *work* in the thread, after what was asked for before.  Any thread may ask."""
+        self._queue.put(work)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread = threading.Thread(target=self._run, name="keeper")
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Return once all work is done; nothing may be asked for any more."""
+        self._queue.put(None)
+        if self._thread is None:
+            self._run()
+        else:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._queue.get()) is not None:
+            try:
+                work()
+            except Exception:
+                log.exception("a bug: what could be kept is not")

@@ -1,0 +1,181 @@
+"""From an engine to an image: inspected, then kept in the cache or saved now, every digest checked.
+
+The engine is asked once what the image is (inspect) and then for exactly that (save, by image ID).
+What it sends is spooled, and indexed and hashed as it passes.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Protocol
+
+from fusefs.cacheentry import Entry
+from fusefs.content import Buffer
+from fusefs.errors import EngineError, InvalidImage, NoSpace, printable
+from fusefs.image import Image
+from fusefs.platforms import Platform
+from fusefs.progress import Advance
+from fusefs.sources.inspection import Inspected, Target, saved_image
+from fusefs.sources.kept_image import engine_entry, keep_saved
+from fusefs.sources.saved import SavedTar, save
+from fusefs.sources.settings import Settings
+from fusefs.spool import Spool, free_space, no_space
+
+log = logging.getLogger(__name__)
+
+PLATFORM_VERSION = "1.48"
+"""The first version of the API whose save knows platforms; earlier ones ignore the word."""
+_ERROR_TAIL = 1 << 14
+"""Bytes at the end of a stream that may hold the engine's error."""
+_JSON_ERROR = re.compile(rb'\{\s*"(?:errorDetail|error|message|cause)"')
+
+
+class Stream(Protocol):
+    """What an engine sends."""
+
+    def chunks(self) -> Iterator[Buffer]:
+        """Yield the bytes, each buffer valid until the next one; raises one of the engine's `failures`."""
+
+
+class Engine(Protocol):
+    """What imgfs asks of an engine."""
+
+    @property
+    def shown(self) -> str:
+        """Where it is, for messages."""
+
+    @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        """What a broken connection raises."""
+
+    def picks(self, platform: Platform | None) -> bool:
+        """Return whether a save is asked for the *platform*."""
+
+    def inspect(self, name: str) -> Inspected:
+        """Return what the engine says of the image *name*."""
+
+    def begin(self, target: Target) -> AbstractContextManager[Stream]:
+        """Ask for the image and return when it begins to come; classic engines prepare the whole image before that."""
+
+
+def engine_image(engine: Engine, name: str, settings: Settings) -> Image:
+    """Return the image *name*, every digest checked: kept in the cache, or saved now.
+
+    Raises EngineError, Unavailable, NoSpace, DigestMismatch, InvalidImage or Unsupported.
+    """
+    target = Target(name, settings.platform, engine.inspect(name))
+    match engine_entry(target, settings):
+        case Image() as image:
+            return image
+        case Entry() as entry:
+            try:
+                return _saved_to_keep(engine, target, settings, entry)
+            except NoSpace as error:
+                log.info("%s is not kept: %s", printable(name), error)
+    return _saved(engine, target, settings)
+
+
+def requested_platform(platform: Platform) -> str:
+    """Return *platform* as the API takes it."""
+    wanted = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
+    return json.dumps({key: value for key, value in wanted.items() if value})
+
+
+def reason(error: BaseException) -> str:
+    """Return why a connection failed, in a few words."""
+    cause = cause_of(error)
+    if isinstance(cause, OSError) and cause.strerror:
+        return printable(cause.strerror)
+    return printable(str(cause)) or type(cause).__name__
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return the innermost exception that has something to say: the system's, if there is one."""
+    seen: set[int] = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and error.errno is not None:
+            break
+        inner = [arg for arg in (*error.args, getattr(error, "reason", None)) if isinstance(arg, BaseException)]
+        deeper = inner[-1] if inner else error.__cause__ or error.__context__
+        if deeper is None:
+            break
+        error = deeper
+    return error
+
+
+def _saved(engine: Engine, target: Target, settings: Settings) -> Image:
+    """Save the image into a spool file."""
+    name, need, free = printable(target.name), target.inspected.size, free_space(settings.tmpdir)
+    if need > free:
+        raise no_space(name, settings.tmpdir, need, free)
+    with Spool(settings.tmpdir, name) as spool:
+        saved = _save(engine, target, settings, spool)
+        return saved_image(saved, target, only=engine.picks(target.platform))
+
+
+def _saved_to_keep(engine: Engine, target: Target, settings: Settings, entry: Entry) -> Image:
+    """Save the image into *entry*, where it is kept once someone has the time; NoSpace if it has no room there."""
+    name, need = printable(target.name), target.inspected.size
+    only = engine.picks(target.platform)
+    try:
+        room = entry.room(need)
+        if not room:
+            raise no_space(name, entry.path, need, room)
+        with Spool(entry.path, name, entry.new_file(), room) as spool:
+            saved = _save(engine, target, settings, spool)
+            image = saved_image(saved, target, only=only)
+    except BaseException:
+        entry.abandon()
+        raise
+    entry.later(lambda: keep_saved(entry, saved, target, only=only))
+    return replace(image, entry=entry)
+
+
+def _save(engine: Engine, target: Target, settings: Settings, spool: Spool) -> SavedTar:
+    """Receive the image; EngineError when the engine says in its stream that it failed."""
+    progress, size = settings.progress, target.inspected.size
+    damage: InvalidImage | None = None
+    try:
+        settings.meanwhile()
+        with progress.waiting(f"the engine prepares {spool.name}"):
+            beginning = engine.begin(target)
+        with beginning as stream, progress.transfer(f"saving {spool.name}", size) as advance:
+            saved = save(_counted(stream, advance), spool, size)
+    except InvalidImage as error:
+        damage = error
+    except engine.failures as error:
+        after = f"after {spool.written} bytes: {reason(error)}"
+        msg = f"the engine at {engine.shown} stopped sending {spool.name} {after}"
+        raise EngineError(msg) from None
+    reported = _error_in_stream(spool)
+    if reported is not None:
+        msg = f"the engine at {engine.shown} failed to save {spool.name}: {printable(reported)}"
+        raise EngineError(msg)
+    if damage is not None:
+        raise damage
+    saved.log_warnings()
+    return saved
+
+
+def _counted(stream: Stream, advance: Advance) -> Iterator[Buffer]:
+    for chunk in stream.chunks():
+        yield chunk
+        advance(len(chunk))
+
+
+def _error_in_stream(spool: Spool) -> str | None:
+    """Return the error that an engine wrote as JSON at the end of its stream, under HTTP 200."""
+    tail = bytes(spool.read_at(max(0, spool.written - _ERROR_TAIL), _ERROR_TAIL))
+    for match in _JSON_ERROR.finditer(tail):
+        try:
+            document = json.loads(tail[match.start() :])
+        except (ValueError, RecursionError):
+            continue
+        for key in ("error", "message", "cause"):
+            if isinstance(document.get(key), str):
+                return str(document[key])
+    return None
