@@ -91,6 +91,12 @@ def refused(*words: str | Path, **how: Any) -> tuple[int, str]:
     return done.status, done.err[7:-1]
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep nothing of these images where the user's are kept."""
+    monkeypatch.setenv("IMGFS_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture(name="image", scope="module", params=[None, "gzip"])
 def archive_of_two_layers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image of two layers, stored plain and compressed."""
