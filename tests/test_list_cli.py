@@ -237,6 +237,7 @@ def test_umount_all_takes_all_of_a_user_and_root_all(user: Bench, who: str) -> N
         if owner == "user":
             os.chown(mountpoint, 65534, 65534)
         user.command = commands[owner]
+        user.environment["IMGFS_CACHE_DIR"] = str(user.folder / f"cache-of-{owner}")
         user.mount(archive, at=mountpoint)
     # In a namespace of its own, so that it takes none of other tests' or people's.
     script = '"$@" umount -a; echo $?; exec cat /proc/self/mountinfo'
