@@ -13,6 +13,7 @@ import pyfuse3
 import trio
 
 from fusefs.errors import ImgfsError, MountError, printable
+from fusefs.mountfacts import BytesRead
 from fusefs.mountinfo import mount_at
 from fusefs.operations import Operations, Overrides
 from fusefs.requestloop import RequestLoop
@@ -36,6 +37,8 @@ class MountOptions:
     flags: tuple[str, ...]
     """Of ``allow_other``, ``allow_root``, ``noexec``, ``noatime``."""
     overrides: Overrides
+    bytes_read: BytesRead
+    """Where what is read is counted."""
 
     def for_libfuse(self) -> list[str]:
         """Return libfuse's options in our order; in libfuse the last one wins."""
@@ -57,7 +60,7 @@ def serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callab
         _read_far_ahead(mountpoint)
         ready()
 
-    trio.run(_serve, Operations(root, options.overrides, usable), mountpoint, options)
+    trio.run(_serve, Operations(root, options.overrides, usable, options.bytes_read), mountpoint, options)
 
 
 async def _serve(operations: Operations, mountpoint: str, options: MountOptions) -> None:

@@ -25,11 +25,19 @@ _ANSWER_TIMEOUT = 2.0
 """Seconds after which a mount that does not answer counts as stuck."""
 
 
-def mount_xattrs(image: str, source: str, bytes_read: Callable[[], int] | None = None) -> Xattrs:
+class BytesRead:
+    """How many bytes of files the kernel has asked for.  Counted by one thread, and read by the same."""
+
+    __slots__ = ("total",)
+
+    def __init__(self) -> None:
+        self.total = 0
+
+
+def mount_xattrs(image: str, source: str, bytes_read: BytesRead) -> Xattrs:
     """Return the attributes of a mount that begins now.
 
-    *image* is the IMAGE argument, *source* the engine or file that it comes from.  *bytes_read* says how many
-    bytes of files were read so far; without it the mount does not say.
+    *image* is the IMAGE argument, *source* the engine or file that it comes from.
     """
     since = dt.datetime.now(dt.UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     said: dict[str, bytes | Callable[[], bytes]] = {
@@ -38,9 +46,8 @@ def mount_xattrs(image: str, source: str, bytes_read: Callable[[], int] | None =
         # Asked each time: the process that serves is a child of the one that opens the image.
         "pid": lambda: str(os.getpid()).encode(),
         "since": f"{since}Z".encode(),
+        "bytes_read": lambda: str(bytes_read.total).encode(),
     }
-    if bytes_read is not None:
-        said["bytes_read"] = lambda: str(bytes_read()).encode()
     return tuple((f"{_OURS}{name}".encode(), value) for name, value in said.items())
 
 

@@ -19,6 +19,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 from fusefs.content import Content
 from fusefs.errors import ImgfsError, NoSpace
 from fusefs.inodes import Inodes, Place
+from fusefs.mountfacts import BytesRead
 from fusefs.tree import Directory, KnownTree, LazyDirectory, Node, RegularFile, Stat, Symlink, Tree
 
 log = logging.getLogger(__name__)
@@ -88,13 +89,14 @@ class Overrides:
 class Operations(pyfuse3.Operations):
     """The handlers.  All of it runs in one thread, the event loop's."""
 
-    def __init__(self, root: Directory, overrides: Overrides, ready: Callable[[], None]) -> None:
+    def __init__(self, root: Directory, overrides: Overrides, ready: Callable[[], None], bytes_read: BytesRead) -> None:
         """Serve the tree below *root*; *ready* is called once the kernel has opened the connection."""
         super().__init__()
         self._view = KnownTree(root)
         self._inodes = Inodes(self._view)
         self._overrides = overrides
         self._ready = ready
+        self._bytes_read = bytes_read
         self._open: dict[int, Content] = {}
         self._handles = count(1)
         # For one read after the other: the reply is copied before anything else runs.
@@ -216,6 +218,7 @@ class Operations(pyfuse3.Operations):
             data = await trio.to_thread.run_sync(
                 content.read_at, off, size, limiter=self._cold_reads, abandon_on_cancel=True
             )
+        self._bytes_read.total += len(data)
         return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
 
     @_answered

@@ -62,6 +62,7 @@ def test_the_root_says_which_image_it_is(imgfs: Bench, archive: Path) -> None:
         "user.imgfs.image": str(archive).encode(),
         "user.imgfs.source": str(archive).encode(),
         "user.imgfs.pid": str(imgfs.serving(mountpoint)).encode(),
+        "user.imgfs.bytes_read": b"0",
     }
 
 
@@ -135,6 +136,16 @@ def test_list_shows_each_mount(imgfs: Bench, archive: Path) -> None:
     assert row.split()[:5] == [str(first), str(archive), sha256(CONFIG)[7:19], str(archive), str(imgfs.serving(first))]
     assert row.endswith("  mounted")
     assert [line for line in lines if not line.isprintable()] == []
+
+
+def test_a_mount_counts_the_bytes_that_were_read(imgfs: Bench) -> None:
+    big = changeset(file("big", bytes(3 << 20)))
+    mountpoint = imgfs.mount(Archive(layers=[big]).write(imgfs.folder / "x.tar"))
+    assert len((mountpoint / "rootfs" / "big").read_bytes()) == 3 << 20
+    (found,) = _listed(imgfs)
+    assert 3 << 20 <= found["bytesRead"] < 4 << 20
+    (row,) = (line for line in imgfs.run("list").out.splitlines() if line.startswith(f"{mountpoint} "))
+    assert re.search(r" 3\.[0-9] MB  mounted$", row)
 
 
 def test_list_of_nothing_is_a_header_or_an_empty_list(imgfs: Bench) -> None:

@@ -15,7 +15,7 @@ from fusefs.errors import printable
 from fusefs.image import Image
 from fusefs.keeper import Keeper
 from fusefs.layers import Layers
-from fusefs.mountfacts import mount_xattrs
+from fusefs.mountfacts import BytesRead, mount_xattrs
 from fusefs.mountpoint import check_mountpoint
 from fusefs.sources import open_image
 from fusefs.sources.settings import Settings
@@ -36,14 +36,15 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     log = None if arguments.foreground and not arguments.log_file else open_log(arguments.log_file, environment)
     keeper = Keeper()
     importing = _Importing()
+    bytes_read = BytesRead()
     try:
-        root = _root(arguments, settings_of(arguments, environment, keeper, importing.begin))
+        root = _root(arguments, settings_of(arguments, environment, keeper, importing.begin), bytes_read)
     finally:
         importing.finish()
     from fusefs.mount import MountOptions, in_background, serve  # noqa: PLC0415 - see above
     from fusefs.operations import Overrides  # noqa: PLC0415
 
-    options = MountOptions(arguments.image, flags, Overrides(**overrides))
+    options = MountOptions(arguments.image, flags, Overrides(**overrides), bytes_read)
 
     def announce() -> None:
         if not arguments.quiet:
@@ -93,7 +94,7 @@ class _Importing:
             self._thread.join()
 
 
-def _root(arguments: argparse.Namespace, settings: Settings) -> Directory:
+def _root(arguments: argparse.Namespace, settings: Settings, bytes_read: BytesRead) -> Directory:
     """Return the tree to show."""
     image = open_image(arguments.image, settings)
     layers = Layers(image, settings.tmpdir)
@@ -104,7 +105,7 @@ def _root(arguments: argparse.Namespace, settings: Settings) -> Directory:
         gid=os.getgid(),
         trees=not arguments.no_trees,
         transform_symlinks="transform_symlinks" in arguments.options,
-        xattrs=mount_xattrs(arguments.image, source_of(arguments.image, settings)),
+        xattrs=mount_xattrs(arguments.image, source_of(arguments.image, settings), bytes_read),
     )
     return image_view(image, layers, options)
 
