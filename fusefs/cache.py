@@ -11,7 +11,6 @@ import errno
 import fcntl
 import logging
 import os
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -215,7 +214,7 @@ class Cache:
             clear(directory)
             return directory
         # A mount still uses what is broken by now.  It keeps that under another name, which a later sweep removes.
-        os.rename(path, f"{path}.{secrets.token_hex(4)}")
+        os.rename(path, f"{path}.{os.urandom(4).hex()}")
         os.close(directory)
         _, fresh = self._open(SAVED, os.path.basename(path))
         fcntl.flock(fresh, fcntl.LOCK_EX)

@@ -4,7 +4,11 @@ Every class has an exit code; the README tables them.  A message is one line tha
 the place and both numbers.  Anything that is not an `ImgfsError` is a bug.
 """
 
+import errno
 from typing import ClassVar
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Error numbers of a write for which there is no space, or which a limit of the user's forbids."""
 
 
 class ImgfsError(Exception):

@@ -5,7 +5,6 @@ lies below it; nothing is resolved through a symbolic link.  A hard link binds t
 target is at that moment.  As a program it is the child process that indexes a large layer.
 """
 
-import errno
 import os
 import stat
 import struct
@@ -19,7 +18,7 @@ from zlib import crc32
 
 from fusefs.content import Extent, OpenFile
 from fusefs.drafttree import ODD_NAMES, DraftTree, Folder, Linked, Skipped, check_not_root, parts_of
-from fusefs.errors import ImgfsError, NoSpace, printable
+from fusefs.errors import NO_ROOM, ImgfsError, NoSpace, printable
 from fusefs.layerindex import (
     FILE,
     IMPLICIT,
@@ -194,10 +193,6 @@ def _target(link: bytes) -> bytes:
     return link
 
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Errors of writing the index; any other is one of reading the tar."""
-
-
 def index_layer(tar: Source, created_ns: int, file: BinaryIO) -> list[str]:
     """Write the index of the layer *tar* to *file*; return warnings of what is odd and what was skipped.
 
@@ -213,15 +208,6 @@ def index_layer(tar: Source, created_ns: int, file: BinaryIO) -> list[str]:
         indexer.add_plain(scan.plain())
     indexer.write(file)
     return [*warnings, *indexer.warnings(tar.name)]
-
-
-_PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_CODE = f"import sys; sys.path.append({_PACKAGES!r}); from fusefs.indexer import main; sys.exit(main())"
-PROGRAM = (sys.executable, "-P", "-S", "-c", _CODE)
-"""The command, before its arguments, that is ``python -m fusefs.indexer`` without the start of all that is installed.
-
-Nothing of the current directory is imported.
-"""
 
 
 def main() -> int:

@@ -5,15 +5,15 @@ import hashlib
 import logging
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from fusefs.cacheentry import Entry
 from fusefs.content import Content, Extent, OpenFile
 from fusefs.digest import Digest
-from fusefs.errors import InvalidImage, NoSpace
+from fusefs.errors import NO_ROOM, InvalidImage, NoSpace
 from fusefs.image import Image, Layer
-from fusefs.indexer import NO_ROOM, PROGRAM, index_layer
 from fusefs.layerindex import BrokenIndex, LayerIndex
 from fusefs.layertree import LayerFiles
 from fusefs.once import Once
@@ -29,6 +29,14 @@ _CHILD_SIZE = 16 << 20
 _INDEX_ROOM = 1 << 20
 """Bytes that must be left for an index to be kept.  How long it will be nobody knows; most are shorter."""
 _WORKERS = os.cpu_count() or 1
+
+_PACKAGES = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_CODE = f"import sys; sys.path.append({_PACKAGES!r}); from fusefs.indexer import main; sys.exit(main())"
+INDEXER = (sys.executable, "-P", "-S", "-c", _CODE)
+"""The command, before its arguments, that is ``python -m fusefs.indexer`` without the start of all that is installed.
+
+Nothing of the current directory is imported.
+"""
 
 _Key = tuple[Digest, Digest | None]
 
@@ -160,6 +168,8 @@ class Layers:
         return files
 
     def _index_here(self, layer: Layer, tar: Extent, descriptor: int, directory: str) -> None:
+        from fusefs.indexer import index_layer  # noqa: PLC0415 - a mount that nobody looks into needs none of it
+
         try:
             with open(descriptor, "wb", closefd=False) as file:
                 _log(index_layer(ContentSource(tar, layer.where), self._image.created_ns, file))
@@ -170,7 +180,7 @@ class Layers:
 
     def _index_in_child(self, layer: Layer, tar: Extent, descriptor: int, directory: str) -> None:
         place = [tar.file.descriptor, tar.offset, tar.size, descriptor, self._image.created_ns]
-        command = [*PROGRAM, *map(str, place), layer.where]
+        command = [*INDEXER, *map(str, place), layer.where]
         # The pipe to its stdin stays open while this process lives: its end is the child's.
         with (
             subprocess.Popen(

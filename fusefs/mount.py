@@ -1,5 +1,6 @@
 """The life of one mount: ready, in the background, served, unmounted."""
 
+import errno
 import logging
 import os
 import re
@@ -60,7 +61,13 @@ def serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callab
         _read_far_ahead(mountpoint)
         ready()
 
+    logging.getLogger("pyfuse3").addFilter(_is_news)
     trio.run(_serve, Operations(root, options.overrides, usable, options.bytes_read), mountpoint, options)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return False for an answer that the kernel wants no more: its request was interrupted, or the mount is gone."""
+    return record.args != (os.strerror(errno.ENOENT),)
 
 
 async def _serve(operations: Operations, mountpoint: str, options: MountOptions) -> None:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 import threading
 from types import TracebackType
 from typing import Self
@@ -121,7 +120,7 @@ def unlinked_file(directory: str) -> int:
         # EISDIR is what a kernel or file system says that does not know O_TMPFILE.
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
             raise _unusable(directory, error) from None
-    path = os.path.join(directory, f"imgfs-{os.getpid()}-{secrets.token_hex(8)}")
+    path = os.path.join(directory, f"imgfs-{os.getpid()}-{os.urandom(8).hex()}")
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:

@@ -14,7 +14,7 @@ from fusefs.cli import main
 from fusefs.content import Extent
 
 
-def _crash(_self: Extent, offset: int, _size: int) -> NoReturn:
+def _crash(_self: Extent, offset: int, _size: int, _buffer: memoryview | None = None) -> NoReturn:
     message = f"planted at {offset}"
     raise ZeroDivisionError(message)
 
@@ -32,9 +32,7 @@ def _start_slowly(fifo: str) -> None:
 
 
 def _note(path: str) -> None:
-    from fusefs import layers  # noqa: PLC0415
-
-    names = vars(layers)
+    from fusefs import indexer, layers  # noqa: PLC0415
 
     def noting(word: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*arguments: Any) -> Any:
@@ -44,8 +42,8 @@ def _note(path: str) -> None:
 
         return noted
 
-    for word, name in (("index", "index_layer"), ("decompress", "uncompressed_tar")):
-        names[name] = noting(word, names[name])
+    for word, module, name in (("index", indexer, "index_layer"), ("decompress", layers, "uncompressed_tar")):
+        setattr(module, name, noting(word, getattr(module, name)))
 
 
 def plant(fault: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.errors import InvalidImage
-from fusefs.indexer import PROGRAM
+from fusefs.layers import INDEXER
 from tests.builders import END, directory, extended, header, pax
 from tests.changesets import (
     A_FOLDER,
@@ -322,7 +322,7 @@ def test_the_program_imports_nothing_from_where_it_is_started(tmp_path: Path) ->
     with layer.open("rb") as tar, (tmp_path / "index").open("wb") as index:
         places = [tar.fileno(), 0, layer.stat().st_size, index.fileno(), 0]
         child = subprocess.Popen(
-            [*PROGRAM, *map(str, places), "layer"],
+            [*INDEXER, *map(str, places), "layer"],
             cwd=tmp_path, pass_fds=(tar.fileno(), index.fileno()), text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip

@@ -2,7 +2,6 @@
 
 import io
 import logging
-import logging.handlers
 import os
 import socket
 import sys
@@ -51,9 +50,9 @@ def open_log(path: str | None, environment: Mapping[str, str]) -> logging.Handle
     (root: /var/log/imgfs).  Raises NoSpace when that cannot be written.
     """
     if path is None and _can_connect(_SYSLOG):
-        handler: logging.Handler = logging.handlers.SysLogHandler(
-            _SYSLOG, facility=logging.handlers.SysLogHandler.LOG_DAEMON
-        )
+        from logging.handlers import SysLogHandler  # noqa: PLC0415 - many modules, which a log file does not need
+
+        handler: logging.Handler = SysLogHandler(_SYSLOG, facility=SysLogHandler.LOG_DAEMON)
         handler.setFormatter(logging.Formatter("imgfs[%(process)d]: %(levelname)s: %(message)s"))
         handler.name = "syslog"
         return handler

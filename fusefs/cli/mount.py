@@ -1,6 +1,7 @@
 """imgfs mount."""
 
 import argparse
+import gc
 import importlib
 import logging
 import os
@@ -85,6 +86,7 @@ class _Importing:
     def begin(self) -> None:
         """Begin, unless that is done."""
         if self._thread is None:
+            gc.disable()  # as for the command's own modules
             self._thread = threading.Thread(target=importlib.import_module, args=("fusefs.mount",))
             self._thread.start()
 
@@ -92,6 +94,7 @@ class _Importing:
         """Wait for the end: the process forks."""
         if self._thread is not None:
             self._thread.join()
+            gc.enable()
 
 
 def _root(arguments: argparse.Namespace, settings: Settings, bytes_read: BytesRead) -> Directory:

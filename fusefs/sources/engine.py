@@ -20,7 +20,7 @@ from fusefs.errors import EngineError, Unavailable, printable
 from fusefs.platforms import Platform
 from fusefs.sources.endpoint import Endpoint
 from fusefs.sources.inspection import NONSENSE, Inspected, Target, parse_inspected
-from fusefs.sources.saving import PLATFORM_VERSION, cause_of, reason, requested_platform
+from fusefs.sources.saving import PLATFORM_VERSION, cause_of, reason, refusal, requested_platform
 
 _ANSWER_TIMEOUT = 60
 """Seconds for a connection, and for the answer to everything but a save."""
@@ -143,13 +143,13 @@ class SdkEngine:
         except requests.HTTPError as error:
             try:
                 sdk.create_api_error_from_http_exception(error)
-            except sdk.APIError as refusal:
-                raise self._refused(target.name, refusal) from None
+            except sdk.APIError as refused:
+                raise self._refused(target.name, refused) from None
         return _Stream(response)
 
     def _refused(self, name: str, error: sdk.APIError) -> EngineError:
         why = error.explanation or (error.response.reason if error.response is not None else error)
-        return EngineError(f"the engine at {self.endpoint.shown} refuses {printable(name)}: {printable(str(why))}")
+        return refusal(self, name, str(why))
 
 
 def _unreachable(endpoint: Endpoint, error: Exception) -> EngineError:

@@ -84,6 +84,11 @@ def requested_platform(platform: Platform) -> str:
     return json.dumps({key: value for key, value in wanted.items() if value})
 
 
+def refusal(engine: Engine, name: str, why: str) -> EngineError:
+    """Return the error for an engine that answers but does not want to."""
+    return EngineError(f"the engine at {engine.shown} refuses {printable(name)}: {printable(why)}")
+
+
 def reason(error: BaseException) -> str:
     """Return why a connection failed, in a few words."""
     cause = cause_of(error)

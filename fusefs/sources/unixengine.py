@@ -1,6 +1,6 @@
 """An engine behind a unix socket, with Python's own HTTP: the SDK takes longer to import than a kept image to mount.
 
-Whatever is not a plain yes is left to the SDK, and to its errors.
+Who cannot be reached, or knows no such image, is left to the SDK and its errors.
 """
 
 import http.client
@@ -14,7 +14,7 @@ from fusefs.content import Buffer
 from fusefs.platforms import Platform
 from fusefs.sources.endpoint import Endpoint
 from fusefs.sources.inspection import NONSENSE, Inspected, Target, parse_inspected
-from fusefs.sources.saving import PLATFORM_VERSION, requested_platform
+from fusefs.sources.saving import PLATFORM_VERSION, refusal, requested_platform
 
 _UNIX = "unix://"
 _ANSWER_TIMEOUT = 60
@@ -27,7 +27,7 @@ _FAILURES = (OSError, http.client.HTTPException)
 
 
 class NoPlainAnswer(Exception):
-    """The engine did not just say yes."""
+    """The engine did not just say what the image is."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -47,14 +47,16 @@ class _Connection(http.client.HTTPConnection):
 class _Stream:
     """The answer to a save."""
 
-    def __init__(self, answer: http.client.HTTPResponse) -> None:
+    def __init__(self, answer: http.client.HTTPResponse, connection: _Connection) -> None:
         self._answer = answer
+        self._connection = connection
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._answer.close()
+        self._connection.close()  # which may still have a rest of the answer; the next request makes another
 
     def chunks(self) -> Iterator[Buffer]:
         """Yield the bytes, each time in the same buffer."""
@@ -64,12 +66,12 @@ class _Stream:
 
 
 class UnixEngine:
-    """A connection to an engine; each method raises NoPlainAnswer unless the engine just says yes."""
+    """A connection to an engine."""
 
     failures = _FAILURES
 
     def __init__(self, endpoint: Endpoint) -> None:
-        """Name the engine; nothing is connected yet."""
+        """Name the engine, NoPlainAnswer if it is somewhere else; nothing is connected yet."""
         if not endpoint.host.startswith(_UNIX):
             raise NoPlainAnswer
         self.shown = endpoint.shown
@@ -85,9 +87,11 @@ class UnixEngine:
         return platform is not None and _numbers(self._version) >= _numbers(PLATFORM_VERSION)
 
     def inspect(self, name: str) -> Inspected:
-        """Return what the engine says of the image *name*."""
+        """Return what the engine says of the image *name*, NoPlainAnswer if that is anything else."""
         try:
-            answer = self._get(f"/images/{quote(name, safe='/:@')}/json")
+            answer = self._get(f"/images/{quote(name, safe='/:@')}/json", _ANSWER_TIMEOUT)
+            if answer.status != _OK:
+                raise NoPlainAnswer
             self._version = answer.headers.get("Api-Version", "")
             _numbers(self._version)
             return parse_inspected(json.loads(answer.read(_MAX_ANSWER)))
@@ -95,27 +99,33 @@ class UnixEngine:
             raise NoPlainAnswer from None
 
     def begin(self, target: Target) -> _Stream:
-        """Return the answer to a save once it has begun."""
+        """Return the answer to a save once it has begun; EngineError if the engine refuses."""
         platform = target.platform
         parameters = {}
         if platform is not None and self.picks(platform):
             parameters["platform"] = requested_platform(platform)
         path = f"/v{self._version}/images/{target.inspected.image_id}/get"
-        try:
-            return _Stream(self._get(f"{path}?{urlencode(parameters)}" if parameters else path, timeout=None))
-        except _FAILURES:
-            raise NoPlainAnswer from None
+        answer = self._get(f"{path}?{urlencode(parameters)}" if parameters else path, None)
+        if answer.status != _OK:
+            raise refusal(self, target.name, _message(answer))
+        return _Stream(answer, self._connection)
 
-    def _get(self, path: str, timeout: float | None = _ANSWER_TIMEOUT) -> http.client.HTTPResponse:
+    def _get(self, path: str, timeout: float | None) -> http.client.HTTPResponse:
         connection = self._connection
         if connection.sock is None:
             connection.connect()
         connection.sock.settimeout(timeout)
         connection.request("GET", path)
-        answer = connection.getresponse()
-        if answer.status != _OK:
-            raise NoPlainAnswer
-        return answer
+        return connection.getresponse()
+
+
+def _message(answer: http.client.HTTPResponse) -> str:
+    """Return why an engine refuses: its ``{"message": …}``, else HTTP's own words."""
+    text = answer.read(_MAX_ANSWER)
+    try:
+        return str(json.loads(text)["message"])
+    except (RecursionError, *NONSENSE):
+        return text.decode("utf-8", "replace").strip() or answer.reason
 
 
 def _numbers(version: str) -> tuple[int, ...]:
