@@ -213,8 +213,8 @@ def _no_room(layer: Layer, directory: str, why: str | None) -> NoSpace:
 
 def _kept_name(layer: Layer) -> str:
     """Return a name for what is made of *layer*: which bytes it has, and where in the image's tar they lie."""
-    assert isinstance(layer.content, Extent)
-    parts = (layer.descriptor.digest, layer.diff_id, layer.content.offset, layer.content.size, layer.compression)
+    offset = layer.content.offset if isinstance(layer.content, Extent) else 0
+    parts = (layer.descriptor.digest, layer.diff_id, offset, layer.descriptor.size, layer.compression)
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 

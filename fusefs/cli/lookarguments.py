@@ -129,9 +129,12 @@ def _add_look(  # noqa: PLR0913 - what a parser is made of
     where.add_argument("--context", metavar="NAME", help="as in docker")
     where.add_argument("--platform", metavar="OS/ARCH", help="of several, as linux/arm64/v8; else this machine's")
     where.add_argument("--tmpdir", metavar="DIR", help="for large files; else $IMGFS_TMPDIR, else /var/tmp")
+    where.add_argument("--cache-dir", metavar="DIR", help="what is kept of images; else $IMGFS_CACHE_DIR and so on")
+    where.add_argument("--no-cache", action="store_true", help="keep nothing, and use nothing that is kept")
     where.add_argument("--verify", action="store_true", help="read an archive whole and compare its digests")
     where.add_argument("-q", "--quiet", action="store_true", help="errors only")
     where.add_argument("-v", "--verbose", action="store_true", help="say more")
+    parser.set_defaults(cache_size=None)
     return parser
 
 

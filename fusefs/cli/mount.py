@@ -9,24 +9,19 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 
-from fusefs.cli.cachefolder import opening_cache
 from fusefs.cli.logs import open_log, stderr_handler
 from fusefs.cli.mountoptions import libfuse_flags, number_option
-from fusefs.cli.opening import source_of
-from fusefs.cli.terminal import progress_on
-from fusefs.errors import UsageError, printable
+from fusefs.cli.opening import settings_of, source_of
+from fusefs.errors import printable
 from fusefs.image import Image
 from fusefs.keeper import Keeper
 from fusefs.layers import Layers
 from fusefs.mountfacts import BytesRead, mount_xattrs
 from fusefs.mountpoint import check_mountpoint
-from fusefs.platforms import Platform
 from fusefs.sources import open_image
 from fusefs.sources.settings import Settings
 from fusefs.tree import Directory
 from fusefs.view import ViewOptions, image_view
-
-_TMPDIR = "/var/tmp"  # noqa: S108 - files there are created unlinked; /tmp is often in memory
 
 _NUMBERS = {"uid": 10, "gid": 10, "umask": 8}
 """Options that put a number in the place of the image's, and its base."""
@@ -44,7 +39,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     importing = _Importing()
     bytes_read = BytesRead()
     try:
-        root = _root(arguments, _settings(arguments, environment, keeper, importing.begin), bytes_read)
+        root = _root(arguments, settings_of(arguments, environment, keeper, importing.begin), bytes_read)
     finally:
         importing.finish()
     from fusefs.mount import MountOptions, in_background, serve  # noqa: PLC0415 - see above
@@ -100,27 +95,6 @@ class _Importing:
         if self._thread is not None:
             self._thread.join()
             gc.enable()
-
-
-def _settings(
-    arguments: argparse.Namespace, environment: Mapping[str, str], keeper: Keeper, meanwhile: Callable[[], None]
-) -> Settings:
-    try:
-        platform = None if arguments.platform is None else Platform.parse(arguments.platform)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    return Settings(
-        host=arguments.host,
-        context=arguments.context,
-        # Absolute: the process in the background works in the root directory.
-        tmpdir=os.path.abspath(arguments.tmpdir or environment.get("IMGFS_TMPDIR") or _TMPDIR),
-        verify=arguments.verify,
-        platform=platform,
-        environment=environment,
-        progress=progress_on(sys.stderr, quiet=arguments.quiet),
-        cache=opening_cache(arguments, environment, keeper),
-        meanwhile=meanwhile,
-    )
 
 
 def _root(arguments: argparse.Namespace, settings: Settings, bytes_read: BytesRead) -> Directory:

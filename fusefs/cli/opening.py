@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from fusefs.cli.cachefolder import opening_cache
 from fusefs.cli.logs import stderr_handler
 from fusefs.cli.terminal import progress_on
 from fusefs.errors import Unavailable, UsageError, printable
 from fusefs.image import Image
+from fusefs.keeper import Keeper
 from fusefs.layers import Layers
 from fusefs.layertree import LayerTree
 from fusefs.platforms import Platform
@@ -38,8 +40,16 @@ def split_path(argument: str) -> tuple[str, bytes | None]:
     return argument[:colon], os.fsencode(argument[colon + 1 :])
 
 
-def settings_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
-    """Return what the options say about where images come from."""
+def settings_of(
+    arguments: argparse.Namespace,
+    environment: Mapping[str, str],
+    keeper: Keeper,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Settings:
+    """Return what the options say about where images come from, and what is kept of them.
+
+    *meanwhile* is called when it is good to begin other work.
+    """
     try:
         platform = None if arguments.platform is None else Platform.parse(arguments.platform)
     except ValueError as error:
@@ -47,11 +57,14 @@ def settings_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -
     return Settings(
         host=arguments.host,
         context=arguments.context,
+        # Absolute: the process in the background works in the root directory.
         tmpdir=os.path.abspath(arguments.tmpdir or environment.get("IMGFS_TMPDIR") or _TMPDIR),
         verify=arguments.verify,
         platform=platform,
         environment=environment,
         progress=progress_on(sys.stderr, quiet=arguments.quiet),
+        cache=opening_cache(arguments, environment, keeper),
+        meanwhile=meanwhile,
     )
 
 
@@ -74,7 +87,8 @@ def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> It
     """
     level = logging.ERROR if arguments.quiet else logging.INFO if arguments.verbose else logging.WARNING
     logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
-    settings = settings_of(arguments, environment)
+    keeper = Keeper()
+    settings = settings_of(arguments, environment, keeper)
     names: list[str] = []
 
     def open_one(name: str) -> Opened:
@@ -87,6 +101,8 @@ def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> It
     except OSError as error:
         msg = f"cannot read {' or '.join(names)}: {error.strerror}"
         raise Unavailable(msg) from None
+    finally:
+        keeper.finish()
 
 
 @dataclass(frozen=True, slots=True)
