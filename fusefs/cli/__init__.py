@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Only the command that was asked for is imported: FUSE alone takes 0.2 s.
         gc.disable()  # nothing that an import makes is garbage, and to look for it is a tenth of the time
         command = importlib.import_module(f"fusefs.cli.{arguments.command}")
+        gc.freeze()  # nor later
         gc.enable()
         command.run(arguments, os.environ)
     except ImgfsError as error:

@@ -94,6 +94,7 @@ class _Importing:
         """Wait for the end: the process forks."""
         if self._thread is not None:
             self._thread.join()
+            gc.freeze()
             gc.enable()
 
 
