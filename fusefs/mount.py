@@ -15,6 +15,7 @@ import trio
 from fusefs.errors import ImgfsError, MountError, printable
 from fusefs.mountinfo import mount_at
 from fusefs.operations import Operations, Overrides
+from fusefs.privileges import drop_privileges
 from fusefs.requestloop import RequestLoop
 from fusefs.tree import Directory
 
@@ -36,6 +37,8 @@ class MountOptions:
     flags: tuple[str, ...]
     """Of ``allow_other``, ``allow_root``, ``noexec``, ``noatime``."""
     overrides: Overrides
+    folders: tuple[str, ...] = ()
+    """Where files are yet to be made: root's process keeps what that needs."""
 
     def for_libfuse(self) -> list[str]:
         """Return libfuse's options in our order; in libfuse the last one wins."""
@@ -52,15 +55,17 @@ def serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callab
     *ready* is called once the mount is usable.  SIGINT, SIGTERM and SIGHUP unmount at once, also
     while files are open and requests wait: those fail with ENOTCONN.
     """
+    trio.run(_serve, root, mountpoint, options, ready)
 
-    def usable() -> None:
-        _read_far_ahead(mountpoint)
+
+async def _serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callable[[], None]) -> None:
+    usable = trio.Event()
+
+    def told() -> None:
         ready()
+        usable.set()
 
-    trio.run(_serve, Operations(root, options.overrides, usable), mountpoint, options)
-
-
-async def _serve(operations: Operations, mountpoint: str, options: MountOptions) -> None:
+    operations = Operations(root, options.overrides, told)
     # Signals are caught before there is a mount, so that none can leave one behind.
     with trio.open_signal_receiver(*_STOPPING) as signals:
         with _reason_from_stderr() as reason:
@@ -70,23 +75,31 @@ async def _serve(operations: Operations, mountpoint: str, options: MountOptions)
             except RuntimeError as error:
                 raise MountError(_refusal(mountpoint, reason(), error)) from None
         try:
+            drop_privileges(options.folders)  # no other thread runs yet: each has its own
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
+                nursery.start_soon(_once_usable, usable, mountpoint)
                 await pyfuse3.main(max_tasks=_MAX_REQUESTS)
                 nursery.cancel_scope.cancel()
         finally:
             pyfuse3.close(unmount=True)
 
 
+async def _once_usable(usable: trio.Event, mountpoint: str) -> None:
+    await usable.wait()
+    _read_far_ahead(mountpoint)
+
+
 def _read_far_ahead(mountpoint: str) -> None:
     """Let the kernel ask for a MiB at once where a file is read from end to end, which takes root.
 
-    Linux does so only there: a read at another place is answered with what was asked for.
+    Linux does so only there: a read at another place is answered with what was asked for.  It lowers the
+    number again when it gets the answer to the request that makes the mount usable, so that has to be over.
     """
     mount = mount_at(mountpoint)
     if mount is not None:
         with suppress(OSError):
-            Path(f"/sys/class/bdi/0:{mount.connection}/read_ahead_kb").write_text("1024", encoding="ascii")
+            Path(f"/sys/class/bdi/0:{mount.connection}/read_ahead_kb").write_bytes(b"1024")
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

@@ -14,7 +14,7 @@ from fusefs.cli import main
 from fusefs.content import Extent
 
 
-def _crash(_self: Extent, offset: int, _size: int) -> NoReturn:
+def _crash(_self: Extent, offset: int, _size: int, _buffer: memoryview | None = None) -> NoReturn:
     message = f"planted at {offset}"
     raise ZeroDivisionError(message)
 

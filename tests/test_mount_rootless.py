@@ -166,3 +166,11 @@ def test_without_syslog_the_log_is_in_the_users_state_folder(user: Bench, archiv
     assert done == Finished(0, "", f"imgfs: {archive} is mounted on {mountpoint}; log: {log}\n")
     assert stat.filemode(log.stat().st_mode) == "-rw-------"
     assert (log.stat().st_uid, log.parent.stat().st_mode & 0o777) == (USER, 0o700)
+
+
+def test_a_users_process_may_still_start_what_unmounts_for_it(user: Bench, archive: Path) -> None:
+    mountpoint = user.mount(archive, at=_mountpoint(user))
+    serving = user.serving(mountpoint)
+    assert "NoNewPrivs:\t0\n" in Path(f"/proc/{serving}/status").read_text()
+    os.kill(serving, signal.SIGTERM)
+    user.nothing_left()
