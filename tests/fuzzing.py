@@ -1,4 +1,4 @@
-"""Archives of random parts, honest and lying ones, and damage to them: from a `random.Random` alone, so that a seed says all.
+"""Archives of random parts, honest and lying ones, and damage to them, all from a `random.Random`: a seed says all.
 
 Whatever plays the dice may be behind it: a seed, hypothesis, or the bytes that a fuzzer chooses.
 """
@@ -154,7 +154,7 @@ LYING: tuple[Part, ...] = (
     lambda rng: _records(rng) + file(_path(rng), _data(rng)),
     lambda rng: _records(rng) + _lying(rng),
     lambda rng: extended(rng.choice((b"L", b"K")), _path(rng).encode() * rng.randint(0, 30)),
-    lambda rng: extended(b"L", b"../up\0") + file("short"),
+    lambda _: extended(b"L", b"../up\0") + file("short"),
     lambda rng: member(_path(rng), rng.choice((b"0", b"5", b"2")), target="t", size=rng.choice(_SIZES)),
     lambda _: bytes(BLOCK),
     lambda rng: rng.choice((b"\0", b"g", b"\xff", b"7")) * BLOCK,

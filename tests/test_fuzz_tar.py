@@ -1,4 +1,4 @@
-"""Random archives as GNU tar reads them: the same members at the same places with the same bytes, or a known difference."""
+"""Random archives are read as GNU tar reads them: members, places and bytes are the same, but for what is known."""
 
 import random
 import re
@@ -52,7 +52,7 @@ def theirs(path: Path) -> list[Listed]:
     """Return what GNU tar lists."""
     found = []
     for line in tar(path, "-tvR").splitlines():
-        if line.endswith(b"** Block of NULs **") or line.endswith(b"** End of File **"):
+        if line.endswith((b"** Block of NULs **", b"** End of File **")):
             continue
         match = _LINE.fullmatch(line)
         assert match, line
