@@ -16,6 +16,7 @@ with atheris.instrument_imports(include=["fusefs"]):
     from tests.fuzzing import HONEST, LYING, archive
 
 from tests.builders import LAYERS, Archive, image_config, schema2_manifest
+from tests.layouts import COMPRESSED_LAYOUTS, LAYOUTS
 
 _BEGIN = 60
 """Archives of each kind to begin with."""
@@ -34,7 +35,9 @@ def write_corpus(folder: Path) -> None:
         (folder / f"document-{number}").write_bytes(bytes([4]) + document)
     (folder / "records").write_bytes(bytes([5]) + b"17 path=somewhere\n"[:16] + b"\n12 mtime=1.5\n")
     (folder / "map").write_bytes(bytes([6]) + b"2\n0\n1\n600\n2\n")
-    assert len(TARGETS) == 7
+    for number, build in enumerate([*LAYOUTS.values(), *COMPRESSED_LAYOUTS.values()]):
+        (folder / f"image-{number}").write_bytes(bytes([7]) + build())
+    assert len(TARGETS) == 8
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
-"""What has to hold for every layer and document, whatever its bytes are; without pytest, so that fuzzers run it too."""
+"""What has to hold for every layer, document and archive, whatever its bytes are: for the tests and for fuzzers."""
 
+import gc
 import os
 import random
 import stat
@@ -8,14 +9,17 @@ from collections.abc import Callable, Sequence
 from fusefs import oci
 from fusefs.content import Extent, OpenFile
 from fusefs.errors import ImgfsError
+from fusefs.image import Image
 from fusefs.indexer import index_layer
 from fusefs.layerindex import LayerIndex
 from fusefs.layertree import LayerFiles, LayerTree
 from fusefs.rootfs import RootfsTree
+from fusefs.sources import open_image
 from fusefs.sources.manifest_list import parse_manifest_list
 from fusefs.tarheader import BLOCK, BrokenHeader, is_zero, pax_records
-from fusefs.tree import Directory, RegularFile, Symlink, Tree
+from fusefs.tree import Directory, KnownTree, LazyDirectory, RegularFile, Symlink, Tree
 from tests.builders import CREATED_NS, END, Memory, extended, header, padded, resealed
+from tests.conformance import SPOOLING, closing_what_is_opened, view_of
 from tests.fuzzing import LYING, Random, archive, damaged
 
 READ = 1 << 16
@@ -181,6 +185,39 @@ def check_map(data: bytes) -> None:
     )
 
 
+def check_image(data: bytes) -> None:
+    """Open *data* as an archive, and look at all that it shows."""
+    with closing_what_is_opened():
+        file = os.memfd_create("image", os.MFD_CLOEXEC)
+        os.write(file, data)
+        try:
+            _check_view(open_image(f"/proc/self/fd/{file}", SPOOLING), 2 * len(data) + 100)
+        except ImgfsError as error:
+            _check_message(error, "")
+        gc.collect(1)  # a mapping closes a descriptor of its own when it goes
+
+
+def _check_view(image: Image, limit: int) -> None:
+    for descriptor, content in image.blobs():
+        assert content.size == descriptor.size
+        for offset in (0, max(0, content.size - READ)):
+            assert len(content.read_at(offset, READ)) == min(READ, content.size - offset)
+    folders: list[tuple[Tree, int]] = [(KnownTree(view_of(image)), 0)]
+    for tree, number in folders:  # grows while it is walked
+        if not isinstance(tree, KnownTree):
+            walk(tree, limit)
+            continue
+        for _, below in tree.listing(number):
+            node = tree.node(below)
+            if isinstance(node, Directory):
+                folders.append((tree, below))
+            elif isinstance(node, LazyDirectory):
+                try:
+                    folders.append((node.fill(), 0))
+                except ImgfsError as error:
+                    _check_message(error, "")
+
+
 def _any_tar(data: bytes) -> None:
     check([data])
 
@@ -207,6 +244,7 @@ TARGETS: tuple[Callable[[bytes], None], ...] = (
     check_documents,
     check_records,
     check_map,
+    check_image,
 )
 
 

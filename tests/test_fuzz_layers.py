@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import TakeWarnings
-from tests.fuzz_oracles import TARGETS, check, one_input
+from tests.fuzz_oracles import TARGETS, check, check_image, one_input
 from tests.fuzzing import HONEST, LYING, archive, damaged
+from tests.layouts import COMPRESSED_LAYOUTS, LAYOUTS
 
 RANDOM = st.randoms(use_true_random=False)
 
@@ -22,13 +23,13 @@ def warnings_are_printable(take_warnings: TakeWarnings) -> Iterator[None]:
 
 
 @given(rng=RANDOM)
-@settings(max_examples=1000, derandomize=True, suppress_health_check=[*HealthCheck], deadline=None)
+@settings(max_examples=600, derandomize=True, suppress_health_check=[*HealthCheck], deadline=None)
 def test_lying_layers_are_refused_or_can_be_walked(rng: random.Random) -> None:
     check([archive(rng, LYING) for _ in range(rng.randint(1, 3))])
 
 
 @given(rng=RANDOM)
-@settings(max_examples=1000, derandomize=True, suppress_health_check=[*HealthCheck], deadline=None)
+@settings(max_examples=600, derandomize=True, suppress_health_check=[*HealthCheck], deadline=None)
 def test_damaged_layers_are_refused_or_can_be_walked(rng: random.Random) -> None:
     check([damaged(archive(rng, HONEST), rng) for _ in range(rng.randint(1, 3))])
 
@@ -54,7 +55,17 @@ def test_honest_layers_are_all_accepted(seed: int) -> None:
 
 @pytest.mark.parametrize("target", range(len(TARGETS)), ids=[target.__name__ for target in TARGETS])
 def test_what_fuzzers_run_takes_any_bytes(target: int) -> None:
-    for seed in range(150):
+    for seed in range(100):
         rng = random.Random(seed)
         size = rng.choice((0, 10, 100, 1000, 5000))
         one_input(bytes([target]) + (rng.randbytes(size) if seed % 2 else rng.choice((b"0", b"9 a=", b"{[")) * size))
+
+
+ARCHIVES = [build() for build in (*LAYOUTS.values(), *COMPRESSED_LAYOUTS.values())]
+
+
+@pytest.mark.parametrize("number", range(len(ARCHIVES)), ids=[*LAYOUTS, *COMPRESSED_LAYOUTS])
+def test_damaged_archives_are_refused_or_can_be_looked_at(number: int) -> None:
+    check_image(ARCHIVES[number])
+    for seed in range(20):
+        check_image(damaged(ARCHIVES[number], random.Random(seed)))
