@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     from fusefs.mount import MountOptions, in_background, serve  # noqa: PLC0415 - see above
     from fusefs.operations import Overrides  # noqa: PLC0415
 
-    options = MountOptions(arguments.image, flags, Overrides(**overrides))
+    options = MountOptions(arguments.image, flags, Overrides(**overrides), (settings.tmpdir,))
 
     def announce() -> None:
         if not arguments.quiet:
