@@ -53,6 +53,7 @@ def compression_of(first: Bytes) -> Compression | None:
         return None
     for compression, magic in _MAGIC.items():
         if magic.match(first):
+            importlib.import_module(_MODULES[compression])  # a process that serves opens no more files than it must
             return compression
     return None
 

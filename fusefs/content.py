@@ -37,6 +37,9 @@ class Content(Protocol):
         new memory for every read takes a third of the time of a large one.
         """
 
+    def check(self) -> None:
+        """Raise Unavailable if the bytes are known to be gone; does not wait."""
+
 
 class OpenFile:
     """A descriptor that extents share, and its name for messages.
@@ -84,6 +87,9 @@ class OpenFile:
         # A short count is a partly cached range (or the end): a waiting read settles which.
         return data if count == size else None
 
+    def check(self) -> None:
+        """Raise Unavailable if somebody else has changed the file: nobody does, it is ours."""
+
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self.descriptor)
@@ -120,6 +126,10 @@ class Extent:
         size = _clipped(self.size, offset, size)
         return self.file.read_cached(self.offset + offset, size, buffer) if size else b""
 
+    def check(self) -> None:
+        """Raise Unavailable if the bytes are known to be gone."""
+        self.file.check()
+
 
 class Sparse:
     """A file with holes: runs of stored bytes, and zeros between them.
@@ -145,11 +155,19 @@ class Sparse:
         """Return the bytes if all of them are in the page cache, else None; they are put together anew."""
         return self._filled(offset, size, Extent.read_cached)
 
-    def _filled(self, offset: int, size: int, read: "Callable[[Extent, int, int], Buffer | None]") -> Bytes | None:
+    def check(self) -> None:
+        """Raise Unavailable if the bytes are known to be gone."""
+        for run in self._loaded()[1][:1]:  # all lie in one file
+            run.check()
+
+    def _loaded(self) -> tuple[list[int], list[Extent]]:
         if self._runs is None:
             pairs = self._load()
             self._runs = [start for start, _ in pairs], [run for _, run in pairs]
-        offsets, runs = self._runs
+        return self._runs
+
+    def _filled(self, offset: int, size: int, read: "Callable[[Extent, int, int], Buffer | None]") -> Bytes | None:
+        offsets, runs = self._loaded()
         size = _clipped(self.size, offset, size)
         buffer = bytearray(size)
         for number in range(max(0, bisect_right(offsets, offset) - 1), len(runs)):
@@ -190,6 +208,9 @@ class Literal:
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Bytes:  # noqa: ARG002
         """Return the bytes."""
         return self.data[offset : offset + size]
+
+    def check(self) -> None:
+        """Nothing can happen to memory."""
 
 
 def chunks(content: Content) -> Iterator[Bytes]:

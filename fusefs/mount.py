@@ -17,6 +17,7 @@ from fusefs.errors import ImgfsError, MountError, printable
 from fusefs.mountfacts import BytesRead
 from fusefs.mountinfo import mount_at
 from fusefs.operations import Operations, Overrides
+from fusefs.privileges import drop_privileges
 from fusefs.requestloop import RequestLoop
 from fusefs.tree import Directory
 
@@ -40,6 +41,8 @@ class MountOptions:
     overrides: Overrides
     bytes_read: BytesRead
     """Where what is read is counted."""
+    folders: tuple[str, ...] = ()
+    """Where files are yet to be made: root's process keeps what that needs."""
 
     def for_libfuse(self) -> list[str]:
         """Return libfuse's options in our order; in libfuse the last one wins."""
@@ -56,21 +59,18 @@ def serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callab
     *ready* is called once the mount is usable.  SIGINT, SIGTERM and SIGHUP unmount at once, also
     while files are open and requests wait: those fail with ENOTCONN.
     """
+    trio.run(_serve, root, mountpoint, options, ready)
 
-    def usable() -> None:
-        _read_far_ahead(mountpoint)
+
+async def _serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callable[[], None]) -> None:
+    usable = trio.Event()
+
+    def told() -> None:
         ready()
+        usable.set()
 
     logging.getLogger("pyfuse3").addFilter(_is_news)
-    trio.run(_serve, Operations(root, options.overrides, usable, options.bytes_read), mountpoint, options)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Return False for an answer that the kernel wants no more: its request was interrupted, or the mount is gone."""
-    return record.args != (os.strerror(errno.ENOENT),)
-
-
-async def _serve(operations: Operations, mountpoint: str, options: MountOptions) -> None:
+    operations = Operations(root, options.overrides, told, options.bytes_read)
     # Signals are caught before there is a mount, so that none can leave one behind.
     with trio.open_signal_receiver(*_STOPPING) as signals:
         with _reason_from_stderr() as reason:
@@ -80,23 +80,31 @@ async def _serve(operations: Operations, mountpoint: str, options: MountOptions)
             except RuntimeError as error:
                 raise MountError(_refusal(mountpoint, reason(), error)) from None
         try:
+            drop_privileges(options.folders)  # no other thread runs yet: each has its own
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
+                nursery.start_soon(_once_usable, usable, mountpoint)
                 await pyfuse3.main(max_tasks=_MAX_REQUESTS)
                 nursery.cancel_scope.cancel()
         finally:
             pyfuse3.close(unmount=True)
 
 
+async def _once_usable(usable: trio.Event, mountpoint: str) -> None:
+    await usable.wait()
+    _read_far_ahead(mountpoint)
+
+
 def _read_far_ahead(mountpoint: str) -> None:
     """Let the kernel ask for a MiB at once where a file is read from end to end, which takes root.
 
-    Linux does so only there: a read at another place is answered with what was asked for.
+    Linux does so only there: a read at another place is answered with what was asked for.  It lowers the
+    number again when it gets the answer to the request that makes the mount usable, so that has to be over.
     """
     mount = mount_at(mountpoint)
     if mount is not None:
         with suppress(OSError):
-            Path(f"/sys/class/bdi/0:{mount.connection}/read_ahead_kb").write_text("1024", encoding="ascii")
+            Path(f"/sys/class/bdi/0:{mount.connection}/read_ahead_kb").write_bytes(b"1024")
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
@@ -179,6 +187,11 @@ def _carried(code: bytes, message: bytes) -> ImgfsError:
     """Return the error of the background process as one that can be raised here."""
     text = message.decode() or "the background process died without a word"
     return MountError(text) if code == b"%d" % MountError.exit_code else ImgfsError(text)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return False for an answer that the kernel wants no more: its request was interrupted, or the mount is gone."""
+    return record.args != (os.strerror(errno.ENOENT),)
 
 
 @contextmanager

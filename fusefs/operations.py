@@ -205,6 +205,7 @@ class Operations(pyfuse3.Operations):
         node = self._node(inode)
         if not isinstance(node, RegularFile):
             raise FUSEError(errno.EISDIR if isinstance(node, Directory | LazyDirectory) else errno.ENXIO)
+        node.content.check()
         handle = next(self._handles)
         self._open[handle] = node.content
         return FileInfo(fh=handle, keep_cache=True)

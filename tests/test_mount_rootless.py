@@ -194,3 +194,11 @@ def test_without_a_place_for_a_cache_nothing_is_kept_and_that_is_said(user: Benc
     user.end_mounts()
     named = user.run("mount", "--cache-dir", cache, archive, mountpoint)
     assert (named.status, named.err) == (8, f"imgfs: {said.partition('kept: ')[2]}\n")
+
+
+def test_a_users_process_may_still_start_what_unmounts_for_it(user: Bench, archive: Path) -> None:
+    mountpoint = user.mount(archive, at=_mountpoint(user))
+    serving = user.serving(mountpoint)
+    assert "NoNewPrivs:\t0\n" in Path(f"/proc/{serving}/status").read_text()
+    os.kill(serving, signal.SIGTERM)
+    user.nothing_left()

@@ -27,6 +27,11 @@ def cache_folder(named: str | None, environment: Mapping[str, str]) -> tuple[str
     return os.path.join(base, "imgfs"), False
 
 
+def cache_folders(arguments: argparse.Namespace, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the folder of the cache that the options ask for, none if there is to be none."""
+    return () if arguments.no_cache else cache_folder(arguments.cache_dir, environment)[:1]
+
+
 def opening_cache(
     arguments: argparse.Namespace, environment: Mapping[str, str], keeper: Keeper
 ) -> Callable[[], Cache | None]:

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 
+from fusefs.cli.cachefolder import cache_folders
 from fusefs.cli.logs import open_log, stderr_handler
 from fusefs.cli.mountoptions import libfuse_flags, number_option
 from fusefs.cli.opening import settings_of, source_of
@@ -38,14 +39,16 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     keeper = Keeper()
     importing = _Importing()
     bytes_read = BytesRead()
+    settings = settings_of(arguments, environment, keeper, importing.begin)
     try:
-        root = _root(arguments, settings_of(arguments, environment, keeper, importing.begin), bytes_read)
+        root = _root(arguments, settings, bytes_read)
     finally:
         importing.finish()
     from fusefs.mount import MountOptions, in_background, serve  # noqa: PLC0415 - see above
     from fusefs.operations import Overrides  # noqa: PLC0415
 
-    options = MountOptions(arguments.image, flags, Overrides(**overrides), bytes_read)
+    folders = (settings.tmpdir, *cache_folders(arguments, environment))
+    options = MountOptions(arguments.image, flags, Overrides(**overrides), bytes_read, folders)
 
     def announce() -> None:
         if not arguments.quiet:

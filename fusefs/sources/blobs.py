@@ -14,6 +14,7 @@ from fusefs.image import Document
 from fusefs.oci import Descriptor
 from fusefs.tarheader import Kind
 from fusefs.tarindex import Member, TarIndex
+from fusefs.watched import WatchedFile
 
 
 class Blobs(Protocol):
@@ -112,7 +113,7 @@ class DirectoryBlobs:
 
     def _file(self, parts: tuple[str, ...]) -> OpenFile | None:
         try:
-            file = OpenFile(self._open(parts), f"{self.name}/{'/'.join(parts)}")
+            file = WatchedFile(self._open(parts), f"{self.name}/{'/'.join(parts)}")
         except FileNotFoundError:
             return None
         except OSError as error:

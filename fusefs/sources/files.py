@@ -24,6 +24,7 @@ from fusefs.sources.settings import Settings
 from fusefs.spool import Spool
 from fusefs.tarindex import TarIndex, scan
 from fusefs.uncompressed import plain_chunks
+from fusefs.watched import WatchedFile
 
 _STDIN = "-"
 _CHUNK = 1 << 20
@@ -132,7 +133,7 @@ def _opened(path: str) -> Iterator[OpenFile]:
     """Open *path*, or standard input for ``-``; closed again only if that leads to nothing."""
     name = "standard input" if path == _STDIN else printable(path)
     try:
-        file = OpenFile(_descriptor(path), name)
+        file = WatchedFile(_descriptor(path), name)
     except (OSError, ValueError) as error:
         msg = f"cannot open {name}: {error.strerror if isinstance(error, OSError) else error}"
         raise Unavailable(msg) from None
