@@ -160,6 +160,7 @@ class Layers:
                     self._index_here(layer, tar, descriptor, directory)
                 else:
                     self._index_in_child(layer, tar, descriptor, directory)
+            tar.check()  # an index of bytes that changed meanwhile is neither used nor kept
             files = LayerFiles(LayerIndex(descriptor), tar)
         except BaseException:
             os.close(descriptor)
