@@ -169,7 +169,7 @@ class Layers:
         return files
 
     def _index_here(self, layer: Layer, tar: Extent, descriptor: int, directory: str) -> None:
-        from fusefs.indexer import index_layer  # noqa: PLC0415 - a mount that nobody looks into needs none of it
+        from fusefs.indexer import index_layer  # noqa: PLC0415 - no mount waits for it
 
         try:
             with open(descriptor, "wb", closefd=False) as file:

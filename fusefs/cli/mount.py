@@ -61,6 +61,8 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
 
         def begin() -> None:
             ready()
+            # What a first look needs, and a mount that is only read does not wait for.
+            threading.Thread(target=importlib.import_module, args=("fusefs.indexer",), daemon=True).start()
             keeper.start()
 
         try:
