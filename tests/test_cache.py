@@ -1,4 +1,4 @@
-"""The cache by itself: what counts, what is shared, what goes, and where it refuses to be."""
+"""The cache by itself: what counts, what is shared, and what goes."""
 
 import contextlib
 import json
@@ -7,7 +7,6 @@ import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +15,13 @@ import pytest
 from fusefs.cache import Cache
 from fusefs.cacheentry import Entry
 from fusefs.errors import NoSpace
+from tests.caches import ABOUT, claim, kept, make
 from tests.conformance import closing_what_is_opened
 from tests.conftest import TakeWarnings
 from tests.file_systems import tmpfs
 from tests.processes import until
-from tests.requirements import ROOT, need
 
 MIB = 1 << 20
-ABOUT = {"names": ["x:1"], "id": "sha256:1", "platform": "", "storage": "", "created_ns": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -36,30 +34,6 @@ def _closing() -> Iterator[None]:
 def cache_path(tmp_path: Path) -> Path:
     """Where the cache is to be."""
     return tmp_path / "cache"
-
-
-def claim(path: Path | Cache, key: str = "a") -> tuple[Entry, dict[str, object] | None]:
-    """Return what another process gets that asks for *key*."""
-    cache = path if isinstance(path, Cache) else Cache(str(path))
-    return cache.saved(key, nullcontext)
-
-
-def make(path: Path | Cache, key: str = "a", data: bytes = b"the tar") -> Entry:
-    """Make the entry *key* with *data* as its tar, and use it."""
-    entry, facts = claim(path, key)
-    assert facts is None
-    file = entry.new_file()
-    os.write(file, data)
-    entry.complete({"about": ABOUT}, file)
-    os.close(file)
-    return entry
-
-
-def kept(path: Path, key: str = "a") -> bool:
-    """Return whether *key* is kept; then nobody uses it afterwards."""
-    entry, facts = claim(path, key)
-    (entry.close if facts else entry.abandon)()
-    return facts is not None
 
 
 def keys(path: Path) -> list[str]:
@@ -378,86 +352,6 @@ def test_a_full_disk_keeps_nothing_and_says_so(tmp_path: Path, take_warnings: Ta
             with contextlib.suppress(OSError):
                 if os.readlink(f"/proc/self/fd/{number}").startswith(str(tmp_path)):
                     os.close(int(number))
-
-
-def _refusal(path: Path) -> str:
-    with pytest.raises(NoSpace) as caught:
-        Cache(str(path))
-    message = str(caught.value)
-    end = "; choose another directory with --cache-dir, or --no-cache"
-    assert message.startswith(f"cannot use the cache {path}: ")
-    assert message.endswith(end)
-    return message.removeprefix(f"cannot use the cache {path}: ").removesuffix(end)
-
-
-@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o720, 0o1777])
-def test_a_directory_that_others_may_write_is_refused(path: Path, mode: int) -> None:
-    path.mkdir()
-    path.chmod(mode)
-    assert _refusal(path) == "others may write there"
-    assert os.listdir(path) == []
-
-
-def test_a_directory_of_someone_else_is_refused(path: Path) -> None:
-    need(ROOT)
-    path.mkdir(0o700)
-    os.chown(path, 1234, 0)
-    assert _refusal(path) == "it belongs to another user"
-
-
-def test_a_symbolic_link_is_refused(path: Path) -> None:
-    (path.parent / "real").mkdir()
-    path.symlink_to("real")
-    assert _refusal(path) == "it is a symbolic link"
-    path.unlink()
-    path.symlink_to("dangling")
-    assert _refusal(path) == "it is a symbolic link"
-
-
-def test_a_directory_with_something_else_in_it_is_refused(path: Path) -> None:
-    (path / "saved").mkdir(parents=True)
-    assert _refusal(path) == "it is not empty, and no cache of imgfs"
-    (path / "CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n# another program\n")
-    assert _refusal(path) == "it is not empty, and no cache of imgfs"
-
-
-def test_a_file_is_refused_and_so_is_what_is_below_it(path: Path) -> None:
-    path.touch()
-    assert _refusal(path) == "Not a directory"
-    assert _refusal(path / "below") in ("Not a directory", "File exists")
-
-
-def test_a_link_in_the_place_of_a_folder_is_not_followed(path: Path) -> None:
-    make(path).close()
-    victim = path.parent / "victim"
-    (path / "saved").rename(victim)
-    (path / "saved").symlink_to(victim)
-    assert _refusal(path) in ("Not a directory", "Too many levels of symbolic links")
-
-
-def test_a_link_in_the_place_of_an_entry_is_not_followed(path: Path) -> None:
-    make(path).close()
-    victim = path.parent / "victim"
-    (path / "saved" / "a").rename(victim)
-    (path / "saved" / "a").symlink_to(victim)
-    with pytest.raises(OSError, match=r"Not a directory|Too many levels"):
-        claim(path)
-    Cache(str(path)).prune(everything=True)
-    assert sorted(os.listdir(victim)) == ["index", "tar"]
-
-
-def test_a_file_system_that_is_read_only_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    with tmpfs(folder):
-        subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
-        assert _refusal(folder / "cache") == "Read-only file system"
-
-
-def test_a_directory_of_ones_own_may_be_there_already(path: Path) -> None:
-    path.mkdir(0o755)
-    make(path)
-    assert kept(path)
 
 
 def test_a_cache_that_is_removed_meanwhile_is_no_longer_used(path: Path) -> None:

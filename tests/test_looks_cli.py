@@ -1,14 +1,11 @@
 """inspect, ls, cat, diff and which: an image looked at by the real command, without a mount."""
 
-import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +14,7 @@ from tests.builders import CREATED, LAYERS, Archive, compressed, image_config, s
 from tests.changesets import About, changeset, device, fifo, file, folder, hard_link, symlink, whiteout
 from tests.engines import RealEngine
 from tests.layouts import Layout
+from tests.looks import document, imgfs, printed, refused
 from tests.mounts import COMMAND, Bench, Finished
 from tests.real_image import NGINX, OTHER
 from tests.test_progress_on_terminal import Terminal
@@ -51,46 +49,6 @@ HISTORY = [
 ]
 RUN = {"Entrypoint": ["/e", "a b"], "Cmd": ["é"], "Env": ["A=b", f"B={HOSTILE}"], "ExposedPorts": {"80/tcp": {}}}
 CONFIG = image_config([BASE, UPPER], author="me", history=HISTORY, config=RUN | {"Labels": {HOSTILE: HOSTILE}})
-
-
-def imgfs(*words: str | Path, cwd: Path | None = None, stdin: bytes = b"", **environment: str) -> Finished:
-    """Run the command to its end; what it prints must be safe on a terminal."""
-    done = subprocess.run(
-        [COMMAND, *map(str, words)],
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        check=False,
-        timeout=60,
-        env=os.environ | {"TZ": "UTC"} | environment,
-    )
-    return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
-
-
-def printed(*words: str | Path, **how: Any) -> list[str]:
-    """Return the lines that the command prints, which must all be printable."""
-    done = imgfs(*words, **how)
-    assert (done.status, done.err) == (0, "")
-    lines = done.out.splitlines()
-    assert [line for line in done.out.split("\n") if not line.isprintable()] == []
-    return lines
-
-
-def document(*words: str | Path) -> Any:
-    """Return what the command prints as JSON, all of it ASCII without a control character."""
-    done = imgfs(*words)
-    assert (done.status, done.err) == (0, "")
-    assert done.out.isascii()
-    assert done.out.replace("\n", "").isprintable()
-    return json.loads(done.out)
-
-
-def refused(*words: str | Path, **how: Any) -> tuple[int, str]:
-    """Return the exit status and the one line of an error."""
-    done = imgfs(*words, **how)
-    assert (done.out, done.err[:7], done.err.count("\n")) == ("", "imgfs: ", 1)
-    assert done.err[:-1].isprintable()
-    return done.status, done.err[7:-1]
 
 
 @pytest.fixture(autouse=True)
@@ -377,72 +335,11 @@ def test_the_path_in_an_image_begins_at_the_first_colon_and_slash(
     assert found == (image, path) or (argument == "/x.tar://etc" and found == (argument, None))
 
 
-@pytest.mark.parametrize("words", [["ls"], ["cat"], ["which"], ["diff", "./x.tar"]])
-def test_what_is_wrong_with_an_image_is_said_in_one_line(tmp_path: Path, words: list[str]) -> None:
-    (tmp_path / "x.tar").write_bytes(Archive().data())
-    for name, code in (("./no.tar", 4), ("X", 2), ("https://a/b", 2)):
-        asked = f"{name}:/x" if name == "./no.tar" else name
-        assert refused(*words, asked, *(["/x"] if words == ["which"] else []), cwd=tmp_path)[0] == code
-
-
-def test_a_damaged_layer_is_an_error_and_no_traceback(tmp_path: Path) -> None:
-    layers = [b"no tar at all" * 100]
-    path = Archive(layers=layers, config=image_config(layers)).write(tmp_path / "x.tar")
-    for words in (["ls", path], ["cat", f"{path}:/x"], ["which", path, "x"], ["diff", path, path]):
-        assert refused(*words)[0] == 5
-    assert len(document("inspect", "--json", path)["layers"]) == 1
-
-
-def test_an_archive_that_ends_early_is_an_error_and_no_traceback(tmp_path: Path) -> None:
-    big = changeset(file("x", os.urandom(100_000)))
-    data = Archive(layers=[big], config=image_config([big])).data()
-    (tmp_path / "x.tar").write_bytes(data[: data.index(big) + 50_000])
-    assert refused("cat", f"{tmp_path}/x.tar:/x")[0] == 5
-
-
-def test_a_layer_that_is_not_stored_leaves_inspect(tmp_path: Path) -> None:
-    layout = Layout()
-    foreign = {"urls": ["https://example.org/x"]}
-    data = changeset(file("x"))
-    stored = layout.blob("layer", data) | foreign
-    stored["mediaType"] = "application/vnd.oci.image.layer.nondistributable.v1.tar"
-    config = layout.blob("config", image_config([data]))
-    layout.list(layout.image([data], config=config, stored=[stored]), "1").remove(stored)
-    layout.write(str(tmp_path / "layout"))
-    done = imgfs("inspect", "-q", f"oci:{tmp_path}/layout")
-    assert (done.status, "(not stored)" in done.out) == (0, True)
-    status, why = refused("ls", "-q", f"oci:{tmp_path}/layout")
-    assert (status, why) == (
-        4,
-        f"oci:{tmp_path}/layout has no root file system: layer 0 is not stored, or no file system",
-    )
-
-
-def test_who_reads_half_of_it_ends_it_quietly(tmp_path: Path) -> None:
-    data = changeset(*(file(f"{number:0100d}") for number in range(3000)))
-    path = Archive(layers=[data]).write(tmp_path / "x.tar")
-    for words in (["ls", path], ["ls", "--json", path], ["cat", f"{path}:/{0:0100d}"], ["inspect", path]):
-        read, write = os.pipe()
-        os.close(read)
-        done = subprocess.run([COMMAND, *map(str, words)], stdout=write, stderr=subprocess.PIPE, check=False)
-        os.close(write)
-        assert (done.returncode, done.stderr) == (0 if words[0] == "cat" else 141, b"")
-
-
 def test_a_full_disk_behind_the_output_is_an_error(image: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run([COMMAND, "ls", image], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.stderr == "imgfs: cannot write standard output: No space left on device\n"
     assert done.returncode == 8
-
-
-def test_ctrl_c_ends_a_look(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    process = subprocess.Popen([COMMAND, "ls", tmp_path / "fifo"], stderr=subprocess.PIPE, text=True)
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(1)  # it waits for a writer, however long
-    process.send_signal(signal.SIGINT)
-    assert (process.communicate(timeout=20)[1], process.returncode) == ("imgfs: interrupted\n", 130)
 
 
 def test_looks_leave_no_file_behind_and_need_no_fuse(image: Path, tmp_path: Path) -> None:

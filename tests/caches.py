@@ -1,0 +1,34 @@
+"""Entries of a cache for the tests, as other processes make and use them."""
+
+import os
+from contextlib import nullcontext
+from pathlib import Path
+
+from fusefs.cache import Cache
+from fusefs.cacheentry import Entry
+
+ABOUT = {"names": ["x:1"], "id": "sha256:1", "platform": "", "storage": "", "created_ns": 0}
+
+
+def claim(path: Path | Cache, key: str = "a") -> tuple[Entry, dict[str, object] | None]:
+    """Return what another process gets that asks for *key*."""
+    cache = path if isinstance(path, Cache) else Cache(str(path))
+    return cache.saved(key, nullcontext)
+
+
+def make(path: Path | Cache, key: str = "a", data: bytes = b"the tar") -> Entry:
+    """Make the entry *key* with *data* as its tar, and use it."""
+    entry, facts = claim(path, key)
+    assert facts is None
+    file = entry.new_file()
+    os.write(file, data)
+    entry.complete({"about": ABOUT}, file)
+    os.close(file)
+    return entry
+
+
+def kept(path: Path, key: str = "a") -> bool:
+    """Return whether *key* is kept; then nobody uses it afterwards."""
+    entry, facts = claim(path, key)
+    (entry.close if facts else entry.abandon)()
+    return facts is not None
