@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from fusefs.content import Content, Extent, OpenFile
 from fusefs.contentfile import open_content
-from fusefs.errors import ImgfsError, Unavailable, UsageError, printable
+from fusefs.errors import ImgfsError, Unavailable, printable
 from fusefs.image import Image, Layer
 from fusefs.imageconfig import Details, parse_details
 from fusefs.imagepath import ImagePath
@@ -30,15 +30,12 @@ from fusefs.layers import Layers
 from fusefs.layertree import LayerFiles, LayerTree
 from fusefs.oci import Descriptor
 from fusefs.once import Once
-from fusefs.platforms import Platform
 from fusefs.progress import Silent
 from fusefs.rootfs import RootfsTree
 from fusefs.sources import open_image as opened
-from fusefs.sources.settings import Settings
+from fusefs.sources.settings import Settings, platform_named, tmpdir_named
 
 __all__ = ["Blob", "ImageLayer", "ImagePath", "ImgfsError", "OpenedImage", "open_image"]
-
-_TMPDIR = "/var/tmp"  # noqa: S108 - files there are created unlinked; /tmp is often in memory
 
 
 def open_image(  # noqa: PLR0913 - each a choice that the command has as well
@@ -61,12 +58,8 @@ def open_image(  # noqa: PLR0913 - each a choice that the command has as well
     `close` it.
     """
     environment = os.environ if environment is None else environment
-    try:
-        wanted = None if platform is None else Platform.parse(platform)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    directory = os.path.abspath(tmpdir or environment.get("IMGFS_TMPDIR") or _TMPDIR)
-    settings = Settings(host, context, directory, verify, wanted, environment, Silent())
+    directory = tmpdir_named(tmpdir, environment)
+    settings = Settings(host, context, directory, verify, platform_named(platform), environment, Silent())
     return OpenedImage(opened(image, settings), directory)
 
 

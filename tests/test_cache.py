@@ -205,8 +205,9 @@ def test_two_mounts_that_make_one_layer_keep_the_first(path: Path) -> None:
     assert (read(entry.kept("1.layer")), read(other.kept("1.layer"))) == (b"1", b"1")
 
 
-def test_who_comes_while_an_entry_is_made_waits_and_shares_it(path: Path) -> None:
-    maker, _ = claim(path)
+@contextlib.contextmanager
+def waiting_for(path: Path, number: int) -> Iterator[list[object]]:
+    """Let *number* others ask for an entry that somebody makes in the block, and give the indexes that they get."""
     told = threading.Event()
     found: list[object] = []
 
@@ -218,37 +219,29 @@ def test_who_comes_while_an_entry_is_made_waits_and_shares_it(path: Path) -> Non
     def ask() -> None:
         found.append(Cache(str(path)).saved("a", waiting)[1])
 
-    others = [threading.Thread(target=ask) for _ in range(3)]
+    others = [threading.Thread(target=ask) for _ in range(number)]
     for other in others:
         other.start()
     assert told.wait(10)
     assert found == []
-    file = maker.new_file()
-    os.write(file, b"the tar")
-    maker.complete({"about": ABOUT}, file)
+    yield found
     for other in others:
         other.join(10)
+
+
+def test_who_comes_while_an_entry_is_made_waits_and_shares_it(path: Path) -> None:
+    maker, _ = claim(path)
+    with waiting_for(path, 3) as found:
+        file = maker.new_file()
+        os.write(file, b"the tar")
+        maker.complete({"about": ABOUT}, file)
     assert [isinstance(facts, dict) and facts["about"] for facts in found] == [ABOUT] * 3
 
 
 def test_who_waits_for_a_maker_that_gives_up_makes_it(path: Path) -> None:
     maker, _ = claim(path)
-    told = threading.Event()
-    found: list[object] = []
-
-    @contextlib.contextmanager
-    def waiting() -> Iterator[None]:
-        told.set()
-        yield
-
-    def ask() -> None:
-        found.append(Cache(str(path)).saved("a", waiting)[1])
-
-    other = threading.Thread(target=ask)
-    other.start()
-    assert told.wait(10)
-    maker.abandon()
-    other.join(10)
+    with waiting_for(path, 1) as found:
+        maker.abandon()
     assert found == [None]
 
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import trio
@@ -21,44 +21,45 @@ def pipe_fixture() -> Iterator[tuple[int, int]]:
     os.close(writer)
 
 
-async def counted(turns: list[int]) -> None:
-    while True:
-        turns.append(1)
-        await trio.lowlevel.checkpoint()
+def turns_during(work: Callable[[RequestLoop], Awaitable[None]]) -> int:
+    """Return how often another task has its turn while *work* is done."""
+    turns: list[int] = []
+
+    async def counted() -> None:
+        while True:
+            turns.append(1)
+            await trio.lowlevel.checkpoint()
+
+    async def run() -> int:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(counted)
+            await work(RequestLoop())
+            nursery.cancel_scope.cancel()
+            return len(turns)
+
+    return trio.run(run)
 
 
 def test_a_request_that_is_there_is_taken_without_a_turn_of_the_scheduler(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     os.write(writer, b"x")
 
-    async def run() -> int:
-        loop = RequestLoop()
-        turns: list[int] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(counted, turns)
-            async with loop.Lock():
-                await loop.lowlevel.wait_readable(reader)
-            nursery.cancel_scope.cancel()
-            return len(turns)
+    async def take(loop: RequestLoop) -> None:
+        async with loop.Lock():
+            await loop.lowlevel.wait_readable(reader)
 
-    assert trio.run(run) == 0
+    assert turns_during(take) == 0
 
 
 def test_others_have_their_turn_while_one_request_follows_the_other(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     os.write(writer, b"x")
 
-    async def run() -> int:
-        loop = RequestLoop()
-        turns: list[int] = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(counted, turns)
-            for _ in range(MANY):
-                await loop.lowlevel.wait_readable(reader)
-            nursery.cancel_scope.cancel()
-            return len(turns)
+    async def take(loop: RequestLoop) -> None:
+        for _ in range(MANY):
+            await loop.lowlevel.wait_readable(reader)
 
-    assert MANY / 100 < trio.run(run) < MANY
+    assert MANY / 100 < turns_during(take) < MANY
 
 
 def test_who_waits_for_requests_that_do_not_come_sleeps(pipe: tuple[int, int]) -> None:

@@ -1,14 +1,14 @@
 """The command line's grammar."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fusefs import __version__
+from fusefs.cli.imagearguments import CACHE_DIR, add_cache_options, add_image_options
 from fusefs.cli.lookarguments import add_looks
 from fusefs.cli.mountoptions import long_options, split_options
-from fusefs.errors import UsageError, printable
+from fusefs.errors import UsageError
 
 _IMAGE = """\
 IMAGE is one of
@@ -97,19 +97,8 @@ def _add_mount(commands: "argparse._SubParsersAction[_Parser]") -> None:
     )
     parser.add_argument("--no-trees", action="store_true", help="without layers/ and rootfs/")
     parser.add_argument("--index", action="store_true", help="index all layers first; else at the first look")
-    engine = parser.add_argument_group("the engine")
-    engine.add_argument("-H", "--host", metavar="URL", help="as in docker: unix:///path, tcp://host:port, ssh://host")
-    engine.add_argument("--context", metavar="NAME", help="as in docker")
-    parser.add_argument("--platform", metavar="OS/ARCH", help="of several, as linux/arm64/v8; else this machine's")
-    files = parser.add_argument_group("files")
-    files.add_argument("--tmpdir", metavar="DIR", help="for large files; else $IMGFS_TMPDIR, else /var/tmp")
-    _add_cache_options(files)
-    files.add_argument("--no-cache", action="store_true", help="keep nothing; what is written goes into --tmpdir")
-    files.add_argument("--verify", action="store_true", help="read an archive whole and compare its digests")
-    messages = parser.add_argument_group("messages")
-    messages.add_argument("-q", "--quiet", action="store_true", help="errors only")
-    messages.add_argument("-v", "--verbose", action="store_true", help="say more")
-    messages.add_argument("--log-file", metavar="FILE", help="where the mount logs; else syslog, else a file")
+    add_image_options(parser)
+    parser.add_argument("--log-file", metavar="FILE", help="where the mount logs; else syslog, else a file")
 
 
 def _add_umount(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -135,37 +124,10 @@ def _add_cache(commands: "argparse._SubParsersAction[_Parser]") -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="show what is kept", description="Show what is kept.", allow_abbrev=False)
     listing.add_argument("--json", action="store_true", help="for programs")
-    listing.add_argument("--cache-dir", **_CACHE_DIR)
+    listing.add_argument("--cache-dir", **CACHE_DIR)
     what = "Remove what is broken, incomplete or over the limit. What is mounted is never removed."
     prune = actions.add_parser("prune", help="remove what is broken or too much", description=what, allow_abbrev=False)
     prune.add_argument("--all", action="store_true", help="remove everything that is not mounted")
-    _add_cache_options(prune)
+    add_cache_options(prune)
     path = actions.add_parser("path", help="print where it is", description="Print where it is.", allow_abbrev=False)
-    path.add_argument("--cache-dir", **_CACHE_DIR)
-
-
-_CACHE_DIR: dict[str, Any] = {
-    "metavar": "DIR",
-    "help": "else $IMGFS_CACHE_DIR, else /var/cache/imgfs for root and ~/.cache/imgfs for others",
-}
-
-
-def _add_cache_options(parser: "argparse._ActionsContainer") -> None:
-    parser.add_argument("--cache-dir", **_CACHE_DIR)
-    parser.add_argument(
-        "--cache-size", metavar="SIZE", type=_size, help="how much may be kept, as 500M or 10GiB; else 10GiB"
-    )
-
-
-_SIZE = re.compile(r"([0-9]{1,15})(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
-
-
-def _size(text: str) -> int:
-    """Return the bytes in *text*: a number, maybe with ``K``, ``M``, ``G``, ``T`` or as ``GiB``."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        msg = f"{printable(text)!r} is no size; expected one as 500M, 10GiB or 1000000"
-        raise argparse.ArgumentTypeError(msg)
-    base = 1024 if match[3] else 1000
-    factor: int = base ** " KMGT".index((match[2] or " ").upper())
-    return int(match[1]) * factor
+    path.add_argument("--cache-dir", **CACHE_DIR)

@@ -3,6 +3,7 @@
 import argparse
 from typing import TypeVar
 
+from fusefs.cli.imagearguments import add_image_options
 from fusefs.errors import printable
 
 _Parser = TypeVar("_Parser", bound=argparse.ArgumentParser)
@@ -37,18 +38,16 @@ def _add_ls(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "list files in an image",
         "List a directory, or a file, of an image's root file system; of / if no path is given.",
         f"{_PATHS}examples:\n  imgfs ls nginx:latest\n  imgfs ls -lA nginx:latest:/etc\n  imgfs ls ./nginx.tar:/usr\n",
-        help_option=False,
+        sizes=True,
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
     parser.add_argument("-l", "--long", action="store_true", help="mode, links, owner, group, size and time as well")
     parser.add_argument("-a", "--all", action="store_true", help="names that begin with a dot too, and . and ..")
     parser.add_argument("-A", "--almost-all", action="store_true", help="the same without . and ..")
     parser.add_argument("-d", "--directory", action="store_true", help="a directory itself, not what is in it")
-    parser.add_argument("-h", "--human-readable", action="store_true", help="sizes as 1.2 MB")
     parser.add_argument("-n", "--numeric-uid-gid", action="store_true", help="numbers of owners, not names")
     parser.add_argument("-R", "--recursive", action="store_true", help="directories below as well")
     parser.add_argument("--layer", metavar="N", type=_layer_number, help="of this layer's own files; 0 is the base")
-    parser.add_argument("--help", action="help", help="show this help message and exit")
 
 
 def _add_cat(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -71,13 +70,11 @@ def _add_diff(commands: "argparse._SubParsersAction[_Parser]") -> None:
         "compare the files of two images",
         "List what the second IMAGE has added (A), deleted (D) and changed (C), with sizes before and after.",
         f"{_PATHS}example:\n  imgfs diff nginx:1.26 nginx:1.27\n  imgfs diff nginx:1.26:/etc nginx:1.27:/etc\n",
-        help_option=False,
+        sizes=True,
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
     parser.add_argument("other", metavar="IMAGE[:/PATH]")
-    parser.add_argument("-h", "--human-readable", action="store_true", help="sizes as 1.2 MB")
     parser.add_argument("--times", action="store_true", help="files of which only the time differs as well")
-    parser.add_argument("--help", action="help", help="show this help message and exit")
 
 
 def _add_which(commands: "argparse._SubParsersAction[_Parser]") -> None:
@@ -110,9 +107,12 @@ def _add_look(  # noqa: PLR0913 - what a parser is made of
     epilog: str,
     *,
     json: bool = True,
-    help_option: bool = True,
+    sizes: bool = False,
 ) -> _Parser:
-    """Add a command that looks at an image without mounting it, with the options that all of these have."""
+    """Add a command that looks at an image without mounting it, with the options that all of these have.
+
+    *sizes*: it shows sizes, so ``-h`` is as in ls, and only ``--help`` asks for help.
+    """
     parser = commands.add_parser(
         name,
         help=summary,
@@ -120,21 +120,14 @@ def _add_look(  # noqa: PLR0913 - what a parser is made of
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-        add_help=help_option,
+        add_help=not sizes,
     )
+    if sizes:
+        parser.add_argument("-h", "--human-readable", action="store_true", help="sizes as 1.2 MB")
+        parser.add_argument("--help", action="help", help="show this help message and exit")
     if json:
         parser.add_argument("--json", action="store_true", help="for programs; the keys are in docs/json.md")
-    where = parser.add_argument_group("the image")
-    where.add_argument("-H", "--host", metavar="URL", help="the engine, as in docker")
-    where.add_argument("--context", metavar="NAME", help="as in docker")
-    where.add_argument("--platform", metavar="OS/ARCH", help="of several, as linux/arm64/v8; else this machine's")
-    where.add_argument("--tmpdir", metavar="DIR", help="for large files; else $IMGFS_TMPDIR, else /var/tmp")
-    where.add_argument("--cache-dir", metavar="DIR", help="what is kept of images; else $IMGFS_CACHE_DIR and so on")
-    where.add_argument("--no-cache", action="store_true", help="keep nothing, and use nothing that is kept")
-    where.add_argument("--verify", action="store_true", help="read an archive whole and compare its digests")
-    where.add_argument("-q", "--quiet", action="store_true", help="errors only")
-    where.add_argument("-v", "--verbose", action="store_true", help="say more")
-    parser.set_defaults(cache_size=None)
+    add_image_options(parser)
     return parser
 
 

@@ -11,19 +11,17 @@ from dataclasses import dataclass
 from fusefs.cli.cachefolder import opening_cache
 from fusefs.cli.logs import stderr_handler
 from fusefs.cli.terminal import progress_on
-from fusefs.errors import Unavailable, UsageError, printable
+from fusefs.errors import Unavailable, printable
 from fusefs.image import Image
 from fusefs.keeper import Keeper
 from fusefs.layers import Layers
 from fusefs.layertree import LayerTree
-from fusefs.platforms import Platform
 from fusefs.rootfs import RootfsTree
 from fusefs.sources import open_image
 from fusefs.sources.endpoint import find_endpoint
 from fusefs.sources.reference import EngineImage, FileImage, parse_image
-from fusefs.sources.settings import Settings
+from fusefs.sources.settings import Settings, platform_named, tmpdir_named
 
-_TMPDIR = "/var/tmp"  # noqa: S108 - files there are created unlinked; /tmp is often in memory
 _TRANSPORTS = ("docker-daemon:", "docker-archive:", "oci-archive:", "oci:")
 
 
@@ -50,17 +48,12 @@ def settings_of(
 
     *meanwhile* is called when it is good to begin other work.
     """
-    try:
-        platform = None if arguments.platform is None else Platform.parse(arguments.platform)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
     return Settings(
         host=arguments.host,
         context=arguments.context,
-        # Absolute: the process in the background works in the root directory.
-        tmpdir=os.path.abspath(arguments.tmpdir or environment.get("IMGFS_TMPDIR") or _TMPDIR),
+        tmpdir=tmpdir_named(arguments.tmpdir, environment),
         verify=arguments.verify,
-        platform=platform,
+        platform=platform_named(arguments.platform),
         environment=environment,
         progress=progress_on(sys.stderr, quiet=arguments.quiet),
         cache=opening_cache(arguments, environment, keeper),

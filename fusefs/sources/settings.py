@@ -1,11 +1,28 @@
 """What the user said about where images come from."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fusefs.cache import Cache
+from fusefs.errors import UsageError
 from fusefs.platforms import Platform
 from fusefs.progress import Progress
+
+_TMPDIR = "/var/tmp"  # noqa: S108 - files there are created unlinked; /tmp is often in memory
+
+
+def platform_named(text: str | None) -> Platform | None:
+    """Return the platform that a user asks for, as in ``linux/arm64``; UsageError if that is none."""
+    try:
+        return None if text is None else Platform.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def tmpdir_named(path: str | None, environment: Mapping[str, str]) -> str:
+    """Return where to write what must be written.  Absolute: a mount's process works in the root directory."""
+    return os.path.abspath(path or environment.get("IMGFS_TMPDIR") or _TMPDIR)
 
 
 def _no_cache() -> Cache | None:
