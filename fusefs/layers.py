@@ -38,6 +38,9 @@ INDEXER = (sys.executable, "-P", "-S", "-c", _CODE)
 Nothing of the current directory is imported.
 """
 
+_comparing = threading.Lock()
+"""One layer's headers at a time: two threads at it hand the interpreter to and fro, and take twice as long."""
+
 _Key = tuple[Digest, Digest | None]
 
 
@@ -234,9 +237,12 @@ def _kept_files(entry: Entry, name: str, tar: Extent, *, compare: bool) -> Layer
         return None
     finally:
         os.close(kept[0])
-    if compare and not index.headers_match(tar):
-        entry.drop(name, "the layer has other headers")
-        return None
+    if compare:
+        with _comparing:
+            matches = index.headers_match(tar)
+        if not matches:
+            entry.drop(name, "the layer has other headers")
+            return None
     return LayerFiles(index, tar)
 
 
