@@ -16,6 +16,8 @@ from tests.mounts import Bench, Finished
 from tests.processes import until
 
 TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z"
+LOCAL_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}"
+SIZE = r"[1-9][0-9.]* k?B"
 
 
 def _mount_both(imgfs: Bench) -> tuple[Path, Path]:
@@ -40,13 +42,12 @@ def test_what_is_kept_is_listed_for_people_and_for_programs(imgfs: Bench) -> Non
     _, archive = _mount_both(imgfs)
     lines = imgfs.run("cache", "list").out.splitlines()
     identity = sha256(Archive().config_data)
-    assert lines[0].split() == ["SIZE", "CREATED", "LAST", "USED", "IN", "USE", "ID", "PLATFORM", "STORAGE", "IMAGE"]
-    assert re.fullmatch(rf"0\.0 MB +{TIME}  {TIME}  yes +- +- +- +.*/image\\x1b\.tar", lines[1])
-    row = rf"0\.0 MB +{TIME}  {TIME}  no +{identity[7:19]}  linux/amd64  overlay2  a:1, b\\x1b\[31m:2"
-    assert re.fullmatch(row, lines[2])
+    assert lines[0].split() == ["ID", "PLATFORM", "SIZE", "LAST", "USED", "IN", "USE", "IMAGE"]
+    assert re.fullmatch(rf"- +- +{SIZE}  {LOCAL_TIME}  yes +.*/image\\x1b\.tar", lines[1])
+    assert re.fullmatch(rf"{identity[7:19]}  linux/amd64 +{SIZE}  {LOCAL_TIME}  no +a:1, b\\x1b\[31m:2", lines[2])
     assert len(lines) == 3
     of_archive, of_engine = json.loads(imgfs.run("cache", "list", "--json").out)
-    assert (of_archive["path"], of_archive["in_use"]) == (str(archive), True)
+    assert (of_archive["path"], of_archive["inUse"]) == (str(archive), True)
     for one in (of_archive, of_engine):
         assert re.fullmatch(TIME, one.pop("created"))
         assert re.fullmatch(TIME, one.pop("used"))
@@ -54,17 +55,17 @@ def test_what_is_kept_is_listed_for_people_and_for_programs(imgfs: Bench) -> Non
         assert one.pop("key")
     assert of_engine == {
         "names": ["a:1", "b\x1b[31m:2"], "id": identity, "platform": "linux/amd64", "storage": "overlay2",
-        "in_use": False,
+        "path": None, "inUse": False,
     }  # fmt: skip
     assert "\x1b" not in imgfs.run("cache", "list").out + imgfs.run("cache", "list", "--json").out
 
 
 def test_all_that_is_not_in_use_can_be_removed(imgfs: Bench) -> None:
     mountpoint, _ = _mount_both(imgfs)
-    assert imgfs.run("cache", "prune") == Finished(0, "freed 0.0 MB\n", "")
+    assert imgfs.run("cache", "prune") == Finished(0, "freed 0 B\n", "")
     assert len(json.loads(imgfs.run("cache", "list", "--json").out)) == 2
-    assert imgfs.run("cache", "prune", "--all") == Finished(0, "freed 0.0 MB\n", "")
-    assert [one["in_use"] for one in json.loads(imgfs.run("cache", "list", "--json").out)] == [True]
+    assert re.fullmatch(rf"freed {SIZE}\n", imgfs.run("cache", "prune", "--all").out)
+    assert [one["inUse"] for one in json.loads(imgfs.run("cache", "list", "--json").out)] == [True]
     assert imgfs.run("umount", mountpoint).status == 0
     until(lambda: not imgfs.processes(), "all processes end")
     assert imgfs.run("cache", "prune", "--cache-size", "0").status == 0
@@ -75,7 +76,7 @@ def test_all_that_is_not_in_use_can_be_removed(imgfs: Bench) -> None:
 def test_a_cache_that_is_not_there_is_empty_and_stays_away(imgfs: Bench) -> None:
     assert imgfs.run("cache", "list").out.count("\n") == 1
     assert imgfs.run("cache", "list", "--json") == Finished(0, "[]\n", "")
-    assert imgfs.run("cache", "prune", "--all") == Finished(0, "freed 0.0 MB\n", "")
+    assert imgfs.run("cache", "prune", "--all") == Finished(0, "freed 0 B\n", "")
     assert imgfs.run("cache", "path") == Finished(0, f"{imgfs.cache}\n", "")
     assert imgfs.run("cache", "path", "--cache-dir", "x") == Finished(0, f"{imgfs.folder}/x\n", "")
     assert not imgfs.cache.exists()

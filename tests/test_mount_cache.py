@@ -338,7 +338,7 @@ def test_an_image_in_use_outlives_all_others(imgfs: Bench, engine: Engine) -> No
         assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
         until(lambda: len(imgfs.processes()) == 1, "the process ends")
     listed = json.loads(imgfs.run("cache", "list", "--json").out)
-    assert [one["id"] for one in listed if one["in_use"]] == [sha256(SMALL.config_data)]
+    assert [one["id"] for one in listed if one["inUse"]] == [sha256(SMALL.config_data)]
     assert [one["id"] for one in listed][:2] == [sha256(image.config_data) for image in images[:1:-1]]
     assert len(listed) == 3
     assert tree(used)["config"] == SMALL.config_data
