@@ -39,7 +39,7 @@ __all__ = ["Blob", "ImageLayer", "ImagePath", "ImgfsError", "OpenedImage", "open
 
 
 def open_image(  # noqa: PLR0913 - each a choice that the command has as well
-    image: str,
+    image: str | os.PathLike[str],
     *,
     host: str | None = None,
     context: str | None = None,
@@ -50,6 +50,8 @@ def open_image(  # noqa: PLR0913 - each a choice that the command has as well
 ) -> "OpenedImage":
     """Return the image that *image* names, as on the command line: in an engine, an archive or a layout.
 
+    A string is an IMAGE argument, a path object a file or a directory.
+
     The other arguments are the options of `imgfs mount`: an engine's *host* or *context*, a *platform* as
     ``linux/arm64``, where to write what must be written (*tmpdir*), whether to *verify* a file's digests.
     *environment* stands in for that of the process, which says where Docker is.
@@ -59,8 +61,9 @@ def open_image(  # noqa: PLR0913 - each a choice that the command has as well
     """
     environment = os.environ if environment is None else environment
     directory = tmpdir_named(tmpdir, environment)
+    name = image if isinstance(image, str) else os.path.join(os.curdir, image)
     settings = Settings(host, context, directory, verify, platform_named(platform), environment, Silent())
-    return OpenedImage(opened(image, settings), directory)
+    return OpenedImage(opened(name, settings), directory)
 
 
 @dataclass(frozen=True, slots=True)

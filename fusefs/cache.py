@@ -122,10 +122,6 @@ class Cache:
         finally:
             os.close(directory)
 
-    def is_empty(self) -> bool:
-        """Return whether no engine's image is kept here."""
-        return not os.listdir(self._folders[SAVED])
-
     def saved(self, key: str, waiting: Waiting) -> tuple[Entry, Document | None]:
         """Return the entry of an engine's image and its index, to use; or None for the index: to make it.
 

@@ -8,7 +8,7 @@ from fusefs.cacheentry import Entry
 from fusefs.compression import Compression
 from fusefs.content import Content, Literal
 from fusefs.digest import DiffID, Digest
-from fusefs.errors import DigestMismatch, printable
+from fusefs.errors import DigestMismatch
 from fusefs.oci import Descriptor
 from fusefs.platforms import Platform
 
@@ -55,7 +55,7 @@ class Layer:
     compression: Compression | None
     """How the stored bytes are compressed."""
     where: str
-    """What the source calls it, for messages."""
+    """Of which image it is and what the source calls it, for messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +104,13 @@ class Image:
         An uncompressed layer's is its diffID.  JSON documents were compared when they were read.
         """
         checked: set[Digest] = set()
-        for number, layer in enumerate(self.layers):
+        for layer in self.layers:
             stated = layer.descriptor.digest
             if layer.content is None or stated in checked:
                 continue
             found = digest_of(layer.content, stated.algorithm)
             if found != stated:
-                msg = (
-                    f"{printable(self.name)}: layer {number} ({layer.where}) has the digest {found}, "
-                    f"the image says {stated}"
-                )
+                msg = f"{layer.where} has the digest {found}, the image says {stated}"
                 raise DigestMismatch(msg)
             checked.add(stated)
 

@@ -14,6 +14,8 @@ from fusefs.contentfile import open_content
 from fusefs.tree import RegularFile, Symlink, Tree
 from fusefs.walk import Found, children, is_directory, resolve, walk
 
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
 
 class ImagePath(Traversable):
     """A path in a tree of an image, which need not be there.
@@ -26,7 +28,7 @@ class ImagePath(Traversable):
     def __init__(self, tree: Tree, path: str = "/") -> None:
         """Be the absolute *path* in *tree*."""
         self._tree = tree
-        self._path = PurePosixPath(path)
+        self._path = PurePosixPath("/" + path.lstrip("/"))  # two slashes at the start would be kept
 
     def __str__(self) -> str:
         return str(self._path)
@@ -36,6 +38,11 @@ class ImagePath(Traversable):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ImagePath) and self._tree is other._tree and self._path == other._path
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, ImagePath) or self._tree is not other._tree:
+            return NotImplemented
+        return self._path < other._path
 
     def __hash__(self) -> int:
         return hash((id(self._tree), self._path))
@@ -156,7 +163,9 @@ class ImagePath(Traversable):
     def _found(self, *, follow: bool = True) -> Found | None:
         try:
             return self._there(follow=follow)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
             return None
 
     def _directory(self) -> Found:

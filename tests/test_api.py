@@ -130,7 +130,10 @@ def test_paths_are_as_those_of_pathlib(image: fusefs.OpenedImage) -> None:
     assert (str(path), path.name, path.suffix, path.parts) == ("/etc/conf.d", "conf.d", ".d", ("/", "etc", "conf.d"))
     assert (path.parent, repr(path)) == (image.rootfs / "etc", "ImagePath('/etc/conf.d')")
     assert len({path, image.rootfs / "etc/conf.d", image.layers[0].files / "etc/conf.d"}) == 2
-    assert path / "/data" == image.rootfs / "data"
+    assert path / "/data" == image.rootfs / "data" == path / "//data"
+    assert sorted([path, image.rootfs, path.parent]) == [image.rootfs, path.parent, path]
+    with pytest.raises(TypeError):
+        assert path < "/etc"
     assert not path.exists()
 
 
@@ -222,7 +225,9 @@ def test_errors_are_those_of_the_command(tmp_path: Path) -> None:
     for name, why in (("./no.tar", "cannot open"), ("X", "bad reference"), ("https://x/y", "reads no registry")):
         with pytest.raises(fusefs.ImgfsError, match=why):
             fusefs.open_image(name)
-    path = Archive(layers=[BASE]).write(tmp_path / "image.tar")
+    path = Archive(layers=[BASE]).write(tmp_path / "image")
+    with fusefs.open_image(path) as image:
+        assert image.name == str(path)
     with pytest.raises(fusefs.ImgfsError, match="bad platform"):
         fusefs.open_image(str(path), platform="linux")
 

@@ -73,6 +73,15 @@ def test_all_that_is_not_in_use_can_be_removed(imgfs: Bench) -> None:
     assert os.listdir(imgfs.cache / "saved") == os.listdir(imgfs.cache / "files") == []
 
 
+def test_an_archive_is_listed_by_its_whole_path(imgfs: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    Archive().write(imgfs.folder / "image.tar")
+    monkeypatch.chdir(imgfs.folder)
+    imgfs.mount("./image.tar")
+    until(lambda: list(imgfs.cache.glob("files/*/index")), "the index is kept")
+    (listed,) = json.loads(imgfs.run("cache", "list", "--json").out)
+    assert listed["path"] == str(imgfs.folder / "image.tar")
+
+
 def test_a_cache_that_is_not_there_is_empty_and_stays_away(imgfs: Bench) -> None:
     assert imgfs.run("cache", "list").out.count("\n") == 1
     assert imgfs.run("cache", "list", "--json") == Finished(0, "[]\n", "")

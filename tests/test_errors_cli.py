@@ -127,7 +127,7 @@ def test_a_compressed_layer_is_never_served_under_a_digest_that_is_not_its_own(i
         (blobs / sha256(LAYERS[0])[7:]).read_bytes()
     imgfs.log_is_quiet = False
     (line,) = imgfs.log.read_text().splitlines()
-    assert re.search(rf"ERROR: {NAME}: (corrupt gzip data|truncated)", line), line
+    assert re.search(rf"ERROR: {path}: layer 0 \({NAME}\): (corrupt gzip data|truncated)", line), line
 
 
 def test_content_that_is_not_its_diff_id_is_found_with_verify(imgfs: Bench) -> None:

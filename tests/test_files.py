@@ -236,7 +236,7 @@ def test_a_stream_is_always_verified_and_a_plain_file_on_request() -> None:
         assert [stored(one) for one in image.layers] == [b"a lie"]
     assert refused("./x.gz") == (DigestMismatch, f"./x.gz: {LIED}")
     with piped(LIE):
-        assert refused("-") == (DigestMismatch, f"-: {LIED}")
+        assert refused("-") == (DigestMismatch, f"standard input: {LIED}")
     with pytest.raises(DigestMismatch) as caught, closing_what_is_opened():
         open_image("./plain", replace(SETTINGS, verify=True))
     assert str(caught.value) == f"./plain: {LIED}"

@@ -109,7 +109,7 @@ def test_each_layer_is_verified_once_by_its_own_algorithm() -> None:
 
 
 def test_the_first_wrong_layer_is_named_with_both_digests() -> None:
-    wrong = replace(literal_layer(b"b"), content=Literal(b"c"), where="b.tar")
+    wrong = replace(literal_layer(b"b"), content=Literal(b"c"), where="x: layer 1 (b.tar)")
     hashing = Hashing()
     with pytest.raises(DigestMismatch) as caught:
         image(literal_layer(b"a"), wrong, literal_layer(b"d")).verify(hashing)

@@ -2,17 +2,19 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fusefs.errors import DigestMismatch, ImgfsError, InvalidImage, Unsupported
+from fusefs.errors import DigestMismatch, ImgfsError, InvalidImage, Unavailable, Unsupported
 from fusefs.oci import OCI_CONFIG, OCI_INDEX
 from tests.builders import CREATED_NS, LAYERS, image_config, sha256
 from tests.conformance import SETTINGS, check_image, opened, refusal, stored
 from tests.layouts import HOST, Json, Layout, platform_json
+from tests.processes import unprivileged
 
 VERIFYING = replace(SETTINGS, verify=True)
 GONE = sha256(b"gone")
@@ -306,3 +308,13 @@ def test_an_index_that_says_it_is_a_manifest_is_none() -> None:
     layout.entries[0]["mediaType"] = layout.types["manifest"]
     message = f"the manifest {digest}: config is null or missing, not a descriptor"
     assert refused(layout) == [(InvalidImage, f"{name}: {message}") for name in ("./x.tar", "./dir")]
+
+
+def test_a_layout_that_may_not_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    one().write("layout")
+    Path("layout/blobs").chmod(0)
+    tmp_path.chmod(0o755)
+    with unprivileged():
+        kind, why = refusal("oci:layout")
+    assert kind is Unavailable
+    assert re.fullmatch(r"layout: cannot open blobs/sha256/[0-9a-f]{64}: Permission denied", why)

@@ -292,6 +292,20 @@ def test_which_says_who_removed_what_is_gone(image: Path) -> None:
     assert refused("which", image, "/no/x") == (4, f"{image} has no /no/x: No such file or directory")
 
 
+def test_which_names_no_layer_for_a_directory_that_none_lists(tmp_path: Path) -> None:
+    layers = [
+        changeset(file("usr/bin/a"), folder("gone")),
+        changeset(whiteout("gone"), file("usr/lib/b")),
+        changeset(file("gone/c")),
+    ]
+    image = Archive(layers=layers, config=image_config(layers)).write(tmp_path / "image.tar")
+    for path, deeds in (("/usr", []), ("/gone", ["added", "removed"]), ("/", [])):
+        assert printed("which", image, path) == [path, "  no layer lists it: it is there for what lies below it"]
+        found = document("which", "--json", image, path)
+        assert (found["layer"], found["diffId"], found["createdBy"]) == (None, None, None)
+        assert [one["change"] for one in found["history"]] == deeds
+
+
 def test_which_for_programs(image: Path) -> None:
     found = document("which", "--json", image, "/etc/motd")
     assert (found["path"], found["type"], found["size"]) == ("/etc/motd", "file", 4)

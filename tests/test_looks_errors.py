@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import Archive, image_config
+from tests.builders import Archive, image_config, two_images
 from tests.changesets import changeset, file
 from tests.layouts import Layout
-from tests.looks import document, imgfs, refused
+from tests.looks import document, imgfs, printed, refused
 from tests.mounts import COMMAND
 
 
@@ -26,6 +26,15 @@ def test_what_is_wrong_with_an_image_is_said_in_one_line(tmp_path: Path, words: 
     for name, code in (("./no.tar", 4), ("X", 2), ("https://a/b", 2)):
         asked = f"{name}:/x" if name == "./no.tar" else name
         assert refused(*words, asked, *(["/x"] if words == ["which"] else []), cwd=tmp_path)[0] == code
+
+
+def test_an_image_that_is_not_in_an_archive_is_one_line_and_how_to_name_it_is_said(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(two_images())
+    listed = "@0 (a:1); @1 (b:1, b:2)"
+    assert refused("ls", "docker-archive:x.tar:c", cwd=tmp_path) == (4, f"x.tar has no image c; there are {listed}")
+    why = f"standard input holds 2 images; choose with docker-archive:-:REF or :@INDEX from {listed}"
+    assert refused("ls", "-", stdin=two_images()) == (4, why)
+    assert printed("inspect", "docker-archive:-:@1", stdin=two_images())[0].endswith(" docker-archive:-:@1")
 
 
 def test_a_damaged_layer_is_an_error_and_no_traceback(tmp_path: Path) -> None:

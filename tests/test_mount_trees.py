@@ -279,7 +279,8 @@ def test_a_layer_that_cannot_be_indexed_fails_a_mount_with_index(imgfs: Bench) -
     broken = UPPER[:1024] + b"\x07" * 1024
     path = Archive(layers=[BASE, broken], layer_names=["0", "1"]).write(imgfs.folder / "image.tar")
     done = imgfs.run("mount", "--index", "--log-file", imgfs.log, path, imgfs.mountpoint())
-    assert done == Finished(5, "", "imgfs: 1: damaged: no tar header at offset 1024: the checksum does not match\n")
+    damage = "damaged: no tar header at offset 1024: the checksum does not match"
+    assert done == Finished(5, "", f"imgfs: {path}: layer 1 (1): {damage}\n")
     assert mounted_below(imgfs.folder) == []
 
 
@@ -300,7 +301,7 @@ def test_a_corrupt_layer_is_an_io_error_there_and_all_else_goes_on(imgfs: Bench,
     subprocess.run(["ls", "-l", mountpoint, mountpoint / "layers"], stdout=subprocess.DEVNULL, check=True)
     assert tree(mountpoint / "blobs")
     lines = imgfs.log.read_text().splitlines()
-    assert all(re.search(r"\]: ERROR: 1: (damaged|truncated)", line) for line in lines), lines
+    assert all(re.search(r"\]: ERROR: .*/image.tar: layer 1 \(1\): (damaged|truncated)", line) for line in lines), lines
     assert len(lines) == 1, f"one layer is damaged: {len(lines)} lines"
 
 

@@ -14,6 +14,7 @@ import pytest
 from fusefs.errors import NoSpace
 from fusefs.spool import Spool, free_space, megabytes, no_space
 from tests.file_systems import tmpfs
+from tests.processes import unprivileged
 
 _TIMEOUT = 20
 
@@ -110,19 +111,6 @@ def test_a_directory_that_we_may_not_write_is_named(tmp_path: Path) -> None:
     message = f"cannot write in {folder}: Permission denied; choose another directory with --tmpdir"
     with unprivileged():
         assert refusal(lambda: Spool(str(folder), "nginx")) == message
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Be nobody for a while, if we are root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_the_follower_waits_for_what_is_still_to_come(tmp_path: Path) -> None:

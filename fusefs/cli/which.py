@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         if arguments.json:
             output.json(_json(tree, found, history, layers))
         else:
-            _write(tree, found, history, layers, output)
+            _write(found, history, layers, output)
     output.finish()
 
 
@@ -85,16 +85,18 @@ def _made_by(layer: InspectedLayer) -> str:
     return f"made by {printable(created_by)}" if created_by else "the history does not say what made it"
 
 
-def _layer(tree: RootfsTree, found: Found, history: Sequence[Touch]) -> int:
-    """Return the layer that has the name; the bytes of a hard link may be a lower one's."""
-    return history[-1].layer if history and history[-1].entry else tree.layer(found.number)
+def _last(history: Sequence[Touch]) -> Touch | None:
+    """Return the layer that a path that is there is from; None for a directory that no layer lists any more."""
+    return history[-1] if history and history[-1].entry is not None else None
 
 
-def _write(
-    tree: RootfsTree, found: Found, history: Sequence[Touch], layers: Sequence[InspectedLayer], output: Output
-) -> None:
-    layer = layers[_layer(tree, found, history)]
+def _write(found: Found, history: Sequence[Touch], layers: Sequence[InspectedLayer], output: Output) -> None:
     output.line(output.styled(printable(found.path), BOLD))
+    last = _last(history)
+    if last is None:
+        output.line("  no layer lists it: it is there for what lies below it")
+        return
+    layer = layers[last.layer]
     diff_id = str(layer.layer.diff_id)
     if output.terminal:
         diff_id = diff_id.partition(":")[2][:_SHORT]
@@ -108,9 +110,10 @@ def _write(
 
 
 def _json(tree: RootfsTree, found: Found, history: Sequence[Touch], layers: Sequence[InspectedLayer]) -> dict[str, Any]:
+    last = _last(history)
     return (
         file_json(tree, found)
-        | _layer_json(layers[_layer(tree, found, history)])
+        | _layer_json(None if last is None else layers[last.layer])
         | {
             "history": [
                 {"change": touch.deed.value, "size": touch.entry.size if touch.entry else None}
@@ -121,7 +124,9 @@ def _json(tree: RootfsTree, found: Found, history: Sequence[Touch], layers: Sequ
     )
 
 
-def _layer_json(layer: InspectedLayer) -> dict[str, Any]:
+def _layer_json(layer: InspectedLayer | None) -> dict[str, Any]:
+    if layer is None:
+        return {"layer": None, "diffId": None, "createdBy": None}
     return {
         "layer": layer.number,
         "diffId": str(layer.layer.diff_id),

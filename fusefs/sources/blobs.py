@@ -9,7 +9,7 @@ from typing import Protocol
 from fusefs import oci
 from fusefs.content import Content, Extent, Literal, OpenFile
 from fusefs.digest import Digest
-from fusefs.errors import DigestMismatch, InvalidImage, Unsupported, printable
+from fusefs.errors import DigestMismatch, InvalidImage, Unavailable, Unsupported, printable
 from fusefs.image import Document
 from fusefs.oci import Descriptor
 from fusefs.tarheader import Kind
@@ -120,7 +120,8 @@ class DirectoryBlobs:
             if error.errno == errno.ENOTDIR and not self._leads_through_link(parts):
                 return None
             msg = f"{self.name}: cannot open {'/'.join(parts)}: {error.strerror}"
-            raise InvalidImage(msg) from None
+            # A link, which may lead out of the layout, or a file in a directory's place: no layout has these.
+            raise (InvalidImage if error.errno in (errno.ELOOP, errno.ENOTDIR) else Unavailable)(msg) from None
         if not stat.S_ISREG(os.fstat(file.descriptor).st_mode):
             file.close()
             msg = f"{file.name} is no regular file"

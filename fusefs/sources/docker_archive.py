@@ -52,7 +52,7 @@ class DockerArchive:
 
     def image(self, choice: str | int | None, platform: Platform | None, name: str) -> Image:
         """Return the image that *choice*, a name or an index, and *platform* pick; *name* is what it is called."""
-        item = self._item(choice)
+        item = self._item(choice, name)
         tags = [choice] if isinstance(choice, str) else list(item.repo_tags)
         tag = next((tag_of(tagged(text)) for text in tags), "") or "latest"
         config_data = self._config_data(item)
@@ -97,7 +97,7 @@ class DockerArchive:
         where = f"{self._name}: manifest.json"
         return parse_manifest_list(limited(self.blobs.content(MANIFEST_LIST), MANIFEST_LIST_LIMIT, where), where)
 
-    def _item(self, choice: str | int | None) -> ManifestItem:
+    def _item(self, choice: str | int | None, name: str) -> ManifestItem:
         items = self._items()
         match choice:
             case None if len(items) == 1:
@@ -108,16 +108,17 @@ class DockerArchive:
                 for item in items:
                     if tagged(choice) in map(tagged, item.repo_tags):
                         return item
-        raise Unavailable(self._choices(choice, items))
+        raise Unavailable(self._choices(choice, name, items))
 
-    def _choices(self, choice: str | int | None, items: Sequence[ManifestItem]) -> str:
+    def _choices(self, choice: str | int | None, name: str, items: Sequence[ManifestItem]) -> str:
         tags = (", ".join(map(printable, item.repo_tags)) or "no tag" for item in items)
         listed = "; ".join(f"@{n} ({names})" for n, names in enumerate(tags))
         match choice:
             case None:
+                path = printable(name.removeprefix("docker-archive:"))
                 return (
                     f"{self._name} holds {len(items)} images; "
-                    f"choose with docker-archive:{self._name}:REF or :@INDEX from {listed}"
+                    f"choose with docker-archive:{path}:REF or :@INDEX from {listed}"
                 )
             case int():
                 return f"{self._name} has no image @{choice}; there are {listed}"
@@ -252,7 +253,7 @@ class DockerArchive:
             raise InvalidImage(msg)
         by_diff_id: dict[DiffID, _StoredLayer] = {}
         by_offset: dict[int, DiffID] = {}
-        for name, diff_id in zip(item.layers, diff_ids, strict=True):
+        for number, (name, diff_id) in enumerate(zip(item.layers, diff_ids, strict=True)):
             content = self.blobs.content(name)
             other = by_offset.setdefault(content.offset, diff_id)
             if other != diff_id:
@@ -261,5 +262,6 @@ class DockerArchive:
             # A layer that comes again counts as its first one, under whatever name.
             if diff_id not in by_diff_id:
                 compression = layer_compression(content, f"{self._name}: {printable(name)}")
-                by_diff_id[diff_id] = _StoredLayer(diff_id, content, compression, printable(name))
+                where = f"{self._name}: layer {number} ({printable(name)})"
+                by_diff_id[diff_id] = _StoredLayer(diff_id, content, compression, where)
         return [by_diff_id[diff_id] for diff_id in diff_ids]

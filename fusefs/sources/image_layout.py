@@ -233,7 +233,7 @@ def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Iterable[DiffID | None])
         else:
             msg = f"{where} {descriptor.digest} is missing"
             raise InvalidImage(msg)
-        yield Layer(diff_id, descriptor, content, compression, str(descriptor.digest))
+        yield Layer(diff_id, descriptor, content, compression, f"{where} ({descriptor.digest})")
 
 
 def layer_compression(content: Content, where: str) -> Compression | None:

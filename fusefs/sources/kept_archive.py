@@ -24,7 +24,7 @@ def archive_key(file: OpenFile) -> str:
 
 
 def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[Entry | None, TarIndex]:
-    """Return the entry of the archive in *file*, which is at *path*, and its index, kept or made now.
+    """Return the entry of the archive in *file*, which is called *path*, and its index, kept or made now.
 
     There is no entry where none can be made.
     """
@@ -52,7 +52,8 @@ def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[Entry | None
     finally:
         _log(warnings)
     if entry is not None:
-        entry.later(lambda: _keep_archive(entry, file, index, os.path.abspath(path), warnings))
+        whole = os.path.abspath(path)  # now: in the background the current directory is another
+        entry.later(lambda: _keep_archive(entry, file, index, whole, warnings))
     return entry, index
 
 
