@@ -29,7 +29,6 @@ bind -x '"\C-x\C-t": show'
 bind 'set bell-style none'
 bind 'set completion-query-items -1'
 bind 'set page-completions off'
-source <(imgfs completion bash)
 """,
     "zsh": r"""
 PS1='ready> '
@@ -40,7 +39,6 @@ bindkey '^X^T' show
 bindkey '^I' expand-or-complete
 unsetopt BEEP
 LISTMAX=1000
-source <(imgfs completion zsh)
 """,
 }
 
@@ -74,11 +72,14 @@ class Shell:
 
 
 @contextlib.contextmanager
-def shell(name: str, folder: Path, environment: Mapping[str, str], beginning: str = "") -> Iterator[Shell]:
-    """Give *name*, bash or zsh, in *folder*, completions loaded after *beginning*."""
+def shell(
+    name: str, folder: Path, environment: Mapping[str, str], before: str = "", *, load: bool = True
+) -> Iterator[Shell]:
+    """Give *name*, bash or zsh, in *folder*; *before* comes first, and completions are loaded last if *load*."""
     need(name)
+    script = f"source <(imgfs completion {name})\n" if load else ""
     home = Path(tempfile.mkdtemp(prefix="home", dir=folder.parent))
-    (home / (".zshrc" if name == "zsh" else "bashrc")).write_text(beginning + _BEGINNINGS[name])
+    (home / (".zshrc" if name == "zsh" else "bashrc")).write_text(before + _BEGINNINGS[name] + script)
     words = ["bash", "--noprofile", "--rcfile", str(home / "bashrc"), "-i"] if name == "bash" else ["zsh", "-d", "-i"]
     program = shutil.which(name) or name
     pid, terminal = pty.fork()

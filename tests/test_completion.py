@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fusefs.cli.candidates import unquoted
 from tests.builders import Archive
 from tests.certificates import Authority
 from tests.fake_engine import Answer, Script, fake_engine, json_answer
@@ -41,16 +42,17 @@ IMAGES = json_answer(
 )
 """What the engine of these tests has."""
 
+PACKAGE = "/usr/share/bash-completion/bash_completion"
+"""What many have loaded into bash."""
 Complete = Callable[[str], str]
 """Gives the line after what is typed and a press of Tab."""
 
 
 def beginnings() -> dict[str, tuple[str, str]]:
     """Return the shells that are tried, each with what it has loaded before."""
-    package = "/usr/share/bash-completion/bash_completion"
     return {
         "bash": ("bash", ""),
-        "bash with bash-completion": ("bash", f"source {package}\n"),
+        "bash with bash-completion": ("bash", f"source {PACKAGE}\n"),
         "bash with a colon in words": ("bash", "COMP_WORDBREAKS=${COMP_WORDBREAKS//[=@:]}\n"),
         "zsh": ("zsh", ""),
         "fish": ("fish", ""),
@@ -72,7 +74,7 @@ def complete(request: pytest.FixtureRequest, folder: Path) -> Iterator[Complete]
     """Give each shell, on a terminal, with an engine."""
     name, before = beginnings()[request.param]
     need(name)
-    if before.startswith("source") and not Path(before.split()[1]).exists():
+    if before.startswith("source") and not Path(PACKAGE).exists():
         give_up("needs the package bash-completion")
     with fake_engine(Script(images=IMAGES), socket=folder.parent / f"{request.param}.sock") as engine:
         environment = {"DOCKER_HOST": engine.host, "HOME": str(folder.parent)}
@@ -198,6 +200,23 @@ def test_names_that_no_image_can_have_are_not_offered(complete: Complete, folder
     assert not (folder / "evil").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "before"),
+    [
+        ("bash", ".local/share/bash-completion/completions/imgfs", f"source {PACKAGE}\n"),
+        ("zsh", "functions/_imgfs", "fpath=(~/functions $fpath)\n"),
+    ],
+)
+def test_a_script_may_lie_where_the_shell_looks_for_it(folder: Path, name: str, file: str, before: str) -> None:
+    need(name)
+    if name == "bash" and not Path(PACKAGE).exists():
+        give_up("needs the package bash-completion")
+    install = f"mkdir -p ~/{Path(file).parent}; imgfs completion {name} > ~/{file}\n"
+    with shell(name, folder, {}, install + before, load=False) as one:
+        assert one.completed("imgfs mount docker-archive:pl") == "imgfs mount docker-archive:plain.tar "
+        assert one.completed("imgfs umo") == "imgfs umount "
+
+
 def answer(*typed: str, cwd: Path | None = None, **environment: Any) -> tuple[list[str], float]:
     """Return what the shells are told, and how long that took; there is never an error, nor a message."""
     began = time.perf_counter()
@@ -221,6 +240,15 @@ def test_only_what_is_a_reference_is_the_name_of_an_image(tmp_path: Path) -> Non
         found, _ = answer("mount", "", cwd=tmp_path, DOCKER_HOST=engine.host)
     names = [line[:-1] for line in found[2:] if line.endswith("\t")]
     assert names == ["localhost:5000/team/app:v1", "nginx:1.27", "nginx:latest"]
+
+
+def test_what_engines_add_to_a_name_need_not_be_typed(tmp_path: Path) -> None:
+    images = json_answer([{"RepoTags": ["docker.io/library/nginx:1", "localhost/nginx:2", "docker.io/team/nginx:3"]}])
+    with fake_engine(Script(images=images), socket=tmp_path / "s") as engine:
+        host: dict[str, Any] = {"DOCKER_HOST": engine.host}
+        assert answer("mount", "ng", **host)[0][2:] == ["nginx:1\t", "nginx:2\t"]
+        assert answer("mount", "docker-daemon:t", **host)[0] == ["nothing", "docker-daemon:", "team/nginx:3\t"]
+        assert answer("mount", "localh", **host)[0][2:] == ["localhost/nginx:2\t"]
 
 
 def test_the_engine_is_the_one_that_the_line_names(tmp_path: Path) -> None:
@@ -299,6 +327,27 @@ def test_what_cannot_be_read_as_words_is_no_error(tmp_path: Path) -> None:
         ["cache", "--a", "\\"],
     ):
         answer(*typed, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "word"),
+    [
+        ("plain", "plain"),
+        ("my\\ name", "my name"),
+        ("'my name'", "my name"),
+        ("'my na", "my na"),
+        ('"my na', "my na"),
+        ('"a \\"b\\" \\c', 'a "b" \\c'),
+        ("a'b'\"c\"d", "abcd"),
+        ('"$(touch evil)`x`$HOME', "$(touch evil)`x`$HOME"),
+        ("~/x", "~/x"),
+        ("\\", ""),
+        ('"\\', ""),
+        ("", ""),
+    ],
+)
+def test_quotes_are_taken_off_and_nothing_is_expanded(typed: str, word: str) -> None:
+    assert unquoted(typed) == word
 
 
 MOUNTPOINTS = ["my mount", "co:lon", "dollar$(touch evil)", "plain"]

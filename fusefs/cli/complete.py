@@ -7,6 +7,7 @@ It answers in time or says nothing: no error, no message.  The answer is lines: 
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,8 @@ _TRANSPORTS = {
     "oci:": (FOLDERS, "an OCI image layout"),
     "docker-daemon:": (NOTHING, "an image in Docker or Podman"),
 }
+_USUAL = re.compile(r"^(docker\.io/(library/)?|localhost/)")
+"""What Podman's full names begin with, and need not."""
 _PLAIN_NAME = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-")
 
 
@@ -77,27 +80,28 @@ def _image(kind: str, typed: Typed, word: str, environment: Mapping[str, str]) -
             continue
         if paths != NOTHING:
             return Answer(NOTHING if ":" in rest else paths, transport, ())
-        return Answer(NOTHING, transport, begun(rest, _images(kind, typed, environment)))
+        return Answer(NOTHING, transport, begun(rest, _images(kind, typed, rest, environment)))
     if ":/" in word:  # in an image
         return Answer(NOTHING, "", ())
     if word.startswith((".", "/", "~")):
         return Answer(FILES, "", ())
-    found = begun(word, _images(kind, typed, environment))
+    found = begun(word, _images(kind, typed, word, environment))
     found += begun(word, (Candidate(name, meaning) for name, (_, meaning) in _TRANSPORTS.items()))
     if word and not found:
         return Answer(NOTHING if ":" in word else FILES, "", ())
     return Answer(NOTHING, "", found + begun(word, _archives()))
 
 
-def _images(kind: str, typed: Typed, environment: Mapping[str, str]) -> Iterator[Candidate]:
-    """Yield the images of the engine that options and environment name."""
+def _images(kind: str, typed: Typed, word: str, environment: Mapping[str, str]) -> Iterator[Candidate]:
+    """Yield the images of the engine that options and environment name, by the short names if the *word* begins one."""
     from fusefs.sources.endpoint import find_endpoint  # noqa: PLC0415 - a tenth of a second
     from fusefs.sources.imagenames import image_names  # noqa: PLC0415
 
     path = ":/" if kind == "IMAGE:/PATH" else ""  # which goes on
     endpoint = find_endpoint(typed.values.get("--host"), typed.values.get("--context"), environment)
     for name in image_names(endpoint, _ENGINE_TIMEOUT):
-        yield Candidate(name + path)
+        short = _USUAL.sub("", name, count=1)
+        yield Candidate((short if word and not name.startswith(word) else name) + path)
 
 
 def _archives() -> Iterator[Candidate]:

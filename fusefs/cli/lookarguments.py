@@ -35,8 +35,7 @@ def _add_ls(commands: Commands) -> None:
         commands,
         "ls",
         "list files in an image",
-        "List a directory, or a file, of an image's root file system; of / if no path is given. "
-        "The path begins at the first :/.",
+        "List a directory, or a file, of an image's root file system; / without a path.",
         ("imgfs ls nginx:latest", "imgfs ls -lA nginx:latest:/etc"),
         sizes=True,
     )
