@@ -5,7 +5,7 @@ import json
 import socketserver
 import ssl
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -22,7 +22,7 @@ class Answer:
     """What the engine says to one request."""
 
     status: int = 200
-    parts: Sequence[bytes] = ()
+    parts: Iterable[bytes] = ()
     """Sent one by one, each as a chunk of its own."""
     cut: bool = False
     """The connection ends in the middle of a chunk."""
@@ -45,6 +45,8 @@ class Script:
     version: Answer = field(default_factory=lambda: json_answer(_VERSION))
     inspect: Answer | None = None
     save: Answer | None = None
+    images: Answer | None = None
+    """What is there: nothing that this engine would say by itself."""
 
     def inspected(self, **changes: Any) -> dict[str, Any]:
         """Return what an honest engine says of the archive's image, with *changes*."""
@@ -78,6 +80,8 @@ class Engine:
         image = path.partition("/images/")[2]
         if path.endswith("/version"):
             return self.script.version
+        if image == "json" and self.script.images:
+            return self.script.images
         if image.endswith("/json"):
             return self.script.inspect or json_answer(self.script.inspected())
         if image.endswith("/get"):

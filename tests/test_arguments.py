@@ -174,14 +174,6 @@ def test_version_and_help_are_shown(capsys: pytest.CaptureFixture[str], words: l
     assert err == ""
 
 
-def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parse_arguments(["mount", "--help"])
-    shown = capsys.readouterr().out
-    options = {name.replace("_", "-") for name in DEFAULTS} - {"command", "image", "mountpoint", "options"}
-    assert [f"--{name}" for name in sorted(options) if f"--{name}" not in shown] == []
-
-
 def test_unmounting_what_is_no_mount_is_a_mount_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["umount", str(tmp_path)]) == 9
     out, err = capsys.readouterr()

@@ -196,3 +196,10 @@ def test_a_real_image_can_be_used_by_a_program_that_reads_tar(imgfs: Bench, dock
         ["tar", "-tf", mountpoint / "blobs" / "sha256" / base], capture_output=True, text=True, check=True
     )
     assert "usr/sbin/nginx" in {line.removeprefix("./") for line in listed.stdout.splitlines()}
+
+
+def test_images_are_completed_with_the_engines_names(at: Bench) -> None:
+    done = at.run("__complete", "mount", NGINX[:-2])
+    names = done.out.splitlines()[2:]
+    assert (done.status, done.err) == (0, "")
+    assert f"{NGINX}\t" in names

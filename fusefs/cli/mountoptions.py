@@ -87,3 +87,9 @@ def libfuse_flags(words: Iterable[str]) -> tuple[str, ...]:
             msg = f"unknown mount option '{printable(word)}'"
             raise UsageError(msg)
     return tuple(flags)
+
+
+def offered() -> list[str]:
+    """Return the words that are worth to be offered to someone who types them; ``=`` ends those with a value."""
+    long = (f"{name}=" if takes_value else name for name, takes_value in _LONG.items())
+    return sorted([*_FOR_LIBFUSE, *_OURS, *(f"{name}=" for name in _NUMBERS), *long])

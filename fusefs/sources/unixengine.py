@@ -5,7 +5,6 @@ Who cannot be reached, or knows no such image, is left to the SDK and its errors
 
 import http.client
 import json
-import socket
 from collections.abc import Iterator
 from typing import Self
 from urllib.parse import quote, urlencode
@@ -15,6 +14,7 @@ from fusefs.platforms import Platform
 from fusefs.sources.endpoint import Endpoint
 from fusefs.sources.inspected import NONSENSE, Inspected, Target, parse_inspected
 from fusefs.sources.saving import PLATFORM_VERSION, refusal, requested_platform
+from fusefs.sources.unixhttp import UnixConnection
 
 _UNIX = "unix://"
 _ANSWER_TIMEOUT = 60
@@ -30,24 +30,10 @@ class NoPlainAnswer(Exception):
     """The engine did not just say what the image is."""
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_ANSWER_TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 class _Stream:
     """The answer to a save."""
 
-    def __init__(self, answer: http.client.HTTPResponse, connection: _Connection) -> None:
+    def __init__(self, answer: http.client.HTTPResponse, connection: UnixConnection) -> None:
         self._answer = answer
         self._connection = connection
 
@@ -75,7 +61,7 @@ class UnixEngine:
         if not endpoint.host.startswith(_UNIX):
             raise NoPlainAnswer
         self.shown = endpoint.shown
-        self._connection = _Connection(endpoint.host.removeprefix(_UNIX))
+        self._connection = UnixConnection(endpoint.host.removeprefix(_UNIX), _ANSWER_TIMEOUT)
         self._version = ""
 
     def close(self) -> None:
