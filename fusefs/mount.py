@@ -1,6 +1,7 @@
 """The life of one mount: ready, in the background, served, unmounted."""
 
 import errno
+import fcntl
 import logging
 import os
 import re
@@ -146,6 +147,7 @@ def in_background(run: Callable[[Callable[[], None]], None], log_handler: loggin
 def _background(run: Callable[[Callable[[], None]], None], writer: int, log_handler: logging.Handler) -> int:
     """Be the process in the background; return its exit status."""
     told = False
+    _close_inherited()
 
     def ready() -> None:
         nonlocal told
@@ -176,6 +178,16 @@ def _background(run: Callable[[Callable[[], None]], None], writer: int, log_hand
     finally:
         logging.shutdown()
     return 0
+
+
+def _close_inherited() -> None:
+    """Close what the caller of the command left open: who waits for the end of a pipe waits for all who have it."""
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        with suppress(OSError):
+            # Python opens nothing without this flag, and what has it does not come through exec.
+            if descriptor > _STDERR and not fcntl.fcntl(descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
+                os.close(descriptor)
 
 
 def _record(error: BaseException) -> logging.LogRecord:

@@ -1,6 +1,7 @@
 """The directory that an image is mounted on, before and after."""
 
 import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -15,11 +16,25 @@ _ANSWER_TIMEOUT = 5.0
 """Seconds after which a mount that does not answer counts as stuck."""
 
 
-def check_mountpoint(path: str) -> str:
-    """Return *path* absolute and without links if an image can be mounted there.
+def claim_mountpoint(path: str) -> tuple[str, int]:
+    """Return *path* absolute and without links if an image can be mounted there, and a descriptor to close then.
 
-    A dead mount of ours is cleared away.  MountError if it is missing, no directory, or not empty.
+    Until that is closed no other imgfs takes the same directory.  A dead mount of ours is cleared away.
+    MountError if it is missing, no directory, not empty, or just being mounted on.
     """
+    directory = os.open(_checked(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(directory)
+        msg = f"cannot mount on {printable(path)}: another imgfs is about to"
+        raise MountError(msg) from None
+    except OSError:  # a file system without locks
+        pass
+    return _checked(path), directory  # again: who had the lock before may have mounted
+
+
+def _checked(path: str) -> str:
     mountpoint = _located(path)
     shown = printable(path)
     mount = mount_at(mountpoint)
@@ -28,7 +43,7 @@ def check_mountpoint(path: str) -> str:
             msg = f"cannot mount on {shown}: an image is mounted there; imgfs umount {shown} first"
             raise MountError(msg)
         _clear_dead(mountpoint)
-        return check_mountpoint(path)
+        return _checked(path)
     try:
         if not stat.S_ISDIR(os.stat(mountpoint).st_mode):
             msg = f"cannot mount on {shown}: not a directory"

@@ -18,7 +18,7 @@ from fusefs.image import Image
 from fusefs.keeper import Keeper
 from fusefs.layers import Layers
 from fusefs.mountfacts import BytesRead, mount_xattrs
-from fusefs.mountpoint import check_mountpoint
+from fusefs.mountpoint import claim_mountpoint
 from fusefs.sources import open_image
 from fusefs.sources.settings import Settings
 from fusefs.tree import Directory
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
     flags = libfuse_flags(arguments.options)
     overrides = {name: number_option(arguments.options, name, base) for name, base in _NUMBERS.items()}
-    mountpoint = check_mountpoint(arguments.mountpoint)
+    mountpoint, claim = claim_mountpoint(arguments.mountpoint)
     log = None if arguments.foreground and not arguments.log_file else open_log(arguments.log_file, environment)
     keeper = Keeper()
     importing = _Importing()
@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
 
         def begin() -> None:
             ready()
+            os.close(claim)
             # What a first look needs, and a mount that is only read does not wait for.
             threading.Thread(target=importlib.import_module, args=("fusefs.indexer",), daemon=True).start()
             keeper.start()
