@@ -107,6 +107,10 @@ class _Handler(BaseHTTPRequestHandler):
         with self.engine.lock:
             self.engine.connections -= 1
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
     def do_GET(self) -> None:
         # A client that has seen enough hangs up.
         with contextlib.suppress(ConnectionError):

@@ -24,7 +24,17 @@ from fusefs.errors import EngineError, Unavailable, printable
 from fusefs.platforms import Platform
 from fusefs.sources.endpoint import Endpoint
 from fusefs.sources.inspected import NONSENSE, Inspected, Target, parse_inspected
-from fusefs.sources.saving import PLATFORM_VERSION, cause_of, reason, refusal, requested_platform, timed_out, unanswered
+from fusefs.sources.saving import (
+    MAX_ANSWER,
+    PLATFORM_VERSION,
+    cause_of,
+    message_of,
+    reason,
+    refusal,
+    requested_platform,
+    timed_out,
+    unanswered,
+)
 
 _CHUNK = 1 << 20
 _MAX_INTERVAL = 32767
@@ -51,7 +61,7 @@ def _connect(endpoint: Endpoint, timeout: float | None) -> docker.APIClient:
             msg = f"no Docker API at {endpoint.shown}: it states no API version"
             raise EngineError(msg)
         return _client(endpoint, version["ApiVersion"], timeout)
-    except (sdk.DockerException, *_FAILURES) as error:
+    except (sdk.DockerException, RecursionError, *NONSENSE, *_FAILURES) as error:
         raise _unreachable(endpoint, error, timeout) from None
 
 
@@ -117,21 +127,30 @@ class _Stream:
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the bytes."""
-        raw = self._response.raw
-        chunk = raw.read(1, decode_content=False)  # that engines prepare for minutes
+        chunk = _received(self._response, 1)  # that engines prepare for minutes
         _wait(self._response, self._timeout)
-        chunk += raw.read(_CHUNK - 1, decode_content=False)
+        chunk += _received(self._response, _CHUNK - 1)
         while chunk:
             yield chunk
-            chunk = raw.read(_CHUNK, decode_content=False)
+            chunk = _received(self._response, _CHUNK)
+
+
+def _received(response: requests.Response, size: int) -> bytes:
+    """Return *size* more bytes, fewer only at the end."""
+    try:
+        data: bytes = response.raw.read(size, decode_content=False)
+    except ValueError as error:  # for a chunk of a negative size
+        raise urllib3.exceptions.ProtocolError(str(error)) from None
+    return data
 
 
 def _wait(response: requests.Response, seconds: float | None) -> None:
     """Wait so long for each piece of an answer from now on."""
     raw: Any = response.raw
-    # An answer that ends with the connection has taken the socket over.
-    sock = raw.connection.sock or raw._fp.fp.raw._sock  # noqa: SLF001 - nothing public leads there
-    sock.settimeout(seconds)
+    if raw.connection is not None:  # else that was all
+        # An answer that ends with the connection has taken the socket over.
+        sock = raw.connection.sock or raw._fp.fp.raw._sock  # noqa: SLF001 - nothing public leads there
+        sock.settimeout(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +176,15 @@ class SdkEngine:
         """Return what the engine says of the image *name*."""
         shown = self.endpoint.shown
         try:
-            answer: Any = self.client.inspect_image(name)  # type: ignore[no-untyped-call]
+            return parse_inspected(self.client.inspect_image(name))  # type: ignore[no-untyped-call]
         except sdk.ImageNotFound:
             msg = f"no image {printable(name)} in the engine at {shown}; docker pull {printable(name)} fetches it"
             raise Unavailable(msg) from None
         except sdk.APIError as error:
             raise self._refused(name, error) from None
-        except (ValueError, *_FAILURES) as error:
+        except _FAILURES as error:
             raise _unreachable(self.endpoint, error, self.timeout) from None
-        try:
-            return parse_inspected(answer)
-        except NONSENSE as error:
+        except (RecursionError, *NONSENSE) as error:
             msg = f"the engine at {shown} describes {printable(name)} in no way that makes sense: {error!r}"
             raise EngineError(msg) from None
 
@@ -183,14 +200,9 @@ class SdkEngine:
             parameters["platform"] = requested_platform(platform)
         url = f"{client.base_url}/v{client.api_version}/images/{target.inspected.image_id}/get"
         response = client.get(url, params=parameters, stream=True, timeout=(self.timeout, None))
-        try:
-            response.raise_for_status()
-        except requests.HTTPError as error:
+        if not response.ok:
             _wait(response, self.timeout)
-            try:
-                sdk.create_api_error_from_http_exception(error)
-            except sdk.APIError as refused:
-                raise self._refused(target.name, refused) from None
+            raise refusal(self, target.name, message_of(_received(response, MAX_ANSWER), response.reason))
         return _Stream(response, self.timeout)
 
     def _refused(self, name: str, error: sdk.APIError) -> EngineError:

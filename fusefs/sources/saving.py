@@ -18,7 +18,7 @@ from fusefs.errors import EngineError, InvalidImage, NoSpace, printable
 from fusefs.image import Image
 from fusefs.platforms import Platform
 from fusefs.progress import Advance
-from fusefs.sources.inspected import Inspected, Target, saved_image
+from fusefs.sources.inspected import NONSENSE, Inspected, Target, saved_image
 from fusefs.sources.kept_image import engine_entry, keep_saved
 from fusefs.sources.saved import SavedTar, save
 from fusefs.sources.settings import Settings
@@ -28,8 +28,12 @@ log = logging.getLogger(__name__)
 
 PLATFORM_VERSION = "1.48"
 """The first version of the API whose save knows platforms; earlier ones ignore the word."""
+MAX_ANSWER = 16 << 20
+"""Bytes that are taken of an answer that is no image."""
 _ERROR_TAIL = 1 << 14
 """Bytes at the end of a stream that may hold the engine's error."""
+_MAX_WHY = 500
+"""Characters of an engine's reason: it may be a page."""
 _JSON_ERROR = re.compile(rb'\{\s*"(?:errorDetail|error|message|cause)"')
 
 
@@ -86,7 +90,16 @@ def requested_platform(platform: Platform) -> str:
 
 def refusal(engine: Engine, name: str, why: str) -> EngineError:
     """Return the error for an engine that answers but does not want to."""
-    return EngineError(f"the engine at {engine.shown} refuses {printable(name)}: {printable(why)}")
+    shown = why if len(why) <= _MAX_WHY else f"{why[:_MAX_WHY]}…"
+    return EngineError(f"the engine at {engine.shown} refuses {printable(name)}: {printable(shown)}")
+
+
+def message_of(answer: bytes, status: str) -> str:
+    """Return why an engine refuses: its ``{"message": …}``, else its own words, else those of HTTP's *status*."""
+    try:
+        return str(json.loads(answer)["message"])
+    except (RecursionError, *NONSENSE):
+        return answer.decode("utf-8", "replace").strip() or status
 
 
 def unanswered(shown: str, timeout: float | None) -> EngineError:

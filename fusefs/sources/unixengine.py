@@ -14,10 +14,9 @@ from fusefs.content import Buffer
 from fusefs.platforms import Platform
 from fusefs.sources.endpoint import Endpoint
 from fusefs.sources.inspected import NONSENSE, Inspected, Target, parse_inspected
-from fusefs.sources.saving import PLATFORM_VERSION, refusal, requested_platform, unanswered
+from fusefs.sources.saving import MAX_ANSWER, PLATFORM_VERSION, message_of, refusal, requested_platform, unanswered
 
 _UNIX = "unix://"
-_MAX_ANSWER = 16 << 20
 _CHUNK = 1 << 20
 _OK = 200
 
@@ -66,8 +65,9 @@ class _Stream:
         """Yield the bytes, each time in the same buffer."""
         buffer = memoryview(bytearray(_CHUNK))
         count = self._answer.readinto(buffer[:1])  # that engines prepare for minutes
-        self._connection.wait(self._connection.timeout)
-        count += self._answer.readinto(buffer[count:])
+        if count:
+            self._connection.wait(self._connection.timeout)
+            count += self._answer.readinto(buffer[count:])
         while count:
             yield buffer[:count]
             count = self._answer.readinto(buffer)
@@ -106,7 +106,7 @@ class UnixEngine:
                 raise NoPlainAnswer
             self._version = answer.headers.get("Api-Version", "")
             _numbers(self._version)
-            return parse_inspected(json.loads(answer.read(_MAX_ANSWER)))
+            return parse_inspected(json.loads(answer.read(MAX_ANSWER)))
         except TimeoutError:
             raise unanswered(self.shown, self._timeout) from None
         except (RecursionError, *_FAILURES, *NONSENSE):
@@ -122,7 +122,7 @@ class UnixEngine:
         answer = self._get(f"{path}?{urlencode(parameters)}" if parameters else path, None)
         if answer.status != _OK:
             self._connection.wait(self._timeout)
-            raise refusal(self, target.name, _message(answer))
+            raise refusal(self, target.name, message_of(answer.read(MAX_ANSWER), answer.reason))
         return _Stream(answer, self._connection)
 
     def _get(self, path: str, timeout: float | None) -> http.client.HTTPResponse:
@@ -132,15 +132,6 @@ class UnixEngine:
         connection.wait(timeout)
         connection.request("GET", path)
         return connection.getresponse()
-
-
-def _message(answer: http.client.HTTPResponse) -> str:
-    """Return why an engine refuses: its ``{"message": …}``, else HTTP's own words."""
-    text = answer.read(_MAX_ANSWER)
-    try:
-        return str(json.loads(text)["message"])
-    except (RecursionError, *NONSENSE):
-        return text.decode("utf-8", "replace").strip() or answer.reason
 
 
 def _numbers(version: str) -> tuple[int, ...]:
