@@ -15,7 +15,7 @@ _NUMBERS = frozenset({"uid", "gid", "umask"})
 _OURS = frozenset({"transform_symlinks"})
 _MAX_NUMBER = 0xFFFFFFFF
 _IGNORED_BEGINNINGS = ("x-", "comment=")
-_LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True} | {
+_LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True, "timeout": True} | {
     "cache-dir": True,
     "cache-size": True,
     "no-cache": False,

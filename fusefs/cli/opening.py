@@ -20,7 +20,7 @@ from fusefs.rootfs import RootfsTree
 from fusefs.sources import open_image
 from fusefs.sources.endpoint import find_endpoint
 from fusefs.sources.reference import EngineImage, FileImage, parse_image
-from fusefs.sources.settings import Settings, platform_named, tmpdir_named
+from fusefs.sources.settings import Settings, platform_named, timeout_named, tmpdir_named
 
 _TRANSPORTS = ("docker-daemon:", "docker-archive:", "oci-archive:", "oci:")
 
@@ -56,6 +56,7 @@ def settings_of(
         platform=platform_named(arguments.platform),
         environment=environment,
         progress=progress_on(sys.stderr, quiet=arguments.quiet),
+        timeout=timeout_named(arguments.timeout),
         cache=opening_cache(arguments, environment, keeper),
         meanwhile=meanwhile,
     )
