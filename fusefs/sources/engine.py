@@ -1,5 +1,6 @@
 """An engine through the Docker SDK: wherever it is, with TLS, proxies and tunnels.  The only importer of the SDK."""
 
+import json
 import math
 import socket
 import warnings
@@ -213,6 +214,12 @@ class SdkEngine:
 def _unreachable(endpoint: Endpoint, error: Exception, timeout: float | None) -> EngineError:
     if timed_out(error):
         return unanswered(endpoint.shown, timeout)
+    if isinstance(error, sdk.APIError) and error.response is not None:
+        return EngineError(
+            f"no Docker API at {endpoint.shown}: it answers with the status {error.response.status_code}"
+        )
+    if isinstance(cause_of(error), json.JSONDecodeError):
+        return EngineError(f"no Docker API at {endpoint.shown}: {reason(error)}")
     hint = "start docker, or name another engine with --host or --context"
     if isinstance(cause_of(error), PermissionError):
         hint = "become root, or join the group docker"

@@ -116,6 +116,8 @@ def timed_out(error: BaseException) -> bool:
 def reason(error: BaseException) -> str:
     """Return why a connection failed, in a few words."""
     cause = cause_of(error)
+    if isinstance(cause, json.JSONDecodeError):
+        return "its answer is no JSON"
     if isinstance(cause, OSError) and cause.strerror:
         return printable(cause.strerror)
     return printable(str(cause)) or type(cause).__name__
@@ -127,6 +129,8 @@ def cause_of(error: BaseException) -> BaseException:
     while id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, OSError) and (error.errno is not None or isinstance(error, TimeoutError)):
+            break
+        if isinstance(error, json.JSONDecodeError):  # what it was raised for is a detail of the parser
             break
         inner = [arg for arg in (*error.args, getattr(error, "reason", None)) if isinstance(arg, BaseException)]
         deeper = inner[-1] if inner else error.__cause__ or error.__context__
