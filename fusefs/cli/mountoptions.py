@@ -1,7 +1,7 @@
 """The words after ``-o``, as mount(8) passes them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fusefs.errors import UsageError, printable
 
@@ -12,7 +12,11 @@ _IGNORED = frozenset(
     | {"relatime", "strictatime", "nodiratime"}
 )
 _NUMBERS = frozenset({"uid", "gid", "umask"})
-_OURS = frozenset({"transform_symlinks"})
+_SLOPPY = "sloppy"
+"""Unknown words are no error (mount -s)."""
+_NEVER = frozenset({"remount"})
+"""Not even then: a second mount is not what was meant."""
+_OURS = frozenset({"transform_symlinks", _SLOPPY})
 _MAX_NUMBER = 0xFFFFFFFF
 _IGNORED_BEGINNINGS = ("x-", "comment=")
 _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True, "timeout": True} | {
@@ -70,8 +74,8 @@ def number_option(words: Iterable[str], name: str, base: int) -> int | None:
     return value
 
 
-def libfuse_flags(words: Iterable[str]) -> tuple[str, ...]:
-    """Return the *words* that libfuse is to see; UsageError for one that nobody knows."""
+def libfuse_flags(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the *words* that libfuse is to see; UsageError for one that nobody knows, unless they say ``sloppy``."""
     flags = []
     for word in words:
         if word in _FOR_LIBFUSE:
@@ -83,6 +87,7 @@ def libfuse_flags(words: Iterable[str]) -> tuple[str, ...]:
             or word.partition("=")[0] in _NUMBERS
             or word.startswith(_IGNORED_BEGINNINGS)
             or word.partition("=")[0].replace("_", "-") in _LONG
+            or (_SLOPPY in words and word not in _NEVER)
         ):
             msg = f"unknown mount option '{printable(word)}'"
             raise UsageError(msg)
