@@ -152,6 +152,8 @@ def _background(run: Callable[[Callable[[], None]], None], writer: int, log_hand
     def ready() -> None:
         nonlocal told
         told = True
+        # Not before: systemd's automount keeps everyone from the mountpoint who is not in the group of its mount(8).
+        os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
@@ -164,8 +166,9 @@ def _background(run: Callable[[Callable[[], None]], None], writer: int, log_hand
             os.kill(os.getpid(), signal.SIGTERM)
         os.close(writer)
 
+    # A Ctrl-C is for who asked for this mount, and until it is there we share the terminal.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        os.setsid()
         run(ready)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is told and logged
         code = error.exit_code if isinstance(error, ImgfsError) else 1

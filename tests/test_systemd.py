@@ -17,14 +17,16 @@ from tests.processes import until
 from tests.requirements import ROOT, give_up, need
 
 _SYSTEMD = "/lib/systemd/systemd"
+_GENERATORS = "/lib/systemd/system-generators"
 _SERVICE = "imgfs@mnt-img.service"
 _MOUNTPOINT = "/mnt/img"
-# Its units are ours alone: those of the machine would set up the machine.
+# Its units are ours alone, and those made of our fstab: the machine's own would set up the machine.
 _BOOT = """
 mount -t proc proc /proc && mount -t tmpfs t /run && mount -t cgroup2 c /sys/fs/cgroup && mount -t tmpfs t /mnt &&
-mount -t tmpfs t $(realpath /lib/systemd/system) && mount -t tmpfs t $(realpath /lib/systemd/system-generators) &&
-mount -t overlay t -o lowerdir={folder}/etc:/etc /etc && mount -t tmpfs t /etc/systemd/system && mkdir /mnt/img &&
-cd /etc/systemd/system && cp {service} . &&
+mount -t tmpfs t $(realpath /lib/systemd/system) && mount -t overlay t -o lowerdir={folder}/etc:/etc /etc &&
+cp {generators}/systemd-fstab-generator {folder}/etc && mount -t tmpfs t $(realpath {generators}) &&
+mv {folder}/etc/systemd-fstab-generator {generators} && mkdir /mnt/img &&
+mount -t tmpfs t /etc/systemd/system && cd /etc/systemd/system && cp {service} . &&
 printf '[Unit]\\nDefaultDependencies=no\\n' | tee basic.target sysinit.target > shutdown.target &&
 exec env container=tests {systemd} --system --unit=basic.target --log-target=null --show-status=no
 """
@@ -42,9 +44,9 @@ class Systemd:
         done = subprocess.run([*inside, *command], capture_output=True, text=True, check=False, timeout=60)
         return Finished(done.returncode, done.stdout, done.stderr)
 
-    def shows(self, *names: str) -> dict[str, str]:
-        """Return the properties *names* of the service."""
-        out = self.run("systemctl", "show", *(f"--property={name}" for name in names), _SERVICE).out
+    def shows(self, *names: str, unit: str = _SERVICE) -> dict[str, str]:
+        """Return the properties *names* of *unit*."""
+        out = self.run("systemctl", "show", *(f"--property={name}" for name in names), unit).out
         return dict(line.split("=", 1) for line in out.splitlines())
 
 
@@ -75,12 +77,17 @@ def systemd_fixture(imgfs: Bench) -> Iterator[Systemd]:
     need(ROOT, "unshare", "nsenter", _SYSTEMD)
     folder = imgfs.folder
     installed(folder / "installed")
-    (folder / "etc" / "imgfs").mkdir(parents=True)
-    variables = {name: value for name, value in imgfs.environment.items() if name != "PATH"}
-    variables |= {"IMAGE": str(folder / "image.tar"), "OPTIONS": "-o allow_other,noexec"}
-    lines = [f"{name}={value}\n" for name, value in variables.items()]
-    (folder / "etc" / "imgfs" / "mnt-img.conf").write_text("".join(lines))
-    boot = _BOOT.format(folder=folder, service=SOURCES / "systemd" / "imgfs@.service", systemd=_SYSTEMD)
+    etc = folder / "etc"
+    for place in ("imgfs", "systemd/system.conf.d"):
+        (etc / place).mkdir(parents=True)
+    variables = " ".join(f"{name}={value}" for name, value in imgfs.environment.items() if name != "PATH")
+    (etc / "systemd/system.conf.d/tests.conf").write_text(f"[Manager]\nDefaultEnvironment={variables}\n")
+    image = folder / "image.tar"
+    (etc / "imgfs/mnt-img.conf").write_text(f"IMAGE={image}\nOPTIONS=-o allow_other,noexec\n")
+    options = f"ro,noauto,allow_other,x-systemd.automount,_netdev,log-file={imgfs.log}"
+    (etc / "fstab").write_text(f"docker-archive:{image} /mnt/auto fuse.imgfs {options} 0 0\n")
+    service = SOURCES / "systemd" / "imgfs@.service"
+    boot = _BOOT.format(folder=folder, service=service, systemd=_SYSTEMD, generators=_GENERATORS)
     group = _own_group(folder)
     script = folder / "boot"
     script.write_text(ALONE + covering(folder / "installed") + boot.lstrip())
@@ -117,6 +124,18 @@ def test_what_a_killed_process_leaves_is_cleared(imgfs: Bench, systemd: Systemd)
     until(lambda: systemd.shows("SubState") == {"SubState": "auto-restart"}, "it is to be started again")
     assert systemd.run("mountpoint", "-q", _MOUNTPOINT).status == 32
     assert systemd.run("systemctl", "stop", _SERVICE).status == 0
+
+
+def test_a_line_of_fstab_is_mounted_when_someone_looks(imgfs: Bench, systemd: Systemd) -> None:
+    Archive().write(imgfs.folder / "image.tar")
+    assert systemd.run("systemctl", "start", "mnt-auto.automount") == Finished(0, "", "")
+    state = {"ActiveState": "inactive"}
+    assert systemd.shows("ActiveState", unit="mnt-auto.mount") == state
+    assert systemd.run("cat", "/mnt/auto/config") == Finished(0, Archive().config_data.decode(), "")
+    state = {"ActiveState": "active", "Result": "success"}
+    assert systemd.shows(*state, unit="mnt-auto.mount") == state
+    assert systemd.run("systemctl", "stop", "mnt-auto.automount", "mnt-auto.mount") == Finished(0, "", "")
+    assert systemd.run("mountpoint", "-q", "/mnt/auto").status == 32
 
 
 def test_an_image_that_is_not_there_fails_the_start(systemd: Systemd) -> None:
