@@ -18,6 +18,7 @@ from docker.utils import version_gte
 
 from fusefs.errors import EngineError, Unavailable, printable
 from fusefs.platforms import Platform
+from fusefs.sources.advice import when_missing, when_unreachable
 from fusefs.sources.endpoint import Endpoint
 from fusefs.sources.inspected import NONSENSE, Inspected, Target, parse_inspected
 from fusefs.sources.saving import PLATFORM_VERSION, cause_of, reason, refusal, requested_platform
@@ -114,7 +115,7 @@ class SdkEngine:
         try:
             answer: Any = self.client.inspect_image(name)  # type: ignore[no-untyped-call]
         except sdk.ImageNotFound:
-            msg = f"no image {printable(name)} in the engine at {shown}; docker pull {printable(name)} fetches it"
+            msg = f"no image {printable(name)} in the engine at {shown}; {when_missing(shown, name)}"
             raise Unavailable(msg) from None
         except sdk.APIError as error:
             raise self._refused(name, error) from None
@@ -153,7 +154,5 @@ class SdkEngine:
 
 
 def _unreachable(endpoint: Endpoint, error: Exception) -> EngineError:
-    hint = "start docker, or name another engine with --host or --context"
-    if isinstance(cause_of(error), PermissionError):
-        hint = "become root, or join the group docker"
+    hint = when_unreachable(endpoint, cause_of(error))
     return EngineError(f"cannot reach an engine at {endpoint.shown}: {reason(error)}; {hint}")
