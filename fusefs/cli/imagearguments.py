@@ -4,6 +4,7 @@ import argparse
 import re
 from typing import Any
 
+from fusefs.cli.terminal import AUTO, WAYS
 from fusefs.errors import printable
 
 
@@ -20,6 +21,12 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     files.add_argument("--verify", action="store_true", help="read an archive whole and compare its digests")
     messages = parser.add_argument_group("messages")
     messages.add_argument("-q", "--quiet", action="store_true", help="errors only")
+    messages.add_argument(
+        "--progress",
+        choices=WAYS,
+        default=AUTO,
+        help="of what takes long: auto (bars on a terminal, lines elsewhere), plain (lines) or none",
+    )
     messages.add_argument("-v", "--verbose", action="store_true", help="say more")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fusefs.cli.cachefolder import opening_cache
 from fusefs.cli.logs import stderr_handler
-from fusefs.cli.terminal import progress_on
+from fusefs.cli.terminal import NONE, progress_on
 from fusefs.errors import Unavailable, printable
 from fusefs.image import Image
 from fusefs.keeper import Keeper
@@ -55,7 +55,11 @@ def settings_of(
         verify=arguments.verify,
         platform=platform_named(arguments.platform),
         environment=environment,
-        progress=progress_on(sys.stderr, quiet=arguments.quiet),
+        progress=progress_on(
+            sys.stderr,
+            way=NONE if arguments.quiet else arguments.progress,
+            dumb=environment.get("TERM") == "dumb",
+        ),
         cache=opening_cache(arguments, environment, keeper),
         meanwhile=meanwhile,
     )
