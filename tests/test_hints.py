@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import Archive
+from tests.builders import Archive, two_images
 from tests.fake_engine import Engine, fake_engine, json_answer
 from tests.file_systems import tmpfs
 from tests.mounts import Bench, Finished
@@ -146,6 +146,17 @@ def test_a_file_that_was_taken_for_an_image(imgfs: Bench, engine: Engine) -> Non
     Archive().write(imgfs.folder / "image")
     said = f"no image image in the engine at {engine.host}"
     _fails(imgfs, 4, f"{said}; ./image is the file of that name", "ls", "-H", engine.host, "image")
+
+
+def test_several_images_in_a_pipe(imgfs: Bench) -> None:
+    archive = imgfs.folder / "two.tar"
+    archive.write_bytes(two_images())
+    with archive.open("rb") as pipe:
+        done = imgfs.run("inspect", "-", stdin=pipe.fileno())
+    hint = "choose with docker-archive:-:REF or :@INDEX from @0 (a:1); @1 (b:1, b:2)"
+    assert done == Finished(4, "", f"imgfs: standard input holds 2 images; {hint}\n")
+    with archive.open("rb") as pipe:
+        assert imgfs.run("inspect", "docker-archive:-:b:2", stdin=pipe.fileno()).status == 0
 
 
 def test_a_full_temporary_directory(imgfs: Bench) -> None:

@@ -19,7 +19,7 @@ from fusefs.layertree import LayerTree
 from fusefs.rootfs import RootfsTree
 from fusefs.sources import open_image
 from fusefs.sources.endpoint import find_endpoint
-from fusefs.sources.reference import EngineImage, FileImage, parse_image
+from fusefs.sources.reference import STANDARD_INPUT, EngineImage, FileImage, parse_image
 from fusefs.sources.settings import Settings, platform_named, tmpdir_named
 
 _TRANSPORTS = ("docker-daemon:", "docker-archive:", "oci-archive:", "oci:")
@@ -71,7 +71,7 @@ def source_of(image: str, settings: Settings) -> str:
         case EngineImage():
             return find_endpoint(settings.host, settings.context, settings.environment).host
         case FileImage(path="-"):
-            return "standard input"
+            return STANDARD_INPUT
         case FileImage() as file:
             return os.path.abspath(file.path)
 

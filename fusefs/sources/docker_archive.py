@@ -27,7 +27,7 @@ from fusefs.sources.image_layout import (
     top_entries,
 )
 from fusefs.sources.manifest_list import MANIFEST_LIST_LIMIT, ManifestItem, parse_manifest_list
-from fusefs.sources.reference import tag_of, tagged
+from fusefs.sources.reference import STANDARD_INPUT, tag_of, tagged
 
 MANIFEST_LIST = b"manifest.json"
 
@@ -115,9 +115,10 @@ class DockerArchive:
         listed = "; ".join(f"@{n} ({names})" for n, names in enumerate(tags))
         match choice:
             case None:
+                path = "-" if self._name == STANDARD_INPUT else self._name
                 return (
                     f"{self._name} holds {len(items)} images; "
-                    f"choose with docker-archive:{self._name}:REF or :@INDEX from {listed}"
+                    f"choose with docker-archive:{path}:REF or :@INDEX from {listed}"
                 )
             case int():
                 return f"{self._name} has no image @{choice}; there are {listed}"

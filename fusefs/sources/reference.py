@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from fusefs.errors import UsageError, printable
 
+STANDARD_INPUT = "standard input"
+"""What ``-`` is called in messages."""
 _ARCHIVE_ENDINGS = tuple(
     f".{ending}" for ending in ("tar", "tar.gz", "tgz", "tar.zst", "tzst", "tar.xz", "txz", "tar.bz2", "tbz2", "tbz")
 )
