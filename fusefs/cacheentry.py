@@ -79,8 +79,8 @@ class Entry:
         return 0 if self._lost else self._cache.room(need)
 
     def later(self, work: Callable[[], None]) -> None:
-        """Do *work* on the cache when nobody waits for it."""
-        self._cache.later(work)
+        """Do *work* on the cache when nobody waits for it, unless the entry was given up by then."""
+        self._cache.later(lambda: None if self._lost else work())
 
     def new_file(self) -> int:
         """Return the descriptor of a new file without a name that `keep` can link; NoSpace if there can be none."""
