@@ -226,11 +226,18 @@ def _reason_from_stderr() -> Iterator[Callable[[], str]]:
 def _refusal(mountpoint: str, reason: str, error: RuntimeError) -> str:
     lines = [re.sub(r"^(?:fuse|fusermount3?): ", "", line.strip()) for line in reason.splitlines() if line.strip()]
     why = printable("; ".join(lines)) or str(error)
-    if "user_allow_other" in why:
-        why += " (add that line as root)"
-    elif not os.path.exists("/dev/fuse"):
-        why += "; is the fuse module loaded?"
-    return f"cannot mount on {printable(mountpoint)}: {why}"
+    hint = next((hint for words, hint in _HINTS if re.search(words, why)), "")
+    return f"cannot mount on {printable(mountpoint)}: {why}{hint and f'; {hint}'}"
+
+
+_HINTS = (
+    ("user_allow_other", "add that line there as root"),
+    ("exec fusermount3?", "install fuse3"),
+    ("device not found|not permitted", "in a container: run it with --device /dev/fuse --cap-add SYS_ADMIN"),
+    ("open /dev/fuse: Permission denied", "become root, or have root chmod 666 /dev/fuse"),
+    ("no write access", "choose a directory of your own"),
+)
+"""What helps against what libfuse and fusermount3 say."""
 
 
 def _escaped(text: str) -> str:

@@ -12,6 +12,7 @@ from fusefs.errors import MountError, printable
 from fusefs.mountinfo import FILE_SYSTEM, Mount, mount_at
 
 _MAX_LINKS = 40
+_BUSY = "a file or directory in it is in use"
 _ANSWER_TIMEOUT = 5.0
 """Seconds after which a mount that does not answer counts as stuck."""
 
@@ -50,10 +51,14 @@ def _checked(path: str) -> str:
             raise MountError(msg)
         with os.scandir(mountpoint) as entries:
             if next(entries, None) is not None:
-                msg = f"cannot mount on {shown}: the directory is not empty"
+                msg = f"cannot mount on {shown}: the directory is not empty; choose an empty one"
                 raise MountError(msg)
     except OSError as error:
-        hint = f"; a dead {mount.file_system} mount is there, umount {shown} first" if mount and _dead(error) else ""
+        hint = ""
+        if mount and _dead(error):
+            hint = f"; a dead {mount.file_system} mount is there, umount {shown} first"
+        elif error.errno == errno.ENOENT and not os.path.lexists(path):
+            hint = f"; mkdir -p {shown} first"
         msg = f"cannot mount on {shown}: {error.strerror}{hint}"
         raise MountError(msg) from None
     return mountpoint
@@ -69,7 +74,7 @@ def unmount(path: str, *, lazily: bool = False) -> None:
     shown = printable(path)
     mount = mount_at(mountpoint)
     if mount is None:
-        msg = f"{shown} is not a mountpoint"
+        msg = f"{shown} is not a mountpoint; imgfs list shows what is mounted"
         raise MountError(msg)
     if mount.file_system != FILE_SYSTEM:
         msg = f"{shown} is no imgfs mount but {mount.file_system}; use umount"
@@ -78,7 +83,8 @@ def unmount(path: str, *, lazily: bool = False) -> None:
     if refused is None:
         return
     if _is_alive(mountpoint, when_silent=False):
-        msg = f"cannot unmount {shown}: {refused}"
+        hint = f"; close it, or imgfs umount -l {shown}" if refused == _BUSY and not lazily else ""
+        msg = f"cannot unmount {shown}: {refused}{hint}"
         raise MountError(msg)
     _abort(mount)
     _clear_dead(mountpoint)
@@ -124,7 +130,7 @@ def _fusermount(mountpoint: str, *options: str) -> str | None:
         return None
     reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
     if reason and "busy" in reason[-1].lower():
-        return "a file or directory in it is in use"
+        return _BUSY
     return printable(reason[-1]) if reason else f"fusermount3 exits with {done.returncode}"
 
 

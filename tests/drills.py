@@ -258,7 +258,8 @@ def unmount_busy(imgfs: Bench, rounds: int) -> None:
         assert imgfs.run("mount", "-q", "--log-file", imgfs.log, archive, mountpoint) == Finished(0, "", "")
         with (mountpoint / "blobs" / "sha256" / sha256(LAYERS[1])[7:]).open("rb") as file:
             file.read(100)
-            said = f"imgfs: cannot unmount {mountpoint}: a file or directory in it is in use\n"
+            why = "a file or directory in it is in use"
+            said = f"imgfs: cannot unmount {mountpoint}: {why}; close it, or imgfs umount -l {mountpoint}\n"
             assert imgfs.run("umount", mountpoint) == Finished(9, "", said)
             client = subprocess.Popen(
                 ["sha256sum", *mountpoint.glob("blobs/sha256/*")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL

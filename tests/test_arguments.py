@@ -32,6 +32,7 @@ DEFAULTS = {
     "no_cache": False,
     "verify": False,
     "quiet": False,
+    "progress": "auto",
     "verbose": False,
     "log_file": None,
 }
@@ -71,6 +72,7 @@ def test_umount_takes_a_mountpoint() -> None:
         (["--verify"], {"verify": True}),
         (["-q"], {"quiet": True}),
         (["-v"], {"verbose": True}),
+        (["--progress", "plain"], {"progress": "plain"}),
         (["--log-file", "x"], {"log_file": "x"}),
         (["-o", "ro,noexec", "-oallow_other"], {"options": ["ro", "noexec", "allow_other"]}),
         (["--no-trees"], {"no_trees": True}),

@@ -4,6 +4,7 @@ import argparse
 import re
 from typing import Any
 
+from fusefs.cli.terminal import AUTO, WAYS
 from fusefs.errors import printable
 
 
@@ -23,6 +24,13 @@ def add_image_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGro
     files.add_argument("--no-cache", action="store_true", help="keep nothing; what is written goes into --tmpdir")
     messages = parser.add_argument_group("messages")
     messages.add_argument("-q", "--quiet", action="store_true", help="errors only")
+    messages.add_argument(
+        "--progress",
+        metavar="HOW",
+        choices=WAYS,
+        default=AUTO,
+        help="auto: bars on a terminal; plain: lines; none",
+    )
     messages.add_argument("-v", "--verbose", action="store_true", help="say more")
     return messages
 

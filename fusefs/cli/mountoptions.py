@@ -22,6 +22,7 @@ _IGNORED_BEGINNINGS = ("x-", "comment=")
 _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True, "timeout": True} | {
     "cache-dir": True,
     "cache-size": True,
+    "progress": True,
     "no-cache": False,
     "verify": False,
     "no-trees": False,

@@ -15,11 +15,25 @@ _PLAIN_INTERVAL = 10.0
 """Seconds between two plain lines."""
 
 
-def progress_on(stream: TextIO, *, quiet: bool) -> Progress:
-    """Return what shows progress on *stream*."""
-    if quiet:
+AUTO, PLAIN, NONE = "auto", "plain", "none"
+"""How progress may be shown: as the terminal allows, in plain lines, not at all."""
+WAYS = (AUTO, PLAIN, NONE)
+
+
+def progress_on(stream: TextIO, *, way: str = AUTO, dumb: bool = False) -> Progress:
+    """Return what shows progress on *stream* in this *way*; a *dumb* terminal cannot wipe a line, so it gets lines."""
+    if way == NONE:
         return Silent()
-    return Bars(stream) if stream.isatty() else Lines(stream)
+    return Bars(stream) if way == AUTO and stream.isatty() and not dumb else Lines(stream)
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns  # 80 where a terminal says 0
+
+
+def _cut(text: str, columns: int) -> str:
+    """Return *text* in so many columns: a line that wraps is not wiped by the next."""
+    return text if len(text) <= columns else f"{text[: max(0, columns - 1)]}…"
 
 
 class Bars:
@@ -33,7 +47,9 @@ class Bars:
         """Show *what* and the seconds since."""
 
         def show(seconds: float) -> None:
-            self._stream.write(f"\rimgfs: {what} … {seconds:.0f} s\033[K")
+            passed = f" … {seconds:.0f} s"
+            line = _cut(f"imgfs: {what}", _columns() - 1 - len(passed)) + passed
+            self._stream.write(f"\r{line}\033[K")
             self._stream.flush()
 
         try:
@@ -49,9 +65,9 @@ class Bars:
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
 
         tqdm.monitor_interval = 0  # else it starts a thread, and the process forks later
-        columns = shutil.get_terminal_size().columns  # tqdm shows nothing where a terminal says 0
+        columns = _columns()  # tqdm shows nothing where a terminal says 0
         with tqdm(
-            desc=f"imgfs: {what}",
+            desc=_cut(f"imgfs: {what}", columns // 2),  # the numbers need the other half
             total=total,
             unit="B",
             unit_scale=True,

@@ -23,6 +23,7 @@ from urllib3.connection import HTTPConnection
 
 from fusefs.errors import EngineError, Unavailable, printable
 from fusefs.platforms import Platform
+from fusefs.sources.advice import when_missing, when_unreachable
 from fusefs.sources.endpoint import Endpoint
 from fusefs.sources.inspected import NONSENSE, Inspected, Target, parse_inspected
 from fusefs.sources.saving import (
@@ -179,7 +180,7 @@ class SdkEngine:
         try:
             return parse_inspected(self.client.inspect_image(name))  # type: ignore[no-untyped-call]
         except sdk.ImageNotFound:
-            msg = f"no image {printable(name)} in the engine at {shown}; docker pull {printable(name)} fetches it"
+            msg = f"no image {printable(name)} in the engine at {shown}; {when_missing(shown, name)}"
             raise Unavailable(msg) from None
         except sdk.APIError as error:
             raise self._refused(name, error) from None
@@ -220,7 +221,5 @@ def _unreachable(endpoint: Endpoint, error: Exception, timeout: float | None) ->
         )
     if isinstance(cause_of(error), json.JSONDecodeError):
         return EngineError(f"no Docker API at {endpoint.shown}: {reason(error)}")
-    hint = "start docker, or name another engine with --host or --context"
-    if isinstance(cause_of(error), PermissionError):
-        hint = "become root, or join the group docker"
+    hint = when_unreachable(endpoint, cause_of(error))
     return EngineError(f"cannot reach an engine at {endpoint.shown}: {reason(error)}; {hint}")
