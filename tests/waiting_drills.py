@@ -72,7 +72,7 @@ def wait_for_a_file(imgfs: Bench, waiting: int) -> None:
         stack.callback(slow.go)
         until(lambda: threads_inside(blocked.pid, _PREAD64) == waiting, "all reads wait", 60)
         script = "cat config manifest.json index.json; ls -lR blobs; ! stat absent blobs/absent; df .; sha256sum $0"
-        command = ["timeout", "-s", "KILL", "20", "sh", "-ec", script, str(hot)]
+        command = ["timeout", "-s", "KILL", "60", "sh", "-ec", script, str(hot)]
         done = subprocess.run(command, cwd=mountpoint, check=True, capture_output=True, text=True)
         assert done.stdout.splitlines()[-1].partition(" ")[0] == hot.name
         assert threads_inside(blocked.pid, _PREAD64) == waiting
