@@ -15,8 +15,9 @@ import pyfuse3
 import trio
 
 from fusefs.errors import ImgfsError, MountError, printable
+from fusefs.fusecontrol import set_switch
 from fusefs.mountfacts import BytesRead
-from fusefs.mountinfo import mount_at
+from fusefs.mountinfo import Mount, mount_at
 from fusefs.operations import Operations, Overrides
 from fusefs.privileges import drop_privileges
 from fusefs.requestloop import RequestLoop
@@ -25,8 +26,10 @@ from fusefs.tree import Directory
 log = logging.getLogger(__name__)
 
 _ALWAYS = ("ro", "nosuid", "nodev", "subtype=imgfs")
-_MAX_REQUESTS = 1000
+_MAX_REQUESTS = 4000
 """Requests that may wait at the same time; with pyfuse3's default of 99 as many waiting ones stop everything."""
+_MAX_READS = (3000, 1000, 300, 100)
+"""How many of these may be reads, or as many as the kernel allows; with its default of 12 as many stop all others."""
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STDERR = 2
 
@@ -93,19 +96,32 @@ async def _serve(root: Directory, mountpoint: str, options: MountOptions, ready:
 
 async def _once_usable(usable: trio.Event, mountpoint: str) -> None:
     await usable.wait()
-    _read_far_ahead(mountpoint)
+    mount = mount_at(mountpoint)
+    if mount is not None:
+        _read_far_ahead(mount)
+        _let_many_wait(mount)
 
 
-def _read_far_ahead(mountpoint: str) -> None:
+def _read_far_ahead(mount: Mount) -> None:
     """Let the kernel ask for a MiB at once where a file is read from end to end, which takes root.
 
     Linux does so only there: a read at another place is answered with what was asked for.  It lowers the
     number again when it gets the answer to the request that makes the mount usable, so that has to be over.
     """
-    mount = mount_at(mountpoint)
-    if mount is not None:
+    with suppress(OSError):
+        Path(f"/sys/class/bdi/0:{mount.connection}/read_ahead_kb").write_bytes(b"1024")
+
+
+def _let_many_wait(mount: Mount) -> None:
+    """Let other reads pass where many wait.
+
+    Those that fill the page cache are requests "in the background" to the kernel, of which it sends a few and keeps the
+    rest, whatever they are for.  Fewer than all requests, so that names and attributes always pass.
+    """
+    for number in _MAX_READS:
         with suppress(OSError):
-            Path(f"/sys/class/bdi/0:{mount.connection}/read_ahead_kb").write_bytes(b"1024")
+            set_switch(mount.connection, "max_background", number)
+            return
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests import drills, engine_drills
+from tests import drills, engine_drills, waiting_drills
 from tests.fuzz_oracles import check
 from tests.fuzzing import HONEST, LYING, archive, damaged
 from tests.mounts import bench
@@ -35,6 +35,16 @@ def engine(rounds: int = 100) -> None:
     for moment, count in sorted(found.items()):
         print(f"killed while {moment}: {count}")
     print(f"{found.total()} kills, nothing left, all digests right")
+
+
+def waiting(clients: int = 100, seconds: int = 60) -> None:
+    """Read what is in memory while others wait for a disk."""
+    with bench() as imgfs:
+        served = waiting_drills.wait(imgfs, clients, seconds)
+    print(
+        f"{clients} reads wait for {seconds} s: another client reads {served.count:,} times meanwhile, "
+        f"median {served.median * 1000:.2f} ms, slowest {served.slowest * 1000:.0f} ms; all bytes right"
+    )
 
 
 def load(clients: int = 100, minutes: int = 10) -> None:
@@ -82,6 +92,7 @@ def fuzz_random(minutes: int = 10) -> None:
 DRILLS: dict[str, Callable[..., None]] = {
     "kill": kill,
     "engine": engine,
+    "waiting": waiting,
     "load": load,
     "mounts": mounts,
     "random": fuzz_random,
