@@ -11,7 +11,22 @@ README = (REPOSITORY / "README.md").read_text()
 
 PROGRAMS = (
     *("imgfs", "skopeo", "umoci", "podman", "buildah", "docker", "apt", "pip", "umount", "fusermount3", "mount"),
-    *("grep", "diff", "tar", "getfattr", "systemctl", "cat", "chroot", "ls", "jq", "ratarmount", "dive"),
+    *(
+        "grep",
+        "diff",
+        "tar",
+        "getfattr",
+        "systemctl",
+        "cat",
+        "chroot",
+        "ls",
+        "jq",
+        "ratarmount",
+        "dive",
+        "command",
+        "source",
+        "pipx",
+    ),
 )
 """What begins a command, if more words follow; a word alone names a program."""
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

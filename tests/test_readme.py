@@ -44,6 +44,11 @@ RUN = {
     "imgfs cache path": "imgfs cache path",
     "imgfs --version": "imgfs --version",
     "imgfs [COMMAND] --help": "imgfs --help && imgfs mount --help",
+    "imgfs completion bash|zsh|fish": "imgfs completion bash | grep -q complete && imgfs completion zsh | grep -q compdef",
+    "imgfs completion fish | source": "fish --no-config -c 'imgfs completion fish | source'",
+    "source <(imgfs completion bash)": "source <(imgfs completion bash) && complete -p imgfs",
+    "command -v imgfs": "command -v imgfs",
+    "imgfs IMAGE MOUNTPOINT [options]": "imgfs small:1 /mnt/tuned -o ro",
     "umount /mnt/img": "umount /mnt/img",
     "fusermount3 -u /mnt/img": "fusermount3 -u /mnt/img",
     "grep -r": "grep -r hello /mnt/img/rootfs",
@@ -84,6 +89,13 @@ RUN_ELSEWHERE = {
     "scripts/setup": Elsewhere("scripts/test", "scripts/setup --dev"),
     "scripts/bench": Elsewhere("tests/test_bench.py", "from benchmarks.bench import"),
     "pip install .": Elsewhere("scripts/setup", "-m pip install"),
+    "pipx install .": Elsewhere("scripts/setup", "-m pip install"),
+    "scripts/install": Elsewhere("tests/namespaces.py", '"scripts" / "install"'),
+    "imgfs mount --foreground": Elsewhere("systemd/imgfs@.service", "imgfs mount --foreground"),
+    (
+        "mount -t fuse.imgfs docker-daemon:nginx:latest /mnt/img "
+        "-o ro,allow_other,platform=linux/arm64,x-systemd.automount,_netdev"
+    ): Elsewhere("tests/test_mount8.py", '"fuse.imgfs", "imgfs"'),
     "pip install '.[ssh]'": Elsewhere("pyproject.toml", '\nssh = ["docker[ssh]"]'),
     "podman system service": Elsewhere("tests/engines.py", '"system", "service"'),
     "podman save": Elsewhere("tests/test_producers.py", '"podman", "save"'),
