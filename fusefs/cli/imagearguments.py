@@ -11,7 +11,7 @@ from fusefs.errors import printable
 def add_image_options(parser: argparse.ArgumentParser) -> None:
     """Add them."""
     engine = parser.add_argument_group("the engine")
-    engine.add_argument("-H", "--host", metavar="URL", help="as in docker: unix:///path, tcp://host:port, ssh://host")
+    engine.add_argument("-H", "--host", metavar="URL", help="as in docker: unix:///path, tcp://host:port, …")
     engine.add_argument("--context", metavar="NAME", help="as in docker")
     engine.add_argument("--platform", metavar="OS/ARCH", help="of several, as linux/arm64/v8; else this machine's")
     files = parser.add_argument_group("files")
@@ -23,9 +23,10 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     messages.add_argument("-q", "--quiet", action="store_true", help="errors only")
     messages.add_argument(
         "--progress",
+        metavar="WAY",
         choices=WAYS,
         default=AUTO,
-        help="of what takes long: auto (bars on a terminal, lines elsewhere), plain (lines) or none",
+        help="auto, a bar on a terminal; plain, lines; or none",
     )
     messages.add_argument("-v", "--verbose", action="store_true", help="say more")
 
