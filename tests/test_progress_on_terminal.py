@@ -36,14 +36,14 @@ def engine_on_a_socket(imgfs: Bench) -> Iterator[Engine]:
 class Terminal:
     """A terminal with the command in it."""
 
-    def __init__(self, imgfs: Bench, *arguments: str | Path, columns: int = 120) -> None:
+    def __init__(self, imgfs: Bench, *arguments: str | Path, columns: int = 120, stdout: int | None = None) -> None:
         self.master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (24, columns))
         self.process = subprocess.Popen(
             [*imgfs.command, *map(str, arguments)],
             env=imgfs.environment,
             stdin=slave,
-            stdout=slave,
+            stdout=slave if stdout is None else stdout,
             stderr=slave,
             start_new_session=True,
         )
@@ -175,10 +175,11 @@ def test_a_look_at_an_image_takes_the_option_too(imgfs: Bench, engine: Engine) -
     assert terminal.seen.endswith("big\r\n")
 
 
-def test_a_narrow_terminal_keeps_the_wait_on_one_line(imgfs: Bench, engine: Engine) -> None:
+@pytest.mark.parametrize("stdout", [None, subprocess.DEVNULL], ids=["the terminal", "elsewhere"])
+def test_a_narrow_terminal_keeps_the_wait_on_one_line(imgfs: Bench, engine: Engine, stdout: int | None) -> None:
     gate = threading.Event()
     engine.script.save = Answer(parts=[DATA.data()], gate=gate)
-    terminal = Terminal(imgfs, "ls", "a-name-that-is-longer/than-the-line:latest", columns=40)
+    terminal = Terminal(imgfs, "ls", "a-name-that-is-longer/than-the-line:latest", columns=40, stdout=stdout)
     line = terminal.sees(r"\r(imgfs: the engine prepares a-nam… … 1 s)\x1b\[K")
     gate.set()
     assert terminal.end() == 0

@@ -123,9 +123,16 @@ def test_no_line_is_longer_than_a_narrow_terminal(monkeypatch: pytest.MonkeyPatc
     with Bars(screen).waiting(f"the engine prepares {name}"):
         assert screen.wait_for(r".*\033\[K") == "\rimgfs: the engine prepares regis… … 0 s\033[K"
     with Bars(screen).transfer(f"saving {name}", 1000) as advance:
-        bar = screen.wait_for(r"\rimgfs: saving regis…: +0%\|.*")
+        bar = screen.wait_for(r"\rimgfs: saving regis…: +0%\|[^\r]*")
         advance(1)
     assert len(bar) <= 41
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_bar_counts_seconds_while_nothing_moves() -> None:
+    screen = Screen(terminal=True)
+    with Bars(screen).transfer("indexing x", 1000):
+        screen.wait_for(r"indexing x: +0%\|.*\[00:01<")
 
 
 @pytest.mark.usefixtures("impatient")

@@ -1,10 +1,11 @@
 """Progress for people: a bar on a terminal, plain lines elsewhere, nothing when not wanted."""
 
+import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from fusefs.progress import Advance, Progress, Silent
@@ -27,8 +28,12 @@ def progress_on(stream: TextIO, *, way: str = AUTO, dumb: bool = False) -> Progr
     return Bars(stream) if way == AUTO and stream.isatty() and not dumb else Lines(stream)
 
 
-def _columns() -> int:
-    return shutil.get_terminal_size().columns  # 80 where a terminal says 0
+def _columns(stream: TextIO) -> int:
+    """Return how wide the terminal of *stream* is; standard output, of which Python says it, may be a file."""
+    with suppress(OSError):
+        if columns := os.get_terminal_size(stream.fileno()).columns:
+            return columns
+    return shutil.get_terminal_size().columns
 
 
 def _cut(text: str, columns: int) -> str:
@@ -48,7 +53,7 @@ class Bars:
 
         def show(seconds: float) -> None:
             passed = f" … {seconds:.0f} s"
-            line = _cut(f"imgfs: {what}", _columns() - 1 - len(passed)) + passed
+            line = _cut(f"imgfs: {what}", _columns(self._stream) - 1 - len(passed)) + passed
             self._stream.write(f"\r{line}\033[K")
             self._stream.flush()
 
@@ -65,7 +70,7 @@ class Bars:
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
 
         tqdm.monitor_interval = 0  # else it starts a thread, and the process forks later
-        columns = _columns()  # tqdm shows nothing where a terminal says 0
+        columns = _columns(self._stream)  # tqdm shows nothing where a terminal says 0
         with tqdm(
             desc=_cut(f"imgfs: {what}", columns // 2),  # the numbers need the other half
             total=total,
@@ -82,7 +87,9 @@ class Bars:
                     bar.total = None
                 bar.update(count)
 
-            yield advance
+            # A layer counts when it is indexed: until then the seconds show that something goes on.
+            with _ticking(lambda _: bar.refresh(), 1.0):
+                yield advance
 
 
 class Lines:
