@@ -44,7 +44,7 @@ RUN = {
     "imgfs cache path": "imgfs cache path",
     "imgfs --version": "imgfs --version",
     "imgfs [COMMAND] --help": "imgfs --help && imgfs mount --help",
-    "imgfs completion bash|zsh|fish": "imgfs completion bash | grep -q complete && imgfs completion zsh | grep -q compdef",
+    "imgfs completion bash|zsh|fish": "imgfs completion bash && imgfs completion zsh && imgfs completion fish",
     "imgfs completion fish | source": "fish --no-config -c 'imgfs completion fish | source'",
     "source <(imgfs completion bash)": "source <(imgfs completion bash) && complete -p imgfs",
     "command -v imgfs": "command -v imgfs",
