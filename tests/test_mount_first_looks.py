@@ -252,7 +252,8 @@ def test_an_index_that_does_not_fit_is_no_space_either(imgfs: Bench, size: int) 
         assert imgfs.made_files(mountpoint) == []
         lines = [line.partition("]: ")[2] for line in imgfs.log.read_text().splitlines()]
         name = f"{sha256(plain)[7:]}.tar"
-        assert lines == [f"ERROR: cannot index {name} in {small}: No space left on device"] * 2
+        hint = "choose another directory with --tmpdir"
+        assert lines == [f"ERROR: cannot index {name} in {small}: No space left on device; {hint}"] * 2
         (small / "filler").unlink()
         assert len(os.listdir(mountpoint / "rootfs")) == len(os.listdir(mountpoint / "layers" / "0")) == 4001
         assert imgfs.run("umount", mountpoint) == Finished(0, "", "")

@@ -1,7 +1,7 @@
 """The words after ``-o``, as mount(8) passes them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fusefs.errors import UsageError, printable
 
@@ -12,12 +12,17 @@ _IGNORED = frozenset(
     | {"relatime", "strictatime", "nodiratime"}
 )
 _NUMBERS = frozenset({"uid", "gid", "umask"})
-_OURS = frozenset({"transform_symlinks"})
+_SLOPPY = "sloppy"
+"""Unknown words are no error (mount -s)."""
+_NEVER = frozenset({"remount"})
+"""Not even then: a second mount is not what was meant."""
+_OURS = frozenset({"transform_symlinks", _SLOPPY})
 _MAX_NUMBER = 0xFFFFFFFF
 _IGNORED_BEGINNINGS = ("x-", "comment=")
-_LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True} | {
+_LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True, "timeout": True} | {
     "cache-dir": True,
     "cache-size": True,
+    "progress": True,
     "no-cache": False,
     "verify": False,
     "no-trees": False,
@@ -70,8 +75,8 @@ def number_option(words: Iterable[str], name: str, base: int) -> int | None:
     return value
 
 
-def libfuse_flags(words: Iterable[str]) -> tuple[str, ...]:
-    """Return the *words* that libfuse is to see; UsageError for one that nobody knows."""
+def libfuse_flags(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the *words* that libfuse is to see; UsageError for one that nobody knows, unless they say ``sloppy``."""
     flags = []
     for word in words:
         if word in _FOR_LIBFUSE:
@@ -83,7 +88,14 @@ def libfuse_flags(words: Iterable[str]) -> tuple[str, ...]:
             or word.partition("=")[0] in _NUMBERS
             or word.startswith(_IGNORED_BEGINNINGS)
             or word.partition("=")[0].replace("_", "-") in _LONG
+            or (_SLOPPY in words and word not in _NEVER)
         ):
             msg = f"unknown mount option '{printable(word)}'"
             raise UsageError(msg)
     return tuple(flags)
+
+
+def offered() -> list[str]:
+    """Return the words that are worth to be offered to someone who types them; ``=`` ends those with a value."""
+    long = (f"{name}=" if takes_value else name for name, takes_value in _LONG.items())
+    return sorted([*_FOR_LIBFUSE, *_OURS, *(f"{name}=" for name in _NUMBERS), *long])
