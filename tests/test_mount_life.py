@@ -56,6 +56,21 @@ def test_quiet_says_nothing(imgfs: Bench, archive: Path) -> None:
     assert imgfs.run("mount", "-q", "--log-file", imgfs.log, archive, imgfs.mountpoint()) == Finished(0, "", "")
 
 
+def test_a_full_stderr_changes_neither_what_is_done_nor_the_exit_status(imgfs: Bench, archive: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+
+        def status(*words: object) -> int:
+            command = [*imgfs.command, *map(str, words)]
+            return subprocess.run(command, env=imgfs.environment, stderr=full, check=False).returncode
+
+        mountpoint = imgfs.mountpoint()
+        assert status("mount", "--log-file", imgfs.log, archive, mountpoint) == 0
+        assert (mountpoint / "config").read_bytes() == Archive().config_data
+        assert status("ls", imgfs.folder / "no.tar") == 4
+        assert status("mount", "--log-file", imgfs.log, archive, mountpoint) == 9
+        assert status("umount", mountpoint) == 0
+
+
 def test_paths_may_be_relative_and_through_a_link(imgfs: Bench, archive: Path) -> None:
     (imgfs.folder / "link").symlink_to(imgfs.mountpoint())
     done = imgfs.run("mount", "--log-file", "log", f"./{archive.name}", "link/")
