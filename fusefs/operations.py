@@ -29,6 +29,8 @@ _FOREVER = 10.0 * 365 * 86400
 _BLOCK = 4096
 """st_blksize and f_bsize in bytes."""
 _MAX_NAME = 255
+_MAX_TARGET = 4095
+"""Bytes of a link's target that the kernel takes; what keeps it in the mount makes it longer."""
 _MAX_READ = 1 << 20
 """Bytes that the kernel asks for at once, at most."""
 _DOTS = 2
@@ -180,6 +182,8 @@ class Operations(pyfuse3.Operations):
         node = self._node(inode)
         if not isinstance(node, Symlink):
             raise FUSEError(errno.EINVAL)
+        if len(node.target) > _MAX_TARGET:
+            raise FUSEError(errno.ENAMETOOLONG)
         return node.target
 
     @_answered
