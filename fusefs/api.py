@@ -33,7 +33,7 @@ from fusefs.once import Once
 from fusefs.progress import Silent
 from fusefs.rootfs import RootfsTree
 from fusefs.sources import open_image as opened
-from fusefs.sources.settings import Settings, platform_named, tmpdir_named
+from fusefs.sources.settings import Settings, platform_named, timeout_named, tmpdir_named
 
 __all__ = ["Blob", "ImageLayer", "ImagePath", "ImgfsError", "OpenedImage", "open_image"]
 
@@ -44,6 +44,7 @@ def open_image(  # noqa: PLR0913 - each a choice that the command has as well
     host: str | None = None,
     context: str | None = None,
     platform: str | None = None,
+    timeout: float | None = None,
     tmpdir: str | None = None,
     verify: bool = False,
     environment: Mapping[str, str] | None = None,
@@ -53,8 +54,9 @@ def open_image(  # noqa: PLR0913 - each a choice that the command has as well
     A string is an IMAGE argument, a path object a file or a directory.
 
     The other arguments are the options of `imgfs mount`: an engine's *host* or *context*, a *platform* as
-    ``linux/arm64``, where to write what must be written (*tmpdir*), whether to *verify* a file's digests.
-    *environment* stands in for that of the process, which says where Docker is.
+    ``linux/arm64``, for how many seconds to wait for the engine (*timeout*), where to write what must be
+    written (*tmpdir*), whether to *verify* a file's digests.  *environment* stands in for that of the process,
+    which says where Docker is.
 
     Raises an `ImgfsError`, whose message is a sentence for people.  Use the result in a ``with`` block, or
     `close` it.
@@ -62,7 +64,16 @@ def open_image(  # noqa: PLR0913 - each a choice that the command has as well
     environment = os.environ if environment is None else environment
     directory = tmpdir_named(tmpdir, environment)
     name = image if isinstance(image, str) else os.path.join(os.curdir, image)
-    settings = Settings(host, context, directory, verify, platform_named(platform), environment, Silent())
+    settings = Settings(
+        host=host,
+        context=context,
+        tmpdir=directory,
+        verify=verify,
+        platform=platform_named(platform),
+        environment=environment,
+        progress=Silent(),
+        timeout=timeout_named(timeout),
+    )
     return OpenedImage(opened(name, settings), directory)
 
 

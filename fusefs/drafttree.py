@@ -12,12 +12,21 @@ _BAD_NAMES = _NO_NAMES | {b".."}
 ODD_NAMES = _BAD_NAMES | {b"", b"."}
 _ROOTLIKE = frozenset({b"", b"/", b"."})
 """Ends of a path to the root."""
+_UNLISTED, _UNLISTED_EACH = 1 << 16, 16
+"""Directories that nothing lists: so many at most, and so many more for each path that makes one.
+
+Of two bytes of a path, as in ``a/a/a``, a directory of 300 bytes is made.
+"""
 _FOLDERS = 4096
 """Directories that are kept by their paths, if these are no longer than the kernel's."""
 
 
 class Skipped(ValueError):
     """A member that cannot be shown; the message says why."""
+
+
+class TooMany(ValueError):
+    """The tree would be out of proportion to its members; the message says which bound that is."""
 
 
 class Folder:
@@ -59,6 +68,8 @@ class DraftTree:
         self._implicit = implicit
         self._unlisted: list[Folder] = []
         """Directories that nothing listed when they were made."""
+        self._room = _UNLISTED
+        """How many more there may be."""
 
     def add_directory(self, name: bytes, about: bytes) -> None:
         """Make a directory, or give one that is there other attributes."""
@@ -129,11 +140,15 @@ class DraftTree:
                     queue.append(found)
 
     def _walk(self, parts: list[bytes]) -> Folder:
-        """Return a directory; it and those above it are made where there are none."""
+        """Return a directory; it and those above it are made where there are none, TooMany if that is no end."""
         folder = self.root
+        self._room += _UNLISTED_EACH
         for part in parts:
             below = folder.entries.get(part)
             if not isinstance(below, Folder):
+                if len(self._unlisted) >= self._room:
+                    msg = f"paths lead through more than {_UNLISTED:,} directories that no member is"
+                    raise TooMany(msg)
                 below = folder.entries[part] = Folder(self._implicit)
                 self._unlisted.append(below)
             folder = below

@@ -79,6 +79,8 @@ def printable(text: bytes | str) -> str:
         return f"{printable(text[:_SHOWN])}…"
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape")
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 

@@ -17,8 +17,8 @@ from typing import BinaryIO
 from zlib import crc32
 
 from fusefs.content import Extent, OpenFile
-from fusefs.drafttree import ODD_NAMES, DraftTree, Folder, Linked, Skipped, check_not_root, parts_of
-from fusefs.errors import NO_ROOM, ImgfsError, NoSpace, printable
+from fusefs.drafttree import ODD_NAMES, DraftTree, Folder, Linked, Skipped, TooMany, check_not_root, parts_of
+from fusefs.errors import NO_ROOM, ImgfsError, InvalidImage, NoSpace, printable
 from fusefs.layerindex import (
     FILE,
     IMPLICIT,
@@ -202,10 +202,14 @@ def index_layer(tar: Source, created_ns: int, file: BinaryIO) -> list[str]:
     indexer = LayerIndexer(*divmod(created_ns, 10**9))
     warnings: list[str] = []
     scan = LayerScan(tar, warnings.append)
-    indexer.add_plain(scan.plain())
-    while (member := scan.other()) is not None:
-        indexer.add(tar, member)
+    try:
         indexer.add_plain(scan.plain())
+        while (member := scan.other()) is not None:
+            indexer.add(tar, member)
+            indexer.add_plain(scan.plain())
+    except TooMany as error:
+        msg = f"{tar.name}: refused: {error}"
+        raise InvalidImage(msg) from None
     indexer.write(file)
     return [*warnings, *indexer.warnings(tar.name)]
 

@@ -212,7 +212,7 @@ class Layers:
 
 
 def _no_room(layer: Layer, directory: str, why: str | None) -> NoSpace:
-    return NoSpace(f"cannot index {layer.where} in {directory}: {why}")
+    return NoSpace(f"cannot index {layer.where} in {directory}: {why}; choose another directory with --tmpdir")
 
 
 def _kept_name(layer: Layer) -> str:

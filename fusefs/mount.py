@@ -1,6 +1,7 @@
 """The life of one mount: ready, in the background, served, unmounted."""
 
 import errno
+import fcntl
 import logging
 import os
 import re
@@ -14,8 +15,9 @@ import pyfuse3
 import trio
 
 from fusefs.errors import ImgfsError, MountError, printable
+from fusefs.fusecontrol import set_switch
 from fusefs.mountfacts import BytesRead
-from fusefs.mountinfo import mount_at
+from fusefs.mountinfo import Mount, mount_at
 from fusefs.operations import Operations, Overrides
 from fusefs.privileges import drop_privileges
 from fusefs.requestloop import RequestLoop
@@ -24,8 +26,10 @@ from fusefs.tree import Directory
 log = logging.getLogger(__name__)
 
 _ALWAYS = ("ro", "nosuid", "nodev", "subtype=imgfs")
-_MAX_REQUESTS = 1000
+_MAX_REQUESTS = 4000
 """Requests that may wait at the same time; with pyfuse3's default of 99 as many waiting ones stop everything."""
+_MAX_READS = (3000, 1000, 300, 100)
+"""How many of these may be reads, or as many as the kernel allows; with its default of 12 as many stop all others."""
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STDERR = 2
 
@@ -92,19 +96,32 @@ async def _serve(root: Directory, mountpoint: str, options: MountOptions, ready:
 
 async def _once_usable(usable: trio.Event, mountpoint: str) -> None:
     await usable.wait()
-    _read_far_ahead(mountpoint)
+    mount = mount_at(mountpoint)
+    if mount is not None:
+        _read_far_ahead(mount)
+        _let_many_wait(mount)
 
 
-def _read_far_ahead(mountpoint: str) -> None:
+def _read_far_ahead(mount: Mount) -> None:
     """Let the kernel ask for a MiB at once where a file is read from end to end, which takes root.
 
     Linux does so only there: a read at another place is answered with what was asked for.  It lowers the
     number again when it gets the answer to the request that makes the mount usable, so that has to be over.
     """
-    mount = mount_at(mountpoint)
-    if mount is not None:
+    with suppress(OSError):
+        Path(f"/sys/class/bdi/0:{mount.connection}/read_ahead_kb").write_bytes(b"1024")
+
+
+def _let_many_wait(mount: Mount) -> None:
+    """Let other reads pass where many wait.
+
+    Those that fill the page cache are requests "in the background" to the kernel, of which it sends a few and keeps the
+    rest, whatever they are for.  Fewer than all requests, so that names and attributes always pass.
+    """
+    for number in _MAX_READS:
         with suppress(OSError):
-            Path(f"/sys/class/bdi/0:{mount.connection}/read_ahead_kb").write_bytes(b"1024")
+            set_switch(mount.connection, "max_background", number)
+            return
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
@@ -146,10 +163,13 @@ def in_background(run: Callable[[Callable[[], None]], None], log_handler: loggin
 def _background(run: Callable[[Callable[[], None]], None], writer: int, log_handler: logging.Handler) -> int:
     """Be the process in the background; return its exit status."""
     told = False
+    _close_inherited()
 
     def ready() -> None:
         nonlocal told
         told = True
+        # Not before: systemd's automount keeps everyone from the mountpoint who is not in the group of its mount(8).
+        os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
@@ -162,8 +182,9 @@ def _background(run: Callable[[Callable[[], None]], None], writer: int, log_hand
             os.kill(os.getpid(), signal.SIGTERM)
         os.close(writer)
 
+    # A Ctrl-C is for who asked for this mount, and until it is there we share the terminal.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        os.setsid()
         run(ready)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is told and logged
         code = error.exit_code if isinstance(error, ImgfsError) else 1
@@ -176,6 +197,16 @@ def _background(run: Callable[[Callable[[], None]], None], writer: int, log_hand
     finally:
         logging.shutdown()
     return 0
+
+
+def _close_inherited() -> None:
+    """Close what the caller of the command left open: who waits for the end of a pipe waits for all who have it."""
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        with suppress(OSError):
+            # Python opens nothing without this flag, and what has it does not come through exec.
+            if descriptor > _STDERR and not fcntl.fcntl(descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
+                os.close(descriptor)
 
 
 def _record(error: BaseException) -> logging.LogRecord:
@@ -211,11 +242,18 @@ def _reason_from_stderr() -> Iterator[Callable[[], str]]:
 def _refusal(mountpoint: str, reason: str, error: RuntimeError) -> str:
     lines = [re.sub(r"^(?:fuse|fusermount3?): ", "", line.strip()) for line in reason.splitlines() if line.strip()]
     why = printable("; ".join(lines)) or str(error)
-    if "user_allow_other" in why:
-        why += " (add that line as root)"
-    elif not os.path.exists("/dev/fuse"):
-        why += "; is the fuse module loaded?"
-    return f"cannot mount on {printable(mountpoint)}: {why}"
+    hint = next((hint for words, hint in _HINTS if re.search(words, why)), "")
+    return f"cannot mount on {printable(mountpoint)}: {why}{hint and f'; {hint}'}"
+
+
+_HINTS = (
+    ("user_allow_other", "add that line there as root"),
+    ("exec fusermount3?", "install fuse3"),
+    ("device not found|not permitted", "in a container: run it with --device /dev/fuse --cap-add SYS_ADMIN"),
+    ("open /dev/fuse: Permission denied", "become root, or have root chmod 666 /dev/fuse"),
+    ("no write access", "choose a directory of your own"),
+)
+"""What helps against what libfuse and fusermount3 say."""
 
 
 def _escaped(text: str) -> str:

@@ -1,6 +1,7 @@
 """The directory that an image is mounted on, before and after."""
 
 import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -11,15 +12,30 @@ from fusefs.errors import MountError, printable
 from fusefs.mountinfo import FILE_SYSTEM, Mount, mount_at
 
 _MAX_LINKS = 40
+_BUSY = "a file or directory in it is in use"
 _ANSWER_TIMEOUT = 5.0
 """Seconds after which a mount that does not answer counts as stuck."""
 
 
-def check_mountpoint(path: str) -> str:
-    """Return *path* absolute and without links if an image can be mounted there.
+def claim_mountpoint(path: str) -> tuple[str, int]:
+    """Return *path* absolute and without links if an image can be mounted there, and a descriptor to close then.
 
-    A dead mount of ours is cleared away.  MountError if it is missing, no directory, or not empty.
+    Until that is closed no other imgfs takes the same directory.  A dead mount of ours is cleared away.
+    MountError if it is missing, no directory, not empty, or just being mounted on.
     """
+    directory = os.open(_checked(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(directory)
+        msg = f"cannot mount on {printable(path)}: another imgfs is about to"
+        raise MountError(msg) from None
+    except OSError:  # a file system without locks
+        pass
+    return _checked(path), directory  # again: who had the lock before may have mounted
+
+
+def _checked(path: str) -> str:
     mountpoint = _located(path)
     shown = printable(path)
     mount = mount_at(mountpoint)
@@ -28,17 +44,21 @@ def check_mountpoint(path: str) -> str:
             msg = f"cannot mount on {shown}: an image is mounted there; imgfs umount {shown} first"
             raise MountError(msg)
         _clear_dead(mountpoint)
-        return check_mountpoint(path)
+        return _checked(path)
     try:
         if not stat.S_ISDIR(os.stat(mountpoint).st_mode):
             msg = f"cannot mount on {shown}: not a directory"
             raise MountError(msg)
         with os.scandir(mountpoint) as entries:
             if next(entries, None) is not None:
-                msg = f"cannot mount on {shown}: the directory is not empty"
+                msg = f"cannot mount on {shown}: the directory is not empty; choose an empty one"
                 raise MountError(msg)
     except OSError as error:
-        hint = f"; a dead {mount.file_system} mount is there, umount {shown} first" if mount and _dead(error) else ""
+        hint = ""
+        if mount and _dead(error):
+            hint = f"; a dead {mount.file_system} mount is there, umount {shown} first"
+        elif error.errno == errno.ENOENT and not os.path.lexists(path):
+            hint = f"; mkdir -p {shown} first"
         msg = f"cannot mount on {shown}: {error.strerror}{hint}"
         raise MountError(msg) from None
     return mountpoint
@@ -54,7 +74,7 @@ def unmount(path: str, *, lazily: bool = False) -> None:
     shown = printable(path)
     mount = mount_at(mountpoint)
     if mount is None:
-        msg = f"{shown} is not a mountpoint"
+        msg = f"{shown} is not a mountpoint; imgfs list shows what is mounted"
         raise MountError(msg)
     if mount.file_system != FILE_SYSTEM:
         msg = f"{shown} is no imgfs mount but {mount.file_system}; use umount"
@@ -63,7 +83,8 @@ def unmount(path: str, *, lazily: bool = False) -> None:
     if refused is None:
         return
     if _is_alive(mountpoint, when_silent=False):
-        msg = f"cannot unmount {shown}: {refused}"
+        hint = f"; close it, or imgfs umount -l {shown}" if refused == _BUSY and not lazily else ""
+        msg = f"cannot unmount {shown}: {refused}{hint}"
         raise MountError(msg)
     _abort(mount)
     _clear_dead(mountpoint)
@@ -109,7 +130,7 @@ def _fusermount(mountpoint: str, *options: str) -> str | None:
         return None
     reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
     if reason and "busy" in reason[-1].lower():
-        return "a file or directory in it is in use"
+        return _BUSY
     return printable(reason[-1]) if reason else f"fusermount3 exits with {done.returncode}"
 
 

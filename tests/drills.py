@@ -89,6 +89,26 @@ def check_rootfs(mountpoint: Path) -> int:
     return sum(map(len, ROOTFS.values()))
 
 
+def kill_everything(imgfs: Bench, rng: random.Random) -> None:
+    """Kill all processes, a random one first."""
+    there = imgfs.processes()
+    for pid in [*rng.sample(sorted(there), min(1, len(there))), *there, *imgfs.processes()]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not imgfs.processes(), "what was killed ends")
+
+
+def clear_away(imgfs: Bench, mountpoint: Path, client: "subprocess.Popen[bytes] | None") -> bool:
+    """Unmount what was killed, after which nothing is left; return whether it was mounted."""
+    if client:
+        client.wait(20)
+    was_mounted = bool(mounted_below(mountpoint))
+    if was_mounted:
+        assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+    imgfs.nothing_left()
+    return was_mounted
+
+
 def kill_once(imgfs: Bench, case: Case, rng: random.Random, mountpoint: Path) -> str:
     """Kill something at a random moment, and see that nothing is left and all is right again; return what was hit."""
     process = imgfs.start("mount", "-q", "--log-file", imgfs.log, *case.options, case.image, mountpoint)
@@ -107,17 +127,10 @@ def kill_once(imgfs: Bench, case: Case, rng: random.Random, mountpoint: Path) ->
     hit = "served" if client else "mounting"
     if any("fusefs.indexer" in words for words in there.values()):
         hit += ", indexing"
-    for pid in [*rng.sample(sorted(there), min(1, len(there))), *there, *imgfs.processes()]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    until(lambda: not imgfs.processes(), "what was killed ends")
-    if client:
-        client.wait(20)
+    kill_everything(imgfs, rng)
     process.communicate()
-    if mounted_below(mountpoint):
-        assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+    if clear_away(imgfs, mountpoint, client):
         hit += ", mounted"
-    imgfs.nothing_left()
     assert imgfs.run("mount", "-q", "--log-file", imgfs.log, case.image, mountpoint) == Finished(0, "", "")
     check_blobs(mountpoint)
     check_rootfs(mountpoint)
@@ -245,7 +258,8 @@ def unmount_busy(imgfs: Bench, rounds: int) -> None:
         assert imgfs.run("mount", "-q", "--log-file", imgfs.log, archive, mountpoint) == Finished(0, "", "")
         with (mountpoint / "blobs" / "sha256" / sha256(LAYERS[1])[7:]).open("rb") as file:
             file.read(100)
-            said = f"imgfs: cannot unmount {mountpoint}: a file or directory in it is in use\n"
+            why = "a file or directory in it is in use"
+            said = f"imgfs: cannot unmount {mountpoint}: {why}; close it, or imgfs umount -l {mountpoint}\n"
             assert imgfs.run("umount", mountpoint) == Finished(9, "", said)
             client = subprocess.Popen(
                 ["sha256sum", *mountpoint.glob("blobs/sha256/*")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL

@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import socket
 import socketserver
 import ssl
+import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -22,10 +24,14 @@ class Answer:
     """What the engine says to one request."""
 
     status: int = 200
-    parts: Sequence[bytes] = ()
-    """Sent one by one, each as a chunk of its own."""
+    parts: Iterable[bytes | threading.Event] = ()
+    """Sent one by one, each as a chunk of its own; an event is waited for."""
     cut: bool = False
     """The connection ends in the middle of a chunk."""
+    framing: bytes = b""
+    """Sent where the next chunk's size should be, before the connection ends."""
+    reset: bool = False
+    """The connection is reset, as by an engine that was killed."""
     unframed: bool = False
     """The end of the connection is the end of the body, as in HTTP/1.0."""
     gate: threading.Event | None = None
@@ -45,6 +51,8 @@ class Script:
     version: Answer = field(default_factory=lambda: json_answer(_VERSION))
     inspect: Answer | None = None
     save: Answer | None = None
+    images: Answer | None = None
+    """What is there: nothing that this engine would say by itself."""
 
     def inspected(self, **changes: Any) -> dict[str, Any]:
         """Return what an honest engine says of the archive's image, with *changes*."""
@@ -68,7 +76,8 @@ class Engine:
     def api_version(self) -> str:
         """Return what engines say in each of their answers, empty if this one says nothing that makes sense."""
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            version = json.loads(b"".join(self.script.version.parts))["ApiVersion"]
+            parts = [part for part in self.script.version.parts if isinstance(part, bytes)]
+            version = json.loads(b"".join(parts))["ApiVersion"]
             return version if isinstance(version, str) else ""
         return ""
 
@@ -78,6 +87,8 @@ class Engine:
         image = path.partition("/images/")[2]
         if path.endswith("/version"):
             return self.script.version
+        if image == "json" and self.script.images:
+            return self.script.images
         if image.endswith("/json"):
             return self.script.inspect or json_answer(self.script.inspected())
         if image.endswith("/get"):
@@ -100,6 +111,10 @@ class _Handler(BaseHTTPRequestHandler):
         with self.engine.lock:
             self.engine.connections -= 1
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
     def do_GET(self) -> None:
         # A client that has seen enough hangs up.
         with contextlib.suppress(ConnectionError):
@@ -113,15 +128,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Api-Version", self.engine.api_version())
         self.send_header(*(("Connection", "close") if answer.unframed else ("Transfer-Encoding", "chunked")))
         self.end_headers()
-        for part in filter(None, answer.parts):
-            self.wfile.write(part if answer.unframed else b"%x\r\n%b\r\n" % (len(part), part))
-        if answer.cut:
-            self.wfile.write(b"10000\r\nhalf a chunk")
-            self.close_connection = True
-        elif answer.unframed:
-            self.close_connection = True
-        else:
+        for part in answer.parts:
+            if isinstance(part, threading.Event):
+                part.wait()
+            elif part:
+                self.wfile.write(part if answer.unframed else b"%x\r\n%b\r\n" % (len(part), part))
+        self.close_connection = answer.cut or answer.unframed or answer.reset or answer.framing != b""
+        if answer.reset:
+            self._reset()
+        elif not self.close_connection:
             self.wfile.write(b"0\r\n\r\n")
+        elif not answer.unframed:
+            self.wfile.write(answer.framing or b"10000\r\nhalf a chunk")
+
+    def _reset(self) -> None:
+        """Let the system say that nobody is there any more; over a unix socket that is an end like any other."""
+        with socket.socket(fileno=self.connection.detach()) as connection:
+            if connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

@@ -76,7 +76,12 @@ class Bench:
         return Finished(process.returncode, out, err)
 
     def start(
-        self, *arguments: str | Path, cwd: object = None, stdin: int = subprocess.DEVNULL, **environment: object
+        self,
+        *arguments: str | Path,
+        cwd: object = None,
+        stdin: int = subprocess.DEVNULL,
+        pass_fds: Sequence[int] = (),
+        **environment: object,
     ) -> subprocess.Popen[str]:
         """Start the command; its output is captured."""
         process = subprocess.Popen(
@@ -86,6 +91,7 @@ class Bench:
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=pass_fds,
             text=True,
             errors="surrogateescape",
         )

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests import drills
+from tests import drills, engine_drills, waiting_drills
 from tests.fuzz_oracles import check
 from tests.fuzzing import HONEST, LYING, archive, damaged
 from tests.mounts import bench
@@ -23,6 +23,28 @@ def kill(rounds: int = 100) -> None:
     for what, count in sorted(found.items()):
         print(f"killed while {what}: {count}")
     print(f"{found.total()} kills, nothing left, all digests right")
+
+
+def engine(rounds: int = 100) -> None:
+    """Kill while an engine sends, and while that is kept."""
+    with bench() as imgfs:
+        imgfs.log_is_quiet = False
+        seed = time.time_ns()
+        print(f"seed {seed}", flush=True)
+        found = engine_drills.kill(imgfs, rounds, seed)
+    for moment, count in sorted(found.items()):
+        print(f"killed while {moment}: {count}")
+    print(f"{found.total()} kills, nothing left, all digests right")
+
+
+def waiting(clients: int = 100, seconds: int = 60) -> None:
+    """Read what is in memory while others wait for a disk."""
+    with bench() as imgfs:
+        served = waiting_drills.wait(imgfs, clients, seconds)
+    print(
+        f"{clients} reads wait for {seconds} s: another client reads {served.count:,} times meanwhile, "
+        f"median {served.median * 1000:.2f} ms, slowest {served.slowest * 1000:.0f} ms; all bytes right"
+    )
 
 
 def load(clients: int = 100, minutes: int = 10) -> None:
@@ -67,7 +89,14 @@ def fuzz_random(minutes: int = 10) -> None:
     print(f"{count:,} stacks of layers from seed {seed} on, {accepted:,} layers accepted, {more:,} KiB more memory")
 
 
-DRILLS: dict[str, Callable[..., None]] = {"kill": kill, "load": load, "mounts": mounts, "random": fuzz_random}
+DRILLS: dict[str, Callable[..., None]] = {
+    "kill": kill,
+    "engine": engine,
+    "waiting": waiting,
+    "load": load,
+    "mounts": mounts,
+    "random": fuzz_random,
+}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in DRILLS:

@@ -87,13 +87,13 @@ def test_an_image_with_two_tags_is_saved_once(at: Bench, engine: RealEngine) -> 
 
 def test_a_missing_image_is_missed_at_once(at: Bench, engine: RealEngine) -> None:
     done = at.run("mount", "--log-file", at.log, "missing:1", at.mountpoint())
-    said = f"no image missing:1 in the engine at {engine.host}; docker pull missing:1 fetches it"
+    said = f"no image missing:1 in the engine at {engine.host}; {engine.name} pull missing:1 fetches it"
     assert done == Finished(4, "", f"imgfs: {said}\n")
 
 
 def test_a_bare_name_without_a_latest_is_missing(at: Bench, engine: RealEngine) -> None:
     done = at.run("mount", "--log-file", at.log, "other", at.mountpoint())
-    said = f"no image other in the engine at {engine.host}; docker pull other fetches it"
+    said = f"no image other in the engine at {engine.host}; {engine.name} pull other fetches it"
     assert done == Finished(4, "", f"imgfs: {said}\n")
 
 
@@ -196,3 +196,10 @@ def test_a_real_image_can_be_used_by_a_program_that_reads_tar(imgfs: Bench, dock
         ["tar", "-tf", mountpoint / "blobs" / "sha256" / base], capture_output=True, text=True, check=True
     )
     assert "usr/sbin/nginx" in {line.removeprefix("./") for line in listed.stdout.splitlines()}
+
+
+def test_images_are_completed_with_the_engines_names(at: Bench) -> None:
+    done = at.run("__complete", "mount", NGINX[:-2])
+    names = done.out.splitlines()[2:]
+    assert (done.status, done.err) == (0, "")
+    assert f"{NGINX}\t" in names

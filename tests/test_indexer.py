@@ -110,6 +110,23 @@ def test_a_path_through_a_file_of_the_same_layer_makes_it_a_directory() -> None:
     assert layer_of(changeset(file("a", b"1"), file("a/b"))) == shown(("a", IMPLICIT), ("a/b", a_file()))
 
 
+def test_paths_of_no_end_of_directories_are_refused() -> None:
+    """Of ``a/a/a/…`` each two bytes are a directory: a layer of 4 kB, compressed, took half a gigabyte."""
+    for deep in (
+        [b"a/" * 70_000 + b"x"],
+        [b"%d/" % number * 1000 + b"x" for number in range(70)],
+        [b"d/" * 70_000],
+    ):
+        with pytest.raises(
+            InvalidImage, match="refused: paths lead through more than 65,536 directories that no member is"
+        ):
+            layer_of(changeset(*(file(path) if path.endswith(b"x") else folder(path) for path in deep)))
+
+
+def test_each_file_may_have_a_directory_of_its_own() -> None:
+    assert len(layer_of(changeset(*(file(f"{number}/b/c/d/x") for number in range(20_000))))) == 5 * 20_000 + 1
+
+
 @pytest.mark.parametrize("target", ["real", "/real", "..", "/tmp", "a", "."])
 def test_a_path_through_a_symlink_of_the_same_layer_is_not_resolved(target: str) -> None:
     layer = changeset(folder("real"), symlink("a", target), file("a/b", b"1"), whiteout("a/c"))

@@ -28,9 +28,9 @@ def test_a_document_of_much_is_refused_or_read(document: bytes) -> None:
     check_documents(document)
 
 
-DEEP = "/".join("d" * 3000)
+DEEP = "/".join("d" * 10_000)
 LAYERS = {
-    "a path of 3,000 directories": [changeset(file(DEEP, b"1"))],
+    "a path of 10,000 directories": [changeset(file(DEEP, b"1"))],
     "the same in two layers, and a whiteout in it": [
         changeset(file(DEEP, b"1")),
         changeset(file(DEEP + "e", b"2"), whiteout("d/d/d")),

@@ -216,7 +216,7 @@ def test_attributes_that_make_no_sense_are_no_numbers() -> None:
 def test_umount_takes_several_and_tries_them_all(imgfs: Bench, archive: Path) -> None:
     first, second = imgfs.mount(archive), imgfs.mount(archive, at=imgfs.mountpoint("second"))
     done = imgfs.run("umount", first, imgfs.folder, second)
-    assert done == Finished(9, "", f"imgfs: {imgfs.folder} is not a mountpoint\n")
+    assert done == Finished(9, "", f"imgfs: {imgfs.folder} is not a mountpoint; imgfs list shows what is mounted\n")
     assert mounted_below(imgfs.folder) == []
 
 

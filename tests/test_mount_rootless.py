@@ -120,7 +120,7 @@ def test_allow_other_needs_a_line_in_fuse_conf(user: Bench, archive: Path) -> No
     done = user.run("mount", "--log-file", user.log, "-o", "allow_other", archive, mountpoint)
     said = (
         f"imgfs: cannot mount on {mountpoint}: option allow_other only allowed if "
-        "'user_allow_other' is set in /etc/fuse.conf (add that line as root)\n"
+        "'user_allow_other' is set in /etc/fuse.conf; add that line there as root\n"
     )
     assert done == Finished(9, "", said)
     user.nothing_left()

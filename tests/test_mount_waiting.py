@@ -117,7 +117,8 @@ def test_umount_says_that_a_file_is_in_use_while_a_read_waits(imgfs: Bench, slow
     client = Client(mountpoint)
     slow.hear("waiting")
     done = imgfs.run("umount", mountpoint)
-    said = f"imgfs: cannot unmount {mountpoint}: a file or directory in it is in use\n"
+    why = "a file or directory in it is in use"
+    said = f"imgfs: cannot unmount {mountpoint}: {why}; close it, or imgfs umount -l {mountpoint}\n"
     assert done == Finished(9, "", said)
     slow.go()
     assert client.result() == (BIG, "")

@@ -4,10 +4,14 @@ import pytest
 
 from fusefs.cli.mountoptions import libfuse_flags, long_options, number_option, split_options
 from fusefs.errors import UsageError
+from tests.grammar import long_options_of
 
 IGNORED = [
     *("rw", "dev", "suid", "exec", "defaults", "auto", "noauto", "user", "users", "owner", "group", "nofail"),
     *("_netdev", "relatime", "strictatime", "nodiratime", "x-systemd.automount", "x-", "comment=a=b", "comment="),
+    *("norelatime", "nostrictatime", "diratime", "atime", "lazytime", "nolazytime", "sync", "async", "dirsync"),
+    *("iversion", "noiversion", "mand", "nomand", "silent", "loud", "nouser", "nousers", "noowner", "nogroup"),
+    "_rnetdev",
 ]
 
 
@@ -33,7 +37,7 @@ def test_commas_separate_unless_they_are_escaped(text: str, words: list[str]) ->
 
 def test_long_options_may_be_spelled_with_dashes_or_underscores() -> None:
     words = ["ro", "host=tcp://a:1", "context=b", "log-file=x=y", "log_file=z", "tmpdir=", "verify", "quiet", "verbose"]
-    words += ["platform=linux/arm64", "no-trees", "no_trees", "index"]
+    words += ["platform=linux/arm64", "no-trees", "no_trees", "index", "progress=plain"]
     assert long_options([*words, "foreground", "x-verify"]) == [
         "--host=tcp://a:1",
         "--context=b",
@@ -47,6 +51,7 @@ def test_long_options_may_be_spelled_with_dashes_or_underscores() -> None:
         "--no-trees",
         "--no-trees",
         "--index",
+        "--progress=plain",
         "--foreground",
     ]
 
@@ -67,6 +72,23 @@ def test_a_long_option_takes_its_value_or_none(word: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         long_options([word])
     assert str(caught.value) == message
+
+
+def test_every_long_option_of_mount_may_be_spelled_there() -> None:
+    listed = long_options_of("mount")
+    assert (listed.pop("help"), listed["no-cache"], listed["host"]) == (False, False, True)
+    for name, takes_value in listed.items():
+        word = f"{name}=1" if takes_value else name
+        assert long_options([word]) == [f"--{word}"]
+        assert long_options([word.replace("-", "_")]) == [f"--{word}"]
+        assert libfuse_flags([word]) == ()
+
+
+def test_a_sloppy_mount_ignores_unknown_words_but_remounts_nothing() -> None:
+    assert libfuse_flags(["sloppy", "bogus", "noexec", "sync"]) == ("noexec",)
+    with pytest.raises(UsageError) as caught:
+        libfuse_flags(["remount", "sloppy"])
+    assert str(caught.value) == "unknown mount option 'remount'"
 
 
 def test_only_these_words_reach_libfuse_in_their_order() -> None:
@@ -144,6 +166,13 @@ def test_a_umask_is_octal() -> None:
         ("uid=4294967295", 10, "4294967295"),
         ("uid=1.0", 10, "1.0"),
         ("uid=0x10", 10, "0x10"),
+        ("uid=1_0", 10, "1_0"),
+        ("uid= 5", 10, " 5"),
+        ("uid=+5", 10, "+5"),
+        ("uid=٣", 10, "٣"),
+        ("umask=0o22", 8, "0o22"),
+        ("umask=1000", 8, "1000"),
+        ("umask=7777777", 8, "7777777"),
         ("umask=09", 8, "09"),
         ("umask=rwx", 8, "rwx"),
     ],

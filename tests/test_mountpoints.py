@@ -28,7 +28,8 @@ def _refused(imgfs: Bench, archive: Path, mountpoint: Path, why: str) -> None:
 
 
 def test_a_missing_mountpoint_is_refused(imgfs: Bench, archive: Path) -> None:
-    _refused(imgfs, archive, imgfs.folder / "missing", "No such file or directory")
+    path = imgfs.folder / "missing"
+    _refused(imgfs, archive, path, f"No such file or directory; mkdir -p {path} first")
 
 
 def test_a_file_as_mountpoint_is_refused(imgfs: Bench, archive: Path) -> None:
@@ -43,7 +44,7 @@ def test_a_dangling_link_as_mountpoint_is_refused(imgfs: Bench, archive: Path) -
 def test_a_directory_with_a_file_in_it_is_refused(imgfs: Bench, archive: Path) -> None:
     mountpoint = imgfs.mountpoint()
     (mountpoint / "file").touch()
-    _refused(imgfs, archive, mountpoint, "the directory is not empty")
+    _refused(imgfs, archive, mountpoint, "the directory is not empty; choose an empty one")
 
 
 def test_a_mountpoint_in_use_is_refused(imgfs: Bench, archive: Path) -> None:
@@ -54,7 +55,8 @@ def test_a_mountpoint_in_use_is_refused(imgfs: Bench, archive: Path) -> None:
 
 
 def test_a_bad_mountpoint_is_seen_before_the_image_is_looked_at(imgfs: Bench) -> None:
-    _refused(imgfs, imgfs.folder / "no.tar", imgfs.folder / "missing", "No such file or directory")
+    path = imgfs.folder / "missing"
+    _refused(imgfs, imgfs.folder / "no.tar", path, f"No such file or directory; mkdir -p {path} first")
 
 
 def test_an_image_may_be_mounted_on_another_empty_file_system(imgfs: Bench, archive: Path) -> None:
@@ -64,6 +66,10 @@ def test_an_image_may_be_mounted_on_another_empty_file_system(imgfs: Bench, arch
     assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
     assert mounted_below(imgfs.folder) == [str(mountpoint)]
     subprocess.run(["umount", mountpoint], check=True)
+
+
+def _no_mountpoint(path: Path) -> Finished:
+    return Finished(9, "", f"imgfs: {path} is not a mountpoint; imgfs list shows what is mounted\n")
 
 
 def _is_dead(mountpoint: Path) -> bool:
@@ -116,7 +122,8 @@ def test_umount_says_that_a_file_is_open(imgfs: Bench, archive: Path) -> None:
     mountpoint = imgfs.mount(archive)
     with (mountpoint / "config").open("rb") as file:
         done = imgfs.run("umount", mountpoint)
-        said = f"imgfs: cannot unmount {mountpoint}: a file or directory in it is in use\n"
+        why = "a file or directory in it is in use"
+        said = f"imgfs: cannot unmount {mountpoint}: {why}; close it, or imgfs umount -l {mountpoint}\n"
         assert done == Finished(9, "", said)
         assert file.read() == Archive().config_data
     assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
@@ -126,18 +133,19 @@ def test_umount_says_that_a_file_is_open(imgfs: Bench, archive: Path) -> None:
 def test_umount_says_that_somebody_is_in_a_directory(imgfs: Bench, archive: Path) -> None:
     mountpoint = imgfs.mount(archive)
     done = imgfs.run("umount", ".", cwd=mountpoint)
-    assert done == Finished(9, "", "imgfs: cannot unmount .: a file or directory in it is in use\n")
+    said = "imgfs: cannot unmount .: a file or directory in it is in use; close it, or imgfs umount -l .\n"
+    assert done == Finished(9, "", said)
     assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
 
 
 def test_umount_refuses_what_is_no_mountpoint(imgfs: Bench, archive: Path) -> None:
     mountpoint = imgfs.mountpoint()
-    assert imgfs.run("umount", mountpoint) == Finished(9, "", f"imgfs: {mountpoint} is not a mountpoint\n")
+    assert imgfs.run("umount", mountpoint) == _no_mountpoint(mountpoint)
     imgfs.mount(archive, at=mountpoint)
     inside = mountpoint / "blobs"
-    assert imgfs.run("umount", inside) == Finished(9, "", f"imgfs: {inside} is not a mountpoint\n")
+    assert imgfs.run("umount", inside) == _no_mountpoint(inside)
     missing = imgfs.folder / "missing"
-    assert imgfs.run("umount", missing) == Finished(9, "", f"imgfs: {missing} is not a mountpoint\n")
+    assert imgfs.run("umount", missing) == _no_mountpoint(missing)
 
 
 def test_umount_refuses_the_mount_of_another_file_system(imgfs: Bench) -> None:

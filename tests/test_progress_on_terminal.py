@@ -36,14 +36,14 @@ def engine_on_a_socket(imgfs: Bench) -> Iterator[Engine]:
 class Terminal:
     """A terminal with the command in it."""
 
-    def __init__(self, imgfs: Bench, *arguments: str | Path) -> None:
+    def __init__(self, imgfs: Bench, *arguments: str | Path, columns: int = 120, stdout: int | None = None) -> None:
         self.master, slave = pty.openpty()
-        termios.tcsetwinsize(slave, (24, 120))
+        termios.tcsetwinsize(slave, (24, columns))
         self.process = subprocess.Popen(
             [*imgfs.command, *map(str, arguments)],
             env=imgfs.environment,
             stdin=slave,
-            stdout=slave,
+            stdout=slave if stdout is None else stdout,
             stderr=slave,
             start_new_session=True,
         )
@@ -136,6 +136,54 @@ def test_quiet_shows_nothing_on_a_terminal_either(imgfs: Bench, engine: Engine) 
     _open_later(engine, gate)
     assert terminal.end() == 0
     assert terminal.seen == ""
+
+
+@pytest.mark.parametrize("spelled", [["--progress", "none"], ["-o", "progress=none"], ["-q", "--progress", "plain"]])
+def test_no_progress_leaves_what_is_not_progress(imgfs: Bench, engine: Engine, spelled: list[str]) -> None:
+    gate = threading.Event()
+    engine.script.save = Answer(parts=[DATA.data()], gate=gate)
+    mountpoint = imgfs.mountpoint()
+    terminal = Terminal(imgfs, "mount", *spelled, "--log-file", imgfs.log, "img", mountpoint)
+    _open_later(engine, gate)
+    assert terminal.end() == 0
+    said = f"imgfs: img is mounted on {mountpoint}; log: {imgfs.log}\r\n"
+    assert terminal.seen == ("" if "-q" in spelled else said)  # who is quiet gets no progress however it is spelled
+
+
+@pytest.mark.parametrize(("options", "term"), [(["--progress", "plain"], "xterm"), ([], "dumb")])
+def test_plain_lines_on_a_terminal(imgfs: Bench, engine: Engine, options: list[str], term: str) -> None:
+    # For a terminal that somebody records, and one that cannot wipe a line.
+    imgfs.environment["TERM"] = term
+    gate = threading.Event()
+    engine.script.save = Answer(parts=[DATA.data()], gate=gate)
+    terminal = Terminal(imgfs, "mount", *options, "--log-file", imgfs.log, "img", imgfs.mountpoint())
+    terminal.sees(r"^imgfs: the engine prepares img \([01] s\)\r\n")
+    gate.set()
+    terminal.sees(r"imgfs: img is mounted on .*; log: .*\r\n")
+    assert terminal.end() == 0
+    assert "\033" not in terminal.seen
+    assert re.search(r"\r[^\n]", terminal.seen) is None
+
+
+def test_a_look_at_an_image_takes_the_option_too(imgfs: Bench, engine: Engine) -> None:
+    gate = threading.Event()
+    engine.script.save = Answer(parts=[DATA.data()], gate=gate)
+    terminal = Terminal(imgfs, "ls", "--progress=plain", "img")
+    terminal.sees(r"^imgfs: the engine prepares img \([01] s\)\r\n")
+    gate.set()
+    assert terminal.end() == 0
+    assert terminal.seen.endswith("big\r\n")
+
+
+@pytest.mark.parametrize("stdout", [None, subprocess.DEVNULL], ids=["the terminal", "elsewhere"])
+def test_a_narrow_terminal_keeps_the_wait_on_one_line(imgfs: Bench, engine: Engine, stdout: int | None) -> None:
+    gate = threading.Event()
+    engine.script.save = Answer(parts=[DATA.data()], gate=gate)
+    terminal = Terminal(imgfs, "ls", "a-name-that-is-longer/than-the-line:latest", columns=40, stdout=stdout)
+    line = terminal.sees(r"\r(imgfs: the engine prepares a-nam… … 1 s)\x1b\[K")
+    gate.set()
+    assert terminal.end() == 0
+    assert len(line[1]) < 40
 
 
 def test_an_error_comes_on_a_line_of_its_own(imgfs: Bench, engine: Engine) -> None:

@@ -99,6 +99,17 @@ def test_what_only_looks_a_little_like_a_path_is_a_name(argument: str) -> None:
             "bad reference 'docker://nginx': imgfs reads no registry; docker pull it, then give its name",
         ),
         (
+            "containers-storage:nginx",
+            (
+                "bad reference 'containers-storage:nginx': containers-storage: is not read; "
+                "podman save it, or start podman's service and give its socket to --host"
+            ),
+        ),
+        (
+            "dir:/tmp/x",
+            "bad reference 'dir:/tmp/x': dir: is not read; skopeo copy it to oci:DIR, then give that",
+        ),
+        (
             "docker-archive:",
             "bad reference 'docker-archive:': expected docker-archive:PATH[:REF|:@INDEX]",
         ),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fusefs.cli.terminal import Bars, Lines, progress_on
+from fusefs.cli.terminal import WAYS, Bars, Lines, progress_on
 from fusefs.progress import Silent
 
 CLEARED = "\r\033[K"
@@ -56,16 +56,19 @@ def advance_until(found: Callable[[], object], advance: Callable[[int], None]) -
         advance(1)
 
 
-def test_a_terminal_gets_bars_a_file_lines_and_who_wants_quiet_nothing() -> None:
-    screens = [(terminal, quiet) for terminal in (True, False) for quiet in (True, False)]
-    found = [type(progress_on(Screen(terminal=terminal), quiet=quiet)) for terminal, quiet in screens]
-    assert found == [Silent, Bars, Silent, Lines]
+def test_a_terminal_gets_bars_and_a_file_lines_unless_it_is_said_how() -> None:
+    found = {way: [type(progress_on(Screen(terminal=there), way=way)) for there in (True, False)] for way in WAYS}
+    assert found == {"auto": [Bars, Lines], "plain": [Lines, Lines], "none": [Silent, Silent]}
+
+
+def test_a_terminal_that_cannot_wipe_a_line_gets_lines() -> None:
+    assert type(progress_on(Screen(terminal=True), dumb=True)) is Lines
 
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_short_work_is_not_mentioned(*, terminal: bool) -> None:
     screen = Screen(terminal=terminal)
-    progress = progress_on(screen, quiet=False)
+    progress = progress_on(screen)
     with progress.waiting("the engine prepares x"):
         pass
     with progress.transfer("saving x", 100) as advance:
@@ -112,6 +115,27 @@ def test_a_terminal_shows_a_bar_and_is_clean_afterwards() -> None:
 
 
 @pytest.mark.usefixtures("impatient")
+def test_no_line_is_longer_than_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A line that wraps stays: the carriage return goes back to its last row only.
+    monkeypatch.setenv("COLUMNS", "40")
+    screen = Screen(terminal=True)
+    name = "registry.example/" + "long/" * 12 + "name:latest"
+    with Bars(screen).waiting(f"the engine prepares {name}"):
+        assert screen.wait_for(r".*\033\[K") == "\rimgfs: the engine prepares regis… … 0 s\033[K"
+    with Bars(screen).transfer(f"saving {name}", 1000) as advance:
+        bar = screen.wait_for(r"\rimgfs: saving regis…: +0%\|[^\r]*")
+        advance(1)
+    assert len(bar) <= 41
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_bar_counts_seconds_while_nothing_moves() -> None:
+    screen = Screen(terminal=True)
+    with Bars(screen).transfer("indexing x", 1000):
+        screen.wait_for(r"indexing x: +0%\|.*\[00:01<")
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_terminal_is_clean_when_a_transfer_ends_with_an_error() -> None:
     screen = Screen(terminal=True)
     with pytest.raises(ZeroDivisionError), Bars(screen).transfer("saving x", 1000):
@@ -147,6 +171,6 @@ def test_a_file_gets_a_line_now_and_then() -> None:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("terminal", [True, False])
 def test_nothing_is_shown_once_the_work_is_over(*, terminal: bool) -> None:
-    with progress_on(Screen(terminal=terminal), quiet=False).waiting("x"):
+    with progress_on(Screen(terminal=terminal)).waiting("x"):
         assert "progress" in [thread.name for thread in threading.enumerate()]
     assert "progress" not in [thread.name for thread in threading.enumerate()]

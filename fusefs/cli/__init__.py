@@ -9,8 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fusefs.cli.arguments import parse_arguments
-from fusefs.cli.output import ReaderGone
+from fusefs.cli.helper import FAILURE, is_helper, mount_status, parse_call
+from fusefs.cli.output import ReaderGone, say
 from fusefs.errors import ImgfsError, printable
 
 _INTERRUPTED = 130
@@ -30,10 +30,21 @@ def _open_standard_streams() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line *argv* and return the exit status."""
+    """Run the command line *argv* and return the exit status: as a helper of mount(8), that of mount(8)."""
     _open_standard_streams()
+    program, *words = sys.argv if argv is None else ("imgfs", *argv)
+    if not is_helper(program, words):
+        return _run(program, words)
     try:
-        arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+        return mount_status(_run(program, words))
+    except Exception:  # noqa: BLE001 - a bug, shown as ever; but mount(8) would take Python's 1 for a usage error
+        sys.excepthook(*sys.exc_info())
+        return FAILURE
+
+
+def _run(program: str, words: Sequence[str]) -> int:
+    try:
+        arguments = parse_call(program, words)
         # Only the command that was asked for is imported: FUSE alone takes 0.2 s.
         gc.disable()  # nothing that an import makes is garbage, and to look for it is a tenth of the time
         command = importlib.import_module(f"fusefs.cli.{arguments.command}")
@@ -41,11 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         gc.enable()
         command.run(arguments, os.environ)
     except ImgfsError as error:
-        print(f"imgfs: {printable(str(error))}", file=sys.stderr)
+        say(printable(str(error)))
         return error.exit_code
     except ReaderGone:
         return _BROKEN_PIPE
     except KeyboardInterrupt:
-        print("imgfs: interrupted", file=sys.stderr)
+        say("interrupted")
         return _INTERRUPTED
     return 0

@@ -4,28 +4,43 @@ import argparse
 import re
 from typing import Any
 
+from fusefs.cli.terminal import AUTO, WAYS
 from fusefs.errors import printable
 
 
-def add_image_options(parser: argparse.ArgumentParser) -> None:
-    """Add them."""
-    engine = parser.add_argument_group("the engine")
+def add_image_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
+    """Add them; return the group of the last, to which a command may add its own."""
+    engine = parser.add_argument_group("the image and its engine")
     engine.add_argument("-H", "--host", metavar="URL", help="as in docker: unix:///path, tcp://host:port, ssh://host")
     engine.add_argument("--context", metavar="NAME", help="as in docker")
     engine.add_argument("--platform", metavar="OS/ARCH", help="of several, as linux/arm64/v8; else this machine's")
-    files = parser.add_argument_group("files")
+    engine.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, help="how long it may be silent; else 60, 0 for ever"
+    )
+    engine.add_argument("--verify", action="store_true", help="read an archive whole and compare its digests")
+    files = parser.add_argument_group("where files go")
     files.add_argument("--tmpdir", metavar="DIR", help="for large files; else $IMGFS_TMPDIR, else /var/tmp")
     add_cache_options(files)
     files.add_argument("--no-cache", action="store_true", help="keep nothing; what is written goes into --tmpdir")
-    files.add_argument("--verify", action="store_true", help="read an archive whole and compare its digests")
     messages = parser.add_argument_group("messages")
     messages.add_argument("-q", "--quiet", action="store_true", help="errors only")
+    messages.add_argument(
+        "--progress",
+        metavar="HOW",
+        choices=WAYS,
+        default=AUTO,
+        help="auto: bars on a terminal; plain: lines; none",
+    )
     messages.add_argument("-v", "--verbose", action="store_true", help="say more")
+    return messages
 
+
+IMAGE_GROUPS = ("the image and its engine", "where files go", "messages")
+"""The groups that this makes."""
 
 CACHE_DIR: dict[str, Any] = {
     "metavar": "DIR",
-    "help": "else $IMGFS_CACHE_DIR, else /var/cache/imgfs for root and ~/.cache/imgfs for others",
+    "help": "else $IMGFS_CACHE_DIR, else in /var/cache or ~/.cache",
 }
 
 
@@ -35,6 +50,17 @@ def add_cache_options(parser: "argparse._ActionsContainer") -> None:
     parser.add_argument(
         "--cache-size", metavar="SIZE", type=_size, help="how much may be kept, as 500M or 10GiB; else 10GiB"
     )
+
+
+_SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
+
+
+def _seconds(text: str) -> float:
+    """Return the seconds in *text*: no sign, no exponent, and no more than a socket can wait."""
+    if not _SECONDS.fullmatch(text):
+        msg = f"{printable(text)!r} is no number of seconds; expected one as 60 or 0.5, and below a million"
+        raise argparse.ArgumentTypeError(msg)
+    return float(text)
 
 
 _SIZE = re.compile(r"([0-9]{1,15})(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)

@@ -1,43 +1,42 @@
 """The grammar of the commands that look: at images without mounting them, and at what is mounted."""
 
 import argparse
-from typing import TypeVar
+from collections.abc import Sequence
 
-from fusefs.cli.imagearguments import add_image_options
+from fusefs.cli.imagearguments import IMAGE_GROUPS, add_image_options
+from fusefs.cli.parser import Commands, Parser
 from fusefs.errors import printable
 
-_Parser = TypeVar("_Parser", bound=argparse.ArgumentParser)
 
-
-def add_looks(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def add_looks(commands: Commands) -> None:
     """Add these commands."""
     _add_inspect(commands)
     _add_ls(commands)
     _add_cat(commands)
     _add_diff(commands)
     _add_which(commands)
-    _add_list(commands)
 
 
-def _add_inspect(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_inspect(commands: Commands) -> None:
     parser = _add_look(
         commands,
         "inspect",
         "show what an image says of itself",
         "Show what IMAGE says of itself: how it is run, and its layers with their sizes and what made them.",
-        "examples:\n  imgfs inspect nginx:latest\n  imgfs inspect --json ./nginx.tar | jq .layers[0].diffId\n",
+        ("imgfs inspect nginx:latest", "imgfs inspect --json ./nginx.tar | jq '.layers[0].diffId'"),
     )
-    parser.add_argument("image", metavar="IMAGE", help="as in imgfs mount --help")
+    parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("--no-trunc", action="store_true", help="whole digests and commands, also on a terminal")
+    parser.add_help_last()
 
 
-def _add_ls(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_ls(commands: Commands) -> None:
     parser = _add_look(
         commands,
         "ls",
         "list files in an image",
-        "List a directory, or a file, of an image's root file system; of / if no path is given.",
-        f"{_PATHS}examples:\n  imgfs ls nginx:latest\n  imgfs ls -lA nginx:latest:/etc\n  imgfs ls ./nginx.tar:/usr\n",
+        "List a directory, or a file, of an image's root file system; / without a path.",
+        ("imgfs ls nginx:latest", "imgfs ls -lA nginx:latest:/etc"),
         sizes=True,
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
@@ -48,67 +47,75 @@ def _add_ls(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser.add_argument("-n", "--numeric-uid-gid", action="store_true", help="numbers of owners, not names")
     parser.add_argument("-R", "--recursive", action="store_true", help="directories below as well")
     parser.add_argument("--layer", metavar="N", type=_layer_number, help="of this layer's own files; 0 is the base")
+    parser.add_help_last()
 
 
-def _add_cat(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_cat(commands: Commands) -> None:
     parser = _add_look(
         commands,
         "cat",
         "print a file of an image",
-        "Print a file of an image's root file system. On a terminal its control characters are shown as escapes.",
-        f"{_PATHS}example:\n  imgfs cat nginx:latest:/etc/nginx/nginx.conf\n",
+        "Print a file of an image's root file system. On a terminal its control characters are shown as escapes. "
+        "The path begins at the first :/.",
+        ("imgfs cat nginx:latest:/etc/nginx/nginx.conf",),
         json=False,
     )
     parser.add_argument("image", metavar="IMAGE:/PATH")
     parser.add_argument("--layer", metavar="N", type=_layer_number, help="of this layer's own files; 0 is the base")
+    parser.add_help_last()
 
 
-def _add_diff(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_diff(commands: Commands) -> None:
     parser = _add_look(
         commands,
         "diff",
         "compare the files of two images",
-        "List what the second IMAGE has added (A), deleted (D) and changed (C), with sizes before and after.",
-        f"{_PATHS}example:\n  imgfs diff nginx:1.26 nginx:1.27\n  imgfs diff nginx:1.26:/etc nginx:1.27:/etc\n",
+        "List what the second IMAGE has added (A), deleted (D) and changed (C), with sizes before and after. "
+        "A path in IMAGE begins at the first :/.",
+        ("imgfs diff nginx:1.26 nginx:1.27", "imgfs diff nginx:1.26:/etc nginx:1.27:/etc"),
         sizes=True,
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
     parser.add_argument("other", metavar="IMAGE[:/PATH]")
     parser.add_argument("--times", action="store_true", help="files of which only the time differs as well")
+    parser.add_help_last()
 
 
-def _add_which(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_which(commands: Commands) -> None:
     parser = _add_look(
         commands,
         "which",
         "say which layer a file comes from",
         "Say which layer of an image a file comes from, and what made that layer.",
-        f"{_PATHS}example:\n  imgfs which nginx:latest /etc/nginx/nginx.conf\n",
+        ("imgfs which nginx:latest /etc/nginx/nginx.conf",),
     )
-    parser.add_argument("image", metavar="IMAGE", help="or IMAGE:/PATH alone")
+    parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("path", metavar="PATH", nargs="?")
+    parser.add_help_last()
 
 
-def _add_list(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def add_list(commands: Commands) -> None:
+    """Add the command that looks at what is mounted."""
     parser = commands.add_parser(
         "list",
         help="list the images that are mounted",
         description="List the images that are mounted, dead mounts and those of others too.",
-        allow_abbrev=False,
+        examples=("imgfs list", "imgfs list --json | jq -r '.[].mountpoint'"),
     )
     parser.add_argument("--json", action="store_true", help="for programs; the keys are in docs/json.md")
+    parser.add_help_last()
 
 
 def _add_look(  # noqa: PLR0913 - what a parser is made of
-    commands: "argparse._SubParsersAction[_Parser]",
+    commands: Commands,
     name: str,
     summary: str,
     description: str,
-    epilog: str,
+    examples: Sequence[str],
     *,
     json: bool = True,
     sizes: bool = False,
-) -> _Parser:
+) -> Parser:
     """Add a command that looks at an image without mounting it, with the options that all of these have.
 
     *sizes*: it shows sizes, so ``-h`` is as in ls, and only ``--help`` asks for help.
@@ -117,25 +124,16 @@ def _add_look(  # noqa: PLR0913 - what a parser is made of
         name,
         help=summary,
         description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        add_help=not sizes,
+        examples=examples,
+        help_option=("--help",) if sizes else ("-h", "--help"),
+        named_only=IMAGE_GROUPS,
     )
     if sizes:
         parser.add_argument("-h", "--human-readable", action="store_true", help="sizes as 1.2 MB")
-        parser.add_argument("--help", action="help", help="show this help message and exit")
     if json:
         parser.add_argument("--json", action="store_true", help="for programs; the keys are in docs/json.md")
     add_image_options(parser)
     return parser
-
-
-_PATHS = """\
-IMAGE is one as in imgfs mount --help.  The path in it begins at the first :/ that follows:
-  nginx:/etc  nginx:1.27:/etc  localhost:5000/nginx:/etc  ./nginx.tar:/etc
-  docker-archive:PATH:REF:/etc  oci:DIR:/etc  -:/etc
-"""
 
 
 def _layer_number(text: str) -> int:

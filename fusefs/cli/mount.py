@@ -5,20 +5,21 @@ import gc
 import importlib
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable, Mapping
 
 from fusefs.cli.cachefolder import cache_folders
 from fusefs.cli.logs import open_log, stderr_handler
 from fusefs.cli.mountoptions import libfuse_flags, number_option
+from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of, source_of
+from fusefs.cli.output import say
 from fusefs.errors import printable
 from fusefs.image import Image
 from fusefs.keeper import Keeper
 from fusefs.layers import Layers
 from fusefs.mountfacts import BytesRead, mount_xattrs
-from fusefs.mountpoint import check_mountpoint
+from fusefs.mountpoint import claim_mountpoint
 from fusefs.sources import open_image
 from fusefs.sources.settings import Settings
 from fusefs.tree import Directory
@@ -34,7 +35,9 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
     flags = libfuse_flags(arguments.options)
     overrides = {name: number_option(arguments.options, name, base) for name, base in _NUMBERS.items()}
-    mountpoint = check_mountpoint(arguments.mountpoint)
+    mountpoint, claim = claim_mountpoint(arguments.mountpoint)
+    if arguments.fake:
+        return
     log = None if arguments.foreground and not arguments.log_file else open_log(arguments.log_file, environment)
     keeper = Keeper()
     importing = _Importing()
@@ -51,16 +54,17 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     options = MountOptions(arguments.image, flags, Overrides(**overrides), bytes_read, folders)
 
     def announce() -> None:
-        if not arguments.quiet:
+        # mount(8) says nothing when all is well, unless it is asked to.
+        if not arguments.quiet and (arguments.verbose or not arguments.as_helper):
             where = f"; log: {log.name}" if log and log.name else ""
-            text = f"{printable(arguments.image)} is mounted on {printable(arguments.mountpoint)}{where}"
-            print(f"imgfs: {text}", file=sys.stderr, flush=True)
+            say(f"{printable(arguments.image)} is mounted on {printable(arguments.mountpoint)}{where}")
 
     def mounted(ready: Callable[[], None]) -> None:
         """Serve; what is to be kept is written meanwhile, and to its end."""
 
         def begin() -> None:
             ready()
+            os.close(claim)
             # What a first look needs, and a mount that is only read does not wait for.
             threading.Thread(target=importlib.import_module, args=("fusefs.indexer",), daemon=True).start()
             keeper.start()
@@ -68,12 +72,19 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         try:
             serve(root, mountpoint, options, begin)
         finally:
+            if arguments.foreground:
+                notify("STOPPING=1", environment)  # what is kept may still have to reach the disk
             keeper.finish()
 
     if log is None or arguments.foreground:
         if log:
             logging.getLogger().addHandler(log)
-        mounted(announce)
+
+        def tell() -> None:
+            announce()
+            notify("READY=1", environment)
+
+        mounted(tell)
     else:
         in_background(mounted, log)
         announce()

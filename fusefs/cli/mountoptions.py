@@ -1,7 +1,7 @@
 """The words after ``-o``, as mount(8) passes them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fusefs.errors import UsageError, printable
 
@@ -9,15 +9,23 @@ _FOR_LIBFUSE = frozenset({"allow_other", "allow_root", "noexec", "noatime"})
 _ALWAYS = frozenset({"ro", "nosuid", "nodev"})
 _IGNORED = frozenset(
     {"rw", "dev", "suid", "exec", "defaults", "auto", "noauto", "user", "users", "owner", "group", "nofail", "_netdev"}
-    | {"relatime", "strictatime", "nodiratime"}
+    | {"relatime", "strictatime", "nodiratime", "norelatime", "nostrictatime", "diratime", "atime"}
+    | {"lazytime", "nolazytime", "sync", "async", "dirsync", "iversion", "noiversion", "mand", "nomand"}
+    | {"silent", "loud", "nouser", "nousers", "noowner", "nogroup", "_rnetdev"}
 )
 _NUMBERS = frozenset({"uid", "gid", "umask"})
-_OURS = frozenset({"transform_symlinks"})
-_MAX_NUMBER = 0xFFFFFFFF
+_SLOPPY = "sloppy"
+"""Unknown words are no error (mount -s)."""
+_NEVER = frozenset({"remount"})
+"""Not even then: a second mount is not what was meant."""
+_OURS = frozenset({"transform_symlinks", _SLOPPY})
+_MAX_NUMBERS = {10: 0xFFFFFFFE, 8: 0o777}
+"""For each base: an owner, -1 excluded, and a mask of permissions."""
 _IGNORED_BEGINNINGS = ("x-", "comment=")
-_LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True} | {
+_LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True, "timeout": True} | {
     "cache-dir": True,
     "cache-size": True,
+    "progress": True,
     "no-cache": False,
     "verify": False,
     "no-trees": False,
@@ -60,18 +68,17 @@ def number_option(words: Iterable[str], name: str, base: int) -> int | None:
         key, equals, text = word.partition("=")
         if key != name:
             continue
-        try:
-            value = int(text, base)
-        except ValueError:
-            value = -1
-        if not equals or not 0 <= value < _MAX_NUMBER:
+        # int() takes more: spaces, signs, underscores, digits of other scripts.
+        digits = re.fullmatch(rf"[0-{base - 1}]{{1,20}}", text)
+        value = int(text, base) if digits else -1
+        if not equals or not 0 <= value <= _MAX_NUMBERS[base]:
             msg = f"option {name} takes a number, not {printable(text)!r}"
             raise UsageError(msg)
     return value
 
 
-def libfuse_flags(words: Iterable[str]) -> tuple[str, ...]:
-    """Return the *words* that libfuse is to see; UsageError for one that nobody knows."""
+def libfuse_flags(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the *words* that libfuse is to see; UsageError for one that nobody knows, unless they say ``sloppy``."""
     flags = []
     for word in words:
         if word in _FOR_LIBFUSE:
@@ -83,7 +90,14 @@ def libfuse_flags(words: Iterable[str]) -> tuple[str, ...]:
             or word.partition("=")[0] in _NUMBERS
             or word.startswith(_IGNORED_BEGINNINGS)
             or word.partition("=")[0].replace("_", "-") in _LONG
+            or (_SLOPPY in words and word not in _NEVER)
         ):
             msg = f"unknown mount option '{printable(word)}'"
             raise UsageError(msg)
     return tuple(flags)
+
+
+def offered() -> list[str]:
+    """Return the words that are worth to be offered to someone who types them; ``=`` ends those with a value."""
+    long = (f"{name}=" if takes_value else name for name, takes_value in _LONG.items())
+    return sorted([*_FOR_LIBFUSE, *_OURS, *(f"{name}=" for name in _NUMBERS), *long])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fusefs.cli.cachefolder import opening_cache
 from fusefs.cli.logs import stderr_handler
-from fusefs.cli.terminal import progress_on
+from fusefs.cli.terminal import NONE, progress_on
 from fusefs.errors import Unavailable, printable
 from fusefs.image import Image
 from fusefs.keeper import Keeper
@@ -19,8 +19,8 @@ from fusefs.layertree import LayerTree
 from fusefs.rootfs import RootfsTree
 from fusefs.sources import open_image
 from fusefs.sources.endpoint import find_endpoint
-from fusefs.sources.reference import EngineImage, FileImage, parse_image
-from fusefs.sources.settings import Settings, platform_named, tmpdir_named
+from fusefs.sources.reference import STANDARD_INPUT, EngineImage, FileImage, parse_image
+from fusefs.sources.settings import Settings, platform_named, timeout_named, tmpdir_named
 
 _TRANSPORTS = ("docker-daemon:", "docker-archive:", "oci-archive:", "oci:")
 
@@ -55,7 +55,12 @@ def settings_of(
         verify=arguments.verify,
         platform=platform_named(arguments.platform),
         environment=environment,
-        progress=progress_on(sys.stderr, quiet=arguments.quiet),
+        progress=progress_on(
+            sys.stderr,
+            way=NONE if arguments.quiet else arguments.progress,
+            dumb=environment.get("TERM") == "dumb",
+        ),
+        timeout=timeout_named(arguments.timeout),
         cache=opening_cache(arguments, environment, keeper),
         meanwhile=meanwhile,
     )
@@ -67,7 +72,7 @@ def source_of(image: str, settings: Settings) -> str:
         case EngineImage():
             return find_endpoint(settings.host, settings.context, settings.environment).host
         case FileImage(path="-"):
-            return "standard input"
+            return STANDARD_INPUT
         case FileImage() as file:
             return os.path.abspath(file.path)
 

@@ -1,10 +1,11 @@
 """Progress for people: a bar on a terminal, plain lines elsewhere, nothing when not wanted."""
 
+import os
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from fusefs.progress import Advance, Progress, Silent
@@ -15,11 +16,29 @@ _PLAIN_INTERVAL = 10.0
 """Seconds between two plain lines."""
 
 
-def progress_on(stream: TextIO, *, quiet: bool) -> Progress:
-    """Return what shows progress on *stream*."""
-    if quiet:
+AUTO, PLAIN, NONE = "auto", "plain", "none"
+"""How progress may be shown: as the terminal allows, in plain lines, not at all."""
+WAYS = (AUTO, PLAIN, NONE)
+
+
+def progress_on(stream: TextIO, *, way: str = AUTO, dumb: bool = False) -> Progress:
+    """Return what shows progress on *stream* in this *way*; a *dumb* terminal cannot wipe a line, so it gets lines."""
+    if way == NONE:
         return Silent()
-    return Bars(stream) if stream.isatty() else Lines(stream)
+    return Bars(stream) if way == AUTO and stream.isatty() and not dumb else Lines(stream)
+
+
+def _columns(stream: TextIO) -> int:
+    """Return how wide the terminal of *stream* is; standard output, of which Python says it, may be a file."""
+    with suppress(OSError):
+        if columns := os.get_terminal_size(stream.fileno()).columns:
+            return columns
+    return shutil.get_terminal_size().columns
+
+
+def _cut(text: str, columns: int) -> str:
+    """Return *text* in so many columns: a line that wraps is not wiped by the next."""
+    return text if len(text) <= columns else f"{text[: max(0, columns - 1)]}…"
 
 
 class Bars:
@@ -33,7 +52,9 @@ class Bars:
         """Show *what* and the seconds since."""
 
         def show(seconds: float) -> None:
-            self._stream.write(f"\rimgfs: {what} … {seconds:.0f} s\033[K")
+            passed = f" … {seconds:.0f} s"
+            line = _cut(f"imgfs: {what}", _columns(self._stream) - 1 - len(passed)) + passed
+            self._stream.write(f"\r{line}\033[K")
             self._stream.flush()
 
         try:
@@ -49,9 +70,9 @@ class Bars:
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
 
         tqdm.monitor_interval = 0  # else it starts a thread, and the process forks later
-        columns = shutil.get_terminal_size().columns  # tqdm shows nothing where a terminal says 0
+        columns = _columns(self._stream)  # tqdm shows nothing where a terminal says 0
         with tqdm(
-            desc=f"imgfs: {what}",
+            desc=_cut(f"imgfs: {what}", columns // 2),  # the numbers need the other half
             total=total,
             unit="B",
             unit_scale=True,
@@ -66,7 +87,9 @@ class Bars:
                     bar.total = None
                 bar.update(count)
 
-            yield advance
+            # A layer counts when it is indexed: until then the seconds show that something goes on.
+            with _ticking(lambda _: bar.refresh(), 1.0):
+                yield advance
 
 
 class Lines:
@@ -98,8 +121,9 @@ class Lines:
             yield advance
 
     def _line(self, text: str) -> None:
-        self._stream.write(f"imgfs: {text}\n")
-        self._stream.flush()
+        with suppress(OSError):  # work goes on where nobody can be told of it
+            self._stream.write(f"imgfs: {text}\n")
+            self._stream.flush()
 
 
 @contextmanager

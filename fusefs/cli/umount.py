@@ -12,7 +12,7 @@ from fusefs.mountpoint import unmount
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:  # noqa: ARG001 - as every command
     """Unmount, each as far as it can be; the errors come at the end."""
     failed = []
-    for mountpoint in [*arguments.mountpoint, *(_all() if arguments.all else ())]:
+    for mountpoint in [*arguments.mountpoint, *(unmountable() if arguments.all else ())]:
         try:
             unmount(mountpoint, lazily=arguments.lazy)
         except MountError as error:
@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None: 
         raise MountError("; ".join(failed))
 
 
-def _all() -> list[str]:
+def unmountable() -> list[str]:
     """Return the mountpoints of all images that this user may unmount, the latest first."""
     user = os.geteuid()
     found = [one for one in mounts() if one.file_system == FILE_SYSTEM and user in (0, one.owner)]

@@ -28,10 +28,10 @@ def _engine_image(endpoint: Endpoint, name: str, settings: Settings) -> Image:
     from fusefs.sources.unixengine import NoPlainAnswer, UnixEngine  # noqa: PLC0415
 
     settings.cache()  # one that cannot be used is an error before anybody is asked
-    with suppress(NoPlainAnswer), closing(UnixEngine(endpoint)) as quick:
+    with suppress(NoPlainAnswer), closing(UnixEngine(endpoint, settings.timeout)) as quick:
         return engine_image(quick, name, settings)
 
     from fusefs.sources.engine import sdk_engine  # noqa: PLC0415 - nor of this where it is not needed
 
-    with sdk_engine(endpoint) as engine:
+    with sdk_engine(endpoint, settings.timeout) as engine:
         return engine_image(engine, name, settings)

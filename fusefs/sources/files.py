@@ -18,7 +18,7 @@ from fusefs.sources.blobs import DirectoryBlobs, TarBlobs
 from fusefs.sources.docker_archive import MANIFEST_LIST, DockerArchive
 from fusefs.sources.image_layout import layout_image
 from fusefs.sources.kept_archive import archive_index
-from fusefs.sources.reference import FileImage
+from fusefs.sources.reference import STANDARD_INPUT, FileImage
 from fusefs.sources.saved import save
 from fusefs.sources.settings import Settings
 from fusefs.spool import Spool
@@ -131,7 +131,7 @@ def _ref(asked: FileImage) -> str | None:
 @contextmanager
 def _opened(path: str) -> Iterator[OpenFile]:
     """Open *path*, or standard input for ``-``; closed again only if that leads to nothing."""
-    name = "standard input" if path == _STDIN else printable(path)
+    name = STANDARD_INPUT if path == _STDIN else printable(path)
     try:
         file = WatchedFile(_descriptor(path), name)
     except (OSError, ValueError) as error:

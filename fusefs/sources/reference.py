@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from fusefs.errors import UsageError, printable
 
+STANDARD_INPUT = "standard input"
+"""What ``-`` is called in messages."""
 _ARCHIVE_ENDINGS = tuple(
     f".{ending}" for ending in ("tar", "tar.gz", "tgz", "tar.zst", "tzst", "tar.xz", "txz", "tar.bz2", "tbz2", "tbz")
 )
@@ -22,6 +24,11 @@ _REFERENCE = re.compile(
     r"(?:@(?P<digest>[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}))?"
 )
 _FILE_TRANSPORTS = ("docker-archive", "oci-archive", "oci")
+_UNREAD = {
+    "containers-storage": "podman save it, or start podman's service and give its socket to --host",
+    "dir": "skopeo copy it to oci:DIR, then give that",
+}
+"""Transports of skopeo that imgfs does not know, and what to do instead."""
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{1,64}")
 
 
@@ -55,6 +62,9 @@ def parse_image(argument: str) -> EngineImage | FileImage:
         argument = rest
     if "://" in argument:
         msg = f"bad reference '{printable(argument)}': imgfs reads no registry; docker pull it, then give its name"
+        raise UsageError(msg)
+    if transport in _UNREAD and (transport != "dir" or rest.startswith(("/", "."))):
+        msg = f"bad reference '{printable(argument)}': {transport}: is not read; {_UNREAD[transport]}"
         raise UsageError(msg)
     check_reference(argument)
     return EngineImage(argument)

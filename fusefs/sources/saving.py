@@ -18,18 +18,22 @@ from fusefs.errors import EngineError, InvalidImage, NoSpace, printable
 from fusefs.image import Image
 from fusefs.platforms import Platform
 from fusefs.progress import Advance
-from fusefs.sources.inspected import Inspected, Target, saved_image
+from fusefs.sources.inspected import NONSENSE, Inspected, Target, saved_image
 from fusefs.sources.kept_image import engine_entry, keep_saved
 from fusefs.sources.saved import SavedTar, save
 from fusefs.sources.settings import Settings
-from fusefs.spool import Spool, free_space, no_space
+from fusefs.spool import Spool, free_space, megabytes, no_space
 
 log = logging.getLogger(__name__)
 
 PLATFORM_VERSION = "1.48"
 """The first version of the API whose save knows platforms; earlier ones ignore the word."""
+MAX_ANSWER = 16 << 20
+"""Bytes that are taken of an answer that is no image."""
 _ERROR_TAIL = 1 << 14
 """Bytes at the end of a stream that may hold the engine's error."""
+_MAX_WHY = 500
+"""Characters of an engine's reason: it may be a page."""
 _JSON_ERROR = re.compile(rb'\{\s*"(?:errorDetail|error|message|cause)"')
 
 
@@ -86,23 +90,47 @@ def requested_platform(platform: Platform) -> str:
 
 def refusal(engine: Engine, name: str, why: str) -> EngineError:
     """Return the error for an engine that answers but does not want to."""
-    return EngineError(f"the engine at {engine.shown} refuses {printable(name)}: {printable(why)}")
+    shown = why if len(why) <= _MAX_WHY else f"{why[:_MAX_WHY]}…"
+    return EngineError(f"the engine at {engine.shown} refuses {printable(name)}: {printable(shown)}")
+
+
+def message_of(answer: bytes, status: str) -> str:
+    """Return why an engine refuses: its ``{"message": …}``, else its own words, else those of HTTP's *status*."""
+    try:
+        return str(json.loads(answer)["message"])
+    except (RecursionError, *NONSENSE):
+        return answer.decode("utf-8", "replace").strip() or status
+
+
+def unanswered(shown: str, timeout: float | None) -> EngineError:
+    """Return the error for the engine at *shown* that takes too long to answer."""
+    return EngineError(f"the engine at {shown} did not answer within {timeout:g} s; --timeout waits longer")
+
+
+def timed_out(error: BaseException) -> bool:
+    """Return whether a connection failed because we waited long enough; the system's own timeouts have a number."""
+    cause = cause_of(error)
+    return isinstance(cause, TimeoutError) and cause.errno is None
 
 
 def reason(error: BaseException) -> str:
     """Return why a connection failed, in a few words."""
     cause = cause_of(error)
+    if isinstance(cause, json.JSONDecodeError):
+        return "its answer is no JSON"
     if isinstance(cause, OSError) and cause.strerror:
         return printable(cause.strerror)
     return printable(str(cause)) or type(cause).__name__
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Return the innermost exception that has something to say: the system's, if there is one."""
+    """Return the innermost exception that has something to say: the system's, or our own timeout, if there is one."""
     seen: set[int] = set()
     while id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and (error.errno is not None or isinstance(error, TimeoutError)):
+            break
+        if isinstance(error, json.JSONDecodeError):  # what it was raised for is a detail of the parser
             break
         inner = [arg for arg in (*error.args, getattr(error, "reason", None)) if isinstance(arg, BaseException)]
         deeper = inner[-1] if inner else error.__cause__ or error.__context__
@@ -153,9 +181,7 @@ def _save(engine: Engine, target: Target, settings: Settings, spool: Spool) -> S
     except InvalidImage as error:
         damage = error
     except engine.failures as error:
-        after = f"after {spool.written} bytes: {reason(error)}"
-        msg = f"the engine at {engine.shown} stopped sending {spool.name} {after}"
-        raise EngineError(msg) from None
+        raise EngineError(_broken_off(engine, spool, error, settings.timeout)) from None
     reported = _error_in_stream(spool)
     if reported is not None:
         msg = f"the engine at {engine.shown} failed to save {spool.name}: {printable(reported)}"
@@ -164,6 +190,14 @@ def _save(engine: Engine, target: Target, settings: Settings, spool: Spool) -> S
         raise damage
     saved.log_warnings()
     return saved
+
+
+def _broken_off(engine: Engine, spool: Spool, error: Exception, timeout: float | None) -> str:
+    """Return how the engine's stream ended too early."""
+    name, after = spool.name, f"after {megabytes(spool.written)}"
+    if timed_out(error):
+        return f"the engine at {engine.shown} sent nothing of {name} for {timeout:g} s {after}; --timeout waits longer"
+    return f"the engine at {engine.shown} stopped sending {name} {after}: {reason(error)}"
 
 
 def _counted(stream: Stream, advance: Advance) -> Iterator[Buffer]:

@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fusefs.cache import Cache
-from fusefs.errors import UsageError
+from fusefs.errors import UsageError, printable
 from fusefs.platforms import Platform
 from fusefs.progress import Progress
 
 _TMPDIR = "/var/tmp"  # noqa: S108 - files there are created unlinked; /tmp is often in memory
+_TIMEOUT = 60.0
+"""Seconds."""
 
 
 def platform_named(text: str | None) -> Platform | None:
@@ -22,7 +24,21 @@ def platform_named(text: str | None) -> Platform | None:
 
 def tmpdir_named(path: str | None, environment: Mapping[str, str]) -> str:
     """Return where to write what must be written.  Absolute: a mount's process works in the root directory."""
-    return os.path.abspath(path or environment.get("IMGFS_TMPDIR") or _TMPDIR)
+    return absolute(path or environment.get("IMGFS_TMPDIR") or _TMPDIR)
+
+
+def absolute(path: str) -> str:
+    """Return *path* from the root; UsageError if it is relative to a directory that is gone."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        msg = f"{printable(path)} is relative, and the current directory is gone"
+        raise UsageError(msg) from None
+
+
+def timeout_named(seconds: float | None) -> float | None:
+    """Return how long to wait for an engine, None for ever, which a user asks for as 0."""
+    return _TIMEOUT if seconds is None else seconds or None
 
 
 def _no_cache() -> Cache | None:
@@ -47,6 +63,8 @@ class Settings:
     """None for what suits this machine best."""
     environment: Mapping[str, str]
     progress: Progress
+    timeout: float | None = _TIMEOUT
+    """Seconds that an engine may take for an answer, and while it sends an image for each piece; None for ever."""
     cache: Callable[[], Cache | None] = _no_cache
     """Opens the cache, None if there is to be none; NoSpace if it cannot be used."""
     meanwhile: Callable[[], None] = _nothing

@@ -5,7 +5,6 @@ Who cannot be reached, or knows no such image, is left to the SDK and its errors
 
 import http.client
 import json
-import socket
 from collections.abc import Iterator
 from typing import Self
 from urllib.parse import quote, urlencode
@@ -14,12 +13,10 @@ from fusefs.content import Buffer
 from fusefs.platforms import Platform
 from fusefs.sources.endpoint import Endpoint
 from fusefs.sources.inspected import NONSENSE, Inspected, Target, parse_inspected
-from fusefs.sources.saving import PLATFORM_VERSION, refusal, requested_platform
+from fusefs.sources.saving import MAX_ANSWER, PLATFORM_VERSION, message_of, refusal, requested_platform, unanswered
+from fusefs.sources.unixhttp import UnixConnection
 
 _UNIX = "unix://"
-_ANSWER_TIMEOUT = 60
-"""Seconds for an answer to all but a save: as long as the SDK waits."""
-_MAX_ANSWER = 16 << 20
 _CHUNK = 1 << 20
 _OK = 200
 
@@ -30,24 +27,10 @@ class NoPlainAnswer(Exception):
     """The engine did not just say what the image is."""
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_ANSWER_TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 class _Stream:
     """The answer to a save."""
 
-    def __init__(self, answer: http.client.HTTPResponse, connection: _Connection) -> None:
+    def __init__(self, answer: http.client.HTTPResponse, connection: UnixConnection) -> None:
         self._answer = answer
         self._connection = connection
 
@@ -61,8 +44,13 @@ class _Stream:
     def chunks(self) -> Iterator[Buffer]:
         """Yield the bytes, each time in the same buffer."""
         buffer = memoryview(bytearray(_CHUNK))
-        while count := self._answer.readinto(buffer):
+        count = self._answer.readinto(buffer[:1])  # that engines prepare for minutes
+        if count:
+            self._connection.wait(self._connection.timeout)
+            count += self._answer.readinto(buffer[count:])
+        while count:
             yield buffer[:count]
+            count = self._answer.readinto(buffer)
 
 
 class UnixEngine:
@@ -70,12 +58,13 @@ class UnixEngine:
 
     failures = _FAILURES
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, timeout: float | None) -> None:
         """Name the engine, NoPlainAnswer if it is somewhere else; nothing is connected yet."""
         if not endpoint.host.startswith(_UNIX):
             raise NoPlainAnswer
         self.shown = endpoint.shown
-        self._connection = _Connection(endpoint.host.removeprefix(_UNIX))
+        self._connection = UnixConnection(endpoint.host.removeprefix(_UNIX), timeout)
+        self._timeout = timeout
         self._version = ""
 
     def close(self) -> None:
@@ -87,14 +76,19 @@ class UnixEngine:
         return platform is not None and _numbers(self._version) >= _numbers(PLATFORM_VERSION)
 
     def inspect(self, name: str) -> Inspected:
-        """Return what the engine says of the image *name*, NoPlainAnswer if that is anything else."""
+        """Return what the engine says of the image *name*, NoPlainAnswer if that is anything else.
+
+        EngineError if it says nothing for too long.
+        """
         try:
-            answer = self._get(f"/images/{quote(name, safe='/:@')}/json", _ANSWER_TIMEOUT)
+            answer = self._get(f"/images/{quote(name, safe='/:@')}/json", self._timeout)
             if answer.status != _OK:
                 raise NoPlainAnswer
             self._version = answer.headers.get("Api-Version", "")
             _numbers(self._version)
-            return parse_inspected(json.loads(answer.read(_MAX_ANSWER)))
+            return parse_inspected(json.loads(answer.read(MAX_ANSWER)))
+        except TimeoutError:
+            raise unanswered(self.shown, self._timeout) from None
         except (RecursionError, *_FAILURES, *NONSENSE):
             raise NoPlainAnswer from None
 
@@ -107,25 +101,17 @@ class UnixEngine:
         path = f"/v{self._version}/images/{target.inspected.image_id}/get"
         answer = self._get(f"{path}?{urlencode(parameters)}" if parameters else path, None)
         if answer.status != _OK:
-            raise refusal(self, target.name, _message(answer))
+            self._connection.wait(self._timeout)
+            raise refusal(self, target.name, message_of(answer.read(MAX_ANSWER), answer.reason))
         return _Stream(answer, self._connection)
 
     def _get(self, path: str, timeout: float | None) -> http.client.HTTPResponse:
         connection = self._connection
         if connection.sock is None:
             connection.connect()
-        connection.sock.settimeout(timeout)
+        connection.wait(timeout)
         connection.request("GET", path)
         return connection.getresponse()
-
-
-def _message(answer: http.client.HTTPResponse) -> str:
-    """Return why an engine refuses: its ``{"message": …}``, else HTTP's own words."""
-    text = answer.read(_MAX_ANSWER)
-    try:
-        return str(json.loads(text)["message"])
-    except (RecursionError, *NONSENSE):
-        return text.decode("utf-8", "replace").strip() or answer.reason
 
 
 def _numbers(version: str) -> tuple[int, ...]:

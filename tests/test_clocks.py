@@ -1,0 +1,16 @@
+"""The clock may jump: nothing that waits, or decides how long, asks what time it is."""
+
+import re
+from pathlib import Path
+
+import fusefs
+
+# `created` of what is kept, and `since` of a mount: shown to people, never compared.
+SHOWN = {"sources/kept_image.py", "sources/kept_archive.py", "mountfacts.py"}
+
+
+def test_the_time_of_day_is_only_written_down() -> None:
+    folder = Path(fusefs.__file__).parent
+    asking = re.compile(r"\btime\.time(?:_ns)?\(|\bdatetime\b.*\bnow\(|CLOCK_REALTIME")
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*.py") if asking.search(path.read_text())}
+    assert found <= SHOWN
