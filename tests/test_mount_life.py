@@ -2,16 +2,20 @@
 
 import contextlib
 import errno
+import logging
 import os
 import shlex
 import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fusefs.errors import ImgfsError
+from fusefs.mount import in_background
 from tests.builders import Archive
 from tests.mounts import Bench, Finished, mounted_below, tree
 from tests.processes import until
@@ -38,6 +42,16 @@ def test_the_process_in_the_background_has_let_go_of_everything(imgfs: Bench, ar
     assert [targets[number] for number in (0, 1, 2)] == ["/dev/null"] * 3
     files = sorted(target for number, target in targets.items() if target.startswith("/") and number > 2)
     assert files == sorted(["/dev/fuse", str(archive), str(imgfs.log)])
+
+
+@pytest.mark.parametrize("kind", [ImgfsError, *ImgfsError.__subclasses__()])
+def test_an_error_in_the_background_is_the_same_in_the_foreground(kind: type[ImgfsError]) -> None:
+    def run(_ready: Callable[[], None]) -> None:
+        raise kind("42 is what is wrong: ä\udcff")
+
+    with pytest.raises(ImgfsError, match=r"^42 is what is wrong: ä\\udcff$") as raised:
+        in_background(run, logging.NullHandler())
+    assert type(raised.value) is kind
 
 
 def test_the_log_is_for_its_owner_only(imgfs: Bench, archive: Path) -> None:
