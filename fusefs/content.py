@@ -57,7 +57,7 @@ class OpenFile:
         """Return the file's size now, in bytes."""
         return os.fstat(self.descriptor).st_size
 
-    def read_at(self, offset: int, size: int) -> Bytes:
+    def read_at(self, offset: int, size: int) -> bytes:
         """Return *size* bytes from *offset* on, fewer only at the end of the file."""
         data = os.pread(self.descriptor, size, offset)
         if len(data) in (0, size):

@@ -1,11 +1,11 @@
-"""A layer's index: the tree in its tar as fixed-width records and a heap, written once and mapped.
+"""A layer's index: the tree in its tar as fixed-width records and a heap, written once and read whole.
 
 A record is an entry of a directory.  Entries of one directory lie next to each other, ordered by
 name, so that a listing is a run of records and a lookup a binary search; the root is record 0.
-Nothing is stored in memory for a record: an `Entry` is made for each request.
+No object is held for a record: an `Entry` is made for each request.  The file is not mapped: one that
+somebody cuts, or a disk that fails, would end the process with SIGBUS.
 """
 
-import mmap
 import stat
 import struct
 from array import array
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from zlib import crc32
 
+from fusefs.content import OpenFile
 from fusefs.window import Readable, Window
 
 MAGIC = b"imgfs layer 2\n\0\0"
@@ -93,43 +94,44 @@ class BrokenIndex(ValueError):
 
 
 class LayerIndex:
-    """A mapped index.  Safe under concurrency: it never changes."""
+    """An index in memory.  Safe under concurrency: it never changes."""
 
     def __init__(self, descriptor: int) -> None:
-        """Map the index in the open file *descriptor*, which may be closed afterwards.
+        """Read the index in the open file *descriptor*, which may be closed afterwards.
 
-        Raises BrokenIndex if it is none, or not as long as it says; all other bytes are trusted.
+        Raises BrokenIndex if it is none, or not as long as it says; all other bytes are trusted.  OSError if it cannot
+        be read.
         """
-        try:
-            self._map = mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
-        except ValueError:
+        file = OpenFile(descriptor, "an index")
+        self._data = file.read_at(0, file.length())
+        if not self._data:
             msg = "the index is empty"
-            raise BrokenIndex(msg) from None
-        if len(self._map) < HEADER.size or self._map[: len(MAGIC)] != MAGIC:
+            raise BrokenIndex(msg)
+        if len(self._data) < HEADER.size or self._data[: len(MAGIC)] != MAGIC:
             msg = "the index is of another version, or none"
             raise BrokenIndex(msg)
-        _, size, self.count, self._heap, self._tables, self._headers, self._links = HEADER.unpack_from(self._map)
+        _, size, self.count, self._heap, self._tables, self._headers, self._links = HEADER.unpack_from(self._data)
         if (
-            size != len(self._map)
+            size != len(self._data)
             or self.count < 1
             or self._heap != HEADER.size + self.count * RECORD.size
             or not self._heap <= self._tables <= size
             or self._tables + self._headers * (8 + 4) + self._links * 4 != size
         ):
-            msg = f"the index has {len(self._map)} bytes, and its parts do not make them up"
+            msg = f"the index has {len(self._data)} bytes, and its parts do not make them up"
             raise BrokenIndex(msg)
 
     def entry(self, record: int) -> Entry:
         """Return a record."""
-        return _entry(Entry, (record, *RECORD.unpack_from(self._map, HEADER.size + record * RECORD.size)))
+        return _entry(Entry, (record, *RECORD.unpack_from(self._data, HEADER.size + record * RECORD.size)))
 
     def children(self, directory: int) -> list[tuple[bytes, Entry]]:
         """Return the entries of a directory by name, in order."""
-        first, entries = _SPAN.unpack_from(self._map, HEADER.size + directory * RECORD.size + _SPAN_AT)
+        first, entries = _SPAN.unpack_from(self._data, HEADER.size + directory * RECORD.size + _SPAN_AT)
         start = HEADER.size + first * RECORD.size
-        data = self._map[start : start + entries * RECORD.size]
+        data = self._data[start : start + entries * RECORD.size]
         children = []
-        names, heap = self._map, self._heap
+        names, heap = self._data, self._heap
         for record, fields in enumerate(RECORD.iter_unpack(data), first):
             name = heap + fields[0]
             children.append((names[name : name + fields[1]], _entry(Entry, (record, *fields))))
@@ -137,7 +139,7 @@ class LayerIndex:
 
     def names(self, directory: int) -> list[tuple[bytes, int, int]]:
         """Return name, inode and flags of a directory's entries, in order: what a listing needs."""
-        data, heap = self._map, self._heap
+        data, heap = self._data, self._heap
         first, entries = _SPAN.unpack_from(data, HEADER.size + directory * RECORD.size + _SPAN_AT)
         start = HEADER.size + first * RECORD.size
         records = _LISTED.iter_unpack(data[start : start + entries * RECORD.size])
@@ -162,17 +164,17 @@ class LayerIndex:
 
     def _table(self, code: str, start: int, length: int) -> "array[int]":
         table = array(code)
-        table.frombytes(self._map[start : start + length * table.itemsize])
+        table.frombytes(self._data[start : start + length * table.itemsize])
         return table
 
     def name(self, record: int) -> bytes:
         """Return a record's name."""
-        offset, length = _NAME.unpack_from(self._map, HEADER.size + record * RECORD.size)
+        offset, length = _NAME.unpack_from(self._data, HEADER.size + record * RECORD.size)
         return self._bytes(offset, length)
 
     def is_directory(self, record: int) -> bool:
         """Return whether a record is that of a directory."""
-        (mode,) = _MODE.unpack_from(self._map, HEADER.size + record * RECORD.size + _MODE_AT)
+        (mode,) = _MODE.unpack_from(self._data, HEADER.size + record * RECORD.size + _MODE_AT)
         return stat.S_ISDIR(mode)
 
     def text(self, entry: Entry) -> bytes:
@@ -197,7 +199,7 @@ class LayerIndex:
 
     def find(self, directory: int, name: bytes) -> int | None:
         """Return the record of *name* in *directory*, None if it is not there."""
-        data, heap = self._map, self._heap
+        data, heap = self._data, self._heap
         low, entries = _SPAN.unpack_from(data, HEADER.size + directory * RECORD.size + _SPAN_AT)
         high = low + entries
         while low < high:
@@ -214,7 +216,7 @@ class LayerIndex:
 
     def _bytes(self, offset: int, length: int) -> bytes:
         start = self._heap + offset
-        return self._map[start : start + length]
+        return self._data[start : start + length]
 
 
 _BLOCK = 512

@@ -235,6 +235,9 @@ def _kept_files(entry: Entry, name: str, tar: Extent, *, compare: bool) -> Layer
     except BrokenIndex as error:
         entry.drop(name, str(error))
         return None
+    except OSError as error:
+        entry.drop(name, f"cannot read it: {error.strerror}")
+        return None
     finally:
         os.close(kept[0])
     if compare:

@@ -50,7 +50,7 @@ def test_a_record_is_108_bytes_and_12_bytes_for_each_member_follow_the_heap() ->
     with index_of(file("a"), symlink("b", "target"), file("c", b"", About(xattrs={b"user.x": b"1"}))) as index:
         heap = len(b"abctarget") + 2 + 4 + len(b"user.x1")
         assert (HEADER.size, RECORD.size, index.count) == (64, 108, 4)
-        assert len(index._map) == 64 + 4 * 108 + heap + 3 * 12
+        assert len(index._data) == 64 + 4 * 108 + heap + 3 * 12
 
 
 def test_an_empty_layer_is_a_root_that_nothing_lists() -> None:
@@ -120,10 +120,10 @@ def test_runs_and_extended_attributes_are_in_the_heap() -> None:
         assert (list(index.xattrs(sparse)), dict(index.xattrs(other))) == ([], xattrs)
 
 
-def test_the_map_stays_when_the_descriptor_is_closed() -> None:
+def test_an_index_stays_when_the_descriptor_is_closed() -> None:
     with index_of(file("a", b"data")) as index:
         descriptor = os.memfd_create("copy", os.MFD_CLOEXEC)
-        os.write(descriptor, index._map[:])
+        os.write(descriptor, index._data)
         copy = LayerIndex(descriptor)
         os.close(descriptor)
         assert [copy.name(record) for record in range(copy.count)] == [b"", b"a"]
@@ -132,7 +132,7 @@ def test_the_map_stays_when_the_descriptor_is_closed() -> None:
 def an_index() -> bytes:
     """Return the bytes of an index."""
     with index_of(file("a", b"data"), symlink("s", "t"), hard_link("h", "lower")) as index:
-        return index._map[:]
+        return index._data
 
 
 def opened(data: bytes) -> LayerIndex:

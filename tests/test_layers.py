@@ -61,7 +61,7 @@ def shown_by(files: LayerFiles) -> Shown:
 
 def records(files: LayerFiles) -> bytes:
     """Return the bytes of an index."""
-    return files.index._map[:]
+    return files.index._data
 
 
 def test_layers_are_indexed_where_they_lie_in_the_image(tmp_path: Path) -> None:
