@@ -1,4 +1,4 @@
-"""A layer's index as a tree: nodes made per request from mapped records."""
+"""A layer's index as a tree: nodes made per request from its records."""
 
 import os
 import stat

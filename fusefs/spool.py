@@ -60,10 +60,8 @@ class Spool:
             while view:
                 view = view[os.write(self.file.descriptor, view) :]
         except OSError as error:
-            if error.errno in (errno.EDQUOT, errno.EFBIG):  # a limit of this user, whatever is free
+            if error.errno != errno.ENOSPC:  # a limit of this user, whatever is free, or a disk that fails
                 raise _unusable(self.directory, error) from None
-            if error.errno != errno.ENOSPC:
-                raise
             have = free_space(self.directory) + self._written
             raise no_space(self.name, self.directory, max(needed, self._written + len(chunk)), have) from None
         with self._grown:

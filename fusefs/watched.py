@@ -6,7 +6,7 @@ import stat
 import threading
 import time
 
-from fusefs.content import Buffer, Bytes, OpenFile
+from fusefs.content import Buffer, OpenFile
 from fusefs.errors import Unavailable
 
 _INTERVAL = 1.0
@@ -40,7 +40,7 @@ class WatchedFile(OpenFile):
             self._due = time.monotonic() + _INTERVAL
             super().read_cached(0, 1)  # so that `_nowait` is known from the beginning
 
-    def read_at(self, offset: int, size: int) -> Bytes:
+    def read_at(self, offset: int, size: int) -> bytes:
         """Return *size* bytes from *offset* on, fewer only at the end; Unavailable once the file has changed."""
         data = super().read_at(offset, size)
         if time.monotonic() >= self._due or (len(data) < size and self._due < math.inf):

@@ -47,7 +47,8 @@ class FailingDisk:
 def failing_disk(imgfs: Bench, file: Path | None = None) -> Iterator[FailingDisk]:
     """Give a disk, with a copy of *file* if that is given; what is mounted from it is unmounted at the end."""
     folder = imgfs.mountpoint("failing")
-    command = [sys.executable, Path(__file__).with_name("failing_folder.py"), folder, *([file] if file else [])]
+    program = Path(__file__).with_name("failing_folder.py")
+    command = [sys.executable, *map(str, (program, folder, *([file] if file else [])))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
         try:
             yield FailingDisk(folder, process)

@@ -30,9 +30,10 @@ class FailingFolder(pyfuse3.Operations):
         self._writable = sys.maxsize
         if source:
             with open(source, "rb") as file:
-                self._stats[2] = os.fstat(file.fileno())
-                self._data[2] = bytearray(file.read())
-            self._names[b"file"] = next(self._numbers)
+                found = os.fstat(file.fileno())
+                self._names[b"file"] = found.st_ino
+                self._stats[found.st_ino] = found
+                self._data[found.st_ino] = bytearray(file.read())
 
     def init(self) -> None:
         print("ready", flush=True)
@@ -46,9 +47,6 @@ class FailingFolder(pyfuse3.Operations):
         if inode in self._stats:
             entry.st_mtime_ns, entry.st_ctime_ns = self._stats[inode].st_mtime_ns, self._stats[inode].st_ctime_ns
         return entry
-
-    async def setattr(self, inode: int, attr: object, fields: object, fh: object, ctx: object) -> pyfuse3.EntryAttributes:  # noqa: ARG002
-        return await self.getattr(inode)
 
     async def statfs(self, ctx: object) -> pyfuse3.StatvfsData:  # noqa: ARG002
         found = pyfuse3.StatvfsData()
@@ -73,7 +71,12 @@ class FailingFolder(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=inode, direct_io=True)
 
     async def create(
-        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: object
+        self,
+        parent_inode: int,  # noqa: ARG002
+        name: bytes,
+        mode: int,  # noqa: ARG002
+        flags: int,
+        ctx: object,
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
         inode = self._names[name] = next(self._numbers)
         self._data[inode] = bytearray()

@@ -57,6 +57,11 @@ class SlowFile:
         self._say("break")
         self.hear("broken")
 
+    def mend(self) -> None:
+        """Let them be read again; returns once they can be."""
+        self._say("mend")
+        self.hear("mended")
+
     def go(self) -> None:
         """Let them pass."""
         self._say("go")

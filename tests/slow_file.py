@@ -1,8 +1,8 @@
 """A file system with one file whose reads wait when told to: ``python slow_file.py FILE MOUNTPOINT``.
 
 It shows a copy of FILE as MOUNTPOINT/file.  It writes ``ready``, and ``waiting`` for each read
-that it holds back; ``hold`` on its stdin makes reads wait, ``break`` makes them fail, ``go`` lets them
-pass, the end unmounts.
+that it holds back; ``hold`` on its stdin makes reads wait, ``break`` makes them fail until ``mend``, ``go``
+lets them pass, the end unmounts.
 """
 
 import errno
@@ -63,8 +63,10 @@ class OneFile(pyfuse3.Operations):
                 elif word == b"break":
                     self._broken = True
                     print("broken", flush=True)
-                elif word == b"go":
+                elif word == b"mend":
                     self._broken = False
+                    print("mended", flush=True)
+                elif word == b"go":
                     self._go.set()
 
 

@@ -216,7 +216,7 @@ def test_a_closed_image_leaves_no_file_open(tmp_path: Path, compression: str | N
         assert (image.rootfs / "data").is_file()
         assert open_descriptors() > before
     del image
-    gc.collect()  # a mapped index has a descriptor of its own
+    gc.collect()
     assert open_descriptors() == before
     assert os.listdir(tmp_path) == ["image.tar"]
 

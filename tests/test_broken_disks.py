@@ -5,10 +5,12 @@ import os
 import random
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.builders import Archive, image_config, layer
+from tests.builders import Archive, compressed, image_config, layer
+from tests.failing_disk import failing_disk, in_place_of
 from tests.file_systems import tmpfs
 from tests.mounts import Bench, Finished
 from tests.processes import until
@@ -39,7 +41,7 @@ def test_an_unreadable_archive_is_an_io_error_where_it_is_read_and_only_there(im
         assert raised.value.errno == errno.EIO
         assert (mountpoint / "config").read_bytes() == ARCHIVE.config_data
         assert os.listdir(mountpoint / "layers" / "0") == ["noise", "other"]
-        disk.go()
+        disk.mend()
         assert os.pread(file.fileno(), 4096, 2_500_000) == NOISE[2_500_000:][:4096]
     assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
 
@@ -51,7 +53,7 @@ def test_a_layer_that_cannot_be_read_is_not_indexed_by_half(imgfs: Bench, disk: 
     with pytest.raises(OSError, match="Input/output error"):
         os.listdir(mountpoint / "layers" / "0")
     until(lambda: imgfs.made_files(mountpoint) == [], "nothing half-made is kept")
-    disk.go()
+    disk.mend()
     assert (mountpoint / "layers" / "0" / "noise").read_bytes() == NOISE
 
 
@@ -67,7 +69,7 @@ def test_a_full_disk_under_the_log_stops_nothing(imgfs: Bench, disk: SlowFile) -
         for _ in range(3):
             with pytest.raises(OSError, match="Input/output error"):
                 os.listdir(mountpoint / "layers" / "0")
-        disk.go()
+        disk.mend()
         assert (mountpoint / "layers" / "0" / "other").read_bytes() == NOISE
         assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
         until(lambda: not imgfs.processes(), "all processes end")
@@ -82,3 +84,70 @@ def test_a_read_only_cache_that_was_named_is_refused(imgfs: Bench) -> None:
     assert done.err.startswith("imgfs: ")
     assert str(place) in done.err
     assert ": Read-only file system; " in done.err
+
+
+ZIPPED = Archive(layers=[compressed(PLAIN, "gzip")], config=image_config([PLAIN]))
+
+
+def test_a_spool_that_cannot_be_written_is_one_line_and_leaves_nothing(imgfs: Bench) -> None:
+    stream = compressed(ARCHIVE.data(), "gzip")
+    (imgfs.folder / "image.tar.gz").write_bytes(stream)
+    with failing_disk(imgfs) as disk:
+        disk.fail_to_write(2_000_000)
+        done = imgfs.run("mount", "--tmpdir", disk.path, imgfs.folder / "image.tar.gz", imgfs.mountpoint())
+        assert (done.status, done.out, done.err.count("\n")) == (8, "", 1)
+        assert f"cannot write in {disk.path}: Input/output error; choose another directory with --tmpdir" in done.err
+        assert os.listdir(disk.path) == []
+        until(lambda: not imgfs.processes(), "all processes end")
+
+
+def test_a_layer_that_cannot_be_written_down_is_an_error_until_the_disk_is_well(imgfs: Bench) -> None:
+    archive = ZIPPED.write(imgfs.folder / "image.tar")
+    with failing_disk(imgfs) as disk:
+        mountpoint = imgfs.mount(archive, "--no-cache", "--tmpdir", disk.path)
+        imgfs.log_is_quiet = False
+        for start in (0, 2_000_000):
+            disk.fail_to_write(start)
+            with pytest.raises(OSError, match=r"Input/output error|No space left on device"):
+                os.listdir(mountpoint / "layers" / "0")
+        assert (mountpoint / "config").read_bytes() == ZIPPED.config_data
+        disk.be_well()
+        assert (mountpoint / "layers" / "0" / "noise").read_bytes() == NOISE
+        assert "Traceback" not in imgfs.log.read_text()
+
+
+def test_a_kept_index_that_cannot_be_read_is_made_anew(imgfs: Bench) -> None:
+    archive = ARCHIVE.write(imgfs.folder / "image.tar")
+    index = _kept_index(imgfs, archive)
+    imgfs.log_is_quiet = False
+    with failing_disk(imgfs, index) as disk, in_place_of(index, disk.file):
+        disk.fail_to_read(100, 200)
+        mountpoint = imgfs.mount(archive, at=imgfs.folder / "mnt")
+        assert (mountpoint / "layers" / "0" / "noise").read_bytes() == NOISE
+    said = [line.partition("]: ")[2] for line in imgfs.log.read_text().splitlines()]
+    place = f"WARNING: {index.parent}: "
+    assert said == [
+        f"{place}dropped {index.name}: cannot read it: Input/output error",
+        f"{place}cannot keep {index.name}: Device or resource busy",  # the disk is mounted there
+    ]
+
+
+def test_a_kept_index_that_is_cut_while_it_is_used_changes_nothing(imgfs: Bench) -> None:
+    archive = ARCHIVE.write(imgfs.folder / "image.tar")
+    index = _kept_index(imgfs, archive)
+    mountpoint = imgfs.mount(archive, at=imgfs.folder / "mnt")
+    assert os.listdir(mountpoint / "layers" / "0") == ["noise", "other"]
+    os.truncate(index, 0)
+    assert (mountpoint / "rootfs" / "noise").read_bytes() == NOISE
+    assert (mountpoint / "layers" / "0" / "other").read_bytes() == NOISE
+    assert not (mountpoint / "rootfs" / "absent").exists()
+
+
+def _kept_index(imgfs: Bench, archive: Path) -> Path:
+    """Mount *archive*, look, and return the index that is kept; nothing is mounted then."""
+    mountpoint = imgfs.mount(archive)
+    assert os.listdir(mountpoint / "layers" / "0") == ["noise", "other"]
+    assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+    until(lambda: not imgfs.processes(), "all is kept")
+    (index,) = imgfs.cache.glob("*/*/*.layer")
+    return index

@@ -164,7 +164,7 @@ def test_a_mount_goes_on_when_its_cache_is_removed(imgfs: Bench) -> None:
     until(lambda: [path for entry in entries(imgfs) for path in entry.iterdir()], "the index is kept")
     subprocess.run(["rm", "-r", imgfs.cache], check=True)
     assert os.listdir(mountpoint / "rootfs")
-    assert [os.path.dirname(made) for made in imgfs.made_files(mountpoint)] == [str(imgfs.spool)] * 3
+    assert imgfs.made_files(mountpoint) == []
 
 
 def test_where_no_entry_can_be_made_nothing_is_kept_and_that_is_said(imgfs: Bench) -> None:

@@ -1,6 +1,5 @@
 """What the mountpoint looks like."""
 
-import gc
 import json
 import os
 import tempfile
@@ -36,8 +35,6 @@ def image(*layers: Layer) -> Image:
 def _closing() -> Iterator[None]:
     with closing_what_is_opened():
         yield
-        # A mapped index has a descriptor of its own, which it must close itself.
-        gc.collect()
 
 
 class CountingLayers(Layers):
