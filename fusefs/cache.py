@@ -11,7 +11,7 @@ import errno
 import fcntl
 import logging
 import os
-import stat
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -22,9 +22,6 @@ from fusefs.cacheentry import (
     Entry,
     clean,
     clear,
-    files,
-    has_leftovers,
-    link,
     lock,
     new_file,
     open_directory,
@@ -32,7 +29,9 @@ from fusefs.cacheentry import (
     read_index,
     remove,
 )
-from fusefs.errors import NoSpace, printable
+from fusefs.cacheplace import open_root, unusable
+from fusefs.cachesurvey import Found, each, taken
+from fusefs.errors import printable
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +40,12 @@ DEFAULT_LIMIT = 10 << 30
 _KINDS = SAVED, FILES = "saved", "files"
 _RESERVE = 10
 """A tenth of the disk stays free."""
-_TAG = "CACHEDIR.TAG"
-"""Tells backup programs that this can be made anew (bford.info/cachedir)."""
-_TAG_DATA = b"Signature: 8a477f597d28d172789f06886806bc55\n# imgfs keeps container images here: imgfs cache --help\n"
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 """What a kernel or a file system says that knows no files without a name."""
+_RECENT = 10.0
+"""Seconds for which what was found of all entries stands, for what is small beside the room that was left."""
+_SHARE = 8
+"""Of that room an eighth: as many others may fill the cache at the same time."""
 
 Waiting = Callable[[], contextlib.AbstractContextManager[None]]
 
@@ -63,21 +63,6 @@ class Kept:
     used_ns: int
     """When it was used last, in nanoseconds since 1970."""
     in_use: bool
-
-
-@dataclass(slots=True)
-class _Found:
-    """An entry in the course of a decision."""
-
-    path: str
-    directory: int
-    size: int
-    used_ns: int
-    """0: it is incomplete and goes first."""
-    free: bool
-    """Nobody uses it, and it is locked for us."""
-    leftovers: bool = False
-    """There are files in it that do not count."""
 
 
 class Cache:
@@ -99,8 +84,11 @@ class Cache:
         self._limit = limit
         self.later = later
         self._statvfs = statvfs
+        # What the last look at all entries found, under the lock of `deciding`.
+        self._in_use = self._spare = 0
+        self._stands_until = 0.0
         try:
-            self._root = _open_root(path)
+            self._root = open_root(path)
             for kind in _KINDS:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(kind, 0o700, dir_fd=self._root)
@@ -110,7 +98,7 @@ class Cache:
                 pass
         except OSError as error:
             why = "its file system has no O_TMPFILE" if error.errno in _NO_TMPFILE else error.strerror
-            raise _unusable(path, why or str(error)) from None
+            raise unusable(path, why or str(error)) from None
 
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:
@@ -130,11 +118,12 @@ class Cache:
         while True:
             with self.deciding():
                 path, directory = self._open(SAVED, key)
-                if lock(directory, fcntl.LOCK_SH):
-                    facts = _index(path, directory)
-                    if facts is None:
-                        directory = self._alone(path, directory)
-                    return Entry(path, directory, self, of_user=False), facts
+                with _closing_if_it_fails(directory):
+                    if lock(directory, fcntl.LOCK_SH):
+                        facts = _index(path, directory)
+                        if facts is None:
+                            directory = self._alone(path, directory)
+                        return Entry(path, directory, self, of_user=False), facts
             try:
                 with waiting():
                     fcntl.flock(directory, fcntl.LOCK_SH)
@@ -145,8 +134,9 @@ class Cache:
         """Return the entry of an archive that a user names, and its index, None if that is to be made."""
         with self.deciding():
             path, directory = self._open(FILES, key)
-            fcntl.flock(directory, fcntl.LOCK_SH)  # at once: nobody has one of these alone but when deciding
-            facts = _index(path, directory)
+            with _closing_if_it_fails(directory):
+                fcntl.flock(directory, fcntl.LOCK_SH)  # at once: nobody has one of these alone but when deciding
+                facts = _index(path, directory)
             return Entry(path, directory, self, of_user=True), facts
 
     def room(self, need: int) -> int:
@@ -155,59 +145,71 @@ class Cache:
         What was not used for longest goes first, nothing that is in use, and nothing at all if it would not do.
         """
         try:
-            with self.deciding(), self._entries() as found:
-                return self._room(found, need)
-        except OSError:  # it was removed, say
+            with self.deciding():
+                return self._room(need)
+        except OSError as error:
+            self._complain(error)
             return 0
 
-    def _room(self, found: "list[_Found]", need: int) -> int:
+    def _room(self, need: int) -> int:
         free = self._free()
-        in_use = sum(entry.size for entry in found if not entry.free)
-        could_free = sum(entry.size for entry in found if entry.free)
-        if in_use + need > self._limit or free + could_free < need:
-            return 0
-        free += self._evict(found, need)
-        return max(0, min(self._limit - in_use, free))
+        if not self._surely(need):
+            found = [entry for entry, _ in each(self._folders)]
+            in_use = sum(entry.size for entry in found if not entry.free)
+            could_free = sum(entry.size for entry in found if entry.free)
+            if in_use + need > self._limit or free + could_free < need:
+                return 0
+            free += self._evict(found, need)
+        return max(0, min(self._limit - self._in_use, free))
 
-    def trim(self) -> None:
-        """Remove what is too much, and what is incomplete."""
-        with contextlib.suppress(OSError), self.deciding(), self._entries() as found:
-            self._evict(found, 0)
+    def trim(self, kept: int | None = None) -> None:
+        """Remove what is too much, and what is incomplete.
+
+        *kept*: so many bytes were added; nothing has to go for them if there was plenty of room a moment ago.
+        """
+        try:
+            with self.deciding():
+                if kept is None or not self._surely(kept):
+                    self._evict([entry for entry, _ in each(self._folders)], 0)
+        except OSError as error:
+            self._complain(error)
 
     def prune(self, *, everything: bool) -> int:
         """Remove what is broken, incomplete or too much, or *everything* that is not in use; return the bytes freed."""
-        freed = 0
-        with self.deciding(), self._entries() as found:
-            for entry in found:
-                if not entry.free:
+        freed, found = 0, []
+        with self.deciding():
+            for entry, directory in each(self._folders):
+                if entry.free and (everything or _is_broken(directory)):
+                    freed += remove(self._path(entry.kind, entry.key), directory)
                     continue
-                if everything or _is_broken(entry.directory):
-                    freed += remove(entry.path, entry.directory)
-                    entry.free, entry.size = False, 0
-                else:
-                    cleaned = clean(entry.directory)
+                if entry.free:
+                    cleaned = clean(directory)
                     entry.size -= cleaned
                     freed += cleaned
+                found.append(entry)
             return freed + self._evict(found, 0)
 
     def kept(self) -> list[Kept]:
         """Return the entries that are complete, the last used first."""
         listed = []
-        with self.deciding(), self._entries() as found:
-            for entry in found:
+        with self.deciding():
+            for entry, directory in each(self._folders):
                 facts = None
                 with contextlib.suppress(Altered):
-                    facts = read_document(entry.directory, INDEX)
+                    facts = read_document(directory, INDEX)
                 if facts is not None and entry.used_ns:
-                    kind, key = entry.path.split(os.sep)[-2:]
-                    listed.append(Kept(kind, key, facts["about"], entry.size, entry.used_ns, not entry.free))
+                    about = facts["about"]
+                    listed.append(Kept(entry.kind, entry.key, about, entry.size, entry.used_ns, not entry.free))
         return sorted(listed, key=lambda one: -one.used_ns)
+
+    def _path(self, kind: str, key: str) -> str:
+        return os.path.join(self.path, kind, key)
 
     def _open(self, kind: str, key: str) -> tuple[str, int]:
         folder = self._folders[kind]
         with contextlib.suppress(FileExistsError):
             os.mkdir(key, 0o700, dir_fd=folder)
-        return os.path.join(self.path, kind, key), open_directory(folder, key)
+        return self._path(kind, key), open_directory(folder, key)
 
     def _alone(self, path: str, directory: int) -> int:
         """Return the directory at *path*, empty and locked for us alone; *directory* is it, incomplete."""
@@ -216,53 +218,62 @@ class Cache:
             return directory
         # A mount still uses what is broken by now.  It keeps that under another name, which a later sweep removes.
         os.rename(path, f"{path}.{os.urandom(4).hex()}")
-        os.close(directory)
         _, fresh = self._open(SAVED, os.path.basename(path))
         fcntl.flock(fresh, fcntl.LOCK_EX)
+        os.close(directory)
         return fresh
 
-    @contextlib.contextmanager
-    def _entries(self) -> Iterator[list[_Found]]:
-        """Give all entries, in the order in which they go; those that nobody uses stay locked until then."""
-        found: list[_Found] = []
-        try:
-            for kind, folder in self._folders.items():
-                for name in os.listdir(folder):
-                    with contextlib.suppress(OSError):  # what is no directory is none of ours
-                        directory = open_directory(folder, name)
-                        path = os.path.join(self.path, kind, name)
-                        found.append(_Found(path, directory, 0, 0, free=lock(directory, fcntl.LOCK_EX)))
-                        present = dict(files(directory))
-                        found[-1].size = sum(status.st_blocks * 512 for status in present.values())
-                        found[-1].leftovers = has_leftovers(present)
-                        if INDEX in present and "." not in name:
-                            found[-1].used_ns = present[INDEX].st_mtime_ns
-            found.sort(key=lambda entry: entry.used_ns)
-            yield found
-        finally:
-            for entry in found:
-                os.close(entry.directory)
-
-    def _evict(self, found: list[_Found], need: int) -> int:
+    def _evict(self, found: list[Found], need: int) -> int:
         """Remove what is incomplete, and of the rest as much as *need* more bytes take; return the bytes freed."""
         total, free, freed = sum(entry.size for entry in found), self._free(), 0
-        for entry in found:
-            if entry.free and entry.leftovers:
-                cleaned = clean(entry.directory)
-                total, freed = total - cleaned, freed + cleaned
-                entry.size -= cleaned
-            if not entry.free or (entry.used_ns and total + need <= self._limit and free + freed >= need):
+        for entry in sorted(found, key=lambda entry: entry.used_ns):
+            fits = total + need - freed <= self._limit and free + freed >= need
+            if not entry.free or (entry.used_ns and fits and not entry.leftovers):
                 continue
-            if entry.used_ns:
-                log.info("%s: removed, %d bytes", printable(entry.path), entry.size)
-            freed += remove(entry.path, entry.directory)
-            total -= entry.size
+            with taken(self._folders, entry) as directory:
+                if directory is None:
+                    continue
+                if entry.leftovers:
+                    freed += clean(directory)
+                    fits = total + need - freed <= self._limit and free + freed >= need
+                if not entry.used_ns or not fits:
+                    path = self._path(entry.kind, entry.key)
+                    gone = remove(path, directory)
+                    freed += gone
+                    if entry.used_ns:
+                        log.info("%s: removed, %d bytes", printable(path), gone)
+        self._in_use = sum(entry.size for entry in found if not entry.free)
+        self._spare = (self._limit - total + freed - need) // _SHARE
+        self._stands_until = time.monotonic() + _RECENT
         return freed
+
+    def _surely(self, more: int) -> bool:
+        """Return whether *more* bytes fit by what was found a moment ago, and count them.
+
+        Each layer that is indexed asks, and a look takes up to 0.1 ms an entry.
+        """
+        fits = time.monotonic() < self._stands_until and more <= min(self._spare, self._free())
+        if fits:
+            self._spare -= more
+        return fits
+
+    def _complain(self, error: OSError) -> None:
+        if error.errno != errno.ENOENT:  # it was removed
+            log.warning("cannot make room in the cache %s: %s", printable(self.path), error.strerror)
 
     def _free(self) -> int:
         """Return how many bytes of the disk may still be taken, less than 0 if it is too full already."""
         disk = self._statvfs(self._root)
         return disk.f_bavail * disk.f_frsize - disk.f_blocks * disk.f_frsize // _RESERVE
+
+
+@contextlib.contextmanager
+def _closing_if_it_fails(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _index(path: str, directory: int) -> Document | None:
@@ -283,55 +294,3 @@ def _is_broken(directory: int) -> bool:
         return read_index(directory) is None
     except Altered:
         return True
-
-
-def _open_root(path: str) -> int:
-    """Return the directory at *path*, made if need be; NoSpace if it is not ours alone to write."""
-    if not os.path.lexists(path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
-    if os.path.islink(path):
-        raise _unusable(path, "it is a symbolic link")
-    root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    found = os.fstat(root)
-    why = None
-    if found.st_uid != os.geteuid():
-        why = "it belongs to another user"
-    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        why = "others may write there"
-    elif not _is_ours(root):
-        why = "it is not empty, and no cache of imgfs"
-    if why is not None:
-        os.close(root)
-        raise _unusable(path, why)
-    return root
-
-
-def _is_ours(root: int) -> bool:
-    """Return whether a directory is a cache, or was empty and is one now: nobody else's files are ever removed."""
-    names = os.listdir(root)
-    if _TAG not in names:
-        if names:
-            return _TAG in os.listdir(root)  # another imgfs was just making it
-        descriptor = new_file(root)
-        try:
-            os.write(descriptor, _TAG_DATA)
-            with contextlib.suppress(FileExistsError):
-                link(descriptor, root, _TAG)
-        finally:
-            os.close(descriptor)
-    try:
-        descriptor = os.open(_TAG, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=root)
-    except OSError:
-        return False
-    try:
-        return b"imgfs" in os.read(descriptor, 4096)
-    finally:
-        os.close(descriptor)
-
-
-def _unusable(path: str, why: str) -> NoSpace:
-    return NoSpace(
-        f"cannot use the cache {printable(path)}: {why}; choose another directory with --cache-dir, or --no-cache"
-    )

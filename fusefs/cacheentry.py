@@ -8,6 +8,7 @@ process in the background with the descriptor, and ends with the last of them.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -43,8 +44,8 @@ class Keeping(Protocol):
     def room(self, need: int) -> int:
         """Make room for *need* bytes; return how many more may be kept, 0 if these may not."""
 
-    def trim(self) -> None:
-        """Remove what is too much."""
+    def trim(self, kept: int | None = None) -> None:
+        """Remove what is too much, after so many bytes were *kept*."""
 
     def later(self, work: Callable[[], None]) -> None:
         """Do *work* when nobody waits for it."""
@@ -108,7 +109,7 @@ class Entry:
         except OSError as error:
             log.warning("%s: cannot keep %s: %s", printable(self.path), name, error.strerror)
             return
-        self._cache.trim()
+        self._cache.trim(os.fstat(descriptor).st_blocks * 512)
 
     def kept(self, name: str) -> tuple[int, Document] | None:
         """Return the descriptor and the facts of the kept file *name*, None if there is none.
@@ -214,8 +215,7 @@ def open_sealed(directory: int, name: str, facts: Mapping[str, Any]) -> int:
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except OSError as error:
-        msg = f"{name}: {error.strerror}"
-        raise Altered(msg) from None
+        raise _altered(name, error) from None
     try:
         found = stated(descriptor)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode) or found != facts.get("file"):
@@ -225,6 +225,12 @@ def open_sealed(directory: int, name: str, facts: Mapping[str, Any]) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _altered(name: str, error: OSError) -> Exception:
+    """Return what an *error* of opening the kept file *name* says: not each, as too many open files, is of the file."""
+    of_file = error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EACCES)
+    return Altered(f"{name}: {error.strerror}") if of_file else error
 
 
 def write_document(directory: int, name: str, document: Document, *, sync: bool = False) -> None:
@@ -251,8 +257,7 @@ def read_document(directory: int, name: str) -> Document | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        msg = f"{name}: {error.strerror}"
-        raise Altered(msg) from None
+        raise _altered(name, error) from None
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             msg = f"{name} is no file"
@@ -287,7 +292,7 @@ def clear(directory: int) -> int:
     """Remove all files in *directory*, the index first; return how many bytes of the disk that frees."""
     freed = 0
     for name in sorted(os.listdir(directory), key=lambda name: name != INDEX):
-        with contextlib.suppress(OSError):  # what is no file is none of ours
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # what is no file is none of ours
             blocks = os.stat(name, dir_fd=directory, follow_symlinks=False).st_blocks
             os.unlink(name, dir_fd=directory)
             freed += blocks * 512
@@ -323,7 +328,7 @@ def clean(directory: int) -> int:
     present = {name: found.st_blocks * 512 for name, found in files(directory)}
     known = {INDEX, TAR}
     for name in present:
-        with contextlib.suppress(Altered, OSError):
+        with contextlib.suppress(Altered):
             if not name.endswith(SEAL):
                 continue
             facts = read_document(directory, name)
@@ -332,7 +337,7 @@ def clean(directory: int) -> int:
                 known |= {name, name.removesuffix(SEAL)}
     freed = 0
     for name in present.keys() - known:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             os.unlink(name, dir_fd=directory)
             freed += present[name]
     return freed

@@ -1,11 +1,13 @@
 """Compression formats: told from the first bytes, never from a name; decompressed by their libraries."""
 
+import contextlib
 import importlib
 import io
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from typing import Any
 
 from fusefs.content import Bytes
 from fusefs.errors import InvalidImage
@@ -41,7 +43,7 @@ _MODULES = {
     Compression.XZ: "lzma",
     Compression.BZIP2: "bz2",
 }
-"""Modules whose `open` reads a file of several members or frames; imported when one is needed."""
+"""Their libraries, imported when one is needed."""
 
 
 def compression_of(first: Bytes) -> Compression | None:
@@ -70,10 +72,7 @@ def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) 
     *stream* raises is passed on.
     """
     compressed = _Compressed(stream)
-    module = importlib.import_module(_MODULES[compression])
-    # By default lzma also takes the older .lzma, and xz's padding for the beginning of one.
-    options = {"format": module.FORMAT_XZ} if compression is Compression.XZ else {}
-    with module.open(io.BufferedReader(compressed, _BUFFER), "rb", **options) as file:
+    with _opened(io.BufferedReader(compressed, _BUFFER), compression) as file:
         damage = None
         while damage is None:
             parts: list[bytes] = []
@@ -93,6 +92,49 @@ def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) 
                 return
         msg = f"{where}: {damage}"
         raise InvalidImage(msg)
+
+
+def _opened(file: io.BufferedReader, compression: Compression) -> Any:
+    """Return the plain bytes of *file* as a file with ``read1``."""
+    module = importlib.import_module(_MODULES[compression])
+    match compression:
+        case Compression.XZ:
+            # By default also the older .lzma is taken, and xz's padding for the beginning of one.
+            return contextlib.nullcontext(_Streams(file, lambda: module.LZMADecompressor(module.FORMAT_XZ)))
+        case Compression.BZIP2:
+            return contextlib.nullcontext(_Streams(file, module.BZ2Decompressor))
+        case _:
+            return module.open(file, "rb")
+
+
+class _Streams:
+    """Several xz or bzip2 streams, one after another, and zeros between and behind them: xz's padding, a tape's.
+
+    Python's own files of these formats take a damaged stream for a clean end, unless it is the first.
+    """
+
+    def __init__(self, file: io.BufferedReader, begin: Callable[[], Any]) -> None:
+        """Read *file*; *begin* returns a decompressor for one stream."""
+        self._file = file
+        self._begin = begin
+        self._stream = begin()
+
+    def read1(self, size: int) -> bytes:
+        """Return some of the plain bytes, at most *size*; none at the end."""
+        plain = b""
+        while not plain:
+            data = b""
+            if self._stream.eof:
+                data = self._stream.unused_data.lstrip(b"\0")
+                while not data:
+                    if not (more := self._file.read1(_BUFFER)):
+                        return b""
+                    data = more.lstrip(b"\0")
+                self._stream = self._begin()
+            elif self._stream.needs_input and not (data := self._file.read1(_BUFFER)):
+                raise EOFError
+            plain = self._stream.decompress(data, size)
+        return plain
 
 
 class _Compressed(io.RawIOBase):

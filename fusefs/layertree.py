@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from fusefs.content import Content, Extent, OpenFile, Sparse
-from fusefs.layerindex import LOWER_LINK, MAX_NAME, MAX_TARGET, SPARSE, Entry, LayerIndex
+from fusefs.layerindex import LOWER_LINK, MAX_NAME, SPARSE, Entry, LayerIndex
 from fusefs.tree import (
     BLOCK,
     Attributes,
@@ -83,14 +83,35 @@ def stat_of_entry(entry: Entry) -> Stat:
 
 
 def relative(target: bytes, depth: int) -> bytes:
-    """Return the *target* of a symbolic link *depth* directories below a root so that it stays below that root."""
-    if not target.startswith(b"/"):
-        return target
+    """Return the *target* of a symbolic link *depth* directories below a root so that it stays below that root.
+
+    It climbs at its beginning alone, and not above the root: behind a name, which may be another link's, ``..``
+    could lead anywhere, so it takes that name away.  What is safe as it is stays so.
+    """
+    absolute = target.startswith(b"/")
+    climbed = depth if absolute else 0
+    names: list[bytes] = []
+    safe = not absolute
     parts = target.split(b"/")
-    while parts and parts[0] in (b"", b".", b".."):  # the root's parent is the root
-        parts.pop(0)
-    transformed = b"../" * depth + b"/".join(parts) or b"."
-    return transformed if len(transformed) <= MAX_TARGET else target
+    for part in parts:
+        if part == b"..":
+            safe = safe and not names and climbed < depth
+            if names:
+                names.pop()
+            elif climbed < depth:
+                climbed += 1
+        elif part not in (b"", b"."):
+            names.append(part)
+    if safe:
+        return target
+    if names and parts[-1] in (b"", b".", b".."):  # only a directory will do
+        names.append(b"")
+    return b"../" * climbed + b"/".join(names) or b"."
+
+
+def inside(link: Symlink, depth: int) -> Symlink:
+    """Return a *link* that stays below the root *depth* directories above; each name of it is a link of its own."""
+    return Symlink(link.attributes._replace(nlink=1), relative(link.target, depth))
 
 
 class LayerTree:
@@ -109,7 +130,7 @@ class LayerTree:
         entry = self._index.entry(number)
         node = self._files.node(entry)
         if self._transform and isinstance(node, Symlink):
-            return Symlink(node.attributes, relative(node.target, self._depth(entry)))
+            return inside(node, self._depth(entry))
         return node
 
     def stat(self, number: int) -> Stat:
@@ -147,11 +168,15 @@ class LayerTree:
 
     def _listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
         children = self._index.children(directory)
-        return [(name, entry.inode) for name, entry in children if _is_shown(entry)]
+        return [(name, self._number(entry)) for name, entry in children if _is_shown(entry)]
 
     def _shown(self, record: int) -> int | None:
         entry = self._index.entry(record)
-        return entry.inode if _is_shown(entry) else None
+        return self._number(entry) if _is_shown(entry) else None
+
+    def _number(self, entry: Entry) -> int:
+        # Where a link leads depends on how deep it is, so its names are no longer one file.
+        return entry.record if self._transform and stat.S_ISLNK(entry.mode) else entry.inode
 
 
 def _is_shown(entry: Entry) -> bool:

@@ -217,7 +217,8 @@ def _record(error: BaseException) -> logging.LogRecord:
 def _carried(code: bytes, message: bytes) -> ImgfsError:
     """Return the error of the background process as one that can be raised here."""
     text = message.decode() or "the background process died without a word"
-    return MountError(text) if code == b"%d" % MountError.exit_code else ImgfsError(text)
+    kinds = {b"%d" % kind.exit_code: kind for kind in ImgfsError.__subclasses__()}
+    return kinds.get(code, ImgfsError)(text)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -20,6 +20,7 @@ from fusefs.content import Content
 from fusefs.errors import ImgfsError, NoSpace
 from fusefs.inodes import Inodes, Place
 from fusefs.mountfacts import BytesRead
+from fusefs.repeats import Repeats
 from fusefs.tree import Directory, KnownTree, LazyDirectory, Node, RegularFile, Stat, Symlink, Tree
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ _FOREVER = 10.0 * 365 * 86400
 _BLOCK = 4096
 """st_blksize and f_bsize in bytes."""
 _MAX_NAME = 255
+_MAX_TARGET = 4095
+"""Bytes of a link's target that the kernel takes; what keeps it in the mount makes it longer."""
 _MAX_READ = 1 << 20
 """Bytes that the kernel asks for at once, at most."""
 _DOTS = 2
@@ -38,6 +41,10 @@ _COLD_READS = 64
 _LARGE = 2000
 """Entries from which on a directory is listed in a thread."""
 
+_LISTINGS = 16
+"""Of large directories that are kept while they are read: each comes in many pieces."""
+
+_repeats = Repeats(log)
 _told: WeakSet[ImgfsError] = WeakSet()
 """Errors that are in the log."""
 
@@ -58,7 +65,7 @@ def _answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Co
         except FUSEError:
             raise
         except OSError as error:
-            log.error("%s: %s", handler.__name__, error)  # noqa: TRY400 - no bug, so no traceback
+            _repeats.tell(handler.__name__, error)
             raise FUSEError(errno.ENOSPC if error.errno == errno.ENOSPC else errno.EIO) from None
         except ImgfsError as error:
             if error not in _told:  # what is wrong with an image is raised again at every look
@@ -99,6 +106,7 @@ class Operations(pyfuse3.Operations):
         self._bytes_read = bytes_read
         self._open: dict[int, Content] = {}
         self._handles = count(1)
+        self._listings: dict[int, Sequence[tuple[bytes, int]]] = {}
         # For one read after the other: the reply is copied before anything else runs.
         self._buffer = memoryview(bytearray(_MAX_READ))
         self._cold_reads = trio.CapacityLimiter(_COLD_READS)
@@ -180,6 +188,8 @@ class Operations(pyfuse3.Operations):
         node = self._node(inode)
         if not isinstance(node, Symlink):
             raise FUSEError(errno.EINVAL)
+        if len(node.target) > _MAX_TARGET:
+            raise FUSEError(errno.ENAMETOOLONG)
         return node.target
 
     @_answered
@@ -237,12 +247,7 @@ class Operations(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """List ``.``, ``..`` and the entries from the *start_id*-th on."""
         place = await self._directory(fh)
-        if place.tree.size(place.number) < _LARGE:
-            listing = place.tree.listing(place.number)
-        else:
-            listing = await trio.to_thread.run_sync(
-                place.tree.listing, place.number, limiter=self._first_looks, abandon_on_cancel=True
-            )
+        listing = await self._listing(fh, place)
         if start_id < _DOTS and not self._list_dots(fh, start_id, token):
             return
         if place.tree is self._view:  # its lazy directories have attributes that come and go
@@ -259,6 +264,21 @@ class Operations(pyfuse3.Operations):
             if not readdir_reply(token, name, entry, position + _DOTS + 1):
                 return
 
+    async def _listing(self, directory: int, place: Place) -> Sequence[tuple[bytes, int]]:
+        """Return the entries of a directory; a thread makes those of a large one, for all of its pieces."""
+        tree, number = place.tree, place.number
+        if tree.size(number) < _LARGE:
+            return tree.listing(number)
+        listing = self._listings.get(directory)
+        if listing is None:
+            listing = await trio.to_thread.run_sync(
+                tree.listing, number, limiter=self._first_looks, abandon_on_cancel=True
+            )
+            while len(self._listings) >= _LISTINGS:
+                del self._listings[next(iter(self._listings))]
+            self._listings[directory] = listing
+        return listing
+
     def _list_dots(self, directory: int, start_id: int, token: ReaddirToken) -> bool:
         """List ``.`` and ``..``, of which the kernel takes the number and the type alone; False if that is all."""
         for position, name, inode in ((1, b".", directory), (2, b"..", self._inodes.parent(directory))):
@@ -270,7 +290,8 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def releasedir(self, fh: int) -> None:
-        """Nothing is kept per open directory."""
+        """Forget what was kept of a directory; who reads it still has it made again."""
+        self._listings.pop(fh, None)
 
     @_answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:  # noqa: ARG002

@@ -7,18 +7,20 @@ is derived from these, one directory at a time.
 
 import logging
 import stat
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from fusefs.errors import printable
 from fusefs.layerindex import IMPLICIT, LOWER_LINK, ONLY_WHITEOUTS, OPAQUE, ROOT, WHITEOUT, Entry, LayerIndex
-from fusefs.layertree import LayerFiles, attributes_of, relative, stat_of_entry
+from fusefs.layertree import LayerFiles, attributes_of, inside, stat_of_entry
 from fusefs.tree import Directory, Node, Stat, Symlink, stat_of
 
 log = logging.getLogger(__name__)
 
 _SHIFT = 32
 """A node's number: its layer above this bit, its record below."""
+_RECORD = (1 << _SHIFT) - 1
 _OPAQUE_NAME = OPAQUE.removeprefix(WHITEOUT)
 _LISTINGS = 16
 _STACKS = 4096
@@ -88,6 +90,14 @@ def _found(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
     return tuple(found) if real else ()
 
 
+def _at(layers: Sequence[LayerIndex], path: Iterable[bytes]) -> Stack:
+    """Return what is at *path*, links not followed."""
+    stack = root_stack(layers)
+    for part in path:
+        stack = _found(layers, stack, part)
+    return stack
+
+
 def merge(layers: Sequence[LayerIndex], stack: Stack) -> dict[bytes, tuple[int, Entry]]:
     """Return all that is in the directory *stack* by name: the uppermost layer and its record of each.
 
@@ -126,24 +136,29 @@ class RootfsTree:
         self.listing = lru_cache(_LISTINGS)(self._listing)
         self._stacks: dict[int, Stack] = {}
         self._linking = {number for number, index in enumerate(self._layers) if index.lower_links()}
-        for number, index in enumerate(self._layers):
-            self._warn_of_dead_links(number, index)
+        self._links: Counter[int] = Counter()
+        """How many hard links from layers above are shown of a file."""
+        for number in sorted(self._linking):
+            self._follow_links(number)
 
-    def _warn_of_dead_links(self, number: int, index: LayerIndex) -> None:
-        dead = []
+    def _follow_links(self, number: int) -> None:
+        index, dead = self._layers[number], []
         for record in index.lower_links():
-            *directories, name = self._path(number, index.entry(record))
-            # As the layer was applied: what lies above it does not matter.
-            layers = self._layers[: number + 1]
-            stack = root_stack(layers)
-            for part in directories:
-                stack = _found(layers, stack, part)
-            if not name.startswith(WHITEOUT) and not find(layers, stack, name):
-                dead.append(record)
+            path = self._path(number, index.entry(record))
+            target = self._target(number, path)
+            if target:
+                if _at(self._layers, path) == ((number, record),):
+                    self._links[self._number(target)] += 1
+            elif not path[-1].startswith(WHITEOUT):
+                dead.append(path)
         if dead:
-            path = b"/".join(self._path(number, index.entry(dead[0])))
             text = "layer %d: skipped %d hard links to nothing; the first: %s"
-            log.warning(text, number, len(dead), printable(path))
+            log.warning(text, number, len(dead), printable(b"/".join(dead[0])))
+
+    def _target(self, number: int, path: Sequence[bytes]) -> Stack:
+        """Return what a layer's link at *path* stands for; what lies above that layer does not matter."""
+        layers, (*directories, name) = self._layers[: number + 1], path
+        return find(layers, _at(layers, directories), name)
 
     def node(self, number: int) -> Node:
         """Return a node; a directory has the attributes of the uppermost layer that lists it."""
@@ -152,7 +167,8 @@ class RootfsTree:
             return Directory(attributes_of(self._explicit(number)[1]))
         node = self._files[layer].node(entry)
         if self._transform and isinstance(node, Symlink):
-            return Symlink(node.attributes, relative(node.target, len(self._path(layer, entry)) - 1))
+            layer = number >> _SHIFT  # of this name of it
+            return inside(node, len(self._path(layer, self._layers[layer].entry(number & _RECORD))) - 1)
         return node
 
     def stat(self, number: int) -> Stat:
@@ -194,8 +210,14 @@ class RootfsTree:
 
     def find(self, directory: int, name: bytes) -> int | None:
         """Return the entry called *name*, None if it is not there."""
-        stack = find(self._layers, self._stack(directory), name)
-        return self._number(stack) if stack else None
+        here = self._stack(directory)
+        stack = find(self._layers, here, name)
+        if not stack:
+            return None
+        layer, record = stack[0]
+        if self._transform and stat.S_ISLNK(self._layers[layer].entry(record).mode):
+            stack = _found(self._layers, here, name)  # each name is a link of its own
+        return self._number(stack)
 
     def size(self, directory: int) -> int:
         """Return about how many entries there are."""
@@ -203,7 +225,7 @@ class RootfsTree:
 
     def _listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
         stack = self._stack(directory)
-        if len(stack) == 1:  # the common case: nothing to merge
+        if len(stack) == 1 and not self._transform:  # the common case: nothing to merge
             ((layer, record),) = stack
             children = self._layers[layer].names(record)
             if not any(flags & _SPECIAL for _, _, flags in children):
@@ -212,19 +234,26 @@ class RootfsTree:
         listing = []
         for name, (layer, entry) in merge(self._layers, stack).items():
             if entry.flags & LOWER_LINK:
-                if stack := find(self._layers, self._stack(directory), name):
-                    listing.append((name, self._number(stack)))
+                if (number := self.find(directory, name)) is not None:
+                    listing.append((name, number))
             else:
                 # A directory is its own inode: it has one name.
-                listing.append((name, (layer << _SHIFT) + entry.inode))
+                own = self._transform and stat.S_ISLNK(entry.mode)
+                listing.append((name, (layer << _SHIFT) + (entry.record if own else entry.inode)))
         return listing
 
     def _entry(self, number: int) -> tuple[int, Entry]:
         if number == 0:
             layer, record = self._root[0]
         else:
-            layer, record = number >> _SHIFT, number & (1 << _SHIFT) - 1
-        return layer, self._layers[layer].entry(record)
+            layer, record = number >> _SHIFT, number & _RECORD
+        entry = self._layers[layer].entry(record)
+        if entry.flags & LOWER_LINK:  # a name of a symbolic link
+            ((layer, record),) = self._target(layer, self._path(layer, entry))
+            entry = self._layers[layer].entry(record)
+        elif number in self._links:
+            entry = entry._replace(nlink=entry.nlink + self._links[number])
+        return layer, entry
 
     def _number(self, stack: Stack) -> int:
         for layer, record in stack:
@@ -237,7 +266,7 @@ class RootfsTree:
     def _stack(self, number: int) -> Stack:
         """Return the directories at a directory's path; as that may be very deep, there is no recursion."""
         stacks = self._stacks
-        layer, record = number >> _SHIFT, number & (1 << _SHIFT) - 1
+        layer, record = number >> _SHIFT, number & _RECORD
         index = self._layers[layer]
         way = []
         while record != ROOT and (layer << _SHIFT) + record not in stacks:

@@ -1,6 +1,7 @@
 """Entries of a cache for the tests, as other processes make and use them."""
 
 import os
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -32,3 +33,12 @@ def kept(path: Path, key: str = "a") -> bool:
     entry, facts = claim(path, key)
     (entry.close if facts else entry.abandon)()
     return facts is not None
+
+
+def fill(path: Path, number: int) -> None:
+    """Keep what is known of *number* archives that are no more."""
+    entry, _ = Cache(str(path)).archive("0")
+    entry.complete({"about": {"path": "/gone.tar", "created_ns": 0}})
+    entry.close()
+    for key in range(1, number):
+        shutil.copytree(path / "files" / "0", path / "files" / str(key))

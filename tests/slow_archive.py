@@ -17,7 +17,7 @@ _PATIENCE = 20
 
 
 class SlowFile:
-    """A file whose reads can be made to wait."""
+    """A file whose reads can be made to wait, or to fail."""
 
     def __init__(self, imgfs: Bench, data: bytes) -> None:
         """Show *data* as a file; everything passes at first."""
@@ -51,6 +51,11 @@ class SlowFile:
         """Let reads wait from now on."""
         self._say("hold")
         self.hear("holding")
+
+    def fail(self) -> None:
+        """Let reads fail from now on, as those of a broken disk."""
+        self._say("break")
+        self.hear("broken")
 
     def go(self) -> None:
         """Let them pass."""

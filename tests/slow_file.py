@@ -1,7 +1,8 @@
 """A file system with one file whose reads wait when told to: ``python slow_file.py FILE MOUNTPOINT``.
 
 It shows a copy of FILE as MOUNTPOINT/file.  It writes ``ready``, and ``waiting`` for each read
-that it holds back; ``hold`` on its stdin makes reads wait, ``go`` lets them pass, the end unmounts.
+that it holds back; ``hold`` on its stdin makes reads wait, ``break`` makes them fail, ``go`` lets them
+pass, the end unmounts.
 """
 
 import errno
@@ -23,6 +24,7 @@ class OneFile(pyfuse3.Operations):
         self._data = data
         self._go = trio.Event()
         self._go.set()
+        self._broken = False
 
     def init(self) -> None:
         print("ready", flush=True)
@@ -47,6 +49,8 @@ class OneFile(pyfuse3.Operations):
         if not self._go.is_set():
             print("waiting", flush=True)
             await self._go.wait()
+        if self._broken:
+            raise pyfuse3.FUSEError(errno.EIO)
         return self._data[off : off + size]
 
     async def obey(self) -> None:
@@ -56,7 +60,11 @@ class OneFile(pyfuse3.Operations):
                 if word == b"hold":
                     self._go = trio.Event()
                     print("holding", flush=True)
+                elif word == b"break":
+                    self._broken = True
+                    print("broken", flush=True)
                 elif word == b"go":
+                    self._broken = False
                     self._go.set()
 
 

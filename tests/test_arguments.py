@@ -145,6 +145,11 @@ def test_defaults_of_one_call_are_not_those_of_the_next() -> None:
         (["mount", "nginx", "/mnt", "--verif"], "unrecognized arguments: --verif; see imgfs --help"),
         (["mount", "nginx", "/mnt", "-o"], "argument -o: expected one argument; see imgfs mount --help"),
         (["mount", "nginx", "/mnt", "-o", "host"], "option host takes a value"),
+        (["mount", "nginx", ""], "MOUNTPOINT is empty"),
+        (["umount", "/mnt", ""], "MOUNTPOINT is empty"),
+        (["mount", "nginx", "/mnt", "--tmpdir", ""], "--tmpdir is empty"),
+        (["mount", "nginx", "/mnt", "-o", "log_file="], "--log-file is empty"),
+        (["cache", "list", "--cache-dir="], "--cache-dir is empty"),
         (["umount"], "the following arguments are required: MOUNTPOINT; see imgfs umount --help"),
     ],
 )

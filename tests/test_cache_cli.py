@@ -142,3 +142,26 @@ def test_its_imports_are_light(imgfs: Bench) -> None:
     assert done.status == 0
     imported = {line.rpartition("|")[2].strip() for line in done.err.splitlines()}
     assert {"trio", "pyfuse3", "docker", "requests", "http.client"} & imported == set()
+
+
+def test_one_that_cannot_be_read_is_said_in_one_line(imgfs: Bench) -> None:
+    (imgfs.folder / "file").touch()
+    for folder, why in (
+        ("file", "Not a directory"),
+        ("file/below", "Not a directory"),
+        ("x" * 300, "File name too long"),
+    ):
+        for words in (["list"], ["prune", "--all"]):
+            done = imgfs.run("cache", *words, "--cache-dir", imgfs.folder / folder)
+            assert (done.status, done.err.count("\n")) == (8, 1)
+            assert f": {why}; choose" in done.err
+
+
+@pytest.mark.parametrize(
+    "words", [["cache", "list", "--cache-dir"], ["ls", "x.tar", "--cache-dir"], ["ls", "x.tar", "--tmpdir"]]
+)
+def test_a_relative_directory_needs_the_current_one(imgfs: Bench, words: list[str]) -> None:
+    imgfs.command = ["sh", "-c", 'mkdir gone; cd gone; rmdir ../gone; exec "$0" "$@"', *imgfs.command]
+    archive = Archive().write(imgfs.folder / "x.tar")
+    done = imgfs.run(*(archive if word == "x.tar" else word for word in words), "rel")
+    assert done == Finished(2, "", "imgfs: rel is relative, and the current directory is gone\n")

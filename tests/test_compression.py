@@ -146,3 +146,36 @@ def test_who_stops_reading_leaves_nothing_open(compression: str) -> None:
     next(reading)
     reading.close()  # type: ignore[attr-defined]
     gc.collect()  # an unclosed file would warn, which is a failure
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("place", ["its first byte", "its header", "its middle"])
+def test_a_damaged_stream_after_a_whole_one_is_no_clean_end(compression: str, place: str) -> None:
+    first, second = COMPRESSIONS[compression](LAYERS[0]), bytearray(COMPRESSIONS[compression](NOISE))
+    start = {"its first byte": 0, "its header": 2, "its middle": len(second) // 2}[place]
+    second[start : start + (300 << 10)] = b"\xfe" * len(second[start : start + (300 << 10)])
+    out, message = failure(first + bytes(second), compression)
+    assert out.startswith(LAYERS[0])
+    assert message.startswith(f"x: corrupt {compression} data before offset ")
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_neither_is_one_that_is_cut(compression: str) -> None:
+    first, second = COMPRESSIONS[compression](LAYERS[0]), COMPRESSIONS[compression](LAYERS[2])
+    for end in range(1, len(second)):
+        out, message = failure(first + second[:end], compression)
+        assert out.startswith(LAYERS[0])
+        assert f"offset {len(first) + end}" in message
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_nor_is_anything_else_behind_one(compression: str) -> None:
+    assert "corrupt" in failure(COMPRESSIONS[compression](LAYERS[0]) + b"something else", compression)[1]
+
+
+@pytest.mark.parametrize("compression", ["gzip", "xz", "bzip2"])
+@pytest.mark.parametrize("padding", [4, 512, 10240, 1 << 20])
+def test_zeros_between_and_behind_streams_are_padding(compression: str, padding: int) -> None:
+    parts = (LAYERS[0], b"", LAYERS[2])
+    data = b"".join(COMPRESSIONS[compression](part) + bytes(padding) for part in parts)
+    assert plain(data, compression) == b"".join(parts)

@@ -211,7 +211,7 @@ def test_a_first_look_that_fails_is_an_io_error_for_all_and_one_line_in_the_log(
     lines = imgfs.log.read_text().splitlines()
     assert len(lines) == 1, lines[:3]
     wrong = r"(corrupt gzip data before offset \d+|damaged: no tar header at offset \d+): "
-    assert re.search(rf"\]: ERROR: sha256:[0-9a-f]{{64}}: {wrong}", lines[0])
+    assert re.search(rf"\]: ERROR: .*/file: layer 4 \(sha256:[0-9a-f]{{64}}\): {wrong}", lines[0])
 
 
 def test_where_there_is_no_space_a_look_fails_and_works_once_there_is(imgfs: Bench) -> None:
@@ -251,7 +251,7 @@ def test_an_index_that_does_not_fit_is_no_space_either(imgfs: Bench, size: int) 
                 os.listdir(mountpoint / place)
         assert imgfs.made_files(mountpoint) == []
         lines = [line.partition("]: ")[2] for line in imgfs.log.read_text().splitlines()]
-        name = f"{sha256(plain)[7:]}.tar"
+        name = f"{path}: layer 0 ({sha256(plain)[7:]}.tar)"
         hint = "choose another directory with --tmpdir"
         assert lines == [f"ERROR: cannot index {name} in {small}: No space left on device; {hint}"] * 2
         (small / "filler").unlink()

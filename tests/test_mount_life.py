@@ -2,16 +2,20 @@
 
 import contextlib
 import errno
+import logging
 import os
 import shlex
 import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from fusefs.errors import ImgfsError
+from fusefs.mount import in_background
 from tests.builders import Archive
 from tests.mounts import Bench, Finished, mounted_below, tree
 from tests.processes import until
@@ -40,6 +44,16 @@ def test_the_process_in_the_background_has_let_go_of_everything(imgfs: Bench, ar
     assert files == sorted(["/dev/fuse", str(archive), str(imgfs.log)])
 
 
+@pytest.mark.parametrize("kind", [ImgfsError, *ImgfsError.__subclasses__()])
+def test_an_error_in_the_background_is_the_same_in_the_foreground(kind: type[ImgfsError]) -> None:
+    def run(_ready: Callable[[], None]) -> None:
+        raise kind("42 is what is wrong: ä\udcff")
+
+    with pytest.raises(ImgfsError, match=r"^42 is what is wrong: ä\\udcff$") as raised:
+        in_background(run, logging.NullHandler())
+    assert type(raised.value) is kind
+
+
 def test_the_log_is_for_its_owner_only(imgfs: Bench, archive: Path) -> None:
     imgfs.mount(archive)
     assert stat.filemode(imgfs.log.stat().st_mode) == "-rw-------"
@@ -54,6 +68,21 @@ def test_the_log_says_which_signal_ended_the_mount(imgfs: Bench, archive: Path) 
 
 def test_quiet_says_nothing(imgfs: Bench, archive: Path) -> None:
     assert imgfs.run("mount", "-q", "--log-file", imgfs.log, archive, imgfs.mountpoint()) == Finished(0, "", "")
+
+
+def test_a_full_stderr_changes_neither_what_is_done_nor_the_exit_status(imgfs: Bench, archive: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+
+        def status(*words: object) -> int:
+            command = [*imgfs.command, *map(str, words)]
+            return subprocess.run(command, env=imgfs.environment, stderr=full, check=False).returncode
+
+        mountpoint = imgfs.mountpoint()
+        assert status("mount", "--log-file", imgfs.log, archive, mountpoint) == 0
+        assert (mountpoint / "config").read_bytes() == Archive().config_data
+        assert status("ls", imgfs.folder / "no.tar") == 4
+        assert status("mount", "--log-file", imgfs.log, archive, mountpoint) == 9
+        assert status("umount", mountpoint) == 0
 
 
 def test_paths_may_be_relative_and_through_a_link(imgfs: Bench, archive: Path) -> None:

@@ -57,7 +57,7 @@ def test_options_may_come_in_several_words(imgfs: Bench, archive: Path) -> None:
     "word",
     [
         *("remount", "bind", "fsname=x", "subtype=x", "max_read=1", "default_permissions", "auto_unmount", "fd=3"),
-        *("user_id=0", "blkdev", "sync", "allow_others", "ALLOW_OTHER", "allow_other\\,x", "suid=1", "x"),
+        *("user_id=0", "blkdev", "synch", "allow_others", "ALLOW_OTHER", "allow_other\\,x", "suid=1", "x"),
     ],
 )
 def test_an_unknown_option_is_a_usage_error(imgfs: Bench, archive: Path, word: str) -> None:

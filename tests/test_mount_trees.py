@@ -313,3 +313,18 @@ def test_what_is_skipped_in_a_layer_is_one_warning(imgfs: Bench) -> None:
         assert os.listdir(mountpoint / place) == ["ok"]
     (line,) = imgfs.log.read_text().splitlines()
     assert "]: WARNING: " in line
+
+
+def test_more_large_directories_at_a_time_than_are_kept_are_listed_whole(imgfs: Bench) -> None:
+    folders = [f"d{number}" for number in range(20)]
+    names = {f"{number:04d}" for number in range(2000)}
+    data = changeset(*(file(f"{folder}/{name}") for folder in folders for name in names))
+    rootfs = imgfs.mount(Archive(layers=[data]).write(imgfs.folder / "image.tar")) / "rootfs"
+    scans = [os.scandir(rootfs / folder) for folder in folders]
+    try:
+        listed = [{entry.name for entry in entries} for entries in zip(*scans, strict=True)]
+    finally:
+        for scan in scans:
+            scan.close()
+    assert [len(together) for together in listed] == [1] * 2000
+    assert set().union(*listed) == names

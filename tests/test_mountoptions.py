@@ -9,6 +9,9 @@ from tests.grammar import long_options_of
 IGNORED = [
     *("rw", "dev", "suid", "exec", "defaults", "auto", "noauto", "user", "users", "owner", "group", "nofail"),
     *("_netdev", "relatime", "strictatime", "nodiratime", "x-systemd.automount", "x-", "comment=a=b", "comment="),
+    *("norelatime", "nostrictatime", "diratime", "atime", "lazytime", "nolazytime", "sync", "async", "dirsync"),
+    *("iversion", "noiversion", "mand", "nomand", "silent", "loud", "nouser", "nousers", "noowner", "nogroup"),
+    "_rnetdev",
 ]
 
 
@@ -163,6 +166,13 @@ def test_a_umask_is_octal() -> None:
         ("uid=4294967295", 10, "4294967295"),
         ("uid=1.0", 10, "1.0"),
         ("uid=0x10", 10, "0x10"),
+        ("uid=1_0", 10, "1_0"),
+        ("uid= 5", 10, " 5"),
+        ("uid=+5", 10, "+5"),
+        ("uid=٣", 10, "٣"),
+        ("umask=0o22", 8, "0o22"),
+        ("umask=1000", 8, "1000"),
+        ("umask=7777777", 8, "7777777"),
         ("umask=09", 8, "09"),
         ("umask=rwx", 8, "rwx"),
     ],

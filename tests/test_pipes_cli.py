@@ -127,7 +127,7 @@ def test_ctrl_c_while_a_pipe_is_read_leaves_nothing(imgfs: Bench) -> None:
         (
             DATA.replace(LAYERS[2], OTHER),
             6,
-            f"-: layer 2 ({MOTD[7:]}.tar) has the digest {sha256(OTHER)}, the image says {MOTD}",
+            f"standard input: layer 2 ({MOTD[7:]}.tar) has the digest {sha256(OTHER)}, the image says {MOTD}",
         ),
     ],
     ids=["nothing", "garbage", "cut", "other bytes"],

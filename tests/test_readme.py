@@ -105,7 +105,8 @@ NO_COMMANDS = {
     "imgfs: …",
     (
         "rw dev suid exec defaults auto noauto user users owner group nofail _netdev relatime strictatime nodiratime "
-        "x-* comment="
+        "x-* comment= norelatime nostrictatime diratime atime lazytime nolazytime sync async dirsync iversion "
+        "noiversion mand nomand silent loud nouser nousers noowner nogroup _rnetdev"
     ),
 }
 """What is marked as code, has a space and is neither a command nor an option."""

@@ -34,7 +34,7 @@ ABOUT = About(0o4755, 1, 2, 3_000000004)
 
 def test_a_hard_link_to_a_name_in_a_lower_layer_is_that_file() -> None:
     layers = [changeset(file("a", b"1", ABOUT)), changeset(hard_link("d/b", "/a", About(0o600)))]
-    expected = a_file(b"1").with_(ABOUT)
+    expected = a_file(b"1", nlink=2).with_(ABOUT)
     assert rootfs_of(*layers) == shown(("a", expected), ("d", IMPLICIT), ("d/b", expected))
     with all_indexed(layers) as files:
         assert same_file(RootfsTree(files, transform_symlinks=False)) == {frozenset([b"a", b"d/b"])}
@@ -53,7 +53,7 @@ def test_a_hard_link_keeps_the_bytes_when_a_later_layer_removes_its_other_name()
 def test_a_hard_link_into_a_lower_layer_keeps_the_bytes_when_its_own_layer_replaces_or_removes_the_name() -> None:
     base = changeset(file("a", b"old"))
     link = hard_link("b", "a")
-    old, new = ("b", a_file(b"old")), ("a", a_file(b"new"))
+    old, new = ("b", a_file(b"old", nlink=2)), ("a", a_file(b"new"))
     assert rootfs_of(base, changeset(link, file("a", b"new"))) == shown(old, new)
     assert rootfs_of(base, changeset(link, whiteout("a"))) == shown(old)
     assert rootfs_of(base, changeset(link), changeset(file("a", b"new"))) == shown(old, new)
@@ -66,7 +66,7 @@ def test_a_hard_link_binds_to_what_its_own_layer_has_at_that_moment() -> None:
         ("a", a_file(b"up", nlink=2)), ("b", a_file(b"up", nlink=2))
     )
     assert rootfs_of(base, changeset(hard_link("b", "a"), file("a", b"up"))) == shown(
-        ("a", a_file(b"up")), ("b", a_file(b"low"))
+        ("a", a_file(b"up")), ("b", a_file(b"low", nlink=2))
     )
 
 
@@ -77,12 +77,12 @@ def test_a_hard_link_sees_the_layers_below_its_own_merged() -> None:
         changeset(hard_link("a", "d/a"), hard_link("y", "o/y")),
     ]
     expected = rootfs_of(*layers)
-    assert (expected[b"a"], expected[b"y"]) == (a_file(b"1"), a_file(b"1"))
+    assert (expected[b"a"], expected[b"y"]) == (a_file(b"1", nlink=2), a_file(b"1", nlink=2))
 
 
 def test_a_hard_link_may_be_to_a_hard_link_into_a_layer_lower_still() -> None:
     layers = [changeset(file("0", b"base")), *(changeset(hard_link(str(n), str(n - 1))) for n in range(1, 127))]
-    assert rootfs_of(*layers) == shown(*((str(n), a_file(b"base")) for n in range(127)))
+    assert rootfs_of(*layers) == shown(*((str(n), a_file(b"base", nlink=127)) for n in range(127)))
 
 
 def test_hard_links_through_more_layers_than_python_has_stack_are_followed() -> None:
@@ -94,7 +94,9 @@ def test_hard_links_through_more_layers_than_python_has_stack_are_followed() -> 
 
 def test_a_hard_link_to_a_symlink_of_a_lower_layer_is_that_symlink() -> None:
     layers = [changeset(symlink("a", "t")), changeset(hard_link("b", "a"))]
-    assert rootfs_of(*layers) == shown(("a", a_symlink(b"t")), ("b", a_symlink(b"t")))
+    assert rootfs_of(*layers) == shown(
+        ("a", a_symlink(b"t")._replace(nlink=2)), ("b", a_symlink(b"t")._replace(nlink=2))
+    )
 
 
 def test_a_hard_link_does_not_go_through_a_symlink(take_warnings: TakeWarnings) -> None:
@@ -127,15 +129,16 @@ def test_a_hard_link_to_nothing_is_warned_of(take_warnings: TakeWarnings) -> Non
 
 
 def test_a_hard_link_to_its_own_name_is_what_lies_below() -> None:
-    assert rootfs_of(changeset(file("a", b"1")), changeset(hard_link("a", "a"))) == shown(("a", a_file(b"1")))
+    assert rootfs_of(changeset(file("a", b"1")), changeset(hard_link("a", "a"))) == shown(("a", a_file(b"1", nlink=2)))
 
 
-def test_nlink_counts_the_names_in_the_file_s_own_layer() -> None:
+def test_nlink_counts_the_names_in_the_file_s_own_layer_and_the_links_from_above_that_are_shown() -> None:
     layers = [
         changeset(file("a"), hard_link("b", "a"), hard_link("c", "a")),
-        changeset(whiteout("b"), hard_link("d", "a"), hard_link("e", "d")),
+        changeset(whiteout("b"), hard_link("d", "a"), hard_link("e", "d"), hard_link("f", "a")),
+        changeset(whiteout("f")),
     ]
-    assert rootfs_of(*layers) == shown(*((name, a_file(nlink=3)) for name in "acde"))
+    assert rootfs_of(*layers) == shown(*((name, a_file(nlink=5)) for name in "acde"))
 
 
 STACK = [
@@ -180,6 +183,17 @@ def test_absolute_targets_lead_into_the_mount_from_where_the_link_is() -> None:
     layers = [changeset(symlink("a", "/x"), symlink("d/b", "/x"), symlink("d/r", "x")), changeset(folder("d"))]
     found = rootfs_of(*layers, transform_symlinks=True)
     assert [found[path].target for path in (b"a", b"d/b", b"d/r")] == [b"x", b"../x", b"x"]
+
+
+def test_a_link_that_is_kept_inside_has_the_depth_of_each_of_its_names() -> None:
+    layers = [changeset(symlink("a/b/s", "/x"), hard_link("near", "a/b/s")), changeset(hard_link("c/t", "a/b/s"))]
+    with all_indexed(layers) as files:
+        tree = RootfsTree(files, transform_symlinks=True)
+        assert same_file(tree) == set()
+        check_directories(tree)
+        found = everything(tree)
+    expected = {b"a/b/s": b"../../x", b"near": b"x", b"c/t": b"../x"}
+    assert {path: found[path] for path in expected} == {path: a_symlink(to) for path, to in expected.items()}
 
 
 def test_10_000_directories_in_each_other_are_merged_without_a_deep_stack() -> None:

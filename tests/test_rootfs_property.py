@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fusefs.layertree import LayerTree
 from fusefs.rootfs import RootfsTree
+from fusefs.tree import Directory, Symlink, Tree
 from tests.changesets import (
     A_FOLDER,
     FOLDER,
@@ -166,6 +167,11 @@ def as_shown(things: Things) -> Shown:
     return {"/".join(path).encode(): thing.seen for path, thing in things.items() if thing.lower is None}
 
 
+def without_nlink(files: Shown) -> Shown:
+    """Return *files* without the one thing that the model does not know of merged ones."""
+    return {path: seen._replace(nlink=1) for path, seen in files.items()}
+
+
 def as_groups(things: Things) -> set[frozenset[bytes]]:
     """Return the paths that are names of one file, where it has several."""
     groups: dict[int, set[bytes]] = {}
@@ -221,9 +227,55 @@ def test_merged_layers_are_what_applying_them_one_after_the_other_gives(
         expected = applied(expected, unpacked(layer))
     with all_indexed([tar(layer) for layer in layers]) as files:
         tree = RootfsTree(files, transform_symlinks=False)
-        assert everything(tree) == as_shown(expected)
+        found = everything(tree)
+        assert without_nlink(found) == without_nlink(as_shown(expected))
         assert same_file(tree) == as_groups(expected)
+        # With fewer than there are, programs that copy would not look for the others.
+        assert all(found[path].nlink >= len(names) for names in same_file(tree) for path in names)
     take_warnings()  # links to nothing are among what is drawn
+
+
+STEPS = st.sampled_from(["a", "b", "c", "..", "..", ".", ""])
+LINKS = st.builds(Drawn, st.just("symlink"), PATHS, st.lists(STEPS, min_size=1, max_size=7).map("/".join).filter(bool))
+CLIMBING = st.lists(st.lists(MEMBERS | LINKS, max_size=10), min_size=1, max_size=2)
+
+
+def followed(tree: Tree, start: bytes) -> None:
+    """Follow the link at *start* as the kernel does, asserting that the way never leaves the tree."""
+    way, links = [0], 0
+    parts = start.split(b"/")
+    while parts:
+        part = parts.pop(0)
+        if part == b"..":
+            way.pop()
+            assert way, f"{start!r} leads out"
+        elif part not in (b"", b"."):
+            number = tree.find(way[-1], part)
+            if number is None:
+                return
+            node = tree.node(number)
+            if isinstance(node, Symlink):
+                links += 1
+                if links > 40:
+                    return
+                assert not node.target.startswith(b"/")
+                parts[:0] = node.target.split(b"/")
+            elif isinstance(node, Directory):
+                way.append(number)
+            else:
+                return
+
+
+@given(layers=CLIMBING)
+@settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_link_that_is_kept_inside_leads_out(take_warnings: TakeWarnings, layers: list[list[Drawn]]) -> None:
+    with all_indexed([tar(shown_ones(layer)) for layer in layers]) as files:
+        trees: list[Tree] = [LayerTree(each, transform_symlinks=True) for each in files]
+        for tree in [RootfsTree(files, transform_symlinks=True), *trees]:
+            check_directories(tree)
+            for path in numbers(tree):
+                followed(tree, path)
+    take_warnings()
 
 
 @given(layers=LAYERS)

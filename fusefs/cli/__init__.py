@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from fusefs.cli.helper import FAILURE, is_helper, mount_status, parse_call
-from fusefs.cli.output import ReaderGone
+from fusefs.cli.output import ReaderGone, say
 from fusefs.errors import ImgfsError, printable
 
 _INTERRUPTED = 130
@@ -52,11 +52,11 @@ def _run(program: str, words: Sequence[str]) -> int:
         gc.enable()
         command.run(arguments, os.environ)
     except ImgfsError as error:
-        print(f"imgfs: {printable(str(error))}", file=sys.stderr)
+        say(printable(str(error)))
         return error.exit_code
     except ReaderGone:
         return _BROKEN_PIPE
     except KeyboardInterrupt:
-        print("imgfs: interrupted", file=sys.stderr)
+        say("interrupted")
         return _INTERRUPTED
     return 0

@@ -29,6 +29,12 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     if arguments.command == "mount" and (spelled := long_options(arguments.options)):
         # A long option may be spelled in -o; the command line's own spelling comes later and wins.
         arguments = parser.parse_args([arguments.command, *spelled, *argv[1:]])
+    for name in ("mountpoint", "tmpdir", "cache_dir", "log_file"):
+        value = getattr(arguments, name, None)
+        if value == "" or (isinstance(value, list) and "" in value):  # else it would be the current directory
+            shown = name.upper() if name == "mountpoint" else f"--{name.replace('_', '-')}"
+            msg = f"{shown} is empty"
+            raise UsageError(msg)
     return arguments
 
 

@@ -1,12 +1,14 @@
 """imgfs cache: what is kept of images, and its end."""
 
 import argparse
+import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fusefs.cache import DEFAULT_LIMIT, SAVED, Cache, Kept
+from fusefs.cacheplace import unusable
 from fusefs.cli.cachefolder import cache_folder
 from fusefs.cli.output import BOLD, Output, human_size, table
 from fusefs.errors import printable
@@ -23,7 +25,8 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         case "path":
             output.raw(os.fsencode(path) + b"\n")  # for scripts, so as it is
         case "list":
-            kept = Cache(path).kept() if os.path.lexists(path) else []
+            with _using(path):
+                kept = Cache(path).kept() if _is_there(path) else []
             if arguments.json:
                 output.json([_json(one) for one in kept])
             else:
@@ -35,9 +38,26 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
                     output.line(line)
         case "prune":
             limit = DEFAULT_LIMIT if arguments.cache_size is None else arguments.cache_size
-            freed = Cache(path, limit).prune(everything=arguments.all) if os.path.lexists(path) else 0
+            with _using(path):
+                freed = Cache(path, limit).prune(everything=arguments.all) if _is_there(path) else 0
             output.line(f"freed {human_size(freed)}")
     output.finish()
+
+
+@contextlib.contextmanager
+def _using(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unusable(path, error.strerror or str(error)) from None
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _row(kept: Kept) -> tuple[str, ...]:

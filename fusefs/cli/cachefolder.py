@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from fusefs.cache import DEFAULT_LIMIT, Cache
 from fusefs.errors import NoSpace
 from fusefs.keeper import Keeper
+from fusefs.sources.settings import absolute
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ def cache_folder(named: str | None, environment: Mapping[str, str]) -> tuple[str
     """Return the path of the cache, and whether the user has named it: *named*, or in the *environment*."""
     path = named or environment.get("IMGFS_CACHE_DIR")
     if path:
-        return os.path.abspath(path), True
+        return absolute(path), True
     if os.geteuid() == 0:
         return _OF_ROOT, False
     base = environment.get("XDG_CACHE_HOME") or ""

@@ -5,7 +5,6 @@ import gc
 import importlib
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable, Mapping
 
@@ -14,6 +13,7 @@ from fusefs.cli.logs import open_log, stderr_handler
 from fusefs.cli.mountoptions import libfuse_flags, number_option
 from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of, source_of
+from fusefs.cli.output import say
 from fusefs.errors import printable
 from fusefs.image import Image
 from fusefs.keeper import Keeper
@@ -57,8 +57,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         # mount(8) says nothing when all is well, unless it is asked to.
         if not arguments.quiet and (arguments.verbose or not arguments.as_helper):
             where = f"; log: {log.name}" if log and log.name else ""
-            text = f"{printable(arguments.image)} is mounted on {printable(arguments.mountpoint)}{where}"
-            print(f"imgfs: {text}", file=sys.stderr, flush=True)
+            say(f"{printable(arguments.image)} is mounted on {printable(arguments.mountpoint)}{where}")
 
     def mounted(ready: Callable[[], None]) -> None:
         """Serve; what is to be kept is written meanwhile, and to its end."""

@@ -9,7 +9,9 @@ _FOR_LIBFUSE = frozenset({"allow_other", "allow_root", "noexec", "noatime"})
 _ALWAYS = frozenset({"ro", "nosuid", "nodev"})
 _IGNORED = frozenset(
     {"rw", "dev", "suid", "exec", "defaults", "auto", "noauto", "user", "users", "owner", "group", "nofail", "_netdev"}
-    | {"relatime", "strictatime", "nodiratime"}
+    | {"relatime", "strictatime", "nodiratime", "norelatime", "nostrictatime", "diratime", "atime"}
+    | {"lazytime", "nolazytime", "sync", "async", "dirsync", "iversion", "noiversion", "mand", "nomand"}
+    | {"silent", "loud", "nouser", "nousers", "noowner", "nogroup", "_rnetdev"}
 )
 _NUMBERS = frozenset({"uid", "gid", "umask"})
 _SLOPPY = "sloppy"
@@ -17,7 +19,8 @@ _SLOPPY = "sloppy"
 _NEVER = frozenset({"remount"})
 """Not even then: a second mount is not what was meant."""
 _OURS = frozenset({"transform_symlinks", _SLOPPY})
-_MAX_NUMBER = 0xFFFFFFFF
+_MAX_NUMBERS = {10: 0xFFFFFFFE, 8: 0o777}
+"""For each base: an owner, -1 excluded, and a mask of permissions."""
 _IGNORED_BEGINNINGS = ("x-", "comment=")
 _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True, "timeout": True} | {
     "cache-dir": True,
@@ -65,11 +68,10 @@ def number_option(words: Iterable[str], name: str, base: int) -> int | None:
         key, equals, text = word.partition("=")
         if key != name:
             continue
-        try:
-            value = int(text, base)
-        except ValueError:
-            value = -1
-        if not equals or not 0 <= value < _MAX_NUMBER:
+        # int() takes more: spaces, signs, underscores, digits of other scripts.
+        digits = re.fullmatch(rf"[0-{base - 1}]{{1,20}}", text)
+        value = int(text, base) if digits else -1
+        if not equals or not 0 <= value <= _MAX_NUMBERS[base]:
             msg = f"option {name} takes a number, not {printable(text)!r}"
             raise UsageError(msg)
     return value

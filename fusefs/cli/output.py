@@ -74,11 +74,23 @@ class Output:
             raise _failed(error) from None
 
 
-def _failed(error: OSError) -> Exception:
-    # What is held back would fail once more when Python ends.
+def say(message: str) -> None:
+    """Write a line to stderr.  If that cannot be written, what was done and the exit status still count."""
+    try:
+        print(f"imgfs: {message}", file=sys.stderr, flush=True)
+    except OSError:
+        _forget(2)
+
+
+def _forget(descriptor: int) -> None:
+    """Let what is held back for a stream go nowhere: it would fail once more when Python ends."""
     null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
+    os.dup2(null, descriptor)
     os.close(null)
+
+
+def _failed(error: OSError) -> Exception:
+    _forget(1)
     if isinstance(error, BrokenPipeError):
         return ReaderGone()
     return NoSpace(f"cannot write standard output: {error.strerror}")

@@ -121,8 +121,9 @@ class Lines:
             yield advance
 
     def _line(self, text: str) -> None:
-        self._stream.write(f"imgfs: {text}\n")
-        self._stream.flush()
+        with suppress(OSError):  # work goes on where nobody can be told of it
+            self._stream.write(f"imgfs: {text}\n")
+            self._stream.flush()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fusefs.cache import Cache
-from fusefs.errors import UsageError
+from fusefs.errors import UsageError, printable
 from fusefs.platforms import Platform
 from fusefs.progress import Progress
 
@@ -24,7 +24,16 @@ def platform_named(text: str | None) -> Platform | None:
 
 def tmpdir_named(path: str | None, environment: Mapping[str, str]) -> str:
     """Return where to write what must be written.  Absolute: a mount's process works in the root directory."""
-    return os.path.abspath(path or environment.get("IMGFS_TMPDIR") or _TMPDIR)
+    return absolute(path or environment.get("IMGFS_TMPDIR") or _TMPDIR)
+
+
+def absolute(path: str) -> str:
+    """Return *path* from the root; UsageError if it is relative to a directory that is gone."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        msg = f"{printable(path)} is relative, and the current directory is gone"
+        raise UsageError(msg) from None
 
 
 def timeout_named(seconds: float | None) -> float | None:

@@ -1,0 +1,30 @@
+"""What a log leaves out."""
+
+import errno
+import logging
+
+import pytest
+
+from fusefs.repeats import Repeats
+
+
+def test_an_error_that_comes_again_is_told_once_in_ten_seconds_with_their_number(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 0.0
+    log = Repeats(logging.getLogger("tests"), lambda: now)
+    for tenth in range(201):
+        now = tenth / 10
+        log.tell("read", OSError(errno.EIO, f"broken at {tenth}"))
+    assert caplog.messages == [
+        "read: [Errno 5] broken at 0",
+        "read: [Errno 5] broken at 100 (and 99 more before)",
+        "read: [Errno 5] broken at 200 (and 99 more before)",
+    ]
+
+
+def test_another_error_or_another_request_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    log = Repeats(logging.getLogger("tests"), lambda: 0.0)
+    for what, number in (("read", 5), ("read", 5), ("read", 28), ("open", 5), ("open", 5)):
+        log.tell(what, OSError(number, "x"))
+    assert caplog.messages == ["read: [Errno 5] x", "read: [Errno 28] x", "open: [Errno 5] x"]
