@@ -1,19 +1,45 @@
 """The long form of the drills: ``python -m tests.soak DRILL [NUMBERS]``; see ``scripts/soak``."""
 
 import logging
+import os
 import random
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
-from tests import drills, engine_drills, waiting_drills
+from tests import drills, engine_drills, fuzz_processes, waiting_drills
 from tests.fuzz_oracles import check
 from tests.fuzzing import HONEST, LYING, archive, damaged
 from tests.mounts import bench
 
 
-def kill(rounds: int = 100) -> None:
+class Figures(NamedTuple):
+    """What a drill came to: a line of the table at the end.  Each drill fails if anything is left."""
+
+    done: str
+    compared: str = ""
+    slowest: str = ""
+    memory: str = ""
+
+
+def fuzz(minutes: float = 12) -> Figures:
+    """Fuzz, guided by coverage."""
+    folder = Path(os.environ["IMGFS_FUZZ"])
+    found = []
+    for one in fuzz_processes.fuzz(folder / "venv/bin/python", folder, minutes * 60):
+        print(f"{one.target}: {one.executions:,} executions, {one.peak} MB{', FAILED' * one.failed}", flush=True)
+        found.append(one)
+    failed = [one.target for one in found if one.failed]
+    assert not failed, f"see {folder}: {failed}"
+    executions = sum(one.executions for one in found)
+    return Figures(f"{executions:,} executions, 0 crashes", memory=f"{max(one.peak for one in found)} MB")
+
+
+def kill(rounds: int = 100) -> Figures:
     """Kill at random moments."""
     with bench() as imgfs:
         imgfs.log_is_quiet = False
@@ -22,10 +48,10 @@ def kill(rounds: int = 100) -> None:
         found = drills.kill(imgfs, rounds, seed)
     for what, count in sorted(found.items()):
         print(f"killed while {what}: {count}")
-    print(f"{found.total()} kills, nothing left, all digests right")
+    return Figures(f"{found.total()} kills, {2 * found.total()} mounts", "all, after each kill")
 
 
-def engine(rounds: int = 100) -> None:
+def engine(rounds: int = 100) -> Figures:
     """Kill while an engine sends, and while that is kept."""
     with bench() as imgfs:
         imgfs.log_is_quiet = False
@@ -34,43 +60,45 @@ def engine(rounds: int = 100) -> None:
         found = engine_drills.kill(imgfs, rounds, seed)
     for moment, count in sorted(found.items()):
         print(f"killed while {moment}: {count}")
-    print(f"{found.total()} kills, nothing left, all digests right")
+    return Figures(f"{found.total()} kills", "all, after each kill")
 
 
-def waiting(clients: int = 100, seconds: int = 60) -> None:
+def waiting(clients: int = 100, seconds: int = 60) -> Figures:
     """Read what is in memory while others wait for a disk."""
     with bench() as imgfs:
         served = waiting_drills.wait(imgfs, clients, seconds)
-    print(
-        f"{clients} reads wait for {seconds} s: another client reads {served.count:,} times meanwhile, "
-        f"median {served.median * 1000:.2f} ms, slowest {served.slowest * 1000:.0f} ms; all bytes right"
+    return Figures(
+        f"{clients} reads wait for {seconds} s: another client reads {served.count:,} times, "
+        f"median {served.median * 1000:.2f} ms",
+        slowest=f"{served.slowest * 1000:.0f} ms",
     )
 
 
-def load(clients: int = 100, minutes: int = 10) -> None:
+def load(clients: int = 100, minutes: float = 10) -> Figures:
     """Read with many clients."""
     with bench() as imgfs:
         found = drills.load(imgfs, clients, minutes * 60)
-    print(
-        f"{clients} clients, {minutes} minutes: {found.operations:,} operations, "
-        f"{found.verified / 1e9:,.1f} GB compared, "
-        f"slowest read {found.slowest:.2f} s, memory {found.memory[0]:,} to {found.memory[1]:,} KiB, "
-        f"descriptors {found.descriptors[0]} to {found.descriptors[1]}"
+    assert found.memory[1] - found.memory[0] < 30_000
+    return Figures(
+        f"{clients} clients, {minutes:g} minutes, {found.operations:,} operations; "
+        f"descriptors {found.descriptors[0]} to {found.descriptors[1]}",
+        f"{found.verified / 1e9:,.1f} GB",
+        f"{found.slowest * 1000:,.0f} ms",
+        f"{found.memory[0] / 1024:.1f} to {found.memory[1] / 1024:.1f} MiB",
     )
 
 
-def mounts(loops: int = 200, at_once: int = 50) -> None:
+def mounts(loops: int = 200, at_once: int = 50) -> Figures:
     """Mount again and again, and many at once."""
     with bench() as imgfs:
         took = drills.mounts(imgfs, loops, at_once)
         drills.unmount_busy(imgfs, rounds=20)
-    print(
-        f"{loops} mounts in a loop ({took['loop']:.0f} s), {at_once} at once ({took['at once']:.0f} s), "
-        "20 busy: nothing left"
+    return Figures(
+        f"{loops} mounts in a loop ({took['loop']:.0f} s), {at_once} at once ({took['at once']:.0f} s), 20 busy"
     )
 
 
-def fuzz_random(minutes: int = 10) -> None:
+def fuzz_random(minutes: float = 2) -> Figures:
     """Walk layers of random parts."""
     logging.disable()
     seed, count, accepted = time.time_ns(), 0, 0
@@ -86,19 +114,48 @@ def fuzz_random(minutes: int = 10) -> None:
             raise
         count += 1
     more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(f"{count:,} stacks of layers from seed {seed} on, {accepted:,} layers accepted, {more:,} KiB more memory")
+    return Figures(
+        f"{count:,} stacks of layers from seed {seed} on, {accepted:,} layers accepted", memory=f"{more:,} KiB more"
+    )
 
 
-DRILLS: dict[str, Callable[..., None]] = {
+DRILLS: dict[str, Callable[..., Figures]] = {
+    "fuzz": fuzz,
+    "random": fuzz_random,
     "kill": kill,
     "engine": engine,
     "waiting": waiting,
-    "load": load,
     "mounts": mounts,
-    "random": fuzz_random,
+    "load": load,
 }
 
+
+def run(names: list[str], numbers: list[float]) -> int:
+    """Run drills one after the other, and print the table; return 1 if one has failed."""
+    lines, failed = [], False
+    for name in names:
+        print(f"soak: {name}", flush=True)
+        began = time.monotonic()
+        try:
+            figures, left = DRILLS[name](*numbers), "0"
+        except Exception as error:  # noqa: BLE001 - the other drills are run all the same
+            traceback.print_exc()
+            figures, left, failed = Figures(f"FAILED: {type(error).__name__}"), "?", True
+        cells = (f"`scripts/soak {name}`", f"{time.monotonic() - began:.0f} s", *figures, left)
+        lines.append(f"| {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    print(
+        "\n| command | time | done | compared | slowest read | memory | left |",
+        "|---|---|---|---|---|---|---|",
+        sep="\n",
+    )
+    print(*lines, sep="\n")
+    return int(failed)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or sys.argv[1] not in DRILLS:
-        sys.exit(f"usage: scripts/soak fuzz|{'|'.join(DRILLS)} [NUMBERS]")
-    DRILLS[sys.argv[1]](*map(int, sys.argv[2:]))
+    chosen, *words = sys.argv[1:] or ["all"]
+    if chosen not in (*DRILLS, "all"):
+        sys.exit(f"usage: scripts/soak [{'|'.join(DRILLS)} [NUMBERS]]")
+    parsed = [float(word) if "." in word else int(word) for word in words]
+    sys.exit(run(list(DRILLS), []) if chosen == "all" else run([chosen], parsed))

@@ -1,0 +1,71 @@
+"""Coverage-guided fuzzers side by side, a process for each target: for ``scripts/soak fuzz``."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.fuzz_oracles import TARGETS
+
+_SHARES = {"_any_tar": 3, "_sealed_tar": 3, "_stack": 2, "_damaged_stack": 3, "check_image": 2}
+"""Of the time, for what is slow and matters most; the others have one each."""
+_LONGEST = {"check_documents": 4096, "check_records": 4096, "check_map": 4096, "check_image": 1 << 16}
+"""Bytes of an input; of archives that are scanned a quarter of an image's."""
+_AT_ONCE = os.cpu_count() or 1
+
+
+class Fuzzed(NamedTuple):
+    """What became of one target."""
+
+    target: str
+    executions: int
+    peak: int
+    """Memory in MB."""
+    failed: bool
+
+
+def fuzz(python: Path, folder: Path, seconds: float) -> Iterator[Fuzzed]:
+    """Fuzz all targets for *seconds* together; the corpora and what crashes stay in *folder*."""
+    names = [target.__name__ for target in TARGETS]
+    share = seconds * _AT_ONCE / sum(_SHARES.get(name, 1) for name in names)
+
+    def run(name: str) -> Fuzzed:
+        return _fuzz_one(python, folder, name, max(1, round(share * _SHARES.get(name, 1))))
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        # The longest first, so that all end at about the same time.
+        yield from pool.map(run, sorted(names, key=lambda name: -_SHARES.get(name, 1)))
+
+
+def _fuzz_one(python: Path, folder: Path, name: str, seconds: int) -> Fuzzed:
+    corpus = folder / "corpus" / name.strip("_")
+    corpus.mkdir(parents=True, exist_ok=True)
+    options = {
+        "max_total_time": seconds,
+        "max_len": _LONGEST.get(name, 1 << 14),
+        "timeout": 10,
+        "rss_limit_mb": 1024,
+        "print_final_stats": 1,
+        "artifact_prefix": folder / f"crash-{name.strip('_')}-",
+    }
+    command: list[str | Path] = [
+        python,
+        "-m",
+        "tests.fuzz_coverage",
+        corpus,
+        *(f"-{key}={value}" for key, value in options.items()),
+    ]
+    log = folder / f"{name.strip('_')}.log"
+    with log.open("wb") as out:
+        status = subprocess.run(command, stdout=out, stderr=out, check=False).returncode
+    said = log.read_text("utf-8", "replace")
+    executions, peak = (_said(said, key) for key in ("number_of_executed_units", "peak_rss_mb"))
+    return Fuzzed(name.strip("_"), executions, peak, status != 0 or not executions)
+
+
+def _said(log: str, key: str) -> int:
+    found = re.search(rf"stat::{key}: +(\d+)", log)
+    return int(found[1]) if found else 0
