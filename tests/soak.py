@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests import drills, engine_drills, fuzz_processes, waiting_drills
+from tests import drills, engine_drills, fuzz_processes, member_drills, waiting_drills
 from tests.fuzz_oracles import check
 from tests.fuzzing import HONEST, LYING, archive, damaged
 from tests.mounts import bench
@@ -98,6 +98,17 @@ def mounts(loops: int = 200, at_once: int = 50) -> Figures:
     )
 
 
+def members(count: int = 10_000_000) -> Figures:
+    """List a layer of very many members."""
+    with bench() as imgfs:
+        found = member_drills.members(imgfs, count)
+    assert found.peak < 60_000_000 + 450 * count
+    return Figures(
+        f"{count:,} members: first look {found.first_look:.0f} s, listing {found.listing:.0f} s",
+        memory=f"{found.peak / 1e6:,.0f} MB",
+    )
+
+
 def fuzz_random(minutes: float = 2) -> Figures:
     """Walk layers of random parts."""
     logging.disable()
@@ -126,6 +137,7 @@ DRILLS: dict[str, Callable[..., Figures]] = {
     "engine": engine,
     "waiting": waiting,
     "mounts": mounts,
+    "members": members,
     "load": load,
 }
 

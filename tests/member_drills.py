@@ -1,0 +1,72 @@
+"""Layers of millions of members: short in the tests, long in ``scripts/soak``."""
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.builders import BLOCK, END, header, image_config, member
+from tests.mounts import Bench, Finished
+from tests.processes import until
+
+_AT_ONCE = 10_000
+"""Headers that are written at once."""
+_NAME = b"f%09d"
+_PEAK = re.compile(r"VmHWM:\s+([0-9]+) kB")
+
+
+@dataclass(frozen=True)
+class Members:
+    """What a layer of many members came to."""
+
+    first_look: float
+    """Seconds of the first look: the layer is indexed for it."""
+    listing: float
+    """Seconds until all names were listed."""
+    peak: int
+    """Most memory of the serving process, in bytes."""
+
+
+def members(imgfs: Bench, count: int) -> Members:
+    """Mount an image of one layer with *count* empty files in one directory, and list them all."""
+    mountpoint = imgfs.mount(_write_archive(imgfs.folder / "many.tar", count), "--no-cache", "--tmpdir", imgfs.folder)
+    began = time.monotonic()
+    assert os.listdir(mountpoint / "layers" / "0") == ["d"]
+    looked = time.monotonic()
+    folder = mountpoint / "rootfs" / "d"
+    with os.scandir(folder) as entries:
+        assert sum(1 for _ in entries) == count
+    listed = time.monotonic()
+    for number in (0, count // 2, count - 1):
+        assert (folder / os.fsdecode(_NAME % number)).stat().st_size == 0
+    assert not (folder / os.fsdecode(_NAME % count)).exists()
+    status = Path(f"/proc/{imgfs.serving(mountpoint)}/status").read_text()
+    peak = int(_PEAK.findall(status)[0]) * 1024
+    assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+    until(lambda: not imgfs.processes(), "all processes end")
+    return Members(looked - began, listed - looked, peak)
+
+
+def _write_archive(path: Path, count: int) -> Path:
+    """Write an image with one layer of *count* empty files in one directory; its diffID is not its hash."""
+    config = image_config([b""])
+    manifest = [{"Config": "config.json", "RepoTags": ["many:1"], "Layers": ["layer.tar"]}]
+    with path.open("wb") as file:
+        file.write(header("layer.tar", count * BLOCK + len(END)))
+        file.writelines(_headers(count))
+        file.write(END + member("config.json", config) + member("manifest.json", json.dumps(manifest).encode()) + END)
+    return path
+
+
+def _headers(count: int) -> Iterator[bytes]:
+    """Yield the headers of *count* empty files, some thousands at a time."""
+    block = header(b"d/" + _NAME % 0)
+    # The checksum is that of a block without a name, and of the bytes of the name.
+    before, after = block[100:148], block[156:]
+    total = sum(before) + 8 * 0x20 + sum(after)
+    for start in range(0, count, _AT_ONCE):
+        names = (b"d/" + _NAME % number for number in range(start, min(count, start + _AT_ONCE)))
+        yield b"".join(name.ljust(100, b"\0") + before + b"%06o\0 " % (total + sum(name)) + after for name in names)
