@@ -161,7 +161,7 @@ def test_ls_lists_names_as_ls_does(image: Path) -> None:
 
 def test_ls_l_has_the_columns_of_ls(image: Path) -> None:
     rows = {row[-1]: row[:-1] for row in (line.split(maxsplit=7) for line in printed("ls", "-lA", image))}
-    assert rows["mine"] == ["-rw-r-----", "1", "www", "staff", "1", "2017-07-14", "02:40"]
+    assert rows["mine"] == ["-rw-r-----", "2", "www", "staff", "1", "2017-07-14", "02:40"]
     assert rows["absolute -> /etc/motd"][0] == "lrwxrwxrwx"
     assert rows["etc"][0] == "drwxr-xr-x"
     assert rows["a"][:5] == ["-rw-r--r--", "2", "root", "root", "6"]
@@ -169,7 +169,7 @@ def test_ls_l_has_the_columns_of_ls(image: Path) -> None:
     assert re.match(r"crw-rw-rw-  1  root +root +1, 3  1970-01-01 00:00 +null$", null)
     (odd,) = (line for line in printed("ls", "-l", image) if line.endswith(" odd"))
     assert re.match(r"-rw-r--r--  1  \\x1b\[31m +4000000000 +0  10{18}  odd$", odd)
-    assert printed("ls", "-ln", f"{image}:/mine") == ["-rw-r-----  1  33  50  1  2017-07-14 02:40  /mine"]
+    assert printed("ls", "-ln", f"{image}:/mine") == ["-rw-r-----  2  33  50  1  2017-07-14 02:40  /mine"]
     assert printed("ls", "-l", f"{image}:/config") == ["lrwxrwxrwx  1  root  root  3  1970-01-01 00:00  /config -> etc"]
     assert " 1 B " in printed("ls", "-lh", f"{image}:/mine")[0]
 
@@ -193,7 +193,7 @@ def test_ls_for_programs(image: Path) -> None:
         "path": "/mine",
         "type": "file",
         "mode": "0640",
-        "nlink": 1,
+        "nlink": 2,
         "uid": 33,
         "gid": 50,
         "size": 1,
