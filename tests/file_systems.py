@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.processes import until
 from tests.requirements import ROOT, need
 
 
@@ -16,4 +17,8 @@ def tmpfs(path: Path, size: str = "1m") -> Iterator[Path]:
     try:
         yield path
     finally:
-        subprocess.run(["umount", path], check=True)
+        # A process that ends has no environment any more a moment before it has no files.
+        until(
+            lambda: subprocess.run(["umount", path], capture_output=True, check=False).returncode == 0,
+            "it is unmounted",
+        )
