@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from tests import drills, engine_drills, fuzz_processes, member_drills, waiting_drills
 from tests.fuzz_oracles import check
 from tests.fuzzing import HONEST, LYING, archive, damaged
-from tests.mounts import bench
+from tests.mounts import Bench, bench
 
 
 class Figures(NamedTuple):
@@ -41,26 +42,25 @@ def fuzz(minutes: float = 12) -> Figures:
 
 def kill(rounds: int = 100) -> Figures:
     """Kill at random moments."""
-    with bench() as imgfs:
-        imgfs.log_is_quiet = False
-        seed = time.time_ns()
-        print(f"seed {seed}", flush=True)
-        found = drills.kill(imgfs, rounds, seed)
-    for what, count in sorted(found.items()):
-        print(f"killed while {what}: {count}")
-    return Figures(f"{found.total()} kills, {2 * found.total()} mounts", "all, after each kill")
+    total = _killed(drills.kill, rounds)
+    return Figures(f"{total} kills, {2 * total} mounts", "all, after each kill")
 
 
 def engine(rounds: int = 100) -> Figures:
     """Kill while an engine sends, and while that is kept."""
+    return Figures(f"{_killed(engine_drills.kill, rounds)} kills", "all, after each kill")
+
+
+def _killed(drill: Callable[[Bench, int, int], Counter[str]], rounds: int) -> int:
+    """Run a *drill* that kills, say when, and return how often it did."""
     with bench() as imgfs:
         imgfs.log_is_quiet = False
         seed = time.time_ns()
         print(f"seed {seed}", flush=True)
-        found = engine_drills.kill(imgfs, rounds, seed)
+        found = drill(imgfs, rounds, seed)
     for moment, count in sorted(found.items()):
         print(f"killed while {moment}: {count}")
-    return Figures(f"{found.total()} kills", "all, after each kill")
+    return found.total()
 
 
 def waiting(clients: int = 100, seconds: int = 60) -> Figures:
