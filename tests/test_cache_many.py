@@ -1,6 +1,7 @@
 """A cache of more entries than a process may open files."""
 
 import fcntl
+import itertools
 import json
 import os
 import resource
@@ -12,7 +13,7 @@ import pytest
 from fusefs.cache import Cache
 from tests.builders import Archive
 from tests.caches import fill, make
-from tests.conformance import closing_what_is_opened
+from tests.conformance import closing_what_is_opened, open_descriptors
 from tests.conftest import TakeWarnings
 from tests.mounts import COMMAND, Bench, Finished
 from tests.processes import until
@@ -31,9 +32,12 @@ def cache_path(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(name="few_descriptors")
 def few_descriptors_fixture() -> Iterator[None]:
-    """Leave none but 10 to open."""
+    """Leave 20 to open, wherever among the open ones these are: too few for 50 entries."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 10, before[1]))
+    taken = open_descriptors()
+    free = (number for number in itertools.count() if number not in taken)
+    limit = next(itertools.islice(free, 19, None)) + 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
