@@ -125,25 +125,14 @@ class LayerIndex:
         """Return a record."""
         return _entry(Entry, (record, *RECORD.unpack_from(self._data, HEADER.size + record * RECORD.size)))
 
-    def children(self, directory: int) -> list[tuple[bytes, Entry]]:
-        """Return the entries of a directory by name, in order."""
-        first, entries = _SPAN.unpack_from(self._data, HEADER.size + directory * RECORD.size + _SPAN_AT)
-        start = HEADER.size + first * RECORD.size
-        data = self._data[start : start + entries * RECORD.size]
-        children = []
-        names, heap = self._data, self._heap
-        for record, fields in enumerate(RECORD.iter_unpack(data), first):
-            name = heap + fields[0]
-            children.append((names[name : name + fields[1]], _entry(Entry, (record, *fields))))
-        return children
-
-    def names(self, directory: int) -> list[tuple[bytes, int, int]]:
-        """Return name, inode and flags of a directory's entries, in order: what a listing needs."""
+    def listed(self, directory: int) -> Iterator[tuple[bytes, int, int, int, int]]:
+        """Yield name, record, inode, mode and flags of a directory's entries, in order: what a listing needs."""
         data, heap = self._data, self._heap
         first, entries = _SPAN.unpack_from(data, HEADER.size + directory * RECORD.size + _SPAN_AT)
         start = HEADER.size + first * RECORD.size
-        records = _LISTED.iter_unpack(data[start : start + entries * RECORD.size])
-        return [(data[heap + at : heap + at + length], inode, flags) for at, length, inode, flags in records]
+        records = memoryview(data)[start : start + entries * RECORD.size]
+        for record, (at, length, inode, mode, flags) in enumerate(_LISTED.iter_unpack(records), first):
+            yield data[heap + at : heap + at + length], record, inode, mode, flags
 
     def lower_links(self) -> list[int]:
         """Return the records of hard links into lower layers."""
@@ -199,20 +188,29 @@ class LayerIndex:
 
     def find(self, directory: int, name: bytes) -> int | None:
         """Return the record of *name* in *directory*, None if it is not there."""
+        record, end = self._reach(directory, name)
+        return record if record < end and self.name(record) == name else None
+
+    def whiteouts(self, directory: int) -> Iterator[bytes]:
+        """Yield what follows the prefix in the names of a directory's whiteouts, in order."""
+        record, end = self._reach(directory, WHITEOUT)
+        while record < end and (name := self.name(record)).startswith(WHITEOUT):
+            yield name[len(WHITEOUT) :]
+            record += 1
+
+    def _reach(self, directory: int, name: bytes) -> tuple[int, int]:
+        """Return the record of the first entry that is not before *name*, and the one behind the last entry."""
         data, heap = self._data, self._heap
         low, entries = _SPAN.unpack_from(data, HEADER.size + directory * RECORD.size + _SPAN_AT)
-        high = low + entries
+        high = end = low + entries
         while low < high:
             middle: int = (low + high) // 2
             offset, length = _NAME.unpack_from(data, HEADER.size + middle * RECORD.size)
-            there = data[heap + offset : heap + offset + length]
-            if there < name:
+            if data[heap + offset : heap + offset + length] < name:
                 low = middle + 1
-            elif there == name:
-                return middle
             else:
                 high = middle
-        return None
+        return low, end
 
     def _bytes(self, offset: int, length: int) -> bytes:
         start = self._heap + offset
@@ -223,7 +221,8 @@ _BLOCK = 512
 _entry = tuple.__new__
 """Makes an `Entry` in half the time of calling it."""
 _NAME = struct.Struct("<QH")
-_LISTED = struct.Struct(f"<QH12xI4x{struct.calcsize('<QQqIIIIIII')}xH{struct.calcsize('<IIQQ')}x")
+_LISTED = struct.Struct("<QH 12x I 4x 28x I 20x H 24x")
+"""Of `RECORD` the name, inode, mode and flags."""
 _SPAN = struct.Struct("<II")
 _SPAN_AT = struct.calcsize("<QHI")
 _MODE = struct.Struct("<I")

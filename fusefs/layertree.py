@@ -2,15 +2,17 @@
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from fusefs.content import Content, Extent, OpenFile, Sparse
 from fusefs.layerindex import LOWER_LINK, MAX_NAME, SPARSE, Entry, LayerIndex
 from fusefs.tree import (
     BLOCK,
+    LARGE,
     Attributes,
     Directory,
+    LongListing,
     Node,
     RegularFile,
     Special,
@@ -123,7 +125,7 @@ class LayerTree:
         self._index = files.index
         self._transform = transform_symlinks
         self._xattrs = xattrs
-        self.listing = lru_cache(_LISTINGS)(self._listing)
+        self._short_listing = lru_cache(_LISTINGS)(self._list)
 
     def node(self, number: int) -> Node:
         """Return a node."""
@@ -166,19 +168,31 @@ class LayerTree:
         """Return how many entries there are."""
         return self._index.entry(directory).entries
 
-    def _listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
-        children = self._index.children(directory)
-        return [(name, self._number(entry)) for name, entry in children if _is_shown(entry)]
+    def listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
+        """Return the entries to list, in the order of their names."""
+        if self.size(directory) < LARGE:
+            return self._short_listing(directory)
+        return LongListing(self._listed(directory), self._index.name)
+
+    def _list(self, directory: int) -> Sequence[tuple[bytes, int]]:
+        return [(name, number) for name, _, number in self._listed(directory)]
+
+    def _listed(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yield name, record and number of the entries."""
+        for name, record, inode, mode, flags in self._index.listed(directory):
+            if _is_shown(len(name), flags):
+                yield name, record, self._number(record, inode, mode)
 
     def _shown(self, record: int) -> int | None:
         entry = self._index.entry(record)
-        return self._number(entry) if _is_shown(entry) else None
+        shown = _is_shown(entry.name_length, entry.flags)
+        return self._number(record, entry.inode, entry.mode) if shown else None
 
-    def _number(self, entry: Entry) -> int:
+    def _number(self, record: int, inode: int, mode: int) -> int:
         # Where a link leads depends on how deep it is, so its names are no longer one file.
-        return entry.record if self._transform and stat.S_ISLNK(entry.mode) else entry.inode
+        return record if self._transform and stat.S_ISLNK(mode) else inode
 
 
-def _is_shown(entry: Entry) -> bool:
+def _is_shown(name_length: int, flags: int) -> bool:
     """Return whether a layer has the file itself, under a name that a file can have."""
-    return not entry.flags & LOWER_LINK and entry.name_length <= MAX_NAME
+    return not flags & LOWER_LINK and name_length <= MAX_NAME

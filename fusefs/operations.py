@@ -5,11 +5,11 @@ import functools
 import logging
 import math
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from stat import S_IFDIR, S_IFMT, S_ISDIR, S_ISLNK
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, Generic, NoReturn, ParamSpec, TypeVar
 from weakref import WeakSet
 
 import pyfuse3
@@ -21,7 +21,7 @@ from fusefs.errors import ImgfsError, NoSpace
 from fusefs.inodes import Inodes, Place
 from fusefs.mountfacts import BytesRead
 from fusefs.repeats import Repeats
-from fusefs.tree import Directory, KnownTree, LazyDirectory, Node, RegularFile, Stat, Symlink, Tree
+from fusefs.tree import LARGE, Directory, KnownTree, LazyDirectory, Node, RegularFile, Stat, Symlink
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,6 @@ _DOTS = 2
 """Entries before those of a tree: ``.`` and ``..``."""
 _COLD_READS = 64
 """Threads that may wait for a disk at the same time."""
-_LARGE = 2000
-"""Entries from which on a directory is listed in a thread."""
-
 _LISTINGS = 16
 """Of large directories that are kept while they are read: each comes in many pieces."""
 
@@ -110,9 +107,9 @@ class Operations(pyfuse3.Operations):
         # For one read after the other: the reply is copied before anything else runs.
         self._buffer = memoryview(bytearray(_MAX_READ))
         self._cold_reads = trio.CapacityLimiter(_COLD_READS)
-        # One for each directory at most; the work behind them has limits of its own.
-        self._first_looks = trio.CapacityLimiter(math.inf)
-        self._looking: dict[int, _FirstLook] = {}
+        # Two for each directory at most; the work behind them has limits of its own.
+        self._threads = trio.CapacityLimiter(math.inf)
+        self._makings: dict[Hashable, _Making[Any]] = {}
 
     def init(self) -> None:
         """Say that requests are answered from now on."""
@@ -146,16 +143,19 @@ class Operations(pyfuse3.Operations):
         lazy = self._inodes.unmade(inode)
         if lazy is None:
             return self._place(inode)
-        look = self._looking.get(inode)
-        if look is None:
-            look = self._looking[inode] = _FirstLook()
-            try:
-                self._inodes.add(inode, await look.make(lazy, self._first_looks))
-            finally:
-                del self._looking[inode]
-        else:
-            await look.wait()
+        self._inodes.add(inode, await self._once(lazy, lazy.fill))
         return self._place(inode)
+
+    async def _once(self, what: Hashable, make: Callable[[], _R]) -> _R:
+        """Return what *make* returns in a thread; who asks for the same meanwhile gets the same, without a thread."""
+        making: _Making[_R] | None = self._makings.get(what)
+        if making is not None:
+            return await making.wait()
+        making = self._makings[what] = _Making(make)
+        try:
+            return await making.run(self._threads)
+        finally:
+            del self._makings[what]
 
     @_answered
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
@@ -267,13 +267,11 @@ class Operations(pyfuse3.Operations):
     async def _listing(self, directory: int, place: Place) -> Sequence[tuple[bytes, int]]:
         """Return the entries of a directory; a thread makes those of a large one, for all of its pieces."""
         tree, number = place.tree, place.number
-        if tree.size(number) < _LARGE:
+        if tree.size(number) < LARGE:
             return tree.listing(number)
         listing = self._listings.get(directory)
         if listing is None:
-            listing = await trio.to_thread.run_sync(
-                tree.listing, number, limiter=self._first_looks, abandon_on_cancel=True
-            )
+            listing = await self._once(directory, functools.partial(tree.listing, number))
             while len(self._listings) >= _LISTINGS:
                 del self._listings[next(iter(self._listings))]
             self._listings[directory] = listing
@@ -309,27 +307,33 @@ class Operations(pyfuse3.Operations):
     write = create = setxattr = removexattr = _read_only  # type: ignore[assignment]
 
 
-class _FirstLook:
-    """One making of a directory's tree, and those who wait for it without holding a thread."""
+class _Making(Generic[_R]):
+    """Something that is made in a thread, and those who wait for it without holding one."""
 
-    def __init__(self) -> None:
-        self._made = trio.Event()
+    def __init__(self, make: Callable[[], _R]) -> None:
+        self._make = make
+        self._ended = trio.Event()
+        self._made: tuple[_R] | None = None
         self._failed: Exception | None = None
 
-    async def make(self, lazy: LazyDirectory, limiter: trio.CapacityLimiter) -> Tree:
+    async def run(self, limiter: trio.CapacityLimiter) -> _R:
         try:
-            return await trio.to_thread.run_sync(lazy.fill, limiter=limiter, abandon_on_cancel=True)
+            made = await trio.to_thread.run_sync(self._make, limiter=limiter, abandon_on_cancel=True)
         except Exception as error:
             self._failed = error
             raise
+        else:
+            self._made = (made,)
+            return made
         finally:
-            self._made.set()
+            self._ended.set()
 
-    async def wait(self) -> None:
-        await self._made.wait()
-        if self._failed is not None:
+    async def wait(self) -> _R:
+        await self._ended.wait()
+        if self._made is None:
             # One log line is enough for all who waited.
             raise FUSEError(errno.ENOSPC if isinstance(self._failed, NoSpace) else errno.EIO)
+        return self._made[0]
 
 
 def _fill(entry: EntryAttributes, inode: int, stat: Stat, overrides: Overrides) -> None:

@@ -5,16 +5,17 @@ merge is the layers' directories that lie on each other at one path, the uppermo
 is derived from these, one directory at a time.
 """
 
+import heapq
 import logging
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from fusefs.errors import printable
 from fusefs.layerindex import IMPLICIT, LOWER_LINK, ONLY_WHITEOUTS, OPAQUE, ROOT, WHITEOUT, Entry, LayerIndex
 from fusefs.layertree import LayerFiles, attributes_of, inside, stat_of_entry
-from fusefs.tree import Directory, Node, Stat, Symlink, stat_of
+from fusefs.tree import LARGE, Directory, LongListing, Node, Stat, Symlink, stat_of
 
 log = logging.getLogger(__name__)
 
@@ -98,25 +99,39 @@ def _at(layers: Sequence[LayerIndex], path: Iterable[bytes]) -> Stack:
     return stack
 
 
-def merge(layers: Sequence[LayerIndex], stack: Stack) -> dict[bytes, tuple[int, Entry]]:
-    """Return all that is in the directory *stack* by name: the uppermost layer and its record of each.
+_Listed = tuple[bytes, int, int, int, int, int, int]
+"""Of an entry: name, how many directories lie above its own, layer, record, inode, mode and flags."""
+
+
+def merge(layers: Sequence[LayerIndex], stack: Stack) -> Iterator[_Listed]:
+    """Yield what is in the directory *stack* in the order of the names, of each the uppermost layer's record.
 
     The same rules as those of `find`, for a whole directory at once.
     """
-    merged: dict[bytes, tuple[int, Entry]] = {}
-    hidden: set[bytes] = set()
-    for layer, directory in stack:
-        whiteouts = []
-        for name, entry in layers[layer].children(directory):
-            if name.startswith(WHITEOUT):
-                whiteouts.append(name.removeprefix(WHITEOUT))
-            elif name not in hidden and name not in merged and not entry.flags & ONLY_WHITEOUTS:
-                merged[name] = (layer, entry)
-        # What this layer says of a name, a whiteout above all, is for the layers below it.
-        if _OPAQUE_NAME in whiteouts:
-            break
-        hidden.update(whiteouts)
-    return merged
+    hidden: dict[bytes, int] = {}
+    """Names that are whited out, and how many directories lie above the uppermost whiteout."""
+    lists = []
+    for above, (layer, directory) in enumerate(stack):
+        lists.append(_listed(layers[layer], directory, above, layer))
+        if above < len(stack) - 1:
+            names = list(layers[layer].whiteouts(directory))
+            if _OPAQUE_NAME in names:
+                break
+            for name in names:
+                hidden.setdefault(name, above)
+    last = None
+    for listed in lists[0] if len(lists) == 1 else heapq.merge(*lists):
+        name, above, *_ = listed
+        # What a layer says of a name, a whiteout above all, is for the layers below it.
+        if name != last and hidden.get(name, above) >= above:
+            yield listed
+        last = name
+
+
+def _listed(index: LayerIndex, directory: int, above: int, layer: int) -> Iterator[_Listed]:
+    for name, record, inode, mode, flags in index.listed(directory):
+        if not flags & ONLY_WHITEOUTS and name[:4] != WHITEOUT:
+            yield name, above, layer, record, inode, mode, flags
 
 
 def _is_directory(layers: Sequence[LayerIndex], stack: Stack) -> bool:
@@ -133,7 +148,7 @@ class RootfsTree:
         self._layers = [layer.index for layer in files]
         self._transform = transform_symlinks
         self._root = root_stack(self._layers)
-        self.listing = lru_cache(_LISTINGS)(self._listing)
+        self._short_listing = lru_cache(_LISTINGS)(self._list)
         self._stacks: dict[int, Stack] = {}
         self._linking = {number for number, index in enumerate(self._layers) if index.lower_links()}
         self._links: Counter[int] = Counter()
@@ -223,24 +238,36 @@ class RootfsTree:
         """Return about how many entries there are."""
         return sum(self._layers[layer].entry(record).entries for layer, record in self._stack(directory))
 
-    def _listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
+    def listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
+        """Return the entries to list, in the order of their names."""
+        if self.size(directory) < LARGE:
+            return self._short_listing(directory)
+        return LongListing(self._listed(directory), self._name)
+
+    def _list(self, directory: int) -> Sequence[tuple[bytes, int]]:
         stack = self._stack(directory)
-        if len(stack) == 1 and not self._transform:  # the common case: nothing to merge
+        if len(stack) == 1 and not self._transform:  # the common case, nothing to merge, in a third of the time
             ((layer, record),) = stack
-            children = self._layers[layer].names(record)
-            if not any(flags & _SPECIAL for _, _, flags in children):
+            entries = list(self._layers[layer].listed(record))
+            if not any(flags & _SPECIAL for _, _, _, _, flags in entries):
                 base = layer << _SHIFT
-                return [(name, base + inode) for name, inode, _ in children if name[:4] != WHITEOUT]
-        listing = []
-        for name, (layer, entry) in merge(self._layers, stack).items():
-            if entry.flags & LOWER_LINK:
-                if (number := self.find(directory, name)) is not None:
-                    listing.append((name, number))
-            else:
-                # A directory is its own inode: it has one name.
-                own = self._transform and stat.S_ISLNK(entry.mode)
-                listing.append((name, (layer << _SHIFT) + (entry.record if own else entry.inode)))
-        return listing
+                return [(name, base + inode) for name, _, inode, _, _ in entries if name[:4] != WHITEOUT]
+        return [(name, number) for name, _, number in self._listed(directory)]
+
+    def _listed(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yield name, key for `_name`, and number of the entries."""
+        for name, _, layer, record, inode, mode, flags in merge(self._layers, self._stack(directory)):
+            base = layer << _SHIFT
+            if flags & LOWER_LINK:
+                number = self.find(directory, name)
+                if number is None:
+                    continue
+            else:  # a directory is its own inode: it has one name
+                number = base + (record if self._transform and stat.S_ISLNK(mode) else inode)
+            yield name, base + record, number
+
+    def _name(self, key: int) -> bytes:
+        return self._layers[key >> _SHIFT].name(key & _RECORD)
 
     def _entry(self, number: int) -> tuple[int, Entry]:
         if number == 0:

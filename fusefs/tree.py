@@ -1,9 +1,10 @@
 """Files and directories, without a word of FUSE."""
 
 import stat
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, overload
 
 from fusefs.content import Content
 from fusefs.once import Once
@@ -84,7 +85,7 @@ class Stat(NamedTuple):
 class Tree(Protocol):
     """Nodes by number, made when they are asked for; the root is 0.
 
-    Safe under concurrency, and quick, but for the listing of a large directory.
+    Safe under concurrency, and quick, but for the listing of a `LARGE` directory.
     """
 
     def node(self, number: int) -> "Node":
@@ -106,7 +107,34 @@ class Tree(Protocol):
         """Return about how many entries there are: how long a listing takes."""
 
     def listing(self, directory: int) -> "Sequence[tuple[bytes, int]]":
-        """Return the entries to list, always in the same order."""
+        """Return the entries to list, always in the same order; `LARGE` ones are a `LongListing`."""
+
+
+LARGE = 2000
+"""Entries from which on a directory is large: its listing takes long, and is not to be held as objects."""
+
+
+class LongListing(Sequence[tuple[bytes, int]]):
+    """The entries of a large directory, of which the numbers alone are held."""
+
+    def __init__(self, entries: Iterable[tuple[bytes, int, int]], name: Callable[[int], bytes]) -> None:
+        """List *entries*: name, a key with which *name* returns that again, and number."""
+        self._keys, self._numbers, self._name = array("Q"), array("Q"), name
+        for _, key, number in entries:
+            self._keys.append(key)
+            self._numbers.append(number)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, position: int) -> tuple[bytes, int]: ...
+    @overload
+    def __getitem__(self, position: slice) -> "list[tuple[bytes, int]]": ...
+    def __getitem__(self, position: int | slice) -> "tuple[bytes, int] | list[tuple[bytes, int]]":
+        if isinstance(position, slice):
+            return [self[one] for one in range(len(self))[position]]
+        return self._name(self._keys[position]), self._numbers[position]
 
 
 class LazyDirectory:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +30,12 @@ class Members:
     """Most memory of the serving process, in bytes."""
 
 
-def members(imgfs: Bench, count: int) -> Members:
-    """Mount an image of one layer with *count* empty files in one directory, and list them all."""
-    mountpoint = imgfs.mount(_write_archive(imgfs.folder / "many.tar", count), "--no-cache", "--tmpdir", imgfs.folder)
+def members(imgfs: Bench, count: int, layers: int = 1) -> Members:
+    """Mount an image with *count* empty files in one directory, dealt out to *layers*, and list them all."""
+    archive = _write_archive(imgfs.folder / "many.tar", count, layers)
+    mountpoint = imgfs.mount(archive, "--no-cache", "--tmpdir", imgfs.folder)
     began = time.monotonic()
-    assert os.listdir(mountpoint / "layers" / "0") == ["d"]
+    assert os.listdir(mountpoint / "rootfs") == ["d"]
     looked = time.monotonic()
     folder = mountpoint / "rootfs" / "d"
     with os.scandir(folder) as entries:
@@ -51,23 +52,27 @@ def members(imgfs: Bench, count: int) -> Members:
     return Members(looked - began, listed - looked, peak)
 
 
-def _write_archive(path: Path, count: int) -> Path:
-    """Write an image with one layer of *count* empty files in one directory; its diffID is not its hash."""
-    config = image_config([b""])
-    manifest = [{"Config": "config.json", "RepoTags": ["many:1"], "Layers": ["layer.tar"]}]
+def _write_archive(path: Path, count: int, layers: int) -> Path:
+    """Write the image; its diffIDs are not the hashes of its layers."""
+    config = image_config([b"%d" % number for number in range(layers)])
+    names = [f"{number}.tar" for number in range(layers)]
+    manifest = [{"Config": "config.json", "RepoTags": ["many:1"], "Layers": names}]
     with path.open("wb") as file:
-        file.write(header("layer.tar", count * BLOCK + len(END)))
-        file.writelines(_headers(count))
-        file.write(END + member("config.json", config) + member("manifest.json", json.dumps(manifest).encode()) + END)
+        for number, name in enumerate(names):
+            numbers = range(number, count, layers)
+            file.write(header(name, len(numbers) * BLOCK + len(END)))
+            file.writelines(_headers(numbers))
+            file.write(END)
+        file.write(member("config.json", config) + member("manifest.json", json.dumps(manifest).encode()) + END)
     return path
 
 
-def _headers(count: int) -> Iterator[bytes]:
-    """Yield the headers of *count* empty files, some thousands at a time."""
+def _headers(numbers: Sequence[int]) -> Iterator[bytes]:
+    """Yield the headers of empty files, some thousands at a time."""
     block = header(b"d/" + _NAME % 0)
     # The checksum is that of a block without a name, and of the bytes of the name.
     before, after = block[100:148], block[156:]
     total = sum(before) + 8 * 0x20 + sum(after)
-    for start in range(0, count, _AT_ONCE):
-        names = (b"d/" + _NAME % number for number in range(start, min(count, start + _AT_ONCE)))
+    for start in range(0, len(numbers), _AT_ONCE):
+        names = (b"d/" + _NAME % number for number in numbers[start : start + _AT_ONCE])
         yield b"".join(name.ljust(100, b"\0") + before + b"%06o\0 " % (total + sum(name)) + after for name in names)

@@ -102,7 +102,7 @@ def members(count: int = 10_000_000) -> Figures:
     """List a layer of very many members."""
     with bench() as imgfs:
         found = member_drills.members(imgfs, count)
-    assert found.peak < 60_000_000 + 450 * count
+    assert found.peak < 60_000_000 + 200 * count
     return Figures(
         f"{count:,} members: first look {found.first_look:.0f} s, listing {found.listing:.0f} s",
         memory=f"{found.peak / 1e6:,.0f} MB",

@@ -109,7 +109,7 @@ def test_directories_of_the_same_layers_are_not_looked_into() -> None:
             listed.append(directory)
             return real(directory)
 
-        new.tree.listing = listing  # type: ignore[assignment]
+        new.tree.listing = listing  # type: ignore[method-assign]
         assert [one.path for one in compare(old, new)] == [(b"x",)]
         assert listed == [0]
 

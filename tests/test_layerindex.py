@@ -92,10 +92,14 @@ def test_children_are_all_entries_of_a_directory_by_name_and_in_order() -> None:
     with index_of(file("d/.wg"), whiteout("d/b"), whiteout("d/a"), opaque("d"), file("d/.wi"), file("d/a/x")) as index:
         directory = at(index, b"d")
         assert directory is not None
-        children = index.children(directory)
-        assert [name for name, _ in children] == [b".wg", b".wh..wh..opq", b".wh.a", b".wh.b", b".wi", b"a"]
-        assert [entry for _, entry in children] == [index.entry(entry.record) for _, entry in children]
-        assert [index.children(record) for record in (2, 3)] == [[], []]
+        children = list(index.listed(directory))
+        assert [name for name, *_ in children] == [b".wg", b".wh..wh..opq", b".wh.a", b".wh.b", b".wi", b"a"]
+        for name, record, *said in children:
+            entry = index.entry(record)
+            assert (index.name(record), [entry.inode, entry.mode, entry.flags]) == (name, said)
+        assert list(index.whiteouts(directory)) == [b".wh..opq", b"a", b"b"]
+        assert [list(index.listed(record)) for record in (2, 3)] == [[], []]
+        assert [list(index.whiteouts(record)) for record in (2, 3)] == [[], []]
 
 
 def test_names_of_one_file_share_its_first_record_and_are_counted() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import tracemalloc
+from unittest.mock import patch
 
 import pytest
 
@@ -10,7 +11,7 @@ from fusefs.layerindex import LayerIndex
 from fusefs.layertree import LayerTree, relative
 from fusefs.tarheader import Kind
 from fusefs.tarindex import Member
-from fusefs.tree import Directory, Tree
+from fusefs.tree import Directory, LongListing, Tree
 from tests.builders import BLOCK, Memory, header
 from tests.changesets import (
     a_file,
@@ -49,7 +50,11 @@ def check_directories(tree: Tree) -> None:
         if not isinstance(node, Directory):
             continue
         listing = tree.listing(number)
-        assert tree.listing(number) == listing
+        assert tree.listing(number) == listing == sorted(listing)
+        with patch("fusefs.layertree.LARGE", 0), patch("fusefs.rootfs.LARGE", 0):
+            long = tree.listing(number)
+        assert isinstance(long, LongListing)
+        assert (len(long), long[:], list(long)) == (len(listing), listing, listing)
         assert {name: tree.find(number, name) for name in names} == dict.fromkeys(names) | dict(listing)
         assert tree.parent(number) == found[path.rpartition(b"/")[0]]
 
