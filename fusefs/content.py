@@ -2,9 +2,12 @@
 
 import errno
 import os
+import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Protocol
+
+from fusefs.pagecache import is_cached
 
 Bytes = bytes | bytearray
 Buffer = Bytes | memoryview
@@ -45,13 +48,14 @@ class OpenFile:
     """A descriptor that extents share, and its name for messages.
 
     Safe under concurrency: `pread` has no shared position.  `_nowait` only ever goes from True
-    to False, and either value gives right bytes.
+    to False, and either value gives right bytes, as does any value of `_waiting`, threads in `read_at`.
     """
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor = descriptor
         self.name = name
         self._nowait = True
+        self._waiting: set[int] = set()
 
     def length(self) -> int:
         """Return the file's size now, in bytes."""
@@ -59,6 +63,14 @@ class OpenFile:
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return *size* bytes from *offset* on, fewer only at the end of the file."""
+        thread = threading.get_ident()
+        self._waiting.add(thread)
+        try:
+            return self._read_at(offset, size)
+        finally:
+            self._waiting.discard(thread)
+
+    def _read_at(self, offset: int, size: int) -> bytes:
         data = os.pread(self.descriptor, size, offset)
         if len(data) in (0, size):
             return data
@@ -73,6 +85,10 @@ class OpenFile:
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
         """Return *size* bytes from *offset* on if all of them are in the page cache, else None."""
         if not self._nowait:
+            return None
+        # RWF_NOWAIT asks the disk for what is missing, and that waits once the disk's queue is full.  So
+        # while others wait for it, only what is there is read, where the kernel can tell.
+        if self._waiting and is_cached(self.descriptor, offset, size) is False:
             return None
         data = bytearray(size) if buffer is None or len(buffer) < size else buffer[:size]
         try:

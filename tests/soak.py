@@ -63,7 +63,7 @@ def _killed(drill: Callable[[Bench, int, int], Counter[str]], rounds: int) -> in
     return found.total()
 
 
-def waiting(clients: int = 100, seconds: int = 60) -> Figures:
+def waiting(clients: int = waiting_drills.MOST, seconds: int = 60) -> Figures:
     """Read what is in memory while others wait for a disk."""
     with bench() as imgfs:
         served = waiting_drills.wait(imgfs, clients, seconds)
