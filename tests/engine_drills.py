@@ -80,7 +80,7 @@ def _kill_once(imgfs: Bench, engine: Engine, rng: random.Random, mountpoint: Pat
     clear_away(imgfs, mountpoint, client)
     engine.script.save = None
     moment += ", kept" if [*imgfs.cache.glob("saved/*/index")] else ""
-    _all_is_right(imgfs, engine, mountpoint)
+    all_is_right(imgfs, engine, mountpoint)
     return moment
 
 
@@ -89,7 +89,7 @@ def _reader(mountpoint: Path, *places: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _all_is_right(imgfs: Bench, engine: Engine, mountpoint: Path) -> None:
+def all_is_right(imgfs: Bench, engine: Engine, mountpoint: Path) -> None:
     """Mount twice: whatever was left in the cache, nobody waits for it, it is not taken for whole, and not left."""
     for asked in ("/get", "/json"):
         began = len(engine.asked)

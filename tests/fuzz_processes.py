@@ -52,6 +52,8 @@ def _fuzz_one(python: Path, folder: Path, name: str, seconds: int) -> Fuzzed:
         "artifact_prefix": folder / f"crash-{name.strip('_')}-",
     }
     command: list[str | Path] = [
+        # Over a shell, since the peak that Linux tells of a program begins with that of the one that started it.
+        *("sh", "-c", '"$@"; exit "$?"', "fuzz"),
         python,
         "-m",
         "tests.fuzz_coverage",

@@ -2,11 +2,15 @@
 
 Faults: ``crash`` makes every read of a layer a bug; ``slow-start=FIFO`` lets the mount become ready
 only once FIFO can be read; ``note=FILE`` is none: a line in FILE for each layer that is decompressed
-or indexed.
+or indexed.  ``kill=NUMBER=FILE`` kills the process in the place of the NUMBER-th change of a name or
+fsync, and writes into FILE which that was.
 """
 
+import os
+import signal
 import sys
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,6 +50,25 @@ def _note(path: str) -> None:
         setattr(module, name, noting(word, getattr(module, name)))
 
 
+def _kill(number: int, path: str) -> None:
+    changes = {"os.link", "os.mkdir", "os.remove", "os.rmdir", "os.rename", "os.fsync"}
+    left = count(number, -1)
+
+    def hook(event: str, _arguments: object) -> None:
+        if event in changes and next(left) == 1:
+            Path(path).write_text(event, encoding="ascii")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        hook("os.fsync", ())  # for which Python has no event
+        real(file)
+
+    os.fsync = fsync  # type: ignore[assignment]
+    sys.addaudithook(hook)
+
+
 def plant(fault: str) -> None:
     """Plant *fault*."""
     name, _, argument = fault.partition("=")
@@ -56,6 +79,9 @@ def plant(fault: str) -> None:
             _start_slowly(argument)
         case "note":
             _note(argument)
+        case "kill":
+            number, _, path = argument.partition("=")
+            _kill(int(number), path)
         case _:
             raise ValueError(fault)
 
