@@ -1,6 +1,6 @@
 """The coverage-guided fuzzer: ``python -m tests.fuzz_coverage FOLDER [OPTION…]``, libFuzzer's; see ``scripts/soak``.
 
-FOLDER is named like the target, and holds its corpus; it begins with what `fuzzing` makes.
+FOLDER is named like the target, and holds its corpus; it begins with what is kept of others and what `fuzzing` makes.
 """
 
 import json
@@ -17,6 +17,8 @@ with atheris.instrument_imports(include=["fusefs"]):
     from tests.fuzzing import HONEST, LYING, archive
 
 from tests.builders import LAYERS, Archive, image_config, schema2_manifest
+from tests.fuzz_corpus import kept
+from tests.fuzz_processes import name_of
 from tests.layouts import COMPRESSED_LAYOUTS, LAYOUTS
 
 _BEGIN = 60
@@ -42,11 +44,14 @@ def inputs() -> Iterator[tuple[int, bytes]]:
 def main() -> None:
     """Fuzz until libFuzzer has enough."""
     folder = Path(sys.argv[1])
-    (target,) = (target for target in TARGETS if target.__name__.strip("_") == folder.name)
-    for number, data in enumerate(data for wanted, data in inputs() if TARGETS[wanted] is target):
-        (folder / f"begin-{number}").write_bytes(data)
+    (target,) = (target for target in TARGETS if name_of(target) == folder.name)
+    if not any(word.startswith("-merge") for word in sys.argv):
+        begin = [data for wanted, data in inputs() if TARGETS[wanted] is target]
+        for number, data in enumerate((*begin, *kept(target))):
+            (folder / f"begin-{number}").write_bytes(data)
     logging.disable()
-    atheris.Setup(sys.argv, target)
+    # A merge runs the first word in a shell.
+    atheris.Setup([f"{sys.executable} -m tests.fuzz_coverage", *sys.argv[1:]], target)
     atheris.Fuzz()
 
 

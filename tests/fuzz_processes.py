@@ -3,7 +3,7 @@
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,19 @@ _SHARES = {"_any_tar": 3, "_sealed_tar": 3, "_stack": 2, "_damaged_stack": 3, "c
 _LONGEST = {"check_documents": 4096, "check_records": 4096, "check_map": 4096, "check_image": 1 << 16}
 """Bytes of an input; of archives that are scanned a quarter of an image's."""
 _AT_ONCE = os.cpu_count() or 1
+
+Target = Callable[[bytes], None]
+"""What is fuzzed: takes any bytes."""
+
+
+def name_of(target: Target) -> str:
+    """Return what a target is called."""
+    return target.__name__.strip("_")
+
+
+def longest(target: Target) -> int:
+    """Return how many bytes an input may have."""
+    return _LONGEST.get(target.__name__, 1 << 14)
 
 
 class Fuzzed(NamedTuple):
@@ -29,27 +42,31 @@ class Fuzzed(NamedTuple):
 
 def fuzz(python: Path, folder: Path, seconds: float) -> Iterator[Fuzzed]:
     """Fuzz all targets for *seconds* together; the corpora and what crashes stay in *folder*."""
-    names = [target.__name__ for target in TARGETS]
-    share = seconds * _AT_ONCE / sum(_SHARES.get(name, 1) for name in names)
+    share = seconds * _AT_ONCE / sum(map(_share, TARGETS))
 
-    def run(name: str) -> Fuzzed:
-        return _fuzz_one(python, folder, name, max(1, round(share * _SHARES.get(name, 1))))
+    def run(target: Target) -> Fuzzed:
+        return _fuzz_one(python, folder, target, max(1, round(share * _share(target))))
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         # The longest first, so that all end at about the same time.
-        yield from pool.map(run, sorted(names, key=lambda name: -_SHARES.get(name, 1)))
+        yield from pool.map(run, sorted(TARGETS, key=_share, reverse=True))
 
 
-def _fuzz_one(python: Path, folder: Path, name: str, seconds: int) -> Fuzzed:
-    corpus = folder / "corpus" / name.strip("_")
+def _share(target: Target) -> int:
+    return _SHARES.get(target.__name__, 1)
+
+
+def _fuzz_one(python: Path, folder: Path, target: Target, seconds: int) -> Fuzzed:
+    name = name_of(target)
+    corpus = folder / "corpus" / name
     corpus.mkdir(parents=True, exist_ok=True)
     options = {
         "max_total_time": seconds,
-        "max_len": _LONGEST.get(name, 1 << 14),
+        "max_len": longest(target),
         "timeout": 10,
         "rss_limit_mb": 1024,
         "print_final_stats": 1,
-        "artifact_prefix": folder / f"crash-{name.strip('_')}-",
+        "artifact_prefix": folder / f"crash-{name}-",
     }
     command: list[str | Path] = [
         # Over a shell, since the peak that Linux tells of a program begins with that of the one that started it.
@@ -60,12 +77,12 @@ def _fuzz_one(python: Path, folder: Path, name: str, seconds: int) -> Fuzzed:
         corpus,
         *(f"-{key}={value}" for key, value in options.items()),
     ]
-    log = folder / f"{name.strip('_')}.log"
+    log = folder / f"{name}.log"
     with log.open("wb") as out:
         status = subprocess.run(command, stdout=out, stderr=out, check=False).returncode
     said = log.read_text("utf-8", "replace")
     executions, peak = (_said(said, key) for key in ("number_of_executed_units", "peak_rss_mb"))
-    return Fuzzed(name.strip("_"), executions, peak, status != 0 or not executions)
+    return Fuzzed(name, executions, peak, status != 0 or not executions)
 
 
 def _said(log: str, key: str) -> int:
