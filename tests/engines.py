@@ -10,6 +10,7 @@ import socketserver
 import subprocess
 import tarfile
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 
 from tests.certificates import Authority
 from tests.folders import new_folder
-from tests.processes import mounts_at, until
+from tests.processes import marked, mounts_at, until
 from tests.real_image import NGINX, OTHER, build, import_small
 from tests.requirements import ROOT, need
 
@@ -74,7 +75,9 @@ def _folder(name: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], log: Path, ready: Path, environment: dict[str, str]) -> Iterator[None]:
+def _running(
+    command: list[str], log: Path, ready: Path, environment: dict[str, str]
+) -> Iterator["subprocess.Popen[bytes]"]:
     """Run an engine for as long as the block takes; it is *ready* once it listens there."""
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -83,9 +86,10 @@ def _running(command: list[str], log: Path, ready: Path, environment: dict[str, 
     try:
         until(lambda: process.poll() is not None or _listens(ready), f"{command[0]} listens", _READY)
         assert process.poll() is None, log.read_text()
-        yield
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)  # a test may have stopped it
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
@@ -110,6 +114,76 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+def _dockerd(folder: Path) -> list[str]:
+    """Return the command of a dockerd that has all it writes in *folder*, and listens on ``docker.sock`` there."""
+    (folder / "none.json").write_text("{}")
+    command = ["dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", f"--data-root={folder}/data"]
+    command += [f"--exec-root={folder}/exec", f"--pidfile={folder}/pid", f"--config-file={folder}/none.json"]
+    return [*command, "-H", f"unix://{folder}/docker.sock"]
+
+
+class OwnDocker:
+    """A dockerd that a test may stop, kill and start again on the images that it had."""
+
+    def __init__(self, folder: Path) -> None:
+        self.engine = RealEngine("docker", f"unix://{folder}/docker.sock", folder)
+        self._mark = "IMGFS_TESTS_ENGINE", uuid.uuid4().hex
+        self._running = contextlib.ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process; it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, or let it go on, if it does not run."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            return
+        folder = self.engine.folder
+        # As on a machine that has booted: else a containerd that nobody has waited for counts as running.
+        shutil.rmtree(folder / "exec", ignore_errors=True)
+        (folder / "pid").unlink(missing_ok=True)
+        running = _running(_dockerd(folder), folder / "log", folder / "docker.sock", dict([self._mark]))
+        self._process = self._running.enter_context(running)
+
+    def stop(self) -> None:
+        """Stop it until `start`: its connections are open, and nobody answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+        until(lambda: Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2][0] == "T", "dockerd is stopped")
+
+    def kill(self) -> None:
+        """Kill it; its containerd ends with it."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.end()
+
+    def end(self) -> None:
+        """Let it end, and all that it has started."""
+        self._process = None
+        try:
+            self._running.close()
+            until(lambda: not marked("=".join(self._mark)), "all that dockerd has started ends")
+        finally:
+            for pid in marked("=".join(self._mark)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module", name="own_docker")
+def own_docker_fixture() -> Iterator[OwnDocker]:
+    """Give a module a dockerd of its own, with nothing in it."""
+    need(ROOT, "dockerd", "docker", "containerd")
+    with _folder("own-docker") as folder:
+        docker = OwnDocker(folder)
+        try:
+            docker.start()
+            yield docker
+        finally:
+            docker.end()
+
+
 @pytest.fixture(scope="session", name="docker_engine")
 def docker_engine_fixture() -> Iterator[RealEngine]:
     """Give a dockerd that listens on a socket and, with TLS, on tcp."""
@@ -120,11 +194,8 @@ def docker_engine_fixture() -> Iterator[RealEngine]:
         authority.issue("client", server=False)
         tls_host = f"tcp://127.0.0.1:{free_port()}"
         socket_path = folder / "docker.sock"
-        command = ["dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", f"--data-root={folder}/data"]
-        command += [f"--exec-root={folder}/exec", f"--pidfile={folder}/pid", f"--config-file={folder}/none.json"]
-        command += ["-H", f"unix://{socket_path}", "-H", tls_host, "--tlsverify", f"--tlscacert={authority.ca}"]
+        command = [*_dockerd(folder), "-H", tls_host, "--tlsverify", f"--tlscacert={authority.ca}"]
         command += [f"--tlscert={certificate}", f"--tlskey={key}"]
-        (folder / "none.json").write_text("{}")
         with _running(command, folder / "log", socket_path, {}):
             engine = RealEngine("docker", f"unix://{socket_path}", folder, tls_host, authority)
             context = folder / "context"

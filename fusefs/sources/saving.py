@@ -4,6 +4,7 @@ The engine is asked once what the image is (inspect) and then for exactly that (
 What it sends is spooled, and indexed and hashed as it passes.
 """
 
+import http.client
 import json
 import logging
 import re
@@ -118,6 +119,8 @@ def reason(error: BaseException) -> str:
     cause = cause_of(error)
     if isinstance(cause, json.JSONDecodeError):
         return "its answer is no JSON"
+    if isinstance(cause, http.client.IncompleteRead):
+        return "its answer is cut short or garbled"
     if isinstance(cause, OSError) and cause.strerror:
         return printable(cause.strerror)
     return printable(str(cause)) or type(cause).__name__
@@ -130,7 +133,8 @@ def cause_of(error: BaseException) -> BaseException:
         seen.add(id(error))
         if isinstance(error, OSError) and (error.errno is not None or isinstance(error, TimeoutError)):
             break
-        if isinstance(error, json.JSONDecodeError):  # what it was raised for is a detail of the parser
+        # What these were raised for is a detail of the parser.
+        if isinstance(error, (json.JSONDecodeError, http.client.IncompleteRead)):
             break
         inner = [arg for arg in (*error.args, getattr(error, "reason", None)) if isinstance(arg, BaseException)]
         deeper = inner[-1] if inner else error.__cause__ or error.__context__
