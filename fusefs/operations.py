@@ -5,6 +5,7 @@ import functools
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -104,6 +105,7 @@ class Operations(pyfuse3.Operations):
         self._open: dict[int, Content] = {}
         self._handles = count(1)
         self._listings: dict[int, Sequence[tuple[bytes, int]]] = {}
+        self._listers: Counter[int] = Counter()
         # For one read after the other: the reply is copied before anything else runs.
         self._buffer = memoryview(bytearray(_MAX_READ))
         self._cold_reads = trio.CapacityLimiter(_COLD_READS)
@@ -241,6 +243,7 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: RequestContext) -> int:  # noqa: ARG002
         """Give a directory out; its handle is the inode number."""
         self._place(inode)
+        self._listers[inode] += 1
         return inode
 
     @_answered
@@ -288,8 +291,11 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def releasedir(self, fh: int) -> None:
-        """Forget what was kept of a directory; who reads it still has it made again."""
-        self._listings.pop(fh, None)
+        """Forget what was kept of a directory that nobody reads any more."""
+        self._listers[fh] -= 1
+        if not self._listers[fh]:
+            del self._listers[fh]
+            self._listings.pop(fh, None)
 
     @_answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:  # noqa: ARG002

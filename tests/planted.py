@@ -2,8 +2,8 @@
 
 Faults: ``crash`` makes every read of a layer a bug; ``slow-start=FIFO`` lets the mount become ready
 only once FIFO can be read; ``note=FILE`` is none: a line in FILE for each layer that is decompressed
-or indexed.  ``kill=NUMBER=FILE`` kills the process in the place of the NUMBER-th change of a name or
-fsync, and writes into FILE which that was.
+or indexed, and each listing of a large directory.  ``kill=NUMBER=FILE`` kills the process in the place of
+the NUMBER-th change of a name or fsync, and writes into FILE which that was.
 """
 
 import os
@@ -36,7 +36,7 @@ def _start_slowly(fifo: str) -> None:
 
 
 def _note(path: str) -> None:
-    from fusefs import indexer, layers  # noqa: PLC0415
+    from fusefs import indexer, layers, rootfs  # noqa: PLC0415
 
     def noting(word: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*arguments: Any) -> Any:
@@ -46,7 +46,11 @@ def _note(path: str) -> None:
 
         return noted
 
-    for word, module, name in (("index", indexer, "index_layer"), ("decompress", layers, "uncompressed_tar")):
+    for word, module, name in (
+        ("index", indexer, "index_layer"),
+        ("decompress", layers, "uncompressed_tar"),
+        ("list", rootfs, "LongListing"),
+    ):
         setattr(module, name, noting(word, getattr(module, name)))
 
 

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -273,3 +274,22 @@ def test_a_look_that_had_no_space_leaves_the_attributes_as_they_were(imgfs: Benc
         assert (stat.filemode(found.st_mode), found.st_mtime_ns) == ("drwxr-xr-x", CREATED_NS)
         assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
         until(lambda: not imgfs.processes(), "all processes end")
+
+
+def test_a_large_directory_is_listed_once_for_all_who_read_it(imgfs: Bench) -> None:
+    notes = imgfs.folder / "notes"
+    imgfs.command = (*PLANTED, f"note={notes}")
+    names = [f"f{number:05}" for number in range(5000)]
+    upper = layer({f"d/{name}": b"" for name in names[::2]})
+    lower = layer({f"d/{name}": b"" for name in names})
+    mountpoint = imgfs.mount(Archive(layers=(lower, upper)).write(imgfs.folder / "image.tar"))
+    os.listdir(mountpoint / "rootfs")
+    opened = [os.open(mountpoint / "rootfs" / "d", os.O_RDONLY) for _ in range(20)]
+    notes.write_text("")
+    with ThreadPoolExecutor(len(opened)) as pool:
+        assert list(pool.map(lambda file: sorted(os.listdir(file)), opened)) == [names] * len(opened)
+    assert notes.read_text() == "list\n"
+    for file in opened:
+        os.close(file)
+    assert sorted(os.listdir(mountpoint / "rootfs" / "d")) == names  # nobody read it any more: it is made again
+    assert notes.read_text() == "list\n" * 2
