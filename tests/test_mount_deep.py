@@ -76,7 +76,7 @@ def test_a_process_that_changes_its_directory_each_time_gets_there_and_back(imgf
 
 @pytest.mark.parametrize(("top", "directories"), [("rootfs", DEPTH), ("layers", 2 * DEPTH)])
 def test_find_ends_and_counts_all(imgfs: Bench, mountpoint: Path, top: str, directories: int) -> None:
-    words = ["find", mountpoint / top, "-name", "d", "-printf", "d", "-o", "-type", "f", "-printf", "f"]
+    words = ["find", str(mountpoint / top), "-name", "d", "-printf", "d", "-o", "-type", "f", "-printf", "f"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == ""
     assert (done.stdout.count("d"), done.stdout.count("f")) == (directories, 2)
