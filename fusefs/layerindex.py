@@ -139,15 +139,20 @@ class LayerIndex:
         return list(self._table("I", self._tables + self._headers * (8 + 4), self._links))
 
     def headers_match(self, tar: Readable) -> bool:
-        """Return whether the last header of each member is still in *tar* where it was, and as it was."""
+        """Return whether the last header of each member is still in *tar* where it was, and as it was.
+
+        OSError if one cannot be read.
+        """
         offsets = self._table("Q", self._tables, self._headers)
         sums = self._table("I", self._tables + self._headers * 8, self._headers)
         window = Window(tar)
         for offset, expected in zip(offsets, sums, strict=True):
-            if not window.reach(offset, _BLOCK):
-                return False
-            at = offset - window.start
-            if crc32(window.data[at : at + _BLOCK]) != expected:
+            if window.reach(offset, _BLOCK):
+                at = offset - window.start
+                block = window.data[at : at + _BLOCK]
+            else:
+                block = bytes(tar.read_at(offset, _BLOCK))  # what cannot be read may lie behind it
+            if crc32(block) != expected:
                 return False
         return True
 

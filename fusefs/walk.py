@@ -88,11 +88,18 @@ def children(tree: Tree, directory: Found) -> list[Found]:
     return [Found(number, (*directory.parts, name)) for name, number in entries]
 
 
-def walk(tree: Tree, directory: Found) -> Iterator[tuple[Found, list[Found]]]:
-    """Yield *directory* and each one below it with its entries, a directory before those in it; follow no link."""
+def walk(tree: Tree, directory: Found, *, hidden: bool = True) -> Iterator[tuple[Found, list[Found]]]:
+    """Yield *directory* and each one below it with its entries, a directory before those in it; follow no link.
+
+    Without *hidden* what is below it is not entered where its name begins with a dot.
+    """
     waiting = [directory]
     while waiting:
         here = waiting.pop()
         entries = children(tree, here)
         yield here, entries
-        waiting.extend(entry for entry in reversed(entries) if is_directory(tree, entry.number))
+        waiting.extend(
+            entry
+            for entry in reversed(entries)
+            if (hidden or not entry.parts[-1].startswith(b".")) and is_directory(tree, entry.number)
+        )

@@ -1,8 +1,10 @@
 """Disks that fail under an archive, full ones under a log, read-only ones under a cache: errors there, and no more."""
 
+import contextlib
 import errno
 import os
 import random
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +13,10 @@ import pytest
 
 from tests.builders import Archive, compressed, image_config, layer
 from tests.failing_disk import failing_disk, in_place_of
+from tests.fake_engine import Engine, fake_engine, json_answer
 from tests.file_systems import tmpfs
 from tests.mounts import Bench, Finished
-from tests.processes import until
+from tests.processes import mounts_at, until
 from tests.requirements import FUSE, ROOT, need
 from tests.slow_archive import SlowFile
 
@@ -84,6 +87,114 @@ def test_a_read_only_cache_that_was_named_is_refused(imgfs: Bench) -> None:
     assert done.err.startswith("imgfs: ")
     assert str(place) in done.err
     assert ": Read-only file system; " in done.err
+
+
+@pytest.fixture(name="engine")
+def engine_on_a_socket(imgfs: Bench) -> Iterator[Engine]:
+    """An engine that has the image."""
+    with fake_engine(socket=imgfs.folder / "engine.sock") as engine:
+        imgfs.environment["DOCKER_HOST"] = engine.host
+        engine.script.archive = ARCHIVE
+        yield engine
+
+
+def _fill(disk: Path) -> None:
+    with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    assert os.statvfs(disk).f_bavail == 0
+
+
+@pytest.mark.parametrize("size", ["64k", "5m"])
+def test_a_cache_without_room_keeps_nothing_by_half(imgfs: Bench, engine: Engine, size: str) -> None:
+    engine.script.inspect = json_answer(engine.script.inspected(Size=10_000))  # so that it is tried
+    with tmpfs(imgfs.mountpoint("disk"), size) as disk:
+        mountpoint = imgfs.mount("img", "--cache-dir", disk / "cache")
+        assert (mountpoint / "rootfs" / "noise").read_bytes() == NOISE
+        assert [os.path.dirname(path) for path in imgfs.made_files(mountpoint)] == [str(imgfs.spool)]
+        assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+        until(lambda: not imgfs.processes(), "all processes end")
+        assert sorted(path.name for path in disk.glob("cache/**/*")) == ["CACHEDIR.TAG", "files", "saved"]
+
+
+def test_a_cache_on_a_disk_that_is_full_by_now_gives_what_it_has_and_keeps_no_more(
+    imgfs: Bench, engine: Engine
+) -> None:
+    with tmpfs(imgfs.mountpoint("disk"), "20m") as disk:
+        cache = ("--cache-dir", disk / "cache")
+        mountpoint = imgfs.mount("img", *cache)
+        assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+        until(lambda: not imgfs.processes(), "all is kept")
+        (entry,) = disk.glob("cache/saved/*")
+        _fill(disk)
+        imgfs.log_is_quiet = False
+        imgfs.mount("img", *cache, at=mountpoint)
+        assert (mountpoint / "rootfs" / "noise").read_bytes() == NOISE
+        assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+        until(lambda: not imgfs.processes(), "all processes end")
+        assert sorted(os.listdir(entry)) == ["index", "tar"]
+        assert sum(path.endswith("/get") for path in engine.asked) == 1
+
+
+def test_a_new_cache_on_a_full_disk_is_refused_in_one_line(imgfs: Bench, engine: Engine) -> None:
+    with tmpfs(imgfs.mountpoint("disk"), "64k") as disk:
+        _fill(disk)
+        done = imgfs.run("mount", "--cache-dir", disk / "cache", "img", imgfs.mountpoint())
+        why = "No space left on device; choose another directory with --cache-dir, or --no-cache"
+        assert done == Finished(8, "", f"imgfs: cannot use the cache {disk / 'cache'}: {why}\n")
+        assert engine.asked == []
+        assert list(disk.glob("cache/**/*")) == []
+        assert mounts_at(imgfs.folder / "mnt") == []
+
+
+WAYS: dict[str, tuple[str, ...]] = {
+    "an engine's image": ("--no-cache", "img"),
+    "a compressed archive": ("image.tar.gz",),
+    "compressed layers that are indexed at once": ("--no-cache", "--index", "zipped.tar"),
+    "layers that are indexed at once": ("--no-cache", "--index", "image.tar"),
+}
+
+
+@pytest.mark.parametrize("words", WAYS.values(), ids=WAYS.keys())
+@pytest.mark.parametrize("why", ["Read-only file system", "No such file or directory", "No space left on device"])
+@pytest.mark.usefixtures("engine")
+def test_a_tmpdir_that_cannot_be_written_is_one_line_and_no_mount(
+    imgfs: Bench, words: tuple[str, ...], why: str
+) -> None:
+    ARCHIVE.write(imgfs.folder / "image.tar")
+    ZIPPED.write(imgfs.folder / "zipped.tar")
+    (imgfs.folder / "image.tar.gz").write_bytes(compressed(ARCHIVE.data(), "gzip"))
+    with tmpfs(imgfs.mountpoint("disk"), "64k") as disk:
+        tmpdir = disk
+        if why.startswith("Read-only"):
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        elif why.startswith("No such"):
+            tmpdir = disk / "gone"
+        else:
+            _fill(disk)
+        before = sorted(os.listdir(disk))
+        done = imgfs.run("mount", "--log-file", imgfs.log, "--tmpdir", tmpdir, *words, imgfs.mountpoint())
+        assert (done.status, done.out, done.err.count("\n")) == (8, "", 1)
+        assert re.fullmatch(rf"imgfs: .*{tmpdir}[:;] .*choose another directory with --tmpdir\n", done.err)
+        assert why in done.err or " 0.0 MB" in done.err
+        assert mounts_at(imgfs.folder / "mnt") == []
+        assert sorted(os.listdir(disk)) == before
+        until(lambda: not imgfs.processes(), "all processes end")
+
+
+def test_a_tmpdir_that_cannot_be_written_is_an_error_of_the_first_look_alone(imgfs: Bench) -> None:
+    archive = ARCHIVE.write(imgfs.folder / "image.tar")
+    imgfs.log_is_quiet = False
+    with tmpfs(imgfs.mountpoint("disk")) as disk:
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        mountpoint = imgfs.mount(archive, "--no-cache", "--tmpdir", disk)
+        with pytest.raises(OSError, match=r"No space left on device"):
+            os.listdir(mountpoint / "rootfs")
+        assert (mountpoint / "config").read_bytes() == ARCHIVE.config_data
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        assert (mountpoint / "rootfs" / "noise").read_bytes() == NOISE
+        assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+        until(lambda: not imgfs.processes(), "all processes end")
 
 
 ZIPPED = Archive(layers=[compressed(PLAIN, "gzip")], config=image_config([PLAIN]))

@@ -15,6 +15,7 @@ from tests.builders import Archive
 from tests.caches import fill, make
 from tests.conformance import closing_what_is_opened, open_descriptors
 from tests.conftest import TakeWarnings
+from tests.fake_engine import fake_engine
 from tests.mounts import COMMAND, Bench, Finished
 from tests.processes import until
 
@@ -116,6 +117,25 @@ def test_without_a_descriptor_nothing_is_taken_for_altered(path: Path, take_warn
         f"cannot make room in the cache {path}: Too many open files",
     ]
     assert [one.key for one in cache.kept()] == ["a"]
+
+
+def test_an_engines_image_stays_however_few_files_a_mount_may_open(imgfs: Bench) -> None:
+    with fake_engine(socket=imgfs.folder / "engine.sock") as engine:
+        imgfs.environment["DOCKER_HOST"] = engine.host
+        mountpoint = imgfs.mount("img")
+        assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+        (index,) = until(lambda: list(imgfs.cache.glob("saved/*/index")), "the image is kept")
+        until(lambda: not imgfs.processes(), "all processes end")
+        before = {path.name: path.stat().st_ino for path in index.parent.iterdir()}
+        statuses = []
+        imgfs.log_is_quiet = False
+        for number in range(6, 20):
+            imgfs.command = ["sh", "-c", f'ulimit -n {number}; exec "$0" "$@"', COMMAND]
+            statuses.append(imgfs.run("mount", "-q", "--log-file", imgfs.log, "img", mountpoint).status)
+            imgfs.end_mounts()
+            until(lambda: not imgfs.processes(), "all processes end")
+            assert {path.name: path.stat().st_ino for path in index.parent.iterdir()} == before
+    assert statuses[0] == 8  # no cache, before an engine is asked
 
 
 def test_a_mount_that_keeps_many_looks_at_all_entries_but_once(path: Path) -> None:

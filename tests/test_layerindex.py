@@ -212,13 +212,14 @@ def test_a_changed_header_does_not_match() -> None:
         assert not layer.files.index.headers_match(Memory(b""))
 
 
-def test_headers_that_cannot_be_read_do_not_match(tmp_path: Path) -> None:
+def test_headers_that_cannot_be_read_are_an_error_and_not_others(tmp_path: Path) -> None:
     data = changeset(*LAYER)
     path = tmp_path / "tar"
     path.write_bytes(data[:600])
     with indexed(data) as layer, path.open("rb") as tar:
         shorter = Extent(OpenFile(tar.fileno(), "tar"), 0, len(data))
-        assert not layer.files.index.headers_match(shorter)
+        with pytest.raises(OSError, match="tar ends before offset"):
+            layer.files.index.headers_match(shorter)
 
 
 def test_links_into_lower_layers_are_listed() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import Archive
+from tests.file_systems import tmpfs
 from tests.mounts import COMMAND, Bench, Finished, bench, mounted_below, the_mount
 from tests.processes import until
 from tests.requirements import FUSE, give_up, need
@@ -194,6 +195,36 @@ def test_without_a_place_for_a_cache_nothing_is_kept_and_that_is_said(user: Benc
     user.end_mounts()
     named = user.run("mount", "--cache-dir", cache, archive, mountpoint)
     assert (named.status, named.err) == (8, f"imgfs: {said.partition('kept: ')[2]}\n")
+
+
+@pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("was_there", [True, False])
+def test_a_read_only_disk_where_caches_are_is_one_warning_and_nothing_is_kept(
+    user: Bench, archive: Path, variable: str, *, was_there: bool
+) -> None:
+    del user.environment["IMGFS_CACHE_DIR"]
+    mountpoint = _mountpoint(user)
+    with tmpfs(user.mountpoint("disk")) as disk:
+        os.chown(disk, USER, USER)
+        user.environment[variable] = str(disk)
+        cache = disk / "imgfs" if variable == "XDG_CACHE_HOME" else disk / ".cache" / "imgfs"
+        if was_there:
+            user.mount(archive, at=mountpoint)
+            user.end_mounts()
+            until(lambda: not user.processes(), "all is kept")
+            assert list(cache.glob("files/*/index"))
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        done = user.run("mount", "--log-file", user.log, archive, mountpoint)
+        why = "Read-only file system; choose another directory with --cache-dir, or --no-cache"
+        assert done.status == 0
+        assert done.err.splitlines() == [
+            f"imgfs: warning: nothing is kept: cannot use the cache {cache}: {why}",
+            f"imgfs: {archive} is mounted on {mountpoint}; log: {user.log}",
+        ]
+        assert _reads(user, mountpoint / "config") == Archive().config_data
+        assert _reads(user, mountpoint / "rootfs" / "etc" / "motd") == b"hello\n"
+        assert user.run("umount", mountpoint) == Finished(0, "", "")
+        until(lambda: not user.processes(), "all processes end")
 
 
 def test_a_users_process_may_still_start_what_unmounts_for_it(user: Bench, archive: Path) -> None:

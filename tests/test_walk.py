@@ -120,3 +120,14 @@ def test_a_very_deep_tree_is_no_trouble() -> None:
         tree = LayerTree(layer.files, transform_symlinks=False)
         assert len([here for here, _ in walk(tree, ROOT)]) == 10_001
         assert isinstance(resolve(tree, (name + "f").encode()), Found)
+
+
+def test_hidden_directories_are_entered_unless_that_is_not_wanted() -> None:
+    names = (".a/in/below", "x/.b/in/below", "x/c.d", "x/.file")
+    with indexed(changeset(*(file(name) for name in names))) as layer:
+        tree = LayerTree(layer.files, transform_symlinks=False)
+        whole = [b"/", b"/.a", b"/.a/in", b"/x", b"/x/.b", b"/x/.b/in"]
+        assert [here.path for here, _ in walk(tree, ROOT)] == whole
+        assert [here.path for here, _ in walk(tree, ROOT, hidden=False)] == [b"/", b"/x"]
+        begun = resolve(tree, b"x/.b")  # one that is named is no question
+        assert [here.path for here, _ in walk(tree, begun, hidden=False)] == [b"/x/.b", b"/x/.b/in"]

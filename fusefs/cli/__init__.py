@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from fusefs.cli.helper import FAILURE, is_helper, mount_status, parse_call
-from fusefs.cli.output import ReaderGone, say
+from fusefs.cli.output import ReaderGone, leave_stderr, say
 from fusefs.errors import ImgfsError, printable
 
 _INTERRUPTED = 130
@@ -33,13 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* and return the exit status: as a helper of mount(8), that of mount(8)."""
     _open_standard_streams()
     program, *words = sys.argv if argv is None else ("imgfs", *argv)
-    if not is_helper(program, words):
-        return _run(program, words)
     try:
+        if not is_helper(program, words):
+            return _run(program, words)
         return mount_status(_run(program, words))
-    except Exception:  # noqa: BLE001 - a bug, shown as ever; but mount(8) would take Python's 1 for a usage error
-        sys.excepthook(*sys.exc_info())
+    except Exception:
+        if not is_helper(program, words):
+            raise
+        sys.excepthook(*sys.exc_info())  # a bug, shown as ever; but mount(8) would take Python's 1 for a usage error
         return FAILURE
+    finally:
+        leave_stderr()
 
 
 def _run(program: str, words: Sequence[str]) -> int:

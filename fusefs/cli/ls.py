@@ -50,9 +50,8 @@ def _lists(tree: Tree, found: Found, arguments: argparse.Namespace) -> Iterator[
         yield None, [(printable(found.path), found)]
         return
     hidden = arguments.all or arguments.almost_all
-    for directory, entries in walk(tree, found) if arguments.recursive else [(found, children(tree, found))]:
-        if not hidden and any(part.startswith(b".") for part in directory.parts[len(found.parts) :]):
-            continue
+    directories = walk(tree, found, hidden=hidden) if arguments.recursive else [(found, children(tree, found))]
+    for directory, entries in directories:
         files = [(printable(one.parts[-1]), one) for one in entries if hidden or not one.parts[-1].startswith(b".")]
         if arguments.all and not arguments.json:
             above = Found(tree.parent(directory.number), directory.parts[:-1])

@@ -79,10 +79,18 @@ def say(message: str) -> None:
     try:
         print(f"imgfs: {message}", file=sys.stderr, flush=True)
     except OSError:
-        _forget(2)
+        forget(2)
 
 
-def _forget(descriptor: int) -> None:
+def leave_stderr() -> None:
+    """Let what could not be written to stderr go nowhere: at the end Python would try again, and exit with 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        forget(2)
+
+
+def forget(descriptor: int) -> None:
     """Let what is held back for a stream go nowhere: it would fail once more when Python ends."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, descriptor)
@@ -90,7 +98,7 @@ def _forget(descriptor: int) -> None:
 
 
 def _failed(error: OSError) -> Exception:
-    _forget(1)
+    forget(1)
     if isinstance(error, BrokenPipeError):
         return ReaderGone()
     return NoSpace(f"cannot write standard output: {error.strerror}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from fusefs.cli.output import forget
 from fusefs.progress import Advance, Progress, Silent
 
 _DELAY = 0.5
@@ -54,15 +55,20 @@ class Bars:
         def show(seconds: float) -> None:
             passed = f" … {seconds:.0f} s"
             line = _cut(f"imgfs: {what}", _columns(self._stream) - 1 - len(passed)) + passed
-            self._stream.write(f"\r{line}\033[K")
-            self._stream.flush()
+            self._write(f"\r{line}\033[K")
 
         try:
             with _ticking(show, 1.0):
                 yield
         finally:
-            self._stream.write("\r\033[K")
+            self._write("\r\033[K")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
             self._stream.flush()
+        except OSError:  # the terminal has gone, and work goes on
+            forget(self._stream.fileno())
 
     @contextmanager
     def transfer(self, what: str, total: int | None) -> Iterator[Advance]:
@@ -70,6 +76,7 @@ class Bars:
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
 
         tqdm.monitor_interval = 0  # else it starts a thread, and the process forks later
+        self._write("")  # what a terminal that has gone did not take: tqdm would fail at it
         columns = _columns(self._stream)  # tqdm shows nothing where a terminal says 0
         with tqdm(
             desc=_cut(f"imgfs: {what}", columns // 2),  # the numbers need the other half

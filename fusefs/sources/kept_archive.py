@@ -37,8 +37,11 @@ def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[Entry | None
         try:
             index = read_members(file.name, facts["members"])
             _check_headers(file, index, facts["sums"])
-        except (Altered, InvalidImage, OSError, *MALFORMED) as error:
+        except (Altered, InvalidImage, *MALFORMED) as error:
             entry.discard(str(error))
+        except BaseException:  # the archive cannot be read, now: what is kept of it may be right
+            entry.close()
+            raise
         else:
             _log(facts["warnings"])
             return entry, index

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 def engine_entry(target: Target, settings: Settings) -> Image | Entry | None:
     """Return the image if it is kept; the entry to keep it in, ours alone, if it is not; None without a cache.
 
-    Waits while another process saves the same image.
+    None, too, if it is kept and cannot be read now: it stays for the next time.  Waits while another process saves the
+    same image.
     """
     cache = settings.cache()
     if cache is None:
@@ -47,7 +48,11 @@ def engine_entry(target: Target, settings: Settings) -> Image | Entry | None:
             return entry
         try:
             return replace(_kept_image(entry, facts, target), entry=entry)
-        except (Altered, ImgfsError, OSError, *MALFORMED) as error:
+        except OSError as error:  # of this moment, as a disk that fails or too many open files: the image may be whole
+            log.warning("what is kept of %s cannot be read: %s", printable(target.name), error.strerror)
+            entry.close()
+            return None
+        except (Altered, ImgfsError, *MALFORMED) as error:
             entry.discard(str(error))
             entry.close()
 
