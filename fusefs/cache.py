@@ -179,13 +179,15 @@ class Cache:
         freed, found = 0, []
         with self.deciding():
             for entry, directory in each(self._folders):
-                if entry.free and (everything or _is_broken(directory)):
-                    freed += remove(self._path(entry.kind, entry.key), directory)
+                path = self._path(entry.kind, entry.key)
+                if entry.free and (everything or _is_broken(path, directory)):
+                    freed += remove(path, directory)
                     continue
                 if entry.free:
-                    cleaned = clean(directory)
-                    entry.size -= cleaned
-                    freed += cleaned
+                    with _telling(path):
+                        cleaned = clean(directory)
+                        entry.size -= cleaned
+                        freed += cleaned
                 found.append(entry)
             return freed + self._evict(found, 0)
 
@@ -194,8 +196,9 @@ class Cache:
         listed = []
         with self.deciding():
             for entry, directory in each(self._folders):
+                path = self._path(entry.kind, entry.key)
                 facts = None
-                with contextlib.suppress(Altered):
+                with contextlib.suppress(Altered), _telling(path):
                     facts = read_document(directory, INDEX)
                 if facts is not None and entry.used_ns:
                     about = facts["about"]
@@ -289,8 +292,19 @@ def _index(path: str, directory: int) -> Document | None:
     return facts
 
 
-def _is_broken(directory: int) -> bool:
+def _is_broken(path: str, directory: int) -> bool:
     try:
-        return read_index(directory) is None
+        with _telling(path):
+            return read_index(directory) is None
     except Altered:
         return True
+    return False
+
+
+@contextlib.contextmanager
+def _telling(path: str) -> Iterator[None]:
+    """Log that a disk does not give what is at *path*, and go on: what is there may be whole."""
+    try:
+        yield
+    except OSError as error:
+        log.warning("%s cannot be read: %s", printable(path), error.strerror)

@@ -300,7 +300,7 @@ class RootfsTree:
             way.append(record)
             record = index.entry(record).parent
         stack = self._root if record == ROOT else stacks[(layer << _SHIFT) + record]
-        if len(stacks) + len(way) > _STACKS:
+        if way and len(stacks) + len(way) > _STACKS:
             stacks = self._stacks = {}
         for record in reversed(way):
             number = (layer << _SHIFT) + record

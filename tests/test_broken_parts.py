@@ -1,6 +1,7 @@
 """Disks that fail under one part of an archive, or of what is kept: errors there, the right bytes everywhere else."""
 
 import errno
+import json
 import os
 import random
 from collections.abc import Iterator
@@ -204,3 +205,21 @@ def test_a_kept_image_whose_documents_cannot_be_read_is_saved_again_and_stays(
     imgfs.mount("img", at=mountpoint)
     _is_right(mountpoint)
     assert (_saves(engine), _kept(imgfs)) == (3, before)
+
+
+def test_an_entry_that_cannot_be_read_stays_and_hides_no_other(imgfs: Bench, engine: Engine) -> None:
+    mountpoint = imgfs.mountpoint()
+    for image in ("img", ARCHIVE.write(imgfs.folder / "image.tar")):
+        imgfs.mount(image, at=mountpoint)
+        _is_right(mountpoint)
+        _ends(imgfs, mountpoint)
+    before = _kept(imgfs)
+    (index,) = imgfs.cache.glob("saved/*/index")
+    warning = f"imgfs: warning: {index.parent} cannot be read: Input/output error\n"
+    with failing_disk(imgfs, index) as disk, in_place_of(index, disk.file):
+        disk.fail_to_read(0, index.stat().st_size)
+        listed = imgfs.run("cache", "list", "--json")
+        assert (listed.status, listed.err) == (0, warning)
+        assert [one["path"] for one in json.loads(listed.out)] == [str(imgfs.folder / "image.tar")]
+        assert imgfs.run("cache", "prune") == Finished(0, "freed 0 B\n", warning)
+    assert _kept(imgfs) == before

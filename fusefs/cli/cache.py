@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 from fusefs.cache import DEFAULT_LIMIT, SAVED, Cache, Kept
 from fusefs.cacheplace import unusable
 from fusefs.cli.cachefolder import cache_folder
+from fusefs.cli.logs import stderr_handler
 from fusefs.cli.output import BOLD, Output, human_size, table
 from fusefs.errors import printable
 
@@ -19,6 +21,7 @@ _SHORT = 12
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """List, prune, or say where it is."""
+    logging.basicConfig(level=logging.WARNING, handlers=[stderr_handler(logging.WARNING)], force=True)
     output = Output(environment)
     path, _ = cache_folder(arguments.cache_dir, environment)
     match arguments.action:
