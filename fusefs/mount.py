@@ -30,7 +30,6 @@ _MAX_REQUESTS = 4000
 """Requests that may wait at the same time; with pyfuse3's default of 99 as many waiting ones stop everything."""
 _MAX_READS = (3000, 1000, 300, 100)
 """How many of these may be reads, or as many as the kernel allows; with its default of 12 as many stop all others."""
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STDERR = 2
 
 
@@ -60,8 +59,8 @@ class MountOptions:
 def serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callable[[], None]) -> None:
     """Mount the tree below *root* and answer requests until it is unmounted or a signal comes.
 
-    *ready* is called once the mount is usable.  SIGINT, SIGTERM and SIGHUP unmount at once, also
-    while files are open and requests wait: those fail with ENOTCONN.
+    *ready* is called once the mount is usable.  SIGINT, SIGTERM and SIGHUP, unless that is ignored, unmount at once,
+    also while files are open and requests wait: those fail with ENOTCONN.
     """
     trio.run(_serve, root, mountpoint, options, ready)
 
@@ -76,7 +75,7 @@ async def _serve(root: Directory, mountpoint: str, options: MountOptions, ready:
     logging.getLogger("pyfuse3").addFilter(_is_news)
     operations = Operations(root, options.overrides, told, options.bytes_read)
     # Signals are caught before there is a mount, so that none can leave one behind.
-    with trio.open_signal_receiver(*_STOPPING) as signals:
+    with trio.open_signal_receiver(*_stopping()) as signals:
         with _reason_from_stderr() as reason:
             try:
                 pyfuse3.trio = RequestLoop()  # type: ignore[attr-defined]
@@ -122,6 +121,12 @@ def _let_many_wait(mount: Mount) -> None:
         with suppress(OSError):
             set_switch(mount.connection, "max_background", number)
             return
+
+
+def _stopping() -> list[signal.Signals]:
+    """Return the signals that unmount; whoever was started with nohup(1) is not to hear of the terminal."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

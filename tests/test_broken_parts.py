@@ -207,7 +207,8 @@ def test_a_kept_image_whose_documents_cannot_be_read_is_saved_again_and_stays(
     assert (_saves(engine), _kept(imgfs)) == (3, before)
 
 
-def test_an_entry_that_cannot_be_read_stays_and_hides_no_other(imgfs: Bench, engine: Engine) -> None:
+@pytest.mark.usefixtures("engine")
+def test_an_entry_that_cannot_be_read_stays_and_hides_no_other(imgfs: Bench) -> None:
     mountpoint = imgfs.mountpoint()
     for image in ("img", ARCHIVE.write(imgfs.folder / "image.tar")):
         imgfs.mount(image, at=mountpoint)

@@ -19,6 +19,8 @@ OWN = ("sh", "-c", 'exec "$0" "$@" <"$(tty)"', COMMAND)
 """The command as a shell starts it: the terminal is its own, and sends SIGHUP when it goes."""
 DISOWNED = (COMMAND,)
 """The command as a shell leaves it behind (disown): it gets no signal, and each write to the terminal fails."""
+NOHUP = ("sh", "-c", 'trap "" HUP; exec "$0" "$@" <"$(tty)"', COMMAND)
+"""The command as nohup(1) starts it: the signal comes, and is ignored."""
 
 IMAGE = Archive(layers=[layer({"big": bytes(8_000_000), "bad/../name": b"", "etc/motd": b"hello\n"})])
 """With a name that is skipped with a warning."""
@@ -95,9 +97,12 @@ def _serves_to_its_end(imgfs: Bench, terminal: Terminal, mountpoint: Path) -> No
 
 
 @pytest.mark.parametrize("options", [(), ("-v",)])
-def test_a_mount_that_was_disowned_outlives_its_terminal(imgfs: Bench, options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("command", [DISOWNED, NOHUP], ids=["disown", "nohup"])
+def test_a_mount_that_was_told_to_outlives_its_terminal(
+    imgfs: Bench, command: tuple[str, ...], options: tuple[str, ...]
+) -> None:
     archive = IMAGE.write(imgfs.folder / "image.tar")
-    imgfs.command = DISOWNED
+    imgfs.command = command
     mountpoint = imgfs.mountpoint()
     terminal = Terminal(imgfs, "mount", "-f", *options, archive, mountpoint)
     terminal.sees("is mounted on")
