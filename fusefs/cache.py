@@ -184,10 +184,10 @@ class Cache:
                     freed += remove(path, directory)
                     continue
                 if entry.free:
-                    with _telling(path):
-                        cleaned = clean(directory)
-                        entry.size -= cleaned
-                        freed += cleaned
+                    cleaned = clean(path, directory)
+                    entry.size -= cleaned
+                    entry.leftovers = False
+                    freed += cleaned
                 found.append(entry)
             return freed + self._evict(found, 0)
 
@@ -236,11 +236,11 @@ class Cache:
             with taken(self._folders, entry) as directory:
                 if directory is None:
                     continue
+                path = self._path(entry.kind, entry.key)
                 if entry.leftovers:
-                    freed += clean(directory)
+                    freed += clean(path, directory)
                     fits = total + need - freed <= self._limit and free + freed >= need
                 if not entry.used_ns or not fits:
-                    path = self._path(entry.kind, entry.key)
                     gone = remove(path, directory)
                     freed += gone
                     if entry.used_ns:

@@ -258,10 +258,11 @@ def read_document(directory: int, name: str) -> Document | None:
         return None
     except OSError as error:
         raise _altered(name, error) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        msg = f"{name} is no file"
+        raise Altered(msg)
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            msg = f"{name} is no file"
-            raise Altered(msg)
         raw = file.read(_MAX_DOCUMENT)
     if not raw.startswith(_MAGIC):
         msg = f"{name} is of another version"
@@ -323,18 +324,26 @@ def has_leftovers(names: Collection[str]) -> bool:
     )
 
 
-def clean(directory: int) -> int:
-    """Remove files that do not count from an entry that nobody uses; return how many bytes that frees."""
+def clean(path: str, directory: int) -> int:
+    """Remove files that do not count from the entry at *path*, which nobody uses; return how many bytes that frees.
+
+    What cannot be read stays, with a warning: it may count.
+    """
     present = {name: found.st_blocks * 512 for name, found in files(directory)}
     known = {INDEX, TAR}
     for name in present:
-        with contextlib.suppress(Altered):
-            if not name.endswith(SEAL):
-                continue
+        if not name.endswith(SEAL):
+            continue
+        try:
             facts = read_document(directory, name)
-            if facts is not None:
-                os.close(open_sealed(directory, name.removesuffix(SEAL), facts))
-                known |= {name, name.removesuffix(SEAL)}
+            if facts is None:
+                continue
+            os.close(open_sealed(directory, name.removesuffix(SEAL), facts))
+        except Altered:
+            continue
+        except OSError as error:
+            log.warning("%s: %s cannot be read: %s", printable(path), name, error.strerror)
+        known |= {name, name.removesuffix(SEAL)}
     freed = 0
     for name in present.keys() - known:
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):

@@ -5,7 +5,7 @@ import os
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from fusefs.pagecache import is_cached
 
@@ -48,14 +48,16 @@ class OpenFile:
     """A descriptor that extents share, and its name for messages.
 
     Safe under concurrency: `pread` has no shared position.  `_nowait` only ever goes from True
-    to False, and either value gives right bytes, as does any value of `_waiting`, threads in `read_at`.
+    to False, and either value gives right bytes, as does any value of `_waiting`.
     """
+
+    _waiting: ClassVar[set[int]] = set()
+    """Threads that are in `read_at` of any file: all may lie on one disk."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor = descriptor
         self.name = name
         self._nowait = True
-        self._waiting: set[int] = set()
 
     def length(self) -> int:
         """Return the file's size now, in bytes."""
@@ -87,7 +89,7 @@ class OpenFile:
         if not self._nowait:
             return None
         # RWF_NOWAIT asks the disk for what is missing, and that waits once the disk's queue is full.  So
-        # while others wait for it, only what is there is read, where the kernel can tell.
+        # while others wait, only what is there is read, where the kernel tells.
         if self._waiting and is_cached(self.descriptor, offset, size) is False:
             return None
         data = bytearray(size) if buffer is None or len(buffer) < size else buffer[:size]

@@ -172,12 +172,12 @@ class LayerTree:
         """Return the entries to list, in the order of their names."""
         if self.size(directory) < LARGE:
             return self._short_listing(directory)
-        return LongListing(self._listed(directory), self._index.name)
+        return LongListing(self._entries(directory), self._index.name)
 
     def _list(self, directory: int) -> Sequence[tuple[bytes, int]]:
-        return [(name, number) for name, _, number in self._listed(directory)]
+        return [(name, number) for name, _, number in self._entries(directory)]
 
-    def _listed(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
+    def _entries(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
         """Yield name, record and number of the entries."""
         for name, record, inode, mode, flags in self._index.listed(directory):
             if _is_shown(len(name), flags):

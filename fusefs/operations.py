@@ -39,6 +39,8 @@ _DOTS = 2
 """Entries before those of a tree: ``.`` and ``..``."""
 _COLD_READS = 64
 """Threads that may wait for a disk at the same time."""
+_LISTING_THREADS = 4
+"""Threads that may list large directories at the same time."""
 _LISTINGS = 16
 """Of large directories that are kept while they are read: each comes in many pieces."""
 
@@ -109,8 +111,9 @@ class Operations(pyfuse3.Operations):
         # For one read after the other: the reply is copied before anything else runs.
         self._buffer = memoryview(bytearray(_MAX_READ))
         self._cold_reads = trio.CapacityLimiter(_COLD_READS)
-        # Two for each directory at most; the work behind them has limits of its own.
-        self._threads = trio.CapacityLimiter(math.inf)
+        # One for each directory of the view at most; the work behind them has limits of its own.
+        self._first_looks = trio.CapacityLimiter(math.inf)
+        self._listing_threads = trio.CapacityLimiter(_LISTING_THREADS)
         self._makings: dict[Hashable, _Making[Any]] = {}
 
     def init(self) -> None:
@@ -145,17 +148,17 @@ class Operations(pyfuse3.Operations):
         lazy = self._inodes.unmade(inode)
         if lazy is None:
             return self._place(inode)
-        self._inodes.add(inode, await self._once(lazy, lazy.fill))
+        self._inodes.add(inode, await self._once(lazy, lazy.fill, self._first_looks))
         return self._place(inode)
 
-    async def _once(self, what: Hashable, make: Callable[[], _R]) -> _R:
+    async def _once(self, what: Hashable, make: Callable[[], _R], limiter: trio.CapacityLimiter) -> _R:
         """Return what *make* returns in a thread; who asks for the same meanwhile gets the same, without a thread."""
         making: _Making[_R] | None = self._makings.get(what)
         if making is not None:
             return await making.wait()
         making = self._makings[what] = _Making(make)
         try:
-            return await making.run(self._threads)
+            return await making.run(limiter)
         finally:
             del self._makings[what]
 
@@ -274,10 +277,11 @@ class Operations(pyfuse3.Operations):
             return tree.listing(number)
         listing = self._listings.get(directory)
         if listing is None:
-            listing = await self._once(directory, functools.partial(tree.listing, number))
-            while len(self._listings) >= _LISTINGS:
-                del self._listings[next(iter(self._listings))]
-            self._listings[directory] = listing
+            listing = await self._once(directory, functools.partial(tree.listing, number), self._listing_threads)
+            if directory not in self._listings:  # else it is there for another who waited
+                while len(self._listings) >= _LISTINGS:
+                    del self._listings[next(iter(self._listings))]
+                self._listings[directory] = listing
         return listing
 
     def _list_dots(self, directory: int, start_id: int, token: ReaddirToken) -> bool:

@@ -100,7 +100,7 @@ def _at(layers: Sequence[LayerIndex], path: Iterable[bytes]) -> Stack:
 
 
 _Listed = tuple[bytes, int, int, int, int, int, int]
-"""Of an entry: name, how many directories lie above its own, layer, record, inode, mode and flags."""
+"""Of an entry: name, how many directories of the stack lie on its own, layer, record, inode, mode and flags."""
 
 
 def merge(layers: Sequence[LayerIndex], stack: Stack) -> Iterator[_Listed]:
@@ -109,7 +109,7 @@ def merge(layers: Sequence[LayerIndex], stack: Stack) -> Iterator[_Listed]:
     The same rules as those of `find`, for a whole directory at once.
     """
     hidden: dict[bytes, int] = {}
-    """Names that are whited out, and how many directories lie above the uppermost whiteout."""
+    """Names that are whited out, and how many directories of the stack lie on that of the uppermost whiteout."""
     lists = []
     for above, (layer, directory) in enumerate(stack):
         lists.append(_listed(layers[layer], directory, above, layer))
@@ -242,7 +242,7 @@ class RootfsTree:
         """Return the entries to list, in the order of their names."""
         if self.size(directory) < LARGE:
             return self._short_listing(directory)
-        return LongListing(self._listed(directory), self._name)
+        return LongListing(self._entries(directory), self._name)
 
     def _list(self, directory: int) -> Sequence[tuple[bytes, int]]:
         stack = self._stack(directory)
@@ -252,9 +252,9 @@ class RootfsTree:
             if not any(flags & _SPECIAL for _, _, _, _, flags in entries):
                 base = layer << _SHIFT
                 return [(name, base + inode) for name, _, inode, _, _ in entries if name[:4] != WHITEOUT]
-        return [(name, number) for name, _, number in self._listed(directory)]
+        return [(name, number) for name, _, number in self._entries(directory)]
 
-    def _listed(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
+    def _entries(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
         """Yield name, key for `_name`, and number of the entries."""
         for name, _, layer, record, inode, mode, flags in merge(self._layers, self._stack(directory)):
             base = layer << _SHIFT

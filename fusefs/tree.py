@@ -107,7 +107,7 @@ class Tree(Protocol):
         """Return about how many entries there are: how long a listing takes."""
 
     def listing(self, directory: int) -> "Sequence[tuple[bytes, int]]":
-        """Return the entries to list, always in the same order; `LARGE` ones are a `LongListing`."""
+        """Return the entries to list, always in the same order."""
 
 
 LARGE = 2000

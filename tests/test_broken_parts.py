@@ -224,3 +224,21 @@ def test_an_entry_that_cannot_be_read_stays_and_hides_no_other(imgfs: Bench) -> 
         assert [one["path"] for one in json.loads(listed.out)] == [str(imgfs.folder / "image.tar")]
         assert imgfs.run("cache", "prune") == Finished(0, "freed 0 B\n", warning)
     assert _kept(imgfs) == before
+
+
+def test_a_seal_that_cannot_be_read_is_in_the_way_of_nothing(imgfs: Bench) -> None:
+    mountpoint = imgfs.mount(ARCHIVE.write(imgfs.folder / "image.tar"))
+    _is_right(mountpoint)
+    _ends(imgfs, mountpoint)
+    before = _kept(imgfs)
+    (entry,) = imgfs.cache.glob("files/*")
+    (entry / "left.layer").write_bytes(b"by one that was killed")
+    (entry.parent / "incomplete").mkdir(0o700)
+    seal = min(entry.glob("*.layer.seal"))
+    warning = f"imgfs: warning: {entry}: {seal.name} cannot be read: Input/output error\n"
+    with failing_disk(imgfs, seal) as disk, in_place_of(seal, disk.file):
+        disk.fail_to_read(0, seal.stat().st_size)
+        done = imgfs.run("cache", "prune")
+        assert (done.status, done.err) == (0, warning)
+        assert sorted(os.listdir(entry.parent)) == [entry.name]
+    assert _kept(imgfs) == before

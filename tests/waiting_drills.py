@@ -6,10 +6,12 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusefs.pagecache import is_cached
 from tests.builders import Archive, layer, sha256
 from tests.mounts import Bench
 from tests.processes import threads_inside, until
@@ -21,7 +23,8 @@ HOT = layer({"hot": random.Random(8).randbytes(8 << 20)})
 COLD = layer({"cold": random.Random(9).randbytes(32 << 20)})
 _PREAD64 = 17 if os.uname().machine == "x86_64" else 67
 
-MOST = 1000 if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 5) else 100
+with tempfile.TemporaryFile() as _file:
+    MOST = 100 if is_cached(_file.fileno(), 0, 1) is None else 1000
 """Reads that can wait for a disk while others are served.
 
 It takes 128 requests, and then whoever makes another waits: which reads would make one, Linux tells from 6.5 on.

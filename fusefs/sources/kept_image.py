@@ -42,14 +42,14 @@ def engine_entry(target: Target, settings: Settings) -> Image | Entry | None:
         try:
             entry, facts = cache.saved(_engine_key(target), waiting)
         except OSError as error:  # a full disk, say
-            log.warning("%s is not kept: %s", printable(target.name), error.strerror)
+            log.warning("%s is not kept: %s", printable(target.name), error.strerror or error)
             return None
         if facts is None:
             return entry
         try:
             return replace(_kept_image(entry, facts, target), entry=entry)
         except OSError as error:  # of this moment, as a disk that fails or too many open files: the image may be whole
-            log.warning("what is kept of %s cannot be read: %s", printable(target.name), error.strerror)
+            log.warning("what is kept of %s cannot be read: %s", printable(target.name), error.strerror or error)
             entry.close()
             return None
         except (Altered, ImgfsError, *MALFORMED) as error:
