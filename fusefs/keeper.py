@@ -9,6 +9,9 @@ log = logging.getLogger(__name__)
 
 Work = Callable[[], None]
 
+_MOST = 32
+"""Work that may wait: much of it holds an open file, and there may be few of these."""
+
 
 class Keeper:
     """A queue of work and the thread that does it.
@@ -22,8 +25,11 @@ class Keeper:
         self._thread: threading.Thread | None = None
 
     def later(self, work: Work) -> None:
-        """Do *work* in the thread, after what was asked for before.  Any thread may ask."""
-        self._queue.put(work)
+        """Do *work* in the thread, after what was asked for before, or now if much waits.  Any thread may ask."""
+        if self._queue.qsize() < _MOST:
+            self._queue.put(work)
+        else:
+            _do(work)
 
     def start(self) -> None:
         """Begin."""
@@ -40,7 +46,11 @@ class Keeper:
 
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
-            try:
-                work()
-            except Exception:
-                log.exception("a bug: what could be kept is not")
+            _do(work)
+
+
+def _do(work: Work) -> None:
+    try:
+        work()
+    except Exception:
+        log.exception("a bug: what could be kept is not")

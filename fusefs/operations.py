@@ -68,7 +68,9 @@ def _answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Co
             _repeats.tell(handler.__name__, error)
             raise FUSEError(errno.ENOSPC if error.errno == errno.ENOSPC else errno.EIO) from None
         except ImgfsError as error:
-            if error not in _told:  # what is wrong with an image is raised again at every look
+            if isinstance(error, NoSpace):  # tried anew at every look
+                _repeats.tell_message(str(error))
+            elif error not in _told:  # what is wrong with an image is raised again at every look
                 _told.add(error)
                 log.error("%s", error)  # noqa: TRY400 - no bug, so no traceback
             raise FUSEError(errno.ENOSPC if isinstance(error, NoSpace) else errno.EIO) from None

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 _SECONDS = 10.0
 """Between two messages of one kind."""
+_KINDS = 1000
+"""That are remembered: a message may have numbers in it that are others each time."""
 
 
 class Repeats:
@@ -21,11 +23,20 @@ class Repeats:
 
     def tell(self, what: str, error: OSError) -> None:
         """Say that *what* failed, unless it did so for the same reason a moment ago."""
-        kind, now = (what, error.errno), self._clock()
+        self._tell((what, error.errno), f"{what}: {error}")
+
+    def tell_message(self, message: str) -> None:
+        """Say *message*, unless it was said a moment ago."""
+        self._tell((message, None), message)
+
+    def _tell(self, kind: tuple[str, int | None], message: str) -> None:
+        now = self._clock()
         told, left_out = self._told.get(kind, (-math.inf, 0))
         if now < told + _SECONDS:
             self._told[kind] = told, left_out + 1
             return
+        if len(self._told) >= _KINDS:
+            self._told.clear()
         self._told[kind] = now, 0
         more = f" (and {left_out} more before)" if left_out else ""
-        self._log.error("%s: %s%s", what, error, more)
+        self._log.error("%s%s", message, more)

@@ -128,4 +128,7 @@ def unlinked_file(directory: str) -> int:
 
 
 def _unusable(directory: str, error: OSError) -> NoSpace:
-    return NoSpace(f"cannot write in {directory}: {error.strerror}; choose another directory with --tmpdir")
+    remedy = "choose another directory with --tmpdir"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        remedy = "each layer that is decompressed or indexed is one; raise their limit (ulimit -n)"
+    return NoSpace(f"cannot write in {directory}: {error.strerror}; {remedy}")

@@ -229,7 +229,7 @@ def test_where_there_is_no_space_a_look_fails_and_works_once_there_is(imgfs: Ben
         until(lambda: imgfs.made_files(mountpoint) == [], "nothing half-made is kept")
         assert (mountpoint / "config").read_bytes() == archive.config_data
         lines = [line.partition("]: ")[2] for line in imgfs.log.read_text().splitlines()]
-        assert len(lines) == 4
+        assert 1 <= len(lines) < 4  # the same is said once in ten seconds
         assert all(line.startswith("ERROR: ") and str(small) in line and "--tmpdir" in line for line in lines)
         (small / "filler").unlink()
         assert (mountpoint / ".uncompressed" / "0" / "tar").read_bytes() == plain
@@ -254,7 +254,8 @@ def test_an_index_that_does_not_fit_is_no_space_either(imgfs: Bench, size: int) 
         lines = [line.partition("]: ")[2] for line in imgfs.log.read_text().splitlines()]
         name = f"{path}: layer 0 ({sha256(plain)[7:]}.tar)"
         hint = "choose another directory with --tmpdir"
-        assert lines == [f"ERROR: cannot index {name} in {small}: No space left on device; {hint}"] * 2
+        assert lines[0] == f"ERROR: cannot index {name} in {small}: No space left on device; {hint}"
+        assert lines[1:] in ([], lines[:1])  # on a slow machine; the same is said once in ten seconds
         (small / "filler").unlink()
         assert len(os.listdir(mountpoint / "rootfs")) == len(os.listdir(mountpoint / "layers" / "0")) == 4001
         assert imgfs.run("umount", mountpoint) == Finished(0, "", "")

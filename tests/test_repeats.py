@@ -28,3 +28,12 @@ def test_another_error_or_another_request_is_told_at_once(caplog: pytest.LogCapt
     for what, number in (("read", 5), ("read", 5), ("read", 28), ("open", 5), ("open", 5)):
         log.tell(what, OSError(number, "x"))
     assert caplog.messages == ["read: [Errno 5] x", "read: [Errno 28] x", "open: [Errno 5] x"]
+
+
+def test_a_message_is_told_as_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    moments = iter((0.0, 0.0, 9.9, 9.9, 10.0, 10.0))
+    log = Repeats(logging.getLogger("tests"), lambda: next(moments))
+    for _ in range(3):
+        log.tell_message("one")
+        log.tell_message("other")
+    assert caplog.messages == ["one", "other", "one (and 1 more before)", "other (and 1 more before)"]
