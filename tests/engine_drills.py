@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.builders import Archive
 from tests.drills import check_blobs, check_rootfs, clear_away, kill_everything, plain_archive, zipped_archive
-from tests.fake_engine import Answer, Engine, fake_engine
+from tests.fake_engine import Answer, Engine, default_engine
 from tests.mounts import Bench, Finished
 from tests.processes import until
 
@@ -46,8 +46,7 @@ def kill(imgfs: Bench, rounds: int, seed: int = 0) -> Counter[str]:
     rng = random.Random(seed)
     mountpoint = imgfs.mountpoint()
     found: Counter[str] = Counter()
-    with fake_engine(socket=imgfs.folder / "engine.sock") as engine:
-        imgfs.environment["DOCKER_HOST"] = engine.host
+    with default_engine(imgfs) as engine:
         for number in range(rounds):
             engine.script.archive = rng.choice((plain_archive, zipped_archive))()
             found[_kill_once(imgfs, engine, rng, mountpoint, MOMENTS[number % len(MOMENTS)])] += 1

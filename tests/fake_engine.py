@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from tests.builders import Archive, sha256
+from tests.mounts import Bench
 
 _VERSION = {"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}
 
@@ -188,10 +189,27 @@ def fake_engine(
             server.context.load_cert_chain(*tls)
         host = f"tcp://127.0.0.1:{server.server_address[1]}"
     engine = handler.engine = Engine(host, script or Script())
+    with serving(server):
+        yield engine
+
+
+@contextlib.contextmanager
+def default_engine(imgfs: Bench, archive: Archive | None = None) -> Iterator[Engine]:
+    """Serve *archive* on a socket, as the engine that *imgfs* asks by default."""
+    with fake_engine(socket=imgfs.folder / "engine.sock") as engine:
+        imgfs.environment["DOCKER_HOST"] = engine.host
+        if archive is not None:
+            engine.script.archive = archive
+        yield engine
+
+
+@contextlib.contextmanager
+def serving(server: socketserver.BaseServer) -> Iterator[None]:
+    """Let *server* answer in a thread for as long as the block takes, and close it."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield engine
+        yield
     finally:
         server.shutdown()
         thread.join()

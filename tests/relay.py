@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.fake_engine import serving
 from tests.processes import until
 
 ASKED = -1
@@ -132,13 +133,10 @@ def relay(path: Path, engine: str) -> Iterator[Relay]:
     """Give a relay that listens at *path*, to the *engine* of that host."""
     made = Relay(f"unix://{path}", engine.removeprefix("unix://"))
     handler = type("Handler", (_Connection,), {"relay": made})
-    with socketserver.ThreadingUnixStreamServer(str(path), handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    server = socketserver.ThreadingUnixStreamServer(str(path), handler)
+    server.daemon_threads = True
+    with serving(server):
         try:
             yield made
         finally:
             made.let_go()
-            server.shutdown()
-            thread.join()

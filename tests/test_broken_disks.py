@@ -13,7 +13,7 @@ import pytest
 
 from tests.builders import Archive, compressed, image_config, layer
 from tests.failing_disk import failing_disk, in_place_of
-from tests.fake_engine import Engine, fake_engine, json_answer
+from tests.fake_engine import Engine, default_engine, json_answer
 from tests.file_systems import tmpfs
 from tests.mounts import Bench, Finished
 from tests.processes import mounts_at, until
@@ -92,9 +92,7 @@ def test_a_read_only_cache_that_was_named_is_refused(imgfs: Bench) -> None:
 @pytest.fixture(name="engine")
 def engine_on_a_socket(imgfs: Bench) -> Iterator[Engine]:
     """An engine that has the image."""
-    with fake_engine(socket=imgfs.folder / "engine.sock") as engine:
-        imgfs.environment["DOCKER_HOST"] = engine.host
-        engine.script.archive = ARCHIVE
+    with default_engine(imgfs, ARCHIVE) as engine:
         yield engine
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.builders import Archive, image_config, layer, sha256
 from tests.failing_disk import FailingDisk, failing_disk, in_place_of
-from tests.fake_engine import Engine, fake_engine
+from tests.fake_engine import Engine, default_engine
 from tests.mounts import Bench, Finished
 from tests.processes import until
 
@@ -147,9 +147,7 @@ def test_what_is_kept_of_an_archive_outlives_a_disk_that_fails_under_that(imgfs:
 @pytest.fixture(name="engine")
 def engine_on_a_socket(imgfs: Bench) -> Iterator[Engine]:
     """An engine that has the image."""
-    with fake_engine(socket=imgfs.folder / "engine.sock") as engine:
-        imgfs.environment["DOCKER_HOST"] = engine.host
-        engine.script.archive = ARCHIVE
+    with default_engine(imgfs, ARCHIVE) as engine:
         yield engine
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.drills import LAYERS, zipped_archive
 from tests.engine_drills import all_is_right
-from tests.fake_engine import Engine, fake_engine
+from tests.fake_engine import Engine, default_engine
 from tests.mounts import COMMAND, Bench
 from tests.processes import mounts_at, until
 
@@ -23,9 +23,7 @@ PLANTED = (sys.executable, str(Path(__file__).with_name("planted.py")))
 def an_engine(imgfs: Bench) -> Iterator[Engine]:
     """An engine with an image of compressed layers, which is asked by default."""
     imgfs.log_is_quiet = False  # what was left by a kill is said there
-    with fake_engine(socket=imgfs.folder / "engine.sock") as engine:
-        imgfs.environment["DOCKER_HOST"] = engine.host
-        engine.script.archive = zipped_archive()
+    with default_engine(imgfs, zipped_archive()) as engine:
         yield engine
 
 

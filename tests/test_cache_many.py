@@ -15,7 +15,7 @@ from tests.builders import Archive
 from tests.caches import fill, make
 from tests.conformance import closing_what_is_opened, open_descriptors
 from tests.conftest import TakeWarnings
-from tests.fake_engine import fake_engine
+from tests.fake_engine import default_engine
 from tests.mounts import COMMAND, Bench, Finished
 from tests.processes import until
 
@@ -120,8 +120,7 @@ def test_without_a_descriptor_nothing_is_taken_for_altered(path: Path, take_warn
 
 
 def test_an_engines_image_stays_however_few_files_a_mount_may_open(imgfs: Bench) -> None:
-    with fake_engine(socket=imgfs.folder / "engine.sock") as engine:
-        imgfs.environment["DOCKER_HOST"] = engine.host
+    with default_engine(imgfs):
         mountpoint = imgfs.mount("img")
         assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
         (index,) = until(lambda: list(imgfs.cache.glob("saved/*/index")), "the image is kept")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import BLOCK, END, LAYERS, Archive, archive_of, layer, member, sha256
-from tests.fake_engine import Answer, Engine, Script, fake_engine, json_answer
+from tests.fake_engine import Answer, Engine, Script, default_engine, fake_engine, json_answer
 from tests.file_systems import tmpfs
 from tests.mounts import Bench, Finished, mounted_below, tree
 from tests.processes import until
@@ -29,8 +29,7 @@ SPOOLED = ("--no-cache", "--tmpdir")
 @pytest.fixture(name="engine")
 def engine_on_a_socket(imgfs: Bench) -> Iterator[Engine]:
     """An honest engine until the test says otherwise."""
-    with fake_engine(socket=imgfs.folder / "engine.sock") as engine:
-        imgfs.environment["DOCKER_HOST"] = engine.host
+    with default_engine(imgfs) as engine:
         yield engine
 
 

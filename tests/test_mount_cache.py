@@ -14,7 +14,7 @@ import pytest
 
 from fusefs.cacheentry import SEAL, open_directory, read_document, stated, write_document
 from tests.builders import LAYERS, Archive, compressed, image_config, layer, sha256
-from tests.fake_engine import Answer, Engine, fake_engine, json_answer
+from tests.fake_engine import Answer, Engine, default_engine, fake_engine, json_answer
 from tests.mounts import Bench, Finished, tree
 from tests.processes import mounts_at, until
 
@@ -26,8 +26,7 @@ LARGE = Archive(layers=(*LAYERS, BIG))
 @pytest.fixture(name="engine")
 def engine_on_a_socket(imgfs: Bench) -> Iterator[Engine]:
     """An honest engine."""
-    with fake_engine(socket=imgfs.folder / "engine.sock") as engine:
-        imgfs.environment["DOCKER_HOST"] = engine.host
+    with default_engine(imgfs) as engine:
         yield engine
 
 

@@ -33,12 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* and return the exit status: as a helper of mount(8), that of mount(8)."""
     _open_standard_streams()
     program, *words = sys.argv if argv is None else ("imgfs", *argv)
+    helper = is_helper(program, words)
     try:
-        if not is_helper(program, words):
-            return _run(program, words)
-        return mount_status(_run(program, words))
+        status = _run(program, words)
+        return mount_status(status) if helper else status
     except Exception:
-        if not is_helper(program, words):
+        if not helper:
             raise
         sys.excepthook(*sys.exc_info())  # a bug, shown as ever; but mount(8) would take Python's 1 for a usage error
         return FAILURE
