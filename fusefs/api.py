@@ -20,20 +20,22 @@ from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from fusefs.content import Content, Extent, OpenFile
-from fusefs.contentfile import open_content
-from fusefs.errors import ImgfsError, Unavailable, printable
-from fusefs.image import Image, Layer
-from fusefs.imageconfig import Details, parse_details
-from fusefs.imagepath import ImagePath
-from fusefs.layers import Layers
-from fusefs.layertree import LayerFiles, LayerTree
-from fusefs.oci import Descriptor
-from fusefs.once import Once
+from fusefs.content.file import Extent, OpenFile
+from fusefs.content.fileobject import open_content
+from fusefs.content.protocol import Content
+from fusefs.errors import ImgfsError, Unavailable
+from fusefs.image.lazy_layers import Layers
+from fusefs.image.model import Image, Layer
+from fusefs.layers.rootfs import RootfsTree
+from fusefs.layers.tree import LayerFiles, LayerTree
+from fusefs.oci.config import Details, parse_details
+from fusefs.oci.documents import Descriptor
 from fusefs.progress import Silent
-from fusefs.rootfs import RootfsTree
 from fusefs.sources import open_image as opened
 from fusefs.sources.settings import Settings, platform_named, timeout_named, tmpdir_named
+from fusefs.text import printable
+from fusefs.tree.once import Once
+from fusefs.tree.path import ImagePath
 
 __all__ = ["Blob", "ImageLayer", "ImagePath", "ImgfsError", "OpenedImage", "open_image"]
 

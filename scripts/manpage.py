@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fusefs import __version__
-from fusefs.cli.arguments import program_parser
-from fusefs.cli.grammar import Command, Group, Option, grammar
-from fusefs.cli.imagearguments import IMAGE_GROUPS
-from fusefs.cli.imageforms import FORMS
-from fusefs.cli.mountoptions import offered
+from fusefs.cli.parsing.grammar import Command, Group, Option, grammar
+from fusefs.cli.parsing.image_forms import FORMS
+from fusefs.cli.parsing.image_options import IMAGE_GROUPS
+from fusefs.cli.parsing.mount_options import offered
+from fusefs.cli.parsing.program import program_parser
 from fusefs.errors import ImgfsError
 
 FOLDER = Path(__file__).parent.parent / "man"

@@ -5,8 +5,8 @@ import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
-from fusefs.cache import Cache
-from fusefs.cacheentry import Entry
+from fusefs.cache.entry import Entry
+from fusefs.cache.store import Cache
 
 ABOUT = {"names": ["x:1"], "id": "sha256:1", "platform": "", "storage": "", "created_ns": 0}
 

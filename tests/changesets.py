@@ -8,13 +8,13 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes
 
-from fusefs.content import Extent, OpenFile
-from fusefs.indexer import index_layer
-from fusefs.layerindex import LayerIndex
-from fusefs.layertree import LayerFiles, LayerTree
-from fusefs.rootfs import RootfsTree
-from fusefs.tarindex import ContentSource
-from fusefs.tree import Directory, RegularFile, Special, Symlink, Tree
+from fusefs.content.file import Extent, OpenFile
+from fusefs.layers.index import LayerIndex
+from fusefs.layers.indexer import index_layer
+from fusefs.layers.rootfs import RootfsTree
+from fusefs.layers.tree import LayerFiles, LayerTree
+from fusefs.tar.members import ContentSource
+from fusefs.tree.node import Directory, RegularFile, Special, Symlink, Tree
 from tests.builders import BLOCK, CREATED_NS, END, extended, header, padded, pax_record, resealed
 
 Name = str | bytes

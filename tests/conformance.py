@@ -12,21 +12,22 @@ from typing import Any
 
 import pytest
 
-from fusefs.compression import Compression
-from fusefs.content import Content, Literal, OpenFile, chunks
-from fusefs.digest import DiffID, Digest
+from fusefs.content.file import OpenFile
+from fusefs.content.protocol import Content, Literal, chunks
 from fusefs.errors import ImgfsError
-from fusefs.image import Image, Layer
-from fusefs.layers import Layers
-from fusefs.oci import DOCKER_LAYER, OCI_CONFIG, OCI_MANIFEST, Descriptor
+from fusefs.image.lazy_layers import Layers
+from fusefs.image.model import Image, Layer
+from fusefs.mount.view import ViewOptions, image_view
+from fusefs.oci.digest import DiffID, Digest
+from fusefs.oci.documents import DOCKER_LAYER, OCI_CONFIG, OCI_MANIFEST, Descriptor
 from fusefs.progress import Advance, Silent
 from fusefs.sources import open_image
-from fusefs.sources.blobs import TarBlobs
-from fusefs.sources.docker_archive import DockerArchive
+from fusefs.sources.archive.blobs import TarBlobs
+from fusefs.sources.archive.docker_archive import DockerArchive
 from fusefs.sources.settings import Settings
-from fusefs.tarindex import TarIndex, scan
-from fusefs.tree import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
-from fusefs.view import ViewOptions, image_view
+from fusefs.tar.compression import Compression
+from fusefs.tar.members import TarIndex, scan
+from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
 from tests.builders import COMPRESSIONS, DECOMPRESSIONS
 
 _OCI_LAYERS = {

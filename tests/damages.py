@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fusefs.tarheader import BLOCK, is_header
+from fusefs.tar.header import BLOCK, is_header
 from tests.builders import resealed
 
 Damage = Callable[[bytes, int, int], bytes]

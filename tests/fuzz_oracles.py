@@ -6,18 +6,18 @@ import random
 import stat
 from collections.abc import Callable, Sequence
 
-from fusefs import oci
-from fusefs.content import Extent, OpenFile
+from fusefs.content.file import Extent, OpenFile
 from fusefs.errors import ImgfsError
-from fusefs.image import Image
-from fusefs.indexer import index_layer
-from fusefs.layerindex import LayerIndex
-from fusefs.layertree import LayerFiles, LayerTree
-from fusefs.rootfs import RootfsTree
+from fusefs.image.model import Image
+from fusefs.layers.index import LayerIndex
+from fusefs.layers.indexer import index_layer
+from fusefs.layers.rootfs import RootfsTree
+from fusefs.layers.tree import LayerFiles, LayerTree
+from fusefs.oci import documents
 from fusefs.sources import open_image
-from fusefs.sources.manifest_list import parse_manifest_list
-from fusefs.tarheader import BLOCK, BrokenHeader, is_zero, pax_records
-from fusefs.tree import Directory, KnownTree, LazyDirectory, RegularFile, Symlink, Tree
+from fusefs.sources.archive.manifest_list import parse_manifest_list
+from fusefs.tar.header import BLOCK, BrokenHeader, is_zero, pax_records
+from fusefs.tree.node import Directory, KnownTree, LazyDirectory, RegularFile, Symlink, Tree
 from tests.builders import CREATED_NS, END, Memory, extended, header, padded, resealed
 from tests.conformance import SPOOLING, closing_what_is_opened, view_of
 from tests.fuzzing import LYING, Random, archive, damaged
@@ -149,11 +149,11 @@ def check_documents(data: bytes) -> None:
     """Parse *data* as every document that there is."""
     parsers: tuple[Callable[[bytes, str], object], ...] = (
         parse_manifest_list,
-        oci.parse_image_config,
-        oci.parse_manifest,
-        oci.parse_index,
-        oci.check_layout,
-        oci.media_type_of,
+        documents.parse_image_config,
+        documents.parse_manifest,
+        documents.parse_index,
+        documents.check_layout,
+        documents.media_type_of,
     )
     for parse in parsers:
         try:

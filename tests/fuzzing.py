@@ -6,7 +6,7 @@ Whatever plays the dice may be behind it: a seed, hypothesis, or the bytes that 
 import random
 from collections.abc import Callable
 
-from fusefs.tarheader import BLOCK, is_header
+from fusefs.tar.header import BLOCK, is_header
 from tests.builders import extended, header, pax, resealed
 from tests.changesets import (
     About,

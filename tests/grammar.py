@@ -3,7 +3,7 @@
 import argparse
 from unittest import mock
 
-from fusefs.cli.arguments import parse_arguments
+from fusefs.cli.parsing.program import parse_arguments
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:

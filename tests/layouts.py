@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fusefs.platforms import Platform
+from fusefs.oci.platform import Platform
 from tests.builders import (
     COMPRESSIONS,
     LAYERS,

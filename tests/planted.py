@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fusefs.cli import main
-from fusefs.content import Extent
+from fusefs.content.file import Extent
 
 
 def _crash(_self: Extent, offset: int, _size: int, _buffer: memoryview | None = None) -> NoReturn:
@@ -24,7 +24,7 @@ def _crash(_self: Extent, offset: int, _size: int, _buffer: memoryview | None = 
 
 
 def _start_slowly(fifo: str) -> None:
-    from fusefs.operations import Operations  # noqa: PLC0415 - only this fault wants it
+    from fusefs.mount.operations import Operations  # noqa: PLC0415 - only this fault wants it
 
     ready = Operations.init
 
@@ -36,7 +36,8 @@ def _start_slowly(fifo: str) -> None:
 
 
 def _note(path: str) -> None:
-    from fusefs import indexer, layers, rootfs  # noqa: PLC0415
+    from fusefs.image import lazy_layers  # noqa: PLC0415
+    from fusefs.layers import indexer, rootfs  # noqa: PLC0415
 
     def noting(word: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*arguments: Any) -> Any:
@@ -48,7 +49,7 @@ def _note(path: str) -> None:
 
     for word, module, name in (
         ("index", indexer, "index_layer"),
-        ("decompress", layers, "uncompressed_tar"),
+        ("decompress", lazy_layers, "uncompressed_tar"),
         ("list", rootfs, "LongListing"),
     ):
         setattr(module, name, noting(word, getattr(module, name)))

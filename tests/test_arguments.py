@@ -9,7 +9,7 @@ import pytest
 
 from fusefs import __version__
 from fusefs.cli import main
-from fusefs.cli.arguments import parse_arguments
+from fusefs.cli.parsing.program import parse_arguments
 from fusefs.errors import UsageError
 from tests.builders import LAYERS, Archive, archive_of, image_config, member
 from tests.mounts import COMMAND

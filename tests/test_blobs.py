@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.content import Literal, OpenFile
-from fusefs.digest import Digest
+from fusefs.content.file import OpenFile
+from fusefs.content.protocol import Literal
 from fusefs.errors import DigestMismatch, ImgfsError, InvalidImage, Unsupported
-from fusefs.oci import OCI_MANIFEST, Descriptor
-from fusefs.sources.blobs import Blobs, DirectoryBlobs, TarBlobs, blob, document, limited
-from fusefs.tarindex import TarIndex, scan
+from fusefs.oci.digest import Digest
+from fusefs.oci.documents import OCI_MANIFEST, Descriptor
+from fusefs.sources.archive.blobs import Blobs, DirectoryBlobs, TarBlobs, blob, document, limited
+from fusefs.tar.members import TarIndex, scan
 from tests.builders import archive_of, directory, fifo, hard_link, member, pax, sha256, symlink
 from tests.conformance import check_reads, closing_what_is_opened
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.cache import Cache
-from fusefs.cacheentry import Entry
+from fusefs.cache.entry import Entry
+from fusefs.cache.store import Cache
 from fusefs.errors import NoSpace
 from tests.caches import ABOUT, claim, kept, make
 from tests.conformance import closing_what_is_opened

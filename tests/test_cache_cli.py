@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.cli.arguments import parse_arguments
-from fusefs.cli.cachefolder import cache_folder
+from fusefs.cli.cache_folder import cache_folder
+from fusefs.cli.parsing.program import parse_arguments
 from fusefs.errors import UsageError
 from tests.builders import Archive, sha256
 from tests.fake_engine import fake_engine, json_answer

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.cache import Cache
+from fusefs.cache.store import Cache
 from tests.builders import Archive
 from tests.caches import fill, make
 from tests.conformance import closing_what_is_opened, open_descriptors

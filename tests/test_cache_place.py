@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.cache import Cache
+from fusefs.cache.store import Cache
 from fusefs.errors import NoSpace
 from tests.caches import claim, kept, make
 from tests.conformance import closing_what_is_opened

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from fusefs.cli.candidates import NOTHING, Answer, complete, unquoted
-from fusefs.cli.grammar import grammar
-from fusefs.cli.parser import Parser
+from fusefs.cli.parsing.candidates import NOTHING, Answer, complete, unquoted
+from fusefs.cli.parsing.grammar import grammar
+from fusefs.cli.parsing.parser import Parser
 from tests.builders import Archive
 from tests.certificates import Authority
 from tests.fake_engine import Answer as Reply

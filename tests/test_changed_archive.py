@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.errors import Unavailable
-from fusefs.layers import Layers
+from fusefs.image.lazy_layers import Layers
 from tests.builders import Archive, layer
 from tests.conformance import opened
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusefs.comparison import Change, Difference, Side, compare
-from fusefs.layerindex import LOWER_LINK
-from fusefs.layertree import LayerFiles
-from fusefs.provenance import Deed, touches
-from fusefs.rootfs import RootfsTree
-from fusefs.walk import ROOT, resolve
+from fusefs.layers.diff import Change, Difference, Side, compare
+from fusefs.layers.provenance import Deed, touches
+from fusefs.layers.record import LOWER_LINK
+from fusefs.layers.rootfs import RootfsTree
+from fusefs.layers.tree import LayerFiles
+from fusefs.tree.walk import ROOT, resolve
 from tests.changesets import (
     About,
     Seen,

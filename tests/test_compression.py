@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fusefs.compression import FIRST_BYTES, Compression, compression_of, decompressed
 from fusefs.errors import InvalidImage, Unavailable
+from fusefs.tar.compression import FIRST_BYTES, Compression, compression_of, decompressed
 from tests.builders import COMPRESSIONS, END, LAYERS, header, layer
 
 

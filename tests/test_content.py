@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.content import Extent, Literal, OpenFile, chunks
+from fusefs.content.file import Extent, OpenFile
+from fusefs.content.protocol import Literal, chunks
 from tests.conformance import check_reads, open_file
 from tests.requirements import give_up
 

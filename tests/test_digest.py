@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from fusefs.digest import Digest
+from fusefs.oci.digest import Digest
 
 SHA256 = "a1" * 32
 SHA512 = "a1" * 64

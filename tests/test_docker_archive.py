@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.errors import Unavailable
-from fusefs.image import Image
+from fusefs.image.model import Image
 from tests.builders import (
     CREATED_NS,
     END,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.digest import Digest
 from fusefs.errors import InvalidImage, Unavailable
-from fusefs.image import Image
-from fusefs.oci import DOCKER_MANIFEST, OCI_MANIFEST
-from fusefs.platforms import Platform
+from fusefs.image.model import Image
+from fusefs.oci.digest import Digest
+from fusefs.oci.documents import DOCKER_MANIFEST, OCI_MANIFEST
+from fusefs.oci.platform import Platform
 from tests.builders import (
     COMPRESSIONS,
     LAYERS,

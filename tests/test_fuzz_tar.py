@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusefs.tarattributes import file_attributes, sparse_runs
-from fusefs.tarheader import BLOCK, Kind, parse_header
-from fusefs.tarindex import Member, scan
+from fusefs.tar.attributes import file_attributes, sparse_runs
+from fusefs.tar.header import BLOCK, Kind, parse_header
+from fusefs.tar.members import Member, scan
 from tests.builders import Memory
 from tests.fuzzing import HONEST, archive
 from tests.requirements import need

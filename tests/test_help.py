@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from fusefs.cli.arguments import program_parser
-from fusefs.cli.grammar import Command, grammar
+from fusefs.cli.parsing.grammar import Command, grammar
+from fusefs.cli.parsing.program import program_parser
 from tests.looks import printed
 from tests.mounts import COMMAND
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.content import Content, Literal, chunks
-from fusefs.digest import Digest
+from fusefs.content.protocol import Content, Literal, chunks
 from fusefs.errors import DigestMismatch
-from fusefs.image import Document, Image, Layer
-from fusefs.oci import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_MANIFEST, Descriptor
-from fusefs.platforms import Platform
+from fusefs.image.model import Document, Image, Layer
+from fusefs.oci.digest import Digest
+from fusefs.oci.documents import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_MANIFEST, Descriptor
+from fusefs.oci.platform import Platform
 from tests.builders import COMPRESSIONS, LAYERS, Archive, image_config, schema2_manifest, sha256
 from tests.conformance import SETTINGS, Noted, check_image, literal_layer, opened, refusal, stored
 

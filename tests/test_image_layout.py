@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.digest import Digest
 from fusefs.errors import Unavailable
-from fusefs.oci import DOCKER_MANIFEST, OCI_MANIFEST
-from fusefs.platforms import Platform
+from fusefs.oci.digest import Digest
+from fusefs.oci.documents import DOCKER_MANIFEST, OCI_MANIFEST
+from fusefs.oci.platform import Platform
 from tests.builders import COMPRESSIONS, CREATED_NS, DECOMPRESSIONS, LAYERS, archive_of, member
 from tests.conformance import SETTINGS, check_image, open_descriptors, opened, refusal, stored
 from tests.conftest import TakeWarnings

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.errors import DigestMismatch, ImgfsError, InvalidImage, Unavailable, Unsupported
-from fusefs.oci import OCI_CONFIG, OCI_INDEX
+from fusefs.oci.documents import OCI_CONFIG, OCI_INDEX
 from tests.builders import CREATED_NS, LAYERS, image_config, sha256
 from tests.conformance import SETTINGS, check_image, opened, refusal, stored
 from tests.layouts import HOST, Json, Layout, platform_json

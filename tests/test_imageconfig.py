@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fusefs.imageconfig import Details, Step, parse_details
+from fusefs.oci.config import Details, Step, parse_details
 from tests.builders import CREATED, CREATED_NS
 
 

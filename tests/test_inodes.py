@@ -1,8 +1,8 @@
 """Inode numbers."""
 
-from fusefs.content import Literal
-from fusefs.inodes import ROOT, Inodes, Place
-from fusefs.tree import Attributes, Directory, KnownTree, LazyDirectory, RegularFile
+from fusefs.content.protocol import Literal
+from fusefs.mount.inodes import ROOT, Inodes, Place
+from fusefs.tree.node import Attributes, Directory, KnownTree, LazyDirectory, RegularFile
 
 ATTRIBUTES = Attributes(0o755, 0, 0, 0)
 OWN = Attributes(0o700, 1, 2, 3)

@@ -3,7 +3,7 @@
 import pytest
 
 from fusefs.errors import InvalidImage
-from fusefs.jsondoc import Json, as_list, as_object, as_string, as_strings, kind, parse_list, parse_object
+from fusefs.oci.untrusted_json import Json, as_list, as_object, as_string, as_strings, kind, parse_list, parse_object
 
 KINDS: list[tuple[Json, str]] = [
     (None, "null or missing"),

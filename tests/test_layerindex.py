@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusefs.content import Extent, OpenFile
-from fusefs.layerindex import HEADER, IMPLICIT, LOWER_LINK, RECORD, ROOT, SPARSE, BrokenIndex, LayerIndex
+from fusefs.content.file import Extent, OpenFile
+from fusefs.layers.index import BrokenIndex, LayerIndex
+from fusefs.layers.record import HEADER, IMPLICIT, LOWER_LINK, RECORD, ROOT, SPARSE
 from tests.builders import BLOCK, CREATED_NS, Memory
 from tests.changesets import (
     About,

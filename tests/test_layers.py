@@ -11,16 +11,16 @@ from threading import Barrier
 
 import pytest
 
-from fusefs.compression import Compression
-from fusefs.content import Extent, OpenFile
-from fusefs.digest import DiffID, Digest
+from fusefs.content.file import Extent, OpenFile
 from fusefs.errors import InvalidImage, NoSpace
-from fusefs.image import Document, Image, Layer
-from fusefs.layerindex import LayerIndex
-from fusefs.layers import Layers
-from fusefs.layertree import LayerFiles, LayerTree
-from fusefs.oci import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor
-from fusefs.rootfs import RootfsTree
+from fusefs.image.lazy_layers import Layers
+from fusefs.image.model import Document, Image, Layer
+from fusefs.layers.index import LayerIndex
+from fusefs.layers.rootfs import RootfsTree
+from fusefs.layers.tree import LayerFiles, LayerTree
+from fusefs.oci.digest import DiffID, Digest
+from fusefs.oci.documents import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor
+from fusefs.tar.compression import Compression
 from tests.builders import COMPRESSIONS, CREATED_NS
 from tests.changesets import Shown, a_file, changeset, everything, file, shown, whiteout
 from tests.conftest import TakeWarnings
@@ -212,7 +212,7 @@ def index_in_child(layer: Layer, *, stdin: int = subprocess.PIPE) -> "subprocess
     index = os.memfd_create("index", os.MFD_CLOEXEC)
     try:
         places = [extent.file.descriptor, extent.offset, extent.size, index, CREATED_NS]
-        command = [sys.executable, "-m", "fusefs.indexer", *map(str, places), layer.where]
+        command = [sys.executable, "-m", "fusefs.layers.indexer", *map(str, places), layer.where]
         descriptors = (extent.file.descriptor, index)
         with subprocess.Popen(
             command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=descriptors

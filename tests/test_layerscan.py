@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusefs.content import Extent, OpenFile
+from fusefs.content.file import Extent, OpenFile
 from fusefs.errors import InvalidImage
-from fusefs.indexer import LayerIndexer, index_layer
-from fusefs.layerscan import LayerScan
-from fusefs.tarindex import ContentSource, scan
+from fusefs.layers.indexer import LayerIndexer, index_layer
+from fusefs.layers.scan import LayerScan
+from fusefs.tar.members import ContentSource, scan
 from tests.builders import BLOCK, CREATED_NS, END, Memory, extended, header, pax, resealed
 from tests.changesets import (
     About,

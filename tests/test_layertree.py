@@ -6,12 +6,13 @@ from unittest.mock import patch
 
 import pytest
 
-from fusefs.indexer import LayerIndexer
-from fusefs.layerindex import LayerIndex
-from fusefs.layertree import LayerTree, relative
-from fusefs.tarheader import Kind
-from fusefs.tarindex import Member
-from fusefs.tree import Directory, LongListing, Tree
+from fusefs.layers.index import LayerIndex
+from fusefs.layers.indexer import LayerIndexer
+from fusefs.layers.tree import LayerTree, relative
+from fusefs.tar.header import Kind
+from fusefs.tar.members import Member
+from fusefs.tree.listing import LongListing
+from fusefs.tree.node import Directory, Tree
 from tests.builders import BLOCK, Memory, header
 from tests.changesets import (
     a_file,
@@ -51,7 +52,7 @@ def check_directories(tree: Tree) -> None:
             continue
         listing = tree.listing(number)
         assert tree.listing(number) == listing == sorted(listing)
-        with patch("fusefs.layertree.LARGE", 0), patch("fusefs.rootfs.LARGE", 0):
+        with patch("fusefs.layers.tree.LARGE", 0), patch("fusefs.layers.rootfs.LARGE", 0):
             long = tree.listing(number)
         assert isinstance(long, LongListing)
         assert (len(long), long[:], list(long)) == (len(listing), listing, listing)

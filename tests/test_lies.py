@@ -3,7 +3,7 @@
 import pytest
 
 from fusefs.errors import InvalidImage
-from fusefs.tarindex import scan
+from fusefs.tar.members import scan
 from tests.builders import END, Memory, archive_of, extended, header, member, pax, resealed
 from tests.changesets import About, changeset, file, gnu_sparse, hard_link, pax_sparse, symlink, whiteout
 from tests.fuzz_oracles import check, check_documents

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from fusefs.digest import Digest
-from fusefs.mountfacts import Listed, State
-from fusefs.mountinfo import Mount, mounts
+from fusefs.mount.mountinfo import Mount, mounts
+from fusefs.mount.status import Listed, State
+from fusefs.oci.digest import Digest
 from tests.builders import Archive, compressed, image_config, sha256
 from tests.changesets import About, changeset, file, folder
 from tests.file_systems import tmpfs

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.cli.logs import open_log, stderr_handler
+from fusefs.cli.output.logs import open_log, stderr_handler
 from fusefs.errors import NoSpace
 
 
@@ -34,7 +34,7 @@ def log(path: str | None, environment: Mapping[str, str] | None = None) -> Itera
 def syslog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return where syslog would be; nobody listens there yet."""
     path = tmp_path / "syslog"
-    monkeypatch.setattr("fusefs.cli.logs._SYSLOG", str(path))
+    monkeypatch.setattr("fusefs.cli.output.logs._SYSLOG", str(path))
     return path
 
 
@@ -128,7 +128,7 @@ def test_the_state_folder_is_in_the_home_if_nothing_else_is_said(tmp_path: Path,
 @pytest.mark.usefixtures("syslog")
 def test_root_logs_in_var_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr("fusefs.cli.logs._STATE_OF_ROOT", str(tmp_path / "imgfs"))
+    monkeypatch.setattr("fusefs.cli.output.logs._STATE_OF_ROOT", str(tmp_path / "imgfs"))
     with log(None, {"HOME": "/nonexistent", "XDG_STATE_HOME": "/nonexistent"}) as handler:
         assert handler.name == str(tmp_path / "imgfs" / "imgfs.log")
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fusefs.errors import InvalidImage
-from fusefs.sources.manifest_list import ManifestItem, parse_manifest_list
+from fusefs.sources.archive.manifest_list import ManifestItem, parse_manifest_list
 
 
 def test_a_manifest_list_has_all_its_images_in_order() -> None:

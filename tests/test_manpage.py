@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from manpage import FOLDER, manual
 
-from fusefs.cli.arguments import program_parser
-from fusefs.cli.grammar import Command, grammar
-from fusefs.cli.mountoptions import offered
+from fusefs.cli.parsing.grammar import Command, grammar
+from fusefs.cli.parsing.mount_options import offered
+from fusefs.cli.parsing.program import program_parser
 from fusefs.errors import ImgfsError
 from tests.looks import printed
 from tests.requirements import need

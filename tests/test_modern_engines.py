@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from fusefs.image import Image
-from fusefs.platforms import Platform
+from fusefs.image.model import Image
+from fusefs.oci.platform import Platform
 from tests.builders import LAYERS, Archive, compressed, image_config, layer, schema2_manifest, sha256
 from tests.conformance import SPOOLING, check_image, opened, refusal
 from tests.engines import RealEngine

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fusefs.content import Extent
+from fusefs.content.file import Extent
 from fusefs.errors import EngineError, ImgfsError, InvalidImage, Unavailable
-from fusefs.image import Image
-from fusefs.platforms import Platform
+from fusefs.image.model import Image
+from fusefs.oci.platform import Platform
 from fusefs.sources import open_image
 from tests.builders import sha256
 from tests.conformance import SPOOLING, check_image

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.cacheentry import SEAL, open_directory, read_document, stated, write_document
+from fusefs.cache.sealed_file import SEAL, open_directory, read_document, stated, write_document
 from tests.builders import LAYERS, Archive, compressed, image_config, layer, sha256
 from tests.fake_engine import Answer, Engine, default_engine, fake_engine, json_answer
 from tests.mounts import Bench, Finished, tree

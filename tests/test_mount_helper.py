@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.cli.helper import COMMANDS, is_helper, mount_status, parse_call
+from fusefs.cli.parsing.mount8 import COMMANDS, is_helper, mount_status, parse_call
 from fusefs.errors import UsageError
 from tests.builders import Archive
 from tests.grammar import parsers

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.errors import ImgfsError
-from fusefs.mount import in_background
+from fusefs.mount.background import in_background
 from tests.builders import Archive
 from tests.mounts import Bench, Finished, mounted_below, tree
 from tests.processes import until

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.mountinfo import Mount, mount_at
+from fusefs.mount.mountinfo import Mount, mount_at
 from tests.file_systems import tmpfs
 
 

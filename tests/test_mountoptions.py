@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusefs.cli.mountoptions import libfuse_flags, long_options, number_option, split_options
+from fusefs.cli.parsing.mount_options import libfuse_flags, long_options, number_option, split_options
 from fusefs.errors import UsageError
 from tests.grammar import long_options_of
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from fusefs.digest import DiffID, Digest
 from fusefs.errors import InvalidImage, Unsupported
-from fusefs.oci import (
+from fusefs.oci.digest import DiffID, Digest
+from fusefs.oci.documents import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
     DOCKER_MANIFEST,
@@ -29,7 +29,7 @@ from fusefs.oci import (
     write_index,
     write_manifest,
 )
-from fusefs.platforms import Platform
+from fusefs.oci.platform import Platform
 from tests import builders
 from tests.builders import CREATED_NS, LAYERS, image_config, sha256
 

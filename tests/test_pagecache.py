@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.pagecache import is_cached
+from fusefs.content.pagecache import is_cached
 from tests.requirements import give_up
 
 PAGE = mmap.PAGESIZE

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fusefs.platforms import Platform, suitability
+from fusefs.oci.platform import Platform, suitability
 
 
 @pytest.mark.parametrize(

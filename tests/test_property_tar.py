@@ -12,15 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusefs.content import OpenFile
+from fusefs.content.file import OpenFile
 from fusefs.errors import ImgfsError, InvalidImage, Unsupported
-from fusefs.image import Image
-from fusefs.oci import check_layout, media_type_of, parse_image_config, parse_index, parse_manifest
-from fusefs.sources.blobs import TarBlobs
-from fusefs.sources.docker_archive import DockerArchive
-from fusefs.sources.manifest_list import parse_manifest_list
-from fusefs.tarheader import BLOCK, BrokenHeader, Kind, parse_header, pax_records
-from fusefs.tarindex import Source, TarIndex, scan
+from fusefs.image.model import Image
+from fusefs.oci.documents import check_layout, media_type_of, parse_image_config, parse_index, parse_manifest
+from fusefs.sources.archive.blobs import TarBlobs
+from fusefs.sources.archive.docker_archive import DockerArchive
+from fusefs.sources.archive.manifest_list import parse_manifest_list
+from fusefs.tar.header import BLOCK, BrokenHeader, Kind, parse_header, pax_records
+from fusefs.tar.members import Source, TarIndex, scan
 from tests.builders import LAYERS, Memory, resealed
 from tests.conformance import check_image, digest_of, stored
 from tests.conftest import TakeWarnings

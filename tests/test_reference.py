@@ -5,7 +5,8 @@ import time
 import pytest
 
 from fusefs.errors import UsageError
-from fusefs.sources.reference import EngineImage, FileImage, check_reference, parse_image, tag_of, tagged
+from fusefs.oci.reference import check_reference, tag_of, tagged
+from fusefs.sources.argument import EngineImage, FileImage, parse_image
 
 HEX = "0123456789abcdef" * 4
 

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from fusefs.repeats import Repeats
+from fusefs.mount.throttled_log import Repeats
 
 
 def test_an_error_that_comes_again_is_told_once_in_ten_seconds_with_their_number(

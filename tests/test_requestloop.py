@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from fusefs.requestloop import RequestLoop
+from fusefs.mount.requestloop import RequestLoop
 
 MANY = 1000
 

@@ -4,8 +4,8 @@ import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
-from fusefs.rootfs import RootfsTree
-from fusefs.tree import Directory
+from fusefs.layers.rootfs import RootfsTree
+from fusefs.tree.node import Directory
 from tests.changesets import (
     A_FOLDER,
     IMPLICIT,

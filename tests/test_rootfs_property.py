@@ -10,9 +10,9 @@ from typing import NamedTuple
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusefs.layertree import LayerTree
-from fusefs.rootfs import RootfsTree
-from fusefs.tree import Directory, Symlink, Tree
+from fusefs.layers.rootfs import RootfsTree
+from fusefs.layers.tree import LayerTree
+from fusefs.tree.node import Directory, Symlink, Tree
 from tests.changesets import (
     A_FOLDER,
     FOLDER,

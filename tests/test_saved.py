@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.content import Extent, Literal
-from fusefs.digest import Digest
+from fusefs.content.file import Extent
+from fusefs.content.protocol import Literal
+from fusefs.content.spool import Spool, free_space
 from fusefs.errors import EngineError, ImgfsError, InvalidImage, NoSpace, Unavailable
-from fusefs.sources.saved import SavedTar, save
-from fusefs.spool import Spool, free_space
+from fusefs.oci.digest import Digest
+from fusefs.sources.archive.spooled import SavedTar, save
 from tests.builders import END, Archive, archive_of, directory, hard_link, member, sha256, symlink
 from tests.conformance import closing_what_is_opened, open_descriptors
 from tests.conftest import TakeWarnings

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusefs.content import Extent, OpenFile, Sparse
+from fusefs.content.file import Extent, OpenFile, Sparse
 
 Runs = list[tuple[int, bytes]]
 

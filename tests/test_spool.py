@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from fusefs.content.spool import Spool, free_space, megabytes, no_space
 from fusefs.errors import NoSpace
-from fusefs.spool import Spool, free_space, megabytes, no_space
 from tests.file_systems import tmpfs
 from tests.processes import unprivileged
 
@@ -69,7 +69,7 @@ def test_without_o_tmpfile_the_file_is_unlinked_at_once(
         names.append(os.path.relpath(path, tmp_path))
         return real(path, flags, mode)
 
-    monkeypatch.setattr("fusefs.spool.os.open", without_tmpfile)
+    monkeypatch.setattr("fusefs.content.spool.os.open", without_tmpfile)
     with spool_in(tmp_path) as spool:
         monkeypatch.undo()
         status = os.fstat(spool.file.descriptor)

@@ -4,9 +4,9 @@ import stat
 
 import pytest
 
-from fusefs.tarattributes import FileAttributes, file_attributes, listable_xattrs, sparse_runs
-from fusefs.tarheader import BrokenHeader
-from fusefs.tarindex import Member, scan
+from fusefs.tar.attributes import FileAttributes, file_attributes, listable_xattrs, sparse_runs
+from fusefs.tar.header import BrokenHeader
+from fusefs.tar.members import Member, scan
 from tests.builders import END, Memory, resealed
 from tests.changesets import (
     About,

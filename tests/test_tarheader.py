@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusefs.tarheader import (
+from fusefs.tar.header import (
     BLOCK,
     BrokenHeader,
     Header,

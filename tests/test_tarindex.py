@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.content import Bytes, OpenFile
+from fusefs.content.file import OpenFile
+from fusefs.content.protocol import Bytes
 from fusefs.errors import InvalidImage
-from fusefs.tarheader import Kind
-from fusefs.tarindex import Member, Source, TarIndex, scan
+from fusefs.tar.header import Kind
+from fusefs.tar.members import Member, Source, TarIndex, scan
 from tests.builders import (
     BLOCK,
     END,

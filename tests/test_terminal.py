@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fusefs.cli.terminal import WAYS, Bars, Lines, progress_on
+from fusefs.cli.output.progress import WAYS, Bars, Lines, progress_on
 from fusefs.progress import Silent
 
 CLEARED = "\r\033[K"
@@ -44,8 +44,8 @@ class Screen(io.StringIO):
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Show everything at once, so that no test has to wait."""
-    monkeypatch.setattr("fusefs.cli.terminal._DELAY", 0.0)
-    monkeypatch.setattr("fusefs.cli.terminal._PLAIN_INTERVAL", 0.01)
+    monkeypatch.setattr("fusefs.cli.output.progress._DELAY", 0.0)
+    monkeypatch.setattr("fusefs.cli.output.progress._PLAIN_INTERVAL", 0.01)
 
 
 def advance_until(found: Callable[[], object], advance: Callable[[int], None]) -> None:

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fusefs.content import Literal
+from fusefs.content.protocol import Literal
 from fusefs.errors import InvalidImage, NoSpace
-from fusefs.tree import Attributes, Directory, KnownTree, LazyDirectory, RegularFile, Tree
+from fusefs.tree.node import Attributes, Directory, KnownTree, LazyDirectory, RegularFile, Tree
 
 ATTRIBUTES = Attributes(0o555, 0, 0, 0)
 FILE = RegularFile(ATTRIBUTES, Literal(b"x"))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.content import Literal, chunks
-from fusefs.digest import DiffID, Digest
+from fusefs.content.protocol import Literal, chunks
+from fusefs.content.spool import free_space, megabytes
 from fusefs.errors import DigestMismatch, ImgfsError, InvalidImage, NoSpace
-from fusefs.image import Layer
-from fusefs.spool import free_space, megabytes
-from fusefs.uncompressed import uncompressed_tar
+from fusefs.image.model import Layer
+from fusefs.image.uncompressed import uncompressed_tar
+from fusefs.oci.digest import DiffID, Digest
 from tests.builders import COMPRESSIONS, LAYERS, sha256
 from tests.conformance import check_reads, closing_what_is_opened, literal_layer, open_descriptors
 from tests.file_systems import tmpfs

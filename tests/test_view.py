@@ -8,16 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from fusefs.content import Content, Extent, OpenFile
-from fusefs.digest import DiffID, Digest
+from fusefs.content.file import Extent, OpenFile
+from fusefs.content.protocol import Content
 from fusefs.errors import DigestMismatch
-from fusefs.image import Document, Image, Layer
-from fusefs.layers import Layers
-from fusefs.layertree import LayerFiles
-from fusefs.oci import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
-from fusefs.platforms import Platform
-from fusefs.tree import Attributes, Directory, LazyDirectory, Node, RegularFile, Special, Symlink
-from fusefs.view import ViewOptions, image_view
+from fusefs.image.lazy_layers import Layers
+from fusefs.image.model import Document, Image, Layer
+from fusefs.layers.tree import LayerFiles
+from fusefs.mount.view import ViewOptions, image_view
+from fusefs.oci.digest import DiffID, Digest
+from fusefs.oci.documents import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from fusefs.oci.platform import Platform
+from fusefs.tree.node import Attributes, Directory, LazyDirectory, Node, RegularFile, Special, Symlink
 from tests.builders import COMPRESSIONS, LAYERS, compressed
 from tests.changesets import changeset, symlink
 from tests.conformance import closing_what_is_opened, content_at, entries_of, literal_layer, open_descriptors

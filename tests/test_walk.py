@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.layertree import LayerTree
-from fusefs.tree import Tree
-from fusefs.walk import ROOT, Found, children, resolve, walk
+from fusefs.layers.tree import LayerTree
+from fusefs.tree.node import Tree
+from fusefs.tree.walk import ROOT, Found, children, resolve, walk
 from tests.changesets import changeset, file, folder, indexed, symlink
 
 LINKS = {

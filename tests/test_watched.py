@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fusefs import watched
-from fusefs.content import Extent, Sparse
+from fusefs.content import watched
+from fusefs.content.file import Extent, Sparse
+from fusefs.content.watched import WatchedFile
 from fusefs.errors import Unavailable
-from fusefs.watched import WatchedFile
 from tests.conformance import check_reads
 
 DATA = os.urandom(100_000)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fusefs.window import Window
+from fusefs.content.window import Window
 from tests.builders import Memory
 
 DATA = bytes(range(256)) * 4096

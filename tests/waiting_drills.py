@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusefs.pagecache import is_cached
+from fusefs.content.pagecache import is_cached
 from tests.builders import Archive, layer, sha256
 from tests.mounts import Bench
 from tests.processes import threads_inside, until

@@ -9,9 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fusefs.cli.helper import FAILURE, is_helper, mount_status, parse_call
-from fusefs.cli.output import ReaderGone, leave_stderr, say
-from fusefs.errors import ImgfsError, printable
+from fusefs.cli.output.stdout import ReaderGone, leave_stderr, say
+from fusefs.cli.parsing.mount8 import FAILURE, is_helper, mount_status, parse_call
+from fusefs.errors import ImgfsError
+from fusefs.text import printable
 
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
@@ -51,7 +52,7 @@ def _run(program: str, words: Sequence[str]) -> int:
         arguments = parse_call(program, words)
         # Only the command that was asked for is imported: FUSE alone takes 0.2 s.
         gc.disable()  # nothing that an import makes is garbage, and to look for it is a tenth of the time
-        command = importlib.import_module(f"fusefs.cli.{arguments.command}")
+        command = importlib.import_module(f"fusefs.cli.commands.{arguments.command}")
         gc.freeze()  # nor later
         gc.enable()
         command.run(arguments, os.environ)

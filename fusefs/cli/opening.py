@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from fusefs.cli.cachefolder import opening_cache
-from fusefs.cli.logs import stderr_handler
-from fusefs.cli.terminal import NONE, progress_on
-from fusefs.errors import Unavailable, printable
-from fusefs.image import Image
-from fusefs.keeper import Keeper
-from fusefs.layers import Layers
-from fusefs.layertree import LayerTree
-from fusefs.rootfs import RootfsTree
+from fusefs.cache.writeback import Keeper
+from fusefs.cli.cache_folder import opening_cache
+from fusefs.cli.output.logs import stderr_handler
+from fusefs.cli.output.progress import NONE, progress_on
+from fusefs.errors import Unavailable
+from fusefs.image.lazy_layers import Layers
+from fusefs.image.model import Image
+from fusefs.layers.rootfs import RootfsTree
+from fusefs.layers.tree import LayerTree
 from fusefs.sources import open_image
-from fusefs.sources.endpoint import find_endpoint
-from fusefs.sources.reference import STANDARD_INPUT, EngineImage, FileImage, parse_image
+from fusefs.sources.argument import STANDARD_INPUT, EngineImage, FileImage, parse_image
+from fusefs.sources.engine.endpoint import find_endpoint
 from fusefs.sources.settings import Settings, platform_named, timeout_named, tmpdir_named
+from fusefs.text import printable
 
 _TRANSPORTS = ("docker-daemon:", "docker-archive:", "oci-archive:", "oci:")
 

@@ -2,10 +2,10 @@
 
 from contextlib import closing, suppress
 
-from fusefs.image import Image
-from fusefs.sources.endpoint import Endpoint, find_endpoint
-from fusefs.sources.files import file_image
-from fusefs.sources.reference import EngineImage, FileImage, parse_image
+from fusefs.image.model import Image
+from fusefs.sources.archive.file import file_image
+from fusefs.sources.argument import EngineImage, FileImage, parse_image
+from fusefs.sources.engine.endpoint import Endpoint, find_endpoint
 from fusefs.sources.settings import Settings
 
 
@@ -24,14 +24,14 @@ def open_image(argument: str, settings: Settings) -> Image:
 
 def _engine_image(endpoint: Endpoint, name: str, settings: Settings) -> Image:
     """Return the image *name* of an engine: without the SDK, which takes 0.2 s to import, if that can be."""
-    from fusefs.sources.saving import engine_image  # noqa: PLC0415 - a file needs none of this
-    from fusefs.sources.unixengine import NoPlainAnswer, UnixEngine  # noqa: PLC0415
+    from fusefs.sources.engine.save import engine_image  # noqa: PLC0415 - a file needs none of this
+    from fusefs.sources.engine.unix import NoPlainAnswer, UnixEngine  # noqa: PLC0415
 
     settings.cache()  # one that cannot be used is an error before anybody is asked
     with suppress(NoPlainAnswer), closing(UnixEngine(endpoint, settings.timeout)) as quick:
         return engine_image(quick, name, settings)
 
-    from fusefs.sources.engine import sdk_engine  # noqa: PLC0415 - nor of this where it is not needed
+    from fusefs.sources.engine.sdk import sdk_engine  # noqa: PLC0415 - nor of this where it is not needed
 
     with sdk_engine(endpoint, settings.timeout) as engine:
         return engine_image(engine, name, settings)

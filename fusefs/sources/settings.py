@@ -4,10 +4,11 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fusefs.cache import Cache
-from fusefs.errors import UsageError, printable
-from fusefs.platforms import Platform
+from fusefs.cache.store import Cache
+from fusefs.errors import UsageError
+from fusefs.oci.platform import Platform
 from fusefs.progress import Progress
+from fusefs.text import printable
 
 _TMPDIR = "/var/tmp"  # noqa: S108 - files there are created unlinked; /tmp is often in memory
 _TIMEOUT = 60.0

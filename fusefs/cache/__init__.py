@@ -1,0 +1,1 @@
+"""The cache: images that engines saved, layer indexes and plain tars."""

@@ -1,0 +1,58 @@
+"""Where the cache is, and what may be in it."""
+
+import argparse
+import logging
+import os
+from collections.abc import Callable, Mapping
+
+from fusefs.cache.store import DEFAULT_LIMIT, Cache
+from fusefs.cache.writeback import Keeper
+from fusefs.errors import NoSpace
+from fusefs.sources.settings import absolute
+
+log = logging.getLogger(__name__)
+
+_OF_ROOT = "/var/cache/imgfs"
+
+
+def cache_folder(named: str | None, environment: Mapping[str, str]) -> tuple[str, bool]:
+    """Return the path of the cache, and whether the user has named it: *named*, or in the *environment*."""
+    path = named or environment.get("IMGFS_CACHE_DIR")
+    if path:
+        return absolute(path), True
+    if os.geteuid() == 0:
+        return _OF_ROOT, False
+    base = environment.get("XDG_CACHE_HOME") or ""
+    if not os.path.isabs(base):  # as its specification wants it
+        base = os.path.join(environment.get("HOME") or "/", ".cache")
+    return os.path.join(base, "imgfs"), False
+
+
+def cache_folders(arguments: argparse.Namespace, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the folder of the cache that the options ask for, none if there is to be none."""
+    return () if arguments.no_cache else cache_folder(arguments.cache_dir, environment)[:1]
+
+
+def opening_cache(
+    arguments: argparse.Namespace, environment: Mapping[str, str], keeper: Keeper
+) -> Callable[[], Cache | None]:
+    """Return a function that opens the cache that the options ask for, once; None stands for none.
+
+    One that cannot be used is NoSpace if the user has named it, else a warning.
+    """
+    opened: list[Cache | None] = [None] if arguments.no_cache else []
+
+    def cache() -> Cache | None:
+        if not opened:
+            path, named = cache_folder(arguments.cache_dir, environment)
+            limit = DEFAULT_LIMIT if arguments.cache_size is None else arguments.cache_size
+            try:
+                opened.append(Cache(path, limit, keeper.later))
+            except NoSpace as error:
+                if named:
+                    raise
+                log.warning("nothing is kept: %s", error)
+                opened.append(None)
+        return opened[0]
+
+    return cache

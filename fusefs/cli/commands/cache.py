@@ -1,0 +1,84 @@
+"""imgfs cache: what is kept of images, and its end."""
+
+import argparse
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fusefs.cache.location import unusable
+from fusefs.cache.store import DEFAULT_LIMIT, SAVED, Cache, Kept
+from fusefs.cli.cache_folder import cache_folder
+from fusefs.cli.output.logs import stderr_handler
+from fusefs.cli.output.stdout import BOLD, Output, human_size, table
+from fusefs.text import printable
+
+_SHORT = 12
+"""Characters of an image ID that are shown, as docker does."""
+
+
+def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
+    """List, prune, or say where it is."""
+    logging.basicConfig(level=logging.WARNING, handlers=[stderr_handler(logging.WARNING)], force=True)
+    output = Output(environment)
+    path, _ = cache_folder(arguments.cache_dir, environment)
+    match arguments.action:
+        case "path":
+            output.raw(os.fsencode(path) + b"\n")  # for scripts, so as it is
+        case "list":
+            with _using(path):
+                kept = Cache(path).kept() if _is_there(path) else []
+            if arguments.json:
+                output.json([_json(one) for one in kept])
+            else:
+                header, *lines = table(
+                    [("ID", "PLATFORM", "SIZE", "LAST USED", "IN USE", "IMAGE"), *map(_row, kept)], (2,)
+                )
+                output.line(output.styled(header, BOLD))
+                for line in lines:
+                    output.line(line)
+        case "prune":
+            limit = DEFAULT_LIMIT if arguments.cache_size is None else arguments.cache_size
+            with _using(path):
+                freed = Cache(path, limit).prune(everything=arguments.all) if _is_there(path) else 0
+            output.line(f"freed {human_size(freed)}")
+    output.finish()
+
+
+@contextlib.contextmanager
+def _using(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise unusable(path, error.strerror or str(error)) from None
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _row(kept: Kept) -> tuple[str, ...]:
+    about = kept.about
+    is_image = kept.kind == SAVED
+    identity = about["id"].partition(":")[2][:_SHORT] if is_image else "-"
+    used = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(kept.used_ns // 10**9))
+    image = ", ".join(about["names"]) if is_image else about["path"]
+    cells = (identity, about.get("platform") or "-", human_size(kept.size), used, "yes" if kept.in_use else "no", image)
+    return tuple(map(printable, cells))
+
+
+def _json(kept: Kept) -> dict[str, Any]:
+    about = kept.about
+    what = {name: about.get(name) for name in ("names", "id", "platform", "storage", "path")}
+    times = {"created": _time(about["created_ns"]), "used": _time(kept.used_ns)}
+    return what | {"size": kept.size} | times | {"inUse": kept.in_use, "key": kept.key}
+
+
+def _time(ns: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ns // 10**9))

@@ -1,0 +1,14 @@
+"""imgfs completion: the script with which a shell completes words of imgfs."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from fusefs.cli.output.stdout import Output
+
+
+def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
+    """Print it."""
+    output = Output(environment)
+    output.raw((Path(__file__).parent / f"completion.{arguments.shell}").read_bytes())
+    output.finish()

@@ -1,0 +1,69 @@
+"""imgfs ls: files in an image, without a mount."""
+
+import argparse
+from collections.abc import Iterable, Iterator, Mapping
+
+from fusefs.cli.opening import opening, split_path
+from fusefs.cli.output.files import Accounts, file_json, found_at, long_row
+from fusefs.cli.output.stdout import Output, table
+from fusefs.text import printable
+from fusefs.tree.node import Tree
+from fusefs.tree.walk import Found, children, is_directory, walk
+
+
+def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
+    """Open the image and list what is at the path."""
+    output = Output(environment)
+    name, path = split_path(arguments.image)
+    with opening(arguments, environment) as open_image:
+        opened = open_image(name)
+        tree: Tree = opened.rootfs() if arguments.layer is None else opened.layer(arguments.layer)
+        # As in ls: a link that is named is followed, unless it is to be described.
+        found = found_at(tree, path or b"/", name, follow=not (arguments.long or arguments.directory))
+        lists = _lists(tree, found, arguments)
+        if arguments.json:
+            output.json([file_json(tree, one) for _, files in lists for _, one in files])
+        else:
+            _write_lists(tree, lists, arguments, output)
+    output.finish()
+
+
+_Files = list[tuple[str, Found]]
+"""What is listed, with the name that it is listed under."""
+
+
+def _write_lists(
+    tree: Tree, lists: Iterable[tuple[Found | None, _Files]], arguments: argparse.Namespace, output: Output
+) -> None:
+    accounts = Accounts({}, {}) if arguments.numeric_uid_gid or not arguments.long else Accounts.of(tree)
+    for number, (directory, files) in enumerate(lists):
+        if arguments.recursive and directory is not None:
+            if number:
+                output.line()
+            output.line(f"{printable(directory.path)}:")
+        _write(tree, files, arguments, accounts, output)
+
+
+def _lists(tree: Tree, found: Found, arguments: argparse.Namespace) -> Iterator[tuple[Found | None, _Files]]:
+    """Yield each list to show and the directory that it is of, None for the path that was named."""
+    if arguments.directory or not is_directory(tree, found.number):
+        yield None, [(printable(found.path), found)]
+        return
+    hidden = arguments.all or arguments.almost_all
+    directories = walk(tree, found, hidden=hidden) if arguments.recursive else [(found, children(tree, found))]
+    for directory, entries in directories:
+        files = [(printable(one.parts[-1]), one) for one in entries if hidden or not one.parts[-1].startswith(b".")]
+        if arguments.all and not arguments.json:
+            above = Found(tree.parent(directory.number), directory.parts[:-1])
+            files[:0] = [(".", directory), ("..", above)]
+        yield directory, files
+
+
+def _write(tree: Tree, files: _Files, arguments: argparse.Namespace, accounts: Accounts, output: Output) -> None:
+    if not arguments.long:
+        for name, _ in files:
+            output.line(name)
+        return
+    rows = [long_row(tree, one, name, accounts, human=arguments.human_readable) for name, one in files]
+    for line in table(rows, right=(1, 4)) if rows else ():
+        output.line(line)

@@ -1,0 +1,135 @@
+"""imgfs which: the layer that a file comes from."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fusefs.cli.opening import Opened, opening, split_path
+from fusefs.cli.output.files import file_json, found_at
+from fusefs.cli.output.stdout import BOLD, Output, clipped, human_size
+from fusefs.errors import Unavailable, UsageError
+from fusefs.image.inspection import InspectedLayer, inspect
+from fusefs.layers.index import LayerIndex
+from fusefs.layers.provenance import Touch, touches
+from fusefs.layers.rootfs import RootfsTree
+from fusefs.text import printable
+from fusefs.tree.walk import Found, resolve
+
+_SHORT = 12
+"""Characters of a digest that are shown on a terminal, as docker does."""
+
+
+def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
+    """Open the image, and say which layers have to do with the path."""
+    output = Output(environment)
+    name, path = _asked(arguments)
+    with opening(arguments, environment) as open_image:
+        opened = open_image(name)
+        tree = opened.rootfs()
+        layers = inspect(opened.image).layers
+        indexes = [opened.layers.files(layer).index for layer in opened.image.layers]
+        found = _found(tree, path, indexes, layers, opened)
+        history = list(touches(indexes, found.parts))
+        if arguments.json:
+            output.json(_json(tree, found, history, layers))
+        else:
+            _write(found, history, layers, output)
+    output.finish()
+
+
+def _asked(arguments: argparse.Namespace) -> tuple[str, bytes]:
+    if arguments.path is not None:
+        asked = os.fsencode(arguments.path)
+        return arguments.image, asked if asked.startswith(b"/") else b"/" + asked
+    name, path = split_path(arguments.image)
+    if path is None:
+        msg = f"which file of {printable(name)}? imgfs which {printable(name)} PATH"
+        raise UsageError(msg)
+    return name, path
+
+
+def _found(
+    tree: RootfsTree, path: bytes, indexes: Sequence[LayerIndex], layers: Sequence[InspectedLayer], opened: Opened
+) -> Found:
+    try:
+        return resolve(tree, path, follow=False)
+    except OSError:
+        gone = list(touches(indexes, _parts(tree, path)))
+        if gone and gone[-1].entry is None:
+            raise _removed(opened.shown, path, gone, layers) from None
+        return found_at(tree, path, opened.image.name, follow=False)  # which says why there is none
+
+
+def _parts(tree: RootfsTree, path: bytes) -> tuple[bytes, ...]:
+    """Return the way to a *path* that is not there, the links that are on it followed."""
+    parts = [part for part in path.split(b"/") if part not in (b"", b".")]
+    for count in range(len(parts), -1, -1):
+        try:
+            found = resolve(tree, b"/".join(parts[:count]))
+        except OSError:
+            continue
+        return (*found.parts, *parts[count:])
+    return tuple(parts)
+
+
+def _removed(shown: str, path: bytes, gone: Sequence[Touch], layers: Sequence[InspectedLayer]) -> Unavailable:
+    last = gone[-1]
+    return Unavailable(
+        f"{shown} has no {printable(path)}: layer {last.layer} removed it, {_made_by(layers[last.layer])}"
+    )
+
+
+def _made_by(layer: InspectedLayer) -> str:
+    step = layer.step
+    created_by = " ".join(step.created_by.split()) if step else ""
+    return f"made by {printable(created_by)}" if created_by else "the history does not say what made it"
+
+
+def _last(history: Sequence[Touch]) -> Touch | None:
+    """Return the layer that a path that is there is from; None for a directory that no layer lists any more."""
+    return history[-1] if history and history[-1].entry is not None else None
+
+
+def _write(found: Found, history: Sequence[Touch], layers: Sequence[InspectedLayer], output: Output) -> None:
+    output.line(output.styled(printable(found.path), BOLD))
+    last = _last(history)
+    if last is None:
+        output.line("  no layer lists it: it is there for what lies below it")
+        return
+    layer = layers[last.layer]
+    diff_id = str(layer.layer.diff_id)
+    if output.terminal:
+        diff_id = diff_id.partition(":")[2][:_SHORT]
+    size = human_size(layer.layer.descriptor.size)
+    output.line(f"  layer {layer.number} of 0 to {len(layers) - 1}: {diff_id}, {size}")
+    output.line(clipped(f"  {_made_by(layer)}", output.columns))
+    if len(history) > 1:
+        for touch in history:
+            text = f"  layer {touch.layer} {touch.deed.value} it, {_made_by(layers[touch.layer])}"
+            output.line(clipped(text, output.columns))
+
+
+def _json(tree: RootfsTree, found: Found, history: Sequence[Touch], layers: Sequence[InspectedLayer]) -> dict[str, Any]:
+    last = _last(history)
+    return (
+        file_json(tree, found)
+        | _layer_json(None if last is None else layers[last.layer])
+        | {
+            "history": [
+                {"change": touch.deed.value, "size": touch.entry.size if touch.entry else None}
+                | _layer_json(layers[touch.layer])
+                for touch in history
+            ]
+        }
+    )
+
+
+def _layer_json(layer: InspectedLayer | None) -> dict[str, Any]:
+    if layer is None:
+        return {"layer": None, "diffId": None, "createdBy": None}
+    return {
+        "layer": layer.number,
+        "diffId": str(layer.layer.diff_id),
+        "createdBy": None if layer.step is None else layer.step.created_by,
+    }

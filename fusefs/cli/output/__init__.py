@@ -1,0 +1,1 @@
+"""What the command prints: standard output, progress and logs."""

@@ -1,0 +1,155 @@
+"""Progress for people: a bar on a terminal, plain lines elsewhere, nothing when not wanted."""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+from fusefs.cli.output.stdout import forget
+from fusefs.progress import Advance, Progress, Silent
+
+_DELAY = 0.5
+"""Seconds of work that nothing is said about."""
+_PLAIN_INTERVAL = 10.0
+"""Seconds between two plain lines."""
+
+
+AUTO, PLAIN, NONE = "auto", "plain", "none"
+"""How progress may be shown: as the terminal allows, in plain lines, not at all."""
+WAYS = (AUTO, PLAIN, NONE)
+
+
+def progress_on(stream: TextIO, *, way: str = AUTO, dumb: bool = False) -> Progress:
+    """Return what shows progress on *stream* in this *way*; a *dumb* terminal cannot wipe a line, so it gets lines."""
+    if way == NONE:
+        return Silent()
+    return Bars(stream) if way == AUTO and stream.isatty() and not dumb else Lines(stream)
+
+
+def _columns(stream: TextIO) -> int:
+    """Return how wide the terminal of *stream* is; standard output, of which Python says it, may be a file."""
+    with suppress(OSError):
+        if columns := os.get_terminal_size(stream.fileno()).columns:
+            return columns
+    return shutil.get_terminal_size().columns
+
+
+def _cut(text: str, columns: int) -> str:
+    """Return *text* in so many columns: a line that wraps is not wiped by the next."""
+    return text if len(text) <= columns else f"{text[: max(0, columns - 1)]}…"
+
+
+class Bars:
+    """A bar, and a line that counts seconds, on a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Show *what* and the seconds since."""
+
+        def show(seconds: float) -> None:
+            passed = f" … {seconds:.0f} s"
+            line = _cut(f"imgfs: {what}", _columns(self._stream) - 1 - len(passed)) + passed
+            self._write(f"\r{line}\033[K")
+
+        try:
+            with _ticking(show, 1.0):
+                yield
+        finally:
+            self._write("\r\033[K")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:  # the terminal has gone, and work goes on
+            forget(self._stream.fileno())
+
+    @contextmanager
+    def transfer(self, what: str, total: int | None) -> Iterator[Advance]:
+        """Show a bar with bytes, rate and, until they prove wrong, the total and the time left."""
+        from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
+
+        tqdm.monitor_interval = 0  # else it starts a thread, and the process forks later
+        self._write("")  # what a terminal that has gone did not take: tqdm would fail at it
+        columns = _columns(self._stream)  # tqdm shows nothing where a terminal says 0
+        with tqdm(
+            desc=_cut(f"imgfs: {what}", columns // 2),  # the numbers need the other half
+            total=total,
+            unit="B",
+            unit_scale=True,
+            delay=_DELAY,
+            leave=False,
+            ncols=columns,
+            file=self._stream,
+        ) as bar:
+
+            def advance(count: int) -> None:
+                if bar.total is not None and bar.n + count > bar.total:
+                    bar.total = None
+                bar.update(count)
+
+            # A layer counts when it is indexed: until then the seconds show that something goes on.
+            with _ticking(lambda _: bar.refresh(), 1.0):
+                yield advance
+
+
+class Lines:
+    """A line now and then, for a log file or a pipe."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Write *what* once it takes long."""
+        with _ticking(lambda seconds: self._line(f"{what} ({seconds:.0f} s)"), _PLAIN_INTERVAL):
+            yield
+
+    @contextmanager
+    def transfer(self, what: str, total: int | None) -> Iterator[Advance]:
+        """Write how many bytes have passed."""
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+
+        def show(seconds: float) -> None:
+            of = f" of {total / 1e6:.1f}" if total is not None and done <= total else ""
+            self._line(f"{what}: {done / 1e6:.1f}{of} MB, {done / 1e6 / seconds:.1f} MB/s")
+
+        with _ticking(show, _PLAIN_INTERVAL):
+            yield advance
+
+    def _line(self, text: str) -> None:
+        with suppress(OSError):  # work goes on where nobody can be told of it
+            self._stream.write(f"imgfs: {text}\n")
+            self._stream.flush()
+
+
+@contextmanager
+def _ticking(show: Callable[[float], None], interval: float) -> Iterator[None]:
+    """Call *show* with the seconds since, first after `_DELAY` and then each *interval* seconds."""
+    began = time.monotonic()
+    done = threading.Event()
+
+    def tick() -> None:
+        wait = _DELAY
+        while not done.wait(wait):
+            show(time.monotonic() - began)
+            wait = interval
+
+    thread = threading.Thread(target=tick, name="progress")
+    try:
+        thread.start()
+        yield
+    finally:
+        done.set()
+        if thread.ident is not None:
+            thread.join()

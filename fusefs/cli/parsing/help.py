@@ -1,0 +1,75 @@
+"""The text of ``--help``.
+
+Not argparse's own: that is another one in each version of Python, and longer.
+"""
+
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+
+from fusefs.cli.parsing.grammar import Command, grammar
+from fusefs.cli.parsing.parser import Parser
+
+_WIDEST = 100
+"""Columns: longer lines are hard to read."""
+_MOST = 25
+"""The column at which explanations begin at the latest."""
+
+
+def help_text(parser: Parser) -> str:
+    """Return it, in the width of the terminal."""
+    command = grammar(parser)
+    width = max(40, min(shutil.get_terminal_size().columns, _WIDEST))
+    blocks = [
+        [f"usage: {command.synopsis}", "", *textwrap.wrap(command.description, width)],
+        *_lists(command, width),
+    ]
+    if command.notes:
+        blocks.append(command.notes.splitlines())
+    if command.examples:
+        blocks.append(["examples:", *(f"  {example}" for example in command.examples)])
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def _lists(command: Command, width: int) -> Iterator[list[str]]:
+    """Yield each list that has a title: of operands, of commands and of options."""
+    pairs: list[tuple[str, list[tuple[str, str]]]] = []
+    explained = [(operand.name, operand.help) for operand in command.operands if operand.help]
+    if explained:
+        pairs.append(("arguments", explained))
+    if command.commands:
+        pairs.append(("commands", [(name, one.summary) for name, one in command.commands.items()]))
+    pairs += [
+        (group.title, [(option.shown, option.help) for option in group.options])
+        for group in command.groups
+        if not group.named_only
+    ]
+    column = min(_MOST, max((len(left) for _, rows in pairs for left, _ in rows), default=0) + 4)
+    for title, rows in pairs:
+        yield [f"{title}:", *_table(rows, column, width)]
+    named = [
+        f"{option.names[-1]} {option.value}".rstrip()
+        for group in command.groups
+        if group.named_only
+        for option in group.options
+    ]
+    if named:
+        yield ["IMAGE and these options are as in imgfs mount --help:", *_flow(named, width)]
+
+
+def _table(rows: Iterable[Sequence[str]], column: int, width: int) -> Iterator[str]:
+    for left, right in rows:
+        first, *more = textwrap.wrap(right, width - column) or [""]
+        if len(left) + 4 > column:
+            yield f"  {left}"
+            yield f"{'':{column}}{first}"
+        else:
+            yield f"  {left:{column - 2}}{first}".rstrip()
+        yield from (f"{'':{column}}{line}" for line in more)
+
+
+def _flow(words: Iterable[str], width: int) -> list[str]:
+    """Return *words*, separated by commas, in lines; none is broken."""
+    kept = (word.replace(" ", "\N{NO-BREAK SPACE}") for word in words)
+    lines = textwrap.wrap(", ".join(kept), width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]

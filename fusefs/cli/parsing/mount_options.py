@@ -1,0 +1,104 @@
+"""The words after ``-o``, as mount(8) passes them."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from fusefs.errors import UsageError
+from fusefs.text import printable
+
+_FOR_LIBFUSE = frozenset({"allow_other", "allow_root", "noexec", "noatime"})
+_ALWAYS = frozenset({"ro", "nosuid", "nodev"})
+_IGNORED = frozenset(
+    {"rw", "dev", "suid", "exec", "defaults", "auto", "noauto", "user", "users", "owner", "group", "nofail", "_netdev"}
+    | {"relatime", "strictatime", "nodiratime", "norelatime", "nostrictatime", "diratime", "atime"}
+    | {"lazytime", "nolazytime", "sync", "async", "dirsync", "iversion", "noiversion", "mand", "nomand"}
+    | {"silent", "loud", "nouser", "nousers", "noowner", "nogroup", "_rnetdev"}
+)
+_NUMBERS = frozenset({"uid", "gid", "umask"})
+_SLOPPY = "sloppy"
+"""Unknown words are no error (mount -s)."""
+_NEVER = frozenset({"remount"})
+"""Not even then: a second mount is not what was meant."""
+_OURS = frozenset({"transform_symlinks", _SLOPPY})
+_MAX_NUMBERS = {10: 0xFFFFFFFE, 8: 0o777}
+"""For each base: an owner, -1 excluded, and a mask of permissions."""
+_IGNORED_BEGINNINGS = ("x-", "comment=")
+_LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True, "timeout": True} | {
+    "cache-dir": True,
+    "cache-size": True,
+    "progress": True,
+    "no-cache": False,
+    "verify": False,
+    "no-trees": False,
+    "index": False,
+    "quiet": False,
+    "verbose": False,
+    "foreground": False,
+}
+"""Long options that may be spelled here, and whether they take a value."""
+
+_WORD = re.compile(r"(?:[^\\,]|\\.?)+", re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
+
+def split_options(text: str) -> list[str]:
+    r"""Return the words of *text*, separated by commas; ``\,`` is a comma in a word."""
+    return [_ESCAPE.sub(r"\1", word) for word in _WORD.findall(text)]
+
+
+def long_options(words: Iterable[str]) -> list[str]:
+    """Return as arguments those *words* that spell a long option."""
+    found = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        name = name.replace("_", "-")
+        takes_value = _LONG.get(name)
+        if takes_value is None:
+            continue
+        if takes_value != bool(equals):
+            msg = f"option {name} takes {'a' if takes_value else 'no'} value"
+            raise UsageError(msg)
+        found.append(f"--{name}={value}" if takes_value else f"--{name}")
+    return found
+
+
+def number_option(words: Iterable[str], name: str, base: int) -> int | None:
+    """Return the value of the last of *words* that is ``NAME=NUMBER``, None if there is none."""
+    value = None
+    for word in words:
+        key, equals, text = word.partition("=")
+        if key != name:
+            continue
+        # int() takes more: spaces, signs, underscores, digits of other scripts.
+        digits = re.fullmatch(rf"[0-{base - 1}]{{1,20}}", text)
+        value = int(text, base) if digits else -1
+        if not equals or not 0 <= value <= _MAX_NUMBERS[base]:
+            msg = f"option {name} takes a number, not {printable(text)!r}"
+            raise UsageError(msg)
+    return value
+
+
+def libfuse_flags(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the *words* that libfuse is to see; UsageError for one that nobody knows, unless they say ``sloppy``."""
+    flags = []
+    for word in words:
+        if word in _FOR_LIBFUSE:
+            flags.append(word)
+        elif not (
+            word in _ALWAYS
+            or word in _IGNORED
+            or word in _OURS
+            or word.partition("=")[0] in _NUMBERS
+            or word.startswith(_IGNORED_BEGINNINGS)
+            or word.partition("=")[0].replace("_", "-") in _LONG
+            or (_SLOPPY in words and word not in _NEVER)
+        ):
+            msg = f"unknown mount option '{printable(word)}'"
+            raise UsageError(msg)
+    return tuple(flags)
+
+
+def offered() -> list[str]:
+    """Return the words that are worth to be offered to someone who types them; ``=`` ends those with a value."""
+    long = (f"{name}=" if takes_value else name for name, takes_value in _LONG.items())
+    return sorted([*_FOR_LIBFUSE, *_OURS, *(f"{name}=" for name in _NUMBERS), *long])

@@ -1,0 +1,69 @@
+"""The parser of each command: errors in one line, help that fits a screen."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn, TypeAlias
+
+from fusefs.errors import UsageError
+
+
+class HelpRequested(Exception):
+    """The command line asks for the help of a command."""
+
+    def __init__(self, parser: "Parser") -> None:
+        super().__init__(parser.prog)
+        self.parser = parser
+
+
+class _RequestHelp(argparse.Action):
+    """The option ``--help``."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **keywords: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **keywords)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        assert isinstance(parser, Parser)
+        raise HelpRequested(parser)
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a usage error as every other error: in one line."""
+
+    def __init__(  # noqa: PLR0913 - what help is made of
+        self,
+        *,
+        prog: str,
+        description: str,
+        notes: str = "",
+        examples: Sequence[str] = (),
+        help_option: Sequence[str] = ("-h", "--help"),
+        named_only: Sequence[str] = (),
+        **_: Any,
+    ) -> None:
+        """Make a parser of the command *prog*.
+
+        *notes* and *examples* end the help.  Groups whose titles are in *named_only* are other commands' as well:
+        help only names what is in them, the manual says it once.
+        """
+        super().__init__(prog=prog, description=description, allow_abbrev=False, add_help=False)
+        self.notes = notes
+        self.examples = tuple(examples)
+        self.named_only = tuple(named_only)
+        self._help_option = help_option
+
+    def add_help_last(self, group: "argparse._ActionsContainer | None" = None) -> None:
+        """Add ``--help``: nobody looks for it first."""
+        (group or self).add_argument(*self._help_option, action=_RequestHelp, help="show this help and exit")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the error."""
+        msg = f"{message}; see {self.prog} --help"
+        raise UsageError(msg)
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        """Take a path in the image on standard input, ``-:/etc``, for no option."""
+        return None if arg_string.startswith("-:/") else super()._parse_optional(arg_string)
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - its only name
+"""What commands are added to."""

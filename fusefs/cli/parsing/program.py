@@ -1,0 +1,164 @@
+"""The command line's grammar."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from fusefs import __version__
+from fusefs.cli.parsing.image_forms import forms
+from fusefs.cli.parsing.image_options import CACHE_DIR, add_cache_options, add_image_options
+from fusefs.cli.parsing.look_commands import add_list, add_looks
+from fusefs.cli.parsing.mount_options import long_options, split_options
+from fusefs.cli.parsing.parser import Commands, HelpRequested, Parser
+from fusefs.errors import UsageError
+
+SHELLS = ("bash", "zsh", "fish")
+"""For which there are completions."""
+COMPLETE = "complete"
+"""The command that completions ask; it is nobody's else, and its words are not parsed."""
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments; UsageError if they are wrong.  ``--help`` and ``--version`` exit."""
+    try:
+        return _parsed(argv)
+    except HelpRequested as request:
+        from fusefs.cli.parsing.help import help_text  # noqa: PLC0415 - no other call needs it
+
+        with suppress(OSError):
+            sys.stdout.write(help_text(request.parser))
+        raise SystemExit(0) from None
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    if argv[:1] == [f"__{COMPLETE}"]:
+        return argparse.Namespace(command=COMPLETE, words=argv[1:])
+    parser = program_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command == "umount" and not arguments.mountpoint and not arguments.all:
+        msg = "the following arguments are required: MOUNTPOINT; see imgfs umount --help"
+        raise UsageError(msg)
+    if arguments.command == "mount" and (spelled := long_options(arguments.options)):
+        # A long option may be spelled in -o; the command line's own spelling comes later and wins.
+        arguments = parser.parse_args([arguments.command, *spelled, *argv[1:]])
+    for name in ("mountpoint", "tmpdir", "cache_dir", "log_file"):
+        value = getattr(arguments, name, None)
+        if value == "" or (isinstance(value, list) and "" in value):  # else it would be the current directory
+            shown = name.upper() if name == "mountpoint" else f"--{name.replace('_', '-')}"
+            msg = f"{shown} is empty"
+            raise UsageError(msg)
+    return arguments
+
+
+def program_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(
+        prog="imgfs",
+        description="Container images as directories, without unpacking. Each COMMAND has --help.",
+        examples=(
+            "imgfs mount nginx:latest /mnt/img; ls /mnt/img/rootfs; imgfs umount /mnt/img",
+            "imgfs ls -l ./nginx.tar:/etc",
+        ),
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="imgfs")
+    _add_mount(commands)
+    _add_umount(commands)
+    add_list(commands)
+    add_looks(commands)
+    _add_cache(commands)
+    _add_completion(commands)
+    parser.add_help_last()
+    version = "show the version and exit"
+    parser.add_argument("--version", action="version", version=f"imgfs {__version__}", help=version)
+    return parser
+
+
+def _add_mount(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "mount",
+        help="mount an image",
+        description="Mount IMAGE on MOUNTPOINT, an empty directory; return when it is usable.",
+        notes=forms(),
+        examples=("imgfs mount nginx:latest /mnt/img", "imgfs mount -o uid=1000 ./nginx.tar /mnt/img"),
+    )
+    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    mount = parser.add_argument_group("the mount")
+    mount.add_argument("-f", "--foreground", action="store_true", help="stay; Ctrl-C unmounts")
+    mount.add_argument(
+        "-o",
+        dest="options",
+        metavar="OPTION[,…]",
+        type=split_options,
+        action="extend",
+        default=[],
+        help="allow_other, allow_root, noexec, noatime, uid=N, gid=N, umask=N, "
+        "transform_symlinks, a long option without --",
+    )
+    mount.add_argument("--no-trees", action="store_true", help="without layers/ and rootfs/")
+    mount.add_argument("--index", action="store_true", help="index all layers first; else at the first look")
+    mount.add_argument("--log-file", metavar="FILE", help="where the mount logs; else syslog, else a file")
+    messages = add_image_options(parser)
+    parser.add_help_last(messages)
+
+
+def _add_umount(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "umount",
+        help="unmount images",
+        description="Unmount the image on each MOUNTPOINT, also when its process is dead or stuck. "
+        "What is no image is refused.",
+        examples=("imgfs umount /mnt/img", "imgfs umount --all"),
+    )
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="*")
+    parser.add_argument("-l", "--lazy", action="store_true", help="at once, also while files in it are open")
+    parser.add_argument("-a", "--all", action="store_true", help="all images that you have mounted; root: all")
+    parser.add_help_last()
+
+
+def _add_cache(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "cache",
+        help="what is kept of images for the next mount",
+        description="The cache: images that engines saved, and indexes of layers and archives.",
+        examples=("imgfs cache list", "imgfs cache prune --all"),
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, prog="imgfs cache")
+    parser.add_help_last()
+    listing = actions.add_parser(
+        "list", help="show what is kept", description="Show what is kept.", examples=("imgfs cache list",)
+    )
+    listing.add_argument("--json", action="store_true", help="for programs; the keys are in docs/json.md")
+    listing.add_argument("--cache-dir", **CACHE_DIR)
+    listing.add_help_last()
+    prune = actions.add_parser(
+        "prune",
+        help="remove what is broken or too much",
+        description="Remove what is broken, incomplete or over the limit. What is mounted is never removed.",
+        examples=("imgfs cache prune --cache-size 2GiB",),
+    )
+    prune.add_argument("--all", action="store_true", help="remove everything that is not mounted")
+    add_cache_options(prune)
+    prune.add_help_last()
+    path = actions.add_parser(
+        "path", help="print where it is", description="Print where it is.", examples=('du -sh "$(imgfs cache path)"',)
+    )
+    path.add_argument("--cache-dir", **CACHE_DIR)
+    path.add_help_last()
+
+
+def _add_completion(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "completion",
+        help="print what makes a shell complete imgfs",
+        description="Print a script that makes the shell complete commands, options, images and mountpoints.",
+        examples=(
+            "source <(imgfs completion bash)               # in ~/.bashrc",
+            "source <(imgfs completion zsh)                # in ~/.zshrc, after compinit",
+            "imgfs completion fish | source                # in ~/.config/fish/config.fish",
+            "imgfs completion bash > /etc/bash_completion.d/imgfs      # for all",
+        ),
+    )
+    parser.add_argument("shell", choices=SHELLS)
+    parser.add_help_last()

@@ -1,0 +1,172 @@
+"""Content that lies in an open file."""
+
+import errno
+import os
+import threading
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import ClassVar
+
+from fusefs.content.pagecache import is_cached
+from fusefs.content.protocol import Buffer, Bytes
+
+
+class OpenFile:
+    """A descriptor that extents share, and its name for messages.
+
+    Safe under concurrency: `pread` has no shared position.  `_nowait` only ever goes from True
+    to False, and either value gives right bytes, as does any value of `_waiting`.
+    """
+
+    _waiting: ClassVar[set[int]] = set()
+    """Threads that are in `read_at` of any file: all may lie on one disk."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self.descriptor = descriptor
+        self.name = name
+        self._nowait = True
+
+    def length(self) -> int:
+        """Return the file's size now, in bytes."""
+        return os.fstat(self.descriptor).st_size
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return *size* bytes from *offset* on, fewer only at the end of the file."""
+        thread = threading.get_ident()
+        self._waiting.add(thread)
+        try:
+            return self._read_at(offset, size)
+        finally:
+            self._waiting.discard(thread)
+
+    def _read_at(self, offset: int, size: int) -> bytes:
+        data = os.pread(self.descriptor, size, offset)
+        if len(data) in (0, size):
+            return data
+        # A signal or a network file system may cut a read short; only nothing means the end.
+        parts = [data]
+        missing = size - len(data)
+        while missing and (data := os.pread(self.descriptor, missing, offset + size - missing)):
+            parts.append(data)
+            missing -= len(data)
+        return b"".join(parts)
+
+    def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
+        """Return *size* bytes from *offset* on if all of them are in the page cache, else None."""
+        if not self._nowait:
+            return None
+        # RWF_NOWAIT asks the disk for what is missing, and that waits once the disk's queue is full.  So
+        # while others wait, only what is there is read, where the kernel tells.
+        if self._waiting and is_cached(self.descriptor, offset, size) is False:
+            return None
+        data = bytearray(size) if buffer is None or len(buffer) < size else buffer[:size]
+        try:
+            count = os.preadv(self.descriptor, (data,), offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+            self._nowait = False  # this file system knows no RWF_NOWAIT and never will
+            return None
+        # A short count is a partly cached range (or the end): a waiting read settles which.
+        return data if count == size else None
+
+    def check(self) -> None:
+        """Raise Unavailable if somebody else has changed the file: nobody does, it is ours."""
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self.descriptor)
+
+
+class Extent:
+    """A run of bytes in an open file."""
+
+    __slots__ = ("file", "offset", "size")
+
+    def __init__(self, file: OpenFile, offset: int, size: int) -> None:
+        self.file = file
+        self.offset = offset
+        self.size = size
+
+    @property
+    def stored(self) -> int:
+        """All bytes are stored."""
+        return self.size
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return the bytes; EIO when the file ends before the extent does."""
+        size = _clipped(self.size, offset, size)
+        if not size:
+            return b""
+        data = self.file.read_at(self.offset + offset, size)
+        if len(data) < size:
+            message = f"{self.file.name} ends before offset {self.offset + self.size}"
+            raise OSError(errno.EIO, message)
+        return data
+
+    def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
+        """Return the bytes if all of them are in the page cache, else None."""
+        size = _clipped(self.size, offset, size)
+        return self.file.read_cached(self.offset + offset, size, buffer) if size else b""
+
+    def check(self) -> None:
+        """Raise Unavailable if the bytes are known to be gone."""
+        self.file.check()
+
+
+class Sparse:
+    """A file with holes: runs of stored bytes, and zeros between them.
+
+    The runs, which may be many, are loaded at the first read.  Safe under concurrency: loading them
+    twice gives the same.
+    """
+
+    __slots__ = ("_load", "_runs", "size", "stored")
+
+    def __init__(self, size: int, stored: int, load: "Callable[[], list[tuple[int, Extent]]]") -> None:
+        """*load* returns the offsets of runs in the file and the runs, which ascend and do not overlap."""
+        self.size = size
+        self.stored = stored
+        self._load = load
+        self._runs: tuple[list[int], list[Extent]] | None = None
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return the bytes."""
+        return self._filled(offset, size, Extent.read_at)  # type: ignore[return-value]  # it returns bytes, too
+
+    def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:  # noqa: ARG002
+        """Return the bytes if all of them are in the page cache, else None; they are put together anew."""
+        return self._filled(offset, size, Extent.read_cached)
+
+    def check(self) -> None:
+        """Raise Unavailable if the bytes are known to be gone."""
+        for run in self._loaded()[1][:1]:  # all lie in one file
+            run.check()
+
+    def _loaded(self) -> tuple[list[int], list[Extent]]:
+        if self._runs is None:
+            pairs = self._load()
+            self._runs = [start for start, _ in pairs], [run for _, run in pairs]
+        return self._runs
+
+    def _filled(self, offset: int, size: int, read: "Callable[[Extent, int, int], Buffer | None]") -> Bytes | None:
+        offsets, runs = self._loaded()
+        size = _clipped(self.size, offset, size)
+        buffer = bytearray(size)
+        for number in range(max(0, bisect_right(offsets, offset) - 1), len(runs)):
+            start, run = offsets[number], runs[number]
+            if start >= offset + size:
+                break
+            begin, end = max(start, offset), min(start + run.size, offset + size)
+            if begin < end:
+                data = read(run, begin - start, end - begin)
+                if data is None:
+                    return None
+                buffer[begin - offset : end - offset] = data
+        return buffer
+
+
+def _clipped(total: int, offset: int, size: int) -> int:
+    return max(0, min(size, total - offset))

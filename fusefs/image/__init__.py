@@ -1,0 +1,1 @@
+"""One image: its model, and its layers as files."""

@@ -1,0 +1,105 @@
+"""An image as `imgfs inspect` shows it: what its documents say, layer by layer."""
+
+from dataclasses import dataclass
+
+from fusefs.image.model import Image, Layer
+from fusefs.oci.config import Details, Step, parse_details
+from fusefs.oci.times import known_time
+from fusefs.oci.untrusted_json import Json
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedLayer:
+    """One layer."""
+
+    number: int
+    """0 is the base."""
+    layer: Layer
+    share: float
+    """Its part of the size of all layers, 0 to 1."""
+    step: Step | None
+    """What made it, None where the history does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """All that is shown of an image."""
+
+    image: Image
+    details: Details
+    size: int
+    """Bytes of all layers as they are stored, a repeated one each time."""
+    layers: tuple[InspectedLayer, ...]
+
+    def lines(self) -> tuple[tuple[Step | None, InspectedLayer | None], ...]:
+        """Return the history with the layer that each step made, oldest first; without one, the layers alone."""
+        if not self.layers or all(layer.step is None for layer in self.layers):
+            return tuple((None, layer) for layer in self.layers)
+        made = iter(self.layers)
+        return tuple((step, None if step.empty else next(made)) for step in self.details.history)
+
+
+def inspect(image: Image) -> Inspection:
+    """Return what there is to say of *image*; reads no layer."""
+    details = parse_details(image.config.content.data)
+    size = sum(layer.descriptor.size for layer in image.layers)
+    steps = details.steps(len(image.layers))
+    layers = tuple(
+        InspectedLayer(number, layer, layer.descriptor.size / size if size else 0.0, step)
+        for number, (layer, step) in enumerate(zip(image.layers, steps, strict=True))
+    )
+    return Inspection(image, details, size, layers)
+
+
+def as_json(inspection: Inspection) -> dict[str, Json]:
+    """Return the document that `--json` prints; its keys are promised in docs/json.md."""
+    image, details = inspection.image, inspection.details
+    return {
+        "name": image.name,
+        "tag": image.tag,
+        "id": str(image.config.descriptor.digest),
+        "digest": str(image.manifest.descriptor.digest),
+        "mediaType": image.manifest.descriptor.media_type,
+        "platform": None if image.platform is None else str(image.platform),
+        "created": known_time(image.created_ns),
+        "author": details.author,
+        "size": inspection.size,
+        "user": details.user,
+        "workingDir": details.working_dir,
+        "entrypoint": [*details.entrypoint],
+        "cmd": [*details.command],
+        "env": [*details.environment],
+        "exposedPorts": [*details.ports],
+        "volumes": [*details.volumes],
+        "labels": {**details.labels},
+        "stopSignal": details.stop_signal,
+        "layers": [_layer_json(layer) for layer in inspection.layers],
+        "history": [_step_json(step, layer) for step, layer in inspection.lines() if step is not None]
+        or [_step_json(step, None) for step in details.history],
+    }
+
+
+def _layer_json(inspected: InspectedLayer) -> dict[str, Json]:
+    layer, step = inspected.layer, inspected.step
+    return {
+        "number": inspected.number,
+        "size": layer.descriptor.size,
+        "share": round(inspected.share, 4),
+        "digest": str(layer.descriptor.digest),
+        "diffId": None if layer.diff_id is None else str(layer.diff_id),
+        "mediaType": layer.descriptor.media_type,
+        "compression": None if layer.compression is None else layer.compression.value,
+        "stored": layer.content is not None,
+        "createdBy": None if step is None else step.created_by,
+    }
+
+
+def _step_json(step: Step, made: InspectedLayer | None) -> dict[str, Json]:
+    return {
+        "created": known_time(step.created_ns),
+        "createdBy": step.created_by,
+        "author": step.author,
+        "comment": step.comment,
+        "emptyLayer": step.empty,
+        "layer": None if made is None else made.number,
+    }

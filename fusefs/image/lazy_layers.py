@@ -1,0 +1,255 @@
+"""An image's layers as files: plain tars and their indexes, each made at the first need of it."""
+
+import errno
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+
+from fusefs.cache.entry import Entry
+from fusefs.content.file import Extent, OpenFile
+from fusefs.content.protocol import Content
+from fusefs.content.spool import unlinked_file
+from fusefs.errors import NO_ROOM, InvalidImage, NoSpace
+from fusefs.image.model import Image, Layer
+from fusefs.image.uncompressed import uncompressed_tar
+from fusefs.layers.index import BrokenIndex, LayerIndex
+from fusefs.layers.tree import LayerFiles
+from fusefs.oci.digest import Digest
+from fusefs.tar.members import ContentSource
+from fusefs.tree.once import Once
+
+log = logging.getLogger(__name__)
+
+_CHILD_SIZE = 16 << 20
+"""Bytes of tar from which on a child process indexes: in a thread, a scan holds up the readers."""
+
+_INDEX_ROOM = 1 << 20
+"""Bytes that must be left for an index to be kept.  How long it will be nobody knows; most are shorter."""
+_WORKERS = os.cpu_count() or 1
+
+_PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_CODE = f"import sys; sys.path.append({_PACKAGES!r}); from fusefs.layers.indexer import main; sys.exit(main())"
+INDEXER = (sys.executable, "-P", "-S", "-c", _CODE)
+"""The command, before its arguments: ``python -m fusefs.layers.indexer`` without the start of all that is installed.
+
+Nothing of the current directory is imported.
+"""
+
+_comparing = threading.Lock()
+"""One layer's headers at a time: two threads at it hand the interpreter to and fro, and take twice as long."""
+
+_Key = tuple[Digest, Digest | None]
+
+
+def _key(layer: Layer) -> _Key:
+    """Return what makes a layer another one: one blob listed for two diffIDs is compared with each."""
+    return layer.descriptor.digest, layer.diff_id
+
+
+class Layers:
+    """The layers of an image.  Any number of threads may ask; a repeated layer is made once."""
+
+    def __init__(self, image: Image, tmpdir: str) -> None:
+        """Write what must be written into *tmpdir*."""
+        self._image = image
+        self._tmpdir = tmpdir
+        # Their own limits, so that a decompression of minutes keeps no plain layer waiting.
+        self._indexing = threading.Semaphore(_WORKERS)
+        self._decompressing = threading.Semaphore(_WORKERS)
+        self._tars: dict[_Key, Once[Content]] = {}
+        self._files: dict[_Key, Once[LayerFiles]] = {}
+        for layer in image.layers:
+            if layer.content is not None and layer.diff_id is not None and _key(layer) not in self._tars:
+                self._tars[_key(layer)] = Once(self._tar_maker(layer))
+                self._files[_key(layer)] = Once(self._files_maker(layer))
+
+    def readable(self, layer: Layer) -> bool:
+        """Return whether *layer* is stored, and a file system's."""
+        return _key(layer) in self._tars
+
+    def tar(self, layer: Layer) -> Content:
+        """Return the plain tar of *layer*; decompresses it the first time."""
+        return self._tars[_key(layer)].get()
+
+    def files(self, layer: Layer) -> LayerFiles:
+        """Return the files of *layer*; indexes it the first time."""
+        return self._files[_key(layer)].get()
+
+    def all_files(self, indexed: Callable[[Layer], None] = lambda _: None) -> Sequence[LayerFiles]:
+        """Return the files of all readable layers, the base first; several are indexed side by side.
+
+        *indexed* is told of each that is done.
+        """
+        layers = tuple(filter(self.readable, self._image.layers))
+        waiting = iter(layers)
+        failed: list[Exception] = []
+
+        def work() -> None:
+            for layer in waiting:  # a tuple's iterator, which hands out each item once
+                try:
+                    self.files(layer)
+                    indexed(layer)
+                except Exception as error:  # noqa: BLE001 - raised below, where someone hears it
+                    failed.append(error)
+                    return
+
+        # Daemons, unlike an executor's threads: a mount that is to end does not wait for them.
+        workers = [threading.Thread(target=work, daemon=True) for _ in range(_WORKERS)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        if failed:
+            raise failed[0]
+        return [self.files(layer) for layer in layers]
+
+    def _tar_maker(self, layer: Layer) -> Callable[[], Content]:
+        def make() -> Content:
+            assert layer.content is not None
+            if layer.compression is None:
+                return layer.content
+            entry, name = self._image.entry, f"{_kept_name(layer)}.tar"
+            kept = None if entry is None else entry.kept(name)
+            if kept is not None:
+                file = OpenFile(kept[0], layer.where)
+                return Extent(file, 0, file.length())
+            with self._decompressing:
+                return uncompressed_tar(layer, self._tmpdir, entry, name)
+
+        return make
+
+    def _files_maker(self, layer: Layer) -> Callable[[], LayerFiles]:
+        def make() -> LayerFiles:
+            tar = self.tar(layer)
+            assert isinstance(tar, Extent)
+            entry = self._image.entry
+            # Directories that nothing lists are as old as the image, and several may be in one archive.
+            name = f"{_kept_name(layer)}-{self._image.created_ns}.layer"
+            if entry is not None:
+                compare = entry.of_user and layer.compression is None
+                kept = _kept_files(entry, name, tar, compare=compare)
+                if kept is not None:
+                    return kept
+                try:
+                    if entry.room(_INDEX_ROOM):
+                        return self._kept_now(layer, tar, entry, name)
+                except NoSpace as error:
+                    log.info("%s: its index is not kept: %s", layer.where, error)
+            return self._indexed(layer, tar, unlinked_file(self._tmpdir), self._tmpdir, os.close)
+
+        return make
+
+    def _kept_now(self, layer: Layer, tar: Extent, entry: Entry, name: str) -> LayerFiles:
+        """Index *layer* into a file that is kept in *entry* as *name*."""
+
+        def keep(descriptor: int) -> None:
+            try:
+                entry.keep(name, descriptor, {})
+            finally:
+                os.close(descriptor)
+
+        return self._indexed(layer, tar, entry.new_file(), entry.path, lambda made: entry.later(lambda: keep(made)))
+
+    def _indexed(
+        self, layer: Layer, tar: Extent, descriptor: int, directory: str, made: Callable[[int], None]
+    ) -> LayerFiles:
+        """Index *layer* into the new file *descriptor* in *directory*; *made* gets that at the end, to close it."""
+        try:
+            with self._indexing:
+                if tar.size < _CHILD_SIZE:
+                    self._index_here(layer, tar, descriptor, directory)
+                else:
+                    self._index_in_child(layer, tar, descriptor, directory)
+            tar.check()  # an index of bytes that changed meanwhile is neither used nor kept
+            files = LayerFiles(LayerIndex(descriptor), tar)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        made(descriptor)
+        return files
+
+    def _index_here(self, layer: Layer, tar: Extent, descriptor: int, directory: str) -> None:
+        from fusefs.layers.indexer import index_layer  # noqa: PLC0415 - no mount waits for it
+
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                _log(index_layer(ContentSource(tar, layer.where), self._image.created_ns, file))
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise _no_room(layer, directory, error.strerror) from None
+
+    def _index_in_child(self, layer: Layer, tar: Extent, descriptor: int, directory: str) -> None:
+        place = [tar.file.descriptor, tar.offset, tar.size, descriptor, self._image.created_ns]
+        command = [*INDEXER, *map(str, place), layer.where]
+        # The pipe to its stdin stays open while this process lives: its end is the child's.
+        with (
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(tar.file.descriptor, descriptor),
+                cwd="/",
+            ) as child,
+        ):
+            assert child.stdout is not None
+            assert child.stderr is not None
+            warnings = child.stdout.read().decode("utf-8", "replace").splitlines()
+            error = child.stderr.read().decode("utf-8", "replace").strip()
+            status = child.wait()
+        if status:
+            if status == InvalidImage.exit_code:
+                raise InvalidImage(error)
+            if status == NoSpace.exit_code:
+                raise _no_room(layer, directory, error)
+            # Killed, or a read error: not the image's fault, so the next look tries anew.
+            raise OSError(errno.EIO, f"the indexer of {layer.where} ended with {status}: {error}")
+        _log(warnings)
+
+
+def _no_room(layer: Layer, directory: str, why: str | None) -> NoSpace:
+    return NoSpace(f"cannot index {layer.where} in {directory}: {why}; choose another directory with --tmpdir")
+
+
+def _kept_name(layer: Layer) -> str:
+    """Return a name for what is made of *layer*: which bytes it has, and where in the image's tar they lie."""
+    offset = layer.content.offset if isinstance(layer.content, Extent) else 0
+    parts = (layer.descriptor.digest, layer.diff_id, offset, layer.descriptor.size, layer.compression)
+    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
+
+
+def _kept_files(entry: Entry, name: str, tar: Extent, *, compare: bool) -> LayerFiles | None:
+    """Return what the index kept in *entry* as *name* says of *tar*, None if there is none that fits.
+
+    *compare*: the tar is not ours, so its headers are read again.
+    """
+    kept = entry.kept(name)
+    if kept is None:
+        return None
+    try:
+        index = LayerIndex(kept[0])
+    except BrokenIndex as error:
+        entry.drop(name, str(error))
+        return None
+    except OSError as error:
+        entry.drop(name, f"cannot read it: {error.strerror}")
+        return None
+    finally:
+        os.close(kept[0])
+    if compare:
+        with _comparing:
+            matches = index.headers_match(tar)
+        if not matches:
+            entry.drop(name, "the layer has other headers")
+            return None
+    return LayerFiles(index, tar)
+
+
+def _log(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        log.warning("%s", warning)

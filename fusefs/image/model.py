@@ -1,0 +1,125 @@
+"""A complete image: every document and blob of it, where it is stored, and what it is called."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from fusefs.cache.entry import Entry
+from fusefs.content.protocol import Content, Literal
+from fusefs.errors import DigestMismatch
+from fusefs.oci import documents
+from fusefs.oci.digest import DiffID, Digest
+from fusefs.oci.documents import Descriptor
+from fusefs.oci.platform import Platform
+from fusefs.tar.compression import Compression
+
+Hash = Callable[[Content, str], Digest]
+"""Returns the digest of a content by an algorithm."""
+
+_OCI_LAYERS = {
+    None: documents.OCI_LAYER,
+    Compression.GZIP: f"{documents.OCI_LAYER}+gzip",
+    Compression.ZSTD: f"{documents.OCI_LAYER}+zstd",
+    # These have no media type; containers/image tells the compression from the bytes.
+    Compression.XZ: documents.OCI_LAYER,
+    Compression.BZIP2: documents.OCI_LAYER,
+}
+
+
+_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+_OCI_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A JSON document of the image: its exact bytes and how others refer to them."""
+
+    descriptor: Descriptor
+    content: Literal
+
+    @classmethod
+    def of(cls, media_type: str, data: bytes) -> "Document":
+        """Describe *data*."""
+        return cls(Descriptor(media_type, len(data), Digest.of([data])), Literal(data))
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One entry of the image's list of layers; a repeated layer is an entry each time."""
+
+    diff_id: DiffID | None
+    """None where the config is no image config: an artifact."""
+    descriptor: Descriptor
+    """Of the stored bytes."""
+    content: Content | None
+    """The stored bytes; None for a foreign layer that is not stored."""
+    compression: Compression | None
+    """How the stored bytes are compressed."""
+    where: str
+    """Of which image it is and what the source calls it, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image whose layers can be read until the process ends."""
+
+    name: str
+    """The IMAGE argument."""
+    tag: str
+    """What the image is called in an image layout."""
+    platform: Platform | None
+    """None where the config is no image config."""
+    created_ns: int
+    """Nanoseconds since 1970."""
+    config: Document
+    manifest: Document
+    """The manifest to show: stored, or generated where containers/image generates one."""
+    layers: tuple[Layer, ...]
+    """In order, the base first."""
+    documents: tuple[Document, ...] = ()
+    """Stored indexes and manifests on the way to the config."""
+    entry: Entry | None = None
+    """Where what is made of the image is kept, None if it is not."""
+
+    @property
+    def oci_manifest(self) -> Document:
+        """The manifest in OCI form: the stored one, or one that says what is stored."""
+        for document in (self.manifest, *self.documents):
+            if document.descriptor.media_type == documents.OCI_MANIFEST:
+                return document
+        config = replace(self.config.descriptor, media_type=documents.OCI_CONFIG)
+        layers = (replace(layer.descriptor, media_type=_oci_media_type(layer)) for layer in self.layers)
+        return Document.of(documents.OCI_MANIFEST, documents.write_manifest(documents.OCI_MANIFEST, config, layers))
+
+    def blobs(self) -> Iterator[tuple[Descriptor, Content]]:
+        """Yield every blob that is stored or generated; one that is listed twice comes twice."""
+        for document in (self.config, self.manifest, self.oci_manifest, *self.documents):
+            yield document.descriptor, document.content
+        for layer in self.layers:
+            if layer.content is not None:
+                yield layer.descriptor, layer.content
+
+    def verify(self, digest_of: Hash) -> None:
+        """Compare every stored layer with its digest; DigestMismatch names the first bad one.
+
+        An uncompressed layer's is its diffID.  JSON documents were compared when they were read.
+        """
+        checked: set[Digest] = set()
+        for layer in self.layers:
+            stated = layer.descriptor.digest
+            if layer.content is None or stated in checked:
+                continue
+            found = digest_of(layer.content, stated.algorithm)
+            if found != stated:
+                msg = f"{layer.where} has the digest {found}, the image says {stated}"
+                raise DigestMismatch(msg)
+            checked.add(stated)
+
+
+def _oci_media_type(layer: Layer) -> str:
+    """Return OCI's media type for what is stored; for a foreign layer that is not, for what is said of it."""
+    stated = layer.descriptor.media_type
+    if not stated.startswith(_FOREIGN):
+        return _OCI_LAYERS[layer.compression]
+    if layer.content is None:
+        return _OCI_FOREIGN + stated.removeprefix(_FOREIGN).replace(".", "+")
+    return _OCI_FOREIGN + _OCI_LAYERS[layer.compression].removeprefix(documents.OCI_LAYER)

@@ -1,0 +1,69 @@
+"""The plain tar of a layer that is stored compressed."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+
+from fusefs.cache.entry import Entry
+from fusefs.content.file import Extent
+from fusefs.content.protocol import Content, chunks
+from fusefs.content.spool import Spool, free_space, megabytes
+from fusefs.errors import DigestMismatch, NoSpace
+from fusefs.image.model import Layer
+from fusefs.oci.digest import Digest
+from fusefs.tar.compression import decompressed
+
+log = logging.getLogger(__name__)
+
+
+def plain_chunks(layer: Layer) -> Iterator[bytes]:
+    """Yield the plain tar of *layer*, and raise DigestMismatch at its end if its digest is not the diffID.
+
+    Raises InvalidImage for a stream that is damaged.
+    """
+    assert layer.content is not None
+    assert layer.compression is not None
+    assert layer.diff_id is not None
+    hasher = hashlib.new(layer.diff_id.algorithm)
+    for data in decompressed(chunks(layer.content), layer.compression, layer.where):
+        hasher.update(data)
+        yield data
+    found = Digest(layer.diff_id.algorithm, hasher.hexdigest())
+    if found != layer.diff_id:
+        msg = f"{layer.where} decompresses to the digest {found}, the image says {layer.diff_id}"
+        raise DigestMismatch(msg)
+
+
+def uncompressed_tar(layer: Layer, tmpdir: str, entry: Entry | None = None, name: str = "") -> Content:
+    """Decompress *layer* and return its plain tar, compared with the diffID.
+
+    It is in a file of *entry* that is kept there as *name*, or if that may not take it in a spool file in *tmpdir*.
+    Raises what `plain_chunks` raises, and NoSpace when the plain tar is larger than what is free when it begins.
+    """
+    assert layer.content is not None
+    room = 0 if entry is None else entry.room(layer.content.size)
+    if entry is not None and room:
+        try:
+            with Spool(entry.path, layer.where, entry.new_file(), room) as spool:
+                _decompress(layer, spool, room)
+        except NoSpace as error:
+            log.info("%s: its plain tar is not kept: %s", layer.where, error)
+        else:
+            entry.later(lambda: entry.keep(name, spool.file.descriptor, {}))
+            return Extent(spool.file, 0, spool.written)
+    free = free_space(tmpdir)
+    with Spool(tmpdir, layer.where) as spool:
+        _decompress(layer, spool, free)
+    return Extent(spool.file, 0, spool.written)
+
+
+def _decompress(layer: Layer, spool: Spool, free: int) -> None:
+    assert layer.content is not None
+    for data in plain_chunks(layer):
+        if spool.written + len(data) > free:
+            msg = (
+                f"{layer.where} has {megabytes(layer.content.size)} and decompresses to more than the "
+                f"{megabytes(free)} that are free in {spool.directory}; choose another directory with --tmpdir"
+            )
+            raise NoSpace(msg)
+        spool.write(data, free)

@@ -1,0 +1,246 @@
+"""Writes the index of a layer: its tar in one pass, then the records directory by directory.
+
+Rules for a layer by itself: the last word on a name wins, and a name is a directory once something
+lies below it; nothing is resolved through a symbolic link.  A hard link binds to the file that its
+target is at that moment.  As a program it is the child process that indexes a large layer.
+"""
+
+import os
+import stat
+import struct
+import sys
+import threading
+from array import array
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import BinaryIO
+from zlib import crc32
+
+from fusefs.content.file import Extent, OpenFile
+from fusefs.errors import NO_ROOM, ImgfsError, InvalidImage, NoSpace
+from fusefs.layers.draft_tree import ODD_NAMES, DraftTree, Folder, Linked, Skipped, TooMany, check_not_root, parts_of
+from fusefs.layers.record import FILE, IMPLICIT, LOWER_LINK, MAX_NAME, MAX_TARGET, ONLY_WHITEOUTS, RUN, SPARSE, XATTR
+from fusefs.layers.scan import DIRECTORY, HARD_LINK, REGULAR, LayerScan, Plain
+from fusefs.layers.writer import IndexFile
+from fusefs.tar.attributes import FileAttributes, file_attributes, listable_xattrs, sparse_runs
+from fusefs.tar.header import BrokenHeader, Kind
+from fusefs.tar.members import ContentSource, Member, Source
+from fusefs.text import printable
+
+_MAX_BLOCKS = (1 << 32) - 1
+_PLAIN = struct.Struct("<QQ24s14xI4xQ8x")
+"""What a plain member says, as `FILE` has it: offset, size, time and owner, length and offset of the text."""
+assert _PLAIN.size == FILE.size
+
+
+class LayerIndexer:
+    """Takes a layer's members in order, then writes the index.
+
+    In memory a file takes its name, the second part of its record and one dictionary entry.
+    """
+
+    def __init__(self, created: int, created_ns: int) -> None:
+        """Give directories that nothing lists the time *created*, seconds and nanoseconds."""
+        implicit = FileAttributes(stat.S_IFDIR | 0o755, 0, 0, created, created_ns, 0, 0, ())
+        self._heap = bytearray()
+        self._only_whiteouts = self._packed(implicit, 0, 0, IMPLICIT | ONLY_WHITEOUTS, b"")
+        self._tree = DraftTree(self._packed(implicit, 0, 0, IMPLICIT, b""))
+        self._headers, self._sums = array("Q"), array("I")
+        self._linked = False
+        self._skipped = 0
+        self._first_skipped = ""
+
+    def add(self, tar: Source, member: Member) -> None:
+        """Take one member of any kind; what cannot be shown is counted."""
+        self._headers.append(member.block_offset)
+        self._sums.append(crc32(member.block))
+        try:
+            self._add(tar, member)
+        except (Skipped, BrokenHeader) as error:
+            self._skip(member.name, error)
+
+    def add_plain(self, members: Iterable[Plain]) -> None:
+        """Take plain members; what cannot be shown is counted."""
+        add_header, add_sum, tree = self._headers.append, self._sums.append, self._tree
+        for typeflag, name, about, offset, size, link, header, crc in members:
+            add_header(header)
+            add_sum(crc)
+            try:
+                if typeflag == REGULAR:
+                    path, _, base = name.rpartition(b"/")
+                    folder = tree.folders.get(path)
+                    if folder is None or base in ODD_NAMES or len(base) > MAX_NAME:
+                        folder, base = tree.place(name)
+                    if base in folder.entries:
+                        tree.replace(folder.entries[base])
+                    folder.entries[base] = _PLAIN.pack(offset, size, about, 0, 0)
+                elif typeflag == DIRECTORY:
+                    tree.add_directory(name, _PLAIN.pack(0, 0, about, 0, 0))
+                elif typeflag == HARD_LINK:
+                    check_not_root(parts_of(name), Kind.HARD_LINK)
+                    self._link(name, link)
+                else:
+                    check_not_root(parts_of(name), Kind.SYMLINK)
+                    text = _target(link)
+                    tree.add_file(name, _PLAIN.pack(offset, len(text), about, len(text), len(self._heap)))
+                    self._heap += text
+            except Skipped as error:
+                self._skip(name, error)
+
+    def _add(self, tar: Source, member: Member) -> None:
+        parts = parts_of(member.name)
+        match member.kind:
+            case Kind.PAX_GLOBAL:
+                pass
+            case Kind.OTHER:
+                msg = "a member of an unknown type"
+                raise Skipped(msg)
+            case Kind.DIRECTORY:
+                self._tree.add_directory(member.name, self._packed(self._attributes(member), 0, 0, 0, b""))
+            case Kind.HARD_LINK:
+                check_not_root(parts, member.kind)
+                self._link(member.name, member.link)
+            case _:
+                check_not_root(parts, member.kind)
+                self._file(tar, member)
+
+    def _attributes(self, member: Member) -> FileAttributes:
+        """Return the attributes of *member*, without extended ones that the kernel does not take."""
+        attributes = file_attributes(member)
+        listable = listable_xattrs(attributes.xattrs)
+        if len(listable) < len(attributes.xattrs):
+            self._skip(member.name, "extended attributes of more than 64 KiB")
+        return attributes._replace(xattrs=listable)
+
+    def _skip(self, name: bytes, why: object) -> None:
+        if not self._skipped:
+            self._first_skipped = f"{printable(name[:300])}: {why}"
+        self._skipped += 1
+
+    def _file(self, tar: Source, member: Member) -> None:
+        text, offset, size, flags = b"", member.offset, member.size, 0
+        if member.kind is Kind.SYMLINK:
+            text, size = _target(member.link), len(member.link)
+        elif member.sparse:
+            size, runs = sparse_runs(member, tar.read_at)
+            text, flags = b"".join(RUN.pack(*run) for run in runs), SPARSE
+        about = self._packed(self._attributes(member), offset, size, flags, text)
+        self._tree.add_file(member.name, about)
+
+    def _link(self, name: bytes, link: bytes) -> None:
+        target = parts_of(link)
+        if not target:
+            msg = "a hard link to the root"
+            raise Skipped(msg)
+        there = self._tree.find(target[:-1])
+        found = None if there is None else there.entries.get(target[-1])
+        if isinstance(found, Folder):
+            msg = "a hard link to a directory"
+            raise Skipped(msg)
+        if found is None:
+            # Its attributes are those of the file below, so none are kept.
+            nothing = FileAttributes(stat.S_IFREG, 0, 0, 0, 0, 0, 0, ())
+            found = Linked(self._packed(nothing, 0, 0, LOWER_LINK, b"/".join(target)), lower=True)
+        elif isinstance(found, bytes):
+            assert there is not None
+            found = there.entries[target[-1]] = Linked(found, lower=False)
+        self._linked = True
+        self._tree.add_file(name, found)
+
+    def warnings(self, name: str) -> list[str]:
+        """Return what to say of members of the layer *name* that were skipped."""
+        if not self._skipped:
+            return []
+        return [f"{name}: skipped {self._skipped} members that cannot be shown; the first: {self._first_skipped}"]
+
+    def _packed(self, attributes: FileAttributes, offset: int, size: int, flags: int, text: bytes) -> bytes:
+        """Return the second part of a record; *text* and extended attributes go into the heap."""
+        text_offset = len(self._heap) if text else 0
+        self._heap += text
+        xattr_offset = len(self._heap) if attributes.xattrs else 0
+        for name, value in attributes.xattrs:
+            self._heap += XATTR.pack(len(name), len(value)) + name + value
+        xattr_length = len(self._heap) - xattr_offset if attributes.xattrs else 0
+        blocks = 0
+        if flags & SPARSE:
+            blocks = min(-(-sum(stored for _, _, stored in RUN.iter_unpack(text)) // 512), _MAX_BLOCKS)
+        return FILE.pack(
+            offset, size, attributes.mtime, attributes.mtime_ns, attributes.mode, attributes.uid, attributes.gid,
+            attributes.major, attributes.minor, xattr_length, flags, len(text), blocks, text_offset, xattr_offset,
+        )  # fmt: skip
+
+    def write(self, file: BinaryIO) -> None:
+        """Write the index to *file*, from its beginning; this is of no use afterwards."""
+        self._tree.mark_whiteouts_only(self._only_whiteouts)
+        if self._linked:
+            self._tree.count_names()
+        IndexFile(file, self._heap).write(self._tree.root, self._headers, self._sums)
+
+
+def _target(link: bytes) -> bytes:
+    if not link or len(link) > MAX_TARGET or b"\0" in link:
+        msg = f"a symbolic link to {len(link)} bytes, or to NUL"
+        raise Skipped(msg)
+    return link
+
+
+def index_layer(tar: Source, created_ns: int, file: BinaryIO) -> list[str]:
+    """Write the index of the layer *tar* to *file*; return warnings of what is odd and what was skipped.
+
+    Directories that nothing lists get the time *created_ns*.  Raises InvalidImage if it is no tar,
+    and OSError.
+    """
+    indexer = LayerIndexer(*divmod(created_ns, 10**9))
+    warnings: list[str] = []
+    scan = LayerScan(tar, warnings.append)
+    try:
+        indexer.add_plain(scan.plain())
+        while (member := scan.other()) is not None:
+            indexer.add(tar, member)
+            indexer.add_plain(scan.plain())
+    except TooMany as error:
+        msg = f"{tar.name}: refused: {error}"
+        raise InvalidImage(msg) from None
+    indexer.write(file)
+    return [*warnings, *indexer.warnings(tar.name)]
+
+
+def main() -> int:
+    """Index a layer: ``indexer TAR OFFSET SIZE INDEX CREATED_NS NAME``, files as open descriptors.
+
+    Warnings go to standard output, a line each, an error to standard error.  The end of standard input ends
+    this process: whoever started it is gone.
+    """
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    _give_way()
+    descriptor, offset, size, index, created_ns = map(int, sys.argv[1:6])
+    name = sys.argv[6]
+    content = Extent(OpenFile(descriptor, name), offset, size)
+    try:
+        with open(index, "wb", closefd=False) as file:
+            for warning in index_layer(ContentSource(content, name), created_ns, file):
+                print(warning)
+    except ImgfsError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(error.strerror, file=sys.stderr)
+        return NoSpace.exit_code if error.errno in NO_ROOM else 1
+    return 0
+
+
+def _give_way() -> None:
+    """Let readers of the mount go first; not so far that on a busy machine the first look never ends."""
+    with suppress(OSError):  # a sandbox may forbid it
+        os.nice(5)
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _end_with_stdin() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

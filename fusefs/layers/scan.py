@@ -1,0 +1,157 @@
+"""A layer's tar in one pass: nearly all members with little work for each, the others as any tar's.
+
+A *plain* member is one whose headers say nothing out of the ordinary.  What its fields mean is worked out by
+the functions for all members, once for each value; whatever is no plain member, or no header at all, is left
+to `tarindex.Scan`, so that this module has no rule of its own.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+from zlib import crc32
+
+from fusefs.content.window import Window
+from fusefs.tar.attributes import header_time, ownership, recorded_time
+from fusefs.tar.header import BLOCK, BrokenHeader, Kind, byte_sum, number, pax_records, stated_sum, stored_name
+from fusefs.tar.members import MAX_OFFSET, Member, Scan, Source
+
+_T = TypeVar("_T")
+
+_FIELDS = struct.Struct("100x24s12s12s8sc355x")
+"""Of a header block: mode, uid and gid; size; mtime; checksum; typeflag."""
+OWNER, TIME = struct.Struct("<III"), struct.Struct("<qI")
+"""Mode with type, uid and gid; seconds and nanoseconds: attributes as a record has them, the time first."""
+
+REGULAR, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
+"""The typeflags of plain members."""
+_KINDS = {REGULAR: Kind.REGULAR, HARD_LINK: Kind.HARD_LINK, SYMLINK: Kind.SYMLINK, DIRECTORY: Kind.DIRECTORY}
+_UNLINKED = frozenset({REGULAR, DIRECTORY})
+_PAX, _LONG_NAME, _LONG_LINK = b"x", b"L", b"K"
+_EXTENDED = frozenset({_PAX, _LONG_NAME, _LONG_LINK})
+
+_PLAIN_SIZE = 1 << 36
+"""What octal digits can say."""
+_MAX_START = MAX_OFFSET >> 1
+_MAX_EXTENDED = 1 << 15
+_APPLIED = frozenset({b"path", b"linkpath", b"mtime"})
+_MEANINGLESS = frozenset(
+    {b"atime", b"ctime", b"uname", b"gname", b"comment", b"LIBARCHIVE.creationtime", b"SCHILY.dev", b"SCHILY.ino",
+     b"SCHILY.nlink"}
+)  # fmt: skip
+_PLAIN_RECORDS = _APPLIED | _MEANINGLESS
+
+Plain = tuple[bytes, bytes, bytes, int, int, bytes, int, int]
+"""Typeflag, name, attributes, offset and size of the data, link, offset and CRC-32 of the last header block."""
+
+
+class _Meanings(dict[bytes, _T]):
+    """What a field means, worked out once for each of its values, of which there are few.  Bounded."""
+
+    def __init__(self, meaning: Callable[[bytes], _T]) -> None:
+        super().__init__()
+        self._meaning = meaning
+
+    def __missing__(self, field: bytes) -> _T:
+        meaning = self._meaning(field)
+        if len(self) >= 8192:
+            self.clear()
+        self[field] = meaning
+        return meaning
+
+
+def _owners(kind: Kind) -> _Meanings[bytes]:
+    return _Meanings(lambda fields: OWNER.pack(*ownership(kind, fields, {})))
+
+
+class _Said:
+    """What extended headers say of the member after them."""
+
+    __slots__ = ("link", "name", "pax")
+
+    def __init__(self) -> None:
+        self.name = b""
+        self.link = b""
+        self.pax: dict[bytes, bytes] = {}
+
+    def take(self, typeflag: bytes, data: bytes) -> "_Said":
+        """Apply an extended header and return this; BrokenHeader if it makes no sense."""
+        if typeflag == _PAX:
+            self.pax = pax_records(data)
+        elif typeflag == _LONG_NAME:
+            self.name = data.partition(b"\0")[0]
+        else:
+            self.link = data.partition(b"\0")[0]
+        return self
+
+    def is_plain(self) -> bool:
+        """Return whether nothing but a plain member's name, link and time is said."""
+        pax = self.pax
+        # What is kept by its text, a time, must be short.
+        return pax.keys() <= _PLAIN_RECORDS and b"\0" not in pax.get(b"path", b"") and len(pax.get(b"mtime", b"")) < 40
+
+
+class LayerScan:
+    """A scan in which whoever has taken all `plain` members then asks for one `other`, and so on to the end."""
+
+    def __init__(self, tar: Source, warn: Callable[[str], None]) -> None:
+        """Begin at the beginning of *tar*; *warn* hears what is odd at its end."""
+        self._scan = Scan(tar, warn)
+        self._window = Window(tar)
+        self._sums = _Meanings(stated_sum)
+        self._owners = {typeflag: _owners(kind) for typeflag, kind in _KINDS.items()}
+        self._times = _Meanings(lambda field: TIME.pack(*header_time(field)))
+        self._recorded_times = _Meanings(lambda text: TIME.pack(*recorded_time(text)))
+
+    def other(self) -> Member | None:
+        """Return the next member of any kind, None at the end; raises as `tarindex.scan` does."""
+        return self._scan.member()
+
+    def plain(self) -> Iterator[Plain]:
+        """Yield the plain members from here on; ends before whatever is none, which is `other`."""
+        window, sums, times = self._window, self._sums, self._times
+        first, last = self._scan.position, self._scan.last
+        start, data = window.start, window.data
+        at = first - start
+        said: _Said | None = None
+        try:
+            while 0 <= at <= len(data) - BLOCK or window.reach(start + at, BLOCK):
+                if data is not window.data:
+                    at, start, data = start + at - window.start, window.start, window.data
+                owner, size_field, time, checksum, typeflag = _FIELDS.unpack_from(data, at)
+                block = data[at : at + BLOCK]
+                size = number(size_field, "size")
+                if byte_sum(block) != sums[checksum] or not 0 <= size < _PLAIN_SIZE or start > _MAX_START:
+                    break
+                owners = self._owners.get(typeflag)
+                header = start + at
+                if owners is None:
+                    if typeflag not in _EXTENDED or size > _MAX_EXTENDED or not window.reach(header, BLOCK + size):
+                        break
+                    at, start, data = header - window.start + BLOCK, window.start, window.data
+                    said = (said or _Said()).take(typeflag, data[at : at + size])
+                    at += -(-size // BLOCK) * BLOCK
+                    continue
+                name, about = stored_name(block), times[time] + owners[owner]
+                link = b"" if typeflag in _UNLINKED else block[157:257].partition(b"\0")[0]
+                if said is not None:
+                    if not said.is_plain():
+                        break
+                    name, link, about = self._corrected(said, name, link, about)
+                    said = None
+                if typeflag != REGULAR:
+                    size = 0
+                at += BLOCK
+                yield typeflag, name, about, start + at, size, link, header, crc32(block)
+                last = name, start + at, size
+                at += -(-size // BLOCK) * BLOCK
+                first = start + at
+        except BrokenHeader:
+            pass
+        self._scan.position, self._scan.last = first, last
+
+    def _corrected(self, said: _Said, name: bytes, link: bytes, about: bytes) -> tuple[bytes, bytes, bytes]:
+        """Return a member's name, link and attributes with what extended headers say of them."""
+        pax = said.pax
+        if b"mtime" in pax:
+            about = self._recorded_times[pax[b"mtime"]] + about[TIME.size :]
+        return said.name or pax.get(b"path") or name, said.link or pax.get(b"linkpath") or link, about

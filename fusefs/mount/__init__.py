@@ -1,0 +1,1 @@
+"""A mount: from an image to a directory of the kernel."""

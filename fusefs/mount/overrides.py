@@ -1,0 +1,34 @@
+"""What a mount shows in the place of an image's owners and modes."""
+
+from dataclasses import dataclass
+from stat import S_IFMT, S_ISLNK
+from typing import TYPE_CHECKING
+
+from fusefs.tree.node import Stat
+
+if TYPE_CHECKING:
+    from pyfuse3 import EntryAttributes
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What `-o uid=,gid=,umask=` put in the place of an image's attributes; None leaves them."""
+
+    uid: int | None = None
+    gid: int | None = None
+    umask: int | None = None
+
+    def fill(self, entry: "EntryAttributes", inode: int, stat: Stat) -> None:
+        """Put *stat* into *entry*, all of it but what never changes."""
+        mode = stat.mode
+        if self.umask is not None and not S_ISLNK(mode):
+            mode = S_IFMT(mode) | 0o777 & ~self.umask
+        entry.st_ino = inode
+        entry.st_mode = mode
+        entry.st_nlink = stat.nlink
+        entry.st_uid = stat.uid if self.uid is None else self.uid
+        entry.st_gid = stat.gid if self.gid is None else self.gid
+        entry.st_size = stat.size
+        entry.st_blocks = stat.blocks
+        entry.st_rdev = stat.rdev
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = stat.mtime_ns

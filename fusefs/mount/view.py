@@ -1,0 +1,178 @@
+"""What a mountpoint looks like: an image as a tree.  The only place that knows."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fusefs.content.protocol import Content, Literal
+from fusefs.errors import InvalidImage
+from fusefs.image.lazy_layers import Layers
+from fusefs.image.model import Image, Layer
+from fusefs.layers.rootfs import RootfsTree
+from fusefs.layers.tree import LayerTree
+from fusefs.oci import documents
+from fusefs.oci.config import Step, parse_details
+from fusefs.oci.documents import Descriptor
+from fusefs.text import printable
+from fusefs.tree.node import Attributes, Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree, Xattrs
+
+_FILE = 0o444
+_DIRECTORY = 0o555
+_LINK = 0o777
+_MAX_XATTR = 2048
+"""Bytes of a value: file systems to which it may be copied have room for 4,096 in all."""
+_MAX_LAYERS = 10_000
+"""Far more than any engine takes (127), and few enough for inode numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewOptions:
+    """What the user may choose of the tree."""
+
+    uid: int
+    """The owner of what imgfs makes."""
+    gid: int
+    trees: bool = True
+    """Show `layers/` and `rootfs/`."""
+    transform_symlinks: bool = False
+    """Make absolute symbolic links in them lead into the mount."""
+    xattrs: Xattrs = ()
+    """More extended attributes of the root."""
+
+
+def image_view(image: Image, layers: Layers, options: ViewOptions) -> Directory:
+    """Return the root of the tree that shows *image*, whose *layers* are made as they are looked at."""
+    if len(image.layers) > _MAX_LAYERS:
+        msg = f"{printable(image.name)} has {len(image.layers)} layers, more than {_MAX_LAYERS}"
+        raise InvalidImage(msg)
+    return _View(image, layers, options).root()
+
+
+class _View:
+    def __init__(self, image: Image, layers: Layers, options: ViewOptions) -> None:
+        self._image = image
+        self._layers = layers
+        self._options = options
+        uid, gid = options.uid, options.gid
+        self._file = Attributes(_FILE, uid, gid, image.created_ns)
+        self._directory = Attributes(_DIRECTORY, uid, gid, image.created_ns)
+        self._link = Attributes(_LINK, uid, gid, image.created_ns)
+        steps = parse_details(image.config.content.data).steps(len(image.layers))
+        self._layer_xattrs = [_of_layer(layer, step) for layer, step in zip(image.layers, steps, strict=True)]
+
+    def root(self) -> Directory:
+        image = self._image
+        index = documents.write_index(image.oci_manifest.descriptor, image.platform, image.tag)
+        compressed = self._compressed()
+        entries: dict[bytes, Node] = {
+            b"manifest.json": self._regular(image.manifest.content, _described(image.manifest.descriptor)),
+            b"config": self._regular(image.config.content, _described(image.config.descriptor)),
+            b"blobs": self._blobs(compressed),
+            b"oci-layout": self._regular(Literal(documents.LAYOUT)),
+            b"index.json": self._regular(Literal(index)),
+        }
+        if compressed:
+            entries[b".uncompressed"] = self._uncompressed(compressed)
+        if self._options.trees:
+            entries[b"layers"] = self._layer_trees()
+            if image.layers and all(map(self._layers.readable, image.layers)):
+                entries[b"rootfs"] = self._lazy(self._rootfs)
+        named = {"ref": image.name, "id": str(image.config.descriptor.digest), "platform": str(image.platform or "")}
+        return Directory(self._directory, entries, xattrs=(*_xattrs(named), *self._options.xattrs))
+
+    def _compressed(self) -> dict[int, Layer]:
+        """Return the layers whose plain tar has to be made, by their number."""
+        return {
+            number: layer
+            for number, layer in enumerate(self._image.layers)
+            if layer.compression is not None and layer.content is not None and layer.diff_id is not None
+        }
+
+    def _blobs(self, compressed: Mapping[int, Layer]) -> Directory:
+        listed: dict[str, dict[bytes, Node]] = {}
+        layers = {layer.descriptor.digest: number for number, layer in reversed([*enumerate(self._image.layers)])}
+        for descriptor, content in self._image.blobs():
+            # The first of several is shown: the same digest is the same bytes.
+            number = layers.get(descriptor.digest)
+            xattrs = _described(descriptor) if number is None else self._layer_xattrs[number]
+            listed.setdefault(descriptor.digest.algorithm, {}).setdefault(
+                descriptor.digest.encoded.encode(), self._regular(content, xattrs)
+            )
+        unlisted: dict[str, dict[bytes, Node]] = {}
+        for number, layer in compressed.items():
+            assert layer.diff_id is not None
+            if layer.diff_id.encoded.encode() in listed.get(layer.diff_id.algorithm, {}):
+                continue  # the same tar is stored plain as well
+            target = f"../../.uncompressed/{number}/tar".encode()
+            unlisted.setdefault(layer.diff_id.algorithm, {}).setdefault(
+                layer.diff_id.encoded.encode(), Symlink(self._link, target)
+            )
+        return Directory(
+            self._directory,
+            {
+                algorithm.encode(): Directory(self._directory, listed.get(algorithm, {}), unlisted.get(algorithm, {}))
+                for algorithm in [*listed, *(one for one in unlisted if one not in listed)]
+            },
+        )
+
+    def _uncompressed(self, compressed: Mapping[int, Layer]) -> Directory:
+        return Directory(
+            self._directory,
+            {
+                str(number).encode(): LazyDirectory(self._directory, self._tar_tree(layer))
+                for number, layer in compressed.items()
+            },
+        )
+
+    def _tar_tree(self, layer: Layer) -> Callable[[], Tree]:
+        return lambda: KnownTree(Directory(self._directory, {b"tar": self._regular(self._layers.tar(layer))}))
+
+    def _layer_trees(self) -> Directory:
+        return Directory(
+            self._directory,
+            {
+                str(number).encode(): self._lazy(self._layer_tree(layer, number), self._layer_xattrs[number])
+                for number, layer in enumerate(self._image.layers)
+                if self._layers.readable(layer)
+            },
+        )
+
+    def _layer_tree(self, layer: Layer, number: int) -> Callable[[], Tree]:
+        transform, xattrs = self._options.transform_symlinks, self._layer_xattrs[number]
+        return lambda: LayerTree(self._layers.files(layer), transform_symlinks=transform, xattrs=xattrs)
+
+    def _rootfs(self) -> Tree:
+        return RootfsTree(self._layers.all_files(), transform_symlinks=self._options.transform_symlinks)
+
+    def _lazy(self, make: Callable[[], Tree], xattrs: Xattrs = ()) -> LazyDirectory:
+        # Until someone has looked in, it has the attributes of a directory that no layer lists.
+        return LazyDirectory(Attributes(0o755, 0, 0, self._image.created_ns), make, settled=False, xattrs=xattrs)
+
+    def _regular(self, content: Content, xattrs: Xattrs = ()) -> RegularFile:
+        return RegularFile(self._file, content, xattrs)
+
+
+def _described(descriptor: Descriptor) -> Xattrs:
+    """Return what a descriptor says of a blob."""
+    said = {"digest": descriptor.digest, "mediaType": descriptor.media_type, "size": descriptor.size}
+    return _xattrs({name: str(value) for name, value in said.items()})
+
+
+def _of_layer(layer: Layer, step: Step | None) -> Xattrs:
+    """Return what is known of a layer."""
+    more = {"diffId": str(layer.diff_id or ""), "createdBy": step.created_by if step else ""}
+    return _described(layer.descriptor) + _xattrs(more)
+
+
+def _xattrs(said: Mapping[str, str]) -> Xattrs:
+    """Return extended attributes for all of *said* that is not empty."""
+    return tuple((f"user.oci.{name}".encode(), _value(text)) for name, text in said.items() if text)
+
+
+def _value(text: str) -> bytes:
+    """Return *text* as the value of an extended attribute, its end left out if it is long."""
+    try:
+        data = os.fsencode(text)  # a path is as it was
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "backslashreplace")
+    return data if len(data) <= _MAX_XATTR else data[:_MAX_XATTR].decode("utf-8", "ignore").encode() + "…".encode()

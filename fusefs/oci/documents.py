@@ -1,0 +1,208 @@
+"""The JSON documents of an image, as typed values, and those that imgfs writes.
+
+Formats: the OCI image specification 1.1, and Docker's "Image Manifest Version 2, Schema 2".  A
+parser takes the raw bytes and the words that name them in an error, and raises InvalidImage.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from fusefs.errors import InvalidImage, Unsupported
+from fusefs.oci.digest import DiffID, Digest
+from fusefs.oci.platform import Platform
+from fusefs.oci.times import nanoseconds
+from fusefs.oci.untrusted_json import Json, as_list, as_object, as_string, as_strings, kind, parse_object
+from fusefs.text import printable
+
+DOCUMENT_LIMIT = 4 << 20
+"""Bytes that an image config, a manifest or an index may have."""
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_MANIFEST_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+
+MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+INDEXES = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
+IMAGE_CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+
+REF_NAME = "org.opencontainers.image.ref.name"
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+"""The content of ``oci-layout``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What a document says of a blob that it refers to."""
+
+    media_type: str
+    size: int
+    """Bytes, as stored."""
+    digest: Digest
+    platform: Platform | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    urls: tuple[str, ...] = ()
+    """Where else the blob may be kept: then it need not be stored."""
+
+    @property
+    def ref_name(self) -> str:
+        """The name that an image layout's index has for it, maybe empty."""
+        return self.annotations.get(REF_NAME, "")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """The parts of an image config that imgfs needs."""
+
+    diff_ids: tuple[DiffID, ...]
+    created_ns: int
+    """Nanoseconds since 1970, 0 when missing or senseless."""
+    platform: Platform
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An image manifest: OCI's, or Docker's schema 2."""
+
+    media_type: str
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An image index, or Docker's manifest list."""
+
+    manifests: tuple[Descriptor, ...]
+
+
+def parse_image_config(data: bytes, where: str) -> ImageConfig:
+    """Return what *data*, an image config, says of its layers, its age and its platform."""
+    document = parse_object(data, where, "an image config")
+    rootfs = document.get("rootfs")
+    if not isinstance(rootfs, dict):
+        msg = f"{where} has no rootfs: it is {kind(rootfs)}"
+        raise InvalidImage(msg)
+    diff_ids = as_strings(rootfs.get("diff_ids"), f"{where}: rootfs.diff_ids")
+    return ImageConfig(
+        diff_ids=tuple(DiffID(parse_digest(text, f"{where}: rootfs.diff_ids[{n}]")) for n, text in enumerate(diff_ids)),
+        created_ns=nanoseconds(document.get("created")),
+        platform=_platform(document),
+    )
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """Return the manifest that *data* is; Unsupported for Docker's schema 1."""
+    document = parse_object(data, where, "an image manifest")
+    if document.get("schemaVersion") == 1:
+        msg = (
+            f"{where}: a Docker schema 1 manifest is not supported; docker pull and docker save it with a newer engine"
+        )
+        raise Unsupported(msg)
+    layers = as_list(document.get("layers"), f"{where}: layers")
+    return Manifest(
+        media_type=as_string(document.get("mediaType")) or OCI_MANIFEST,
+        config=_descriptor(document.get("config"), f"{where}: config"),
+        layers=tuple(_descriptor(layer, f"{where}: layers[{n}]") for n, layer in enumerate(layers)),
+    )
+
+
+def parse_index(data: bytes, where: str) -> Index:
+    """Return the index that *data* is; engines write ``"manifests":null`` for an empty one."""
+    document = parse_object(data, where, "an image index")
+    manifests = as_list(document.get("manifests"), f"{where}: manifests")
+    return Index(tuple(_descriptor(item, f"{where}: manifests[{n}]") for n, item in enumerate(manifests)))
+
+
+def check_layout(data: bytes, where: str) -> None:
+    """Check *data*, the file ``oci-layout``; Unsupported for another version than 1.0.0."""
+    version = parse_object(data, where, "an image layout's version").get("imageLayoutVersion")
+    if version != "1.0.0":
+        msg = f"{where}: unsupported image layout version {printable(json.dumps(version))[:80]}; 1.0.0 is supported"
+        raise Unsupported(msg)
+
+
+def media_type_of(data: bytes, where: str) -> str:
+    """Return the media type of *data*, a manifest or an index that nothing describes."""
+    document = parse_object(data, where, "a manifest or an index")
+    stated = as_string(document.get("mediaType"))
+    return stated or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
+
+
+def parse_digest(text: str, where: str) -> Digest:
+    """Return the digest that *text* spells."""
+    try:
+        return Digest.parse(text)
+    except ValueError as error:
+        msg = f"{where}: {error}"
+        raise InvalidImage(msg) from None
+
+
+def write_manifest(media_type: str, config: Descriptor, layers: Iterable[Descriptor]) -> bytes:
+    """Return a manifest; a Docker one is byte for byte what containers/image generates."""
+    return _written(
+        {
+            "schemaVersion": 2,
+            "mediaType": media_type,
+            "config": _descriptor_json(config),
+            "layers": [_descriptor_json(layer) for layer in layers],
+        }
+    )
+
+
+def write_index(manifest: Descriptor, platform: Platform | None, ref_name: str) -> bytes:
+    """Return an image layout's ``index.json`` that lists *manifest* alone, under *ref_name*."""
+    entry: dict[str, Json] = {**_descriptor_json(manifest)}
+    if platform is not None and platform.os and platform.architecture:
+        parts = {"architecture": platform.architecture, "os": platform.os, "variant": platform.variant}
+        entry["platform"] = {key: value for key, value in parts.items() if value}
+    entry["annotations"] = {REF_NAME: ref_name}
+    return _written({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]})
+
+
+def _written(document: Json) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _descriptor_json(descriptor: Descriptor) -> dict[str, Json]:
+    document: dict[str, Json] = {
+        "mediaType": descriptor.media_type,
+        "size": descriptor.size,
+        "digest": str(descriptor.digest),
+    }
+    if descriptor.urls:
+        document["urls"] = list(descriptor.urls)
+    return document
+
+
+def _descriptor(value: Json, where: str) -> Descriptor:
+    document = as_object(value, where, "a descriptor")
+    size = document.get("size")
+    if not isinstance(size, int) or isinstance(size, bool):
+        msg = f"{where}: size is {kind(size)}, not a number of bytes"
+        raise InvalidImage(msg)
+    if not 0 <= size < 1 << 63:
+        msg = f"{where}: size is {size}, not a number of bytes"
+        raise InvalidImage(msg)
+    platform = document.get("platform")
+    annotations = document.get("annotations")
+    return Descriptor(
+        media_type=as_string(document.get("mediaType")),
+        size=size,
+        digest=parse_digest(as_string(document.get("digest")), where),
+        platform=_platform(platform) if isinstance(platform, dict) else None,
+        annotations={key: as_string(text) for key, text in annotations.items()}
+        if isinstance(annotations, dict)
+        else {},
+        urls=as_strings(document.get("urls"), f"{where}: urls"),
+    )
+
+
+def _platform(document: Mapping[str, Json]) -> Platform:
+    parts = (as_string(document.get(key)) for key in ("os", "architecture", "variant"))
+    return Platform(*(printable(part) for part in parts))

@@ -1,0 +1,91 @@
+"""Untrusted JSON, taken apart with an error for everything that is not as it should be.
+
+A function takes what was found, and the words that name it in an error; it raises InvalidImage.
+"""
+
+import json
+
+from fusefs.errors import InvalidImage
+from fusefs.text import printable
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+def parse_object(data: bytes, where: str, what: str) -> dict[str, Json]:
+    """Return the object that *data* is; *what* says what it should have been."""
+    return as_object(_parsed(data, where), where, what)
+
+
+def parse_list(data: bytes, where: str, what: str) -> list[Json]:
+    """Return the list that *data* is; *what* says what it should have been."""
+    document = _parsed(data, where)
+    if not isinstance(document, list):
+        msg = f"{where} is {kind(document)}, not {what}"
+        raise InvalidImage(msg)
+    return document
+
+
+def as_object(value: Json, where: str, what: str = "an object") -> dict[str, Json]:
+    """Return *value* if it is an object."""
+    if not isinstance(value, dict):
+        msg = f"{where} is {kind(value)}, not {what}"
+        raise InvalidImage(msg)
+    return value
+
+
+def as_list(value: Json, where: str) -> list[Json]:
+    """Return *value* if it is a list; null and a missing one are empty, as Go has it."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        msg = f"{where} is {kind(value)}, not a list"
+        raise InvalidImage(msg)
+    return value
+
+
+def as_strings(value: Json, where: str) -> tuple[str, ...]:
+    """Return *value* if it is a list of strings, as `as_list` does."""
+    items = as_list(value, where)
+    strings = [item for item in items if isinstance(item, str)]
+    if len(strings) < len(items):
+        msg = f"{where} has an entry that is no string"
+        raise InvalidImage(msg)
+    return tuple(strings)
+
+
+def as_string(value: Json) -> str:
+    """Return *value* if it is a string, else the empty one: for what nothing depends on."""
+    return value if isinstance(value, str) else ""
+
+
+def kind(value: Json) -> str:
+    """Return what *value* is, in words."""
+    match value:
+        case None:
+            return "null or missing"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+
+
+def _parsed(data: bytes, where: str) -> Json:
+    try:
+        # Decoded here, since json.loads() would also take UTF-16; NaN is no JSON either.
+        document: Json = json.loads(data.decode("utf-8"), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else printable(str(error))
+        msg = f"{where} is not JSON: {reason}"
+        raise InvalidImage(msg) from None
+    return document
+
+
+def _refuse(constant: str) -> Json:
+    msg = f"{constant} is no value"
+    raise ValueError(msg)

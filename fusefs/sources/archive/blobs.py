@@ -1,0 +1,192 @@
+"""Where a source keeps blobs by digest, and how its JSON documents are read."""
+
+import errno
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fusefs.content.file import Extent, OpenFile
+from fusefs.content.protocol import Content, Literal
+from fusefs.content.watched import WatchedFile
+from fusefs.errors import DigestMismatch, InvalidImage, Unavailable, Unsupported
+from fusefs.image.model import Document
+from fusefs.oci import documents
+from fusefs.oci.digest import Digest
+from fusefs.oci.documents import Descriptor
+from fusefs.tar.header import Kind
+from fusefs.tar.members import Member, TarIndex
+from fusefs.text import printable
+
+
+class Blobs(Protocol):
+    """The files of an image layout: ``index.json``, ``blobs/<algorithm>/<encoded>``."""
+
+    @property
+    def name(self) -> str:
+        """What the source is called in messages."""
+
+    def has(self, *parts: str) -> bool:
+        """Return whether there is something at a path below the root."""
+
+    def file(self, *parts: str) -> Content | None:
+        """Return the content of the file at a path below the root, to stay; None if it is not there."""
+
+    def data(self, *parts: str) -> bytes | None:
+        """Return all bytes of the document at a path below the root, None if it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class TarBlobs:
+    """Members of an indexed tar."""
+
+    tar: OpenFile
+    index: TarIndex
+
+    @property
+    def name(self) -> str:
+        """What the source is called in messages."""
+        return self.tar.name
+
+    def has(self, *parts: str) -> bool:
+        """Return whether there is such a member."""
+        return self.index.find("/".join(parts).encode()) is not None
+
+    def file(self, *parts: str) -> Content | None:
+        """Return the content of a member, links in the archive followed, None if it is not there."""
+        name = "/".join(parts).encode()
+        return None if self.index.find(name) is None else self.content(name)
+
+    def data(self, *parts: str) -> bytes | None:
+        """Return all bytes of a member, None if it is not there."""
+        content = self.file(*parts)
+        return (
+            None if content is None else limited(content, documents.DOCUMENT_LIMIT, f"{self.name}: {'/'.join(parts)}")
+        )
+
+    def content(self, name: bytes) -> Extent:
+        """Return the content of the member called *name*; InvalidImage if it is no regular file."""
+        member = self._regular(name)
+        return Extent(self.tar, member.offset, member.size)
+
+    def _regular(self, name: bytes) -> Member:
+        member = self.index.follow(name)
+        if member.kind is not Kind.REGULAR:
+            msg = f"{self.name}: {printable(name)} is a {member.kind.value}, not a regular file"
+            raise InvalidImage(msg)
+        if member.sparse:
+            msg = f"{self.name}: {printable(name)} is stored as a sparse file, which no engine reads"
+            raise Unsupported(msg)
+        return member
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryBlobs:
+    """Files below a directory.  No link in it is followed: it could lead anywhere on this machine."""
+
+    path: str
+    _opened: dict[tuple[str, ...], Extent] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What the source is called in messages."""
+        return printable(self.path)
+
+    def has(self, *parts: str) -> bool:
+        """Return whether there is such a file."""
+        return os.path.lexists(os.path.join(self.path, *parts))
+
+    def file(self, *parts: str) -> Content | None:
+        """Return the content of a file; it stays open."""
+        if parts not in self._opened:
+            file = self._file(parts)
+            if file is None:
+                return None
+            self._opened[parts] = Extent(file, 0, file.length())
+        return self._opened[parts]
+
+    def data(self, *parts: str) -> bytes | None:
+        """Return all bytes of a file, which does not stay open."""
+        file = self._file(parts)
+        if file is None:
+            return None
+        try:
+            return limited(Extent(file, 0, file.length()), documents.DOCUMENT_LIMIT, f"{self.name}: {'/'.join(parts)}")
+        finally:
+            file.close()
+
+    def _file(self, parts: tuple[str, ...]) -> OpenFile | None:
+        try:
+            file = WatchedFile(self._open(parts), f"{self.name}/{'/'.join(parts)}")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno == errno.ENOTDIR and not self._leads_through_link(parts):
+                return None
+            msg = f"{self.name}: cannot open {'/'.join(parts)}: {error.strerror}"
+            # A link, which may lead out of the layout, or a file in a directory's place: no layout has these.
+            raise (InvalidImage if error.errno in (errno.ELOOP, errno.ENOTDIR) else Unavailable)(msg) from None
+        if not stat.S_ISREG(os.fstat(file.descriptor).st_mode):
+            file.close()
+            msg = f"{file.name} is no regular file"
+            raise InvalidImage(msg)
+        return file
+
+    def _leads_through_link(self, parts: tuple[str, ...]) -> bool:
+        return any(os.path.islink(os.path.join(self.path, *parts[:n])) for n in range(1, len(parts)))
+
+    def _open(self, parts: tuple[str, ...]) -> int:
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        directory = os.open(self.path, flags | os.O_DIRECTORY)
+        try:
+            for part in parts[:-1]:
+                below = os.open(part, flags | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+                os.close(directory)
+                directory = below
+            return os.open(parts[-1], flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
+        finally:
+            os.close(directory)
+
+
+def blob(blobs: Blobs, descriptor: Descriptor, what: str) -> Content | None:
+    """Return the blob that *descriptor* describes, None if it is not stored; *what* names it."""
+    content = blobs.file("blobs", descriptor.digest.algorithm, descriptor.digest.encoded)
+    if content is not None:
+        _check_size(blobs, descriptor, what, content.size)
+    return content
+
+
+def document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document:
+    """Return the JSON document that *descriptor* describes, its size and digest checked."""
+    found = stored_document(blobs, descriptor, what)
+    if found is None:
+        msg = f"{blobs.name}: {what} {descriptor.digest} is missing"
+        raise InvalidImage(msg)
+    return found
+
+
+def stored_document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document | None:
+    """Return the same, or None if it is not stored."""
+    data = blobs.data("blobs", descriptor.digest.algorithm, descriptor.digest.encoded)
+    if data is None:
+        return None
+    _check_size(blobs, descriptor, what, len(data))
+    digest = Digest.of([data], descriptor.digest.algorithm)
+    if digest != descriptor.digest:
+        msg = f"{blobs.name}: {what} has the digest {digest}, its descriptor says {descriptor.digest}"
+        raise DigestMismatch(msg)
+    return Document(descriptor, Literal(data))
+
+
+def _check_size(blobs: Blobs, descriptor: Descriptor, what: str, size: int) -> None:
+    if size != descriptor.size:
+        msg = f"{blobs.name}: {what} {descriptor.digest} has {size} bytes, its descriptor says {descriptor.size}"
+        raise InvalidImage(msg)
+
+
+def limited(content: Content, limit: int, where: str) -> bytes:
+    """Return all of *content*, which may have *limit* bytes."""
+    if content.size > limit:
+        msg = f"{where} has {content.size} bytes, more than {limit}"
+        raise InvalidImage(msg)
+    return bytes(content.read_at(0, content.size))

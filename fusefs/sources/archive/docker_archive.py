@@ -1,0 +1,275 @@
+"""A Docker archive: the tar of `docker save`, as engines, podman, skopeo, kaniko, jib, bazel and nix write it.
+
+Format: moby image/spec v1.2, "Combined Image JSON + Filesystem Changeset Format".  The rules for
+links, repeated layers and the generated manifest are those of containers/image, docker/internal/tarfile.
+Newer engines add an image layout to it; of that only what agrees with the manifest list is used.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fusefs.content.file import Extent
+from fusefs.errors import ImgfsError, InvalidImage, Unavailable, Unsupported
+from fusefs.image.model import Document, Hash, Image, Layer
+from fusefs.oci import documents
+from fusefs.oci.digest import DiffID, Digest
+from fusefs.oci.documents import Descriptor, ImageConfig, Manifest
+from fusefs.oci.platform import Platform, suitability
+from fusefs.oci.reference import tag_of, tagged
+from fusefs.sources.archive.blobs import TarBlobs, blob, document, limited
+from fusefs.sources.archive.image_layout import (
+    Candidate,
+    candidate_image,
+    candidates,
+    choose,
+    entry_of,
+    layer_compression,
+    top_entries,
+)
+from fusefs.sources.archive.manifest_list import MANIFEST_LIST_LIMIT, ManifestItem, parse_manifest_list
+from fusefs.tar.compression import Compression
+from fusefs.text import printable
+
+MANIFEST_LIST = b"manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredLayer:
+    """A layer as its member has it, before anything says what the digest of its bytes is."""
+
+    diff_id: DiffID
+    content: Extent
+    compression: Compression | None
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class DockerArchive:
+    """An indexed Docker archive whose members can be read."""
+
+    blobs: TarBlobs
+    digest_of: Hash
+    """Hashes what nothing states the digest of."""
+
+    def image(self, choice: str | int | None, platform: Platform | None, name: str) -> Image:
+        """Return the image that *choice*, a name or an index, and *platform* pick; *name* is what it is called."""
+        item = self._item(choice, name)
+        tags = [choice] if isinstance(choice, str) else list(item.repo_tags)
+        tag = next((tag_of(tagged(text)) for text in tags), "") or "latest"
+        config_data = self._config_data(item)
+        config = self._config(item, config_data)
+        other = None if platform is None else self._of_platform(item, config_data, config, platform)
+        if other is not None:
+            return self._candidate_image(other, name, tag)
+        return self._item_image(item, config_data, config, name, tag)
+
+    def image_with_id(
+        self, image_id: Digest, platform: Platform | None, name: str, tag: str, *, only: bool = False
+    ) -> Image:
+        """Return the image whose config, or else whose manifest or index, has the digest *image_id*.
+
+        *only*: the engine was asked for the *platform*, and may have left out the index with the ID.
+        """
+        listed = self.blobs.index.find(MANIFEST_LIST) is not None
+        for item in self._items() if listed else ():
+            data = self._config_data(item)
+            if Digest.of([data], image_id.algorithm) == image_id:
+                config = self._config(item, data)
+                if platform is not None and suitability(config.platform, platform, exact=True) is None:
+                    raise self._wrong_platform(config, platform)
+                return self._item_image(item, data, config, name, tag)
+        entry = entry_of(self.blobs, image_id)
+        found = candidates(self.blobs, [entry]) if entry else iter(())
+        if entry is None and only:
+            # Saving one platform, newer engines leave out the index that the ID is the digest of.
+            found = iter(self._layout())
+        elif entry is None:
+            msg = f"{self._name}: no image config, manifest or index has the digest {image_id}, the image's ID"
+            raise InvalidImage(msg)
+        return self._candidate_image(choose(found, platform, self._name), name, tag)
+
+    @property
+    def _name(self) -> str:
+        return self.blobs.name
+
+    def _items(self) -> tuple[ManifestItem, ...]:
+        if self.blobs.index.find(MANIFEST_LIST) is None:
+            raise self._no_manifest()
+        where = f"{self._name}: manifest.json"
+        return parse_manifest_list(limited(self.blobs.content(MANIFEST_LIST), MANIFEST_LIST_LIMIT, where), where)
+
+    def _item(self, choice: str | int | None, name: str) -> ManifestItem:
+        items = self._items()
+        match choice:
+            case None if len(items) == 1:
+                return items[0]
+            case int() if choice < len(items):
+                return items[choice]
+            case str():
+                for item in items:
+                    if tagged(choice) in map(tagged, item.repo_tags):
+                        return item
+        raise Unavailable(self._choices(choice, name, items))
+
+    def _choices(self, choice: str | int | None, name: str, items: Sequence[ManifestItem]) -> str:
+        tags = (", ".join(map(printable, item.repo_tags)) or "no tag" for item in items)
+        listed = "; ".join(f"@{n} ({names})" for n, names in enumerate(tags))
+        match choice:
+            case None:
+                path = printable(name.removeprefix("docker-archive:"))
+                return (
+                    f"{self._name} holds {len(items)} images; "
+                    f"choose with docker-archive:{path}:REF or :@INDEX from {listed}"
+                )
+            case int():
+                return f"{self._name} has no image @{choice}; there are {listed}"
+            case str():
+                return f"{self._name} has no image {printable(choice)}; there are {listed}"
+
+    def _no_manifest(self) -> InvalidImage | Unsupported:
+        members = self.blobs.index.members
+        if not members:
+            return InvalidImage(f"{self._name}: not an image archive: it has no members, only zero bytes")
+        if b"repositories" in members or any(name.endswith(b"/layer.tar") for name in members):
+            return Unsupported(
+                f"{self._name}: saved by a Docker older than 1.10 (no manifest.json); "
+                "docker load and docker save it with a newer one"
+            )
+        return InvalidImage(f"{self._name}: not an image archive: manifest.json is missing")
+
+    def _config_data(self, item: ManifestItem) -> bytes:
+        where = f"{self._name}: {printable(item.config)}"
+        return limited(self.blobs.content(item.config), documents.DOCUMENT_LIMIT, where)
+
+    def _config(self, item: ManifestItem, data: bytes) -> ImageConfig:
+        return documents.parse_image_config(data, f"{self._name}: {printable(item.config)}")
+
+    def _item_image(self, item: ManifestItem, config_data: bytes, config: ImageConfig, name: str, tag: str) -> Image:
+        """Return the image of a manifest item."""
+        stored = self._stored_layers(item, config.diff_ids)
+        document = Document.of(documents.DOCKER_CONFIG, config_data)
+        found = self._stored_manifest(document.descriptor.digest, stored)
+        if found is not None and any(layer.compression for layer in stored):
+            return candidate_image(self.blobs, found, name, tag)
+        digests: dict[int, Digest] = {}
+        for layer in stored:
+            if layer.content.offset not in digests:  # a repeated one is hashed once
+                plain = layer.compression is None
+                digests[layer.content.offset] = layer.diff_id if plain else self.digest_of(layer.content, "sha256")
+        layers = tuple(
+            Layer(
+                layer.diff_id,
+                Descriptor(documents.DOCKER_LAYER, layer.content.size, digests[layer.content.offset]),
+                layer.content,
+                layer.compression,
+                layer.where,
+            )
+            for layer in stored
+        )
+        manifest = documents.write_manifest(
+            documents.DOCKER_MANIFEST, document.descriptor, (layer.descriptor for layer in layers)
+        )
+        return Image(
+            name=name,
+            tag=tag,
+            platform=config.platform,
+            created_ns=config.created_ns,
+            config=document,
+            manifest=Document.of(documents.DOCKER_MANIFEST, manifest),
+            layers=layers,
+            documents=() if found is None else self._documents(found),
+        )
+
+    def _candidate_image(self, candidate: Candidate, name: str, tag: str) -> Image:
+        """Return the image of a manifest in the archive's image layout, shown as a Docker archive's is."""
+        image = candidate_image(self.blobs, candidate, name, tag)
+        if any(layer.compression or layer.content is None for layer in image.layers):
+            return image
+        layers = tuple(
+            replace(layer, descriptor=replace(layer.descriptor, media_type=documents.DOCKER_LAYER))
+            for layer in image.layers
+        )
+        config = replace(image.config, descriptor=replace(image.config.descriptor, media_type=documents.DOCKER_CONFIG))
+        manifest = documents.write_manifest(
+            documents.DOCKER_MANIFEST, config.descriptor, (layer.descriptor for layer in layers)
+        )
+        return replace(
+            image,
+            config=config,
+            layers=layers,
+            manifest=Document.of(documents.DOCKER_MANIFEST, manifest),
+            documents=(*image.documents, image.manifest),
+        )
+
+    def _documents(self, found: Candidate) -> tuple[Document, ...]:
+        return (*found.way, document(self.blobs, found.manifest, "the manifest"))
+
+    def _of_platform(self, item: ManifestItem, data: bytes, config: ImageConfig, wanted: Platform) -> Candidate | None:
+        """Return a manifest that suits better than the item: newer engines save several, and list one.
+
+        None if the item itself suits best.
+        """
+        rank = suitability(config.platform, wanted, exact=True)
+        if rank == 0:
+            return None
+        own = self._stored_manifest(Digest.of([data]), self._stored_layers(item, config.diff_ids))
+        siblings = [] if own is None else [one for one in self._layout() if one.entry == own.entry]
+        if len(siblings) > 1:
+            best = choose(siblings, wanted, self._name)
+            return None if best == own else best
+        if rank is None:
+            raise self._wrong_platform(config, wanted)
+        return None
+
+    def _wrong_platform(self, config: ImageConfig, wanted: Platform) -> Unavailable:
+        return Unavailable(f"{self._name} has no image for {wanted}; it is for {config.platform}")
+
+    def _layout(self) -> list[Candidate]:
+        """Return the manifests in the archive's image layout, none if that is missing or makes no sense."""
+        try:
+            return list(candidates(self.blobs, top_entries(self.blobs)))
+        except ImgfsError:  # the manifest list decides; engines have written indexes that are wrong
+            return []
+
+    def _stored_manifest(self, config: Digest, layers: Sequence[_StoredLayer]) -> Candidate | None:
+        """Return the stored manifest of the image with this *config* and these *layers*, if there is one."""
+        offsets = [layer.content.offset for layer in layers]
+        for candidate in self._layout():
+            try:
+                manifest = self._manifest(candidate)
+                if (
+                    manifest.config.digest == config
+                    and [self._offset(one.digest) for one in manifest.layers] == offsets
+                    and all(blob(self.blobs, one, "") for one in (manifest.config, *manifest.layers))
+                ):
+                    return candidate
+            except ImgfsError:  # damaged or of another kind: not this image's
+                continue
+        return None
+
+    def _manifest(self, candidate: Candidate) -> Manifest:
+        return documents.parse_manifest(
+            document(self.blobs, candidate.manifest, "the manifest").content.data, self._name
+        )
+
+    def _offset(self, digest: Digest) -> int:
+        return self.blobs.content(f"blobs/{digest.algorithm}/{digest.encoded}".encode()).offset
+
+    def _stored_layers(self, item: ManifestItem, diff_ids: Sequence[DiffID]) -> list[_StoredLayer]:
+        if len(item.layers) != len(diff_ids):
+            msg = f"{self._name}: manifest.json lists {len(item.layers)} layers, the config {len(diff_ids)}"
+            raise InvalidImage(msg)
+        by_diff_id: dict[DiffID, _StoredLayer] = {}
+        by_offset: dict[int, DiffID] = {}
+        for number, (name, diff_id) in enumerate(zip(item.layers, diff_ids, strict=True)):
+            content = self.blobs.content(name)
+            other = by_offset.setdefault(content.offset, diff_id)
+            if other != diff_id:
+                msg = f"{self._name}: {printable(name)} is listed for two diffIDs: {other} and {diff_id}"
+                raise InvalidImage(msg)
+            # A layer that comes again counts as its first one, under whatever name.
+            if diff_id not in by_diff_id:
+                compression = layer_compression(content, f"{self._name}: {printable(name)}")
+                where = f"{self._name}: layer {number} ({printable(name)})"
+                by_diff_id[diff_id] = _StoredLayer(diff_id, content, compression, where)
+        return [by_diff_id[diff_id] for diff_id in diff_ids]

@@ -1,0 +1,207 @@
+"""An image in a file, a directory or a pipe: what is in it is told from its bytes."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain
+
+from fusefs.content.file import OpenFile
+from fusefs.content.protocol import Bytes, Content, chunks
+from fusefs.content.spool import Spool
+from fusefs.content.watched import WatchedFile
+from fusefs.errors import Unavailable, UsageError
+from fusefs.image.model import Hash, Image
+from fusefs.image.uncompressed import plain_chunks
+from fusefs.oci.digest import Digest
+from fusefs.oci.platform import Platform
+from fusefs.progress import Advance, Progress
+from fusefs.sources.archive.blobs import DirectoryBlobs, TarBlobs
+from fusefs.sources.archive.cached import archive_index
+from fusefs.sources.archive.docker_archive import MANIFEST_LIST, DockerArchive
+from fusefs.sources.archive.image_layout import layout_image
+from fusefs.sources.archive.spooled import save
+from fusefs.sources.argument import STANDARD_INPUT, FileImage
+from fusefs.sources.settings import Settings
+from fusefs.tar.compression import FIRST_BYTES, compression_of, decompressed
+from fusefs.tar.members import TarIndex, scan
+from fusefs.text import printable
+
+_STDIN = "-"
+_CHUNK = 1 << 20
+_LAYOUT_MEMBERS = (b"oci-layout", b"index.json")
+
+
+def file_image(asked: FileImage, name: str, settings: Settings) -> Image:
+    """Return the image in a file, a directory or a pipe; *name* is what it is called.
+
+    A plain file is read in place.  What is compressed as a whole, or comes through a pipe, is
+    spooled and every digest checked.
+    """
+    if asked.path != _STDIN and os.path.isdir(asked.path):
+        image = _directory_image(asked, name, settings.platform)
+    else:
+        with _opened(asked.path) as file:
+            if asked.transport == "oci":
+                msg = f"{file.name} is no directory; oci-archive:{file.name} reads a tar"
+                raise Unavailable(msg)
+            if not _in_place(file):
+                return _spooled_image(file, asked, name, settings)
+            image = _in_place_image(file, asked, name, settings)
+            _verify(image, settings)
+            return image
+    _verify(image, settings)
+    return image
+
+
+def _verify(image: Image, settings: Settings) -> None:
+    """Read all layers and compare their digests, if that is wanted."""
+    if not settings.verify:
+        return
+    shown = printable(image.name)
+    total = sum({layer.descriptor.digest: layer.descriptor.size for layer in image.layers}.values())
+    with _readable(shown), settings.progress.transfer(f"verifying {shown}", total) as advance:
+        image.verify(lambda content, algorithm: _digest_of(content, algorithm, advance))
+    compressed = {(layer.descriptor.digest, layer.diff_id): layer for layer in image.layers if layer.compression}
+    for layer in compressed.values():
+        if layer.diff_id is None or layer.content is None:
+            continue
+        with _readable(shown), settings.progress.transfer(f"decompressing {layer.where}", None) as advance:
+            for chunk in plain_chunks(layer):
+                advance(len(chunk))
+
+
+def _directory_image(asked: FileImage, name: str, platform: Platform | None) -> Image:
+    shown = printable(asked.path)
+    if asked.transport not in (None, "oci"):
+        msg = f"{shown} is a directory, not an archive; oci:{shown} reads an OCI image layout"
+        raise Unavailable(msg)
+    with _readable(shown):
+        return layout_image(DirectoryBlobs(asked.path), _ref(asked), platform, name)
+
+
+def _in_place(file: OpenFile) -> bool:
+    """Return whether a tar in *file* can be read where it is."""
+    regular = stat.S_ISREG(os.fstat(file.descriptor).st_mode)
+    return regular and compression_of(file.read_at(0, FIRST_BYTES)) is None
+
+
+def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Settings) -> Image:
+    """Return the image in a plain tar."""
+    cache = settings.cache()
+    if cache is None:
+        entry, index = None, TarIndex.of(file.name, scan(file))
+    else:
+        entry, index = archive_index(cache, file, asked.path)
+    hashing = _hashing(f"hashing layers of {file.name}", settings.progress)
+    try:
+        image = _tar_image(asked, name, settings.platform, TarBlobs(file, index), hashing)
+    except BaseException:
+        if entry is not None:
+            entry.abandon()
+        raise
+    return replace(image, entry=entry)
+
+
+def _spooled_image(file: OpenFile, asked: FileImage, name: str, settings: Settings) -> Image:
+    """Return the image in a stream: a pipe, or a compressed file."""
+    total = file.length() or None  # a pipe has no length
+    with Spool(settings.tmpdir, file.name) as spool:
+        with settings.progress.transfer(f"reading {file.name}", total) as advance:
+            saved = save(_plain(_received(file, advance), file.name), spool, total or 0)
+        saved.log_warnings()
+        image = _tar_image(asked, name, settings.platform, saved.blobs, saved.digest_of)
+        image.verify(saved.digest_of)
+    file.close()
+    return image
+
+
+def _tar_image(asked: FileImage, name: str, platform: Platform | None, blobs: TarBlobs, digest_of: Hash) -> Image:
+    """Return the image in a tar: a Docker archive, also if it is an image layout besides, or a layout."""
+    members = blobs.index.members
+    layout = MANIFEST_LIST not in members and any(member in members for member in _LAYOUT_MEMBERS)
+    if asked.transport == "oci-archive" or (asked.transport is None and layout):
+        return layout_image(blobs, _ref(asked), platform, name)
+    return DockerArchive(blobs, digest_of).image(asked.choice, platform, name)
+
+
+def _ref(asked: FileImage) -> str | None:
+    return asked.choice if isinstance(asked.choice, str) else None
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[OpenFile]:
+    """Open *path*, or standard input for ``-``; closed again only if that leads to nothing."""
+    name = STANDARD_INPUT if path == _STDIN else printable(path)
+    try:
+        file = WatchedFile(_descriptor(path), name)
+    except (OSError, ValueError) as error:
+        msg = f"cannot open {name}: {error.strerror if isinstance(error, OSError) else error}"
+        raise Unavailable(msg) from None
+    try:
+        with _readable(name):
+            yield file
+    except BaseException:
+        file.close()
+        raise
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn a read error into one that names the file."""
+    try:
+        yield
+    except OSError as error:
+        msg = f"cannot read {name}: {error.strerror}"
+        raise Unavailable(msg) from None
+
+
+def _descriptor(path: str) -> int:
+    if path == _STDIN:
+        if os.isatty(0):
+            msg = "standard input is a terminal; docker save IMAGE | imgfs mount - MOUNTPOINT"
+            raise UsageError(msg)
+        return os.dup(0)
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
+    if stat.S_ISFIFO(os.stat(path).st_mode):
+        return os.open(path, flags)  # waits for who writes
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _received(file: OpenFile, advance: Advance) -> Iterator[bytes]:
+    """Yield what *file*, which may be a pipe, has from where it stands."""
+    while data := os.read(file.descriptor, _CHUNK):
+        yield data
+        advance(len(data))
+
+
+def _plain(stream: Iterator[bytes], name: str) -> Iterator[bytes]:
+    """Yield the plain bytes of a stream that may be compressed, which its first bytes say."""
+    first = b""
+    for data in stream:
+        first += data
+        if len(first) >= FIRST_BYTES:  # a pipe may bring them in pieces
+            break
+    whole = chain([first], stream)
+    compression = compression_of(first)
+    return whole if compression is None else decompressed(whole, compression, name)
+
+
+def _hashing(what: str, progress: Progress) -> Hash:
+    """Return a function that hashes a content and shows how far it is."""
+
+    def digest_of(content: Content, algorithm: str) -> Digest:
+        with progress.transfer(what, content.size) as advance:
+            return _digest_of(content, algorithm, advance)
+
+    return digest_of
+
+
+def _digest_of(content: Content, algorithm: str, advance: Advance) -> Digest:
+    def counted() -> Iterator[Bytes]:
+        for chunk in chunks(content):
+            yield chunk
+            advance(len(chunk))
+
+    return Digest.of(counted(), algorithm)

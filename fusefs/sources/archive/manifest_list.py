@@ -1,0 +1,54 @@
+"""The ``manifest.json`` of a Docker archive: its manifest items (moby image/spec v1.2)."""
+
+from dataclasses import dataclass
+
+from fusefs.errors import InvalidImage
+from fusefs.oci.untrusted_json import Json, as_object, as_strings, kind, parse_list
+from fusefs.text import printable
+
+MANIFEST_LIST_LIMIT = 1 << 20
+"""Bytes that the manifest list may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestItem:
+    """One image: the names of its members, and its tags."""
+
+    config: bytes
+    repo_tags: tuple[str, ...]
+    layers: tuple[bytes, ...]
+
+
+def parse_manifest_list(data: bytes, where: str) -> tuple[ManifestItem, ...]:
+    """Return the images that *data* lists; InvalidImage, with *where*, if it is no such list."""
+    document = parse_list(data, where, "a list of images")
+    if not document:
+        msg = f"{where} lists no image"
+        raise InvalidImage(msg)
+    return tuple(_item(item, f"{where}: image {n}") for n, item in enumerate(document))
+
+
+def _item(value: Json, where: str) -> ManifestItem:
+    item = as_object(value, where)
+    config = item.get("Config")
+    if not isinstance(config, str) or not config:
+        msg = f"{where} names no config: Config is {kind(config)}"
+        raise InvalidImage(msg)
+    return ManifestItem(
+        config=_member_name(config, f"{where}: Config"),
+        repo_tags=as_strings(item.get("RepoTags"), f"{where}: RepoTags"),
+        layers=tuple(
+            _member_name(name, f"{where}: Layers") for name in as_strings(item.get("Layers"), f"{where}: Layers")
+        ),
+    )
+
+
+def _member_name(text: str, where: str) -> bytes:
+    try:
+        name = text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, written as an escape
+        name = b""
+    if not name or ".." in text.split("/"):
+        msg = f"{where}: refused: '{printable(text)}' names no member"
+        raise InvalidImage(msg)
+    return name

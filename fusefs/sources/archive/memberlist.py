@@ -1,0 +1,38 @@
+"""The members of a tar in a document of the cache, so that the tar need not be scanned again."""
+
+from typing import Any
+
+from fusefs.tar.header import Kind
+from fusefs.tar.members import Member, TarIndex
+
+MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+"""What a document raises that is not as this version writes it."""
+
+
+def written_members(index: TarIndex) -> list[list[Any]]:
+    """Return the members in *index* for a document."""
+    return [_written(member) for member in index.members.values()]
+
+
+def read_members(archive: str, written: list[list[Any]]) -> TarIndex:
+    """Return the index that was written; one of `MALFORMED`, or InvalidImage, if it was written otherwise."""
+    return TarIndex.of(archive, map(_read, written))
+
+
+def _written(member: Member) -> list[Any]:
+    # Names are bytes, each a character.
+    name, link = member.name.decode("latin-1"), member.link.decode("latin-1")
+    return [name, member.kind.value, link, member.header, member.offset, member.size, member.sparse]
+
+
+def _read(written: list[Any]) -> Member:
+    name, kind, link, header, offset, size, sparse = written
+    return Member(
+        name=name.encode("latin-1"),
+        kind=Kind(kind),
+        link=link.encode("latin-1"),
+        header=header,
+        offset=offset,
+        size=size,
+        sparse=sparse,
+    )

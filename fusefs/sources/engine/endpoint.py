@@ -1,0 +1,185 @@
+"""Which engine to talk to: the host, and the TLS files if there are any.
+
+What the `docker` command does with ``--host``, ``--context``, the environment and its contexts
+(github.com/docker/cli, cli/context/store), done here because the SDK's own handling takes an
+unknown context for the default socket, reads ``./contexts``, and can fall back to plain HTTP.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fusefs.errors import UsageError
+from fusefs.text import printable
+
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
+_DEFAULT_CONTEXT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How to encrypt the connection; an engine with one of these is never talked to in the clear."""
+
+    ca: Path | None
+    """Certificates to trust; None for the system's."""
+    client: tuple[Path, Path] | None
+    """Our certificate and its key."""
+    verify: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An engine's address, as ``unix:///path``, ``tcp://host:port`` or ``ssh://user@host``."""
+
+    host: str
+    tls: Tls | None
+
+    @property
+    def shown(self) -> str:
+        """The host for messages."""
+        return printable(self.host)
+
+
+def find_endpoint(host: str | None, context: str | None, environment: Mapping[str, str]) -> Endpoint:
+    """Return the engine that options and *environment* name.
+
+    Order: *host* or *context*, DOCKER_HOST, DOCKER_CONTEXT, the current context, the default
+    socket.  UsageError for both options together, a context that is not there or is damaged, and
+    TLS files that are not there.
+    """
+    if host is not None and context is not None:
+        msg = "--host and --context exclude each other"
+        raise UsageError(msg)
+    folder = _docker_config(environment)
+    if host is None and context is None:
+        host = environment.get("DOCKER_HOST") or None
+        if host is None:
+            context = environment.get("DOCKER_CONTEXT") or _current_context(folder)
+    if host is None and context == _DEFAULT_CONTEXT:
+        host = environment.get("DOCKER_HOST") or _DEFAULT_HOST
+    if host is not None:
+        return _checked(Endpoint(host, _tls_of_environment(folder, environment)))
+    assert context is not None
+    return _checked(_context(folder, context))
+
+
+def _docker_config(environment: Mapping[str, str]) -> Path:
+    given = environment.get("DOCKER_CONFIG")
+    return Path(given) if given else Path(environment.get("HOME") or "/") / ".docker"
+
+
+def _current_context(folder: Path) -> str:
+    path = folder / "config.json"
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return _DEFAULT_CONTEXT
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise UsageError(msg) from None
+    current = _object(text, path).get("currentContext")
+    return current if isinstance(current, str) and current else _DEFAULT_CONTEXT
+
+
+def _context(folder: Path, name: str) -> Endpoint:
+    key = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    path = folder / "contexts" / "meta" / key / "meta.json"
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        msg = f"no context '{printable(name)}' in {folder / 'contexts'}; docker context ls lists them"
+        raise UsageError(msg) from None
+    except OSError as error:
+        msg = f"cannot read the context '{printable(name)}': {path}: {error.strerror}"
+        raise UsageError(msg) from None
+    match _object(text, path).get("Endpoints"):
+        case {"docker": {"Host": str(host), **others}} if host:
+            skip_verify = others.get("SkipTLSVerify") is True
+        case _:
+            msg = f"the context '{printable(name)}' names no docker host: {path}"
+            raise UsageError(msg)
+    files = folder / "contexts" / "tls" / key / "docker"
+    try:
+        present = {entry.name for entry in files.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
+        present = set()
+    except OSError as error:
+        msg = f"cannot read the TLS files of the context '{printable(name)}': {files}: {error.strerror}"
+        raise UsageError(msg) from None
+    if not present and not skip_verify:
+        return Endpoint(host, None)
+    return Endpoint(host, _tls(files, present, verify=not skip_verify))
+
+
+def _tls_of_environment(folder: Path, environment: Mapping[str, str]) -> Tls | None:
+    """Return what DOCKER_TLS, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH ask for."""
+    verify = bool(environment.get("DOCKER_TLS_VERIFY"))
+    certificates = environment.get("DOCKER_CERT_PATH")
+    if not (verify or certificates or environment.get("DOCKER_TLS")):
+        return None
+    files = Path(certificates) if certificates else folder
+    present = {name for name in ("ca.pem", "cert.pem", "key.pem") if os.path.isfile(files / name)}
+    if certificates and not present:
+        msg = f"DOCKER_CERT_PATH names no folder with ca.pem, cert.pem or key.pem: {files}"
+        raise UsageError(msg)
+    return _tls(files, present, verify=verify)
+
+
+def _tls(files: Path, present: set[str], *, verify: bool) -> Tls:
+    pair = {"cert.pem", "key.pem"} & present
+    if len(pair) == 1:
+        missing = ({"cert.pem", "key.pem"} - pair).pop()
+        msg = f"TLS needs both cert.pem and key.pem: {files / missing} is missing"
+        raise UsageError(msg)
+    return Tls(
+        ca=files / "ca.pem" if "ca.pem" in present else None,
+        client=(files / "cert.pem", files / "key.pem") if pair else None,
+        verify=verify,
+    )
+
+
+def _checked(endpoint: Endpoint) -> Endpoint:
+    """Return *endpoint* in the form that the SDK takes, or raise UsageError."""
+    scheme, separator, rest = endpoint.host.partition("://")
+    if not separator:  # as in docker -H localhost:2375
+        scheme, rest = "tcp", endpoint.host
+    if scheme not in ("unix", "tcp", "http", "https", "ssh") or not rest:
+        msg = f"bad engine host '{endpoint.shown}': expected unix:///path, tcp://host:port or ssh://user@host"
+        raise UsageError(msg)
+    if scheme in ("tcp", "http", "https") and not _has_port(rest):
+        msg = f"bad engine host '{endpoint.shown}': it has no valid port"
+        raise UsageError(msg)
+    if scheme == "unix" and not rest.startswith("/"):
+        msg = f"bad engine host '{endpoint.shown}': the socket's path must be absolute, as in unix:///run/docker.sock"
+        raise UsageError(msg)
+    if scheme == "http" and endpoint.tls is not None:
+        msg = (
+            f"bad engine host '{endpoint.shown}': there are TLS files for it, but http:// is not encrypted; use tcp://"
+        )
+        raise UsageError(msg)
+    return Endpoint(f"{scheme}://{rest}", None if scheme in ("unix", "ssh") else endpoint.tls)
+
+
+def _has_port(address: str) -> bool:
+    """Return whether *address* is a host with a port that makes sense, or with none."""
+    try:
+        parts = urlsplit(f"//{address}")
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _object(text: bytes, path: Path) -> dict[str, object]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        msg = f"{path} is not JSON: {printable(str(error))}"
+        raise UsageError(msg) from None
+    if not isinstance(document, dict):
+        msg = f"{path} is no JSON object"
+        raise UsageError(msg)
+    return document

@@ -1,0 +1,75 @@
+"""The names of an engine's images, for who completes one: quickly, without the SDK, or not at all."""
+
+import http.client
+import json
+import ssl
+from collections.abc import Iterator
+from contextlib import closing
+from urllib.parse import urlsplit
+
+from fusefs.errors import UsageError
+from fusefs.oci.reference import check_reference
+from fusefs.sources.engine.endpoint import Endpoint, Tls
+from fusefs.sources.engine.http import UnixConnection
+
+_DEFAULT_PORTS = {"tcp": 2375, "http": 80, "https": 443}
+_TLS_PORT = 2376
+_MAX_ANSWER = 16 << 20
+_LONGEST = 400
+"""Characters of a name with its tag: what is longer is none."""
+
+
+def image_names(endpoint: Endpoint, timeout: float) -> list[str]:
+    """Return the names of the images of an engine, with their tags; none if the engine does not say them.
+
+    *timeout* is for each answer of the system.  What an engine says is outside text, and shells are where it goes:
+    only what is a reference by its grammar, which has no blank, quote or dollar sign, is a name.
+    """
+    try:
+        with closing(_connection(endpoint, timeout)) as connection:
+            connection.request("GET", "/images/json")
+            document = json.loads(connection.getresponse().read(_MAX_ANSWER))
+        return sorted(set(_names(document)))
+    except (OSError, http.client.HTTPException, ValueError, RecursionError):
+        return []
+
+
+def _connection(endpoint: Endpoint, timeout: float) -> http.client.HTTPConnection:
+    """Return a connection to the engine; ValueError for one that takes more than a socket."""
+    scheme, _, rest = endpoint.host.partition("://")
+    if scheme == "unix":
+        return UnixConnection(rest, timeout)
+    if scheme not in _DEFAULT_PORTS:
+        raise ValueError(scheme)
+    address = urlsplit(f"//{rest}")
+    host = address.hostname or ""
+    if endpoint.tls is not None or scheme == "https":
+        context = _context(endpoint.tls)
+        return http.client.HTTPSConnection(host, address.port or _TLS_PORT, timeout=timeout, context=context)
+    return http.client.HTTPConnection(host, address.port or _DEFAULT_PORTS[scheme], timeout=timeout)
+
+
+def _context(tls: Tls | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=str(tls.ca) if tls and tls.ca else None)
+    if tls and not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls and tls.client:
+        context.load_cert_chain(*tls.client)
+    return context
+
+
+def _names(document: object) -> Iterator[str]:
+    for image in document if isinstance(document, list) else ():
+        tags = image.get("RepoTags") if isinstance(image, dict) else None
+        for name in tags if isinstance(tags, list) else ():
+            if isinstance(name, str) and len(name) <= _LONGEST and _is_reference(name):
+                yield name
+
+
+def _is_reference(name: str) -> bool:
+    try:
+        check_reference(name)
+    except UsageError:
+        return False
+    return True

@@ -1,0 +1,226 @@
+"""An engine through the Docker SDK: wherever it is, with TLS, proxies and tunnels.  The only importer of the SDK."""
+
+import json
+import math
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import docker
+import docker.constants
+import docker.tls
+import docker.transport
+import requests
+import requests.adapters
+import requests.utils
+import urllib3.exceptions
+from docker import errors as sdk
+from docker.utils import version_gte
+from urllib3.connection import HTTPConnection
+
+from fusefs.errors import EngineError, Unavailable
+from fusefs.oci.platform import Platform
+from fusefs.sources.engine.advice import when_missing, when_unreachable
+from fusefs.sources.engine.endpoint import Endpoint
+from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected
+from fusefs.sources.engine.save import (
+    MAX_ANSWER,
+    PLATFORM_VERSION,
+    cause_of,
+    message_of,
+    reason,
+    refusal,
+    requested_platform,
+    timed_out,
+    unanswered,
+)
+from fusefs.text import printable
+
+_CHUNK = 1 << 20
+_MAX_INTERVAL = 32767
+"""Seconds between two probes of a connection that Linux allows."""
+
+_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+"""What the SDK lets through when a connection fails."""
+
+
+@contextmanager
+def sdk_engine(endpoint: Endpoint, timeout: float | None) -> Iterator["SdkEngine"]:
+    """Give the engine at *endpoint*, for as long as the block takes; EngineError if it cannot be reached."""
+    with closing(_connect(endpoint, timeout)) as client:
+        yield SdkEngine(client, endpoint, timeout)
+
+
+def _connect(endpoint: Endpoint, timeout: float | None) -> docker.APIClient:
+    """Return a client that speaks the engine's version of the API."""
+    try:
+        # The version is asked for without one: engines refuse both too old and too new a client.
+        with closing(_client(endpoint, docker.constants.MINIMUM_DOCKER_API_VERSION, timeout)) as client:
+            version = client.version(api_version=False)
+        if not isinstance(version, dict) or not isinstance(version.get("ApiVersion"), str):
+            msg = f"no Docker API at {endpoint.shown}: it states no API version"
+            raise EngineError(msg)
+        return _client(endpoint, version["ApiVersion"], timeout)
+    except (sdk.DockerException, RecursionError, *NONSENSE, *_FAILURES) as error:
+        raise _unreachable(endpoint, error, timeout) from None
+
+
+def _client(endpoint: Endpoint, version: str, timeout: float | None) -> docker.APIClient:
+    """Return a client for this *version* of the API; connects to nothing yet."""
+    tls: bool | docker.tls.TLSConfig = False
+    if endpoint.tls is not None:
+        files = endpoint.tls
+        pair = (str(files.client[0]), str(files.client[1])) if files.client else None
+        ca = str(files.ca) if files.ca and files.verify else None
+        tls = docker.tls.TLSConfig(client_cert=pair, ca_cert=ca, verify=files.verify)
+        if not files.verify:
+            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+    if endpoint.host.startswith("ssh://") and not hasattr(docker.transport, "SSHHTTPAdapter"):
+        msg = f"{endpoint.shown}: ssh needs an extra; pip install 'imgfs[ssh]'"
+        raise EngineError(msg)
+    client = docker.APIClient(base_url=endpoint.host, version=version, tls=tls, timeout=timeout)  # type: ignore[arg-type]  # None is for ever
+    # With trust_env a REQUESTS_CA_BUNDLE in the environment overrides the endpoint's own CA.
+    client.trust_env = False
+    if timeout is not None:
+        for scheme in ("http://", "https://"):
+            client.mount(scheme, _Probing(timeout))
+    if client.base_url.startswith(("http://", "https://")):
+        client.proxies.update(requests.utils.get_environ_proxies(client.base_url))
+    return client
+
+
+class _Probing(requests.adapters.HTTPAdapter):
+    """Connections that break when the other machine answers no probe for so many seconds.
+
+    Nothing else would say that it has gone while it is thought to prepare an image.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._probes = 3
+        self._interval = min(math.ceil(seconds / (self._probes + 1)), _MAX_INTERVAL)
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **others: Any) -> None:
+        """Make the pool of connections."""
+        options = [
+            *HTTPConnection.default_socket_options,
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, self._interval),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, self._interval),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, self._probes),
+        ]
+        super().init_poolmanager(*args, socket_options=options, **others)
+
+
+class _Stream:
+    """The answer to a save."""
+
+    def __init__(self, response: requests.Response, timeout: float | None) -> None:
+        self._response = response
+        self._timeout = timeout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the bytes."""
+        chunk = _received(self._response, 1)  # that engines prepare for minutes
+        _wait(self._response, self._timeout)
+        chunk += _received(self._response, _CHUNK - 1)
+        while chunk:
+            yield chunk
+            chunk = _received(self._response, _CHUNK)
+
+
+def _received(response: requests.Response, size: int) -> bytes:
+    """Return *size* more bytes, fewer only at the end."""
+    try:
+        data: bytes = response.raw.read(size, decode_content=False)
+    except ValueError as error:  # for a chunk of a negative size
+        raise urllib3.exceptions.ProtocolError(str(error)) from None
+    return data
+
+
+def _wait(response: requests.Response, seconds: float | None) -> None:
+    """Wait so long for each piece of an answer from now on."""
+    raw: Any = response.raw
+    if raw.connection is not None:  # else that was all
+        # An answer that ends with the connection has taken the socket over.
+        sock = raw.connection.sock or raw._fp.fp.raw._sock  # noqa: SLF001 - nothing public leads there
+        sock.settimeout(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class SdkEngine:
+    """A connection to an engine."""
+
+    client: docker.APIClient
+    endpoint: Endpoint
+    timeout: float | None
+
+    failures = _FAILURES
+
+    @property
+    def shown(self) -> str:
+        """Where it is."""
+        return self.endpoint.shown
+
+    def picks(self, platform: Platform | None) -> bool:
+        """Return whether a save is asked for the *platform*."""
+        return platform is not None and version_gte(self.client.api_version, PLATFORM_VERSION)
+
+    def inspect(self, name: str) -> Inspected:
+        """Return what the engine says of the image *name*."""
+        shown = self.endpoint.shown
+        try:
+            return parse_inspected(self.client.inspect_image(name))  # type: ignore[no-untyped-call]
+        except sdk.ImageNotFound:
+            msg = f"no image {printable(name)} in the engine at {shown}; {when_missing(shown, name)}"
+            raise Unavailable(msg) from None
+        except sdk.APIError as error:
+            raise self._refused(name, error) from None
+        except _FAILURES as error:
+            raise _unreachable(self.endpoint, error, self.timeout) from None
+        except (RecursionError, *NONSENSE) as error:
+            msg = f"the engine at {shown} describes {printable(name)} in no way that makes sense: {error!r}"
+            raise EngineError(msg) from None
+
+    def begin(self, target: Target) -> _Stream:
+        """Return the answer to a save once it has begun.
+
+        The SDK's own `get_image` knows no platform, and hands on pieces of 32 KiB, which take twice
+        as long to write.
+        """
+        client, platform = self.client, target.platform
+        parameters = {}
+        if platform is not None and self.picks(platform):
+            parameters["platform"] = requested_platform(platform)
+        url = f"{client.base_url}/v{client.api_version}/images/{target.inspected.image_id}/get"
+        response = client.get(url, params=parameters, stream=True, timeout=(self.timeout, None))
+        if not response.ok:
+            _wait(response, self.timeout)
+            raise refusal(self, target.name, message_of(_received(response, MAX_ANSWER), response.reason))
+        return _Stream(response, self.timeout)
+
+    def _refused(self, name: str, error: sdk.APIError) -> EngineError:
+        why = error.explanation or (error.response.reason if error.response is not None else error)
+        return refusal(self, name, str(why))
+
+
+def _unreachable(endpoint: Endpoint, error: Exception, timeout: float | None) -> EngineError:
+    if timed_out(error):
+        return unanswered(endpoint.shown, timeout)
+    if isinstance(error, sdk.APIError) and error.response is not None:
+        return EngineError(
+            f"no Docker API at {endpoint.shown}: it answers with the status {error.response.status_code}"
+        )
+    if isinstance(cause_of(error), json.JSONDecodeError):
+        return EngineError(f"no Docker API at {endpoint.shown}: {reason(error)}")
+    hint = when_unreachable(endpoint, cause_of(error))
+    return EngineError(f"cannot reach an engine at {endpoint.shown}: {reason(error)}; {hint}")

@@ -1,0 +1,119 @@
+"""An engine behind a unix socket, with Python's own HTTP: the SDK takes longer to import than a kept image to mount.
+
+Who cannot be reached, or knows no such image, is left to the SDK and its errors.
+"""
+
+import http.client
+import json
+from collections.abc import Iterator
+from typing import Self
+from urllib.parse import quote, urlencode
+
+from fusefs.content.protocol import Buffer
+from fusefs.oci.platform import Platform
+from fusefs.sources.engine.endpoint import Endpoint
+from fusefs.sources.engine.http import UnixConnection
+from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected
+from fusefs.sources.engine.save import MAX_ANSWER, PLATFORM_VERSION, message_of, refusal, requested_platform, unanswered
+
+_UNIX = "unix://"
+_CHUNK = 1 << 20
+_OK = 200
+
+_FAILURES = (OSError, http.client.HTTPException)
+
+
+class NoPlainAnswer(Exception):
+    """The engine did not just say what the image is."""
+
+
+class _Stream:
+    """The answer to a save."""
+
+    def __init__(self, answer: http.client.HTTPResponse, connection: UnixConnection) -> None:
+        self._answer = answer
+        self._connection = connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._answer.close()
+        self._connection.close()  # which may still have a rest of the answer; the next request makes another
+
+    def chunks(self) -> Iterator[Buffer]:
+        """Yield the bytes, each time in the same buffer."""
+        buffer = memoryview(bytearray(_CHUNK))
+        count = self._answer.readinto(buffer[:1])  # that engines prepare for minutes
+        if count:
+            self._connection.wait(self._connection.timeout)
+            count += self._answer.readinto(buffer[count:])
+        while count:
+            yield buffer[:count]
+            count = self._answer.readinto(buffer)
+
+
+class UnixEngine:
+    """A connection to an engine."""
+
+    failures = _FAILURES
+
+    def __init__(self, endpoint: Endpoint, timeout: float | None) -> None:
+        """Name the engine, NoPlainAnswer if it is somewhere else; nothing is connected yet."""
+        if not endpoint.host.startswith(_UNIX):
+            raise NoPlainAnswer
+        self.shown = endpoint.shown
+        self._connection = UnixConnection(endpoint.host.removeprefix(_UNIX), timeout)
+        self._timeout = timeout
+        self._version = ""
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def picks(self, platform: Platform | None) -> bool:
+        """Return whether a save is asked for the *platform*."""
+        return platform is not None and _numbers(self._version) >= _numbers(PLATFORM_VERSION)
+
+    def inspect(self, name: str) -> Inspected:
+        """Return what the engine says of the image *name*, NoPlainAnswer if that is anything else.
+
+        EngineError if it says nothing for too long.
+        """
+        try:
+            answer = self._get(f"/images/{quote(name, safe='/:@')}/json", self._timeout)
+            if answer.status != _OK:
+                raise NoPlainAnswer
+            self._version = answer.headers.get("Api-Version", "")
+            _numbers(self._version)
+            return parse_inspected(json.loads(answer.read(MAX_ANSWER)))
+        except TimeoutError:
+            raise unanswered(self.shown, self._timeout) from None
+        except (RecursionError, *_FAILURES, *NONSENSE):
+            raise NoPlainAnswer from None
+
+    def begin(self, target: Target) -> _Stream:
+        """Return the answer to a save once it has begun; EngineError if the engine refuses."""
+        platform = target.platform
+        parameters = {}
+        if platform is not None and self.picks(platform):
+            parameters["platform"] = requested_platform(platform)
+        path = f"/v{self._version}/images/{target.inspected.image_id}/get"
+        answer = self._get(f"{path}?{urlencode(parameters)}" if parameters else path, None)
+        if answer.status != _OK:
+            self._connection.wait(self._timeout)
+            raise refusal(self, target.name, message_of(answer.read(MAX_ANSWER), answer.reason))
+        return _Stream(answer, self._connection)
+
+    def _get(self, path: str, timeout: float | None) -> http.client.HTTPResponse:
+        connection = self._connection
+        if connection.sock is None:
+            connection.connect()
+        connection.wait(timeout)
+        connection.request("GET", path)
+        return connection.getresponse()
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return a version of the API; ValueError if it is none."""
+    return tuple(map(int, version.split(".")))

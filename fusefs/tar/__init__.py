@@ -1,0 +1,1 @@
+"""One tar: headers, members, attributes, compression."""

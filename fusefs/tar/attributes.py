@@ -1,0 +1,229 @@
+"""What a tar member says of a file besides its name and bytes: owner, times, extended attributes, holes.
+
+Formats: the header fields of ustar and GNU tar; PAX records of POSIX.1-2001, ``SCHILY.xattr.*`` (star),
+``LIBARCHIVE.xattr.*`` (libarchive), and the four ways of GNU tar to store a sparse file.
+"""
+
+import binascii
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from fusefs.content.protocol import Bytes
+from fusefs.tar.header import BLOCK, BrokenHeader, Kind, number
+from fusefs.tar.members import Member
+
+_TYPES = {
+    Kind.REGULAR: stat.S_IFREG,
+    Kind.SYMLINK: stat.S_IFLNK,
+    Kind.DIRECTORY: stat.S_IFDIR,
+    Kind.CHARACTER_DEVICE: stat.S_IFCHR,
+    Kind.BLOCK_DEVICE: stat.S_IFBLK,
+    Kind.FIFO: stat.S_IFIFO,
+}
+_MAX_ID = (1 << 32) - 2
+"""The largest user or group ID; the next one means "none" to the kernel."""
+_NOBODY = 65534
+_MAX_MAJOR = (1 << 12) - 1
+_MAX_MINOR = (1 << 20) - 1
+_MAX_XATTR = 1 << 16
+"""Bytes of one value, and of the list of names, that the kernel takes."""
+_MAX_XATTR_NAME = 255
+_MAX_MTIME = (1 << 62) - 1
+_MAX_MAP = 1 << 20
+"""Bytes of a sparse map in PAX format 1.0."""
+
+Read = Callable[[int, int], Bytes]
+"""Returns bytes of the tar: offset, size."""
+Run = tuple[int, int, int]
+"""Bytes of a sparse file that are stored: offset in the file, offset in the tar, size."""
+
+
+class FileAttributes(NamedTuple):
+    """What stat(2) and listxattr(2) say of the file."""
+
+    mode: int
+    """Type and permissions, as st_mode."""
+    uid: int
+    gid: int
+    mtime: int
+    """Whole seconds since 1970, maybe negative."""
+    mtime_ns: int
+    """And nanoseconds."""
+    major: int
+    minor: int
+    xattrs: tuple[tuple[bytes, bytes], ...]
+
+
+def file_attributes(member: Member) -> FileAttributes:
+    """Return the attributes of *member*; BrokenHeader if its header or a record makes no sense."""
+    block, pax = member.block, member.pax
+    mtime, mtime_ns = recorded_time(pax[b"mtime"]) if b"mtime" in pax else header_time(block[136:148])
+    device = member.kind in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE)
+    major = number(block[329:337], "devmajor") if device else 0
+    minor = number(block[337:345], "devminor") if device else 0
+    if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
+        msg = f"device number {major}:{minor} has more than 12 and 20 bits"
+        raise BrokenHeader(msg)
+    mode, uid, gid = ownership(member.kind, block[100:124], pax)
+    return FileAttributes(mode, uid, gid, mtime, mtime_ns, major, minor, tuple(_xattrs(member)))
+
+
+def ownership(kind: Kind, fields: bytes, pax: Mapping[bytes, bytes]) -> tuple[int, int, int]:
+    """Return mode with type, uid and gid that the header's *fields* for these and PAX records say."""
+    # Linux has no permissions for a symbolic link and says 0777.
+    permissions = 0o777 if kind is Kind.SYMLINK else number(fields[:8], "mode") & 0o7777
+    uid, gid = _owner(pax.get(b"uid"), fields[8:16], "uid"), _owner(pax.get(b"gid"), fields[16:24], "gid")
+    return _TYPES.get(kind, stat.S_IFREG) | permissions, uid, gid
+
+
+def header_time(field: bytes) -> tuple[int, int]:
+    """Return the seconds and nanoseconds that the header's mtime *field* says."""
+    return _representable(number(field, "mtime")), 0
+
+
+def recorded_time(text: bytes) -> tuple[int, int]:
+    """Return the seconds and nanoseconds that the PAX record mtime says."""
+    seconds, nanoseconds = _time(text)
+    return _representable(seconds), nanoseconds
+
+
+def _representable(seconds: int) -> int:
+    return max(-_MAX_MTIME, min(seconds, _MAX_MTIME))
+
+
+def _owner(record: bytes | None, field: bytes, what: str) -> int:
+    value = number(field, what) if record is None else _integer(record, what)
+    return value if 0 <= value <= _MAX_ID else _NOBODY
+
+
+def _integer(text: bytes, what: str) -> int:
+    try:
+        return int(text) if len(text) < 20 and text.lstrip(b"-").isdigit() else _MAX_ID + 1
+    except ValueError:
+        msg = f"the PAX record {what} is no number"
+        raise BrokenHeader(msg) from None
+
+
+def _time(text: bytes) -> tuple[int, int]:
+    """Return a PAX time, ``[-]seconds[.fraction]``, as seconds and the nanoseconds after them."""
+    whole, _, fraction = text.partition(b".")
+    negative = whole.startswith(b"-")
+    digits = whole.removeprefix(b"-") or b"0"
+    if not digits.isdigit() or len(digits) > 20 or not (fraction or b"0").isdigit():
+        msg = f"the PAX record mtime is no time: {text[:40]!r}"
+        raise BrokenHeader(msg)
+    seconds, nanoseconds = int(digits), int(fraction[:9].ljust(9, b"0"))
+    if not negative:
+        return seconds, nanoseconds
+    return (-seconds - 1, 10**9 - nanoseconds) if nanoseconds else (-seconds, 0)
+
+
+def _xattrs(member: Member) -> list[tuple[bytes, bytes]]:
+    found: dict[bytes, bytes] = {}
+    for keyword, value in member.pax.items():
+        if keyword.startswith(b"SCHILY.xattr."):
+            found[keyword.removeprefix(b"SCHILY.xattr.")] = value
+        elif keyword.startswith(b"LIBARCHIVE.xattr."):
+            from urllib.parse import unquote_to_bytes  # noqa: PLC0415 - as slow to import as all else here
+
+            name = unquote_to_bytes(keyword.removeprefix(b"LIBARCHIVE.xattr."))
+            try:
+                decoded = binascii.a2b_base64(value + b"=" * (-len(value) % 4), strict_mode=True)
+            except binascii.Error:
+                continue
+            found.setdefault(name, decoded)
+    return [(name, value) for name, value in found.items() if name and b"\0" not in name]
+
+
+def listable_xattrs(xattrs: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    """Return those of *xattrs* that the kernel takes: values and the list of names have a limit."""
+    found = []
+    room = _MAX_XATTR
+    for name, value in xattrs:
+        if len(name) <= _MAX_XATTR_NAME and len(value) <= _MAX_XATTR and len(name) + 1 <= room:
+            found.append((name, value))
+            room -= len(name) + 1
+    return tuple(found)
+
+
+def sparse_runs(member: Member, read: Read) -> tuple[int, list[Run]]:
+    """Return a sparse file's size, and the runs of it that are stored, in order.
+
+    BrokenHeader if the map is no map: runs that overlap, run backwards, or exceed the file or its data.
+    """
+    pax = member.pax
+    if pax.get(b"GNU.sparse.major") == b"1":
+        size = _count(pax.get(b"GNU.sparse.realsize", b""), "GNU.sparse.realsize")
+        pairs, start = _map_1_0(member, read)
+    elif b"GNU.sparse.map" in pax:
+        size = _count(pax.get(b"GNU.sparse.size", b""), "GNU.sparse.size")
+        pairs, start = (
+            _pairs([_count(text, "map") for text in pax[b"GNU.sparse.map"].split(b",") if text]),
+            member.offset,
+        )
+    elif member.block[156:157] != b"S":  # records of no version that is known: the file as it is stored
+        return member.size, [(0, member.offset, member.size)] if member.size else []
+    else:
+        size = number(member.block[483:495], "real size")
+        pairs, start = _old_gnu_map(member, read), member.offset
+    if not 0 <= size < 1 << 63:
+        msg = f"a sparse file of {size} bytes"
+        raise BrokenHeader(msg)
+    return size, _checked(pairs, size, start, member.offset + member.size)
+
+
+def _map_1_0(member: Member, read: Read) -> tuple[list[tuple[int, int]], int]:
+    """Return the map at the start of the data: decimal numbers, one a line, padded to a block."""
+    text = bytes(read(member.offset, min(member.size, _MAX_MAP)))
+    numbers: list[int] = []
+    position = 0
+    wanted = 1
+    while len(numbers) < wanted:
+        end = text.find(b"\n", position, position + 24)
+        if end < 0:
+            msg = "the sparse map is cut off"
+            raise BrokenHeader(msg)
+        numbers.append(_count(text[position:end], "map"))
+        position = end + 1
+        wanted = 1 + 2 * numbers[0]
+    return _pairs(numbers[1:]), member.offset + -(-position // BLOCK) * BLOCK
+
+
+def _old_gnu_map(member: Member, read: Read) -> list[tuple[int, int]]:
+    """Return the map in the header, 4 entries, and in the blocks between header and data, 21 each."""
+    first = member.block_offset + BLOCK
+    if member.offset - first > _MAX_MAP:
+        msg = f"a sparse map of {member.offset - first} bytes"
+        raise BrokenHeader(msg)
+    blocks = bytes(read(first, member.offset - first))
+    fields = member.block[386:482] + b"".join(blocks[at : at + 504] for at in range(0, len(blocks), BLOCK))
+    numbers = [number(fields[at : at + 12], "sparse map") for at in range(0, len(fields), 12) if fields[at]]
+    return _pairs(numbers)
+
+
+def _pairs(numbers: list[int]) -> list[tuple[int, int]]:
+    if len(numbers) % 2:
+        msg = "the sparse map has an odd number of entries"
+        raise BrokenHeader(msg)
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _checked(pairs: list[tuple[int, int]], size: int, start: int, end: int) -> list[Run]:
+    runs: list[Run] = []
+    position = 0
+    for offset, length in pairs:
+        if offset < position or length < 0 or offset + length > size or start + length > end:
+            msg = f"the sparse map is wrong: {length} bytes at {offset} of {size}"
+            raise BrokenHeader(msg)
+        if length:
+            runs.append((offset, start, length))
+        position, start = offset + length, start + length
+    return runs
+
+
+def _count(text: bytes, what: str) -> int:
+    if not text.isdigit() or len(text) > 19:
+        msg = f"{what} is no number: {text[:40]!r}"
+        raise BrokenHeader(msg)
+    return int(text)

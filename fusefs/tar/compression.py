@@ -1,0 +1,168 @@
+"""Compression formats: told from the first bytes, never from a name; decompressed by their libraries."""
+
+import contextlib
+import importlib
+import io
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+from typing import Any
+
+from fusefs.content.protocol import Bytes
+from fusefs.errors import InvalidImage
+from fusefs.tar.header import BLOCK, is_header
+
+FIRST_BYTES = BLOCK
+"""How many bytes of a file `compression_of` wants to see."""
+
+_CHUNK = 1 << 20
+_BUFFER = 1 << 18
+
+
+class Compression(Enum):
+    """How a stream is compressed."""
+
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    XZ = "xz"
+    BZIP2 = "bzip2"
+
+
+_MAGIC = {
+    Compression.GZIP: re.compile(rb"\x1f\x8b\x08"),  # RFC 1952
+    Compression.ZSTD: re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL),  # RFC 8878, both frames
+    Compression.XZ: re.compile(rb"\xfd7zXZ\0"),
+    Compression.BZIP2: re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"),
+}
+_UNREAD = re.compile(rb"\x04\x22\x4d\x18|LZIP|\x1f\x9d|\x5d\x00\x00")
+"""What lz4, lzip, compress and the older lzma begin with."""
+_MODULES = {
+    Compression.GZIP: "gzip",
+    Compression.ZSTD: "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd",
+    Compression.XZ: "lzma",
+    Compression.BZIP2: "bz2",
+}
+"""Their libraries, imported when one is needed."""
+
+
+def compression_of(first: Bytes) -> Compression | None:
+    """Return the format of a stream that begins with *first*, None for a plain one.
+
+    A valid tar header is plain whatever its first bytes are: they are a file name.
+    """
+    if is_header(first):
+        return None
+    for compression, magic in _MAGIC.items():
+        if magic.match(first):
+            importlib.import_module(_MODULES[compression])  # a process that serves opens no more files than it must
+            return compression
+    return None
+
+
+def is_unread(first: Bytes) -> bool:
+    """Return whether a stream that begins with *first* is compressed in a way that imgfs does not read."""
+    return not is_header(first) and _UNREAD.match(first) is not None
+
+
+def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) -> Iterator[bytes]:
+    """Yield the plain bytes of *stream*, about a MiB at a time.
+
+    Raises InvalidImage, naming *where* and the offset, when the stream is corrupt or cut; what
+    *stream* raises is passed on.
+    """
+    compressed = _Compressed(stream)
+    with _opened(io.BufferedReader(compressed, _BUFFER), compression) as file:
+        damage = None
+        while damage is None:
+            parts: list[bytes] = []
+            try:
+                # Piece by piece, so that what precedes the damage still comes out.
+                while sum(map(len, parts)) < _CHUNK and (data := file.read1(_CHUNK)):
+                    parts.append(data)
+            except Exception as error:
+                if error is compressed.failure:
+                    raise
+                damage = f"corrupt {compression.value} data before offset {compressed.position}: {error}"
+                if isinstance(error, EOFError):
+                    damage = f"truncated: the {compression.value} stream ends at offset {compressed.position}"
+            if parts:
+                yield b"".join(parts)
+            elif damage is None:
+                return
+        msg = f"{where}: {damage}"
+        raise InvalidImage(msg)
+
+
+def _opened(file: io.BufferedReader, compression: Compression) -> Any:
+    """Return the plain bytes of *file* as a file with ``read1``."""
+    module = importlib.import_module(_MODULES[compression])
+    match compression:
+        case Compression.XZ:
+            # By default also the older .lzma is taken, and xz's padding for the beginning of one.
+            return contextlib.nullcontext(_Streams(file, lambda: module.LZMADecompressor(module.FORMAT_XZ)))
+        case Compression.BZIP2:
+            return contextlib.nullcontext(_Streams(file, module.BZ2Decompressor))
+        case _:
+            return module.open(file, "rb")
+
+
+class _Streams:
+    """Several xz or bzip2 streams, one after another, and zeros between and behind them: xz's padding, a tape's.
+
+    Python's own files of these formats take a damaged stream for a clean end, unless it is the first.
+    """
+
+    def __init__(self, file: io.BufferedReader, begin: Callable[[], Any]) -> None:
+        """Read *file*; *begin* returns a decompressor for one stream."""
+        self._file = file
+        self._begin = begin
+        self._stream = begin()
+
+    def read1(self, size: int) -> bytes:
+        """Return some of the plain bytes, at most *size*; none at the end."""
+        plain = b""
+        while not plain:
+            data = b""
+            if self._stream.eof:
+                data = self._stream.unused_data.lstrip(b"\0")
+                while not data:
+                    if not (more := self._file.read1(_BUFFER)):
+                        return b""
+                    data = more.lstrip(b"\0")
+                self._stream = self._begin()
+            elif self._stream.needs_input and not (data := self._file.read1(_BUFFER)):
+                raise EOFError
+            plain = self._stream.decompress(data, size)
+        return plain
+
+
+class _Compressed(io.RawIOBase):
+    """A stream of chunks as a file, which is what the libraries read."""
+
+    def __init__(self, stream: Iterable[Bytes]) -> None:
+        self._stream = iter(stream)
+        self._rest = memoryview(b"")
+        self.position = 0
+        """Bytes taken so far."""
+        self.failure: Exception | None = None
+        """What the stream itself raised, to tell it from the libraries' errors: each has its own."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._rest:
+            try:
+                chunk = next(self._stream, None)
+            except Exception as error:
+                self.failure = error
+                raise
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        self.position += count
+        return count

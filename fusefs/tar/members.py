@@ -1,0 +1,332 @@
+"""A tar archive, read once, headers only: its members and where their bytes lie.
+
+The scan is strict where Python's `tarfile` is not: a broken header is never taken for the end of
+the archive, and every loop consumes input.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+from fusefs.content.protocol import Bytes, Content
+from fusefs.errors import InvalidImage
+from fusefs.tar.header import (
+    BLOCK,
+    EXTENDED,
+    WITHOUT_DATA,
+    BrokenHeader,
+    Header,
+    Kind,
+    is_zero,
+    parse_header,
+    pax_records,
+    pax_size,
+)
+from fusefs.text import printable
+
+_MAX_EXTENDED = 1 << 20
+"""Bytes of one extended header; archive/tar has the same bound."""
+MAX_OFFSET = 1 << 62
+"""No file is that long; keeps offsets that headers lie about within what `pread` takes."""
+_TRAILER = 1 << 20
+"""How many bytes after the end of the archive are looked at for garbage."""
+_MAX_LINKS = 40
+"""Links that are followed for one name, as many as Linux follows (path_resolution(7))."""
+
+Placed = tuple[bytes, int, int]
+"""Name, offset and size of a member's data."""
+
+_NO_RECORDS: Mapping[bytes, bytes] = MappingProxyType({})
+
+
+class Source(Protocol):
+    """Bytes that a scan reads in ascending order: a file, or a spool that still grows."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return *size* bytes, fewer only at the end."""
+
+    def length(self) -> int:
+        """Return how many bytes there are in all."""
+
+
+class ContentSource(NamedTuple):
+    """A content as a scan reads it."""
+
+    content: Content
+    name: str
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return the bytes, fewer at the end."""
+        return self.content.read_at(offset, size)
+
+    def length(self) -> int:
+        """Return the size."""
+        return self.content.size
+
+
+class Member(NamedTuple):
+    """One member: extended headers are applied, the name is as it is stored."""
+
+    name: bytes
+    kind: Kind
+    link: bytes
+    header: int
+    """Offset of the header block in bytes."""
+    offset: int
+    """Offset of the data in bytes."""
+    size: int
+    """Bytes of data."""
+    sparse: bool
+    """The data is a sparse file's map and runs, not the file's bytes."""
+    block: bytes = b""
+    """The last header block, for what only a layer's tree wants to know."""
+    block_offset: int = 0
+    pax: Mapping[bytes, bytes] = _NO_RECORDS
+    """The PAX records that apply."""
+
+
+class TarIndex(NamedTuple):
+    """The members of an archive by their normalised names; of several with one name the last."""
+
+    archive: str
+    members: dict[bytes, Member]
+
+    @classmethod
+    def of(cls, archive: str, members: Iterable[Member]) -> "TarIndex":
+        """Collect *members*; InvalidImage if a name has a ``..`` component."""
+        by_name: dict[bytes, Member] = {}
+        for member in members:
+            if member.kind is Kind.PAX_GLOBAL:  # not applied to what follows, as in archive/tar
+                continue
+            parts = _components(member.name)
+            if b".." in parts:
+                msg = f"{archive}: refused: the member name '{printable(member.name)}' has a '..' component"
+                raise InvalidImage(msg)
+            if b"\0" in member.name or b"\0" in member.link:
+                msg = f"{archive}: refused: the member name or link '{printable(member.name)}' contains NUL"
+                raise InvalidImage(msg)
+            by_name[b"/".join(parts)] = member._replace(block=b"", pax=_NO_RECORDS)
+        return cls(archive, by_name)
+
+    def find(self, name: bytes) -> Member | None:
+        """Return the member called *name* (in whatever spelling), links not followed."""
+        return self.members.get(b"/".join(_components(name)))
+
+    def follow(self, name: bytes) -> Member:
+        """Return the member called *name*, or what it links to, link by link.
+
+        A symbolic link is relative to its own directory, a hard link to the root; both stay in
+        the archive.  InvalidImage on a missing member, a dangling link, and more than 40 links.
+        """
+        path = b"/".join(_components(name))
+        for _ in range(_MAX_LINKS + 1):
+            member = self.members.get(path)
+            if member is None:
+                raise InvalidImage(self._missing(name, path))
+            match member.kind:
+                case Kind.HARD_LINK:
+                    target = _resolved((), member.link)
+                case Kind.SYMLINK:
+                    target = _resolved(tuple(path.split(b"/")[:-1]), member.link)
+                case _:
+                    return member
+            if target is None:
+                msg = f"{self.archive}: the link {printable(path)} leads out of the archive: {printable(member.link)}"
+                raise InvalidImage(msg)
+            path = target
+        msg = f"{self.archive}: {printable(name)} is a link cycle, or more than {_MAX_LINKS} links"
+        raise InvalidImage(msg)
+
+    def _missing(self, name: bytes, path: bytes) -> str:
+        if _components(name) == _components(path):
+            return f"{self.archive}: {printable(name)} is missing"
+        return f"{self.archive}: {printable(name)} is a dangling link: {printable(path)} is missing"
+
+
+def _log_warning(text: str) -> None:
+    import logging  # noqa: PLC0415 - here: a layer's scan does without, and its program starts with each layer
+
+    logging.getLogger(__name__).warning("%s", text)
+
+
+def scan(source: Source, warn: Callable[[str], None] = _log_warning) -> Iterator[Member]:
+    """Yield the members of the tar archive *source* in order.
+
+    Raises InvalidImage, naming the offset, on anything that is neither a header nor a proper end;
+    calls *warn* when the archive's end is not marked, or something follows it.
+    """
+    steps = Scan(source, warn)
+    while (member := steps.member()) is not None:
+        yield member
+
+
+class Scan:
+    """A scan of an archive, member by member, that may be moved past members that others have read."""
+
+    def __init__(self, source: Source, warn: Callable[[str], None]) -> None:
+        """Begin at the beginning."""
+        self.position = 0
+        """Offset of what comes next, in bytes."""
+        self.last: Placed | None = None
+        """The member before it."""
+        self._source = source
+        self._warn = warn
+        self._lone = False
+
+    def member(self) -> Member | None:
+        """Return the next member, None at the end; raises and warns as `scan` does."""
+        source = self._source
+        while True:
+            position = self.position
+            block = source.read_at(position, BLOCK) if position < MAX_OFFSET else b""
+            if len(block) < BLOCK:
+                _check_unmarked_end(source, position, bytes(block), self.last)
+                self._warn(f"{source.name}: the end of the archive is not marked; all its members are complete")
+                return None
+            if not is_zero(block):
+                break
+            after = source.read_at(position + BLOCK, BLOCK)
+            if is_zero(after):
+                self._check_end(position, len(after))
+                return None
+            if not self._lone:
+                self._warn(f"{source.name}: ignored a lone zero block at offset {position}")
+            self._lone = True
+            self.position += BLOCK
+        member = _member(source, position, bytes(block))
+        self.last = member.name, member.offset, member.size
+        self.position = _padded(member.offset + member.size)
+        if self.position > MAX_OFFSET:  # no number of anything that follows from it may get out
+            _check_unmarked_end(source, self.position, b"", self.last)
+        return member
+
+    def _check_end(self, position: int, second: int) -> None:
+        """Warn of what is odd at the end of the archive, whose second zero block has *second* bytes."""
+        source = self._source
+        if second < BLOCK:
+            self._warn(f"{source.name}: the end of the archive is marked with one zero block only")
+        after_end = position + 2 * BLOCK
+        if any(source.read_at(after_end, _TRAILER)):
+            self._warn(f"{source.name}: ignored what follows the end of the archive at offset {after_end}")
+
+
+def _member(source: Source, start: int, block: bytes) -> Member:
+    """Return the member whose first header, maybe an extended one, is the *block* at *start*."""
+    position = start
+    pax: dict[bytes, bytes] = {}
+    long_name = long_link = b""
+    try:
+        while (header := parse_header(block)).kind in EXTENDED:
+            data = _extended(source, position, header)
+            match header.kind:
+                case Kind.PAX:
+                    pax = pax_records(data)
+                case Kind.GNU_LONG_NAME:
+                    long_name = data.partition(b"\0")[0]
+                case Kind.GNU_LONG_LINK:
+                    long_link = data.partition(b"\0")[0]
+            position = _padded(position + BLOCK + header.size)
+            block = bytes(source.read_at(position, BLOCK))
+            if len(block) < BLOCK or is_zero(block):
+                msg = f"{source.name}: damaged: the {header.kind.value} at offset {start} belongs to no member"
+                raise InvalidImage(msg)
+        if header.kind is Kind.PAX_GLOBAL:  # records are for files: they must not move its end
+            pax.clear()
+        size = pax_size(pax[b"size"]) if b"size" in pax else header.size
+    except BrokenHeader as error:
+        raise InvalidImage(_no_header(source.name, position, str(error))) from None
+    data_offset = position + BLOCK
+    if header.extended_sparse:
+        data_offset = _after_sparse_map(source, data_offset)
+    name = long_name or pax.get(b"GNU.sparse.name") or pax.get(b"path") or header.name
+    kind = Kind.DIRECTORY if header.legacy_type and name.endswith(b"/") else header.kind
+    return Member(
+        name=name,
+        kind=kind,
+        link=long_link or pax.get(b"linkpath") or header.link,
+        header=start,
+        offset=data_offset,
+        size=0 if kind in WITHOUT_DATA else size,
+        sparse=header.gnu_sparse or any(keyword.startswith(b"GNU.sparse.") for keyword in pax),
+        block=block,
+        block_offset=position,
+        pax=pax,
+    )
+
+
+def _no_header(name: str, position: int, why: str) -> str:
+    if position == 0:
+        return f"{name}: not a tar archive: {why} at offset 0"
+    return f"{name}: damaged: no tar header at offset {position}: {why}"
+
+
+def _extended(source: Source, position: int, header: Header) -> bytes:
+    """Return the data of the extended *header* at *position*."""
+    if header.size > _MAX_EXTENDED:
+        msg = f"the {header.kind.value} has {header.size} bytes, more than {_MAX_EXTENDED}"
+        raise BrokenHeader(msg)
+    data = bytes(source.read_at(position + BLOCK, header.size))
+    if len(data) < header.size:
+        msg = (
+            f"{source.name}: truncated in the {header.kind.value} at offset {position}: "
+            f"{len(data)} of {header.size} bytes are there"
+        )
+        raise InvalidImage(msg)
+    return data
+
+
+def _after_sparse_map(source: Source, position: int) -> int:
+    """Return the offset behind the extension blocks of a GNU sparse map, 21 entries each."""
+    while True:
+        block = source.read_at(position, BLOCK)
+        if len(block) < BLOCK:
+            msg = f"{source.name}: truncated in the sparse map at offset {position}"
+            raise InvalidImage(msg)
+        position += BLOCK
+        if not block[504]:
+            return position
+
+
+def _check_unmarked_end(source: Source, position: int, rest: bytes, last: Placed | None) -> None:
+    """Raise InvalidImage if the end of the file at *position*, with *rest* left, is not just an unmarked end."""
+    length = source.length()
+    if last is not None:
+        name, offset, size = last
+        if length < offset + size:
+            there = max(0, length - offset)
+            msg = f"{source.name}: truncated in {printable(name)} at offset {length}: {there} of {size} bytes are there"
+            raise InvalidImage(msg)
+    if length == 0:
+        msg = f"{source.name}: not a tar archive: the file is empty"
+        raise InvalidImage(msg)
+    if any(rest):
+        why = f"it has {len(rest)} bytes, less than a header"
+        if position:
+            why = f"no tar header at offset {position}: the file ends {len(rest)} bytes after it"
+        msg = f"{source.name}: {'damaged' if position else 'not a tar archive'}: {why}"
+        raise InvalidImage(msg)
+
+
+def _components(path: bytes) -> list[bytes]:
+    return [part for part in path.split(b"/") if part not in (b"", b".")]
+
+
+def _resolved(directory: tuple[bytes, ...], link: bytes) -> bytes | None:
+    """Return where *link* leads from *directory*, or None when that is outside the archive."""
+    path = [] if link.startswith(b"/") else list(directory)
+    for part in _components(link):
+        if part != b"..":
+            path.append(part)
+        elif path:
+            path.pop()
+        else:
+            return None
+    return b"/".join(path)
+
+
+def _padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK

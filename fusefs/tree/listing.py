@@ -1,0 +1,31 @@
+"""Listings of large directories."""
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from typing import overload
+
+LARGE = 2000
+"""Entries from which on a directory is large: its listing takes long, and is not to be held as objects."""
+
+
+class LongListing(Sequence[tuple[bytes, int]]):
+    """The entries of a large directory, of which the numbers alone are held."""
+
+    def __init__(self, entries: Iterable[tuple[bytes, int, int]], name: Callable[[int], bytes]) -> None:
+        """List *entries*: name, a key with which *name* returns that again, and number."""
+        self._keys, self._numbers, self._name = array("Q"), array("Q"), name
+        for _, key, number in entries:
+            self._keys.append(key)
+            self._numbers.append(number)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, position: int) -> tuple[bytes, int]: ...
+    @overload
+    def __getitem__(self, position: slice) -> "list[tuple[bytes, int]]": ...
+    def __getitem__(self, position: int | slice) -> "tuple[bytes, int] | list[tuple[bytes, int]]":
+        if isinstance(position, slice):
+            return [self[one] for one in range(len(self))[position]]
+        return self._name(self._keys[position]), self._numbers[position]
