@@ -18,5 +18,4 @@ def __getattr__(name: str) -> Any:
     """Import what programs use when they do: the command needs none of it, and must start at once."""
     if name in __all__:
         return getattr(importlib.import_module("fusefs.api"), name)
-    msg = f"module 'fusefs' has no attribute {name!r}"
-    raise AttributeError(msg)
+    raise AttributeError(f"module 'fusefs' has no attribute {name!r}")

@@ -263,8 +263,7 @@ class OpenedImage:
 
     def _merged(self) -> ImagePath:
         if not self.layers:
-            msg = f"{printable(self.name)} has no layers"
-            raise Unavailable(msg)
+            raise Unavailable(f"{printable(self.name)} has no layers")
         files = [self._tars.files(layer) for layer in self._image.layers]
         return ImagePath(RootfsTree(files, transform_symlinks=False))
 
@@ -281,8 +280,9 @@ class _Tars:
 
     def tar(self, layer: Layer) -> Content:
         if not self._layers.readable(layer):
-            msg = f"{printable(self._image.name)}: layer {layer.descriptor.digest} is not stored, or no file system"
-            raise Unavailable(msg)
+            raise Unavailable(
+                f"{printable(self._image.name)}: layer {layer.descriptor.digest} is not stored, or no file system"
+            )
         return self._remember(self._layers.tar(layer))
 
     def files(self, layer: Layer) -> LayerFiles:

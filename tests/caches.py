@@ -5,19 +5,19 @@ import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
-from fusefs.cache.entry import Entry
+from fusefs.cache.entry import CacheEntry
 from fusefs.cache.store import Cache
 
 ABOUT = {"names": ["x:1"], "id": "sha256:1", "platform": "", "storage": "", "created_ns": 0}
 
 
-def claim(path: Path | Cache, key: str = "a") -> tuple[Entry, dict[str, object] | None]:
+def claim(path: Path | Cache, key: str = "a") -> tuple[CacheEntry, dict[str, object] | None]:
     """Return what another process gets that asks for *key*."""
     cache = path if isinstance(path, Cache) else Cache(str(path))
     return cache.saved(key, nullcontext)
 
 
-def make(path: Path | Cache, key: str = "a", data: bytes = b"the tar") -> Entry:
+def make(path: Path | Cache, key: str = "a", data: bytes = b"the tar") -> CacheEntry:
     """Make the entry *key* with *data* as its tar, and use it."""
     entry, facts = claim(path, key)
     assert facts is None

@@ -19,8 +19,7 @@ from fusefs.content.file import Extent
 
 
 def _crash(_self: Extent, offset: int, _size: int, _buffer: memoryview | None = None) -> NoReturn:
-    message = f"planted at {offset}"
-    raise ZeroDivisionError(message)
+    raise ZeroDivisionError(f"planted at {offset}")
 
 
 def _start_slowly(fifo: str) -> None:

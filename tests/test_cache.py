@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.cache.entry import Entry
+from fusefs.cache.entry import CacheEntry
 from fusefs.cache.store import Cache
 from fusefs.errors import NoSpace
 from tests.caches import ABOUT, claim, kept, make
@@ -41,7 +41,7 @@ def keys(path: Path) -> list[str]:
     return sorted(os.listdir(path / "saved"))
 
 
-def layer(entry: Entry, name: str = "1.layer", data: bytes = b"index") -> None:
+def layer(entry: CacheEntry, name: str = "1.layer", data: bytes = b"index") -> None:
     """Keep a file besides the tar."""
     file = entry.new_file()
     os.write(file, data)

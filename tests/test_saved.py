@@ -141,8 +141,7 @@ def test_damage_in_the_stream_is_raised_with_the_member_that_it_is_in(
 ) -> None:
     def stream() -> Iterator[bytes]:
         yield before
-        msg = "x: corrupt"
-        raise InvalidImage(msg)
+        raise InvalidImage("x: corrupt")
 
     error = failure(stream(), tmp_path)
     assert (type(error), str(error)) == (InvalidImage, message)

@@ -17,7 +17,7 @@ from typing import Protocol
 from fusefs.cache.sealed_file import (
     SEAL,
     Altered,
-    Document,
+    Facts,
     link,
     lock,
     new_file,
@@ -53,7 +53,7 @@ class Keeping(Protocol):
         """Keep all others from adding and removing for as long as the block takes, which is short."""
 
 
-class Entry:
+class CacheEntry:
     """A directory of the cache in use.
 
     Safe under concurrency: nothing in it changes but `_lost`, which only ever becomes True.
@@ -83,10 +83,9 @@ class Entry:
         try:
             return new_file(self.directory)
         except OSError as error:
-            msg = f"cannot write in {printable(self.path)}: {error.strerror}"
-            raise NoSpace(msg) from None
+            raise NoSpace(f"cannot write in {printable(self.path)}: {error.strerror}") from None
 
-    def keep(self, name: str, descriptor: int, facts: Document) -> None:
+    def keep(self, name: str, descriptor: int, facts: Facts) -> None:
         """Keep the file *descriptor* as *name*, with *facts* on how to use it.  It must be complete.
 
         What goes wrong is logged: then it is used once and not kept.
@@ -106,7 +105,7 @@ class Entry:
             return
         self._cache.trim(os.fstat(descriptor).st_blocks * 512)
 
-    def kept(self, name: str) -> tuple[int, Document] | None:
+    def kept(self, name: str) -> tuple[int, Facts] | None:
         """Return the descriptor and the facts of the kept file *name*, None if there is none.
 
         One that was altered is dropped.
@@ -120,7 +119,7 @@ class Entry:
             log.warning("%s: cannot use %s: %s", printable(self.path), name, error.strerror)
             return None
 
-    def _kept(self, name: str) -> tuple[int, Document] | None:
+    def _kept(self, name: str) -> tuple[int, Facts] | None:
         facts = read_document(self.directory, name + SEAL)
         if facts is None:
             return None
@@ -134,7 +133,7 @@ class Entry:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(one, dir_fd=self.directory)
 
-    def complete(self, facts: Document, tar: int | None = None) -> None:
+    def complete(self, facts: Facts, tar: int | None = None) -> None:
         """Make the entry count, with *facts* in its index, and *tar* as its tar.
 
         Others may use the entry from now on.  What goes wrong is logged, and leaves no entry.
@@ -177,7 +176,7 @@ class Entry:
             fcntl.flock(self.directory, fcntl.LOCK_UN)
 
 
-def read_index(directory: int) -> Document | None:
+def read_index(directory: int) -> Facts | None:
     """Return the index of an entry, None if it is not complete; Altered if it, or what it tells of, is."""
     facts = read_document(directory, INDEX)
     if facts is not None and "file" in facts:

@@ -17,7 +17,7 @@ _SUM = 64
 """Characters of the checksum after the magic; a line feed and the document follow."""
 _MAX_DOCUMENT = 256 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-Document = dict[str, Any]
+Facts = dict[str, Any]
 
 
 class Altered(Exception):
@@ -61,8 +61,7 @@ def open_sealed(directory: int, name: str, facts: Mapping[str, Any]) -> int:
     try:
         found = stated(descriptor)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode) or found != facts.get("file"):
-            msg = f"{name} was altered"
-            raise Altered(msg)
+            raise Altered(f"{name} was altered")
     except BaseException:
         os.close(descriptor)
         raise
@@ -75,7 +74,7 @@ def _altered(name: str, error: OSError) -> Exception:
     return Altered(f"{name}: {error.strerror}") if of_file else error
 
 
-def write_document(directory: int, name: str, document: Document, *, sync: bool = False) -> None:
+def write_document(directory: int, name: str, document: Facts, *, sync: bool = False) -> None:
     """Write *document* as the file *name*, whole or not at all.
 
     Without *sync* a crash of the machine may leave it without its bytes: then it is not what its checksum says.
@@ -92,7 +91,7 @@ def write_document(directory: int, name: str, document: Document, *, sync: bool 
         os.close(descriptor)
 
 
-def read_document(directory: int, name: str) -> Document | None:
+def read_document(directory: int, name: str) -> Facts | None:
     """Return the document in the file *name*, None if there is none; Altered if it is not as it was written."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
@@ -102,17 +101,14 @@ def read_document(directory: int, name: str) -> Document | None:
         raise _altered(name, error) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        msg = f"{name} is no file"
-        raise Altered(msg)
+        raise Altered(f"{name} is no file")
     with open(descriptor, "rb") as file:
         raw = file.read(_MAX_DOCUMENT)
     if not raw.startswith(_MAGIC):
-        msg = f"{name} is of another version"
-        raise Altered(msg)
+        raise Altered(f"{name} is of another version")
     checksum, _, data = raw.removeprefix(_MAGIC).partition(b"\n")
     if hashlib.sha256(data).hexdigest().encode() != checksum:
-        msg = f"{name} was altered"
-        raise Altered(msg)
+        raise Altered(f"{name} was altered")
     document = json.loads(data)
     assert isinstance(document, dict)  # as we wrote it: the checksum says so
     return document

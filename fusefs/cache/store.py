@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from fusefs.cache.entry import INDEX, Entry, clean, clear, read_index, remove
+from fusefs.cache.entry import INDEX, CacheEntry, clean, clear, read_index, remove
 from fusefs.cache.location import open_root, unusable
-from fusefs.cache.sealed_file import Altered, Document, lock, new_file, open_directory, read_document
-from fusefs.cache.survey import Found, each, taken
+from fusefs.cache.sealed_file import Altered, Facts, lock, new_file, open_directory, read_document
+from fusefs.cache.survey import SurveyedEntry, each, taken
 from fusefs.text import printable
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Kept:
 
     kind: str
     key: str
-    about: Document
+    about: Facts
     """What its maker says of it."""
     size: int
     """Bytes of the disk that it takes."""
@@ -98,7 +98,7 @@ class Cache:
         finally:
             os.close(directory)
 
-    def saved(self, key: str, waiting: Waiting) -> tuple[Entry, Document | None]:
+    def saved(self, key: str, waiting: Waiting) -> tuple[CacheEntry, Facts | None]:
         """Return the entry of an engine's image and its index, to use; or None for the index: to make it.
 
         Whoever is to make it has it alone until then; others wait here, *waiting* telling so.
@@ -111,21 +111,21 @@ class Cache:
                         facts = _index(path, directory)
                         if facts is None:
                             directory = self._alone(path, directory)
-                        return Entry(path, directory, self, of_user=False), facts
+                        return CacheEntry(path, directory, self, of_user=False), facts
             try:
                 with waiting():
                     fcntl.flock(directory, fcntl.LOCK_SH)
             finally:
                 os.close(directory)
 
-    def archive(self, key: str) -> tuple[Entry, Document | None]:
+    def archive(self, key: str) -> tuple[CacheEntry, Facts | None]:
         """Return the entry of an archive that a user names, and its index, None if that is to be made."""
         with self.deciding():
             path, directory = self._open(FILES, key)
             with _closing_if_it_fails(directory):
                 fcntl.flock(directory, fcntl.LOCK_SH)  # at once: nobody has one of these alone but when deciding
                 facts = _index(path, directory)
-            return Entry(path, directory, self, of_user=True), facts
+            return CacheEntry(path, directory, self, of_user=True), facts
 
     def room(self, need: int) -> int:
         """Make room for *need* bytes; return how many more may be kept, 0 if these may not.
@@ -214,7 +214,7 @@ class Cache:
         os.close(directory)
         return fresh
 
-    def _evict(self, found: list[Found], need: int) -> int:
+    def _evict(self, found: list[SurveyedEntry], need: int) -> int:
         """Remove what is incomplete, and of the rest as much as *need* more bytes take; return the bytes freed."""
         total, free, freed = sum(entry.size for entry in found), self._free(), 0
         for entry in sorted(found, key=lambda entry: entry.used_ns):
@@ -267,7 +267,7 @@ def _closing_if_it_fails(descriptor: int) -> Iterator[None]:
         raise
 
 
-def _index(path: str, directory: int) -> Document | None:
+def _index(path: str, directory: int) -> Facts | None:
     """Return the index of the locked entry, used just now; None, the reason logged, if it does not count."""
     try:
         facts = read_index(directory)

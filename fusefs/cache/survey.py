@@ -18,7 +18,7 @@ _NO_ENTRY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 @dataclass(slots=True)
-class Found:
+class SurveyedEntry:
     """An entry in the course of a decision."""
 
     kind: str
@@ -34,7 +34,7 @@ class Found:
     """There are files in it that do not count."""
 
 
-def each(folders: Mapping[str, int]) -> Iterator[tuple[Found, int]]:
+def each(folders: Mapping[str, int]) -> Iterator[tuple[SurveyedEntry, int]]:
     """Yield all entries, each with its directory: open until the next one, and locked for us if nobody uses it.
 
     *folders*: for each kind its open folder.
@@ -51,7 +51,7 @@ def each(folders: Mapping[str, int]) -> Iterator[tuple[Found, int]]:
 
 
 @contextlib.contextmanager
-def taken(folders: Mapping[str, int], entry: Found) -> Iterator[int | None]:
+def taken(folders: Mapping[str, int], entry: SurveyedEntry) -> Iterator[int | None]:
     """Give the directory of *entry*, locked for us; None if it is another one by now, or in use."""
     directory = _opened(folders[entry.kind], entry.key)
     try:
@@ -79,10 +79,10 @@ def _identity(directory: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _found(kind: str, key: str, directory: int) -> Found:
+def _found(kind: str, key: str, directory: int) -> SurveyedEntry:
     """Return what there is to say of an entry, and lock it if nobody uses it."""
     free = lock(directory, fcntl.LOCK_EX)
     present = dict(files(directory))
     size = sum(status.st_blocks for status in present.values()) * 512
     used_ns = present[INDEX].st_mtime_ns if INDEX in present and "." not in key else 0
-    return Found(kind, key, _identity(directory), size, used_ns, free, has_leftovers(present))
+    return SurveyedEntry(kind, key, _identity(directory), size, used_ns, free, has_leftovers(present))

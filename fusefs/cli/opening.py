@@ -98,8 +98,7 @@ def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> It
     try:
         yield open_one
     except OSError as error:
-        msg = f"cannot read {' or '.join(names)}: {error.strerror}"
-        raise Unavailable(msg) from None
+        raise Unavailable(f"cannot read {' or '.join(names)}: {error.strerror}") from None
     finally:
         keeper.finish()
 
@@ -123,8 +122,7 @@ class Opened:
         missing = [number for number, layer in enumerate(image.layers) if not self.layers.readable(layer)]
         if missing or not image.layers:
             why = f"layer {missing[0]} is not stored, or no file system" if missing else "it has no layers"
-            msg = f"{self.shown} has no root file system: {why}"
-            raise Unavailable(msg)
+            raise Unavailable(f"{self.shown} has no root file system: {why}")
         total = sum(layer.descriptor.size for layer in image.layers)
         with self.settings.progress.transfer(f"indexing {self.shown}", total) as advance:
             files = self.layers.all_files(lambda layer: advance(layer.descriptor.size))
@@ -134,9 +132,7 @@ class Opened:
         """Return the files of one layer, whiteouts as they are."""
         layers = self.image.layers
         if number >= len(layers):
-            msg = f"{self.shown} has {len(layers)} layers, none is number {number}"
-            raise Unavailable(msg)
+            raise Unavailable(f"{self.shown} has {len(layers)} layers, none is number {number}")
         if not self.layers.readable(layers[number]):
-            msg = f"{self.shown}: layer {number} is not stored, or no file system"
-            raise Unavailable(msg)
+            raise Unavailable(f"{self.shown}: layer {number} is not stored, or no file system")
         return LayerTree(self.layers.files(layers[number]), transform_symlinks=False)

@@ -102,8 +102,7 @@ class Extent:
             return b""
         data = self.file.read_at(self.offset + offset, size)
         if len(data) < size:
-            message = f"{self.file.name} ends before offset {self.offset + self.size}"
-            raise OSError(errno.EIO, message)
+            raise OSError(errno.EIO, f"{self.file.name} ends before offset {self.offset + self.size}")
         return data
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:

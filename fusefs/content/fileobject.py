@@ -35,8 +35,7 @@ class ContentFile(io.RawIOBase):
         self._check_open()
         position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._content.size}[whence]
         if position < 0:
-            msg = f"negative seek position {position}"
-            raise ValueError(msg)
+            raise ValueError(f"negative seek position {position}")
         self._position = position
         return position
 
@@ -50,8 +49,7 @@ class ContentFile(io.RawIOBase):
 
     def _check_open(self) -> None:
         if self.closed:
-            msg = "I/O operation on closed file"
-            raise ValueError(msg)
+            raise ValueError("I/O operation on closed file")
 
 
 def open_content(content: Content, name: str) -> io.BufferedReader:

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from fusefs.cache.entry import Entry
+from fusefs.cache.entry import CacheEntry
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content
 from fusefs.content.spool import unlinked_file
@@ -143,7 +143,7 @@ class Layers:
 
         return make
 
-    def _kept_now(self, layer: Layer, tar: Extent, entry: Entry, name: str) -> LayerFiles:
+    def _kept_now(self, layer: Layer, tar: Extent, entry: CacheEntry, name: str) -> LayerFiles:
         """Index *layer* into a file that is kept in *entry* as *name*."""
 
         def keep(descriptor: int) -> None:
@@ -223,7 +223,7 @@ def _kept_name(layer: Layer) -> str:
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
-def _kept_files(entry: Entry, name: str, tar: Extent, *, compare: bool) -> LayerFiles | None:
+def _kept_files(entry: CacheEntry, name: str, tar: Extent, *, compare: bool) -> LayerFiles | None:
     """Return what the index kept in *entry* as *name* says of *tar*, None if there is none that fits.
 
     *compare*: the tar is not ours, so its headers are read again.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from fusefs.cache.entry import Entry
+from fusefs.cache.entry import CacheEntry
 from fusefs.content.protocol import Content, Literal
 from fusefs.errors import DigestMismatch
 from fusefs.oci import documents
@@ -77,7 +77,7 @@ class Image:
     """In order, the base first."""
     documents: tuple[Document, ...] = ()
     """Stored indexes and manifests on the way to the config."""
-    entry: Entry | None = None
+    entry: CacheEntry | None = None
     """Where what is made of the image is kept, None if it is not."""
 
     @property
@@ -110,8 +110,7 @@ class Image:
                 continue
             found = digest_of(layer.content, stated.algorithm)
             if found != stated:
-                msg = f"{layer.where} has the digest {found}, the image says {stated}"
-                raise DigestMismatch(msg)
+                raise DigestMismatch(f"{layer.where} has the digest {found}, the image says {stated}")
             checked.add(stated)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 
-from fusefs.cache.entry import Entry
+from fusefs.cache.entry import CacheEntry
 from fusefs.content.file import Extent
 from fusefs.content.protocol import Content, chunks
 from fusefs.content.spool import Spool, free_space, megabytes
@@ -30,11 +30,10 @@ def plain_chunks(layer: Layer) -> Iterator[bytes]:
         yield data
     found = Digest(layer.diff_id.algorithm, hasher.hexdigest())
     if found != layer.diff_id:
-        msg = f"{layer.where} decompresses to the digest {found}, the image says {layer.diff_id}"
-        raise DigestMismatch(msg)
+        raise DigestMismatch(f"{layer.where} decompresses to the digest {found}, the image says {layer.diff_id}")
 
 
-def uncompressed_tar(layer: Layer, tmpdir: str, entry: Entry | None = None, name: str = "") -> Content:
+def uncompressed_tar(layer: Layer, tmpdir: str, entry: CacheEntry | None = None, name: str = "") -> Content:
     """Decompress *layer* and return its plain tar, compared with the diffID.
 
     It is in a file of *entry* that is kept there as *name*, or if that may not take it in a spool file in *tmpdir*.
@@ -61,9 +60,8 @@ def _decompress(layer: Layer, spool: Spool, free: int) -> None:
     assert layer.content is not None
     for data in plain_chunks(layer):
         if spool.written + len(data) > free:
-            msg = (
+            raise NoSpace(
                 f"{layer.where} has {megabytes(layer.content.size)} and decompresses to more than the "
                 f"{megabytes(free)} that are free in {spool.directory}; choose another directory with --tmpdir"
             )
-            raise NoSpace(msg)
         spool.write(data, free)

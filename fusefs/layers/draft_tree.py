@@ -147,8 +147,7 @@ class DraftTree:
             below = folder.entries.get(part)
             if not isinstance(below, Folder):
                 if len(self._unlisted) >= self._room:
-                    msg = f"paths lead through more than {_UNLISTED:,} directories that no member is"
-                    raise TooMany(msg)
+                    raise TooMany(f"paths lead through more than {_UNLISTED:,} directories that no member is")
                 below = folder.entries[part] = Folder(self._implicit)
                 self._unlisted.append(below)
             folder = below
@@ -184,5 +183,4 @@ def parts_of(path: bytes) -> list[bytes]:
 def check_not_root(parts: list[bytes], kind: Kind) -> None:
     """Raise Skipped if a file's path has no *parts*."""
     if not parts:
-        msg = f"a {kind.value} in the place of the root"
-        raise Skipped(msg)
+        raise Skipped(f"a {kind.value} in the place of the root")

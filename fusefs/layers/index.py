@@ -33,11 +33,9 @@ class LayerIndex:
         file = OpenFile(descriptor, "an index")
         self._data = file.read_at(0, file.length())
         if not self._data:
-            msg = "the index is empty"
-            raise BrokenIndex(msg)
+            raise BrokenIndex("the index is empty")
         if len(self._data) < HEADER.size or self._data[: len(MAGIC)] != MAGIC:
-            msg = "the index is of another version, or none"
-            raise BrokenIndex(msg)
+            raise BrokenIndex("the index is of another version, or none")
         _, size, self.count, self._heap, self._tables, self._headers, self._links = HEADER.unpack_from(self._data)
         if (
             size != len(self._data)
@@ -46,8 +44,7 @@ class LayerIndex:
             or not self._heap <= self._tables <= size
             or self._tables + self._headers * (8 + 4) + self._links * 4 != size
         ):
-            msg = f"the index has {len(self._data)} bytes, and its parts do not make them up"
-            raise BrokenIndex(msg)
+            raise BrokenIndex(f"the index has {len(self._data)} bytes, and its parts do not make them up")
 
     def entry(self, record: int) -> Entry:
         """Return a record."""

@@ -93,8 +93,7 @@ class LayerIndexer:
             case Kind.PAX_GLOBAL:
                 pass
             case Kind.OTHER:
-                msg = "a member of an unknown type"
-                raise Skipped(msg)
+                raise Skipped("a member of an unknown type")
             case Kind.DIRECTORY:
                 self._tree.add_directory(member.name, self._packed(self._attributes(member), 0, 0, 0, b""))
             case Kind.HARD_LINK:
@@ -130,13 +129,11 @@ class LayerIndexer:
     def _link(self, name: bytes, link: bytes) -> None:
         target = parts_of(link)
         if not target:
-            msg = "a hard link to the root"
-            raise Skipped(msg)
+            raise Skipped("a hard link to the root")
         there = self._tree.find(target[:-1])
         found = None if there is None else there.entries.get(target[-1])
         if isinstance(found, Folder):
-            msg = "a hard link to a directory"
-            raise Skipped(msg)
+            raise Skipped("a hard link to a directory")
         if found is None:
             # Its attributes are those of the file below, so none are kept.
             nothing = FileAttributes(stat.S_IFREG, 0, 0, 0, 0, 0, 0, ())
@@ -179,8 +176,7 @@ class LayerIndexer:
 
 def _target(link: bytes) -> bytes:
     if not link or len(link) > MAX_TARGET or b"\0" in link:
-        msg = f"a symbolic link to {len(link)} bytes, or to NUL"
-        raise Skipped(msg)
+        raise Skipped(f"a symbolic link to {len(link)} bytes, or to NUL")
     return link
 
 
@@ -199,8 +195,7 @@ def index_layer(tar: Source, created_ns: int, file: BinaryIO) -> list[str]:
             indexer.add(tar, member)
             indexer.add_plain(scan.plain())
     except TooMany as error:
-        msg = f"{tar.name}: refused: {error}"
-        raise InvalidImage(msg) from None
+        raise InvalidImage(f"{tar.name}: refused: {error}") from None
     indexer.write(file)
     return [*warnings, *indexer.warnings(tar.name)]
 

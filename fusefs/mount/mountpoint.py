@@ -29,8 +29,7 @@ def claim_mountpoint(path: str) -> tuple[str, int]:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(directory)
-        msg = f"cannot mount on {printable(path)}: another imgfs is about to"
-        raise MountError(msg) from None
+        raise MountError(f"cannot mount on {printable(path)}: another imgfs is about to") from None
     except OSError:  # a file system without locks
         pass
     return _checked(path), directory  # again: who had the lock before may have mounted
@@ -42,26 +41,22 @@ def _checked(path: str) -> str:
     mount = mount_at(mountpoint)
     if mount is not None and mount.file_system == FILE_SYSTEM:
         if _is_alive(mountpoint, when_silent=True):
-            msg = f"cannot mount on {shown}: an image is mounted there; imgfs umount {shown} first"
-            raise MountError(msg)
+            raise MountError(f"cannot mount on {shown}: an image is mounted there; imgfs umount {shown} first")
         _clear_dead(mountpoint)
         return _checked(path)
     try:
         if not stat.S_ISDIR(os.stat(mountpoint).st_mode):
-            msg = f"cannot mount on {shown}: not a directory"
-            raise MountError(msg)
+            raise MountError(f"cannot mount on {shown}: not a directory")
         with os.scandir(mountpoint) as entries:
             if next(entries, None) is not None:
-                msg = f"cannot mount on {shown}: the directory is not empty; choose an empty one"
-                raise MountError(msg)
+                raise MountError(f"cannot mount on {shown}: the directory is not empty; choose an empty one")
     except OSError as error:
         hint = ""
         if mount and _dead(error):
             hint = f"; a dead {mount.file_system} mount is there, umount {shown} first"
         elif error.errno == errno.ENOENT and not os.path.lexists(path):
             hint = f"; mkdir -p {shown} first"
-        msg = f"cannot mount on {shown}: {error.strerror}{hint}"
-        raise MountError(msg) from None
+        raise MountError(f"cannot mount on {shown}: {error.strerror}{hint}") from None
     return mountpoint
 
 
@@ -75,18 +70,15 @@ def unmount(path: str, *, lazily: bool = False) -> None:
     shown = printable(path)
     mount = mount_at(mountpoint)
     if mount is None:
-        msg = f"{shown} is not a mountpoint; imgfs list shows what is mounted"
-        raise MountError(msg)
+        raise MountError(f"{shown} is not a mountpoint; imgfs list shows what is mounted")
     if mount.file_system != FILE_SYSTEM:
-        msg = f"{shown} is no imgfs mount but {mount.file_system}; use umount"
-        raise MountError(msg)
+        raise MountError(f"{shown} is no imgfs mount but {mount.file_system}; use umount")
     refused = _fusermount(mountpoint, *(["-z"] if lazily else []))
     if refused is None:
         return
     if _is_alive(mountpoint, when_silent=False):
         hint = f"; close it, or imgfs umount -l {shown}" if refused == _BUSY and not lazily else ""
-        msg = f"cannot unmount {shown}: {refused}{hint}"
-        raise MountError(msg)
+        raise MountError(f"cannot unmount {shown}: {refused}{hint}")
     _abort(mount)
     _clear_dead(mountpoint)
 
@@ -96,8 +88,7 @@ def _located(path: str) -> str:
     try:
         path = os.path.abspath(path)
     except FileNotFoundError:
-        msg = f"{printable(path)}: the current directory is gone"
-        raise MountError(msg) from None
+        raise MountError(f"{printable(path)}: the current directory is gone") from None
     for _ in range(_MAX_LINKS):
         folder, name = os.path.split(path)
         path = os.path.join(os.path.realpath(folder), name)
@@ -111,8 +102,7 @@ def _clear_dead(mountpoint: str) -> None:
     """Take away a mount whose process is gone, also while dead files of it are open."""
     refused = _fusermount(mountpoint, "-z")
     if refused is not None:
-        msg = f"cannot clear the dead mount on {printable(mountpoint)}: {refused}"
-        raise MountError(msg)
+        raise MountError(f"cannot clear the dead mount on {printable(mountpoint)}: {refused}")
 
 
 def _fusermount(mountpoint: str, *options: str) -> str | None:
@@ -125,8 +115,7 @@ def _fusermount(mountpoint: str, *options: str) -> str | None:
             check=False,
         )
     except OSError as error:
-        msg = f"cannot run fusermount3: {error.strerror}; install fuse3"
-        raise MountError(msg) from None
+        raise MountError(f"cannot run fusermount3: {error.strerror}; install fuse3") from None
     if done.returncode == 0:
         return None
     reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -167,5 +156,6 @@ def _abort(mount: Mount) -> None:
             # Where that is not mounted, root's forced unmount aborts, also when it says "busy".
             subprocess.run(["umount", "-f", "--", mount.mountpoint], check=False, capture_output=True)
             return
-        msg = f"{printable(mount.mountpoint)} does not answer and cannot be aborted: {error.strerror}; kill its process"
-        raise MountError(msg) from None
+        raise MountError(
+            f"{printable(mount.mountpoint)} does not answer and cannot be aborted: {error.strerror}; kill its process"
+        ) from None

@@ -43,8 +43,7 @@ class ViewOptions:
 def image_view(image: Image, layers: Layers, options: ViewOptions) -> Directory:
     """Return the root of the tree that shows *image*, whose *layers* are made as they are looked at."""
     if len(image.layers) > _MAX_LAYERS:
-        msg = f"{printable(image.name)} has {len(image.layers)} layers, more than {_MAX_LAYERS}"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{printable(image.name)} has {len(image.layers)} layers, more than {_MAX_LAYERS}")
     return _View(image, layers, options).root()
 
 

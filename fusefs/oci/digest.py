@@ -26,15 +26,12 @@ class Digest:
         """Return the digest that *text* spells; ValueError says what is wrong with it."""
         match = _GRAMMAR.fullmatch(text)
         if match is None:
-            msg = f"malformed digest {text[:150]!r}"
-            raise ValueError(msg)
+            raise ValueError(f"malformed digest {text[:150]!r}")
         algorithm, encoded = match["algorithm"], match["encoded"]
         if algorithm not in _ENCODED:
-            msg = f"unsupported digest algorithm {algorithm[:150]!r}"
-            raise ValueError(msg)
+            raise ValueError(f"unsupported digest algorithm {algorithm[:150]!r}")
         if _ENCODED[algorithm].fullmatch(encoded) is None:
-            msg = f"malformed {algorithm} digest {text[:150]!r}"
-            raise ValueError(msg)
+            raise ValueError(f"malformed {algorithm} digest {text[:150]!r}")
         return cls(algorithm, encoded)
 
     @classmethod

@@ -86,8 +86,7 @@ def parse_image_config(data: bytes, where: str) -> ImageConfig:
     document = parse_object(data, where, "an image config")
     rootfs = document.get("rootfs")
     if not isinstance(rootfs, dict):
-        msg = f"{where} has no rootfs: it is {kind(rootfs)}"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where} has no rootfs: it is {kind(rootfs)}")
     diff_ids = as_strings(rootfs.get("diff_ids"), f"{where}: rootfs.diff_ids")
     return ImageConfig(
         diff_ids=tuple(DiffID(parse_digest(text, f"{where}: rootfs.diff_ids[{n}]")) for n, text in enumerate(diff_ids)),
@@ -100,10 +99,9 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     """Return the manifest that *data* is; Unsupported for Docker's schema 1."""
     document = parse_object(data, where, "an image manifest")
     if document.get("schemaVersion") == 1:
-        msg = (
+        raise Unsupported(
             f"{where}: a Docker schema 1 manifest is not supported; docker pull and docker save it with a newer engine"
         )
-        raise Unsupported(msg)
     layers = as_list(document.get("layers"), f"{where}: layers")
     return Manifest(
         media_type=as_string(document.get("mediaType")) or OCI_MANIFEST,
@@ -123,8 +121,9 @@ def check_layout(data: bytes, where: str) -> None:
     """Check *data*, the file ``oci-layout``; Unsupported for another version than 1.0.0."""
     version = parse_object(data, where, "an image layout's version").get("imageLayoutVersion")
     if version != "1.0.0":
-        msg = f"{where}: unsupported image layout version {printable(json.dumps(version))[:80]}; 1.0.0 is supported"
-        raise Unsupported(msg)
+        raise Unsupported(
+            f"{where}: unsupported image layout version {printable(json.dumps(version))[:80]}; 1.0.0 is supported"
+        )
 
 
 def media_type_of(data: bytes, where: str) -> str:
@@ -139,8 +138,7 @@ def parse_digest(text: str, where: str) -> Digest:
     try:
         return Digest.parse(text)
     except ValueError as error:
-        msg = f"{where}: {error}"
-        raise InvalidImage(msg) from None
+        raise InvalidImage(f"{where}: {error}") from None
 
 
 def write_manifest(media_type: str, config: Descriptor, layers: Iterable[Descriptor]) -> bytes:
@@ -184,11 +182,9 @@ def _descriptor(value: Json, where: str) -> Descriptor:
     document = as_object(value, where, "a descriptor")
     size = document.get("size")
     if not isinstance(size, int) or isinstance(size, bool):
-        msg = f"{where}: size is {kind(size)}, not a number of bytes"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where}: size is {kind(size)}, not a number of bytes")
     if not 0 <= size < 1 << 63:
-        msg = f"{where}: size is {size}, not a number of bytes"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where}: size is {size}, not a number of bytes")
     platform = document.get("platform")
     annotations = document.get("annotations")
     return Descriptor(

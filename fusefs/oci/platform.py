@@ -45,8 +45,7 @@ class Platform:
         """Return the platform that ``OS/ARCH[/VARIANT]`` spells; ValueError if it spells none."""
         parts = text.split("/")
         if len(parts) not in (2, 3) or not all(map(_PART.fullmatch, parts)):
-            msg = f"bad platform {text!r}: expected OS/ARCH[/VARIANT], as in linux/arm64"
-            raise ValueError(msg)
+            raise ValueError(f"bad platform {text!r}: expected OS/ARCH[/VARIANT], as in linux/arm64")
         parts = [part.lower() for part in parts]
         parts[1] = _ARCHITECTURES.get(parts[1], parts[1])
         return cls(*parts)

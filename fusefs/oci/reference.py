@@ -25,11 +25,9 @@ def check_reference(text: str) -> None:
     match = _REFERENCE.fullmatch(text)
     if match is None and _IMAGE_ID.fullmatch(text) is None:
         hint = ": repository names are lower case" if _REFERENCE.fullmatch(text.lower()) else ""
-        msg = f"bad reference '{printable(text)}'{hint}"
-        raise UsageError(msg)
+        raise UsageError(f"bad reference '{printable(text)}'{hint}")
     if match is not None and len(match["name"]) > _MAX_NAME:
-        msg = f"bad reference: the name has {len(match['name'])} characters, more than {_MAX_NAME}"
-        raise UsageError(msg)
+        raise UsageError(f"bad reference: the name has {len(match['name'])} characters, more than {_MAX_NAME}")
 
 
 def tagged(reference: str) -> str:

@@ -20,16 +20,14 @@ def parse_list(data: bytes, where: str, what: str) -> list[Json]:
     """Return the list that *data* is; *what* says what it should have been."""
     document = _parsed(data, where)
     if not isinstance(document, list):
-        msg = f"{where} is {kind(document)}, not {what}"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where} is {kind(document)}, not {what}")
     return document
 
 
 def as_object(value: Json, where: str, what: str = "an object") -> dict[str, Json]:
     """Return *value* if it is an object."""
     if not isinstance(value, dict):
-        msg = f"{where} is {kind(value)}, not {what}"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where} is {kind(value)}, not {what}")
     return value
 
 
@@ -38,8 +36,7 @@ def as_list(value: Json, where: str) -> list[Json]:
     if value is None:
         return []
     if not isinstance(value, list):
-        msg = f"{where} is {kind(value)}, not a list"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where} is {kind(value)}, not a list")
     return value
 
 
@@ -48,8 +45,7 @@ def as_strings(value: Json, where: str) -> tuple[str, ...]:
     items = as_list(value, where)
     strings = [item for item in items if isinstance(item, str)]
     if len(strings) < len(items):
-        msg = f"{where} has an entry that is no string"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where} has an entry that is no string")
     return tuple(strings)
 
 
@@ -81,11 +77,9 @@ def _parsed(data: bytes, where: str) -> Json:
         document: Json = json.loads(data.decode("utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else printable(str(error))
-        msg = f"{where} is not JSON: {reason}"
-        raise InvalidImage(msg) from None
+        raise InvalidImage(f"{where} is not JSON: {reason}") from None
     return document
 
 
 def _refuse(constant: str) -> Json:
-    msg = f"{constant} is no value"
-    raise ValueError(msg)
+    raise ValueError(f"{constant} is no value")

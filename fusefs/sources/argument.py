@@ -53,11 +53,11 @@ def parse_image(argument: str) -> EngineImage | FileImage:
     if transport == "docker-daemon" and colon:
         argument = rest
     if "://" in argument:
-        msg = f"bad reference '{printable(argument)}': imgfs reads no registry; docker pull it, then give its name"
-        raise UsageError(msg)
+        raise UsageError(
+            f"bad reference '{printable(argument)}': imgfs reads no registry; docker pull it, then give its name"
+        )
     if transport in _UNREAD and (transport != "dir" or rest.startswith(("/", "."))):
-        msg = f"bad reference '{printable(argument)}': {transport}: is not read; {_UNREAD[transport]}"
-        raise UsageError(msg)
+        raise UsageError(f"bad reference '{printable(argument)}': {transport}: is not read; {_UNREAD[transport]}")
     check_reference(argument)
     return EngineImage(argument)
 
@@ -74,16 +74,14 @@ def _file(transport: str, rest: str) -> FileImage:
     path, colon, choice = rest.partition(":")
     if not path or (colon and not choice):
         index = "|:@INDEX" if transport == "docker-archive" else ""
-        msg = f"bad reference '{transport}:{printable(rest)}': expected {transport}:PATH[:REF{index}]"
-        raise UsageError(msg)
+        raise UsageError(f"bad reference '{transport}:{printable(rest)}': expected {transport}:PATH[:REF{index}]")
     if not colon:
         return FileImage(transport, path, None)
     if transport != "docker-archive":
         return FileImage(transport, path, choice)  # an image layout's names are free text
     if choice.startswith("@"):
         if re.fullmatch(r"[0-9]{1,18}", choice[1:]) is None:
-            msg = f"bad reference: '{printable(choice)}' is no index; expected @0, @1, …"
-            raise UsageError(msg)
+            raise UsageError(f"bad reference: '{printable(choice)}' is no index; expected @0, @1, …")
         return FileImage(transport, path, int(choice[1:]))
     check_reference(choice)
     return FileImage(transport, path, choice)

@@ -33,8 +33,7 @@ def absolute(path: str) -> str:
     try:
         return os.path.abspath(path)
     except FileNotFoundError:
-        msg = f"{printable(path)} is relative, and the current directory is gone"
-        raise UsageError(msg) from None
+        raise UsageError(f"{printable(path)} is relative, and the current directory is gone") from None
 
 
 def timeout_named(seconds: float | None) -> float | None:

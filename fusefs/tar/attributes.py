@@ -63,8 +63,7 @@ def file_attributes(member: Member) -> FileAttributes:
     major = number(block[329:337], "devmajor") if device else 0
     minor = number(block[337:345], "devminor") if device else 0
     if not (0 <= major <= _MAX_MAJOR and 0 <= minor <= _MAX_MINOR):
-        msg = f"device number {major}:{minor} has more than 12 and 20 bits"
-        raise BrokenHeader(msg)
+        raise BrokenHeader(f"device number {major}:{minor} has more than 12 and 20 bits")
     mode, uid, gid = ownership(member.kind, block[100:124], pax)
     return FileAttributes(mode, uid, gid, mtime, mtime_ns, major, minor, tuple(_xattrs(member)))
 
@@ -101,8 +100,7 @@ def _integer(text: bytes, what: str) -> int:
     try:
         return int(text) if len(text) < 20 and text.lstrip(b"-").isdigit() else _MAX_ID + 1
     except ValueError:
-        msg = f"the PAX record {what} is no number"
-        raise BrokenHeader(msg) from None
+        raise BrokenHeader(f"the PAX record {what} is no number") from None
 
 
 def _time(text: bytes) -> tuple[int, int]:
@@ -111,8 +109,7 @@ def _time(text: bytes) -> tuple[int, int]:
     negative = whole.startswith(b"-")
     digits = whole.removeprefix(b"-") or b"0"
     if not digits.isdigit() or len(digits) > 20 or not (fraction or b"0").isdigit():
-        msg = f"the PAX record mtime is no time: {text[:40]!r}"
-        raise BrokenHeader(msg)
+        raise BrokenHeader(f"the PAX record mtime is no time: {text[:40]!r}")
     seconds, nanoseconds = int(digits), int(fraction[:9].ljust(9, b"0"))
     if not negative:
         return seconds, nanoseconds
@@ -168,8 +165,7 @@ def sparse_runs(member: Member, read: Read) -> tuple[int, list[Run]]:
         size = number(member.block[483:495], "real size")
         pairs, start = _old_gnu_map(member, read), member.offset
     if not 0 <= size < 1 << 63:
-        msg = f"a sparse file of {size} bytes"
-        raise BrokenHeader(msg)
+        raise BrokenHeader(f"a sparse file of {size} bytes")
     return size, _checked(pairs, size, start, member.offset + member.size)
 
 
@@ -182,8 +178,7 @@ def _map_1_0(member: Member, read: Read) -> tuple[list[tuple[int, int]], int]:
     while len(numbers) < wanted:
         end = text.find(b"\n", position, position + 24)
         if end < 0:
-            msg = "the sparse map is cut off"
-            raise BrokenHeader(msg)
+            raise BrokenHeader("the sparse map is cut off")
         numbers.append(_count(text[position:end], "map"))
         position = end + 1
         wanted = 1 + 2 * numbers[0]
@@ -194,8 +189,7 @@ def _old_gnu_map(member: Member, read: Read) -> list[tuple[int, int]]:
     """Return the map in the header, 4 entries, and in the blocks between header and data, 21 each."""
     first = member.block_offset + BLOCK
     if member.offset - first > _MAX_MAP:
-        msg = f"a sparse map of {member.offset - first} bytes"
-        raise BrokenHeader(msg)
+        raise BrokenHeader(f"a sparse map of {member.offset - first} bytes")
     blocks = bytes(read(first, member.offset - first))
     fields = member.block[386:482] + b"".join(blocks[at : at + 504] for at in range(0, len(blocks), BLOCK))
     numbers = [number(fields[at : at + 12], "sparse map") for at in range(0, len(fields), 12) if fields[at]]
@@ -204,8 +198,7 @@ def _old_gnu_map(member: Member, read: Read) -> list[tuple[int, int]]:
 
 def _pairs(numbers: list[int]) -> list[tuple[int, int]]:
     if len(numbers) % 2:
-        msg = "the sparse map has an odd number of entries"
-        raise BrokenHeader(msg)
+        raise BrokenHeader("the sparse map has an odd number of entries")
     return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
@@ -214,8 +207,7 @@ def _checked(pairs: list[tuple[int, int]], size: int, start: int, end: int) -> l
     position = 0
     for offset, length in pairs:
         if offset < position or length < 0 or offset + length > size or start + length > end:
-            msg = f"the sparse map is wrong: {length} bytes at {offset} of {size}"
-            raise BrokenHeader(msg)
+            raise BrokenHeader(f"the sparse map is wrong: {length} bytes at {offset} of {size}")
         if length:
             runs.append((offset, start, length))
         position, start = offset + length, start + length
@@ -224,6 +216,5 @@ def _checked(pairs: list[tuple[int, int]], size: int, start: int, end: int) -> l
 
 def _count(text: bytes, what: str) -> int:
     if not text.isdigit() or len(text) > 19:
-        msg = f"{what} is no number: {text[:40]!r}"
-        raise BrokenHeader(msg)
+        raise BrokenHeader(f"{what} is no number: {text[:40]!r}")
     return int(text)

@@ -90,8 +90,7 @@ def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) 
                 yield b"".join(parts)
             elif damage is None:
                 return
-        msg = f"{where}: {damage}"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where}: {damage}")
 
 
 def _opened(file: io.BufferedReader, compression: Compression) -> Any:

@@ -97,12 +97,10 @@ def is_header(block: bytes | bytearray) -> bool:
 def parse_header(block: bytes) -> Header:
     """Return the header in a *block* of 512 bytes that are not all zero; BrokenHeader if it is none."""
     if not _checksum_matches(block):
-        msg = "the checksum does not match"
-        raise BrokenHeader(msg)
+        raise BrokenHeader("the checksum does not match")
     size = number(block[124:136], "size")
     if size < 0:
-        msg = f"negative size {size}"
-        raise BrokenHeader(msg)
+        raise BrokenHeader(f"negative size {size}")
     typeflag = block[156:157]
     sparse = typeflag == b"S" and block[257:265] == b"ustar  \0"
     return Header(
@@ -143,8 +141,7 @@ def number(field: bytes, what: str) -> int:
             return int(digits, 8)
     except ValueError:
         pass
-    msg = f"the {what} field is no octal number: {field!r}"
-    raise BrokenHeader(msg)
+    raise BrokenHeader(f"the {what} field is no octal number: {field!r}")
 
 
 def pax_records(data: bytes) -> dict[bytes, bytes]:
@@ -158,17 +155,14 @@ def pax_records(data: bytes) -> dict[bytes, bytes]:
     while position < len(data):
         match = _PAX_LENGTH.match(data, position)
         if match is None:
-            msg = f"PAX record {len(records) + 1} has no length"
-            raise BrokenHeader(msg)
+            raise BrokenHeader(f"PAX record {len(records) + 1} has no length")
         end = position + int(match[0])
         record = data[match.end() : end]
         if end > len(data) or not record.endswith(b"\n"):
-            msg = f"PAX record {len(records) + 1} has a wrong length {int(match[0])}"
-            raise BrokenHeader(msg)
+            raise BrokenHeader(f"PAX record {len(records) + 1} has a wrong length {int(match[0])}")
         keyword, equals, value = record[:-1].partition(b"=")
         if not keyword or not equals:
-            msg = f"PAX record {len(records) + 1} has no keyword"
-            raise BrokenHeader(msg)
+            raise BrokenHeader(f"PAX record {len(records) + 1} has no keyword")
         if keyword in _SPARSE_0_0:  # these two come again and again: they are the map of later versions
             before = records.get(b"GNU.sparse.map")
             records[b"GNU.sparse.map"] = value if before is None else before + b"," + value
@@ -183,8 +177,7 @@ def pax_records(data: bytes) -> dict[bytes, bytes]:
 def pax_size(value: bytes) -> int:
     """Return the value of a PAX ``size`` record, in bytes."""
     if _DECIMAL.fullmatch(value) is None:
-        msg = f"the PAX record size is no number: {value[:40]!r}"
-        raise BrokenHeader(msg)
+        raise BrokenHeader(f"the PAX record size is no number: {value[:40]!r}")
     return int(value)
 
 

@@ -104,11 +104,13 @@ class TarIndex(NamedTuple):
                 continue
             parts = _components(member.name)
             if b".." in parts:
-                msg = f"{archive}: refused: the member name '{printable(member.name)}' has a '..' component"
-                raise InvalidImage(msg)
+                raise InvalidImage(
+                    f"{archive}: refused: the member name '{printable(member.name)}' has a '..' component"
+                )
             if b"\0" in member.name or b"\0" in member.link:
-                msg = f"{archive}: refused: the member name or link '{printable(member.name)}' contains NUL"
-                raise InvalidImage(msg)
+                raise InvalidImage(
+                    f"{archive}: refused: the member name or link '{printable(member.name)}' contains NUL"
+                )
             by_name[b"/".join(parts)] = member._replace(block=b"", pax=_NO_RECORDS)
         return cls(archive, by_name)
 
@@ -135,11 +137,11 @@ class TarIndex(NamedTuple):
                 case _:
                     return member
             if target is None:
-                msg = f"{self.archive}: the link {printable(path)} leads out of the archive: {printable(member.link)}"
-                raise InvalidImage(msg)
+                raise InvalidImage(
+                    f"{self.archive}: the link {printable(path)} leads out of the archive: {printable(member.link)}"
+                )
             path = target
-        msg = f"{self.archive}: {printable(name)} is a link cycle, or more than {_MAX_LINKS} links"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{self.archive}: {printable(name)} is a link cycle, or more than {_MAX_LINKS} links")
 
     def _missing(self, name: bytes, path: bytes) -> str:
         if _components(name) == _components(path):
@@ -232,8 +234,9 @@ def _member(source: Source, start: int, block: bytes) -> Member:
             position = _padded(position + BLOCK + header.size)
             block = bytes(source.read_at(position, BLOCK))
             if len(block) < BLOCK or is_zero(block):
-                msg = f"{source.name}: damaged: the {header.kind.value} at offset {start} belongs to no member"
-                raise InvalidImage(msg)
+                raise InvalidImage(
+                    f"{source.name}: damaged: the {header.kind.value} at offset {start} belongs to no member"
+                )
         if header.kind is Kind.PAX_GLOBAL:  # records are for files: they must not move its end
             pax.clear()
         size = pax_size(pax[b"size"]) if b"size" in pax else header.size
@@ -267,15 +270,13 @@ def _no_header(name: str, position: int, why: str) -> str:
 def _extended(source: Source, position: int, header: Header) -> bytes:
     """Return the data of the extended *header* at *position*."""
     if header.size > _MAX_EXTENDED:
-        msg = f"the {header.kind.value} has {header.size} bytes, more than {_MAX_EXTENDED}"
-        raise BrokenHeader(msg)
+        raise BrokenHeader(f"the {header.kind.value} has {header.size} bytes, more than {_MAX_EXTENDED}")
     data = bytes(source.read_at(position + BLOCK, header.size))
     if len(data) < header.size:
-        msg = (
+        raise InvalidImage(
             f"{source.name}: truncated in the {header.kind.value} at offset {position}: "
             f"{len(data)} of {header.size} bytes are there"
         )
-        raise InvalidImage(msg)
     return data
 
 
@@ -284,8 +285,7 @@ def _after_sparse_map(source: Source, position: int) -> int:
     while True:
         block = source.read_at(position, BLOCK)
         if len(block) < BLOCK:
-            msg = f"{source.name}: truncated in the sparse map at offset {position}"
-            raise InvalidImage(msg)
+            raise InvalidImage(f"{source.name}: truncated in the sparse map at offset {position}")
         position += BLOCK
         if not block[504]:
             return position
@@ -298,17 +298,16 @@ def _check_unmarked_end(source: Source, position: int, rest: bytes, last: Placed
         name, offset, size = last
         if length < offset + size:
             there = max(0, length - offset)
-            msg = f"{source.name}: truncated in {printable(name)} at offset {length}: {there} of {size} bytes are there"
-            raise InvalidImage(msg)
+            raise InvalidImage(
+                f"{source.name}: truncated in {printable(name)} at offset {length}: {there} of {size} bytes are there"
+            )
     if length == 0:
-        msg = f"{source.name}: not a tar archive: the file is empty"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{source.name}: not a tar archive: the file is empty")
     if any(rest):
         why = f"it has {len(rest)} bytes, less than a header"
         if position:
             why = f"no tar header at offset {position}: the file ends {len(rest)} bytes after it"
-        msg = f"{source.name}: {'damaged' if position else 'not a tar archive'}: {why}"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{source.name}: {'damaged' if position else 'not a tar archive'}: {why}")
 
 
 def _components(path: bytes) -> list[bytes]:

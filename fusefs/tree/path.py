@@ -142,8 +142,7 @@ class ImagePath(Traversable):
     def open(self, mode: str = "r", *, encoding: str | None = None, errors: str | None = None) -> IO[Any]:
         """Open the file for reading: as text, which is UTF-8 by default, or with ``rb`` as bytes."""
         if mode not in ("r", "rt", "rb"):
-            msg = f"mode {mode!r}: an image can only be read; r and rb are possible"
-            raise ValueError(msg)
+            raise ValueError(f"mode {mode!r}: an image can only be read; r and rb are possible")
         file = open_content(self._content(), str(self))
         return file if mode == "rb" else io.TextIOWrapper(file, encoding or "utf-8", errors)
 

@@ -56,8 +56,7 @@ class Engine:
         deadline = time.monotonic() + _READY
         while not self._answers():
             if process.poll() is not None or time.monotonic() > deadline:
-                msg = f"dockerd does not start: {(self.work.folder / 'log').read_text()[-1000:]}"
-                raise Failed(msg)
+                raise Failed(f"dockerd does not start: {(self.work.folder / 'log').read_text()[-1000:]}")
             time.sleep(0.05)
 
     def _answers(self) -> bool:

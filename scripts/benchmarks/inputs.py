@@ -155,12 +155,10 @@ def _write_debian(path: Path) -> None:
     """Write a root file system of Debian with nginx."""
     command = ["mmdebstrap", "--variant=minbase", "--include=nginx-light,curl", "bookworm", str(path)]
     if not shutil.which(command[0]):
-        msg = "mmdebstrap is not installed, which makes the root file system"
-        raise Failed(msg)
+        raise Failed("mmdebstrap is not installed, which makes the root file system")
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
-        msg = f"mmdebstrap: {done.stderr.strip()[-500:]}"
-        raise Failed(msg)
+        raise Failed(f"mmdebstrap: {done.stderr.strip()[-500:]}")
 
 
 class Inputs:

@@ -40,8 +40,7 @@ def _find(top: Path) -> int:
 def _check_same(what: str, counts: set[float]) -> None:
     """Raise Failed if contestants did not do the same work."""
     if len(counts) > 1:
-        msg = f"{what}: the contestants saw {sorted(counts)}"
-        raise Failed(msg)
+        raise Failed(f"{what}: the contestants saw {sorted(counts)}")
 
 
 @case(8, "find")

@@ -115,8 +115,7 @@ class Workplace:
         text = log.read_text(errors="replace").strip()
         log.unlink()
         if done.returncode:
-            msg = f"{' '.join(map(str, command))}: exit code {done.returncode}: {text[-2000:]}"
-            raise Failed(msg)
+            raise Failed(f"{' '.join(map(str, command))}: exit code {done.returncode}: {text[-2000:]}")
 
     @contextlib.contextmanager
     def mounted(
@@ -204,8 +203,7 @@ def _until(found: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + _PATIENCE
     while not found():
         if time.monotonic() > deadline:
-            msg = f"{what}: not within {_PATIENCE:.0f} s"
-            raise Failed(msg)
+            raise Failed(f"{what}: not within {_PATIENCE:.0f} s")
         time.sleep(0.002)
 
 

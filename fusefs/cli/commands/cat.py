@@ -18,15 +18,13 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     output = Output(environment)
     name, path = split_path(arguments.image)
     if path is None:
-        msg = f"which file of {printable(name)}? imgfs cat {printable(name)}:/PATH"
-        raise UsageError(msg)
+        raise UsageError(f"which file of {printable(name)}? imgfs cat {printable(name)}:/PATH")
     with opening(arguments, environment) as open_image:
         opened = open_image(name)
         tree: Tree = opened.rootfs() if arguments.layer is None else opened.layer(arguments.layer)
         node = tree.node(found_at(tree, path, name, follow=True).number)
         if not isinstance(node, RegularFile):
-            msg = f"{opened.shown}: {printable(path)} is a {kind_of(stat_of(node).mode)}, not a file"
-            raise Unavailable(msg)
+            raise Unavailable(f"{opened.shown}: {printable(path)} is a {kind_of(stat_of(node).mode)}, not a file")
         _write(node.content, output)
     output.finish()
 

@@ -44,8 +44,7 @@ def _asked(arguments: argparse.Namespace) -> tuple[str, bytes]:
         return arguments.image, asked if asked.startswith(b"/") else b"/" + asked
     name, path = split_path(arguments.image)
     if path is None:
-        msg = f"which file of {printable(name)}? imgfs which {printable(name)} PATH"
-        raise UsageError(msg)
+        raise UsageError(f"which file of {printable(name)}? imgfs which {printable(name)} PATH")
     return name, path
 
 

@@ -31,8 +31,7 @@ def found_at(tree: Tree, path: bytes, image: str, *, follow: bool) -> Found:
     try:
         return resolve(tree, path, follow=follow)
     except OSError as error:
-        msg = f"{printable(image)} has no {printable(path)}: {error.strerror}"
-        raise Unavailable(msg) from None
+        raise Unavailable(f"{printable(image)} has no {printable(path)}: {error.strerror}") from None
 
 
 def kind_of(mode: int) -> str:

@@ -63,8 +63,9 @@ def open_log(path: str | None, environment: Mapping[str, str]) -> logging.Handle
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handler = _LogFile(file, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        msg = f"cannot write the log {printable(str(file))}: {error.strerror}; choose another file with --log-file"
-        raise NoSpace(msg) from None
+        raise NoSpace(
+            f"cannot write the log {printable(str(file))}: {error.strerror}; choose another file with --log-file"
+        ) from None
     handler.setFormatter(logging.Formatter("%(asctime)s imgfs[%(process)d]: %(levelname)s: %(message)s"))
     handler.name = printable(str(file))
     return handler

@@ -58,8 +58,9 @@ _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
 def _seconds(text: str) -> float:
     """Return the seconds in *text*: no sign, no exponent, and no more than a socket can wait."""
     if not _SECONDS.fullmatch(text):
-        msg = f"{printable(text)!r} is no number of seconds; expected one as 60 or 0.5, and below a million"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(
+            f"{printable(text)!r} is no number of seconds; expected one as 60 or 0.5, and below a million"
+        )
     return float(text)
 
 
@@ -70,8 +71,7 @@ def _size(text: str) -> int:
     """Return the bytes in *text*: a number, maybe with ``K``, ``M``, ``G``, ``T`` or as ``GiB``."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        msg = f"{printable(text)!r} is no size; expected one as 500M, 10GiB or 1000000"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"{printable(text)!r} is no size; expected one as 500M, 10GiB or 1000000")
     base = 1024 if match[3] else 1000
     factor: int = base ** " KMGT".index((match[2] or " ").upper())
     return int(match[1]) * factor

@@ -138,6 +138,5 @@ def _add_look(  # noqa: PLR0913 - what a parser is made of
 
 def _layer_number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        msg = f"'{printable(text)}' is no number of a layer; the base is 0"
-        raise argparse.ArgumentTypeError(msg)
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' is no number of a layer; the base is 0")
     return int(text)

@@ -68,8 +68,7 @@ def _from_flags(words: Sequence[str]) -> tuple[list[str], bool]:
     try:
         flags, operands = getopt.gnu_getopt(list(words), "sfnvo:t:N:")
     except getopt.GetoptError as error:
-        msg = f"{error.msg}; mount(8) passes -s, -f, -n, -v, -o, -t"
-        raise UsageError(msg) from None
+        raise UsageError(f"{error.msg}; mount(8) passes -s, -f, -n, -v, -o, -t") from None
     arguments = ["mount"]
     for flag, value in flags:
         match flag:
@@ -80,7 +79,6 @@ def _from_flags(words: Sequence[str]) -> tuple[list[str], bool]:
             case "-v":
                 arguments.append("-v")
             case "-N":
-                msg = f"-N is not supported; nsenter --mount={value} mount … does it"
-                raise UsageError(msg)
+                raise UsageError(f"-N is not supported; nsenter --mount={value} mount … does it")
             # -n: there is no mtab; -t: there is one type; -f: below
     return [*arguments, *operands], "-f" in dict(flags)

@@ -56,8 +56,7 @@ def long_options(words: Iterable[str]) -> list[str]:
         if takes_value is None:
             continue
         if takes_value != bool(equals):
-            msg = f"option {name} takes {'a' if takes_value else 'no'} value"
-            raise UsageError(msg)
+            raise UsageError(f"option {name} takes {'a' if takes_value else 'no'} value")
         found.append(f"--{name}={value}" if takes_value else f"--{name}")
     return found
 
@@ -73,8 +72,7 @@ def number_option(words: Iterable[str], name: str, base: int) -> int | None:
         digits = re.fullmatch(rf"[0-{base - 1}]{{1,20}}", text)
         value = int(text, base) if digits else -1
         if not equals or not 0 <= value <= _MAX_NUMBERS[base]:
-            msg = f"option {name} takes a number, not {printable(text)!r}"
-            raise UsageError(msg)
+            raise UsageError(f"option {name} takes a number, not {printable(text)!r}")
     return value
 
 
@@ -93,8 +91,7 @@ def libfuse_flags(words: Sequence[str]) -> tuple[str, ...]:
             or word.partition("=")[0].replace("_", "-") in _LONG
             or (_SLOPPY in words and word not in _NEVER)
         ):
-            msg = f"unknown mount option '{printable(word)}'"
-            raise UsageError(msg)
+            raise UsageError(f"unknown mount option '{printable(word)}'")
     return tuple(flags)
 
 

@@ -57,8 +57,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the error."""
-        msg = f"{message}; see {self.prog} --help"
-        raise UsageError(msg)
+        raise UsageError(f"{message}; see {self.prog} --help")
 
     def _parse_optional(self, arg_string: str) -> Any:
         """Take a path in the image on standard input, ``-:/etc``, for no option."""

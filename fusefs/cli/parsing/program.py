@@ -37,8 +37,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser = program_parser()
     arguments = parser.parse_args(argv)
     if arguments.command == "umount" and not arguments.mountpoint and not arguments.all:
-        msg = "the following arguments are required: MOUNTPOINT; see imgfs umount --help"
-        raise UsageError(msg)
+        raise UsageError("the following arguments are required: MOUNTPOINT; see imgfs umount --help")
     if arguments.command == "mount" and (spelled := long_options(arguments.options)):
         # A long option may be spelled in -o; the command line's own spelling comes later and wins.
         arguments = parser.parse_args([arguments.command, *spelled, *argv[1:]])
@@ -46,8 +45,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
         value = getattr(arguments, name, None)
         if value == "" or (isinstance(value, list) and "" in value):  # else it would be the current directory
             shown = name.upper() if name == "mountpoint" else f"--{name.replace('_', '-')}"
-            msg = f"{shown} is empty"
-            raise UsageError(msg)
+            raise UsageError(f"{shown} is empty")
     return arguments
 
 

@@ -72,11 +72,9 @@ class TarBlobs:
     def _regular(self, name: bytes) -> Member:
         member = self.index.follow(name)
         if member.kind is not Kind.REGULAR:
-            msg = f"{self.name}: {printable(name)} is a {member.kind.value}, not a regular file"
-            raise InvalidImage(msg)
+            raise InvalidImage(f"{self.name}: {printable(name)} is a {member.kind.value}, not a regular file")
         if member.sparse:
-            msg = f"{self.name}: {printable(name)} is stored as a sparse file, which no engine reads"
-            raise Unsupported(msg)
+            raise Unsupported(f"{self.name}: {printable(name)} is stored as a sparse file, which no engine reads")
         return member
 
 
@@ -123,13 +121,12 @@ class DirectoryBlobs:
         except OSError as error:
             if error.errno == errno.ENOTDIR and not self._leads_through_link(parts):
                 return None
-            msg = f"{self.name}: cannot open {'/'.join(parts)}: {error.strerror}"
-            # A link, which may lead out of the layout, or a file in a directory's place: no layout has these.
-            raise (InvalidImage if error.errno in (errno.ELOOP, errno.ENOTDIR) else Unavailable)(msg) from None
+            raise (InvalidImage if error.errno in (errno.ELOOP, errno.ENOTDIR) else Unavailable)(
+                f"{self.name}: cannot open {'/'.join(parts)}: {error.strerror}"
+            ) from None
         if not stat.S_ISREG(os.fstat(file.descriptor).st_mode):
             file.close()
-            msg = f"{file.name} is no regular file"
-            raise InvalidImage(msg)
+            raise InvalidImage(f"{file.name} is no regular file")
         return file
 
     def _leads_through_link(self, parts: tuple[str, ...]) -> bool:
@@ -160,8 +157,7 @@ def document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document:
     """Return the JSON document that *descriptor* describes, its size and digest checked."""
     found = stored_document(blobs, descriptor, what)
     if found is None:
-        msg = f"{blobs.name}: {what} {descriptor.digest} is missing"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{blobs.name}: {what} {descriptor.digest} is missing")
     return found
 
 
@@ -173,20 +169,19 @@ def stored_document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document
     _check_size(blobs, descriptor, what, len(data))
     digest = Digest.of([data], descriptor.digest.algorithm)
     if digest != descriptor.digest:
-        msg = f"{blobs.name}: {what} has the digest {digest}, its descriptor says {descriptor.digest}"
-        raise DigestMismatch(msg)
+        raise DigestMismatch(f"{blobs.name}: {what} has the digest {digest}, its descriptor says {descriptor.digest}")
     return Document(descriptor, Literal(data))
 
 
 def _check_size(blobs: Blobs, descriptor: Descriptor, what: str, size: int) -> None:
     if size != descriptor.size:
-        msg = f"{blobs.name}: {what} {descriptor.digest} has {size} bytes, its descriptor says {descriptor.size}"
-        raise InvalidImage(msg)
+        raise InvalidImage(
+            f"{blobs.name}: {what} {descriptor.digest} has {size} bytes, its descriptor says {descriptor.size}"
+        )
 
 
 def limited(content: Content, limit: int, where: str) -> bytes:
     """Return all of *content*, which may have *limit* bytes."""
     if content.size > limit:
-        msg = f"{where} has {content.size} bytes, more than {limit}"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where} has {content.size} bytes, more than {limit}")
     return bytes(content.read_at(0, content.size))

@@ -6,7 +6,7 @@ import time
 import zlib
 from collections.abc import Iterable
 
-from fusefs.cache.entry import Entry
+from fusefs.cache.entry import CacheEntry
 from fusefs.cache.sealed_file import Altered
 from fusefs.cache.store import Cache
 from fusefs.content.file import OpenFile
@@ -24,7 +24,7 @@ def archive_key(file: OpenFile) -> str:
     return "-".join(f"{part:x}" for part in parts)
 
 
-def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[Entry | None, TarIndex]:
+def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[CacheEntry | None, TarIndex]:
     """Return the entry of the archive in *file*, which is called *path*, and its index, kept or made now.
 
     There is no entry where none can be made.
@@ -61,7 +61,7 @@ def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[Entry | None
     return entry, index
 
 
-def _keep_archive(entry: Entry, file: OpenFile, index: TarIndex, path: str, warnings: list[str]) -> None:
+def _keep_archive(entry: CacheEntry, file: OpenFile, index: TarIndex, path: str, warnings: list[str]) -> None:
     try:
         sums = [_sum(file, member) for member in index.members.values()]
         if archive_key(file) != os.path.basename(entry.path):  # it changed meanwhile
@@ -81,8 +81,7 @@ def _log(warnings: Iterable[str]) -> None:
 def _check_headers(file: OpenFile, index: TarIndex, sums: list[int]) -> None:
     for member, expected in zip(index.members.values(), sums, strict=True):
         if _sum(file, member) != expected:
-            msg = f"the header at offset {member.header} is another one"
-            raise Altered(msg)
+            raise Altered(f"the header at offset {member.header} is another one")
 
 
 def _sum(file: OpenFile, member: Member) -> int:

@@ -84,8 +84,9 @@ class DockerArchive:
             # Saving one platform, newer engines leave out the index that the ID is the digest of.
             found = iter(self._layout())
         elif entry is None:
-            msg = f"{self._name}: no image config, manifest or index has the digest {image_id}, the image's ID"
-            raise InvalidImage(msg)
+            raise InvalidImage(
+                f"{self._name}: no image config, manifest or index has the digest {image_id}, the image's ID"
+            )
         return self._candidate_image(choose(found, platform, self._name), name, tag)
 
     @property
@@ -257,16 +258,16 @@ class DockerArchive:
 
     def _stored_layers(self, item: ManifestItem, diff_ids: Sequence[DiffID]) -> list[_StoredLayer]:
         if len(item.layers) != len(diff_ids):
-            msg = f"{self._name}: manifest.json lists {len(item.layers)} layers, the config {len(diff_ids)}"
-            raise InvalidImage(msg)
+            raise InvalidImage(
+                f"{self._name}: manifest.json lists {len(item.layers)} layers, the config {len(diff_ids)}"
+            )
         by_diff_id: dict[DiffID, _StoredLayer] = {}
         by_offset: dict[int, DiffID] = {}
         for number, (name, diff_id) in enumerate(zip(item.layers, diff_ids, strict=True)):
             content = self.blobs.content(name)
             other = by_offset.setdefault(content.offset, diff_id)
             if other != diff_id:
-                msg = f"{self._name}: {printable(name)} is listed for two diffIDs: {other} and {diff_id}"
-                raise InvalidImage(msg)
+                raise InvalidImage(f"{self._name}: {printable(name)} is listed for two diffIDs: {other} and {diff_id}")
             # A layer that comes again counts as its first one, under whatever name.
             if diff_id not in by_diff_id:
                 compression = layer_compression(content, f"{self._name}: {printable(name)}")

@@ -44,8 +44,7 @@ def file_image(asked: FileImage, name: str, settings: Settings) -> Image:
     else:
         with _opened(asked.path) as file:
             if asked.transport == "oci":
-                msg = f"{file.name} is no directory; oci-archive:{file.name} reads a tar"
-                raise Unavailable(msg)
+                raise Unavailable(f"{file.name} is no directory; oci-archive:{file.name} reads a tar")
             if not _in_place(file):
                 return _spooled_image(file, asked, name, settings)
             image = _in_place_image(file, asked, name, settings)
@@ -75,8 +74,7 @@ def _verify(image: Image, settings: Settings) -> None:
 def _directory_image(asked: FileImage, name: str, platform: Platform | None) -> Image:
     shown = printable(asked.path)
     if asked.transport not in (None, "oci"):
-        msg = f"{shown} is a directory, not an archive; oci:{shown} reads an OCI image layout"
-        raise Unavailable(msg)
+        raise Unavailable(f"{shown} is a directory, not an archive; oci:{shown} reads an OCI image layout")
     with _readable(shown):
         return layout_image(DirectoryBlobs(asked.path), _ref(asked), platform, name)
 
@@ -137,8 +135,7 @@ def _opened(path: str) -> Iterator[OpenFile]:
     try:
         file = WatchedFile(_descriptor(path), name)
     except (OSError, ValueError) as error:
-        msg = f"cannot open {name}: {error.strerror if isinstance(error, OSError) else error}"
-        raise Unavailable(msg) from None
+        raise Unavailable(f"cannot open {name}: {error.strerror if isinstance(error, OSError) else error}") from None
     try:
         with _readable(name):
             yield file
@@ -153,15 +150,13 @@ def _readable(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        msg = f"cannot read {name}: {error.strerror}"
-        raise Unavailable(msg) from None
+        raise Unavailable(f"cannot read {name}: {error.strerror}") from None
 
 
 def _descriptor(path: str) -> int:
     if path == _STDIN:
         if os.isatty(0):
-            msg = "standard input is a terminal; docker save IMAGE | imgfs mount - MOUNTPOINT"
-            raise UsageError(msg)
+            raise UsageError("standard input is a terminal; docker save IMAGE | imgfs mount - MOUNTPOINT")
         return os.dup(0)
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
     if stat.S_ISFIFO(os.stat(path).st_mode):

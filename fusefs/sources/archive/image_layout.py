@@ -76,8 +76,7 @@ def layout_image(blobs: Blobs, ref: str | None, platform: Platform | None, name:
     """Return the image of a layout that *ref* and *platform* pick; *name* is what it is called."""
     version = blobs.data("oci-layout")
     if version is None:
-        msg = f"{blobs.name}: not an OCI image layout: oci-layout is missing"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{blobs.name}: not an OCI image layout: oci-layout is missing")
     documents.check_layout(version, f"{blobs.name}: oci-layout")
     entries = top_entries(blobs)
     if ref is not None:
@@ -85,11 +84,9 @@ def layout_image(blobs: Blobs, ref: str | None, platform: Platform | None, name:
     found = list(candidates(blobs, entries))
     if not found and ref is not None:
         everything = candidates(blobs, top_entries(blobs))
-        msg = f"{blobs.name} has no image {printable(ref)}; {_listed(everything)}"
-        raise Unavailable(msg)
+        raise Unavailable(f"{blobs.name} has no image {printable(ref)}; {_listed(everything)}")
     if (ref is None and len({name_of(candidate.entry) for candidate in found}) > 1) or _ambiguous(found):
-        msg = f"{blobs.name} holds several images; choose one with its name: {_listed(found)}"
-        raise Unavailable(msg)
+        raise Unavailable(f"{blobs.name} holds several images; choose one with its name: {_listed(found)}")
     chosen = choose(found, platform, blobs.name)
     called = name_of(chosen.entry) if ref in (None, str(chosen.entry.digest)) else ref
     return candidate_image(blobs, chosen, name, called or "")
@@ -105,8 +102,7 @@ def top_entries(blobs: Blobs) -> list[Descriptor]:
     """Return the entries of ``index.json``."""
     data = blobs.data("index.json")
     if data is None:
-        msg = f"{blobs.name}: not an OCI image layout: index.json is missing"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{blobs.name}: not an OCI image layout: index.json is missing")
     return list(documents.parse_index(data, f"{blobs.name}: index.json").manifests)
 
 
@@ -144,8 +140,7 @@ def _below(
             yield Candidate(found, found.platform or _stored_platform(blobs, found), way, stored, entry)
         return
     if len(way) >= _MAX_NESTING:
-        msg = f"{blobs.name}: the index {found.digest} is nested more than {_MAX_NESTING} deep"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{blobs.name}: the index {found.digest} is nested more than {_MAX_NESTING} deep")
     index = stored_document(blobs, found, "the index")
     if index is None:
         log.warning("%s: the index %s is not stored", blobs.name, found.digest)
@@ -172,8 +167,7 @@ def choose(found: Iterable[Candidate], wanted: Platform | None, where: str) -> C
     """
     found = list(found)
     if not found:
-        msg = f"{where} holds no image"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where} holds no image")
     if wanted is None:  # an engine may have pulled one platform of many
         found = [candidate for candidate in found if candidate.stored] or found
     if len(found) == 1 and wanted is None:
@@ -186,16 +180,16 @@ def choose(found: Iterable[Candidate], wanted: Platform | None, where: str) -> C
         if rank is not None:
             ranked.append((rank, number))
     if not ranked:
-        msg = f"{where} has no image for {target}; {_listed(found)}"
-        raise Unavailable(msg)
+        raise Unavailable(f"{where} has no image for {target}; {_listed(found)}")
     return found[min(ranked)[1]]
 
 
 def candidate_image(blobs: Blobs, candidate: Candidate, name: str, ref: str) -> Image:
     """Return the image of a *candidate*, its stored manifest to be shown."""
     if candidate.manifest.media_type not in documents.MANIFESTS:
-        msg = f"{blobs.name}: unsupported media type '{printable(candidate.manifest.media_type)}' of {candidate.shown}"
-        raise Unsupported(msg)
+        raise Unsupported(
+            f"{blobs.name}: unsupported media type '{printable(candidate.manifest.media_type)}' of {candidate.shown}"
+        )
     stored = document(blobs, candidate.manifest, "the manifest")
     manifest = documents.parse_manifest(stored.content.data, f"{blobs.name}: the manifest {candidate.manifest.digest}")
     config = document(blobs, manifest.config, "the image config")
@@ -204,11 +198,10 @@ def candidate_image(blobs: Blobs, candidate: Candidate, name: str, ref: str) -> 
     if manifest.config.media_type in documents.IMAGE_CONFIGS:
         parsed = documents.parse_image_config(config.content.data, f"{blobs.name}: {manifest.config.digest}")
         if len(parsed.diff_ids) != len(manifest.layers):
-            msg = (
+            raise InvalidImage(
                 f"{blobs.name}: the manifest {candidate.manifest.digest} lists {len(manifest.layers)} layers, "
                 f"the config {len(parsed.diff_ids)}"
             )
-            raise InvalidImage(msg)
         diff_ids, created_ns, platform = parsed.diff_ids, parsed.created_ns, parsed.platform
     return Image(
         name=name,
@@ -226,8 +219,7 @@ def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Iterable[DiffID | None])
     for number, (descriptor, diff_id) in enumerate(zip(manifest.layers, diff_ids, strict=True)):
         where = f"{blobs.name}: layer {number}"
         if diff_id is not None and descriptor.media_type not in _LAYERS:
-            msg = f"{where} has the unsupported media type '{printable(descriptor.media_type)}'"
-            raise Unsupported(msg)
+            raise Unsupported(f"{where} has the unsupported media type '{printable(descriptor.media_type)}'")
         content = blob(blobs, descriptor, f"layer {number}")
         compression = None
         if content is not None:
@@ -236,8 +228,7 @@ def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Iterable[DiffID | None])
         elif descriptor.urls:
             log.warning("%s %s is a foreign layer and not stored", where, descriptor.digest)
         else:
-            msg = f"{where} {descriptor.digest} is missing"
-            raise InvalidImage(msg)
+            raise InvalidImage(f"{where} {descriptor.digest} is missing")
         yield Layer(diff_id, descriptor, content, compression, f"{where} ({descriptor.digest})")
 
 
@@ -245,16 +236,14 @@ def layer_compression(content: Content, where: str) -> Compression | None:
     """Return how a layer is compressed, None if not at all; Unsupported if in a way that is not read."""
     first = content.read_at(0, FIRST_BYTES)
     if is_unread(first):
-        msg = f"{where} is compressed in an unsupported way; gzip, zstd, xz and bzip2 are read"
-        raise Unsupported(msg)
+        raise Unsupported(f"{where} is compressed in an unsupported way; gzip, zstd, xz and bzip2 are read")
     return compression_of(first)
 
 
 def check_plain(diff_id: DiffID | None, digest: Digest, where: str, *, plain: bool) -> None:
     """Raise InvalidImage if a *plain* layer's digest is not its diffID, which is the same hash."""
     if plain and diff_id is not None and digest.algorithm == diff_id.algorithm and digest != diff_id:
-        msg = f"{where} is not compressed, but its digest {digest} is not its diffID {diff_id}"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where} is not compressed, but its digest {digest} is not its diffID {diff_id}")
 
 
 def _listed(found: Iterable[Candidate]) -> str:

@@ -23,8 +23,7 @@ def parse_manifest_list(data: bytes, where: str) -> tuple[ManifestItem, ...]:
     """Return the images that *data* lists; InvalidImage, with *where*, if it is no such list."""
     document = parse_list(data, where, "a list of images")
     if not document:
-        msg = f"{where} lists no image"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where} lists no image")
     return tuple(_item(item, f"{where}: image {n}") for n, item in enumerate(document))
 
 
@@ -32,8 +31,7 @@ def _item(value: Json, where: str) -> ManifestItem:
     item = as_object(value, where)
     config = item.get("Config")
     if not isinstance(config, str) or not config:
-        msg = f"{where} names no config: Config is {kind(config)}"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where} names no config: Config is {kind(config)}")
     return ManifestItem(
         config=_member_name(config, f"{where}: Config"),
         repo_tags=as_strings(item.get("RepoTags"), f"{where}: RepoTags"),
@@ -49,6 +47,5 @@ def _member_name(text: str, where: str) -> bytes:
     except UnicodeEncodeError:  # a lone surrogate, written as an escape
         name = b""
     if not name or ".." in text.split("/"):
-        msg = f"{where}: refused: '{printable(text)}' names no member"
-        raise InvalidImage(msg)
+        raise InvalidImage(f"{where}: refused: '{printable(text)}' names no member")
     return name

@@ -64,8 +64,7 @@ def save(stream: Iterable[Buffer], spool: Spool, needed: int) -> SavedTar:
             inside = following.exception() if spool.written else None  # which member the damage is in
             if not isinstance(inside, InvalidImage):
                 raise
-            msg = f"{error}; {str(inside).removeprefix(f'{spool.name}: ')}"
-            raise InvalidImage(msg) from None
+            raise InvalidImage(f"{error}; {str(inside).removeprefix(f'{spool.name}: ')}") from None
         finally:
             spool.finish()
         return following.result()

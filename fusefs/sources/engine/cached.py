@@ -10,8 +10,8 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from fusefs.cache.entry import TAR, Entry
-from fusefs.cache.sealed_file import Altered, Document, open_sealed
+from fusefs.cache.entry import TAR, CacheEntry
+from fusefs.cache.sealed_file import Altered, Facts, open_sealed
 from fusefs.content.file import OpenFile
 from fusefs.errors import ImgfsError
 from fusefs.image.model import Image
@@ -26,7 +26,7 @@ from fusefs.text import printable
 log = logging.getLogger(__name__)
 
 
-def engine_entry(target: Target, settings: Settings) -> Image | Entry | None:
+def engine_entry(target: Target, settings: Settings) -> Image | CacheEntry | None:
     """Return the image if it is kept; the entry to keep it in, ours alone, if it is not; None without a cache.
 
     None, too, if it is kept and cannot be read now: it stays for the next time.  Waits while another process saves the
@@ -59,10 +59,10 @@ def engine_entry(target: Target, settings: Settings) -> Image | Entry | None:
             entry.close()
 
 
-def keep_saved(entry: Entry, saved: SavedTar, target: Target, *, only: bool) -> None:
+def keep_saved(entry: CacheEntry, saved: SavedTar, target: Target, *, only: bool) -> None:
     """Make *entry* count: *saved* is a file of its own, whole and checked."""
     inspected = target.inspected
-    facts: Document = {
+    facts: Facts = {
         "about": {
             "names": list(inspected.tags) or [target.name],
             "id": str(inspected.image_id),
@@ -78,7 +78,7 @@ def keep_saved(entry: Entry, saved: SavedTar, target: Target, *, only: bool) -> 
     entry.complete(facts, saved.blobs.tar.descriptor)
 
 
-def _kept_image(entry: Entry, facts: Document, target: Target) -> Image:
+def _kept_image(entry: CacheEntry, facts: Facts, target: Target) -> Image:
     file = OpenFile(open_sealed(entry.directory, TAR, facts), printable(target.name))
     try:
         index = read_members(file.name, facts["members"])

@@ -52,8 +52,7 @@ def find_endpoint(host: str | None, context: str | None, environment: Mapping[st
     TLS files that are not there.
     """
     if host is not None and context is not None:
-        msg = "--host and --context exclude each other"
-        raise UsageError(msg)
+        raise UsageError("--host and --context exclude each other")
     folder = _docker_config(environment)
     if host is None and context is None:
         host = environment.get("DOCKER_HOST") or None
@@ -79,8 +78,7 @@ def _current_context(folder: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return _DEFAULT_CONTEXT
     except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise UsageError(msg) from None
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
     current = _object(text, path).get("currentContext")
     return current if isinstance(current, str) and current else _DEFAULT_CONTEXT
 
@@ -91,25 +89,25 @@ def _context(folder: Path, name: str) -> Endpoint:
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        msg = f"no context '{printable(name)}' in {folder / 'contexts'}; docker context ls lists them"
-        raise UsageError(msg) from None
+        raise UsageError(
+            f"no context '{printable(name)}' in {folder / 'contexts'}; docker context ls lists them"
+        ) from None
     except OSError as error:
-        msg = f"cannot read the context '{printable(name)}': {path}: {error.strerror}"
-        raise UsageError(msg) from None
+        raise UsageError(f"cannot read the context '{printable(name)}': {path}: {error.strerror}") from None
     match _object(text, path).get("Endpoints"):
         case {"docker": {"Host": str(host), **others}} if host:
             skip_verify = others.get("SkipTLSVerify") is True
         case _:
-            msg = f"the context '{printable(name)}' names no docker host: {path}"
-            raise UsageError(msg)
+            raise UsageError(f"the context '{printable(name)}' names no docker host: {path}")
     files = folder / "contexts" / "tls" / key / "docker"
     try:
         present = {entry.name for entry in files.iterdir()}
     except (FileNotFoundError, NotADirectoryError):
         present = set()
     except OSError as error:
-        msg = f"cannot read the TLS files of the context '{printable(name)}': {files}: {error.strerror}"
-        raise UsageError(msg) from None
+        raise UsageError(
+            f"cannot read the TLS files of the context '{printable(name)}': {files}: {error.strerror}"
+        ) from None
     if not present and not skip_verify:
         return Endpoint(host, None)
     return Endpoint(host, _tls(files, present, verify=not skip_verify))
@@ -124,8 +122,7 @@ def _tls_of_environment(folder: Path, environment: Mapping[str, str]) -> Tls | N
     files = Path(certificates) if certificates else folder
     present = {name for name in ("ca.pem", "cert.pem", "key.pem") if os.path.isfile(files / name)}
     if certificates and not present:
-        msg = f"DOCKER_CERT_PATH names no folder with ca.pem, cert.pem or key.pem: {files}"
-        raise UsageError(msg)
+        raise UsageError(f"DOCKER_CERT_PATH names no folder with ca.pem, cert.pem or key.pem: {files}")
     return _tls(files, present, verify=verify)
 
 
@@ -133,8 +130,7 @@ def _tls(files: Path, present: set[str], *, verify: bool) -> Tls:
     pair = {"cert.pem", "key.pem"} & present
     if len(pair) == 1:
         missing = ({"cert.pem", "key.pem"} - pair).pop()
-        msg = f"TLS needs both cert.pem and key.pem: {files / missing} is missing"
-        raise UsageError(msg)
+        raise UsageError(f"TLS needs both cert.pem and key.pem: {files / missing} is missing")
     return Tls(
         ca=files / "ca.pem" if "ca.pem" in present else None,
         client=(files / "cert.pem", files / "key.pem") if pair else None,
@@ -148,19 +144,19 @@ def _checked(endpoint: Endpoint) -> Endpoint:
     if not separator:  # as in docker -H localhost:2375
         scheme, rest = "tcp", endpoint.host
     if scheme not in ("unix", "tcp", "http", "https", "ssh") or not rest:
-        msg = f"bad engine host '{endpoint.shown}': expected unix:///path, tcp://host:port or ssh://user@host"
-        raise UsageError(msg)
+        raise UsageError(
+            f"bad engine host '{endpoint.shown}': expected unix:///path, tcp://host:port or ssh://user@host"
+        )
     if scheme in ("tcp", "http", "https") and not _has_port(rest):
-        msg = f"bad engine host '{endpoint.shown}': it has no valid port"
-        raise UsageError(msg)
+        raise UsageError(f"bad engine host '{endpoint.shown}': it has no valid port")
     if scheme == "unix" and not rest.startswith("/"):
-        msg = f"bad engine host '{endpoint.shown}': the socket's path must be absolute, as in unix:///run/docker.sock"
-        raise UsageError(msg)
+        raise UsageError(
+            f"bad engine host '{endpoint.shown}': the socket's path must be absolute, as in unix:///run/docker.sock"
+        )
     if scheme == "http" and endpoint.tls is not None:
-        msg = (
+        raise UsageError(
             f"bad engine host '{endpoint.shown}': there are TLS files for it, but http:// is not encrypted; use tcp://"
         )
-        raise UsageError(msg)
     return Endpoint(f"{scheme}://{rest}", None if scheme in ("unix", "ssh") else endpoint.tls)
 
 
@@ -177,9 +173,7 @@ def _object(text: bytes, path: Path) -> dict[str, object]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        msg = f"{path} is not JSON: {printable(str(error))}"
-        raise UsageError(msg) from None
+        raise UsageError(f"{path} is not JSON: {printable(str(error))}") from None
     if not isinstance(document, dict):
-        msg = f"{path} is no JSON object"
-        raise UsageError(msg)
+        raise UsageError(f"{path} is no JSON object")
     return document

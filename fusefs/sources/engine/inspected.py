@@ -70,11 +70,10 @@ def saved_image(saved: SavedTar, target: Target, *, only: bool) -> Image:
     diff_ids = tuple(layer.diff_id for layer in image.layers)
     # Inspect describes the platform that the engine prefers, not one that was asked for.
     if target.platform is None and diff_ids != inspected.diff_ids:
-        msg = (
+        raise DigestMismatch(
             f"{printable(name)}: the saved image has other layers ({len(diff_ids)}) "
             f"than the engine says ({len(inspected.diff_ids)})"
         )
-        raise DigestMismatch(msg)
     image.verify(saved.digest_of)
     return image
 

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Protocol
 
-from fusefs.cache.entry import Entry
+from fusefs.cache.entry import CacheEntry
 from fusefs.content.protocol import Buffer
 from fusefs.content.spool import Spool, free_space, megabytes, no_space
 from fusefs.errors import EngineError, InvalidImage, NoSpace
@@ -76,7 +76,7 @@ def engine_image(engine: Engine, name: str, settings: Settings) -> Image:
     match engine_entry(target, settings):
         case Image() as image:
             return image
-        case Entry() as entry:
+        case CacheEntry() as entry:
             try:
                 return _saved_to_keep(engine, target, settings, entry)
             except NoSpace as error:
@@ -155,7 +155,7 @@ def _saved(engine: Engine, target: Target, settings: Settings) -> Image:
         return saved_image(saved, target, only=engine.picks(target.platform))
 
 
-def _saved_to_keep(engine: Engine, target: Target, settings: Settings, entry: Entry) -> Image:
+def _saved_to_keep(engine: Engine, target: Target, settings: Settings, entry: CacheEntry) -> Image:
     """Save the image into *entry*, where it is kept once someone has the time; NoSpace if it has no room there."""
     name, need = printable(target.name), target.inspected.size
     only = engine.picks(target.platform)
@@ -189,8 +189,7 @@ def _save(engine: Engine, target: Target, settings: Settings, spool: Spool) -> S
         raise EngineError(_broken_off(engine, spool, error, settings.timeout)) from None
     reported = _error_in_stream(spool)
     if reported is not None:
-        msg = f"the engine at {engine.shown} failed to save {spool.name}: {printable(reported)}"
-        raise EngineError(msg)
+        raise EngineError(f"the engine at {engine.shown} failed to save {spool.name}: {printable(reported)}")
     if damage is not None:
         raise damage
     saved.log_warnings()

@@ -61,8 +61,7 @@ def _connect(endpoint: Endpoint, timeout: float | None) -> docker.APIClient:
         with closing(_client(endpoint, docker.constants.MINIMUM_DOCKER_API_VERSION, timeout)) as client:
             version = client.version(api_version=False)
         if not isinstance(version, dict) or not isinstance(version.get("ApiVersion"), str):
-            msg = f"no Docker API at {endpoint.shown}: it states no API version"
-            raise EngineError(msg)
+            raise EngineError(f"no Docker API at {endpoint.shown}: it states no API version")
         return _client(endpoint, version["ApiVersion"], timeout)
     except (sdk.DockerException, RecursionError, *NONSENSE, *_FAILURES) as error:
         raise _unreachable(endpoint, error, timeout) from None
@@ -79,8 +78,7 @@ def _client(endpoint: Endpoint, version: str, timeout: float | None) -> docker.A
         if not files.verify:
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
     if endpoint.host.startswith("ssh://") and not hasattr(docker.transport, "SSHHTTPAdapter"):
-        msg = f"{endpoint.shown}: ssh needs an extra; pip install 'imgfs[ssh]'"
-        raise EngineError(msg)
+        raise EngineError(f"{endpoint.shown}: ssh needs an extra; pip install 'imgfs[ssh]'")
     client = docker.APIClient(base_url=endpoint.host, version=version, tls=tls, timeout=timeout)  # type: ignore[arg-type]  # None is for ever
     # With trust_env a REQUESTS_CA_BUNDLE in the environment overrides the endpoint's own CA.
     client.trust_env = False
@@ -181,15 +179,17 @@ class SdkEngine:
         try:
             return parse_inspected(self.client.inspect_image(name))  # type: ignore[no-untyped-call]
         except sdk.ImageNotFound:
-            msg = f"no image {printable(name)} in the engine at {shown}; {when_missing(shown, name)}"
-            raise Unavailable(msg) from None
+            raise Unavailable(
+                f"no image {printable(name)} in the engine at {shown}; {when_missing(shown, name)}"
+            ) from None
         except sdk.APIError as error:
             raise self._refused(name, error) from None
         except _FAILURES as error:
             raise _unreachable(self.endpoint, error, self.timeout) from None
         except (RecursionError, *NONSENSE) as error:
-            msg = f"the engine at {shown} describes {printable(name)} in no way that makes sense: {error!r}"
-            raise EngineError(msg) from None
+            raise EngineError(
+                f"the engine at {shown} describes {printable(name)} in no way that makes sense: {error!r}"
+            ) from None
 
     def begin(self, target: Target) -> _Stream:
         """Return the answer to a save once it has begun.
