@@ -8,9 +8,9 @@ import pytest
 
 _SCRIPT = """
 import sys, threading
-from fusefs.cli.terminal import Bars, Lines
-from fusefs.sources.saved import save
-from fusefs.spool import Spool
+from fusefs.cli.output.progress import Bars, Lines
+from fusefs.sources.archive.spooled import save
+from fusefs.content.spool import Spool
 
 start = threading.Thread.start
 
