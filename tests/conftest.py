@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.engines", "tests.modern_engines", "tests.mounts", "tests.namespaces"]
+pytest_plugins = [
+    "tests.support.engines",
+    "tests.support.modern_engines",
+    "tests.support.mounts",
+    "tests.support.namespaces",
+]
 
 # A shell starts a job in the background with SIGINT ignored, and so would be every program that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,174 @@
+"""The long form of the drills: ``python -m tests.drills.soak DRILL [NUMBERS]``; see ``scripts/soak``."""
+
+import logging
+import os
+import random
+import resource
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.drills import engine_drills, member_drills, mount_drills, waiting_drills
+from tests.fuzz import processes
+from tests.fuzz.oracles import check
+from tests.fuzz.random_archives import HONEST, LYING, archive, damaged
+from tests.support.mounts import Bench, bench
+
+
+class Figures(NamedTuple):
+    """What a drill came to: a line of the table at the end.  Each drill fails if anything is left."""
+
+    done: str
+    compared: str = ""
+    slowest: str = ""
+    memory: str = ""
+
+
+def fuzz(minutes: float = 12) -> Figures:
+    """Fuzz, guided by coverage."""
+    folder = Path(os.environ["IMGFS_FUZZ"])
+    found = []
+    for one in processes.fuzz(folder / "venv/bin/python", folder, minutes * 60):
+        print(f"{one.target}: {one.executions:,} executions, {one.peak} MB{', FAILED' * one.failed}", flush=True)
+        found.append(one)
+    failed = [one.target for one in found if one.failed]
+    assert not failed, f"see {folder}: {failed}"
+    executions = sum(one.executions for one in found)
+    return Figures(f"{executions:,} executions, 0 crashes", memory=f"{max(one.peak for one in found)} MB")
+
+
+def kill(rounds: int = 100) -> Figures:
+    """Kill at random moments."""
+    total = _killed(mount_drills.kill, rounds)
+    return Figures(f"{total} kills, {2 * total} mounts", "all, after each kill")
+
+
+def engine(rounds: int = 100) -> Figures:
+    """Kill while an engine sends, and while that is kept."""
+    return Figures(f"{_killed(engine_drills.kill, rounds)} kills", "all, after each kill")
+
+
+def _killed(drill: Callable[[Bench, int, int], Counter[str]], rounds: int) -> int:
+    """Run a *drill* that kills, say when, and return how often it did."""
+    with bench() as imgfs:
+        imgfs.log_is_quiet = False
+        seed = time.time_ns()
+        print(f"seed {seed}", flush=True)
+        found = drill(imgfs, rounds, seed)
+    for moment, count in sorted(found.items()):
+        print(f"killed while {moment}: {count}")
+    return found.total()
+
+
+def waiting(clients: int = waiting_drills.MOST, seconds: int = 60) -> Figures:
+    """Read what is in memory while others wait for a disk."""
+    with bench() as imgfs:
+        served = waiting_drills.wait(imgfs, clients, seconds)
+    return Figures(
+        f"{clients} reads wait for {seconds} s: another client reads {served.count:,} times, "
+        f"median {served.median * 1000:.2f} ms",
+        slowest=f"{served.slowest * 1000:.0f} ms",
+    )
+
+
+def load(clients: int = 100, minutes: float = 10) -> Figures:
+    """Read with many clients."""
+    with bench() as imgfs:
+        found = mount_drills.load(imgfs, clients, minutes * 60)
+    assert found.memory[1] - found.memory[0] < 30_000
+    return Figures(
+        f"{clients} clients, {minutes:g} minutes, {found.operations:,} operations; "
+        f"descriptors {found.descriptors[0]} to {found.descriptors[1]}",
+        f"{found.verified / 1e9:,.1f} GB",
+        f"{found.slowest * 1000:,.0f} ms",
+        f"{found.memory[0] / 1024:.1f} to {found.memory[1] / 1024:.1f} MiB",
+    )
+
+
+def mounts(loops: int = 200, at_once: int = 50) -> Figures:
+    """Mount again and again, and many at once."""
+    with bench() as imgfs:
+        took = mount_drills.mounts(imgfs, loops, at_once)
+        mount_drills.unmount_busy(imgfs, rounds=20)
+    return Figures(
+        f"{loops} mounts in a loop ({took['loop']:.0f} s), {at_once} at once ({took['at once']:.0f} s), 20 busy"
+    )
+
+
+def members(count: int = 10_000_000) -> Figures:
+    """List a layer of very many members."""
+    with bench() as imgfs:
+        found = member_drills.members(imgfs, count)
+    assert found.peak < 60_000_000 + 200 * count
+    return Figures(
+        f"{count:,} members: first look {found.first_look:.0f} s, listing {found.listing:.0f} s",
+        memory=f"{found.peak / 1e6:,.0f} MB",
+    )
+
+
+def fuzz_random(minutes: float = 2) -> Figures:
+    """Walk layers of random parts."""
+    logging.disable()
+    seed, count, accepted = time.time_ns(), 0, 0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    deadline = time.monotonic() + minutes * 60
+    while time.monotonic() < deadline:
+        rng = random.Random(seed + count)
+        try:
+            layers = [archive(rng, rng.choice((HONEST, LYING))) for _ in range(rng.randint(1, 3))]
+            accepted += check([damaged(data, rng) if rng.randint(0, 1) else data for data in layers])
+        except Exception:
+            print(f"seed {seed + count} does it")
+            raise
+        count += 1
+    more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return Figures(
+        f"{count:,} stacks of layers from seed {seed} on, {accepted:,} layers accepted", memory=f"{more:,} KiB more"
+    )
+
+
+DRILLS: dict[str, Callable[..., Figures]] = {
+    "fuzz": fuzz,
+    "random": fuzz_random,
+    "kill": kill,
+    "engine": engine,
+    "waiting": waiting,
+    "mounts": mounts,
+    "members": members,
+    "load": load,
+}
+
+
+def run(names: list[str], numbers: list[float]) -> int:
+    """Run drills one after the other, and print the table; return 1 if one has failed."""
+    lines, failed = [], False
+    for name in names:
+        print(f"soak: {name}", flush=True)
+        began = time.monotonic()
+        try:
+            figures, left = DRILLS[name](*numbers), "0"
+        except Exception as error:  # noqa: BLE001 - the other drills are run all the same
+            traceback.print_exc()
+            figures, left, failed = Figures(f"FAILED: {type(error).__name__}"), "?", True
+        cells = (f"`scripts/soak {name}`", f"{time.monotonic() - began:.0f} s", *figures, left)
+        lines.append(f"| {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    print(
+        "\n| command | time | done | compared | slowest read | memory | left |",
+        "|---|---|---|---|---|---|---|",
+        sep="\n",
+    )
+    print(*lines, sep="\n")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    chosen, *words = sys.argv[1:] or ["all"]
+    if chosen not in (*DRILLS, "all"):
+        sys.exit(f"usage: scripts/soak [{'|'.join(DRILLS)} [NUMBERS]]")
+    parsed = [float(word) if "." in word else int(word) for word in words]
+    sys.exit(run(list(DRILLS), []) if chosen == "all" else run([chosen], parsed))

@@ -1,0 +1,1 @@
+"""Random and damaged inputs: property tests, fuzzers, and the corpora that fuzzers found."""

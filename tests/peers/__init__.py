@@ -1,0 +1,1 @@
+"""imgfs next to other programs that write, read and unpack images."""

@@ -1,0 +1,24 @@
+"""Small file systems for the tests; only root may mount them."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.processes import until
+from tests.support.requirements import ROOT, need
+
+
+@contextmanager
+def tmpfs(path: Path, size: str = "1m") -> Iterator[Path]:
+    """Mount an empty file system of *size* on the directory *path*, for as long as the block takes."""
+    need(ROOT, "mount", "umount")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], check=True)
+    try:
+        yield path
+    finally:
+        # A process that ends has no environment any more a moment before it has no files.
+        until(
+            lambda: subprocess.run(["umount", path], capture_output=True, check=False).returncode == 0,
+            "it is unmounted",
+        )

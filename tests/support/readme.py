@@ -1,0 +1,142 @@
+"""The commands that the README shows, and a shell in which they can be run as they stand there."""
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text()
+
+PROGRAMS = (
+    *("imgfs", "skopeo", "umoci", "podman", "buildah", "docker", "apt", "pip", "umount", "fusermount3", "mount"),
+    *(
+        "grep",
+        "diff",
+        "tar",
+        "getfattr",
+        "systemctl",
+        "cat",
+        "chroot",
+        "ls",
+        "jq",
+        "ratarmount",
+        "dive",
+        "command",
+        "source",
+        "pipx",
+    ),
+)
+"""What begins a command, if more words follow; a word alone names a program."""
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"`([^`\n]+)`")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: ``console`` is a session, ``sh`` are commands, ``text`` is anything else."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of a session, and what it prints."""
+
+    command: str
+    output: str
+
+
+def blocks(text: str = README) -> list[Block]:
+    """Return the fenced blocks."""
+    return [Block(match[1], match[2]) for match in _BLOCK.finditer(text)]
+
+
+def session(text: str) -> list[Step]:
+    """Return the steps of a session's *text*; one begins at each ``$ ``."""
+    steps = re.split(r"^\$ ", text, flags=re.MULTILINE)
+    assert steps[0] == "", "a session begins with a command"
+    return [Step(*step.split("\n", 1)) for step in steps[1:]]
+
+
+def spans(text: str = README) -> list[str]:
+    """Return what is marked as code in the prose."""
+    return [span.replace("\\|", "|") for span in _SPAN.findall(_BLOCK.sub("", text))]
+
+
+def listed_commands(text: str = README) -> set[str]:
+    """Return the commands outside of sessions: of ``sh`` blocks, synopses, and what the prose marks as code."""
+    found = {span for span in spans(text) if _is_command(span)}
+    for block in blocks(text):
+        if block.kind == "console":
+            continue
+        for line in block.text.splitlines():
+            command = re.split(r" {2,}|\t", line)[0]
+            found |= {part for part in command.split(", ") if _is_command(part)}
+    return found
+
+
+def _is_command(text: str) -> bool:
+    first, space, _ = text.partition(" ")
+    return text.startswith("scripts/") or (first in PROGRAMS and bool(space) and text != "imgfs: …")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, on stdout and stderr, and its exit status."""
+
+    output: str
+    status: int
+
+
+_MARK = "\x01"
+_SETUP = """\
+mount -t tmpfs tmpfs /mnt && mount -t tmpfs tmpfs /var/log && mkdir /mnt/img /mnt/tuned || exit
+end() { cd /; for path in /mnt/*; do if mountpoint -q "$path"; then imgfs umount -l "$path"; fi; done; }
+trap end EXIT
+"""
+
+
+def run_in_shell(commands: Sequence[str], environment: Mapping[str, str], folder: Path) -> list[Said]:
+    """Run *commands*, one after the other in one shell, where /mnt is empty and nobody else's; none of it is left."""
+    script = [_SETUP]
+    for command in commands:
+        script += [f"{{ {command}\n}} </dev/null 2>&1", f"printf '{_MARK}%d{_MARK}' $?"]
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", "\n".join(script)],
+        env=environment,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    parts = done.stdout.split(_MARK)
+    assert (len(parts), done.stderr) == (2 * len(commands) + 1, ""), (done.stdout, done.stderr)
+    return [Said(output, int(status)) for output, status in zip(parts[:-1:2], parts[1::2], strict=True)]
+
+
+_PROGRESS = re.compile(r"^imgfs: (?:the engine prepares|saving|indexing) .*\n", re.MULTILINE)
+_VARYING = (
+    (re.compile(r"[0-9a-f]{64}"), "<digest>"),
+    (re.compile(r"\b[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d\b"), "<date>"),
+    (re.compile(r"(?<= )\d+(?= <date>)"), "<size>"),
+    (re.compile(r" +(?=<size>)"), " "),
+    (re.compile(r"\b\d+(?:\.\d+)+\b"), "<version>"),
+    (re.compile(r"; log: .*"), "; log: <log>"),
+)
+
+
+def stable(output: str) -> str:
+    """Return *output* without what another machine or day changes.
+
+    That is progress (what takes half a second), digests, dates, sizes in ``ls -l``, versions of packages, and
+    where a mount logs.
+    """
+    output = _PROGRESS.sub("", output)
+    for pattern, word in _VARYING:
+        output = pattern.sub(word, output)
+    return output

@@ -1,0 +1,81 @@
+"""What --help says: on a screen, in groups, with examples; and at once."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fusefs.cli.parsing.grammar import Command, grammar
+from fusefs.cli.parsing.program import program_parser
+from tests.support.looks import printed
+from tests.support.mounts import COMMAND
+
+SCREEN = {"COLUMNS": "80", "LINES": "24"}
+
+
+def commands(command: Command) -> list[Command]:
+    """Return *command* and all in it."""
+    return [command, *(one for below in command.commands.values() for one in commands(below))]
+
+
+PROGRAM = grammar(program_parser())
+ALL = commands(PROGRAM)
+
+
+@pytest.mark.parametrize("command", ALL, ids=lambda command: command.name)
+def test_help_of_each_command_fits_a_screen(command: Command) -> None:
+    lines = printed(*command.name.split()[1:], "--help", **SCREEN)
+    assert lines[0] == f"usage: {command.synopsis}"
+    assert [line for line in lines if len(line) > 80] == []
+    assert len(lines) <= (40 if command.name == "imgfs mount" else 24)
+
+
+def test_help_leaves_a_line_of_the_screen_for_the_prompt() -> None:
+    assert len(printed("--help", **SCREEN)) <= 23
+
+
+@pytest.mark.parametrize("command", ALL, ids=lambda command: command.name)
+def test_help_of_each_command_names_all_its_options_and_commands_and_ends_with_examples(command: Command) -> None:
+    shown = printed(*command.name.split()[1:], "--help", **SCREEN)
+    words = {word.strip(",") for line in shown for word in line.split()}
+    assert {option.names[-1] for option in command.options()} | command.commands.keys() <= words
+    assert [shown[-len(command.examples) - 1], *map(str.strip, shown[-len(command.examples) :])] == [
+        "examples:",
+        *command.examples,
+    ]
+
+
+@pytest.mark.parametrize("command", ALL, ids=lambda command: command.name)
+def test_each_command_and_each_option_is_explained(command: Command) -> None:
+    assert command.description.endswith(".")
+    assert [one.name for one in command.commands.values() if not one.summary] == []
+    assert [option.shown for option in command.options() if not option.help] == []
+
+
+def test_options_of_mount_stand_by_what_they_are_for() -> None:
+    titles = [group.title for group in PROGRAM.commands["mount"].groups]
+    assert titles == ["the mount", "the image and its engine", "where files go", "messages"]
+
+
+@pytest.mark.parametrize("columns", ["1", "40", "132"])
+def test_help_can_be_read_on_other_terminals(columns: str) -> None:
+    lines = printed("mount", "--help", COLUMNS=columns)
+    assert max(map(len, lines)) <= 100
+    assert "--platform OS/ARCH" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("words", [["ls", "-h"], ["diff", "-h"]])
+def test_h_is_for_sizes_where_sizes_are_shown(words: list[str]) -> None:
+    done = subprocess.run([COMMAND, *words], capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("imgfs: the following arguments are required: IMAGE[:/PATH]")
+
+
+def test_the_command_starts_at_once() -> None:
+    def took(*words: str) -> float:
+        began = time.perf_counter()
+        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+    bare = min(took(sys.executable, "-c", "pass") for _ in range(5))
+    assert min(took(COMMAND, "--help") for _ in range(5)) < bare + 0.1

@@ -1,0 +1,1 @@
+"""Tests with engines, real and faked."""

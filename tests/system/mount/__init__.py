@@ -1,0 +1,1 @@
+"""Tests of mounts, seen through the kernel."""

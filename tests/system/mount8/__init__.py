@@ -1,0 +1,1 @@
+"""Tests of imgfs as a helper of mount(8)."""

@@ -1,0 +1,154 @@
+"""How mount(8) calls imgfs, and what is a command and what an image."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fusefs.cli.parsing.mount8 import COMMANDS, is_helper, mount_status, parse_call
+from fusefs.errors import UsageError
+from tests.support.builders import Archive
+from tests.support.grammar import parsers
+from tests.support.mounts import COMMAND, Bench, Finished, mounted_below, the_mount
+from tests.support.namespaces import installed
+
+
+def test_the_commands_are_those_of_the_parser() -> None:
+    assert {name.split()[1] for name in parsers() if " " in name} | {"__complete"} == COMMANDS
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "nginx /mnt",
+        "nginx:latest /mnt/img -o ro,dev,suid",
+        "./x.tar mnt -f --verify",
+        "- /mnt",
+        "ls /mnt -o rw,dev,suid",
+        "list /mnt -o rw,dev,suid",
+        "umount /mnt -o rw,dev,suid",
+    ],
+)
+def test_an_image_and_a_directory_without_a_command_are_to_be_mounted(line: str) -> None:
+    arguments = parse_call("/usr/local/bin/imgfs", line.split())
+    assert [arguments.command, arguments.image, arguments.mountpoint] == ["mount", *line.split()[:2]]
+    assert arguments.as_helper
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mount /mnt -o rw,dev,suid",
+        "list /mnt",
+        "umount /mnt",
+        "ls /mnt -l",
+        "ls nginx -o x",
+        "mount nginx /mnt -o ro",
+        "diff nginx other",
+        "list",
+        "nginx",
+        "nginx --help",
+        "--version",
+        "-f nginx",
+        "",
+    ],
+)
+def test_a_commands_word_is_a_command_except_where_none_could_be_meant(line: str) -> None:
+    assert not is_helper("/usr/local/bin/imgfs", line.split())
+
+
+@pytest.mark.parametrize("name", ["/sbin/mount.imgfs", "mount.fuse.imgfs"])
+def test_called_by_its_name_the_first_word_is_an_image(name: str) -> None:
+    arguments = parse_call(name, ["mount", "/mnt", "-n", "-s", "-o", "ro,noexec", "-t", "imgfs"])
+    assert (arguments.command, arguments.image, arguments.mountpoint) == ("mount", "mount", "/mnt")
+    assert arguments.options == ["sloppy", "ro", "noexec"]
+    assert (arguments.as_helper, arguments.fake, arguments.verbose, arguments.foreground) == (True, False, False, False)
+
+
+def test_flags_of_mount_8_have_their_own_meaning() -> None:
+    arguments = parse_call("/sbin/mount.imgfs", ["-fv", "nginx", "/mnt"])
+    assert (arguments.fake, arguments.verbose, arguments.foreground) == (True, True, False)
+    arguments = parse_call("imgfs", ["nginx", "/mnt", "-fv"])
+    assert (arguments.fake, arguments.verbose, arguments.foreground) == (False, True, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nginx", "/mnt", "-x"], "option -x not recognized; mount(8) passes -s, -f, -n, -v, -o, -t"),
+        (["nginx", "/mnt", "-o"], "option -o requires argument; mount(8) passes -s, -f, -n, -v, -o, -t"),
+        (
+            ["nginx", "/mnt", "-N", "/proc/1/ns/mnt"],
+            "-N is not supported; nsenter --mount=/proc/1/ns/mnt mount … does it",
+        ),
+        (["nginx"], "the following arguments are required: MOUNTPOINT; see imgfs mount --help"),
+        ([], "the following arguments are required: IMAGE, MOUNTPOINT; see imgfs mount --help"),
+    ],
+)
+def test_what_mount_8_does_not_pass_is_a_usage_error(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_call("mount.imgfs", words)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(0, 0), (1, 32), (2, 1), (3, 32), (4, 32), (5, 32), (6, 32), (7, 32), (8, 32), (9, 32), (130, 32)],
+)
+def test_the_status_is_1_for_usage_and_32_for_any_other_failure(ours: int, theirs: int) -> None:
+    assert mount_status(ours) == theirs
+
+
+def test_without_a_command_it_mounts_and_says_nothing(imgfs: Bench) -> None:
+    archive = Archive().write(imgfs.folder / "image.tar")
+    mountpoint = imgfs.mountpoint()
+    done = imgfs.run(archive, mountpoint, "-o", f"rw,log-file={imgfs.log},dev,suid")
+    assert done == Finished(0, "", "")
+    assert the_mount(mountpoint).options == {"ro", "nosuid", "nodev", "relatime"}
+    done = imgfs.run(archive, mountpoint)
+    why = f"cannot mount on {mountpoint}: an image is mounted there; imgfs umount {mountpoint} first"
+    assert done == Finished(32, "", f"imgfs: {why}\n")
+    assert imgfs.run("mount", archive, mountpoint).status == 9
+
+
+def test_it_mounts_with_nothing_in_the_environment(imgfs: Bench) -> None:
+    # Without PATH, HOME and a search for programs.
+    imgfs.command = ["/usr/bin/env", "-i", imgfs.marker, f"PYTHONPATH={os.environ.get('PYTHONPATH', '')}", COMMAND]
+    archive = Archive().write(imgfs.folder / "image.tar")
+    mountpoint = imgfs.mountpoint()
+    places = f"cache-dir={imgfs.cache},tmpdir={imgfs.spool},log-file={imgfs.log}"
+    assert imgfs.run(archive, mountpoint, "-o", places) == Finished(0, "", "")
+    assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+    assert mounted_below(mountpoint) == []
+
+
+def test_a_bug_is_no_usage_error() -> None:
+    script = "import fusefs.cli as cli; cli.parse_call = None; raise SystemExit(cli.main(['nginx', '/mnt']))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (32, "")
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+
+
+def test_install_links_the_command_and_takes_the_links_away(tmp_path: Path) -> None:
+    for _ in range(2):
+        installed(tmp_path)
+        links = [path for path in tmp_path.rglob("*") if path.is_symlink()]
+        assert sorted(links) == [tmp_path / "sbin/mount.imgfs", tmp_path / "usr/local/bin/imgfs"]
+        for link in links:
+            assert os.access(link, os.X_OK)
+            assert os.readlink(link).endswith("/.venv/bin/imgfs")
+    installed(tmp_path, "--uninstall")
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
+def test_install_overwrites_nothing(tmp_path: Path) -> None:
+    mine = tmp_path / "sbin" / "mount.imgfs"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    for options in ((), ("--uninstall",)):
+        with pytest.raises(subprocess.CalledProcessError):
+            installed(tmp_path, *options)
+        assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == [mine]
+        assert mine.read_text() == "mine"

@@ -1,0 +1,231 @@
+"""The command line: its grammar, its messages and its exit codes."""
+
+import subprocess
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fusefs import __version__
+from fusefs.cli import main
+from fusefs.cli.parsing.program import parse_arguments
+from fusefs.errors import UsageError
+from tests.support.builders import LAYERS, Archive, archive_of, image_config, member
+from tests.support.mounts import COMMAND
+
+DEFAULTS = {
+    "command": "mount",
+    "image": "nginx",
+    "mountpoint": "/mnt",
+    "foreground": False,
+    "options": [],
+    "no_trees": False,
+    "index": False,
+    "host": None,
+    "context": None,
+    "platform": None,
+    "timeout": None,
+    "tmpdir": None,
+    "cache_dir": None,
+    "cache_size": None,
+    "no_cache": False,
+    "verify": False,
+    "quiet": False,
+    "progress": "auto",
+    "verbose": False,
+    "log_file": None,
+}
+
+
+def mount(*words: str) -> dict[str, object]:
+    """Return what differs from the defaults with *words* added."""
+    found = vars(parse_arguments(["mount", "nginx", "/mnt", *words]))
+    assert found.keys() == DEFAULTS.keys()
+    return {name: value for name, value in found.items() if value != DEFAULTS[name]}
+
+
+def test_mount_takes_an_image_and_a_mountpoint() -> None:
+    assert parse_arguments(["mount", "nginx", "/mnt"]) == Namespace(**DEFAULTS)
+
+
+def test_umount_takes_a_mountpoint() -> None:
+    defaults = Namespace(command="umount", mountpoint=["/mnt"], lazy=False, all=False)
+    assert parse_arguments(["umount", "/mnt"]) == defaults
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        (["-f"], {"foreground": True}),
+        (["--foreground"], {"foreground": True}),
+        (["-H", "tcp://a:1"], {"host": "tcp://a:1"}),
+        (["--host=tcp://a:1"], {"host": "tcp://a:1"}),
+        (["--context", "x"], {"context": "x"}),
+        (["--platform", "linux/arm64"], {"platform": "linux/arm64"}),
+        (["--timeout", "0.5"], {"timeout": 0.5}),
+        (["-o", "timeout=0"], {"timeout": 0.0, "options": ["timeout=0"]}),
+        (["--tmpdir", "/x"], {"tmpdir": "/x"}),
+        (["--cache-dir", "/x"], {"cache_dir": "/x"}),
+        (["--cache-size", "500M"], {"cache_size": 500_000_000}),
+        (["--no-cache"], {"no_cache": True}),
+        (["--verify"], {"verify": True}),
+        (["-q"], {"quiet": True}),
+        (["-v"], {"verbose": True}),
+        (["--progress", "plain"], {"progress": "plain"}),
+        (["--log-file", "x"], {"log_file": "x"}),
+        (["-o", "ro,noexec", "-oallow_other"], {"options": ["ro", "noexec", "allow_other"]}),
+        (["--no-trees"], {"no_trees": True}),
+        (["--index"], {"index": True}),
+        (["-o", "uid=1,gid=2,umask=022"], {"options": ["uid=1", "gid=2", "umask=022"]}),
+        (["-o", "transform_symlinks"], {"options": ["transform_symlinks"]}),
+        (["-o", ""], {}),
+        (["-fqv"], {"foreground": True, "quiet": True, "verbose": True}),
+    ],
+)
+def test_each_option_is_taken(words: list[str], changes: dict[str, object]) -> None:
+    assert mount(*words) == changes
+
+
+def test_options_may_stand_anywhere() -> None:
+    for words in (["-f", "nginx", "/mnt"], ["nginx", "-f", "/mnt"], ["-f", "--", "nginx", "/mnt"]):
+        assert parse_arguments(["mount", *words]) == Namespace(**DEFAULTS | {"foreground": True})
+
+
+def test_long_options_may_be_spelled_after_o() -> None:
+    words = [
+        "host=tcp://a:1",
+        "tmpdir=/a",
+        "log_file=/b",
+        "platform=linux/386",
+        "verify",
+        "no_trees",
+        "index",
+        "quiet",
+        "ro",
+    ]
+    assert mount("-o", ",".join(words)) == {
+        "host": "tcp://a:1",
+        "tmpdir": "/a",
+        "log_file": "/b",
+        "platform": "linux/386",
+        "verify": True,
+        "no_trees": True,
+        "index": True,
+        "quiet": True,
+        "options": words,
+    }
+
+
+@pytest.mark.parametrize("words", [["-o", "host=a", "--host", "b"], ["--host", "b", "-o", "host=a"]])
+def test_the_command_lines_own_spelling_wins(words: list[str]) -> None:
+    assert mount(*words) == {"host": "b", "options": ["host=a"]}
+
+
+def test_the_last_of_two_spellings_wins() -> None:
+    assert mount("-o", "context=a,context=b") == {"context": "b", "options": ["context=a", "context=b"]}
+
+
+def test_a_value_that_begins_with_a_dash_is_a_value() -> None:
+    assert mount("-o", "context=-f") == {"context": "-f", "options": ["context=-f"]}
+
+
+def test_defaults_of_one_call_are_not_those_of_the_next() -> None:
+    mount("-o", "ro")
+    assert mount() == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "the following arguments are required: COMMAND; see imgfs --help"),
+        (["mount"], "the following arguments are required: IMAGE, MOUNTPOINT; see imgfs mount --help"),
+        (["mount", "nginx"], "the following arguments are required: MOUNTPOINT; see imgfs mount --help"),
+        (["mount", "nginx", "/mnt", "more"], "unrecognized arguments: more; see imgfs --help"),
+        (["mount", "nginx", "/mnt", "--verif"], "unrecognized arguments: --verif; see imgfs --help"),
+        (["mount", "nginx", "/mnt", "-o"], "argument -o: expected one argument; see imgfs mount --help"),
+        (["mount", "nginx", "/mnt", "-o", "host"], "option host takes a value"),
+        (["mount", "nginx", ""], "MOUNTPOINT is empty"),
+        (["umount", "/mnt", ""], "MOUNTPOINT is empty"),
+        (["mount", "nginx", "/mnt", "--tmpdir", ""], "--tmpdir is empty"),
+        (["mount", "nginx", "/mnt", "-o", "log_file="], "--log-file is empty"),
+        (["cache", "list", "--cache-dir="], "--cache-dir is empty"),
+        (["umount"], "the following arguments are required: MOUNTPOINT; see imgfs umount --help"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_arguments(words)
+    assert str(caught.value) == message
+    assert main(words) == 2
+    assert capsys.readouterr() == ("", f"imgfs: {message}\n")
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match=r"^argument COMMAND: invalid choice: 'moun' .*; see imgfs --help$"):
+        parse_arguments(["moun"])
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--version"], f"imgfs {__version__}\n"),
+        (["--help"], "usage: imgfs "),
+        (["mount", "--help"], "usage: imgfs mount "),
+        (["umount", "-h"], "usage: imgfs umount "),
+    ],
+)
+def test_version_and_help_are_shown(capsys: pytest.CaptureFixture[str], words: list[str], shown: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(shown)
+    assert err == ""
+
+
+def test_unmounting_what_is_no_mount_is_a_mount_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["umount", str(tmp_path)]) == 9
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"imgfs: {tmp_path}")
+    assert err.count("\n") == 1
+
+
+LIE = Archive(layers=[b"a lie"], config=image_config(LAYERS[:1]), config_name="c", layer_names=["a"]).data
+
+
+@pytest.mark.parametrize(
+    ("build", "words", "code"),
+    [
+        (Archive().data, ["./x.tar", "mnt", "-o", "remount"], 2),
+        (Archive().data, ["X", "mnt"], 2),
+        (Archive().data, ["\udcff", "mnt"], 2),
+        (Archive().data, ["nginx", "mnt", "-H", "a", "--context", "b"], 2),
+        (Archive().data, ["./x.tar", "mnt", "--platform", "linux"], 2),
+        (Archive().data, ["./x.tar", "mnt", "-o", "uid=root"], 2),
+        (Archive().data, ["nginx", "mnt", "-H", "unix:///nonexistent/docker.sock"], 3),
+        (Archive().data, ["./gone.tar", "mnt"], 4),
+        (Archive().data, ["docker-archive:x.tar:other", "mnt"], 4),
+        (bytes, ["./x.tar", "mnt"], 5),
+        (LIE, ["./x.tar", "mnt", "--verify"], 6),
+        (lambda: archive_of(member("repositories", b"{}")), ["./x.tar", "mnt"], 7),
+        (Archive().data, ["./x.tar", "mnt", "--log-file", "gone/log"], 8),
+        (Archive().data, ["./x.tar", "gone"], 9),
+        (Archive().data, ["./x.tar", "\udcff\n\x1b"], 9),
+        (Archive().data, ["./x.tar", "x.tar"], 9),
+        (Archive().data, ["./x.tar", "."], 9),
+    ],
+)
+def test_each_class_of_errors_has_its_exit_code_and_one_line(
+    tmp_path: Path, build: Callable[[], bytes], words: list[str], code: int
+) -> None:
+    (tmp_path / "x.tar").write_bytes(build())
+    (tmp_path / "mnt").mkdir()
+    # In the foreground: no log is opened.
+    done = subprocess.run([COMMAND, "mount", "-f", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("imgfs: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stderr[:-1].isprintable()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mnt", "x.tar"]

@@ -1,0 +1,201 @@
+"""A layer's tree: numbers, lookups, parents, links that lead into the mount, and its size."""
+
+import os
+import tracemalloc
+from unittest.mock import patch
+
+import pytest
+
+from fusefs.layers.index import LayerIndex
+from fusefs.layers.indexer import LayerIndexer
+from fusefs.layers.tree import LayerTree, relative
+from fusefs.tar.header import Kind
+from fusefs.tar.members import Member
+from fusefs.tree.listing import LongListing
+from fusefs.tree.node import Directory, Tree
+from tests.support.builders import BLOCK, Memory, header
+from tests.support.changesets import (
+    a_file,
+    a_symlink,
+    changeset,
+    everything,
+    file,
+    folder,
+    hard_link,
+    indexed,
+    layer_of,
+    numbers,
+    same_file,
+    shown,
+    symlink,
+    whiteout,
+)
+
+LAYER = changeset(
+    file("b/x", b"1"),
+    hard_link("a", "b/x"),
+    folder("c/d"),
+    file("c/d/e", b"2"),
+    whiteout("c/f"),
+    symlink("s", "a"),
+    hard_link("lower", "not/here"),
+)
+
+
+def check_directories(tree: Tree) -> None:
+    """Assert that listing, lookup and parent agree in every directory of *tree*."""
+    found = numbers(tree)
+    names = {path.rpartition(b"/")[2] for path in found} - {b""}
+    for path, number in found.items():
+        node = tree.node(number)
+        if not isinstance(node, Directory):
+            continue
+        listing = tree.listing(number)
+        assert tree.listing(number) == listing == sorted(listing)
+        with patch("fusefs.layers.tree.LARGE", 0), patch("fusefs.layers.rootfs.LARGE", 0):
+            long = tree.listing(number)
+        assert isinstance(long, LongListing)
+        assert (len(long), long[:], list(long)) == (len(listing), listing, listing)
+        assert {name: tree.find(number, name) for name in names} == dict.fromkeys(names) | dict(listing)
+        assert tree.parent(number) == found[path.rpartition(b"/")[0]]
+
+
+def test_a_number_is_that_of_the_record_and_the_root_is_0() -> None:
+    with indexed(LAYER) as layer:
+        found = numbers(LayerTree(layer.files, transform_symlinks=False))
+    assert found == {b"": 0, b"a": 1, b"b": 2, b"c": 3, b"s": 5, b"b/x": 1, b"c/.wh.f": 7, b"c/d": 8, b"c/d/e": 9}
+
+
+def test_names_of_one_file_have_one_number() -> None:
+    with indexed(LAYER) as layer:
+        assert same_file(LayerTree(layer.files, transform_symlinks=False)) == {frozenset([b"a", b"b/x"])}
+
+
+def test_listing_lookup_and_parent_agree() -> None:
+    with indexed(LAYER) as layer:
+        check_directories(LayerTree(layer.files, transform_symlinks=False))
+
+
+def test_numbers_are_the_same_in_two_trees_of_one_layer() -> None:
+    with indexed(LAYER) as one, indexed(LAYER) as other:
+        trees = [LayerTree(layer.files, transform_symlinks=False) for layer in (one, other)]
+        assert numbers(trees[0]) == numbers(trees[1])
+        assert everything(trees[0]) == everything(trees[1])
+
+
+def test_a_link_to_a_lower_layer_is_neither_listed_nor_found() -> None:
+    with indexed(LAYER) as layer:
+        tree = LayerTree(layer.files, transform_symlinks=False)
+        assert tree.find(0, b"lower") is None
+        assert [name for name, _ in tree.listing(0)] == [b"a", b"b", b"c", b"s"]
+
+
+@pytest.mark.parametrize(
+    ("target", "depth", "expected"),
+    [
+        (b"/etc/x", 0, b"etc/x"),
+        (b"/etc/x", 1, b"../etc/x"),
+        (b"//etc/x", 3, b"../../../etc/x"),
+        (b"/", 0, b"."),
+        (b"/", 2, b"../../"),
+        (b"/..", 1, b"../"),
+        (b"/../../etc/x", 2, b"../../etc/x"),
+        (b"etc/x", 2, b"etc/x"),
+        (b"../../x", 2, b"../../x"),
+        (b"../../x", 1, b"../x"),
+        (b"./..//x/", 1, b"./..//x/"),
+        (b"../x/", 0, b"x/"),
+        (b"..", 0, b"."),
+        (b"", 1, b""),
+        (b"x/../../y", 1, b"../y"),
+        (b"x/../../y", 0, b"y"),
+        (b"x/..", 1, b"."),
+        (b"x/y/..", 1, b"x/"),
+        (b"/x/y/../../../../etc/hostname", 0, b"etc/hostname"),
+        (b"/x/y/../../../../etc/hostname", 2, b"../../etc/hostname"),
+    ],
+)
+def test_an_absolute_target_can_be_said_from_where_the_link_is(target: bytes, depth: int, expected: bytes) -> None:
+    assert relative(target, depth) == expected
+
+
+SYMLINKS = changeset(symlink("a", "/x"), symlink("d/b", "/d/a"), symlink("d/e/c", "/"), symlink("d/r", "../x"))
+
+
+def test_targets_are_shown_verbatim() -> None:
+    found = layer_of(SYMLINKS)
+    assert [found[path].target for path in (b"a", b"d/b", b"d/e/c", b"d/r")] == [b"/x", b"/d/a", b"/", b"../x"]
+
+
+def test_absolute_targets_lead_into_the_mount_if_asked() -> None:
+    found = layer_of(SYMLINKS, transform_symlinks=True)
+    targets = [b"x", b"../d/a", b"../../", b"../x"]
+    assert [found[path] for path in (b"a", b"d/b", b"d/e/c", b"d/r")] == [a_symlink(target) for target in targets]
+
+
+def test_names_of_a_link_that_leads_into_the_mount_are_links_of_their_own() -> None:
+    found = layer_of(changeset(symlink("a/b/s", "/x"), hard_link("t", "a/b/s")), transform_symlinks=True)
+    assert [found[path] for path in (b"a/b/s", b"t")] == [a_symlink(b"../../x"), a_symlink(b"x")]
+
+
+def test_a_target_that_becomes_too_long_for_a_link_is_still_not_the_one_that_leads_out() -> None:
+    """The kernel takes 4095 bytes; the mount says so at readlink(2)."""
+    target = "/" + "t" * 4094
+    found = layer_of(changeset(symlink("a/b", target)), transform_symlinks=True)
+    assert found[b"a/b"] == a_symlink(b".." + target.encode())
+
+
+def test_10_000_directories_in_each_other_are_indexed_listed_found_and_climbed() -> None:
+    path = "/".join(["d"] * 10_000)
+    with indexed(changeset(file(f"{path}/x", b"1"), folder(path), hard_link("top", f"{path}/x"))) as layer:
+        tree = LayerTree(layer.files, transform_symlinks=True)
+        number, depth = 0, 0
+        while (below := tree.find(number, b"d")) is not None:
+            assert (b"d", below) in tree.listing(number)
+            assert tree.parent(below) == number
+            number, depth = below, depth + 1
+        assert depth == 10_000
+        assert tree.find(number, b"x") == tree.find(0, b"top")
+
+
+def memory_to_index(count: int, before: bytes, after: bytes, kind: Kind = Kind.REGULAR) -> int:
+    """Return how many bytes a member the indexer takes at its peak; a scan takes none that stay.
+
+    The names are *before*, a number, *after*.
+    """
+    block = header("x", typeflag=b"5" if kind is Kind.DIRECTORY else b"0")
+    members = [Member(b"%s%08d%s" % (before, number, after), kind, b"", 0, BLOCK, 0, sparse=False, block=block)
+               for number in range(count)]  # fmt: skip
+    with open(os.memfd_create("index", os.MFD_CLOEXEC), "wb") as index:
+        tracemalloc.start()
+        try:
+            indexer = LayerIndexer(0, 0)
+            for member in members:
+                indexer.add(Memory(b""), member)
+            indexer.write(index)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert LayerIndex(index.fileno()).count > count
+    return peak // count
+
+
+def test_indexing_200_000_files_takes_less_than_400_bytes_for_each() -> None:
+    assert memory_to_index(200_000, b"usr/share/doc/", b"-copyright") < 400
+
+
+def test_indexing_directories_takes_little_more() -> None:
+    assert memory_to_index(20_000, b"usr/share/doc/", b"/", Kind.DIRECTORY) < 500
+
+
+def test_indexing_files_that_are_each_in_a_directory_that_nothing_lists_takes_twice_as_much() -> None:
+    assert memory_to_index(20_000, b"usr/share/doc/", b"/copyright") < 1000
+
+
+def test_one_empty_layer_has_nothing_but_its_root() -> None:
+    assert layer_of(changeset()) == shown()
+
+
+def test_a_large_directory_is_listed_whole_and_in_order() -> None:
+    names = [f"{number:05}" for number in range(5000)]
+    assert layer_of(changeset(*map(file, reversed(names)))) == shown(*((name, a_file()) for name in names))

@@ -1,0 +1,326 @@
+"""OCI image layouts: which image is picked, and what is shown of it."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fusefs.errors import Unavailable
+from fusefs.oci.digest import Digest
+from fusefs.oci.documents import DOCKER_MANIFEST, OCI_MANIFEST
+from fusefs.oci.platform import Platform
+from tests.conftest import TakeWarnings
+from tests.support.builders import COMPRESSIONS, CREATED_NS, DECOMPRESSIONS, LAYERS, archive_of, member
+from tests.support.conformance import SETTINGS, check_image, open_descriptors, opened, refusal, stored
+from tests.support.layouts import HOST, IMAGE_LAYOUTS, OTHER, Layout, attestation, platform_json, two_platforms
+
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
+
+A, B, C = LAYERS[:1], LAYERS[1:2], LAYERS[2:3]
+"""The layers of images that are told apart by them."""
+
+
+def layers_of(layout: Layout, argument: str = "oci:dir", platform: str | None = None) -> list[bytes]:
+    """Return the layers of the image that is picked from *layout*, all else that holds for it checked."""
+    layout.write("dir")
+    wanted = None if platform is None else Platform.parse(platform)
+    with opened(argument, replace(SETTINGS, platform=wanted)) as image:
+        check_image(image)
+        return [stored(layer) for layer in image.layers]
+
+
+def unavailable(layout: Layout, argument: str = "oci:dir", platform: str | None = None) -> str:
+    """Return why no image is picked."""
+    Path("x.tar").write_bytes(layout.tar())
+    wanted = None if platform is None else Platform.parse(platform)
+    error, message = refusal(argument.replace("oci:dir", "oci-archive:x.tar"), replace(SETTINGS, platform=wanted))
+    assert error is Unavailable
+    return message
+
+
+@pytest.mark.parametrize("argument", ["oci:dir", "oci:dir:1", "./dir", "oci-archive:x", "oci-archive:x:1", "./x"])
+@pytest.mark.parametrize("build", IMAGE_LAYOUTS.values(), ids=IMAGE_LAYOUTS.keys())
+def test_every_layout_shows_the_stored_image(build: Callable[[], Layout], argument: str) -> None:
+    layout = build()
+    layout.write("dir")
+    Path("x").write_bytes(layout.tar())
+    with opened(argument) as image:
+        check_image(image)
+        plain = [DECOMPRESSIONS[one.compression.value](stored(one)) if one.compression else stored(one)
+                 for one in image.layers]  # fmt: skip
+        assert plain == list(LAYERS)
+        assert image.manifest.content.data in layout.files.values()
+        assert image.config.content.data in layout.files.values()
+        assert (image.name, image.tag, image.platform, image.created_ns) == (argument, "1", HOST, CREATED_NS)
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_every_index_on_the_way_is_a_document_of_the_image(kind: str) -> None:
+    layout, index, own, _ = two_platforms(kind)
+    outer = layout.index(index)
+    layout.list(outer, "1").write("dir")
+    with opened("oci:dir") as image:
+        check_image(image)
+        assert [str(one.descriptor.digest) for one in image.documents] == [outer["digest"], index["digest"]]
+        assert str(image.manifest.descriptor.digest) == own["digest"]
+        assert image.manifest.descriptor.media_type == {"oci": OCI_MANIFEST, "docker": DOCKER_MANIFEST}[kind]
+
+
+def test_an_archive_may_begin_its_names_with_a_dot() -> None:
+    layout = named("1")
+    Path("x.tar").write_bytes(archive_of(*(member(f"./{name}", data) for name, data in layout.all_files.items())))
+    with opened("./x.tar") as image:
+        check_image(image)
+
+
+@pytest.mark.parametrize("layers", [(), (b"",), (b"\x1f\x8b",), LAYERS], ids=["none", "empty", "short", "four"])
+def test_an_image_may_have_any_layers(layers: tuple[bytes, ...]) -> None:
+    layout = Layout()
+    assert layers_of(layout.list(layout.image(layers))) == list(layers)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_layers_are_shown_as_they_are_stored(compression: str) -> None:
+    layout = Layout()
+    found = layers_of(layout.list(layout.image(LAYERS, compression)))
+    assert found == [COMPRESSIONS[compression](data) for data in LAYERS]
+
+
+def named(*names: str | None) -> Layout:
+    """Return a layout of as many images as there are *names*, each with a layer of its own."""
+    layout = Layout()
+    for name, layers in zip(names, (A, B, C), strict=False):
+        layout.list(layout.image(layers), name)
+    return layout
+
+
+@pytest.mark.parametrize(
+    ("name", "ref"),
+    [
+        ("1.27", "1.27"),
+        ("latest", "latest"),
+        ("nginx:1", "nginx:1"),
+        ("docker.io/library/nginx:1", "nginx:1"),
+        ("docker.io/library/nginx:latest", "nginx"),
+        ("nginx", "docker.io/library/nginx:latest"),
+        ("Any Text! é", "Any Text! é"),
+        ("@0", "@0"),
+    ],
+)
+def test_an_image_is_chosen_by_its_name_however_that_is_spelled(name: str, ref: str) -> None:
+    assert layers_of(named("first", name), f"oci:dir:{ref}") == list(B)
+
+
+@pytest.mark.parametrize(
+    ("ref", "tag"), [("1.27", "1.27"), ("docker.io/library/nginx:1.27", "1.27"), ("nginx@strange", "nginx@strange")]
+)
+@pytest.mark.parametrize("asked", [True, False], ids=["asked for", "the only one"])
+def test_the_tag_is_that_of_the_name(ref: str, tag: str, *, asked: bool) -> None:
+    named(ref).write("dir")
+    with opened(f"oci:dir:{ref}" if asked else "oci:dir") as image:
+        assert image.tag == tag
+
+
+def test_an_image_without_a_name_is_the_latest() -> None:
+    named(None).write("dir")
+    with opened("oci:dir") as image:
+        assert image.tag == "latest"
+
+
+def containerd(*names: str) -> Layout:
+    """Return what containerd and docker write: the full name besides the tag alone."""
+    layout = Layout()
+    for name, layers in zip(names, (A, B, C), strict=False):
+        layout.list(layout.image(layers), name.rpartition(":")[2], **{"io.containerd.image.name": name})
+    return layout
+
+
+@pytest.mark.parametrize("ref", ["b", "b:latest", "docker.io/library/b:latest"])
+def test_an_image_is_chosen_by_the_name_that_containerd_gives_it(ref: str) -> None:
+    layout = containerd("docker.io/library/a:latest", "docker.io/library/b:latest")
+    assert layers_of(layout, f"oci:dir:{ref}") == list(B)
+
+
+@pytest.mark.parametrize("ref", [None, "latest"])
+def test_two_images_with_one_tag_are_told_apart_by_their_full_names(ref: str | None) -> None:
+    layout = containerd("docker.io/library/a:latest", "docker.io/library/b:latest")
+    message = unavailable(layout, "oci:dir" if ref is None else f"oci:dir:{ref}")
+    choices = f"docker.io/library/a:latest ({HOST}); docker.io/library/b:latest ({HOST})"
+    assert message == f"x.tar holds several images; choose one with its name: there are {choices}"
+
+
+def test_several_names_without_a_choice_are_listed_with_their_platforms() -> None:
+    layout = Layout()
+    layout.list(layout.image(A), "1").list(layout.image(B, runs_on=OTHER), "2")
+    layout.list(layout.index(layout.image(C)), "3\x1b[2J")
+    choices = f"1 ({HOST}); 2 ({OTHER}); 3\\x1b[2J ({HOST})"
+    assert unavailable(layout) == f"x.tar holds several images; choose one with its name: there are {choices}"
+
+
+def test_two_images_without_names_are_no_choice_for_a_guess() -> None:
+    # containers/image: "more than one image in oci, choose an image".
+    layout = named(None, None)
+    first, second = (entry["digest"] for entry in layout.entries)
+    choices = f"{first} ({HOST}); {second} ({HOST})"
+    assert unavailable(layout) == f"x.tar holds several images; choose one with its name: there are {choices}"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_every_choice_that_is_listed_can_be_chosen(number: int) -> None:
+    layout = named("1", None)
+    choice = unavailable(layout).partition("there are ")[2].split("; ")[number].partition(" ")[0]
+    assert layers_of(layout, f"oci:dir:{choice}") == list((A, B)[number])
+
+
+def test_several_names_of_one_image_are_listed_too() -> None:
+    # Which of them the mountpoint is to have is for the user to say; containers/image wants one as well.
+    layout = Layout()
+    image = layout.image(A)
+    choices = f"1.27 ({HOST}); latest ({HOST})"
+    message = unavailable(layout.list(image, "1.27").list(image, "latest"))
+    assert message == f"x.tar holds several images; choose one with its name: there are {choices}"
+
+
+@pytest.mark.parametrize("ref", ["gone", "1.2", "1:2", "example.org/1"])
+def test_a_name_that_is_not_there_lists_those_that_are(ref: str) -> None:
+    layout = named("1", "2")
+    layout.list(attestation(layout, layout.entries[0]))
+    message = f"x.tar has no image {ref}; there are 1 ({HOST}); 2 ({HOST})"
+    assert unavailable(layout, f"oci:dir:{ref}") == message
+
+
+def platforms(*texts: str, name: str | None = None) -> Layout:
+    """Return a layout of an index with as many images as there are platforms, each with a layer of its own."""
+    layout = Layout()
+    images = []
+    for text, layers in zip(texts, (A, B, C), strict=False):
+        platform = Platform.parse(text)
+        images.append(layout.image(layers, runs_on=platform, platform=platform_json(platform)))
+    return layout.list(layout.index(*images), name)
+
+
+@pytest.mark.parametrize(
+    ("texts", "wanted", "layers"),
+    [
+        (["linux/arm64", "linux/amd64"], "linux/amd64", B),
+        (["linux/arm64", "linux/amd64"], "linux/arm64", A),
+        (["linux/arm64", "linux/amd64"], "linux/arm64/v8", A),
+        (["linux/arm/v6", "linux/arm/v7"], "linux/arm/v7", B),
+        (["linux/arm/v7", "linux/arm/v6"], "linux/arm/v6", B),
+        (["linux/arm/v5", "linux/arm/v6"], "linux/arm/v7", B),
+        (["linux/arm/v5", "linux/arm/v7", "linux/arm/v6"], "linux/arm", B),
+        (["windows/amd64", "linux/amd64"], "windows/amd64", A),
+        (["linux/amd64/v3", "linux/amd64"], "linux/amd64/v2", B),
+    ],
+)
+def test_the_platform_that_is_asked_for_is_picked(texts: list[str], wanted: str, layers: tuple[bytes, ...]) -> None:
+    assert layers_of(platforms(*texts), platform=wanted) == list(layers)
+
+
+@pytest.mark.parametrize(
+    ("machine", "texts", "layers"),
+    [
+        ("x86_64", ["linux/arm64", "linux/386", "linux/amd64"], C),
+        ("x86_64", ["linux/arm64", "linux/386"], B),
+        ("aarch64", ["linux/amd64", "linux/arm/v6", "linux/arm/v7"], C),
+        ("s390x", ["linux/amd64", "linux/s390x"], B),
+    ],
+)
+def test_by_default_this_machines_platform_or_what_it_also_runs_is_picked(
+    monkeypatch: pytest.MonkeyPatch, machine: str, texts: list[str], layers: tuple[bytes, ...]
+) -> None:
+    monkeypatch.setattr("os.uname", lambda: os.uname_result(("Linux", "host", "6.18", "#1", machine)))
+    assert layers_of(platforms(*texts)) == list(layers)
+
+
+def test_the_only_image_is_shown_whatever_it_is_for_unless_another_is_asked_for() -> None:
+    layout = platforms(str(OTHER))
+    assert layers_of(layout) == list(A)
+    message = f"x.tar has no image for linux/s390x; there are {layout_digest(layout)} ({OTHER})"
+    assert unavailable(layout, platform="linux/s390x") == message
+
+
+def layout_digest(layout: Layout) -> str:
+    """Return the digest of the manifest in the only index of *layout*."""
+    index = json.loads(layout.files[f"blobs/{layout.entries[0]['digest'].replace(':', '/')}"])
+    return str(index["manifests"][0]["digest"])
+
+
+def test_a_platform_that_is_not_there_lists_those_that_are() -> None:
+    layout = platforms("linux/arm64", "linux/arm/v7", name="1")
+    choices = "1 (linux/arm64); 1 (linux/arm/v7)"
+    assert unavailable(layout, platform="linux/s390x") == f"x.tar has no image for linux/s390x; there are {choices}"
+    assert unavailable(layout, platform="linux/arm/v6") == f"x.tar has no image for linux/arm/v6; there are {choices}"
+
+
+def test_manifests_without_a_platform_are_told_apart_by_their_configs() -> None:
+    layout = Layout()
+    layout.list(layout.index(layout.image(A, runs_on=OTHER), layout.image(B, runs_on=HOST)))
+    assert layers_of(layout) == list(B)
+    assert layers_of(layout, platform=str(OTHER)) == list(A)
+
+
+def test_platforms_may_be_listed_without_an_index_between() -> None:
+    layout = Layout()
+    layout.list(layout.image(A, runs_on=OTHER, platform=platform_json(OTHER)), "1")
+    layout.list(layout.image(B, platform=platform_json(HOST)), "1")
+    assert layers_of(layout) == list(B)
+    assert layers_of(layout, "oci:dir:1", str(OTHER)) == list(A)
+
+
+def test_attestations_are_no_choices() -> None:
+    layout = Layout()
+    image = layout.image(A, platform=platform_json(HOST))
+    layout.list(layout.index(attestation(layout, image), image)).list(attestation(layout, image))
+    assert layers_of(layout) == list(A)
+
+
+def test_what_other_platforms_miss_does_not_matter(take_warnings: TakeWarnings) -> None:
+    layout = Layout()
+    gone = layout.image(B, runs_on=OTHER, platform=platform_json(OTHER))
+    index = layout.index(layout.image(C, runs_on=OTHER, platform=platform_json(OTHER)))
+    layout.list(layout.index(gone, index, layout.image(A, platform=platform_json(HOST))))
+    layout.remove(gone)
+    layout.remove(index)
+    assert layers_of(layout) == list(A)
+    assert take_warnings() == [f"dir: the index {index['digest']} is not stored"]
+
+
+@pytest.mark.parametrize("kind", ["application/vnd.example.thing+json", "application/vnd.oci.image.manifest.v2+json"])
+def test_an_entry_of_an_unknown_kind_beside_the_image_is_passed_over(kind: str) -> None:
+    # OCI, "Image Index": an encountered media type that is unknown MUST NOT generate an error.
+    layout = Layout()
+    thing = layout.blob(kind, b"{}", platform=platform_json(HOST))
+    assert layers_of(layout.list(layout.index(thing, layout.image(A, platform=platform_json(HOST))))) == list(A)
+
+
+def test_an_index_that_is_listed_again_and_again_is_walked_once() -> None:
+    # Else eight small documents, each listing the next one twice, or a thousand times, take for ever.
+    layout = Layout()
+    descriptor = layout.image(A, runs_on=OTHER)
+    for _ in range(8):
+        descriptor = layout.index(descriptor, descriptor)
+    message = unavailable(layout.list(descriptor, "1"), platform=str(HOST))
+    assert message == f"x.tar has no image for {HOST}; there are 1 ({OTHER})"
+
+
+def test_the_documents_of_a_directory_are_read_and_only_its_layers_stay_open() -> None:
+    # Else a mirror with some hundred images without platforms has no descriptor left.
+    layout, index, _, _ = two_platforms()
+    layout.list(index).write("dir")
+    before = open_descriptors()
+    with opened("oci:dir") as image:
+        layers = {layer.descriptor.digest for layer in image.layers}
+        assert len(open_descriptors() - before) == len(layers)
+
+
+def test_a_blob_by_sha512_lies_in_its_own_folder() -> None:
+    layout = Layout(algorithm="sha512")
+    layout.list(layout.image(A)).write("dir")
+    with opened("oci:dir") as image:
+        found = {descriptor.digest.algorithm for descriptor, _ in image.blobs()}
+        assert found == {"sha512"}
+        assert image.layers[0].descriptor.digest == Digest.of([A[0]], "sha512")

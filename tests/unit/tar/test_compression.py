@@ -1,0 +1,181 @@
+"""Compression formats: told from the first bytes, and decompressed."""
+
+import errno
+import gc
+import random
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from fusefs.errors import InvalidImage, Unavailable
+from fusefs.tar.compression import FIRST_BYTES, Compression, compression_of, decompressed
+from tests.support.builders import COMPRESSIONS, END, LAYERS, header, layer
+
+
+@pytest.mark.parametrize("name", COMPRESSIONS)
+@pytest.mark.parametrize("data", [LAYERS[0], b""], ids=["a layer", "nothing"])
+def test_each_format_is_told(name: str, data: bytes) -> None:
+    assert compression_of(COMPRESSIONS[name](data)[:FIRST_BYTES]) is Compression(name)
+
+
+@pytest.mark.parametrize("nibble", range(16))
+def test_a_skippable_zstd_frame_is_zstd(nibble: int) -> None:
+    first = bytes([0x50 + nibble]) + b"\x2a\x4d\x18" + bytes(20)
+    assert compression_of(first) is Compression.ZSTD
+
+
+@pytest.mark.parametrize("level", range(1, 10))
+def test_each_level_of_bzip2_is_bzip2(level: int) -> None:
+    assert compression_of(b"BZh%d1AY&SY" % level) is Compression.BZIP2
+
+
+@pytest.mark.parametrize(
+    "first",
+    [b"", b"\x1f\x8b", b"\x28\xb5\x2f", b"\xfd7zXZ", b"BZh9", b"BZh01AY&SY", b"plain text", END, LAYERS[0][:512]],
+)
+def test_all_else_is_plain(first: bytes) -> None:
+    assert compression_of(first) is None
+
+
+@pytest.mark.parametrize(
+    "name", [b"BZh91AY&SY", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"\x50\x2a\x4d\x18"]
+)
+def test_a_tar_whose_first_file_has_such_a_name_is_plain(name: bytes) -> None:
+    assert compression_of(header(name)) is None
+    assert compression_of(bytearray(header(name))) is None
+
+
+def test_a_name_like_that_in_a_broken_header_is_no_tar() -> None:
+    first = layer({"BZh91AY&SY": b""})[:FIRST_BYTES]
+    assert compression_of(first[:-1] + b"\1") is Compression.BZIP2
+
+
+NOISE = random.Random(1).randbytes(3 << 20)
+
+
+def pieces(data: bytes, size: int) -> Iterator[bytes]:
+    """Yield *data* in pieces of *size* bytes."""
+    yield from (data[start : start + size] for start in range(0, len(data), size))
+
+
+def plain(data: bytes, compression: str, size: int = 1 << 16) -> bytes:
+    """Return what comes out of compressed *data*."""
+    return b"".join(decompressed(pieces(data, size), Compression(compression), "x"))
+
+
+def failure(data: bytes, compression: str) -> tuple[bytes, str]:
+    """Return what still comes out of damaged *data*, and what is said then."""
+    out: list[bytes] = []
+    with pytest.raises(InvalidImage) as caught:
+        out.extend(decompressed(pieces(data, 1000), Compression(compression), "x"))
+    return b"".join(out), str(caught.value)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("data", [b"", b"x", LAYERS[0], NOISE], ids=["nothing", "a byte", "a layer", "3 MiB"])
+def test_what_was_compressed_comes_out(compression: str, data: bytes) -> None:
+    assert plain(COMPRESSIONS[compression](data), compression) == data
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_it_may_come_byte_by_byte_and_with_nothing_between(compression: str) -> None:
+    data = COMPRESSIONS[compression](LAYERS[0])
+    spaced = [piece for byte in pieces(data, 1) for piece in (b"", byte)]
+    assert b"".join(decompressed(spaced, Compression(compression), "x")) == LAYERS[0]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_it_may_be_many_members_or_frames_empty_ones_too(compression: str) -> None:
+    parts = (b"", LAYERS[0], b"", NOISE, b"", LAYERS[2], b"")
+    assert plain(b"".join(map(COMPRESSIONS[compression], parts)), compression) == b"".join(parts)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_it_comes_a_mib_or_two_at_a_time(compression: str) -> None:
+    data = COMPRESSIONS[compression](bytes(64 << 20))
+    sizes = [len(part) for part in decompressed([data], Compression(compression), "x")]
+    assert sum(sizes) == 64 << 20
+    assert max(sizes) <= 2 << 20
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_cut_at_any_place_is_never_a_clean_end(compression: str) -> None:
+    data = COMPRESSIONS[compression](LAYERS[0])
+    for end in range(10, len(data)):  # with fewer bytes bzip2 is not told
+        out, message = failure(data[:end], compression)
+        assert message == f"x: truncated: the {compression} stream ends at offset {end}"
+        assert LAYERS[0].startswith(out)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_cut_in_a_later_member_or_frame_is_found(compression: str) -> None:
+    first, second = COMPRESSIONS[compression](LAYERS[0]), COMPRESSIONS[compression](LAYERS[2])
+    out, message = failure((first + second)[:-3], compression)
+    assert out.startswith(LAYERS[0])
+    assert message == f"x: truncated: the {compression} stream ends at offset {len(first + second) - 3}"
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_what_precedes_the_damage_comes_out_and_the_offset_is_named(compression: str) -> None:
+    data = bytearray(COMPRESSIONS[compression](NOISE))
+    middle, length = len(data) // 2, 300 << 10
+    data[middle : middle + length] = b"\xff" * length
+    out, message = failure(bytes(data), compression)
+    assert out[: 800 << 10] == NOISE[: 800 << 10]
+    match = re.fullmatch(rf"x: corrupt {compression} data before offset (\d+): .+", message)
+    assert match is not None
+    assert middle < int(match[1]) <= len(data)
+
+
+@pytest.mark.parametrize("error", [Unavailable("gone"), OSError(errno.EIO, "broken disk"), ZeroDivisionError()])
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_an_error_of_the_stream_itself_is_passed_on(compression: str, error: Exception) -> None:
+    def stream() -> Iterator[bytes]:
+        yield COMPRESSIONS[compression](NOISE)[: 1 << 20]
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        list(decompressed(stream(), Compression(compression), "x"))
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_who_stops_reading_leaves_nothing_open(compression: str) -> None:
+    reading = decompressed([COMPRESSIONS[compression](bytes(8 << 20))], Compression(compression), "x")
+    next(reading)
+    reading.close()  # type: ignore[attr-defined]
+    gc.collect()  # an unclosed file would warn, which is a failure
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("place", ["its first byte", "its header", "its middle"])
+def test_a_damaged_stream_after_a_whole_one_is_no_clean_end(compression: str, place: str) -> None:
+    first, second = COMPRESSIONS[compression](LAYERS[0]), bytearray(COMPRESSIONS[compression](NOISE))
+    start = {"its first byte": 0, "its header": 2, "its middle": len(second) // 2}[place]
+    second[start : start + (300 << 10)] = b"\xfe" * len(second[start : start + (300 << 10)])
+    out, message = failure(first + bytes(second), compression)
+    assert out.startswith(LAYERS[0])
+    assert message.startswith(f"x: corrupt {compression} data before offset ")
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_neither_is_one_that_is_cut(compression: str) -> None:
+    first, second = COMPRESSIONS[compression](LAYERS[0]), COMPRESSIONS[compression](LAYERS[2])
+    for end in range(1, len(second)):
+        out, message = failure(first + second[:end], compression)
+        assert out.startswith(LAYERS[0])
+        assert f"offset {len(first) + end}" in message
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_nor_is_anything_else_behind_one(compression: str) -> None:
+    assert "corrupt" in failure(COMPRESSIONS[compression](LAYERS[0]) + b"something else", compression)[1]
+
+
+@pytest.mark.parametrize("compression", ["gzip", "xz", "bzip2"])
+@pytest.mark.parametrize("padding", [4, 512, 10240, 1 << 20])
+def test_zeros_between_and_behind_streams_are_padding(compression: str, padding: int) -> None:
+    parts = (LAYERS[0], b"", LAYERS[2])
+    data = b"".join(COMPRESSIONS[compression](part) + bytes(padding) for part in parts)
+    assert plain(data, compression) == b"".join(parts)

@@ -1,0 +1,248 @@
+"""The Python API: what `fusefs.open_image` gives, and its documentation, which is run."""
+
+import doctest
+import gc
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import pytest
+
+import fusefs
+import fusefs.api
+from tests.support.builders import CREATED_NS, END, Archive, compressed, image_config, sha256
+from tests.support.changesets import About, changeset, device, file, folder, hard_link, symlink, whiteout
+from tests.support.conformance import open_descriptors
+
+NS = 1_500_000_000_123456789
+BASE = changeset(
+    folder("etc"),
+    file("etc/motd", b"old\n"),
+    file("etc/gone", b"x"),
+    file("etc/latin", b"\xe9\n"),
+    file("data", bytes(range(256)) * 1024, About(mode=0o640, uid=7, gid=8, mtime_ns=NS, xattrs={b"user.a": b"\0"})),
+    hard_link("again", "data"),
+    symlink("absolute", "/etc/motd"),
+    symlink("etc/up", ".."),
+    symlink("dangling", "nowhere"),
+    symlink("loop", "loop"),
+    device("null", "c", 1, 3),
+    file(b"\xff", b"odd"),
+)
+UPPER = changeset(file("etc/motd", b"new\n"), whiteout("etc/gone"))
+HISTORY = [{"created_by": "ADD base"}, {"created_by": "CMD x", "empty_layer": True}, {"created_by": "RUN b"}]
+CONFIG = image_config([BASE, UPPER], history=HISTORY, config={"Env": ["A=b"]})
+
+
+def _hello() -> bytes:
+    """Return the image of the documentation."""
+    layers = [changeset(file("bin/sh", b"#!"), file("bin/x", b"")), changeset(file("etc/motd", b"hello\n"))]
+    history = [{"created_by": text} for text in ("ADD bin /bin", "RUN echo hello > /etc/motd")]
+    config = image_config(layers, architecture="arm64", history=history, config={"Env": ["LANG=C"]})
+    return Archive(layers=layers, config=config).data()
+
+
+@pytest.fixture(name="image", params=[None, "gzip"])
+def opened_image(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[fusefs.OpenedImage]:
+    """An image of two layers, stored plain and compressed."""
+    stored = [compressed(data, request.param) for data in (BASE, UPPER)]
+    path = Archive(layers=stored, config=CONFIG).write(tmp_path / "image.tar")
+    with fusefs.open_image(str(path), tmpdir=str(tmp_path)) as image:
+        yield image
+
+
+def test_the_documentation_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hello.tar").write_bytes(_hello())
+    page = Path(__file__).parents[2] / "docs" / "python.md"
+    monkeypatch.chdir(tmp_path)
+    for tried in (doctest.testmod(fusefs.api), doctest.testfile(str(page), module_relative=False)):
+        assert tried.attempted > 3
+        assert tried.failed == 0
+
+
+def test_documents_and_blobs_are_bytes_by_their_digests(image: fusefs.OpenedImage) -> None:
+    assert image.config.read_bytes() == CONFIG
+    assert (image.id, image.config.size, image.platform) == (sha256(CONFIG), len(CONFIG), "linux/amd64")
+    assert image.digest == sha256(image.manifest.read_bytes())
+    manifest = image.manifest.json()
+    assert manifest["config"]["digest"] == image.id
+    assert [layer["digest"] for layer in manifest["layers"]] == [layer.digest for layer in image.layers]
+    for digest, blob in image.blobs.items():
+        assert (blob.digest, sha256(blob.read_bytes()), len(blob.read_bytes())) == (digest, digest, blob.size)
+    assert {image.id, image.digest, *(layer.digest for layer in image.layers)} <= set(image.blobs)
+    assert image.details.environment == ("A=b",)
+
+
+def test_layers_say_what_they_are_and_have_their_plain_tar(image: fusefs.OpenedImage) -> None:
+    assert [(layer.number, layer.created_by) for layer in image.layers] == [(0, "ADD base"), (1, "RUN b")]
+    assert [layer.diff_id for layer in image.layers] == [sha256(BASE), sha256(UPPER)]
+    assert [layer.tar.read_bytes() for layer in image.layers] == [BASE, UPPER]
+    for layer in image.layers:
+        assert layer.blob is not None
+        assert (layer.blob.size, layer.blob.digest, layer.blob.media_type) == (
+            layer.size,
+            layer.digest,
+            layer.media_type,
+        )
+    names = [path.name for path in (image.layers[1].files / "etc").iterdir()]
+    assert names == [".wh.gone", "motd"]
+
+
+def test_a_blob_is_a_file_with_a_position(image: fusefs.OpenedImage) -> None:
+    tar = image.layers[0].tar
+    with tar.open() as file, tar.open() as other:
+        assert file.seek(-len(END), io.SEEK_END) == len(BASE) - len(END)
+        assert (file.read(), file.read()) == (END, b"")
+        assert file.seek(7) == 7
+        assert file.seek(3, io.SEEK_CUR) == 10
+        assert (file.read(20), other.read(4)) == (BASE[10:30], BASE[:4])
+        assert file.seek(1 << 40) == 1 << 40
+        assert file.read() == b""
+        with pytest.raises(ValueError, match="negative"):
+            file.seek(-1)
+        assert (file.readable(), file.seekable(), file.writable()) == (True, True, False)
+    with pytest.raises(ValueError, match="closed file"):
+        file.read()
+
+
+def test_rootfs_is_a_traversable_tree(image: fusefs.OpenedImage) -> None:
+    root = image.rootfs
+    assert isinstance(root, Traversable)
+    names = ["absolute", "again", "dangling", "data", "etc", "loop", "null", "\udcff"]
+    assert [path.name for path in root.iterdir()] == names
+    assert [path.name for path in root.joinpath("etc").iterdir()] == ["latin", "motd", "up"]
+    assert root.joinpath("etc", "motd").read_text() == (root / "etc/motd").read_text() == "new\n"
+    assert (root / "\udcff").read_bytes() == b"odd"
+    assert [path.is_dir() for path in (root, root / "etc", root / "etc/up", root / "data", root / "no")] == [
+        *(True, True, True, False, False)
+    ]
+    assert [path.is_file() for path in (root / "data", root / "absolute", root / "null", root / "etc")] == [
+        *(True, True, False, False)
+    ]
+
+
+def test_paths_are_as_those_of_pathlib(image: fusefs.OpenedImage) -> None:
+    path = image.rootfs / "etc" / "conf.d"
+    assert (str(path), path.name, path.suffix, path.parts) == ("/etc/conf.d", "conf.d", ".d", ("/", "etc", "conf.d"))
+    assert (path.parent, repr(path)) == (image.rootfs / "etc", "ImagePath('/etc/conf.d')")
+    assert len({path, image.rootfs / "etc/conf.d", image.layers[0].files / "etc/conf.d"}) == 2
+    assert path / "/data" == image.rootfs / "data" == path / "//data"
+    assert sorted([path, image.rootfs, path.parent]) == [image.rootfs, path.parent, path]
+    with pytest.raises(TypeError):
+        assert path < "/etc"
+    assert not path.exists()
+
+
+def test_links_lead_to_where_they_do_in_a_container(image: fusefs.OpenedImage) -> None:
+    root = image.rootfs
+    assert (root / "absolute").read_text() == "new\n"
+    assert (root / "absolute").readlink() == "/etc/motd"
+    assert (root / "etc/up/../../etc/up/absolute").resolve() == root / "etc/motd"
+    assert ((root / "dangling").is_symlink(), (root / "dangling").exists()) == (True, False)
+    with pytest.raises(OSError, match="Too many levels"):
+        (root / "loop").read_bytes()
+
+
+def test_a_file_has_its_stat_and_attributes(image: fusefs.OpenedImage) -> None:
+    said = (image.rootfs / "data").stat()
+    assert (said.st_mode, said.st_uid, said.st_gid, said.st_size) == (0o100640, 7, 8, 256 * 1024)
+    assert (said.st_mtime_ns, said.st_nlink) == (NS, 2)
+    assert (image.rootfs / "again").xattrs() == {"user.a": b"\0"}
+    assert (image.rootfs / "absolute").lstat().st_size == len("/etc/motd")
+    assert (image.rootfs / "absolute").stat().st_size == 4
+    assert (image.rootfs / "null").stat().st_rdev == os.makedev(1, 3)
+    assert (image.layers[1].files / "etc").stat().st_mtime_ns == CREATED_NS
+
+
+def test_files_open_as_text_and_as_bytes(image: fusefs.OpenedImage) -> None:
+    with (image.rootfs / "etc/motd").open() as text, (image.rootfs / "data").open("rb") as data:
+        assert (text.readlines(), data.read(4)) == (["new\n"], b"\0\1\2\3")
+    assert (image.rootfs / "etc/latin").read_text("latin-1") == "é\n"
+    assert (image.rootfs / "etc/latin").read_text(errors="replace") == "\ufffd\n"
+    with pytest.raises(ValueError, match="can only be read"):
+        (image.rootfs / "etc/motd").open("w")  # type: ignore[call-overload]
+
+
+def test_walk_is_as_pathlibs(image: fusefs.OpenedImage) -> None:
+    walked = [(str(here), folders, files) for here, folders, files in image.rootfs.walk()]
+    assert walked == [
+        ("/", ["etc"], ["absolute", "again", "dangling", "data", "loop", "null", "\udcff"]),
+        ("/etc", [], ["latin", "motd", "up"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("no", FileNotFoundError),
+        ("etc/gone", FileNotFoundError),
+        ("data/x", NotADirectoryError),
+        ("etc", IsADirectoryError),
+        ("null", OSError),
+    ],
+)
+def test_what_cannot_be_read_raises_what_pathlib_raises(
+    image: fusefs.OpenedImage, path: str, error: type[OSError]
+) -> None:
+    with pytest.raises(error):
+        (image.rootfs / path).read_bytes()
+    with pytest.raises(OSError, match=path):
+        (image.rootfs / path).readlink()
+
+
+def test_after_the_end_nothing_can_be_read(tmp_path: Path) -> None:
+    path = Archive(layers=[BASE, UPPER]).write(tmp_path / "image.tar")
+    with fusefs.open_image(str(path)) as image:
+        file = image.rootfs / "data"
+        assert file.read_bytes()
+    image.close()
+    # Also when the number of the descriptor is another file's by now.
+    with (tmp_path / "other").open("wb+"), pytest.raises(OSError, match="Bad file descriptor"):
+        file.read_bytes()
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_a_closed_image_leaves_no_file_open(tmp_path: Path, compression: str | None) -> None:
+    stored = [compressed(data, compression) for data in (BASE, UPPER)]
+    path = Archive(layers=stored, config=CONFIG).write(tmp_path / "image.tar")
+    gc.collect()
+    before = open_descriptors()
+    with fusefs.open_image(str(path), tmpdir=str(tmp_path)) as image:
+        assert [layer.tar.size for layer in image.layers] == [len(BASE), len(UPPER)]
+        assert (image.rootfs / "data").is_file()
+        assert open_descriptors() > before
+    del image
+    gc.collect()
+    assert open_descriptors() == before
+    assert os.listdir(tmp_path) == ["image.tar"]
+
+
+def test_errors_are_those_of_the_command(tmp_path: Path) -> None:
+    for name, why in (("./no.tar", "cannot open"), ("X", "bad reference"), ("https://x/y", "reads no registry")):
+        with pytest.raises(fusefs.ImgfsError, match=why):
+            fusefs.open_image(name)
+    path = Archive(layers=[BASE]).write(tmp_path / "image")
+    with fusefs.open_image(path) as image:
+        assert image.name == str(path)
+    with pytest.raises(fusefs.ImgfsError, match="bad platform"):
+        fusefs.open_image(str(path), platform="linux")
+
+
+def test_the_engine_is_found_as_the_environment_says() -> None:
+    with pytest.raises(fusefs.ImgfsError, match="nonexistent"):
+        fusefs.open_image("nginx", environment={"DOCKER_CONTEXT": "nonexistent"})
+
+
+def test_what_programs_do_not_ask_for_is_not_imported() -> None:
+    code = "import sys, fusefs; print('json' in sys.modules, sorted(m for m in sys.modules if 'fusefs' in m))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "False ['fusefs']\n"
+    code = "import sys, fusefs; fusefs.open_image; print({'pyfuse3', 'trio', 'docker'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
+    with pytest.raises(AttributeError):
+        fusefs.no_such_name  # noqa: B018
