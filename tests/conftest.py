@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.support.modern_engines",
     "tests.support.mounts",
     "tests.support.namespaces",
+    "tests.support.users",
 ]
 
 # A shell starts a job in the background with SIGINT ignored, and so would be every program that tests start.

@@ -8,10 +8,10 @@ import pytest
 
 from tests.support.builders import Archive, image_config, layer
 from tests.support.changesets import changeset, file, symlink
+from tests.support.hostile_image import BASE, CONFIG, HOSTILE, UPPER
 from tests.support.mounts import Bench
 from tests.support.requirements import FUSE, ROOT, need
-from tests.system.cli.test_looks import BASE, CONFIG, HOSTILE, UPPER
-from tests.system.cli.test_progress_on_terminal import Terminal
+from tests.support.terminals import Terminal
 
 OURS = re.compile(r"\x1b\[[0-9;]*m|\x1b\[K|[\r\n]")
 """Colours, the erasing of a line, and the ends of lines: all that imgfs itself sends."""

@@ -13,9 +13,7 @@ from tests.support.fake_engine import Engine, fake_engine, json_answer
 from tests.support.file_systems import tmpfs
 from tests.support.mounts import Bench, Finished
 from tests.support.requirements import need
-from tests.system.mount.test_rootless import USER, users_bench
-
-__all__ = ["users_bench"]
+from tests.support.users import USER
 
 IN_A_CONTAINER = "in a container: run it with --device /dev/fuse --cap-add SYS_ADMIN"
 NO_DEVICES = "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3"

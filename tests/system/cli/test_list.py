@@ -19,9 +19,6 @@ from tests.support.changesets import About, changeset, file, folder
 from tests.support.file_systems import tmpfs
 from tests.support.mounts import Bench, Finished, mounted_below, the_mount
 from tests.support.processes import until
-from tests.system.mount.test_rootless import users_bench
-
-__all__ = ["users_bench"]
 
 OWN = {b"user.a": b"own", b"user.oci.digest": b"a lie"}
 BASE = changeset(folder("./", About(mode=0o755, xattrs=OWN)), file("x", b"1", About(xattrs=OWN)))

@@ -13,7 +13,7 @@ from tests.support.builders import Archive, layer
 from tests.support.fake_engine import Answer, Engine, fake_engine, json_answer
 from tests.support.mounts import COMMAND, Bench, Finished, tree
 from tests.support.processes import until
-from tests.system.cli.test_progress_on_terminal import Terminal
+from tests.support.terminals import Terminal
 
 OWN = ("sh", "-c", 'exec "$0" "$@" <"$(tty)"', COMMAND)
 """The command as a shell starts it: the terminal is its own, and sends SIGHUP when it goes."""

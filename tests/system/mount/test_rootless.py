@@ -4,46 +4,16 @@ import os
 import signal
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.builders import Archive
 from tests.support.file_systems import tmpfs
-from tests.support.mounts import COMMAND, Bench, Finished, bench, mounted_below, the_mount
+from tests.support.mounts import COMMAND, Bench, Finished, mounted_below, the_mount
 from tests.support.processes import until
-from tests.support.requirements import FUSE, give_up, need
-
-USER = 65534
-_AS_USER = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
-# The interpreter may lie in root's home: then the user may read what root may, but nothing else.
-_READING = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
-
-
-@pytest.fixture(name="user")
-def users_bench() -> Iterator[Bench]:
-    """A bench for a user who is not root, on a machine where users may mount."""
-    need("setpriv", FUSE)
-    with bench() as made:
-        mode = stat.S_IMODE(os.stat(FUSE).st_mode)
-        os.chmod(FUSE, 0o666)
-        try:
-            for path in (made.folder, made.spool, made.folder / "home"):
-                os.chown(path, USER, USER)
-            made.command = _command(made)
-            yield made
-            made.end_mounts()
-        finally:
-            os.chmod(FUSE, mode)
-
-
-def _command(made: Bench) -> tuple[str, ...]:
-    for words in ((*_AS_USER, COMMAND), (*_AS_USER, *_READING, COMMAND)):
-        done = subprocess.run([*words, "--version"], env=made.environment, capture_output=True, check=False)
-        if done.returncode == 0:
-            return words
-    return give_up(f"another user cannot run imgfs: {done.stderr.decode()}")
+from tests.support.requirements import give_up
+from tests.support.users import USER
 
 
 def _mountpoint(user: Bench) -> Path:

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fusefs.layers.diff import Change, Difference, Side, compare
+from fusefs.layers.diff import Change, Difference, compare
 from fusefs.layers.provenance import Deed, touches
 from fusefs.layers.record import LOWER_LINK
 from fusefs.layers.rootfs import RootfsTree
-from fusefs.layers.tree import LayerFiles
-from fusefs.tree.walk import ROOT, resolve
+from fusefs.tree.walk import ROOT
 from tests.conftest import TakeWarnings
-from tests.fuzz.test_rootfs_property import LAYERS, Drawn, shown_ones, tar
 from tests.support.changesets import (
     About,
     Seen,
@@ -29,20 +27,17 @@ from tests.support.changesets import (
     symlink,
     whiteout,
 )
+from tests.support.drawn_layers import LAYERS, Drawn, shown_ones, tar
+from tests.support.trees import side
 
 BASE = changeset(folder("etc"), file("etc/motd", b"old\n"), file("etc/gone", b"x"), file("usr/big", bytes(3 << 20)))
-
-
-def _side(files: Sequence[LayerFiles], layers: Sequence[bytes], path: bytes = b"/") -> Side:
-    tree = RootfsTree(files, transform_symlinks=False)
-    return Side(tree, layers, resolve(tree, path))
 
 
 def _differences(
     old: Sequence[bytes], new: Sequence[bytes], path: bytes = b"/", *, times: bool = False
 ) -> list[Difference]:
     with all_indexed(old) as olds, all_indexed(new) as news:
-        return list(compare(_side(olds, old, path), _side(news, new, path), times=times))
+        return list(compare(side(olds, old, path), side(news, new, path), times=times))
 
 
 def _told(old: Sequence[bytes], new: Sequence[bytes], path: bytes = b"/", *, times: bool = False) -> list[str]:
@@ -101,7 +96,7 @@ def test_a_part_can_be_compared_alone() -> None:
 def test_directories_of_the_same_layers_are_not_looked_into() -> None:
     upper = changeset(file("x"))
     with all_indexed([BASE]) as olds, all_indexed([BASE, upper]) as news:
-        old, new = _side(olds, [BASE]), _side(news, [BASE, upper])
+        old, new = side(olds, [BASE]), side(news, [BASE, upper])
         listed: list[int] = []
         real = new.tree.listing
 
@@ -140,7 +135,7 @@ def test_random_stacks_differ_as_a_look_at_everything_says(
     old = [tar(shown_ones(layer)) for layer in [*base[:shared], *olds]]
     new = [tar(shown_ones(layer)) for layer in [*base[:shared], *news]]
     with all_indexed(old) as old_files, all_indexed(new) as new_files:
-        before, after = _side(old_files, old), _side(new_files, new)
+        before, after = side(old_files, old), side(new_files, new)
         found = [(b"/".join(one.path), one.change) for one in compare(before, after)]
         assert len(found) == len(set(found))
         assert set(found) == _naively(everything(before.tree), everything(after.tree))

@@ -27,7 +27,7 @@ from tests.support.changesets import (
     symlink,
     whiteout,
 )
-from tests.unit.layers.test_tree import check_directories
+from tests.support.trees import check_directories
 
 ABOUT = About(0o4755, 1, 2, 3_000000004)
 

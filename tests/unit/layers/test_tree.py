@@ -2,7 +2,6 @@
 
 import os
 import tracemalloc
-from unittest.mock import patch
 
 import pytest
 
@@ -11,8 +10,6 @@ from fusefs.layers.indexer import LayerIndexer
 from fusefs.layers.tree import LayerTree, relative
 from fusefs.tar.header import Kind
 from fusefs.tar.members import Member
-from fusefs.tree.listing import LongListing
-from fusefs.tree.node import Directory, Tree
 from tests.support.builders import BLOCK, Memory, header
 from tests.support.changesets import (
     a_file,
@@ -30,6 +27,7 @@ from tests.support.changesets import (
     symlink,
     whiteout,
 )
+from tests.support.trees import check_directories
 
 LAYER = changeset(
     file("b/x", b"1"),
@@ -40,24 +38,6 @@ LAYER = changeset(
     symlink("s", "a"),
     hard_link("lower", "not/here"),
 )
-
-
-def check_directories(tree: Tree) -> None:
-    """Assert that listing, lookup and parent agree in every directory of *tree*."""
-    found = numbers(tree)
-    names = {path.rpartition(b"/")[2] for path in found} - {b""}
-    for path, number in found.items():
-        node = tree.node(number)
-        if not isinstance(node, Directory):
-            continue
-        listing = tree.listing(number)
-        assert tree.listing(number) == listing == sorted(listing)
-        with patch("fusefs.layers.tree.LARGE", 0), patch("fusefs.layers.rootfs.LARGE", 0):
-            long = tree.listing(number)
-        assert isinstance(long, LongListing)
-        assert (len(long), long[:], list(long)) == (len(listing), listing, listing)
-        assert {name: tree.find(number, name) for name in names} == dict.fromkeys(names) | dict(listing)
-        assert tree.parent(number) == found[path.rpartition(b"/")[0]]
 
 
 def test_a_number_is_that_of_the_record_and_the_root_is_0() -> None:
