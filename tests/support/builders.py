@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -235,12 +235,12 @@ def two_images() -> bytes:
 
 
 COMPRESSIONS: Mapping[str, Callable[[bytes], bytes]] = {
-    "gzip": partial(gzip.compress, mtime=0),  # the same at each second
-    "zstd": zstd.compress,
-    "xz": lzma.compress,
-    "bzip2": bz2.compress,
+    "gzip": lru_cache(16)(partial(gzip.compress, mtime=0)),  # the same at each second
+    "zstd": lru_cache(16)(zstd.compress),
+    "xz": lru_cache(16)(lzma.compress),
+    "bzip2": lru_cache(16)(bz2.compress),
 }
-"""How to compress, by the names that imgfs has for it."""
+"""How to compress, by the names that imgfs has for it; cached, as xz takes a second for what many tests compress."""
 
 DECOMPRESSIONS: Mapping[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.decompress,

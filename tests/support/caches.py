@@ -5,8 +5,11 @@ import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
+import pytest
+
 from fusefs.cache.entry import CacheEntry
 from fusefs.cache.store import Cache
+from fusefs.errors import NoSpace
 
 ABOUT = {"names": ["x:1"], "id": "sha256:1", "platform": "", "storage": "", "created_ns": 0}
 
@@ -42,3 +45,19 @@ def fill(path: Path, number: int) -> None:
     entry.close()
     for key in range(1, number):
         shutil.copytree(path / "files" / "0", path / "files" / str(key))
+
+
+def keys(path: Path) -> list[str]:
+    """Return the keys of what there is."""
+    return sorted(os.listdir(path / "saved"))
+
+
+def refusal(path: Path) -> str:
+    """Return why no cache can be at *path*, without what every such message says."""
+    with pytest.raises(NoSpace) as caught:
+        Cache(str(path))
+    message = str(caught.value)
+    end = "; choose another directory with --cache-dir, or --no-cache"
+    assert message.startswith(f"cannot use the cache {path}: ")
+    assert message.endswith(end)
+    return message.removeprefix(f"cannot use the cache {path}: ").removesuffix(end)

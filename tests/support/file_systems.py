@@ -1,10 +1,12 @@
 """Small file systems for the tests; only root may mount them."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fusefs.mount.mountinfo import Mount
 from tests.support.processes import until
 from tests.support.requirements import ROOT, need
 
@@ -22,3 +24,8 @@ def tmpfs(path: Path, size: str = "1m") -> Iterator[Path]:
             lambda: subprocess.run(["umount", path], capture_output=True, check=False).returncode == 0,
             "it is unmounted",
         )
+
+
+def mounted(path: str, file_system: str) -> Mount:
+    """Return what is to be found at *path*."""
+    return Mount(path, file_system, os.minor(os.stat(path).st_dev))

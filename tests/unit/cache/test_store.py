@@ -16,9 +16,8 @@ from fusefs.cache.entry import CacheEntry
 from fusefs.cache.store import Cache
 from fusefs.errors import NoSpace
 from tests.conftest import TakeWarnings
-from tests.support.caches import ABOUT, claim, kept, make
+from tests.support.caches import ABOUT, claim, kept, keys, make
 from tests.support.conformance import closing_what_is_opened
-from tests.support.file_systems import tmpfs
 from tests.support.processes import until
 
 MIB = 1 << 20
@@ -34,11 +33,6 @@ def _closing() -> Iterator[None]:
 def cache_path(tmp_path: Path) -> Path:
     """Where the cache is to be."""
     return tmp_path / "cache"
-
-
-def keys(path: Path) -> list[str]:
-    """Return the keys of what there is."""
-    return sorted(os.listdir(path / "saved"))
 
 
 def layer(entry: CacheEntry, name: str = "1.layer", data: bytes = b"index") -> None:
@@ -325,26 +319,6 @@ def test_a_tenth_of_the_disk_stays_free(path: Path) -> None:
     disk.f_bavail = 20
     cache.trim()
     assert keys(path) == []
-
-
-def test_a_full_disk_keeps_nothing_and_says_so(tmp_path: Path, take_warnings: TakeWarnings) -> None:
-    with tmpfs(tmp_path, "1m"):
-        cache = Cache(str(tmp_path / "cache"))
-        entry, _ = claim(cache)
-        file = entry.new_file()
-        os.write(file, b"1")
-        (tmp_path / "filler").write_bytes(bytes(os.statvfs(tmp_path).f_bavail * 4096))
-        entry.complete({"about": ABOUT}, file)
-        (warning,) = take_warnings()
-        assert warning.endswith(": No space left on device")
-        assert keys(tmp_path / "cache") == []
-        with contextlib.suppress(OSError):
-            os.close(file)
-        del entry, cache
-        for number in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/self/fd/{number}").startswith(str(tmp_path)):
-                    os.close(int(number))
 
 
 def test_a_cache_that_is_removed_meanwhile_is_no_longer_used(path: Path) -> None:

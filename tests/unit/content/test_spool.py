@@ -3,34 +3,18 @@
 import errno
 import os
 import resource
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fusefs.content.spool import Spool, free_space, megabytes, no_space
-from fusefs.errors import NoSpace
-from tests.support.file_systems import tmpfs
 from tests.support.processes import unprivileged
+from tests.support.spools import fill, refusal, spool_in
 
 _TIMEOUT = 20
-
-
-@contextmanager
-def spool_in(directory: Path) -> Iterator[Spool]:
-    """Open a spool in *directory* and close it in any case."""
-    with Spool(str(directory), "nginx") as spool, closing(spool.file):
-        yield spool
-
-
-def refusal(act: Callable[[], object]) -> str:
-    """Return the message of the NoSpace that *act* raises."""
-    with pytest.raises(NoSpace) as caught:
-        act()
-    return str(caught.value)
 
 
 def test_what_is_written_can_be_read(tmp_path: Path) -> None:
@@ -173,22 +157,6 @@ def test_an_error_closes_the_file_and_success_does_not(tmp_path: Path) -> None:
         assert bytes(kept.file.read_at(0, 5)) == b"hello"
 
 
-def test_a_full_file_system_is_an_error_with_both_numbers(tmp_path: Path) -> None:
-    with tmpfs(tmp_path, "1m") as full, spool_in(full) as spool:
-        message = refusal(lambda: fill(spool, needed=9_000_000))
-        assert message == (
-            f"not enough space for nginx in {full}: need 9.0 MB, have 1.0 MB; choose another directory with --tmpdir"
-        )
-
-
-def test_an_estimate_that_was_too_small_is_not_repeated(tmp_path: Path) -> None:
-    with tmpfs(tmp_path, "1m") as full, spool_in(full) as spool:
-        message = refusal(lambda: fill(spool, needed=1000))
-        assert message == (
-            f"not enough space for nginx in {full}: need 1.1 MB, have 1.0 MB; choose another directory with --tmpdir"
-        )
-
-
 def test_a_limit_on_the_size_of_files_is_an_error_too(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with spool_in(tmp_path) as spool:
@@ -199,17 +167,6 @@ def test_a_limit_on_the_size_of_files_is_an_error_too(tmp_path: Path) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     # Not "not enough space": there is, and a message with both numbers would contradict itself.
     assert message == f"cannot write in {tmp_path}: File too large; choose another directory with --tmpdir"
-
-
-def fill(spool: Spool, needed: int) -> None:
-    """Write until that fails."""
-    while True:
-        spool.write(bytes(100_000), needed)
-
-
-def test_the_free_space_is_what_this_user_may_write(tmp_path: Path) -> None:
-    with tmpfs(tmp_path, "3m") as empty:
-        assert free_space(str(empty)) == 3 << 20
 
 
 def test_the_free_space_of_no_directory_is_an_error(tmp_path: Path) -> None:

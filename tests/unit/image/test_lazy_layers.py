@@ -3,54 +3,28 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Barrier
 
 import pytest
 
-from fusefs.content.file import Extent, OpenFile
+from fusefs.content.file import Extent
 from fusefs.errors import InvalidImage, NoSpace
 from fusefs.image.lazy_layers import Layers
-from fusefs.image.model import Document, Image, Layer
+from fusefs.image.model import Image, Layer
 from fusefs.layers.index import LayerIndex
 from fusefs.layers.rootfs import RootfsTree
 from fusefs.layers.tree import LayerFiles, LayerTree
-from fusefs.oci.digest import DiffID, Digest
-from fusefs.oci.documents import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor
+from fusefs.oci.digest import Digest
+from fusefs.oci.documents import DOCKER_LAYER, Descriptor
 from fusefs.tar.compression import Compression
 from tests.conftest import TakeWarnings
-from tests.support.builders import COMPRESSIONS, CREATED_NS
-from tests.support.changesets import Shown, a_file, changeset, everything, file, shown, whiteout
-from tests.support.file_systems import tmpfs
+from tests.support.builders import CREATED_NS
+from tests.support.changesets import Shown, a_file, changeset, everything, file, shown
+from tests.support.images import LARGE, image_of
 
 SMALL = changeset(file("d/a", b"1"), file("x"))
-LARGE = changeset(file("large", bytes(16 << 20)), file("d/b", b"2"), whiteout("x"))
-"""At least 16 MiB: a child process indexes it."""
-
-
-@contextmanager
-def image_of(*layers: bytes, compression: Compression | None = None) -> Iterator[Image]:
-    """Return an image with *layers*, called ``layer 0`` and so on, whose stored bytes are in memory."""
-    file_ = OpenFile(os.memfd_create("image", os.MFD_CLOEXEC), "image")
-    stored = []
-    try:
-        for number, data in enumerate(layers):
-            raw = data if compression is None else COMPRESSIONS[compression.value](data)
-            at = os.lseek(file_.descriptor, 0, os.SEEK_CUR)
-            os.write(file_.descriptor, raw)
-            extent = Extent(file_, at, len(raw))
-            descriptor = Descriptor(DOCKER_LAYER, len(raw), Digest.of([raw]))
-            stored.append(Layer(DiffID(Digest.of([data])), descriptor, extent, compression, f"layer {number}"))
-        config, manifest = Document.of(DOCKER_CONFIG, b"config"), Document.of(DOCKER_MANIFEST, b"manifest")
-        yield Image("x", "latest", None, CREATED_NS, config, manifest, tuple(stored))
-    finally:
-        file_.close()
-
-
-MANY = changeset(*(file(f"{number}") for number in range(5000)))
 
 
 def shown_by(files: LayerFiles) -> Shown:
@@ -146,18 +120,6 @@ def test_want_of_a_directory_is_no_space_and_the_next_one_tries_again(tmp_path: 
         directory.mkdir()
         assert b"d" in shown_by(layers.files(image.layers[0]))
     assert os.listdir(directory) == []
-
-
-@pytest.mark.parametrize("large", [b"", LARGE[: (16 << 20) + 512]], ids=["in a thread", "in a child"])
-def test_want_of_space_is_no_space_and_the_next_one_tries_again(tmp_path: Path, large: bytes) -> None:
-    with tmpfs(tmp_path, "256k"), image_of(large + MANY) as image:
-        (tmp_path / "filler").write_bytes(bytes(200 << 10))
-        layers = Layers(image, str(tmp_path))
-        with pytest.raises(NoSpace, match=r"^cannot index layer 0.*: No space left on device"):
-            layers.files(image.layers[0])
-        os.unlink(tmp_path / "filler")
-        subprocess.run(["mount", "-o", "remount,size=4m", tmp_path], check=True)
-        assert layers.files(image.layers[0]).index.count > 5000
 
 
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["in a thread", "in a child"])

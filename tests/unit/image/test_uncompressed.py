@@ -1,6 +1,5 @@
 """The plain tar of a compressed layer."""
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,29 +7,18 @@ from pathlib import Path
 import pytest
 
 from fusefs.content.protocol import Literal, chunks
-from fusefs.content.spool import free_space, megabytes
-from fusefs.errors import DigestMismatch, ImgfsError, InvalidImage, NoSpace
-from fusefs.image.model import Layer
+from fusefs.errors import DigestMismatch, InvalidImage, NoSpace
 from fusefs.image.uncompressed import uncompressed_tar
 from fusefs.oci.digest import DiffID, Digest
 from tests.support.builders import COMPRESSIONS, LAYERS, sha256
-from tests.support.conformance import check_reads, closing_what_is_opened, literal_layer, open_descriptors
-from tests.support.file_systems import tmpfs
+from tests.support.conformance import check_reads, closing_what_is_opened, literal_layer
+from tests.support.images import refused
 
 
 @pytest.fixture(autouse=True)
 def _closing() -> Iterator[None]:
     with closing_what_is_opened():
         yield
-
-
-def refused(layer: Layer, directory: str = tempfile.gettempdir()) -> tuple[type[ImgfsError], str]:
-    """Return the class and message of the error for *layer*; its file must not stay open."""
-    before = open_descriptors()
-    with pytest.raises(ImgfsError) as caught:
-        uncompressed_tar(layer, directory)
-    assert open_descriptors() <= before
-    return type(caught.value), str(caught.value)
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
@@ -67,25 +55,6 @@ def test_a_corrupt_layer_is_named() -> None:
     error, message = refused(corrupt)
     assert error is InvalidImage
     assert message.startswith(f"somewhere: corrupt gzip data before offset {len(whole)}: CRC check failed")
-
-
-@pytest.mark.parametrize("compression", ["gzip", "zstd", "xz", "bzip2"])
-def test_a_bomb_is_bounded_by_the_free_space(tmp_path: Path, compression: str) -> None:
-    bomb = literal_layer(bytes(64 << 20), compression=compression)
-    with tmpfs(tmp_path, "2m") as directory:
-        free = free_space(str(directory))
-        message = (
-            f"somewhere has {megabytes(bomb.descriptor.size)} and decompresses to more than the {megabytes(free)} "
-            f"that are free in {directory}; choose another directory with --tmpdir"
-        )
-        assert refused(bomb, str(directory)) == (NoSpace, message)
-        assert free_space(str(directory)) == free
-
-
-def test_a_layer_that_just_fits_is_no_bomb(tmp_path: Path) -> None:
-    with tmpfs(tmp_path, "1m") as directory, closing_what_is_opened():
-        data = bytes(free_space(str(directory)))
-        assert uncompressed_tar(literal_layer(data, compression="gzip"), str(directory)).size == len(data)
 
 
 def test_a_place_that_is_none_is_named() -> None:

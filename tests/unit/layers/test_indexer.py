@@ -123,10 +123,6 @@ def test_paths_of_no_end_of_directories_are_refused() -> None:
             layer_of(changeset(*(file(path) if path.endswith(b"x") else folder(path) for path in deep)))
 
 
-def test_each_file_may_have_a_directory_of_its_own() -> None:
-    assert len(layer_of(changeset(*(file(f"{number}/b/c/d/x") for number in range(20_000))))) == 5 * 20_000 + 1
-
-
 @pytest.mark.parametrize("target", ["real", "/real", "..", "/tmp", "a", "."])
 def test_a_path_through_a_symlink_of_the_same_layer_is_not_resolved(target: str) -> None:
     layer = changeset(folder("real"), symlink("a", target), file("a/b", b"1"), whiteout("a/c"))

@@ -85,13 +85,6 @@ def test_a_hard_link_may_be_to_a_hard_link_into_a_layer_lower_still() -> None:
     assert rootfs_of(*layers) == shown(*((str(n), a_file(b"base", nlink=127)) for n in range(127)))
 
 
-def test_hard_links_through_more_layers_than_python_has_stack_are_followed() -> None:
-    layers = [changeset(file("0", b"base")), *(changeset(hard_link(str(n), str(n - 1))) for n in range(1, 700))]
-    with all_indexed(layers) as files:
-        tree = RootfsTree(files, transform_symlinks=False)
-        assert tree.find(0, b"699") == tree.find(0, b"0")
-
-
 def test_a_hard_link_to_a_symlink_of_a_lower_layer_is_that_symlink() -> None:
     layers = [changeset(symlink("a", "t")), changeset(hard_link("b", "a"))]
     assert rootfs_of(*layers) == shown(

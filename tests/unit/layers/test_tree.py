@@ -1,16 +1,8 @@
 """A layer's tree: numbers, lookups, parents, links that lead into the mount, and its size."""
 
-import os
-import tracemalloc
-
 import pytest
 
-from fusefs.layers.index import LayerIndex
-from fusefs.layers.indexer import LayerIndexer
 from fusefs.layers.tree import LayerTree, relative
-from fusefs.tar.header import Kind
-from fusefs.tar.members import Member
-from tests.support.builders import BLOCK, Memory, header
 from tests.support.changesets import (
     a_file,
     a_symlink,
@@ -136,40 +128,6 @@ def test_10_000_directories_in_each_other_are_indexed_listed_found_and_climbed()
             number, depth = below, depth + 1
         assert depth == 10_000
         assert tree.find(number, b"x") == tree.find(0, b"top")
-
-
-def memory_to_index(count: int, before: bytes, after: bytes, kind: Kind = Kind.REGULAR) -> int:
-    """Return how many bytes a member the indexer takes at its peak; a scan takes none that stay.
-
-    The names are *before*, a number, *after*.
-    """
-    block = header("x", typeflag=b"5" if kind is Kind.DIRECTORY else b"0")
-    members = [Member(b"%s%08d%s" % (before, number, after), kind, b"", 0, BLOCK, 0, sparse=False, block=block)
-               for number in range(count)]  # fmt: skip
-    with open(os.memfd_create("index", os.MFD_CLOEXEC), "wb") as index:
-        tracemalloc.start()
-        try:
-            indexer = LayerIndexer(0, 0)
-            for member in members:
-                indexer.add(Memory(b""), member)
-            indexer.write(index)
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        assert LayerIndex(index.fileno()).count > count
-    return peak // count
-
-
-def test_indexing_200_000_files_takes_less_than_400_bytes_for_each() -> None:
-    assert memory_to_index(200_000, b"usr/share/doc/", b"-copyright") < 400
-
-
-def test_indexing_directories_takes_little_more() -> None:
-    assert memory_to_index(20_000, b"usr/share/doc/", b"/", Kind.DIRECTORY) < 500
-
-
-def test_indexing_files_that_are_each_in_a_directory_that_nothing_lists_takes_twice_as_much() -> None:
-    assert memory_to_index(20_000, b"usr/share/doc/", b"/copyright") < 1000
 
 
 def test_one_empty_layer_has_nothing_but_its_root() -> None:

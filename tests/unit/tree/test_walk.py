@@ -9,7 +9,7 @@ import pytest
 
 from fusefs.layers.tree import LayerTree
 from fusefs.tree.node import Tree
-from fusefs.tree.walk import ROOT, Found, children, resolve, walk
+from fusefs.tree.walk import ROOT, children, resolve, walk
 from tests.support.changesets import changeset, file, folder, indexed, symlink
 
 LINKS = {
@@ -112,14 +112,6 @@ def test_a_walk_may_begin_anywhere(tree: Tree) -> None:
 def test_entries_come_by_name_and_directories_before_what_is_in_them(tree: Tree) -> None:
     assert [entry.path for entry in children(tree, resolve(tree, b"/a"))] == [b"/a/again", b"/a/b", b"/a/up"]
     assert [here.path for here, _ in walk(tree, ROOT)] == [b"/", b"/a", b"/a/b", b"/a/b/deep", b"/c"]
-
-
-def test_a_very_deep_tree_is_no_trouble() -> None:
-    name = "d/" * 10_000
-    with indexed(changeset(folder(name), file(name + "f"))) as layer:
-        tree = LayerTree(layer.files, transform_symlinks=False)
-        assert len([here for here, _ in walk(tree, ROOT)]) == 10_001
-        assert isinstance(resolve(tree, (name + "f").encode()), Found)
 
 
 def test_hidden_directories_are_entered_unless_that_is_not_wanted() -> None:

@@ -1,7 +1,6 @@
 """A stream that is spooled, indexed and hashed in one pass."""
 
 import errno
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,17 +8,14 @@ import pytest
 
 from fusefs.content.file import Extent
 from fusefs.content.protocol import Literal
-from fusefs.content.spool import Spool, free_space
-from fusefs.errors import EngineError, ImgfsError, InvalidImage, NoSpace, Unavailable
+from fusefs.content.spool import Spool
+from fusefs.errors import EngineError, InvalidImage, Unavailable
 from fusefs.oci.digest import Digest
 from fusefs.sources.archive.spooled import SavedTar, save
 from tests.conftest import TakeWarnings
-from tests.support.builders import END, Archive, archive_of, directory, hard_link, member, sha256, symlink
-from tests.support.conformance import closing_what_is_opened, open_descriptors
-from tests.support.file_systems import tmpfs
-
-BIG = bytes(range(256)) * 10_000
-TAR = archive_of(directory("d"), member("d/a", b"hello"), member("big", BIG), symlink("l", "d/a"), member("empty"))
+from tests.support.builders import Archive, archive_of, hard_link, member, sha256
+from tests.support.conformance import closing_what_is_opened
+from tests.support.spools import BIG, TAR, failure
 
 
 @pytest.fixture(autouse=True)
@@ -32,15 +28,6 @@ def saved(stream: list[bytes], directory: Path) -> SavedTar:
     """Save *stream* in *directory*."""
     with Spool(str(directory), "x") as spool:
         return save(stream, spool, 0)
-
-
-def failure(stream: Iterator[bytes], directory: Path) -> Exception:
-    """Return what is raised for *stream*; neither a descriptor nor a thread may be left."""
-    before, threads = open_descriptors(), threading.active_count()
-    with pytest.raises((ImgfsError, OSError)) as caught, Spool(str(directory), "x") as spool:
-        save(stream, spool, 0)
-    assert (open_descriptors() <= before, threading.active_count()) == (True, threads)
-    return caught.value
 
 
 def refusal(data: bytes, directory: Path) -> str:
@@ -170,16 +157,6 @@ def test_a_stream_that_never_ends_is_left_soon_after_nothing_more_is_understood(
     else:
         assert str(failure(endless(), tmp_path)) == message
     assert taken < 1 << 30
-
-
-def test_a_full_file_system_is_named_and_nothing_is_left_in_it(tmp_path: Path) -> None:
-    with tmpfs(tmp_path, "1m") as place:
-        free = free_space(str(place))
-        pieces = [BIG[start : start + 65536] for start in range(0, len(BIG), 65536)]
-        error = failure(iter([TAR[:2048], *pieces, END]), place)
-        assert isinstance(error, NoSpace)
-        assert str(error).startswith(f"not enough space for x in {place}: need ")
-        assert free_space(str(place)) == free
 
 
 def test_a_real_archive_is_understood(tmp_path: Path) -> None:
