@@ -76,7 +76,8 @@ def open_image(  # noqa: PLR0913 - each a choice that the command has as well
         progress=Silent(),
         timeout=timeout_named(timeout),
     )
-    return OpenedImage(opened(name, settings), directory)
+    found = opened(name, settings)
+    return OpenedImage(found.image, Layers(found.image, directory, found.cache))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +185,9 @@ class OpenedImage:
     True
     """
 
-    def __init__(self, image: Image, tmpdir: str) -> None:
+    def __init__(self, image: Image, layers: Layers) -> None:
         self._image = image
-        self._tars = _Tars(image, Layers(image, tmpdir))
+        self._tars = _Tars(image, layers)
         steps = self.details.steps(len(image.layers))
         self.layers = tuple(
             ImageLayer(number, layer, step.created_by if step else None, self._tars)

@@ -92,8 +92,8 @@ def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> It
 
     def open_one(name: str) -> Opened:
         names.append(printable(name))
-        image = open_image(name, settings)
-        return Opened(image, Layers(image, settings.tmpdir), settings)
+        found = open_image(name, settings)
+        return Opened(found.image, Layers(found.image, settings.tmpdir, found.cache), settings)
 
     try:
         yield open_one

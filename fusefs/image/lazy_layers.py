@@ -9,12 +9,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from fusefs.cache.entry import CacheEntry
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content
 from fusefs.content.spool import unlinked_file
 from fusefs.errors import NO_ROOM, InvalidImage, NoSpace
-from fusefs.image.model import Image, Layer
+from fusefs.image.model import Image, Layer, LayerCache
 from fusefs.image.uncompressed import uncompressed_tar
 from fusefs.layers.index import BrokenIndex, LayerIndex
 from fusefs.layers.tree import LayerFiles
@@ -53,9 +52,10 @@ def _key(layer: Layer) -> _Key:
 class Layers:
     """The layers of an image.  Any number of threads may ask; a repeated layer is made once."""
 
-    def __init__(self, image: Image, tmpdir: str) -> None:
-        """Write what must be written into *tmpdir*."""
+    def __init__(self, image: Image, tmpdir: str, cache: LayerCache | None = None) -> None:
+        """Cache layer indexes and plain tars in *cache*, or spool them in *tmpdir*."""
         self._image = image
+        self._cache = cache
         self._tmpdir = tmpdir
         # Their own limits, so that a decompression of minutes keeps no plain layer waiting.
         self._indexing = threading.Semaphore(_WORKERS)
@@ -112,13 +112,13 @@ class Layers:
             assert layer.content is not None
             if layer.compression is None:
                 return layer.content
-            entry, name = self._image.entry, f"{_kept_name(layer)}.tar"
-            kept = None if entry is None else entry.kept(name)
-            if kept is not None:
-                file = OpenFile(kept[0], layer.where)
+            cache, name = self._cache, f"{_cached_name(layer)}.tar"
+            cached = None if cache is None else cache.open_cached(name)
+            if cached is not None:
+                file = OpenFile(cached, layer.where)
                 return Extent(file, 0, file.length())
             with self._decompressing:
-                return uncompressed_tar(layer, self._tmpdir, entry, name)
+                return uncompressed_tar(layer, self._tmpdir, cache, name)
 
         return make
 
@@ -126,33 +126,33 @@ class Layers:
         def make() -> LayerFiles:
             tar = self.tar(layer)
             assert isinstance(tar, Extent)
-            entry = self._image.entry
+            cache = self._cache
             # Directories that nothing lists are as old as the image, and several may be in one archive.
-            name = f"{_kept_name(layer)}-{self._image.created_ns}.layer"
-            if entry is not None:
-                compare = entry.of_user and layer.compression is None
-                kept = _kept_files(entry, name, tar, compare=compare)
-                if kept is not None:
-                    return kept
+            name = f"{_cached_name(layer)}-{self._image.created_ns}.layer"
+            if cache is not None:
+                compare = cache.of_user and layer.compression is None
+                cached = _cached_files(cache, name, tar, compare=compare)
+                if cached is not None:
+                    return cached
                 try:
-                    if entry.room(_INDEX_ROOM):
-                        return self._kept_now(layer, tar, entry, name)
+                    if cache.room(_INDEX_ROOM):
+                        return self._cached_now(layer, tar, cache, name)
                 except NoSpace as error:
                     log.info("%s: its index is not kept: %s", layer.where, error)
             return self._indexed(layer, tar, unlinked_file(self._tmpdir), self._tmpdir, os.close)
 
         return make
 
-    def _kept_now(self, layer: Layer, tar: Extent, entry: CacheEntry, name: str) -> LayerFiles:
-        """Index *layer* into a file that is kept in *entry* as *name*."""
+    def _cached_now(self, layer: Layer, tar: Extent, cache: LayerCache, name: str) -> LayerFiles:
+        """Index *layer* into a file that is cached in *cache* as *name*."""
 
-        def keep(descriptor: int) -> None:
+        def add(descriptor: int) -> None:
             try:
-                entry.keep(name, descriptor, {})
+                cache.add(name, descriptor)
             finally:
                 os.close(descriptor)
 
-        return self._indexed(layer, tar, entry.new_file(), entry.path, lambda made: entry.later(lambda: keep(made)))
+        return self._indexed(layer, tar, cache.new_file(), cache.path, lambda made: cache.later(lambda: add(made)))
 
     def _indexed(
         self, layer: Layer, tar: Extent, descriptor: int, directory: str, made: Callable[[int], None]
@@ -216,36 +216,36 @@ def _no_room(layer: Layer, directory: str, why: str | None) -> NoSpace:
     return NoSpace(f"cannot index {layer.where} in {directory}: {why}; choose another directory with --tmpdir")
 
 
-def _kept_name(layer: Layer) -> str:
+def _cached_name(layer: Layer) -> str:
     """Return a name for what is made of *layer*: which bytes it has, and where in the image's tar they lie."""
     offset = layer.content.offset if isinstance(layer.content, Extent) else 0
     parts = (layer.descriptor.digest, layer.diff_id, offset, layer.descriptor.size, layer.compression)
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
-def _kept_files(entry: CacheEntry, name: str, tar: Extent, *, compare: bool) -> LayerFiles | None:
-    """Return what the index kept in *entry* as *name* says of *tar*, None if there is none that fits.
+def _cached_files(cache: LayerCache, name: str, tar: Extent, *, compare: bool) -> LayerFiles | None:
+    """Return the files of *tar* by the layer index cached as *name*, None if there is none that fits.
 
     *compare*: the tar is not ours, so its headers are read again.
     """
-    kept = entry.kept(name)
-    if kept is None:
+    descriptor = cache.open_cached(name)
+    if descriptor is None:
         return None
     try:
-        index = LayerIndex(kept[0])
+        index = LayerIndex(descriptor)
     except BrokenIndex as error:
-        entry.drop(name, str(error))
+        cache.drop(name, str(error))
         return None
     except OSError as error:
-        entry.drop(name, f"cannot read it: {error.strerror}")
+        cache.drop(name, f"cannot read it: {error.strerror}")
         return None
     finally:
-        os.close(kept[0])
+        os.close(descriptor)
     if compare:
         with _comparing:
             matches = index.headers_match(tar)
         if not matches:
-            entry.drop(name, "the layer has other headers")
+            cache.drop(name, "the layer has other headers")
             return None
     return LayerFiles(index, tar)
 

@@ -117,8 +117,9 @@ class _Importing:
 
 def _root(arguments: argparse.Namespace, settings: Settings, bytes_read: BytesRead) -> Directory:
     """Return the tree to show."""
-    image = open_image(arguments.image, settings)
-    layers = Layers(image, settings.tmpdir)
+    found = open_image(arguments.image, settings)
+    image = found.image
+    layers = Layers(image, settings.tmpdir, found.cache)
     if arguments.index and not arguments.no_trees:
         _index(image, layers, settings)
     options = ViewOptions(
