@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from fusefs.content.file import Extent, OpenFile
 from fusefs.content.fileobject import open_content
 from fusefs.content.protocol import Content
 from fusefs.errors import ImgfsError, Unavailable
@@ -275,31 +274,24 @@ class _Tars:
     def __init__(self, image: Image, layers: Layers) -> None:
         self._image = image
         self._layers = layers
-        self._files: dict[int, OpenFile] = {}
-        for _, content in image.blobs():
-            self._remember(content)
+        self._opened = [content for _, content in image.blobs()]
 
     def tar(self, layer: Layer) -> Content:
         if not self._layers.readable(layer):
             raise Unavailable(
                 f"{printable(self._image.name)}: layer {layer.descriptor.digest} is not stored, or no file system"
             )
-        return self._remember(self._layers.tar(layer))
+        content = self._layers.tar(layer)
+        self._opened.append(content)
+        return content
 
     def files(self, layer: Layer) -> LayerFiles:
         self.tar(layer)
         return self._layers.files(layer)
 
     def close(self) -> None:
-        for file in self._files.values():
-            if file.descriptor >= 0:
-                file.close()
-                file.descriptor = -1  # else a read might get another file's bytes, when the number is used again
-
-    def _remember(self, content: Content) -> Content:
-        if isinstance(content, Extent):
-            self._files[id(content.file)] = content.file
-        return content
+        for content in self._opened:
+            content.close()
 
 
 def _blob(descriptor: Descriptor, content: Content) -> Blob:

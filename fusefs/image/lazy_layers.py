@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from fusefs.content.file import Extent, OpenFile
-from fusefs.content.protocol import Content
+from fusefs.content.protocol import Content, FilePlace
 from fusefs.content.spool import unlinked_file
 from fusefs.errors import NO_ROOM, InvalidImage, NoSpace
 from fusefs.image.model import Image, Layer, LayerCache
@@ -23,7 +23,7 @@ from fusefs.tree.once import Once
 
 log = logging.getLogger(__name__)
 
-_CHILD_SIZE = 16 << 20
+CHILD_SIZE = 16 << 20
 """Bytes of tar from which on a child process indexes: in a thread, a scan holds up the readers."""
 
 _INDEX_ROOM = 1 << 20
@@ -125,7 +125,6 @@ class Layers:
     def _files_maker(self, layer: Layer) -> Callable[[], LayerFiles]:
         def make() -> LayerFiles:
             tar = self.tar(layer)
-            assert isinstance(tar, Extent)
             cache = self._cache
             # Directories that nothing lists are as old as the image, and several may be in one archive.
             name = f"{_cached_name(layer)}-{self._image.created_ns}.layer"
@@ -143,7 +142,7 @@ class Layers:
 
         return make
 
-    def _cached_now(self, layer: Layer, tar: Extent, cache: LayerCache, name: str) -> LayerFiles:
+    def _cached_now(self, layer: Layer, tar: Content, cache: LayerCache, name: str) -> LayerFiles:
         """Index *layer* into a file that is cached in *cache* as *name*."""
 
         def add(descriptor: int) -> None:
@@ -155,15 +154,16 @@ class Layers:
         return self._indexed(layer, tar, cache.new_file(), cache.path, lambda made: cache.later(lambda: add(made)))
 
     def _indexed(
-        self, layer: Layer, tar: Extent, descriptor: int, directory: str, made: Callable[[int], None]
+        self, layer: Layer, tar: Content, descriptor: int, directory: str, made: Callable[[int], None]
     ) -> LayerFiles:
         """Index *layer* into the new file *descriptor* in *directory*; *made* gets that at the end, to close it."""
         try:
             with self._indexing:
-                if tar.size < _CHILD_SIZE:
+                place = tar.file_place()
+                if place is None or tar.size < CHILD_SIZE:  # a child can read a local file alone
                     self._index_here(layer, tar, descriptor, directory)
                 else:
-                    self._index_in_child(layer, tar, descriptor, directory)
+                    self._index_in_child(layer, place, tar.size, descriptor, directory)
             tar.check()  # an index of bytes that changed meanwhile is neither used nor kept
             files = LayerFiles(LayerIndex(descriptor), tar)
         except BaseException:
@@ -172,7 +172,7 @@ class Layers:
         made(descriptor)
         return files
 
-    def _index_here(self, layer: Layer, tar: Extent, descriptor: int, directory: str) -> None:
+    def _index_here(self, layer: Layer, tar: Content, descriptor: int, directory: str) -> None:
         from fusefs.layers.indexer import index_layer  # noqa: PLC0415 - no mount waits for it
 
         try:
@@ -183,9 +183,9 @@ class Layers:
                 raise
             raise _no_room(layer, directory, error.strerror) from None
 
-    def _index_in_child(self, layer: Layer, tar: Extent, descriptor: int, directory: str) -> None:
-        place = [tar.file.descriptor, tar.offset, tar.size, descriptor, self._image.created_ns]
-        command = [*INDEXER, *map(str, place), layer.where]
+    def _index_in_child(self, layer: Layer, place: FilePlace, size: int, descriptor: int, directory: str) -> None:
+        numbers = [*place, size, descriptor, self._image.created_ns]
+        command = [*INDEXER, *map(str, numbers), layer.where]
         # The pipe to its stdin stays open while this process lives: its end is the child's.
         with (
             subprocess.Popen(
@@ -193,7 +193,7 @@ class Layers:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                pass_fds=(tar.file.descriptor, descriptor),
+                pass_fds=(place.descriptor, descriptor),
                 cwd="/",
             ) as child,
         ):
@@ -218,12 +218,13 @@ def _no_room(layer: Layer, directory: str, why: str | None) -> NoSpace:
 
 def _cached_name(layer: Layer) -> str:
     """Return a name for what is made of *layer*: which bytes it has, and where in the image's tar they lie."""
-    offset = layer.content.offset if isinstance(layer.content, Extent) else 0
-    parts = (layer.descriptor.digest, layer.diff_id, offset, layer.descriptor.size, layer.compression)
+    assert layer.content is not None
+    identity = layer.content.identity
+    parts = (layer.descriptor.digest, layer.diff_id, identity, layer.descriptor.size, layer.compression)
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
-def _cached_files(cache: LayerCache, name: str, tar: Extent, *, compare: bool) -> LayerFiles | None:
+def _cached_files(cache: LayerCache, name: str, tar: Content, *, compare: bool) -> LayerFiles | None:
     """Return the files of *tar* by the layer index cached as *name*, None if there is none that fits.
 
     *compare*: the tar is not ours, so its headers are read again.
