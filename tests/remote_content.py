@@ -1,16 +1,10 @@
-"""Content that lies in no local file, as a layer in a registry: an image of it, and that image mounted."""
+"""Content that lies in no local file, as a layer in a registry; and an image of such layers."""
 
-import sys
 import threading
 from collections.abc import Sequence
 
 from fusefs.content.protocol import Bytes, Content, Slice
-from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import Document, Image, Layer
-from fusefs.mount.overrides import Overrides
-from fusefs.mount.session import MountOptions, serve
-from fusefs.mount.status import BytesRead
-from fusefs.mount.view import ViewOptions, image_view
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor
 from fusefs.tar.compression import Compression
@@ -76,15 +70,3 @@ def remote_image(tars: Sequence[bytes] = (BASE, TOP), compression: Compression |
     config, manifest = Document.of(DOCKER_CONFIG, b"{}"), Document.of(DOCKER_MANIFEST, b"{}")
     layers = tuple(remote_layer(tar, compression) for tar in tars)
     return Image("remote", "latest", None, CREATED_NS, config, manifest, layers)
-
-
-def main(mountpoint: str, tmpdir: str) -> None:
-    """Mount the image; "ready" on standard output says that the mount is usable."""
-    image = remote_image()
-    root = image_view(image, Layers(image, tmpdir), ViewOptions(uid=0, gid=0))
-    options = MountOptions("remote", (), Overrides(), BytesRead())
-    serve(root, mountpoint, options, lambda: print("ready", flush=True))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

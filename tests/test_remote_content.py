@@ -1,9 +1,6 @@
 """A content that is no local file is a layer like any other."""
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +16,8 @@ from fusefs.tar.compression import Compression
 from tests.changesets import changeset, everything, file, layer_of, rootfs_of
 from tests.conformance import check_reads, closing_what_is_opened
 from tests.mounts import Bench
+from tests.own_views import mounted
 from tests.remote_content import BASE, DATA, SPARSE, TOP, RemoteContent, remote_image
-
-REPOSITORY = Path(__file__).parent.parent
 
 
 def reads(layer: object) -> int:
@@ -71,21 +67,8 @@ def test_the_index_of_a_remote_layer_is_cached_by_the_identity_of_its_bytes(tmp_
         assert len(cached) == made
 
 
-@contextmanager
-def mounted(imgfs: Bench) -> Iterator[Path]:
-    """Mount the remote image through the real adapter."""
-    mountpoint = imgfs.mountpoint()
-    bench = replace(imgfs, command=(sys.executable, "-m", "tests.remote_content"))
-    process = bench.start(mountpoint, imgfs.folder, PYTHONPATH=REPOSITORY)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    yield mountpoint
-    assert imgfs.run("umount", mountpoint).status == 0
-    assert process.wait() == 0
-
-
 def test_a_mount_shows_remote_layers(imgfs: Bench) -> None:
-    with mounted(imgfs) as mountpoint:
+    with mounted(imgfs, "remote") as mountpoint:
         assert sorted(os.listdir(mountpoint / "layers" / "0" / "d")) == ["data", "gone"]
         assert sorted(os.listdir(mountpoint / "layers" / "1" / "d")) == [".wh.gone"]
         assert sorted(os.listdir(mountpoint / "rootfs")) == ["d", "sparse", "top"]

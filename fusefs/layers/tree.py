@@ -117,6 +117,8 @@ def inside(link: Symlink, depth: int) -> Symlink:
 class LayerTree:
     """The files of one layer, whiteout files as they are.  A number is that of a record."""
 
+    has_lazy = False
+
     def __init__(self, files: LayerFiles, *, transform_symlinks: bool, xattrs: Xattrs = ()) -> None:
         """Show *files*; the root has *xattrs* besides its own."""
         self._files = files
