@@ -8,7 +8,7 @@ import pytest
 
 from fusefs.cache.store import Cache
 from fusefs.content.protocol import Literal, Slice
-from fusefs.image import lazy_layers
+from fusefs.image.indexing import CHILD_SIZE
 from fusefs.image.lazy_layers import Layers
 from fusefs.layers.rootfs import RootfsTree
 from fusefs.layers.tree import LayerTree
@@ -49,7 +49,7 @@ def test_nothing_of_a_remote_layer_is_read_before_the_first_access(tmp_path: Pat
 
 
 def test_a_large_remote_layer_is_indexed_here_since_a_child_cannot_read_it(tmp_path: Path) -> None:
-    tar = changeset(file("large", bytes(lazy_layers.CHILD_SIZE)), file("after", b"1"))
+    tar = changeset(file("large", bytes(CHILD_SIZE)), file("after", b"1"))
     image = remote_image([tar])
     (files,) = Layers(image, str(tmp_path)).all_files()
     assert everything(LayerTree(files, transform_symlinks=False)).keys() == {b"", b"large", b"after"}

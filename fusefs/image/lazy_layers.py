@@ -1,42 +1,28 @@
 """An image's layers as files: plain tars and their indexes, each made at the first need of it."""
 
-import errno
 import hashlib
 import logging
 import os
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from fusefs.content.file import Extent, OpenFile
-from fusefs.content.protocol import Content, FilePlace
+from fusefs.content.protocol import Content
 from fusefs.content.spool import unlinked_file
-from fusefs.errors import NO_ROOM, InvalidImage, NoSpace
+from fusefs.errors import NoSpace
+from fusefs.image.indexing import NewIndex, index_into
 from fusefs.image.model import Image, Layer, LayerCache
 from fusefs.image.uncompressed import uncompressed_tar
 from fusefs.layers.index import BrokenIndex, LayerIndex
 from fusefs.layers.tree import LayerFiles
 from fusefs.oci.digest import Digest
-from fusefs.tar.members import ContentSource
 from fusefs.tree.once import Once
 
 log = logging.getLogger(__name__)
 
-CHILD_SIZE = 16 << 20
-"""Bytes of tar from which on a child process indexes: in a thread, a scan holds up the readers."""
-
 _INDEX_ROOM = 1 << 20
 """Bytes that must be left for an index to be kept.  How long it will be nobody knows; most are shorter."""
 _WORKERS = os.cpu_count() or 1
-
-_PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_CODE = f"import sys; sys.path.append({_PACKAGES!r}); from fusefs.layers.indexer import main; sys.exit(main())"
-INDEXER = (sys.executable, "-P", "-S", "-c", _CODE)
-"""The command, before its arguments: ``python -m fusefs.layers.indexer`` without the start of all that is installed.
-
-Nothing of the current directory is imported.
-"""
 
 _comparing = threading.Lock()
 """One layer's headers at a time: two threads at it hand the interpreter to and fro, and take twice as long."""
@@ -62,6 +48,7 @@ class Layers:
         self._decompressing = threading.Semaphore(_WORKERS)
         self._tars: dict[_Key, Once[Content]] = {}
         self._files: dict[_Key, Once[LayerFiles]] = {}
+        self._made: list[Content] = []
         for layer in image.layers:
             if layer.content is not None and layer.diff_id is not None and _key(layer) not in self._tars:
                 self._tars[_key(layer)] = Once(self._tar_maker(layer))
@@ -107,6 +94,11 @@ class Layers:
             raise failed[0]
         return [self.files(layer) for layer in layers]
 
+    def close(self) -> None:
+        """Close the plain tars that were decompressed.  No other thread may read meanwhile."""
+        for tar in self._made:
+            tar.close()
+
     def _tar_maker(self, layer: Layer) -> Callable[[], Content]:
         def make() -> Content:
             assert layer.content is not None
@@ -116,9 +108,12 @@ class Layers:
             cached = None if cache is None else cache.open_cached(name)
             if cached is not None:
                 file = OpenFile(cached, layer.where)
-                return Extent(file, 0, file.length())
-            with self._decompressing:
-                return uncompressed_tar(layer, self._tmpdir, cache, name)
+                tar: Content = Extent(file, 0, file.length())
+            else:
+                with self._decompressing:
+                    tar = uncompressed_tar(layer, self._tmpdir, cache, name)
+            self._made.append(tar)
+            return tar
 
         return make
 
@@ -159,11 +154,7 @@ class Layers:
         """Index *layer* into the new file *descriptor* in *directory*; *made* gets that at the end, to close it."""
         try:
             with self._indexing:
-                place = tar.file_place()
-                if place is None or tar.size < CHILD_SIZE:  # a child can read a local file alone
-                    self._index_here(layer, tar, descriptor, directory)
-                else:
-                    self._index_in_child(layer, place, tar.size, descriptor, directory)
+                index_into(NewIndex(descriptor, directory), layer, tar, self._image.created_ns)
             tar.check()  # an index of bytes that changed meanwhile is neither used nor kept
             files = LayerFiles(LayerIndex(descriptor), tar)
         except BaseException:
@@ -171,49 +162,6 @@ class Layers:
             raise
         made(descriptor)
         return files
-
-    def _index_here(self, layer: Layer, tar: Content, descriptor: int, directory: str) -> None:
-        from fusefs.layers.indexer import index_layer  # noqa: PLC0415 - no mount waits for it
-
-        try:
-            with open(descriptor, "wb", closefd=False) as file:
-                _log(index_layer(ContentSource(tar, layer.where), self._image.created_ns, file))
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            raise _no_room(layer, directory, error.strerror) from None
-
-    def _index_in_child(self, layer: Layer, place: FilePlace, size: int, descriptor: int, directory: str) -> None:
-        numbers = [*place, size, descriptor, self._image.created_ns]
-        command = [*INDEXER, *map(str, numbers), layer.where]
-        # The pipe to its stdin stays open while this process lives: its end is the child's.
-        with (
-            subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=(place.descriptor, descriptor),
-                cwd="/",
-            ) as child,
-        ):
-            assert child.stdout is not None
-            assert child.stderr is not None
-            warnings = child.stdout.read().decode("utf-8", "replace").splitlines()
-            error = child.stderr.read().decode("utf-8", "replace").strip()
-            status = child.wait()
-        if status:
-            if status == InvalidImage.exit_code:
-                raise InvalidImage(error)
-            if status == NoSpace.exit_code:
-                raise _no_room(layer, directory, error)
-            # Killed, or a read error: not the image's fault, so the next look tries anew.
-            raise OSError(errno.EIO, f"the indexer of {layer.where} ended with {status}: {error}")
-        _log(warnings)
-
-
-def _no_room(layer: Layer, directory: str, why: str | None) -> NoSpace:
-    return NoSpace(f"cannot index {layer.where} in {directory}: {why}; choose another directory with --tmpdir")
 
 
 def _cached_name(layer: Layer) -> str:
@@ -249,8 +197,3 @@ def _cached_files(cache: LayerCache, name: str, tar: Content, *, compare: bool) 
             cache.drop(name, "the layer has other headers")
             return None
     return LayerFiles(index, tar)
-
-
-def _log(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        log.warning("%s", warning)
