@@ -20,21 +20,16 @@ from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from fusefs.content.file import Extent, OpenFile
 from fusefs.content.fileobject import open_content
 from fusefs.content.protocol import Content
-from fusefs.errors import ImgfsError, Unavailable
-from fusefs.image.lazy_layers import Layers
-from fusefs.image.model import Image, Layer
-from fusefs.layers.rootfs import RootfsTree
-from fusefs.layers.tree import LayerFiles, LayerTree
+from fusefs.errors import ImgfsError
+from fusefs.image.opened import Opened
 from fusefs.oci.config import Details, parse_details
 from fusefs.oci.documents import Descriptor
 from fusefs.progress import Silent
-from fusefs.sources import open_image as opened
+from fusefs.sources import open_image as sourced
 from fusefs.sources.settings import Settings, platform_named, timeout_named, tmpdir_named
 from fusefs.text import printable
-from fusefs.tree.once import Once
 from fusefs.tree.path import ImagePath
 
 __all__ = ["Blob", "ImageLayer", "ImagePath", "ImgfsError", "OpenedImage", "open_image"]
@@ -76,7 +71,7 @@ def open_image(  # noqa: PLR0913 - each a choice that the command has as well
         progress=Silent(),
         timeout=timeout_named(timeout),
     )
-    return OpenedImage(opened(name, settings), directory)
+    return OpenedImage(Opened(sourced(name, settings), directory, settings.progress))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +115,9 @@ class Blob:
 class ImageLayer:
     """One layer of an image."""
 
-    def __init__(self, number: int, layer: Layer, created_by: str | None, tars: "_Tars") -> None:
-        self._layer = layer
-        self._tars = tars
+    def __init__(self, opened: Opened, number: int, created_by: str | None) -> None:
+        self._opened = opened
+        self._layer = opened.image.layers[number]
         self.number = number
         """0 is the base."""
         self.created_by = created_by
@@ -159,14 +154,14 @@ class ImageLayer:
 
     @property
     def tar(self) -> Blob:
-        """The plain tar, decompressed at the first need; Unavailable if it is not stored."""
-        content = self._tars.tar(self._layer)
+        """The plain tar, decompressed at the first access; Unavailable if it is not stored."""
+        content = self._opened.tar(self.number)
         return Blob(self.diff_id or "", "application/vnd.oci.image.layer.v1.tar", content.size, content)
 
     @property
     def files(self) -> ImagePath:
-        """The root of the layer's own files, whiteouts (``.wh.…``) as they are; indexed at the first need."""
-        return ImagePath(LayerTree(self._tars.files(self._layer), transform_symlinks=False))
+        """The root of the layer's own files, whiteouts (``.wh.…``) as they are; indexed at the first access."""
+        return ImagePath(self._opened.layer(self.number))
 
 
 class OpenedImage:
@@ -184,16 +179,14 @@ class OpenedImage:
     True
     """
 
-    def __init__(self, image: Image, tmpdir: str) -> None:
-        self._image = image
-        self._tars = _Tars(image, Layers(image, tmpdir))
-        steps = self.details.steps(len(image.layers))
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._image = opened.image
         self.layers = tuple(
-            ImageLayer(number, layer, step.created_by if step else None, self._tars)
-            for number, (layer, step) in enumerate(zip(image.layers, steps, strict=True))
+            ImageLayer(opened, number, step.created_by if step else None)
+            for number, step in enumerate(self.details.steps(len(self._image.layers)))
         )
         """The layers, the base first."""
-        self._rootfs = Once(self._merged)
 
     def __repr__(self) -> str:
         return f"<image {printable(self.name)}: {self.id}>"
@@ -208,7 +201,7 @@ class OpenedImage:
 
     def close(self) -> None:
         """Close all files; what was opened from the image fails from now on.  No other thread may read meanwhile."""
-        self._tars.close()
+        self._opened.close()
 
     @property
     def name(self) -> str:
@@ -255,50 +248,11 @@ class OpenedImage:
 
     @property
     def rootfs(self) -> ImagePath:
-        """The root of what a container would see; all layers are indexed at the first need.
+        """The root of what a container would see; the first access indexes all layers.
 
         Unavailable if a layer is not stored.
         """
-        return self._rootfs.get()
-
-    def _merged(self) -> ImagePath:
-        if not self.layers:
-            raise Unavailable(f"{printable(self.name)} has no layers")
-        files = [self._tars.files(layer) for layer in self._image.layers]
-        return ImagePath(RootfsTree(files, transform_symlinks=False))
-
-
-class _Tars:
-    """The layers, and every file that was opened for the image."""
-
-    def __init__(self, image: Image, layers: Layers) -> None:
-        self._image = image
-        self._layers = layers
-        self._files: dict[int, OpenFile] = {}
-        for _, content in image.blobs():
-            self._remember(content)
-
-    def tar(self, layer: Layer) -> Content:
-        if not self._layers.readable(layer):
-            raise Unavailable(
-                f"{printable(self._image.name)}: layer {layer.descriptor.digest} is not stored, or no file system"
-            )
-        return self._remember(self._layers.tar(layer))
-
-    def files(self, layer: Layer) -> LayerFiles:
-        self.tar(layer)
-        return self._layers.files(layer)
-
-    def close(self) -> None:
-        for file in self._files.values():
-            if file.descriptor >= 0:
-                file.close()
-                file.descriptor = -1  # else a read might get another file's bytes, when the number is used again
-
-    def _remember(self, content: Content) -> Content:
-        if isinstance(content, Extent):
-            self._files[id(content.file)] = content.file
-        return content
+        return ImagePath(self._opened.rootfs())
 
 
 def _blob(descriptor: Descriptor, content: Content) -> Blob:

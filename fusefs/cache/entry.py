@@ -79,16 +79,16 @@ class CacheEntry:
         self._cache.later(lambda: None if self._lost else work())
 
     def new_file(self) -> int:
-        """Return the descriptor of a new file without a name that `keep` can link; NoSpace if there can be none."""
+        """Return the descriptor of a new file without a name, which `add` can link; NoSpace if there can be none."""
         try:
             return new_file(self.directory)
         except OSError as error:
             raise NoSpace(f"cannot write in {printable(self.path)}: {error.strerror}") from None
 
-    def keep(self, name: str, descriptor: int, facts: Facts) -> None:
-        """Keep the file *descriptor* as *name*, with *facts* on how to use it.  It must be complete.
+    def add(self, name: str, descriptor: int) -> None:
+        """Cache the file *descriptor*, which must be complete, as *name*.
 
-        What goes wrong is logged: then it is used once and not kept.
+        Errors are logged: the file is then used once and not cached.
         """
         try:
             os.fsync(descriptor)
@@ -99,31 +99,26 @@ class CacheEntry:
                 if name in present:  # of one that was killed: whoever lives links and seals in one go
                     os.unlink(name, dir_fd=self.directory)
                 link(descriptor, self.directory, name)
-                write_document(self.directory, name + SEAL, facts | {"file": stated(descriptor)})
+                write_document(self.directory, name + SEAL, {"file": stated(descriptor)})
         except OSError as error:
             log.warning("%s: cannot keep %s: %s", printable(self.path), name, error.strerror)
             return
         self._cache.trim(os.fstat(descriptor).st_blocks * 512)
 
-    def kept(self, name: str) -> tuple[int, Facts] | None:
-        """Return the descriptor and the facts of the kept file *name*, None if there is none.
+    def open_cached(self, name: str) -> int | None:
+        """Return the descriptor of the cached file *name*, None if there is none; the caller closes it.
 
-        One that was altered is dropped.
+        A file that was altered is dropped.
         """
         try:
-            return self._kept(name)
+            seal = read_document(self.directory, name + SEAL)
+            return None if seal is None else open_sealed(self.directory, name, seal)
         except Altered as error:
             self.drop(name, str(error))
             return None
         except OSError as error:
             log.warning("%s: cannot use %s: %s", printable(self.path), name, error.strerror)
             return None
-
-    def _kept(self, name: str) -> tuple[int, Facts] | None:
-        facts = read_document(self.directory, name + SEAL)
-        if facts is None:
-            return None
-        return open_sealed(self.directory, name, facts), facts
 
     def drop(self, name: str, why: str) -> None:
         """Remove the kept file *name*; who has it open goes on with it."""

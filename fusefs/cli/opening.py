@@ -6,17 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from fusefs.cache.writeback import Keeper
 from fusefs.cli.cache_folder import opening_cache
 from fusefs.cli.output.logs import stderr_handler
 from fusefs.cli.output.progress import NONE, progress_on
 from fusefs.errors import Unavailable
-from fusefs.image.lazy_layers import Layers
-from fusefs.image.model import Image
-from fusefs.layers.rootfs import RootfsTree
-from fusefs.layers.tree import LayerTree
+from fusefs.image.opened import Opened
 from fusefs.sources import open_image
 from fusefs.sources.argument import STANDARD_INPUT, EngineImage, FileImage, parse_image
 from fusefs.sources.engine.endpoint import find_endpoint
@@ -79,7 +75,7 @@ def source_of(image: str, settings: Settings) -> str:
 
 
 @contextmanager
-def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Iterator[Callable[[str], "Opened"]]:
+def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Iterator[Callable[[str], Opened]]:
     """Give a function that opens an image as the options say; messages go to stderr.
 
     An error while an image is read is Unavailable from then on.
@@ -92,8 +88,7 @@ def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> It
 
     def open_one(name: str) -> Opened:
         names.append(printable(name))
-        image = open_image(name, settings)
-        return Opened(image, Layers(image, settings.tmpdir), settings)
+        return Opened(open_image(name, settings), settings.tmpdir, settings.progress)
 
     try:
         yield open_one
@@ -101,38 +96,3 @@ def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> It
         raise Unavailable(f"cannot read {' or '.join(names)}: {error.strerror}") from None
     finally:
         keeper.finish()
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """An image and its layers, for as long as the process runs."""
-
-    image: Image
-    layers: Layers
-    settings: Settings
-
-    @property
-    def shown(self) -> str:
-        """What the image is called in messages."""
-        return printable(self.image.name)
-
-    def rootfs(self) -> RootfsTree:
-        """Return all layers merged; indexes them."""
-        image = self.image
-        missing = [number for number, layer in enumerate(image.layers) if not self.layers.readable(layer)]
-        if missing or not image.layers:
-            why = f"layer {missing[0]} is not stored, or no file system" if missing else "it has no layers"
-            raise Unavailable(f"{self.shown} has no root file system: {why}")
-        total = sum(layer.descriptor.size for layer in image.layers)
-        with self.settings.progress.transfer(f"indexing {self.shown}", total) as advance:
-            files = self.layers.all_files(lambda layer: advance(layer.descriptor.size))
-        return RootfsTree(files, transform_symlinks=False)
-
-    def layer(self, number: int) -> LayerTree:
-        """Return the files of one layer, whiteouts as they are."""
-        layers = self.image.layers
-        if number >= len(layers):
-            raise Unavailable(f"{self.shown} has {len(layers)} layers, none is number {number}")
-        if not self.layers.readable(layers[number]):
-            raise Unavailable(f"{self.shown}: layer {number} is not stored, or no file system")
-        return LayerTree(self.layers.files(layers[number]), transform_symlinks=False)

@@ -4,22 +4,22 @@ import errno
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from fusefs.content.pagecache import is_cached
-from fusefs.content.protocol import Buffer, Bytes
+from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, clipped
 
 
 class OpenFile:
     """A descriptor that extents share, and its name for messages.
 
     Safe under concurrency: `pread` has no shared position.  `_nowait` only ever goes from True
-    to False, and either value gives right bytes, as does any value of `_waiting`.
+    to False, and either value gives the right bytes, as does any value of `_waiting`.
     """
 
     _waiting: ClassVar[set[int]] = set()
-    """Threads that are in `read_at` of any file: all may lie on one disk."""
+    """The threads in `read_at` of any file: all files may lie on one disk."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor = descriptor
@@ -43,7 +43,7 @@ class OpenFile:
         data = os.pread(self.descriptor, size, offset)
         if len(data) in (0, size):
             return data
-        # A signal or a network file system may cut a read short; only nothing means the end.
+        # A signal or a network file system may cut a read short; only an empty read is the end of the file.
         parts = [data]
         missing = size - len(data)
         while missing and (data := os.pread(self.descriptor, missing, offset + size - missing)):
@@ -55,8 +55,8 @@ class OpenFile:
         """Return *size* bytes from *offset* on if all of them are in the page cache, else None."""
         if not self._nowait:
             return None
-        # RWF_NOWAIT asks the disk for what is missing, and that waits once the disk's queue is full.  So
-        # while others wait, only what is there is read, where the kernel tells.
+        # RWF_NOWAIT starts to read missing pages, and that blocks once the disk's queue is full.  So while
+        # other threads wait for a disk, read only where the kernel says that all pages are cached.
         if self._waiting and is_cached(self.descriptor, offset, size) is False:
             return None
         data = bytearray(size) if buffer is None or len(buffer) < size else buffer[:size]
@@ -67,17 +67,19 @@ class OpenFile:
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
-            self._nowait = False  # this file system knows no RWF_NOWAIT and never will
+            self._nowait = False  # the file system does not support RWF_NOWAIT
             return None
-        # A short count is a partly cached range (or the end): a waiting read settles which.
+        # A short count is a partly cached range or the end of the file; a waiting read tells which.
         return data if count == size else None
 
     def check(self) -> None:
-        """Raise Unavailable if somebody else has changed the file: nobody does, it is ours."""
+        """Do nothing: only imgfs writes to the file."""
 
     def close(self) -> None:
-        """Close the descriptor."""
-        os.close(self.descriptor)
+        """Close the descriptor, once; later reads are EBADF."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1  # the system gives the number to the next file that is opened
 
 
 class Extent:
@@ -95,9 +97,22 @@ class Extent:
         """All bytes are stored."""
         return self.size
 
+    @property
+    def identity(self) -> str:
+        """The offset in the file: an image has its layers in one file, or a file for each digest."""
+        return str(self.offset)
+
+    def slice(self, offset: int, size: int) -> "Extent":
+        """Return a run of bytes in the same file."""
+        return Extent(self.file, self.offset + offset, size)
+
+    def file_place(self) -> FilePlace:
+        """Return where the bytes lie."""
+        return FilePlace(self.file.descriptor, self.offset)
+
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return the bytes; EIO when the file ends before the extent does."""
-        size = _clipped(self.size, offset, size)
+        size = clipped(self.size, offset, size)
         if not size:
             return b""
         data = self.file.read_at(self.offset + offset, size)
@@ -107,52 +122,75 @@ class Extent:
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
         """Return the bytes if all of them are in the page cache, else None."""
-        size = _clipped(self.size, offset, size)
+        size = clipped(self.size, offset, size)
         return self.file.read_cached(self.offset + offset, size, buffer) if size else b""
 
     def check(self) -> None:
         """Raise Unavailable if the bytes are known to be gone."""
         self.file.check()
 
+    def close(self) -> None:
+        """Close the file, and with it all its extents."""
+        self.file.close()
+
 
 class Sparse:
     """A file with holes: runs of stored bytes, and zeros between them.
 
-    The runs, which may be many, are loaded at the first read.  Safe under concurrency: loading them
-    twice gives the same.
+    The runs, which may be many, are loaded by the first read.  Safe under concurrency: loading them
+    twice gives the same runs.
     """
 
     __slots__ = ("_load", "_runs", "size", "stored")
 
-    def __init__(self, size: int, stored: int, load: "Callable[[], list[tuple[int, Extent]]]") -> None:
-        """*load* returns the offsets of runs in the file and the runs, which ascend and do not overlap."""
+    def __init__(self, size: int, stored: int, load: Callable[[], Sequence[tuple[int, Content]]]) -> None:
+        """*load* returns the offset in this file and the bytes of each run; runs ascend and do not overlap."""
         self.size = size
         self.stored = stored
         self._load = load
-        self._runs: tuple[list[int], list[Extent]] | None = None
+        self._runs: tuple[list[int], list[Content]] | None = None
 
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return the bytes."""
-        return self._filled(offset, size, Extent.read_at)  # type: ignore[return-value]  # it returns bytes, too
+        data = self._filled(offset, size, lambda run, start, count: run.read_at(start, count))
+        assert data is not None  # `read_at` of a run returns bytes or raises
+        return data
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:  # noqa: ARG002
-        """Return the bytes if all of them are in the page cache, else None; they are put together anew."""
-        return self._filled(offset, size, Extent.read_cached)
+        """Return the bytes in new memory if all of them are in the page cache, else None."""
+        return self._filled(offset, size, lambda run, start, count: run.read_cached(start, count))
+
+    @property
+    def identity(self) -> str:
+        """Tells the bytes from those of files without holes."""
+        return "sparse"
+
+    def slice(self, offset: int, size: int) -> Content:
+        """Return a part of the bytes."""
+        return Slice(self, offset, size)
+
+    def file_place(self) -> None:
+        """Return None: the bytes do not lie one after the other."""
 
     def check(self) -> None:
         """Raise Unavailable if the bytes are known to be gone."""
         for run in self._loaded()[1][:1]:  # all lie in one file
             run.check()
 
-    def _loaded(self) -> tuple[list[int], list[Extent]]:
+    def close(self) -> None:
+        """Close the file that the runs lie in."""
+        for run in self._loaded()[1][:1]:
+            run.close()
+
+    def _loaded(self) -> tuple[list[int], list[Content]]:
         if self._runs is None:
             pairs = self._load()
             self._runs = [start for start, _ in pairs], [run for _, run in pairs]
         return self._runs
 
-    def _filled(self, offset: int, size: int, read: "Callable[[Extent, int, int], Buffer | None]") -> Bytes | None:
+    def _filled(self, offset: int, size: int, read: Callable[[Content, int, int], Buffer | None]) -> Bytes | None:
         offsets, runs = self._loaded()
-        size = _clipped(self.size, offset, size)
+        size = clipped(self.size, offset, size)
         buffer = bytearray(size)
         for number in range(max(0, bisect_right(offsets, offset) - 1), len(runs)):
             start, run = offsets[number], runs[number]
@@ -165,7 +203,3 @@ class Sparse:
                     return None
                 buffer[begin - offset : end - offset] = data
         return buffer
-
-
-def _clipped(total: int, offset: int, size: int) -> int:
-    return max(0, min(size, total - offset))

@@ -1,7 +1,8 @@
 """Where the bytes of a file come from."""
 
+import errno
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 Bytes = bytes | bytearray
 Buffer = Bytes | memoryview
@@ -9,11 +10,19 @@ Buffer = Bytes | memoryview
 _CHUNK = 1 << 20
 
 
+class FilePlace(NamedTuple):
+    """Where in an open local file the bytes of a content begin."""
+
+    descriptor: int
+    offset: int
+    """In bytes."""
+
+
 class Content(Protocol):
     """The bytes of one file: a fixed size, readable at any offset from any thread.
 
-    Both reads return exactly ``min(size, self.size - offset)`` bytes or raise OSError: a short
-    reply is a truncated file to the kernel, for good.
+    Both reads return exactly ``min(size, self.size - offset)`` bytes or raise OSError: the kernel takes a
+    short reply for the end of the file, and caches that.
     """
 
     @property
@@ -24,22 +33,44 @@ class Content(Protocol):
     def stored(self) -> int:
         """How many of them are stored; the others are the zeros of holes."""
 
+    @property
+    def identity(self) -> str:
+        """Tells these bytes from all others of the same image with the same digest; part of the names of cached files.
+
+        The same for the same image in every process.
+        """
+
+    def slice(self, offset: int, size: int) -> "Content":
+        """Return *size* bytes from *offset* on as a content, made without a read.
+
+        To read past the end of this content is then EIO, or returns the bytes that follow in the same file.
+        """
+
+    def file_place(self) -> FilePlace | None:
+        """Return where the bytes lie in a local file, one after the other; None if they do not."""
+
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return *size* bytes from *offset* on; may wait for a disk."""
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
         """Return the same without waiting, or None when that is not possible right now.
 
-        What is returned may lie in *buffer*, and then changes when that is used again: to get and clear
-        new memory for every read takes a third of the time of a large one.
+        The result may be a part of *buffer*, valid until the caller uses that again: to allocate and clear
+        new memory takes a third of the time of a large read.
         """
 
     def check(self) -> None:
         """Raise Unavailable if the bytes are known to be gone; does not wait."""
 
+    def close(self) -> None:
+        """Close the file or connection that the bytes come from; later reads of it, and of its slices, fail.
+
+        No other thread may read meanwhile.  To close twice is allowed.
+        """
+
 
 class Literal:
-    """Bytes that are held in memory."""
+    """Bytes in memory."""
 
     __slots__ = ("data",)
 
@@ -56,6 +87,18 @@ class Literal:
         """All bytes are stored."""
         return len(self.data)
 
+    @property
+    def identity(self) -> str:
+        """Always the same: the digest alone tells the bytes apart."""
+        return "0"
+
+    def slice(self, offset: int, size: int) -> Content:
+        """Return a part of the bytes; EIO for reads past the end."""
+        return Slice(self, offset, size)
+
+    def file_place(self) -> None:
+        """Return None: the bytes lie in no file."""
+
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return the bytes."""
         return self.data[offset : offset + size]
@@ -65,7 +108,72 @@ class Literal:
         return self.data[offset : offset + size]
 
     def check(self) -> None:
-        """Nothing can happen to memory."""
+        """Do nothing: memory does not change."""
+
+    def close(self) -> None:
+        """Do nothing: nothing is open."""
+
+
+class Slice:
+    """A run of bytes in another content."""
+
+    __slots__ = ("_content", "_offset", "size")
+
+    def __init__(self, content: Content, offset: int, size: int) -> None:
+        self._content = content
+        self._offset = offset
+        self.size = size
+
+    @property
+    def stored(self) -> int:
+        """All bytes count as stored."""
+        return self.size
+
+    @property
+    def identity(self) -> str:
+        """Tells the bytes from other slices of the same content."""
+        return f"{self._content.identity}+{self._offset}"
+
+    def slice(self, offset: int, size: int) -> Content:
+        """Return a part of the bytes."""
+        return self._content.slice(self._offset + offset, size)
+
+    def file_place(self) -> FilePlace | None:
+        """Return where the bytes lie in a local file, None if they do not."""
+        place = self._content.file_place()
+        return None if place is None else FilePlace(place.descriptor, place.offset + self._offset)
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return the bytes; EIO if the other content ends before."""
+        size = clipped(self.size, offset, size)
+        data = self._content.read_at(self._offset + offset, size) if size else b""
+        self._check_length(len(data), size)
+        return data
+
+    def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
+        """Return the bytes without waiting, or None; EIO if the other content ends before."""
+        size = clipped(self.size, offset, size)
+        data = self._content.read_cached(self._offset + offset, size, buffer) if size else b""
+        if data is not None:
+            self._check_length(len(data), size)
+        return data
+
+    def _check_length(self, length: int, expected: int) -> None:
+        if length < expected:
+            raise OSError(errno.EIO, f"the bytes end before offset {self._offset + self.size}")
+
+    def check(self) -> None:
+        """Raise Unavailable if the bytes are known to be gone."""
+        self._content.check()
+
+    def close(self) -> None:
+        """Close the other content."""
+        self._content.close()
+
+
+def clipped(total: int, offset: int, size: int) -> int:
+    """Return how many of *size* bytes from *offset* on there are in a file of *total* bytes."""
+    return max(0, min(size, total - offset))
 
 
 def chunks(content: Content) -> Iterator[Bytes]:

@@ -1,43 +1,28 @@
 """An image's layers as files: plain tars and their indexes, each made at the first need of it."""
 
-import errno
 import hashlib
 import logging
 import os
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-from fusefs.cache.entry import CacheEntry
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content
 from fusefs.content.spool import unlinked_file
-from fusefs.errors import NO_ROOM, InvalidImage, NoSpace
-from fusefs.image.model import Image, Layer
+from fusefs.errors import NoSpace
+from fusefs.image.indexing import NewIndex, index_into
+from fusefs.image.model import Image, Layer, LayerCache
 from fusefs.image.uncompressed import uncompressed_tar
 from fusefs.layers.index import BrokenIndex, LayerIndex
 from fusefs.layers.tree import LayerFiles
 from fusefs.oci.digest import Digest
-from fusefs.tar.members import ContentSource
 from fusefs.tree.once import Once
 
 log = logging.getLogger(__name__)
 
-_CHILD_SIZE = 16 << 20
-"""Bytes of tar from which on a child process indexes: in a thread, a scan holds up the readers."""
-
 _INDEX_ROOM = 1 << 20
 """Bytes that must be left for an index to be kept.  How long it will be nobody knows; most are shorter."""
 _WORKERS = os.cpu_count() or 1
-
-_PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_CODE = f"import sys; sys.path.append({_PACKAGES!r}); from fusefs.layers.indexer import main; sys.exit(main())"
-INDEXER = (sys.executable, "-P", "-S", "-c", _CODE)
-"""The command, before its arguments: ``python -m fusefs.layers.indexer`` without the start of all that is installed.
-
-Nothing of the current directory is imported.
-"""
 
 _comparing = threading.Lock()
 """One layer's headers at a time: two threads at it hand the interpreter to and fro, and take twice as long."""
@@ -53,15 +38,17 @@ def _key(layer: Layer) -> _Key:
 class Layers:
     """The layers of an image.  Any number of threads may ask; a repeated layer is made once."""
 
-    def __init__(self, image: Image, tmpdir: str) -> None:
-        """Write what must be written into *tmpdir*."""
+    def __init__(self, image: Image, tmpdir: str, cache: LayerCache | None = None) -> None:
+        """Cache layer indexes and plain tars in *cache*, or spool them in *tmpdir*."""
         self._image = image
+        self._cache = cache
         self._tmpdir = tmpdir
         # Their own limits, so that a decompression of minutes keeps no plain layer waiting.
         self._indexing = threading.Semaphore(_WORKERS)
         self._decompressing = threading.Semaphore(_WORKERS)
         self._tars: dict[_Key, Once[Content]] = {}
         self._files: dict[_Key, Once[LayerFiles]] = {}
+        self._made: list[Content] = []
         for layer in image.layers:
             if layer.content is not None and layer.diff_id is not None and _key(layer) not in self._tars:
                 self._tars[_key(layer)] = Once(self._tar_maker(layer))
@@ -107,63 +94,67 @@ class Layers:
             raise failed[0]
         return [self.files(layer) for layer in layers]
 
+    def close(self) -> None:
+        """Close the plain tars that were decompressed.  No other thread may read meanwhile."""
+        for tar in self._made:
+            tar.close()
+
     def _tar_maker(self, layer: Layer) -> Callable[[], Content]:
         def make() -> Content:
             assert layer.content is not None
             if layer.compression is None:
                 return layer.content
-            entry, name = self._image.entry, f"{_kept_name(layer)}.tar"
-            kept = None if entry is None else entry.kept(name)
-            if kept is not None:
-                file = OpenFile(kept[0], layer.where)
-                return Extent(file, 0, file.length())
-            with self._decompressing:
-                return uncompressed_tar(layer, self._tmpdir, entry, name)
+            cache, name = self._cache, f"{_cached_name(layer)}.tar"
+            cached = None if cache is None else cache.open_cached(name)
+            if cached is not None:
+                file = OpenFile(cached, layer.where)
+                tar: Content = Extent(file, 0, file.length())
+            else:
+                with self._decompressing:
+                    tar = uncompressed_tar(layer, self._tmpdir, cache, name)
+            self._made.append(tar)
+            return tar
 
         return make
 
     def _files_maker(self, layer: Layer) -> Callable[[], LayerFiles]:
         def make() -> LayerFiles:
             tar = self.tar(layer)
-            assert isinstance(tar, Extent)
-            entry = self._image.entry
+            cache = self._cache
             # Directories that nothing lists are as old as the image, and several may be in one archive.
-            name = f"{_kept_name(layer)}-{self._image.created_ns}.layer"
-            if entry is not None:
-                compare = entry.of_user and layer.compression is None
-                kept = _kept_files(entry, name, tar, compare=compare)
-                if kept is not None:
-                    return kept
+            name = f"{_cached_name(layer)}-{self._image.created_ns}.layer"
+            if cache is not None:
+                compare = cache.of_user and layer.compression is None
+                cached = _cached_files(cache, name, tar, compare=compare)
+                if cached is not None:
+                    return cached
                 try:
-                    if entry.room(_INDEX_ROOM):
-                        return self._kept_now(layer, tar, entry, name)
+                    if cache.room(_INDEX_ROOM):
+                        return self._cached_now(layer, tar, cache, name)
                 except NoSpace as error:
                     log.info("%s: its index is not kept: %s", layer.where, error)
             return self._indexed(layer, tar, unlinked_file(self._tmpdir), self._tmpdir, os.close)
 
         return make
 
-    def _kept_now(self, layer: Layer, tar: Extent, entry: CacheEntry, name: str) -> LayerFiles:
-        """Index *layer* into a file that is kept in *entry* as *name*."""
+    def _cached_now(self, layer: Layer, tar: Content, cache: LayerCache, name: str) -> LayerFiles:
+        """Index *layer* into a file that is cached in *cache* as *name*."""
 
-        def keep(descriptor: int) -> None:
+        def add(descriptor: int) -> None:
             try:
-                entry.keep(name, descriptor, {})
+                cache.add(name, descriptor)
             finally:
                 os.close(descriptor)
 
-        return self._indexed(layer, tar, entry.new_file(), entry.path, lambda made: entry.later(lambda: keep(made)))
+        return self._indexed(layer, tar, cache.new_file(), cache.path, lambda made: cache.later(lambda: add(made)))
 
     def _indexed(
-        self, layer: Layer, tar: Extent, descriptor: int, directory: str, made: Callable[[int], None]
+        self, layer: Layer, tar: Content, descriptor: int, directory: str, made: Callable[[int], None]
     ) -> LayerFiles:
         """Index *layer* into the new file *descriptor* in *directory*; *made* gets that at the end, to close it."""
         try:
             with self._indexing:
-                if tar.size < _CHILD_SIZE:
-                    self._index_here(layer, tar, descriptor, directory)
-                else:
-                    self._index_in_child(layer, tar, descriptor, directory)
+                index_into(NewIndex(descriptor, directory), layer, tar, self._image.created_ns)
             tar.check()  # an index of bytes that changed meanwhile is neither used nor kept
             files = LayerFiles(LayerIndex(descriptor), tar)
         except BaseException:
@@ -172,84 +163,37 @@ class Layers:
         made(descriptor)
         return files
 
-    def _index_here(self, layer: Layer, tar: Extent, descriptor: int, directory: str) -> None:
-        from fusefs.layers.indexer import index_layer  # noqa: PLC0415 - no mount waits for it
 
-        try:
-            with open(descriptor, "wb", closefd=False) as file:
-                _log(index_layer(ContentSource(tar, layer.where), self._image.created_ns, file))
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            raise _no_room(layer, directory, error.strerror) from None
-
-    def _index_in_child(self, layer: Layer, tar: Extent, descriptor: int, directory: str) -> None:
-        place = [tar.file.descriptor, tar.offset, tar.size, descriptor, self._image.created_ns]
-        command = [*INDEXER, *map(str, place), layer.where]
-        # The pipe to its stdin stays open while this process lives: its end is the child's.
-        with (
-            subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=(tar.file.descriptor, descriptor),
-                cwd="/",
-            ) as child,
-        ):
-            assert child.stdout is not None
-            assert child.stderr is not None
-            warnings = child.stdout.read().decode("utf-8", "replace").splitlines()
-            error = child.stderr.read().decode("utf-8", "replace").strip()
-            status = child.wait()
-        if status:
-            if status == InvalidImage.exit_code:
-                raise InvalidImage(error)
-            if status == NoSpace.exit_code:
-                raise _no_room(layer, directory, error)
-            # Killed, or a read error: not the image's fault, so the next look tries anew.
-            raise OSError(errno.EIO, f"the indexer of {layer.where} ended with {status}: {error}")
-        _log(warnings)
-
-
-def _no_room(layer: Layer, directory: str, why: str | None) -> NoSpace:
-    return NoSpace(f"cannot index {layer.where} in {directory}: {why}; choose another directory with --tmpdir")
-
-
-def _kept_name(layer: Layer) -> str:
+def _cached_name(layer: Layer) -> str:
     """Return a name for what is made of *layer*: which bytes it has, and where in the image's tar they lie."""
-    offset = layer.content.offset if isinstance(layer.content, Extent) else 0
-    parts = (layer.descriptor.digest, layer.diff_id, offset, layer.descriptor.size, layer.compression)
+    assert layer.content is not None
+    identity = layer.content.identity
+    parts = (layer.descriptor.digest, layer.diff_id, identity, layer.descriptor.size, layer.compression)
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
-def _kept_files(entry: CacheEntry, name: str, tar: Extent, *, compare: bool) -> LayerFiles | None:
-    """Return what the index kept in *entry* as *name* says of *tar*, None if there is none that fits.
+def _cached_files(cache: LayerCache, name: str, tar: Content, *, compare: bool) -> LayerFiles | None:
+    """Return the files of *tar* by the layer index cached as *name*, None if there is none that fits.
 
     *compare*: the tar is not ours, so its headers are read again.
     """
-    kept = entry.kept(name)
-    if kept is None:
+    descriptor = cache.open_cached(name)
+    if descriptor is None:
         return None
     try:
-        index = LayerIndex(kept[0])
+        index = LayerIndex(descriptor)
     except BrokenIndex as error:
-        entry.drop(name, str(error))
+        cache.drop(name, str(error))
         return None
     except OSError as error:
-        entry.drop(name, f"cannot read it: {error.strerror}")
+        cache.drop(name, f"cannot read it: {error.strerror}")
         return None
     finally:
-        os.close(kept[0])
+        os.close(descriptor)
     if compare:
         with _comparing:
             matches = index.headers_match(tar)
         if not matches:
-            entry.drop(name, "the layer has other headers")
+            cache.drop(name, "the layer has other headers")
             return None
     return LayerFiles(index, tar)
-
-
-def _log(warnings: Iterable[str]) -> None:
-    for warning in warnings:
-        log.warning("%s", warning)

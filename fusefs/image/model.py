@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from fusefs.cache.entry import CacheEntry
 from fusefs.content.protocol import Content, Literal
 from fusefs.errors import DigestMismatch
 from fusefs.oci import documents
@@ -77,8 +77,6 @@ class Image:
     """In order, the base first."""
     documents: tuple[Document, ...] = ()
     """Stored indexes and manifests on the way to the config."""
-    entry: CacheEntry | None = None
-    """Where what is made of the image is kept, None if it is not."""
 
     @property
     def oci_manifest(self) -> Document:
@@ -112,6 +110,45 @@ class Image:
             if found != stated:
                 raise DigestMismatch(f"{layer.where} has the digest {found}, the image says {stated}")
             checked.add(stated)
+
+
+class LayerCache(Protocol):
+    """Where the layer indexes and plain tars of one image are cached.  Safe under concurrency."""
+
+    @property
+    def path(self) -> str:
+        """The directory of the files, for messages and for the space that is free there."""
+
+    @property
+    def of_user(self) -> bool:
+        """Whether the image is in a file of the user, which others may change."""
+
+    def room(self, need: int) -> int:
+        """Make room for *need* bytes; return how many more may be cached, 0 if these may not."""
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do *work* when nobody waits for it."""
+
+    def new_file(self) -> int:
+        """Return the descriptor of a new file without a name; NoSpace if there can be none."""
+
+    def add(self, name: str, descriptor: int) -> None:
+        """Cache the file *descriptor*, a complete one of `new_file`, as *name*; errors are logged."""
+
+    def open_cached(self, name: str) -> int | None:
+        """Return the descriptor of the cached file *name*, None if there is none; the caller closes it."""
+
+    def drop(self, name: str, why: str) -> None:
+        """Remove the cached file *name*; who has it open can go on reading it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcedImage:
+    """An image as a source returns it."""
+
+    image: Image
+    cache: LayerCache | None = None
+    """Where its layer indexes and plain tars are cached; None if they are not."""
 
 
 def _oci_media_type(layer: Layer) -> str:

@@ -4,12 +4,11 @@ import hashlib
 import logging
 from collections.abc import Iterator
 
-from fusefs.cache.entry import CacheEntry
 from fusefs.content.file import Extent
 from fusefs.content.protocol import Content, chunks
 from fusefs.content.spool import Spool, free_space, megabytes
 from fusefs.errors import DigestMismatch, NoSpace
-from fusefs.image.model import Layer
+from fusefs.image.model import Layer, LayerCache
 from fusefs.oci.digest import Digest
 from fusefs.tar.compression import decompressed
 
@@ -33,22 +32,22 @@ def plain_chunks(layer: Layer) -> Iterator[bytes]:
         raise DigestMismatch(f"{layer.where} decompresses to the digest {found}, the image says {layer.diff_id}")
 
 
-def uncompressed_tar(layer: Layer, tmpdir: str, entry: CacheEntry | None = None, name: str = "") -> Content:
+def uncompressed_tar(layer: Layer, tmpdir: str, cache: LayerCache | None = None, name: str = "") -> Content:
     """Decompress *layer* and return its plain tar, compared with the diffID.
 
-    It is in a file of *entry* that is kept there as *name*, or if that may not take it in a spool file in *tmpdir*.
+    The tar is cached in *cache* as *name*, or spooled in *tmpdir* where the cache has no room for it.
     Raises what `plain_chunks` raises, and NoSpace when the plain tar is larger than what is free when it begins.
     """
     assert layer.content is not None
-    room = 0 if entry is None else entry.room(layer.content.size)
-    if entry is not None and room:
+    room = 0 if cache is None else cache.room(layer.content.size)
+    if cache is not None and room:
         try:
-            with Spool(entry.path, layer.where, entry.new_file(), room) as spool:
+            with Spool(cache.path, layer.where, cache.new_file(), room) as spool:
                 _decompress(layer, spool, room)
         except NoSpace as error:
             log.info("%s: its plain tar is not kept: %s", layer.where, error)
         else:
-            entry.later(lambda: entry.keep(name, spool.file.descriptor, {}))
+            cache.later(lambda: cache.add(name, spool.file.descriptor))
             return Extent(spool.file, 0, spool.written)
     free = free_space(tmpdir)
     with Spool(tmpdir, layer.where) as spool:

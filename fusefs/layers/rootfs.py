@@ -144,6 +144,8 @@ def _is_directory(layers: Sequence[LayerIndex], stack: Stack) -> bool:
 class RootfsTree:
     """All layers merged.  A directory's number is that of the uppermost layer's record of it."""
 
+    has_lazy = False
+
     def __init__(self, files: Sequence[LayerFiles], *, transform_symlinks: bool) -> None:
         """Merge the layers, the base first."""
         self._files = files

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-from fusefs.content.file import Extent, OpenFile, Sparse
+from fusefs.content.file import Sparse
 from fusefs.content.protocol import Content
 from fusefs.layers.index import LayerIndex
 from fusefs.layers.record import LOWER_LINK, MAX_NAME, SPARSE, Entry
@@ -33,10 +33,8 @@ class LayerFiles:
 
     def __init__(self, index: LayerIndex, tar: Content) -> None:
         """Read files from the plain *tar* that was indexed."""
-        assert isinstance(tar, Extent)
         self.index = index
-        self._file: OpenFile = tar.file
-        self._start = tar.offset
+        self._tar = tar
 
     def node(self, entry: Entry) -> Node:
         """Return the node of a record."""
@@ -52,11 +50,10 @@ class LayerFiles:
 
     def _content(self, entry: Entry) -> Content:
         if not entry.flags & SPARSE:
-            return Extent(self._file, self._start + entry.offset, entry.size)
+            return self._tar.slice(entry.offset, entry.size)
 
-        def runs() -> list[tuple[int, Extent]]:
-            found = self.index.runs(entry)
-            return [(offset, Extent(self._file, self._start + at, size)) for offset, at, size in found]
+        def runs() -> list[tuple[int, Content]]:
+            return [(offset, self._tar.slice(at, size)) for offset, at, size in self.index.runs(entry)]
 
         return Sparse(entry.size, entry.blocks * BLOCK, runs)
 
@@ -119,6 +116,8 @@ def inside(link: Symlink, depth: int) -> Symlink:
 
 class LayerTree:
     """The files of one layer, whiteout files as they are.  A number is that of a record."""
+
+    has_lazy = False
 
     def __init__(self, files: LayerFiles, *, transform_symlinks: bool, xattrs: Xattrs = ()) -> None:
         """Show *files*; the root has *xattrs* besides its own."""

@@ -250,7 +250,7 @@ class Operations(pyfuse3.Operations):
         listing = await self._listing(fh, place)
         if start_id < _DOTS and not self._list_dots(fh, start_id, token):
             return
-        if place.tree is self._view:  # its lazy directories have attributes that come and go
+        if place.tree.has_lazy:  # the attributes of lazy directories change at their first access
             for position in range(max(0, start_id - _DOTS), len(listing)):
                 name, number = listing[position]
                 if not readdir_reply(token, name, self._stat(place.inode(number)), position + _DOTS + 1):

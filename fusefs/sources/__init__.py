@@ -2,14 +2,14 @@
 
 from contextlib import closing, suppress
 
-from fusefs.image.model import Image
+from fusefs.image.model import SourcedImage
 from fusefs.sources.archive.file import file_image
 from fusefs.sources.argument import EngineImage, FileImage, parse_image
 from fusefs.sources.engine.endpoint import Endpoint, find_endpoint
 from fusefs.sources.settings import Settings
 
 
-def open_image(argument: str, settings: Settings) -> Image:
+def open_image(argument: str, settings: Settings) -> SourcedImage:
     """Return the image that *argument* names, complete and checked as far as its source allows.
 
     Raises an ImgfsError.  The image stays readable until the process ends.
@@ -22,7 +22,7 @@ def open_image(argument: str, settings: Settings) -> Image:
             return file_image(file, argument, settings)
 
 
-def _engine_image(endpoint: Endpoint, name: str, settings: Settings) -> Image:
+def _engine_image(endpoint: Endpoint, name: str, settings: Settings) -> SourcedImage:
     """Return the image *name* of an engine: without the SDK, which takes 0.2 s to import, if that can be."""
     from fusefs.sources.engine.save import engine_image  # noqa: PLC0415 - a file needs none of this
     from fusefs.sources.engine.unix import NoPlainAnswer, UnixEngine  # noqa: PLC0415

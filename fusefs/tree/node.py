@@ -87,6 +87,10 @@ class Tree(Protocol):
     Safe under concurrency, and quick, but for the listing of a `LARGE` directory.
     """
 
+    @property
+    def has_lazy(self) -> bool:
+        """Whether there may be lazy directories in it."""
+
     def node(self, number: int) -> "Node":
         """Return a node."""
 
@@ -157,10 +161,12 @@ class KnownTree:
     def __init__(self, root: Directory) -> None:
         """Give numbers to all nodes below *root*."""
         self._nodes: list[Node] = [root]
+        self.has_lazy = False
         self._parents = [0]
         self._entries: list[dict[bytes, int]] = []
         self._listings: list[list[tuple[bytes, int]]] = []
         for number, node in enumerate(self._nodes):  # grows while it is walked
+            self.has_lazy = self.has_lazy or isinstance(node, LazyDirectory)
             entries: dict[bytes, int] = {}
             listed = 0
             if isinstance(node, Directory):

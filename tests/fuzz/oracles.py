@@ -192,7 +192,7 @@ def check_image(data: bytes) -> None:
         file = os.memfd_create("image", os.MFD_CLOEXEC)
         os.write(file, data)
         try:
-            _check_view(open_image(f"/proc/self/fd/{file}", SPOOLING), 2 * len(data) + 100)
+            _check_view(open_image(f"/proc/self/fd/{file}", SPOOLING).image, 2 * len(data) + 100)
         except ImgfsError as error:
             _check_message(error, "")
         gc.collect(1)  # a mapping closes a descriptor of its own when it goes

@@ -290,4 +290,4 @@ def refusal(argument: str, settings: Settings = SETTINGS) -> tuple[type[ImgfsErr
 def opened(argument: str, settings: Settings = SETTINGS) -> Iterator[Image]:
     """Open an image in a file or directory as the command does, and close what it keeps open."""
     with closing_what_is_opened():
-        yield open_image(argument, settings)
+        yield open_image(argument, settings).image

@@ -6,9 +6,10 @@ import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fusefs.cli.opening import Opened, opening, split_path
+from fusefs.cli.opening import opening, split_path
 from fusefs.cli.output.files import found_at, kind_of
 from fusefs.cli.output.stdout import GREEN, RED, YELLOW, Output, human_size
+from fusefs.image.opened import Opened
 from fusefs.layers.diff import Change, Difference, Side, compare
 from fusefs.text import printable
 from fusefs.tree.node import Stat

@@ -15,8 +15,7 @@ from fusefs.cli.opening import settings_of, source_of
 from fusefs.cli.output.logs import open_log, stderr_handler
 from fusefs.cli.output.stdout import say
 from fusefs.cli.parsing.mount_options import libfuse_flags, number_option
-from fusefs.image.lazy_layers import Layers
-from fusefs.image.model import Image
+from fusefs.image.opened import Opened
 from fusefs.mount.mountpoint import claim_mountpoint
 from fusefs.mount.status import BytesRead, mount_xattrs
 from fusefs.mount.view import ViewOptions, image_view
@@ -117,10 +116,9 @@ class _Importing:
 
 def _root(arguments: argparse.Namespace, settings: Settings, bytes_read: BytesRead) -> Directory:
     """Return the tree to show."""
-    image = open_image(arguments.image, settings)
-    layers = Layers(image, settings.tmpdir)
+    opened = Opened(open_image(arguments.image, settings), settings.tmpdir, settings.progress)
     if arguments.index and not arguments.no_trees:
-        _index(image, layers, settings)
+        opened.index()
     options = ViewOptions(
         uid=os.getuid(),
         gid=os.getgid(),
@@ -128,11 +126,4 @@ def _root(arguments: argparse.Namespace, settings: Settings, bytes_read: BytesRe
         transform_symlinks="transform_symlinks" in arguments.options,
         xattrs=mount_xattrs(arguments.image, source_of(arguments.image, settings), bytes_read),
     )
-    return image_view(image, layers, options)
-
-
-def _index(image: Image, layers: Layers, settings: Settings) -> None:
-    """Index all layers before there is a mount."""
-    total = sum(layer.descriptor.size for layer in image.layers)
-    with settings.progress.transfer(f"indexing {printable(image.name)}", total) as advance:
-        layers.all_files(lambda layer: advance(layer.descriptor.size))
+    return image_view(opened.image, opened.layers, options)

@@ -5,11 +5,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fusefs.cli.opening import Opened, opening, split_path
+from fusefs.cli.opening import opening, split_path
 from fusefs.cli.output.files import file_json, found_at
 from fusefs.cli.output.stdout import BOLD, Output, clipped, human_size
 from fusefs.errors import Unavailable, UsageError
 from fusefs.image.inspection import InspectedLayer, inspect
+from fusefs.image.opened import Opened
 from fusefs.layers.index import LayerIndex
 from fusefs.layers.provenance import Touch, touches
 from fusefs.layers.rootfs import RootfsTree

@@ -4,7 +4,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import chain
 
 from fusefs.content.file import OpenFile
@@ -12,7 +11,7 @@ from fusefs.content.protocol import Bytes, Content, chunks
 from fusefs.content.spool import Spool
 from fusefs.content.watched import WatchedFile
 from fusefs.errors import Unavailable, UsageError
-from fusefs.image.model import Hash, Image
+from fusefs.image.model import Hash, Image, SourcedImage
 from fusefs.image.uncompressed import plain_chunks
 from fusefs.oci.digest import Digest
 from fusefs.oci.platform import Platform
@@ -33,25 +32,25 @@ _CHUNK = 1 << 20
 _LAYOUT_MEMBERS = (b"oci-layout", b"index.json")
 
 
-def file_image(asked: FileImage, name: str, settings: Settings) -> Image:
+def file_image(asked: FileImage, name: str, settings: Settings) -> SourcedImage:
     """Return the image in a file, a directory or a pipe; *name* is what it is called.
 
     A plain file is read in place.  What is compressed as a whole, or comes through a pipe, is
     spooled and every digest checked.
     """
     if asked.path != _STDIN and os.path.isdir(asked.path):
-        image = _directory_image(asked, name, settings.platform)
+        found = SourcedImage(_directory_image(asked, name, settings.platform))
     else:
         with _opened(asked.path) as file:
             if asked.transport == "oci":
                 raise Unavailable(f"{file.name} is no directory; oci-archive:{file.name} reads a tar")
             if not _in_place(file):
-                return _spooled_image(file, asked, name, settings)
-            image = _in_place_image(file, asked, name, settings)
-            _verify(image, settings)
-            return image
-    _verify(image, settings)
-    return image
+                return SourcedImage(_spooled_image(file, asked, name, settings))
+            found = _in_place_image(file, asked, name, settings)
+            _verify(found.image, settings)
+            return found
+    _verify(found.image, settings)
+    return found
 
 
 def _verify(image: Image, settings: Settings) -> None:
@@ -85,7 +84,7 @@ def _in_place(file: OpenFile) -> bool:
     return regular and compression_of(file.read_at(0, FIRST_BYTES)) is None
 
 
-def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Settings) -> Image:
+def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Settings) -> SourcedImage:
     """Return the image in a plain tar."""
     cache = settings.cache()
     if cache is None:
@@ -99,7 +98,7 @@ def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Setti
         if entry is not None:
             entry.abandon()
         raise
-    return replace(image, entry=entry)
+    return SourcedImage(image, entry)
 
 
 def _spooled_image(file: OpenFile, asked: FileImage, name: str, settings: Settings) -> Image:

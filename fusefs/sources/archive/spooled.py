@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from fusefs.content.file import Extent
 from fusefs.content.protocol import Buffer, Bytes, Content, chunks
 from fusefs.content.spool import Spool
 from fusefs.errors import InvalidImage
@@ -38,8 +37,9 @@ class SavedTar:
 
     def digest_of(self, content: Content, algorithm: str) -> Digest:
         """Return the digest of a member; most are known already."""
-        if algorithm == "sha256" and isinstance(content, Extent) and content.offset in self.digests:
-            return self.digests[content.offset]
+        place = content.file_place()
+        if algorithm == "sha256" and place is not None and place.offset in self.digests:
+            return self.digests[place.offset]
         return Digest.of(chunks(content), algorithm)
 
 

@@ -8,13 +8,12 @@ import json
 import logging
 import time
 from contextlib import AbstractContextManager
-from dataclasses import replace
 
 from fusefs.cache.entry import TAR, CacheEntry
 from fusefs.cache.sealed_file import Altered, Facts, open_sealed
 from fusefs.content.file import OpenFile
 from fusefs.errors import ImgfsError
-from fusefs.image.model import Image
+from fusefs.image.model import Image, SourcedImage
 from fusefs.oci.digest import Digest
 from fusefs.sources.archive.blobs import TarBlobs
 from fusefs.sources.archive.memberlist import MALFORMED, read_members, written_members
@@ -26,7 +25,7 @@ from fusefs.text import printable
 log = logging.getLogger(__name__)
 
 
-def engine_entry(target: Target, settings: Settings) -> Image | CacheEntry | None:
+def engine_entry(target: Target, settings: Settings) -> SourcedImage | CacheEntry | None:
     """Return the image if it is kept; the entry to keep it in, ours alone, if it is not; None without a cache.
 
     None, too, if it is kept and cannot be read now: it stays for the next time.  Waits while another process saves the
@@ -49,7 +48,7 @@ def engine_entry(target: Target, settings: Settings) -> Image | CacheEntry | Non
         if facts is None:
             return entry
         try:
-            return replace(_kept_image(entry, facts, target), entry=entry)
+            return SourcedImage(_kept_image(entry, facts, target), entry)
         except OSError as error:  # of this moment, as a disk that fails or too many open files: the image may be whole
             log.warning("what is kept of %s cannot be read: %s", printable(target.name), error.strerror or error)
             entry.close()

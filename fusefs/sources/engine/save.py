@@ -10,14 +10,13 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Protocol
 
 from fusefs.cache.entry import CacheEntry
 from fusefs.content.protocol import Buffer
 from fusefs.content.spool import Spool, free_space, megabytes, no_space
 from fusefs.errors import EngineError, InvalidImage, NoSpace
-from fusefs.image.model import Image
+from fusefs.image.model import SourcedImage
 from fusefs.oci.platform import Platform
 from fusefs.progress import Advance
 from fusefs.sources.archive.spooled import SavedTar, save
@@ -67,15 +66,15 @@ class Engine(Protocol):
         """Ask for the image and return when it begins to come; classic engines prepare the whole image before that."""
 
 
-def engine_image(engine: Engine, name: str, settings: Settings) -> Image:
+def engine_image(engine: Engine, name: str, settings: Settings) -> SourcedImage:
     """Return the image *name*, every digest checked: kept in the cache, or saved now.
 
     Raises EngineError, Unavailable, NoSpace, DigestMismatch, InvalidImage or Unsupported.
     """
     target = Target(name, settings.platform, engine.inspect(name))
     match engine_entry(target, settings):
-        case Image() as image:
-            return image
+        case SourcedImage() as found:
+            return found
         case CacheEntry() as entry:
             try:
                 return _saved_to_keep(engine, target, settings, entry)
@@ -145,17 +144,17 @@ def cause_of(error: BaseException) -> BaseException:
     return error
 
 
-def _saved(engine: Engine, target: Target, settings: Settings) -> Image:
+def _saved(engine: Engine, target: Target, settings: Settings) -> SourcedImage:
     """Save the image into a spool file."""
     name, need, free = printable(target.name), target.inspected.size, free_space(settings.tmpdir)
     if need > free:
         raise no_space(name, settings.tmpdir, need, free)
     with Spool(settings.tmpdir, name) as spool:
         saved = _save(engine, target, settings, spool)
-        return saved_image(saved, target, only=engine.picks(target.platform))
+        return SourcedImage(saved_image(saved, target, only=engine.picks(target.platform)))
 
 
-def _saved_to_keep(engine: Engine, target: Target, settings: Settings, entry: CacheEntry) -> Image:
+def _saved_to_keep(engine: Engine, target: Target, settings: Settings, entry: CacheEntry) -> SourcedImage:
     """Save the image into *entry*, where it is kept once someone has the time; NoSpace if it has no room there."""
     name, need = printable(target.name), target.inspected.size
     only = engine.picks(target.platform)
@@ -170,7 +169,7 @@ def _saved_to_keep(engine: Engine, target: Target, settings: Settings, entry: Ca
         entry.abandon()
         raise
     entry.later(lambda: keep_saved(entry, saved, target, only=only))
-    return replace(image, entry=entry)
+    return SourcedImage(image, entry)
 
 
 def _save(engine: Engine, target: Target, settings: Settings, spool: Spool) -> SavedTar:

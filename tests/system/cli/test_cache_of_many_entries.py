@@ -108,7 +108,7 @@ def test_without_a_descriptor_nothing_is_taken_for_altered(path: Path, take_warn
         with pytest.raises(OSError, match="Too many open files"):  # noqa: PT012 - the one that is too much
             while True:
                 taken.append(os.dup(entry.directory))
-        assert entry.kept("1.layer") is None
+        assert entry.open_cached("1.layer") is None
         assert cache.room(1) == 0
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)

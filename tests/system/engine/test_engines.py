@@ -106,7 +106,7 @@ def test_docker_refuses_an_image_without_layers_and_says_why(imgfs: Bench, docke
 def test_an_engines_image_passes_the_conformance_check(engine: RealEngine, tmp_path: Path) -> None:
     for image in (NGINX, OTHER):
         with closing_what_is_opened():
-            check_image(open_image(image, replace(SETTINGS, host=engine.host, tmpdir=str(tmp_path))))
+            check_image(open_image(image, replace(SETTINGS, host=engine.host, tmpdir=str(tmp_path))).image)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -39,13 +39,13 @@ def layer(entry: CacheEntry, name: str = "1.layer", data: bytes = b"index") -> N
     """Keep a file besides the tar."""
     file = entry.new_file()
     os.write(file, data)
-    entry.keep(name, file, {"note": 7})
+    entry.add(name, file)
     os.close(file)
 
 
-def read(found: tuple[int, dict[str, object]] | None) -> bytes | None:
-    """Return the bytes of a kept file."""
-    return None if found is None else os.pread(found[0], 100, 0)
+def read(descriptor: int | None) -> bytes | None:
+    """Return the bytes of a cached file."""
+    return None if descriptor is None else os.pread(descriptor, 100, 0)
 
 
 def test_what_was_completed_is_there_the_next_time(path: Path) -> None:
@@ -55,10 +55,8 @@ def test_what_was_completed_is_there_the_next_time(path: Path) -> None:
     assert facts["about"] == ABOUT
     assert (path / "saved" / "a" / "tar").read_bytes() == b"the tar"
     layer(entry)
-    found = entry.kept("1.layer")
-    assert found is not None
-    assert (read(found), found[1]["note"]) == (b"index", 7)
-    assert entry.kept("2.layer") is None
+    assert read(entry.open_cached("1.layer")) == b"index"
+    assert entry.open_cached("2.layer") is None
 
 
 def test_the_cache_is_private_and_says_what_it_is(path: Path) -> None:
@@ -98,9 +96,9 @@ def test_what_a_killed_maker_leaves_does_not_count_and_goes(path: Path) -> None:
 def test_what_a_killed_mount_left_of_a_layer_is_no_hindrance(path: Path) -> None:
     entry = make(path)
     (path / "saved" / "a" / "1.layer").write_bytes(b"half")
-    assert entry.kept("1.layer") is None
+    assert entry.open_cached("1.layer") is None
     layer(entry)
-    assert read(entry.kept("1.layer")) == b"index"
+    assert read(entry.open_cached("1.layer")) == b"index"
 
 
 def _touch(file: Path) -> None:
@@ -182,13 +180,13 @@ def test_a_layer_that_was_altered_is_dropped_alone(
     layer(entry)
     layer(entry, "2.layer")
     alter(path / "saved" / "a" / "1.layer")
-    assert entry.kept("1.layer") is None
+    assert entry.open_cached("1.layer") is None
     (warning,) = take_warnings()
     assert warning.startswith(f"{path}/saved/a: dropped 1.layer: 1.layer")
-    assert entry.kept("1.layer") is None
+    assert entry.open_cached("1.layer") is None
     layer(entry, data=b"anew")
-    assert read(entry.kept("1.layer")) == b"anew"
-    assert read(entry.kept("2.layer")) == b"index"
+    assert read(entry.open_cached("1.layer")) == b"anew"
+    assert read(entry.open_cached("2.layer")) == b"index"
 
 
 def test_two_mounts_that_make_one_layer_keep_the_first(path: Path) -> None:
@@ -196,7 +194,7 @@ def test_two_mounts_that_make_one_layer_keep_the_first(path: Path) -> None:
     other, _ = claim(path)
     layer(entry, data=b"1")
     layer(other, data=b"2")
-    assert (read(entry.kept("1.layer")), read(other.kept("1.layer"))) == (b"1", b"1")
+    assert (read(entry.open_cached("1.layer")), read(other.open_cached("1.layer"))) == (b"1", b"1")
 
 
 @contextlib.contextmanager
@@ -326,7 +324,7 @@ def test_a_cache_that_is_removed_meanwhile_is_no_longer_used(path: Path) -> None
     subprocess.run(["rm", "-r", path], check=True)
     with pytest.raises(NoSpace, match=r"^cannot write in "):
         entry.new_file()
-    assert entry.kept("1.layer") is None
+    assert entry.open_cached("1.layer") is None
 
 
 def test_a_lock_goes_with_the_descriptor_and_not_to_programs_that_are_started(path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.errors import InvalidImage
-from fusefs.image.lazy_layers import INDEXER
+from fusefs.image.indexing import INDEXER
 from tests.support.builders import END, directory, extended, header, pax
 from tests.support.changesets import (
     A_FOLDER,

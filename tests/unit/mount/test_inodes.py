@@ -1,6 +1,9 @@
 """Inode numbers."""
 
+import pytest
+
 from fusefs.content.protocol import Literal
+from fusefs.errors import Unavailable
 from fusefs.mount.inodes import ROOT, Inodes, Place
 from fusefs.tree.node import Attributes, Directory, KnownTree, LazyDirectory, RegularFile
 
@@ -110,3 +113,76 @@ def test_numbers_far_down_a_tree_of_many_records_stay_its_own() -> None:
     _, inodes = with_lazy(lazy())
     inodes.add(3, Wide(Directory(OWN)))
     assert inodes.node(BASE + (126 << 32) + 0xFFFFFFFF) is OTHER
+
+
+def nested() -> KnownTree:
+    """Return a tree with two lazy directories, 1 and 2, and a directory, 3, with a third one, 4."""
+    below = {b"2": Directory(OWN, {b"3": lazy(settled=False)})}
+    return KnownTree(Directory(OWN, {b"0": lazy(), b"1": lazy(), **below}))
+
+
+FIRST = 4 << 48
+"""What is added to the numbers of the first tree below a tree, where the view has the numbers 1 to 3."""
+
+
+def test_a_lazy_directory_below_another_has_a_tree_of_its_own_and_the_number_that_its_parent_lists() -> None:
+    _, inodes = with_lazy(lazy())
+    above, tree = nested(), made()
+    inodes.add(3, above)
+    directory = inodes.unmade(BASE + 2)
+    assert directory is above.node(2)
+    assert inodes.place(BASE + 2) == Place(above, BASE, 2)
+    inodes.add(BASE + 2, tree)
+    assert inodes.unmade(BASE + 2) is None
+    assert inodes.node(BASE + 2) is directory
+    assert inodes.place(BASE + 2) == Place(tree, FIRST, 0)
+    assert inodes.node(FIRST + 3) is OTHER
+    assert [inodes.parent(number) for number in (FIRST + 2, BASE + 2, BASE + 4, 3)] == [BASE + 2, 3, BASE + 3, ROOT]
+
+
+def test_an_unsettled_directory_far_down_has_the_attributes_of_its_tree_once_that_is_made() -> None:
+    _, inodes = with_lazy(lazy())
+    inodes.add(3, nested())
+    before = inodes.stat(BASE + 4)
+    inodes.add(BASE + 4, made())
+    after = inodes.stat(BASE + 4)
+    assert before is not None
+    assert after is not None
+    assert (before.mode & 0o777, before.uid, after.mode & 0o777, after.uid) == (0o755, 0, 0o700, 1)
+
+
+def test_a_tree_keeps_its_numbers_however_often_it_is_added_and_whatever_comes_after_it() -> None:
+    _, inodes = with_lazy(lazy())
+    inodes.add(3, nested())
+    trees = {BASE + 2: made(), BASE + 1: made(), BASE + 4: made()}
+    for number, tree in trees.items():
+        for _ in range(2):
+            inodes.add(number, tree)
+    places = [inodes.place(number) for number in trees]
+    assert places == [Place(tree, (4 + at) << 48, 0) for at, tree in enumerate(trees.values())]
+
+
+def test_lazy_directories_nest_to_any_depth() -> None:
+    _, inodes = with_lazy(lazy())
+    here, numbers = 3, []
+    for _ in range(100):
+        numbers.append(here)
+        inodes.add(here, nested())
+        place = inodes.place(here)
+        assert place is not None
+        here = place.inode(2)
+        assert inodes.parent(here) == numbers[-1]
+    assert len(set(numbers)) == 100
+
+
+def test_when_all_numbers_for_trees_are_taken_the_next_one_is_unavailable_and_the_others_stay() -> None:
+    _, inodes = with_lazy(lazy())
+    wide = KnownTree(Directory(OWN, {b"%d" % number: lazy() for number in range(1 << 16)}))
+    inodes.add(3, wide)
+    tree, room = made(), (1 << 16) - 4
+    for number in range(1, 1 + room):
+        inodes.add(BASE + number, tree)
+    with pytest.raises(Unavailable, match="more than 65536 directories"):
+        inodes.add(BASE + room + 1, tree)
+    assert inodes.place(BASE + room) == Place(tree, 0xFFFF << 48, 0)
+    assert inodes.place(BASE + room + 1) == Place(wide, BASE, room + 1)

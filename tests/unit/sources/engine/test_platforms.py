@@ -82,7 +82,7 @@ def image_of(engine: Engine, platform: Platform | None) -> Iterator[Image]:
 
     Only what is the image's own is closed: the server is in this process, too, and has its sockets.
     """
-    image = open_image("multi:1", replace(SPOOLING, host=engine.host, platform=platform))
+    image = open_image("multi:1", replace(SPOOLING, host=engine.host, platform=platform)).image
     until(lambda: engine.connections == 0, "all connections are closed")
     spool = {layer.content.file for layer in image.layers if isinstance(layer.content, Extent)}
     try:

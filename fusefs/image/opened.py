@@ -1,0 +1,71 @@
+"""An opened image: its layers as trees, for the commands that look into one and for Python programs."""
+
+from collections.abc import Sequence
+
+from fusefs.content.protocol import Content
+from fusefs.errors import Unavailable
+from fusefs.image.lazy_layers import Layers
+from fusefs.image.model import SourcedImage
+from fusefs.layers.rootfs import RootfsTree
+from fusefs.layers.tree import LayerFiles, LayerTree
+from fusefs.progress import Progress
+from fusefs.text import printable
+from fusefs.tree.once import Once
+
+
+class Opened:
+    """An image and its layers, readable until it is closed.  Any number of threads may ask.
+
+    `rootfs`, `tar` and `files` raise Unavailable for what is not stored or no file system.
+    """
+
+    def __init__(self, sourced: SourcedImage, tmpdir: str, progress: Progress) -> None:
+        """Spool in *tmpdir* what cannot be cached; show on *progress* how far indexing is."""
+        self.image = sourced.image
+        self.layers = Layers(sourced.image, tmpdir, sourced.cache)
+        self._progress = progress
+        self._rootfs = Once(self._merged)
+
+    @property
+    def shown(self) -> str:
+        """The image's name for messages."""
+        return printable(self.image.name)
+
+    def rootfs(self) -> RootfsTree:
+        """Return all layers merged; the first access indexes them, several side by side."""
+        return self._rootfs.get()
+
+    def _merged(self) -> RootfsTree:
+        layers = self.image.layers
+        missing = [number for number, layer in enumerate(layers) if not self.layers.readable(layer)]
+        if missing or not layers:
+            why = f"layer {missing[0]} is not stored, or no file system" if missing else "it has no layers"
+            raise Unavailable(f"{self.shown} has no root file system: {why}")
+        return RootfsTree(self.index(), transform_symlinks=False)
+
+    def index(self) -> Sequence[LayerFiles]:
+        """Index all readable layers, several side by side, and return their files, the base first."""
+        total = sum(layer.descriptor.size for layer in self.image.layers)
+        with self._progress.transfer(f"indexing {self.shown}", total) as advance:
+            return self.layers.all_files(lambda layer: advance(layer.descriptor.size))
+
+    def layer(self, number: int) -> LayerTree:
+        """Return the files of one layer, whiteouts as they are; the first access indexes it."""
+        layers = self.image.layers
+        if number >= len(layers):
+            raise Unavailable(f"{self.shown} has {len(layers)} layers, none is number {number}")
+        self.tar(number)
+        return LayerTree(self.layers.files(layers[number]), transform_symlinks=False)
+
+    def tar(self, number: int) -> Content:
+        """Return the plain tar of one layer; the first access decompresses it."""
+        layer = self.image.layers[number]
+        if not self.layers.readable(layer):
+            raise Unavailable(f"{self.shown}: layer {number} is not stored, or no file system")
+        return self.layers.tar(layer)
+
+    def close(self) -> None:
+        """Close all files; later reads of the image fail.  No other thread may read meanwhile."""
+        self.layers.close()
+        for _, content in self.image.blobs():
+            content.close()
