@@ -1,4 +1,7 @@
-"""Views that no image has, mounted through the real adapter: ``python -m tests.support.own_views VIEW MOUNTPOINT TMPDIR``."""
+"""Views that no image has, mounted through the real adapter.
+
+``python -m tests.support.own_views VIEW MOUNTPOINT TMPDIR`` mounts one.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
