@@ -156,7 +156,7 @@ def test_the_process_opens_nothing_that_an_image_names(imgfs: Bench) -> None:
     mountpoint = imgfs.mountpoint()
     process = imgfs.start("mount", "-q", "-f", "--log-file", imgfs.log, archive, mountpoint)
     until(lambda: (mountpoint / "config").exists() and _reads_ahead(mountpoint) == 1024, "it is mounted")
-    until(lambda: "layerwriter" in trace.read_text(), "all that it ever imports is imported")
+    until(lambda: "layers/writer.py" in trace.read_text(), "all that it ever imports is imported")
     before = len(trace.read_text())
     assert walked(mountpoint) > 20
     after = trace.read_text()[before:]
