@@ -37,7 +37,7 @@ TAR = "tar"
 """The tar of an engine's image, which the index tells of."""
 
 
-class Keeping(Protocol):
+class OwningCache(Protocol):
     """What an entry needs of the cache that it is in."""
 
     def room(self, need: int) -> int:
@@ -59,7 +59,7 @@ class CacheEntry:
     Safe under concurrency: nothing in it changes but `_lost`, which only ever becomes True.
     """
 
-    def __init__(self, path: str, directory: int, cache: Keeping, *, of_user: bool) -> None:
+    def __init__(self, path: str, directory: int, cache: OwningCache, *, of_user: bool) -> None:
         """Use the open and locked *directory*, which is at *path*.
 
         *of_user*: it tells of a user's archive, which others may change.
@@ -101,7 +101,7 @@ class CacheEntry:
                 link(descriptor, self.directory, name)
                 write_document(self.directory, name + SEAL, {"file": stated(descriptor)})
         except OSError as error:
-            log.warning("%s: cannot keep %s: %s", printable(self.path), name, error.strerror)
+            log.warning("%s: cannot cache %s: %s", printable(self.path), name, error.strerror)
             return
         self._cache.trim(os.fstat(descriptor).st_blocks * 512)
 
@@ -144,7 +144,7 @@ class CacheEntry:
                     write_document(self.directory, INDEX, facts, sync=True)
                 fcntl.flock(self.directory, fcntl.LOCK_SH)
         except OSError as error:
-            log.warning("cannot keep the image in %s: %s", printable(self.path), error.strerror)
+            log.warning("cannot cache the image in %s: %s", printable(self.path), error.strerror)
             self.abandon()
             return
         self._cache.trim()

@@ -39,7 +39,7 @@ Waiting = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ListedEntry:
     """An entry as `list` shows it."""
 
     kind: str
@@ -179,7 +179,7 @@ class Cache:
                 found.append(entry)
             return freed + self._evict(found, 0)
 
-    def kept(self) -> list[Kept]:
+    def entries(self) -> list[ListedEntry]:
         """Return the entries that are complete, the last used first."""
         listed = []
         with self.deciding():
@@ -190,7 +190,7 @@ class Cache:
                     facts = read_document(directory, INDEX)
                 if facts is not None and entry.used_ns:
                     about = facts["about"]
-                    listed.append(Kept(entry.kind, entry.key, about, entry.size, entry.used_ns, not entry.free))
+                    listed.append(ListedEntry(entry.kind, entry.key, about, entry.size, entry.used_ns, not entry.free))
         return sorted(listed, key=lambda one: -one.used_ns)
 
     def _path(self, kind: str, key: str) -> str:

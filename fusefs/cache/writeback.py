@@ -1,4 +1,4 @@
-"""Work that no answer waits for: done by one thread while a mount serves, and finished after it."""
+"""Background writes (fsync, cache files), run by one thread and drained at exit."""
 
 import logging
 import queue
@@ -13,11 +13,11 @@ _MOST = 32
 """Work that may wait: much of it holds an open file, and there may be few of these."""
 
 
-class Keeper:
+class Writeback:
     """A queue of work and the thread that does it.
 
-    The thread begins only on `start`: before that the process may still fork.  It is no daemon, so
-    that also a process that ends finishes its work.
+    `start` starts the thread, since the process may fork before.  The thread is no daemon: a process
+    that ends first finishes all work.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class Keeper:
 
     def start(self) -> None:
         """Begin."""
-        self._thread = threading.Thread(target=self._run, name="keeper")
+        self._thread = threading.Thread(target=self._run, name="writeback")
         self._thread.start()
 
     def finish(self) -> None:
@@ -53,4 +53,4 @@ def _do(work: Work) -> None:
     try:
         work()
     except Exception:
-        log.exception("a bug: what could be kept is not")
+        log.exception("a bug: a file that could be cached is not")

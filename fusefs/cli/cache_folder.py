@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from fusefs.cache.store import DEFAULT_LIMIT, Cache
-from fusefs.cache.writeback import Keeper
+from fusefs.cache.writeback import Writeback
 from fusefs.errors import NoSpace
 from fusefs.sources.settings import absolute
 
@@ -34,7 +34,7 @@ def cache_folders(arguments: argparse.Namespace, environment: Mapping[str, str])
 
 
 def opening_cache(
-    arguments: argparse.Namespace, environment: Mapping[str, str], keeper: Keeper
+    arguments: argparse.Namespace, environment: Mapping[str, str], writeback: Writeback
 ) -> Callable[[], Cache | None]:
     """Return a function that opens the cache that the options ask for, once; None stands for none.
 
@@ -47,7 +47,7 @@ def opening_cache(
             path, named = cache_folder(arguments.cache_dir, environment)
             limit = DEFAULT_LIMIT if arguments.cache_size is None else arguments.cache_size
             try:
-                opened.append(Cache(path, limit, keeper.later))
+                opened.append(Cache(path, limit, writeback.later))
             except NoSpace as error:
                 if named:
                     raise

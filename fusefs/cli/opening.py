@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from fusefs.cache.writeback import Keeper
+from fusefs.cache.writeback import Writeback
 from fusefs.cli.cache_folder import opening_cache
 from fusefs.cli.output.logs import stderr_handler
 from fusefs.cli.output.progress import NONE, progress_on
@@ -38,7 +38,7 @@ def split_path(argument: str) -> tuple[str, bytes | None]:
 def settings_of(
     arguments: argparse.Namespace,
     environment: Mapping[str, str],
-    keeper: Keeper,
+    writeback: Writeback,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> Settings:
     """Return what the options say about where images come from, and what is kept of them.
@@ -58,7 +58,7 @@ def settings_of(
             dumb=environment.get("TERM") == "dumb",
         ),
         timeout=timeout_named(arguments.timeout),
-        cache=opening_cache(arguments, environment, keeper),
+        cache=opening_cache(arguments, environment, writeback),
         meanwhile=meanwhile,
     )
 
@@ -82,8 +82,8 @@ def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> It
     """
     level = logging.ERROR if arguments.quiet else logging.INFO if arguments.verbose else logging.WARNING
     logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
-    keeper = Keeper()
-    settings = settings_of(arguments, environment, keeper)
+    writeback = Writeback()
+    settings = settings_of(arguments, environment, writeback)
     names: list[str] = []
 
     def open_one(name: str) -> Opened:
@@ -95,4 +95,4 @@ def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> It
     except OSError as error:
         raise Unavailable(f"cannot read {' or '.join(names)}: {error.strerror}") from None
     finally:
-        keeper.finish()
+        writeback.finish()

@@ -1,4 +1,4 @@
-"""An image's layers as files: plain tars and their indexes, each made at the first need of it."""
+"""An image's layers as files: plain tars and their indexes, each made at first access."""
 
 import hashlib
 import logging
@@ -132,7 +132,7 @@ class Layers:
                     if cache.room(_INDEX_ROOM):
                         return self._cached_now(layer, tar, cache, name)
                 except NoSpace as error:
-                    log.info("%s: its index is not kept: %s", layer.where, error)
+                    log.info("%s: its index is not cached: %s", layer.where, error)
             return self._indexed(layer, tar, unlinked_file(self._tmpdir), self._tmpdir, os.close)
 
         return make

@@ -45,7 +45,7 @@ def uncompressed_tar(layer: Layer, tmpdir: str, cache: LayerCache | None = None,
             with Spool(cache.path, layer.where, cache.new_file(), room) as spool:
                 _decompress(layer, spool, room)
         except NoSpace as error:
-            log.info("%s: its plain tar is not kept: %s", layer.where, error)
+            log.info("%s: its plain tar is not cached: %s", layer.where, error)
         else:
             cache.later(lambda: cache.add(name, spool.file.descriptor))
             return Extent(spool.file, 0, spool.written)

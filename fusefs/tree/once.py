@@ -1,4 +1,4 @@
-"""Something that is made at the first need of it, once however many need it."""
+"""A value computed on first use, at most once, shared between threads."""
 
 import threading
 from collections.abc import Callable

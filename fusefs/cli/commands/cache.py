@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fusefs.cache.location import unusable
-from fusefs.cache.store import DEFAULT_LIMIT, SAVED, Cache, Kept
+from fusefs.cache.store import DEFAULT_LIMIT, SAVED, Cache, ListedEntry
 from fusefs.cli.cache_folder import cache_folder
 from fusefs.cli.output.logs import stderr_handler
 from fusefs.cli.output.stdout import BOLD, Output, human_size, table
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
             output.raw(os.fsencode(path) + b"\n")  # for scripts, so as it is
         case "list":
             with _using(path):
-                kept = Cache(path).kept() if _is_there(path) else []
+                kept = Cache(path).entries() if _is_there(path) else []
             if arguments.json:
                 output.json([_json(one) for one in kept])
             else:
@@ -63,7 +63,7 @@ def _is_there(path: str) -> bool:
     return True
 
 
-def _row(kept: Kept) -> tuple[str, ...]:
+def _row(kept: ListedEntry) -> tuple[str, ...]:
     about = kept.about
     is_image = kept.kind == SAVED
     identity = about["id"].partition(":")[2][:_SHORT] if is_image else "-"
@@ -73,7 +73,7 @@ def _row(kept: Kept) -> tuple[str, ...]:
     return tuple(map(printable, cells))
 
 
-def _json(kept: Kept) -> dict[str, Any]:
+def _json(kept: ListedEntry) -> dict[str, Any]:
     about = kept.about
     what = {name: about.get(name) for name in ("names", "id", "platform", "storage", "path")}
     times = {"created": _time(about["created_ns"]), "used": _time(kept.used_ns)}

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 
-from fusefs.cache.writeback import Keeper
+from fusefs.cache.writeback import Writeback
 from fusefs.cli.cache_folder import cache_folders
 from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of, source_of
@@ -38,10 +38,10 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     if arguments.fake:
         return
     log = None if arguments.foreground and not arguments.log_file else open_log(arguments.log_file, environment)
-    keeper = Keeper()
+    writeback = Writeback()
     importing = _Importing()
     bytes_read = BytesRead()
-    settings = settings_of(arguments, environment, keeper, importing.begin)
+    settings = settings_of(arguments, environment, writeback, importing.begin)
     try:
         root = _root(arguments, settings, bytes_read)
     finally:
@@ -67,14 +67,14 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
             os.close(claim)
             # What a first look needs, and a mount that is only read does not wait for.
             threading.Thread(target=importlib.import_module, args=("fusefs.layers.indexer",), daemon=True).start()
-            keeper.start()
+            writeback.start()
 
         try:
             serve(root, mountpoint, options, begin)
         finally:
             if arguments.foreground:
                 notify("STOPPING=1", environment)  # what is kept may still have to reach the disk
-            keeper.finish()
+            writeback.finish()
 
     if log is None or arguments.foreground:
         if log:

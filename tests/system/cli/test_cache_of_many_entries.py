@@ -64,9 +64,9 @@ def test_a_mount_keeps_its_index(imgfs: Bench) -> None:
 @pytest.mark.usefixtures("few_descriptors")
 def test_the_limit_is_held(path: Path) -> None:
     fill(path, 50)
-    size = Cache(str(path)).kept()[0].size
+    size = Cache(str(path)).entries()[0].size
     Cache(str(path), 20 * size).trim()
-    assert len(Cache(str(path)).kept()) == 20
+    assert len(Cache(str(path)).entries()) == 20
 
 
 @pytest.mark.usefixtures("few_descriptors")
@@ -76,10 +76,10 @@ def test_what_is_in_use_stays_among_many(path: Path) -> None:
     cache = Cache(str(path), 0)
     assert cache.room(1) == 0
     cache.trim()
-    assert [(one.kind, one.in_use) for one in cache.kept()] == [("saved", True)]
+    assert [(one.kind, one.in_use) for one in cache.entries()] == [("saved", True)]
     user.close()
     assert cache.prune(everything=True) > 0
-    assert cache.kept() == []
+    assert cache.entries() == []
 
 
 def test_what_is_used_between_the_look_and_the_removal_stays(path: Path) -> None:
@@ -116,7 +116,7 @@ def test_without_a_descriptor_nothing_is_taken_for_altered(path: Path, take_warn
         f"{path}/saved/a: cannot use 1.layer: Too many open files",
         f"cannot make room in the cache {path}: Too many open files",
     ]
-    assert [one.key for one in cache.kept()] == ["a"]
+    assert [one.key for one in cache.entries()] == ["a"]
 
 
 def test_an_engines_image_stays_however_few_files_a_mount_may_open(imgfs: Bench) -> None:

@@ -237,7 +237,7 @@ def test_a_kept_index_that_cannot_be_read_is_made_anew(imgfs: Bench) -> None:
     place = f"WARNING: {index.parent}: "
     assert said == [
         f"{place}dropped {index.name}: cannot read it: Input/output error",
-        f"{place}cannot keep {index.name}: Device or resource busy",  # the disk is mounted there
+        f"{place}cannot cache {index.name}: Device or resource busy",  # the disk is mounted there
     ]
 
 

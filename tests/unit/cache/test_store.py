@@ -344,7 +344,7 @@ def test_an_archive_is_described_once_and_by_whoever_comes(path: Path) -> None:
     about = {"path": "/x", "created_ns": 0}
     first.complete({"about": about, "n": 1})
     second.complete({"about": about, "n": 2})
-    (kept_one,) = Cache(str(path)).kept()
+    (kept_one,) = Cache(str(path)).entries()
     assert (kept_one.kind, kept_one.key, kept_one.about, kept_one.in_use) == ("files", "k", about, True)
     _, facts = Cache(str(path)).archive("k")
     assert facts == {"about": about, "n": 1}
