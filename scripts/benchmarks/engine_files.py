@@ -79,8 +79,8 @@ def first_file_engine(bench: Bench) -> Iterator[Row | Curve]:
     name = next(name for name, size in bench.inputs.base_files.items() if size)
     cache = bench.work.new_path("cache")
 
-    def imgfs(kept: Path | None) -> Sample:
-        with bench.tools.imgfs_mount(NAME, "--host", bench.engine.host, cache=kept) as mount:
+    def imgfs(cached: Path | None) -> Sample:
+        with bench.tools.imgfs_mount(NAME, "--host", bench.engine.host, cache=cached) as mount:
             first_byte(mount.path / "rootfs" / name)
             return {"": mount.since_start()}
 
