@@ -159,6 +159,13 @@ def test_each_link_leads_to_a_file(document: Path) -> None:
     assert [target for target in targets if not (document.parent / target).exists()] == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_each_test_that_is_named_exists(document: Path) -> None:
+    names = {span for span in spans(document) if re.fullmatch(r"(?:[a-z0-9]+/)*test_\w+\.py", span)}
+    found = {name for name in names if (REPOSITORY / name).exists() or any((REPOSITORY / "tests").rglob(name))}
+    assert names - found == set()
+
+
 def test_the_readme_fits_a_page() -> None:
     text = README.read_text()
     assert len(text.splitlines()) <= 110
