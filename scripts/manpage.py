@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - a script's module, not a package's
-"""The manual page: man/imgfs.1.in, in which the grammar of the command line, the errors and the version are filled in.
+"""The manual page: man/imgfs.1.in with the grammar of the command line, the errors and the version filled in.
 
-scripts/man writes it.  What --help says is the same text.
+scripts/man writes it.  The texts are those of --help.
 """
 
 import sys
@@ -40,7 +40,7 @@ def manual() -> str:
 
 
 def _leaves(command: Command) -> Iterator[Command]:
-    """Yield the commands that do something."""
+    """Yield the commands without subcommands."""
     if not command.commands:
         yield command
     for below in command.commands.values():
@@ -78,7 +78,7 @@ def _commands(program: Command) -> Iterator[str]:
             yield from _options(group)
         if len(groups) < len(command.groups):
             yield ".PP"
-            yield f"The options of all commands that open an image, see {_bold('OPTIONS')}."
+            yield f"The options of all commands that open an image are in {_bold('OPTIONS')}."
 
 
 def _common_options(program: Command) -> Iterator[str]:
@@ -90,7 +90,7 @@ def _common_options(program: Command) -> Iterator[str]:
 
 def _options(group: Group) -> Iterator[str]:
     for option in group.options:
-        if option.names[-1] == "--help":  # which is said once
+        if option.names[-1] == "--help":  # described once, at OPTIONS
             continue
         yield ".TP"
         yield _option(option)
@@ -113,11 +113,11 @@ def _is_long(program: Command, word: str) -> bool:
 
 def _exit_codes() -> Iterator[str]:
     codes = {
-        0: "Done; also after a signal with --foreground, and whatever diff found.",
+        0: "Success; also after a signal with --foreground, and for diff with or without differences.",
         ImgfsError.exit_code: "A bug, with a traceback.",
         **{error.exit_code: (error.__doc__ or "").splitlines()[0] for error in ImgfsError.__subclasses__()},
         130: "Interrupted.",
-        141: "Who read the output has gone, as head does.",
+        141: "Broken pipe: the reader closed the output (for example head).",
     }
     for code, meaning in sorted(codes.items()):
         yield ".TP"

@@ -7,21 +7,21 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmarks import blobs, mounting, trees, unpacking
+from benchmarks import blobs, engine_files, mounting, trees, unpacking
 from benchmarks.bench import CASES, Bench, Case
 from benchmarks.inputs import Inputs
+from benchmarks.plot import CASE, draw
 from benchmarks.report import terminal, write_markdown
 from benchmarks.results import Row
 from benchmarks.tools import Tools, machine, versions
 from benchmarks.workplace import Failed, Workplace
 
-_MODULES = (mounting, blobs, trees, unpacking)  # imported for the cases that they enter
+_MODULES = (mounting, blobs, trees, unpacking, engine_files)  # imported for the cases that they enter
 
 
 def _arguments() -> argparse.Namespace:
@@ -36,7 +36,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("cases", nargs="*", metavar="CASE", help="which to run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="put the table into a Markdown file")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the curves")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the picture of the README")
     parser.add_argument("--runs", type=int, metavar="N", help="paired runs of each case (5)")
     parser.add_argument("--quick", action="store_true", help="one run on tiny inputs: shows that it works, no more")
     parser.add_argument("--no-install", action="store_true", help="install nothing; go without what is not here")
@@ -90,16 +90,6 @@ def _document(bench: Bench, cases: list[Case]) -> dict[str, Any]:
     }
 
 
-def _plot(document: dict[str, Any], path: Path, peers: Path) -> None:
-    """Draw with the interpreter of the peers' venv, which has matplotlib."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(document, file)
-        file.flush()
-        python, script = peers / "bin" / "python", Path(__file__).with_name("plot.py")
-        if not python.exists() or subprocess.run([python, script, file.name, path], check=False).returncode:
-            _say(f"no plot: no matplotlib in {peers}")
-
-
 def _stop_at_signals(work: Workplace) -> None:
     """Raise KeyboardInterrupt at SIGINT, also where a shell has it ignored, and at SIGTERM."""
 
@@ -130,8 +120,8 @@ def main() -> int:
         arguments.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     if arguments.markdown:
         write_markdown(document, arguments.markdown)
-    if arguments.plot:
-        _plot(document, arguments.plot, peers)
+    if arguments.plot and not draw(document, arguments.plot):
+        _say(f"no picture: it needs the case {CASE}")
     return 1 if document["failed"] else 0
 
 

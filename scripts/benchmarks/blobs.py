@@ -36,7 +36,7 @@ def _cold(mounting: Mounting, where: Where, blob: Blob, *, parts: int = 1) -> Co
 
 
 def _cold_as_user(user: Tools, mounting: Mounting, where: Where, blob: Blob) -> Contestant:
-    """Return the same by another user, who alone may look into the mount."""
+    """Return the same for another user, the only one with access to the mount."""
 
     def contestant() -> Sample:
         with mounting() as mount:

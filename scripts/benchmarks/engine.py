@@ -47,7 +47,7 @@ class Engine:
         self.work.run(["docker", "-H", self.host, *arguments])
 
     def save(self) -> None:
-        """Save the image with the client, into a file that is not kept."""
+        """Save the image with the client, into a file that is then removed."""
         path = self.work.new_path("saved.tar")
         self.docker("save", "-o", path, NAME)
         path.unlink()

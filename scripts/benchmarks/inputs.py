@@ -1,4 +1,4 @@
-"""What is measured on: images written the way engines save them, kept from run to run if that takes long."""
+"""The inputs: images written the way engines save them, cached between runs if they take long to make."""
 
 import contextlib
 import functools
@@ -162,7 +162,7 @@ def _write_debian(path: Path) -> None:
 
 
 class Inputs:
-    """The images of a run: tiny and thrown away if it is *quick*, else some of them kept in *cache*."""
+    """The images of a run: tiny and temporary if it is *quick*; otherwise some are cached in *cache*."""
 
     def __init__(self, work: Workplace, cache: Path, *, quick: bool) -> None:
         self._work, self._quick = work, quick
@@ -203,7 +203,7 @@ class Inputs:
         return self.of_layers("image.tar", lambda: [self.base, self.upper])
 
     def of_layers(self, name: str, layers: Callable[[], list[Path]]) -> Image:
-        """Return the kept archive *name*, written from *layers* at the first time."""
+        """Return the cached archive *name*, written from *layers* on first use."""
 
         def write(path: Path) -> None:
             archive = Archive(path)

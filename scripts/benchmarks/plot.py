@@ -1,45 +1,58 @@
-"""Draws the curves: ``plot.py RESULTS.json PLOT.svg``, run by an interpreter that has matplotlib."""
+"""The picture of the README: bars of the time until the first file of an image, as an SVG for light and dark pages."""
 
-import json
-import sys
+from html import escape
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl  # type: ignore[import-not-found]
-from matplotlib import pyplot as plt
+from benchmarks.results import human
 
-_COLUMNS = 2
-
-
-def _draw(axes: Any, curve: dict[str, Any]) -> None:
-    for name, points in curve["lines"].items():
-        x, y = [point["x"] for point in points], [point["median"] for point in points]
-        below = [point["median"] - point["min"] for point in points]
-        above = [point["max"] - point["median"] for point in points]
-        axes.errorbar(x, y, yerr=[below, above], marker="o", markersize=4, capsize=3, label=name)
-    axes.set_xscale("log", base=2 if curve["x"] == "readers" else 10)
-    if curve["x"] == "readers":
-        axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.set_ylim(bottom=0)
-    axes.set_title(curve["title"], fontsize=10)
-    axes.set_xlabel(curve["x"])
-    axes.set_ylabel(curve["y"])
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=8)
+CASE = "first-file-engine"
+_WIDTH, _LEFT, _BAR, _STEP, _TOP = 760, 290, 18, 30, 46
+_STYLE = """\
+text { font: 13px system-ui, sans-serif; fill: #1f2328 }
+.title { font-weight: 600 }
+.note { font-size: 12px; fill: #59636e }
+.imgfs { fill: #1a7f37 }
+.peer { fill: #8c959f }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e6edf3 }
+  .note { fill: #9198a1 }
+  .imgfs { fill: #3fb950 }
+  .peer { fill: #6e7681 }
+}"""
 
 
-def main() -> None:
-    """Draw each curve of the results in axes of its own: medians, with bars from the least to the greatest."""
-    curves = json.loads(Path(sys.argv[1]).read_text())["curves"]
-    mpl.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "imgfs", "font.size": 9}
-    rows = max(1, -(-len(curves) // _COLUMNS))
-    figure, grid = plt.subplots(rows, _COLUMNS, figsize=(10, 3.6 * rows), squeeze=False, layout="constrained")
-    for axes, curve in zip(grid.flat, curves, strict=False):
-        _draw(axes, curve)
-    for axes in list(grid.flat)[len(curves) :]:
-        axes.set_axis_off()
-    figure.savefig(sys.argv[2], metadata={"Date": None})
+def picture(document: dict[str, Any]) -> str:
+    """Return the SVG of the results in *document*, which has rows of the case; the bars show medians."""
+    rows = [row for row in document["rows"] if row["case"] == CASE]
+    bars = {f"imgfs: {row['what'].partition(', ')[2]}": ("imgfs", row["imgfs"]["median"]) for row in rows}
+    for row in rows:
+        if row["peer_samples"]:
+            bars.setdefault(row["peer"], ("peer", row["peer_samples"]["median"]))
+    ordered = sorted(bars.items(), key=lambda bar: bar[1][1])
+    scale = (_WIDTH - _LEFT - 80) / ordered[-1][1][1]
+    height = _TOP + _STEP * len(ordered) + 24
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}">',
+        f"<style>\n{_STYLE}\n</style>",
+        '<text class="title" x="8" y="22">Time until the first file of an engine\'s image can be read</text>',
+    ]
+    for number, (name, (kind, seconds)) in enumerate(ordered):
+        y = _TOP + _STEP * number
+        width = max(1, round(seconds * scale))
+        lines += [
+            f'<text x="{_LEFT - 10}" y="{y + 13}" text-anchor="end">{escape(name)}</text>',
+            f'<rect class="{kind}" x="{_LEFT}" y="{y}" width="{width}" height="{_BAR}" rx="2"/>',
+            f'<text x="{_LEFT + width + 8}" y="{y + 13}">{human(seconds, "s")}</text>',
+        ]
+    note = f"Median of {document['runs']} paired runs, 400 MB image, {document['machine']['cores']} cores, "
+    lines.append(f'<text class="note" x="8" y="{height - 8}">{escape(note + document["date"][:10])}</text>')
+    return "\n".join([*lines, "</svg>", ""])
 
 
-if __name__ == "__main__":
-    main()
+def draw(document: dict[str, Any], path: Path) -> bool:
+    """Write the picture to *path*; return False if the run did not include the case."""
+    if not any(row["case"] == CASE for row in document["rows"]):
+        return False
+    path.write_text(picture(document))
+    return True

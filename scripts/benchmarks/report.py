@@ -1,12 +1,14 @@
 """Results for people: a table for the terminal and for Markdown."""
 
 import statistics
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from benchmarks.results import human
 
 HEADINGS = ("#", "case", "what", "imgfs", "peer", "", "ratio", "target", "holds", "cold")
+NARROW = ("#", "what", "imgfs", "peer", "", "ratio", "target", "cold")
 BEGIN, END = "<!-- scripts/bench writes from here -->", "<!-- to here -->"
 
 
@@ -18,12 +20,15 @@ def table(document: dict[str, Any]) -> list[tuple[str, ...]]:
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     unit, peer, target = row["unit"], row["peer"], row["target"]
     theirs = _span(row["peer_samples"], unit) if row["peer_samples"] else "not installed" if peer else ""
-    holds = {None: "", True: "yes", False: "NO"}[row["holds"]]
     text = target["text"] if target else ""
     return (
         str(row["number"]), row["case"], row["what"], _span(row["imgfs"], unit), peer or "", theirs,
-        _compared(row), text, holds, row["cold"],
+        _compared(row), text, _holds(row), row["cold"],
     )  # fmt: skip
+
+
+def _holds(row: dict[str, Any]) -> str:
+    return {None: "", True: "yes", False: "NO"}[row["holds"]]
 
 
 def _compared(row: dict[str, Any]) -> str:
@@ -59,15 +64,23 @@ def _remarks(document: dict[str, Any]) -> list[str]:
 
 
 def markdown(document: dict[str, Any]) -> str:
-    """Return machine, versions and the table."""
+    """Return machine, versions and a table whose lines fit 120 columns: medians, and the range of each ratio."""
     machine, found = document["machine"], document["versions"]
     here = ", ".join(f"{name} {_short(version)}" for name, version in found.items() if version)
     where = f"{machine['cpu']}, {machine['cores']} cores, {human(machine['memory'], 'B')} of memory"
     under = f"{machine['system']}, Linux {machine['kernel']}, Python {machine['python']}"
     how = f"{document['runs']} paired runs, as {document['user']}, {document['date']}"
-    lines = [f"{where}; {under}; {here}. {how}.", "", f"| {' | '.join(HEADINGS)} |", "|---" * len(HEADINGS) + "|"]
-    lines += ["| " + " | ".join(f"`{cell}`" if at == 1 else cell for at, cell in enumerate(cells)) + " |"
-              for cells in table(document)]  # fmt: skip
+    notes = list(dict.fromkeys(row["cold"] for row in document["rows"]))
+    lines = [*textwrap.wrap(f"{where}; {under}; {here}. {how}.", 118, break_on_hyphens=False), ""]
+    lines += [f"|{'|'.join(NARROW)}|", "|---" * len(NARROW) + "|"]
+    for row in document["rows"]:
+        peer = row["peer_samples"]
+        theirs = human(peer["median"], row["unit"]) if peer else "not installed" if row["peer"] else ""
+        target = f"{row['target']['text']} {_holds(row)}".rstrip() if row["target"] else ""
+        name = (row["peer"] or "").replace("|", r"\|")
+        cells = (str(row["number"]), row["what"], human(row["imgfs"]["median"], row["unit"]), name, theirs)
+        lines.append(f"|{'|'.join((*cells, _compared(row), target, str(notes.index(row['cold']) + 1)))}|")
+    lines += ["", "Cold:", "", *(f"{number}. {note}" for number, note in enumerate(notes, 1))]
     return "\n".join([*lines, *(f"\n{remark}" for remark in _remarks(document))])
 
 

@@ -78,7 +78,7 @@ class Row:
 
     @property
     def holds(self) -> bool | None:
-        """Tell whether the target holds; None if there is none, or no peer."""
+        """Tell whether the target holds; None without a target or a peer."""
         return self.target.holds(statistics.median(self.compared)) if self.target and self.compared else None
 
     def document(self) -> dict[str, Any]:

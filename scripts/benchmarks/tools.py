@@ -69,16 +69,16 @@ class Tools:
             yield mount
 
     @contextmanager
-    def _cache(self, kept: Path | None) -> Iterator[dict[str, str]]:
-        """Give an environment with a cache folder: one that is *kept*, or a new one that is removed."""
-        folder = kept or self.work.new_path("cache")
+    def _cache(self, cached: Path | None) -> Iterator[dict[str, str]]:
+        """Give an environment with a cache folder: *cached*, or a new one that is removed."""
+        folder = cached or self.work.new_path("cache")
         if self._owner is not None:
             folder.mkdir(mode=0o700, exist_ok=True)
             os.chown(folder, self._owner, self._owner)
         try:
             yield {"IMGFS_CACHE_DIR": str(folder)}
         finally:
-            if not kept:
+            if not cached:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def ratarmount_mount(self, archive: Path) -> AbstractContextManager[Mount]:

@@ -1,9 +1,9 @@
 """Mounts that nobody else sees: a mount namespace of the test's own, where imgfs is installed."""
 
 import os
-import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,27 +52,35 @@ class Namespace:
         return [words[0] for words in images if words[1].startswith(f"{self.imgfs.folder}/")]
 
 
-def installed(folder: Path, *options: str) -> Path:
-    """Install imgfs below *folder*, as for a package, and return that."""
-    subprocess.run([SOURCES / "scripts" / "install", *options], env=os.environ | {"DESTDIR": str(folder)}, check=True)
-    return folder
+def install(folder: Path, *options: str) -> str:
+    """Run scripts/install for the root directory *folder* and return its output."""
+    script = SOURCES / "scripts" / "install"
+    environment = os.environ | {"DESTDIR": str(folder)}
+    return subprocess.run([script, *options], env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def covering(folder: Path) -> str:
-    """Return the shell's commands that put what is installed below *folder* over what the machine has."""
+@pytest.fixture(name="installation", scope="session")
+def installation_fixture() -> Iterator[Path]:
+    """Install imgfs once below a root directory, and return that; it takes ten seconds."""
+    with tempfile.TemporaryDirectory(prefix="imgfs-tests-installed-", dir="/var/tmp") as folder:
+        install(Path(folder))
+        yield Path(folder)
+
+
+def covering(installation: Path) -> str:
+    """Return shell commands that mount the files of *installation* over those of the machine."""
     return "".join(
-        f"mount -t overlay imgfs -o lowerdir={folder}/{place}:$(realpath /{place}) $(realpath /{place}) && "
-        for place in ("usr/local/bin", "sbin")
+        f"mount -t overlay imgfs -o lowerdir={installation}/{place}:$(realpath /{place}) $(realpath /{place}) && "
+        for place in ("usr/local/bin", "usr/local/lib", "sbin")
     )
 
 
 @pytest.fixture(name="namespace")
-def namespace_fixture(imgfs: Bench) -> Iterator[Namespace]:
+def namespace_fixture(imgfs: Bench, installation: Path) -> Iterator[Namespace]:
     """Give a namespace with imgfs in /usr/local/bin and /sbin, and with empty folders for its cache and logs."""
     need("unshare", "nsenter", "mount.fuse3")
-    installed(imgfs.folder / "installed")
     ready = imgfs.folder / "ready"
-    script = ALONE + covering(imgfs.folder / "installed")
+    script = ALONE + covering(installation)
     script += f"mount -t tmpfs t /var/cache && mount -t tmpfs t /var/log && touch {ready} && exec sleep 600"
     holder = subprocess.Popen(["unshare", "--mount", "sh", "-c", script])
     namespace = Namespace(imgfs, holder.pid)
@@ -88,4 +96,3 @@ def namespace_fixture(imgfs: Bench) -> Iterator[Namespace]:
             os.kill(pid, signal.SIGKILL)
         holder.kill()
         holder.wait()
-        shutil.rmtree(imgfs.folder / "installed")

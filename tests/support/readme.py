@@ -1,4 +1,4 @@
-"""The commands that the README shows, and a shell in which they can be run as they stand there."""
+"""The commands that the documents show, and a shell in which they can be run as they stand there."""
 
 import re
 import subprocess
@@ -6,39 +6,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).parents[2]
-README = (REPOSITORY / "README.md").read_text()
+REPOSITORY = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").exists())
+README = REPOSITORY / "README.md"
+DOCUMENTS = (*sorted(REPOSITORY.glob("*.md")), *sorted(REPOSITORY.glob("docs/*.md")))
 
-PROGRAMS = (
-    *("imgfs", "skopeo", "umoci", "podman", "buildah", "docker", "apt", "pip", "umount", "fusermount3", "mount"),
-    *(
-        "grep",
-        "diff",
-        "tar",
-        "getfattr",
-        "systemctl",
-        "cat",
-        "chroot",
-        "ls",
-        "jq",
-        "ratarmount",
-        "dive",
-        "command",
-        "source",
-        "pipx",
-    ),
+PROGRAMS = frozenset(
+    (
+        *("imgfs", "skopeo", "umoci", "podman", "buildah", "docker", "apt", "pip", "pipx"),
+        *("umount", "fusermount3", "mount", "grep", "diff", "tar", "getfattr", "systemctl", "cat"),
+        *("chroot", "ls", "jq", "ratarmount", "dive", "command", "source", "dpkg-query", "syft"),
+        *("mkdir", "sudo", "git", "ln"),
+    )
 )
-"""What begins a command, if more words follow; a word alone names a program."""
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+"""Programs whose name begins a command if more words follow; a word alone names a program."""
+_BLOCK = re.compile(r"^(?:<!-- run by (\S+) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`\n]+)`")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: ``console`` is a session, ``sh`` are commands, ``text`` is anything else."""
+    """A fenced block: ``console`` is a session, ``sh`` are commands, ``python`` a doctest, ``text`` anything else."""
 
     kind: str
     text: str
+    runner: str = ""
+    """Name of the file that runs it; empty if it can be run as it stands."""
+
+    @property
+    def commands(self) -> list[str]:
+        """Return the commands of an ``sh`` block, without comments."""
+        lines = (line.partition("  #")[0].rstrip() for line in self.text.splitlines())
+        return [line for line in lines if line and not line.startswith("#")]
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,9 @@ class Step:
     output: str
 
 
-def blocks(text: str = README) -> list[Block]:
+def blocks(document: Path = README) -> list[Block]:
     """Return the fenced blocks."""
-    return [Block(match[1], match[2]) for match in _BLOCK.finditer(text)]
+    return [Block(match[2], match[3], match[1] or "") for match in _BLOCK.finditer(document.read_text())]
 
 
 def session(text: str) -> list[Step]:
@@ -61,24 +59,13 @@ def session(text: str) -> list[Step]:
     return [Step(*step.split("\n", 1)) for step in steps[1:]]
 
 
-def spans(text: str = README) -> list[str]:
+def spans(document: Path) -> list[str]:
     """Return what is marked as code in the prose."""
-    return [span.replace("\\|", "|") for span in _SPAN.findall(_BLOCK.sub("", text))]
+    return [span.replace("\\|", "|") for span in _SPAN.findall(_BLOCK.sub("", document.read_text()))]
 
 
-def listed_commands(text: str = README) -> set[str]:
-    """Return the commands outside of sessions: of ``sh`` blocks, synopses, and what the prose marks as code."""
-    found = {span for span in spans(text) if _is_command(span)}
-    for block in blocks(text):
-        if block.kind == "console":
-            continue
-        for line in block.text.splitlines():
-            command = re.split(r" {2,}|\t", line)[0]
-            found |= {part for part in command.split(", ") if _is_command(part)}
-    return found
-
-
-def _is_command(text: str) -> bool:
+def is_command(text: str) -> bool:
+    """Tell whether code in the prose is a command with its words."""
     first, space, _ = text.partition(" ")
     return text.startswith("scripts/") or (first in PROGRAMS and bool(space) and text != "imgfs: …")
 
@@ -93,7 +80,7 @@ class Said:
 
 _MARK = "\x01"
 _SETUP = """\
-mount -t tmpfs tmpfs /mnt && mount -t tmpfs tmpfs /var/log && mkdir /mnt/img /mnt/tuned || exit
+mount -t tmpfs tmpfs /mnt && mount -t tmpfs tmpfs /var/log && mkdir /mnt/img /mnt/tuned /mnt/app || exit
 end() { cd /; for path in /mnt/*; do if mountpoint -q "$path"; then imgfs umount -l "$path"; fi; done; }
 trap end EXIT
 """
@@ -122,9 +109,6 @@ def run_in_shell(commands: Sequence[str], environment: Mapping[str, str], folder
 _PROGRESS = re.compile(r"^imgfs: (?:the engine prepares|saving|indexing) .*\n", re.MULTILINE)
 _VARYING = (
     (re.compile(r"[0-9a-f]{64}"), "<digest>"),
-    (re.compile(r"\b[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d\b"), "<date>"),
-    (re.compile(r"(?<= )\d+(?= <date>)"), "<size>"),
-    (re.compile(r" +(?=<size>)"), " "),
     (re.compile(r"\b\d+(?:\.\d+)+\b"), "<version>"),
     (re.compile(r"; log: .*"), "; log: <log>"),
 )
@@ -133,8 +117,7 @@ _VARYING = (
 def stable(output: str) -> str:
     """Return *output* without what another machine or day changes.
 
-    That is progress (what takes half a second), digests, dates, sizes in ``ls -l``, versions of packages, and
-    where a mount logs.
+    That is progress (of work that takes half a second), digests, versions of packages, and where a mount logs.
     """
     output = _PROGRESS.sub("", output)
     for pattern, word in _VARYING:

@@ -8,9 +8,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from benchmarks.bench import Sample, take_turns
+from benchmarks.plot import CASE, picture
 from benchmarks.results import Row, Target, human
 
 from tests.support.processes import Mounted, marked, mounts_at, until
@@ -21,7 +23,7 @@ _CASES = (
     "mount-archive", "mount-scale", "blob-cold", "blob-warm", "random-4k", "find", "read-files", "index-members",
     "ls-again", "memory", "readers", "latency-while-indexing", "help", "first-file",
 )  # fmt: skip
-_WITH_ENGINE = ("engine-first", "engine-again")
+_WITH_ENGINE = ("engine-first", "engine-again", "first-file-engine")
 _CURVES = {"mount-scale": 3, "readers": 1}
 
 
@@ -87,7 +89,7 @@ def _check_case(document: dict[str, Any], case: str) -> None:
         # How much a process grew is a difference, and may be nothing.
         assert row["imgfs"]["median"] > 0 or row["what"].startswith("growth")
         assert (row["holds"] is None) == (row["target"] is None or row["compared"] is None)
-    assert any(row["target"] for row in document["rows"]) or case == "first-file"
+    assert any(row["target"] for row in document["rows"]) or case.startswith("first-file")
     assert len(document["curves"]) == _CURVES.get(case, 0)
     for curve in document["curves"]:
         assert all(point["median"] > 0 for point in curve["lines"]["imgfs"])
@@ -117,6 +119,24 @@ def test_results_name_the_machine_the_versions_and_the_run(run: Run) -> None:
     assert document["versions"]["pyfuse3"]
 
 
+def test_the_picture_has_a_bar_for_each_way_to_a_file_of_an_engines_image() -> None:
+    rows = [
+        {"case": CASE, **Row(f"first file, {which}", "s", [ours], peer, [theirs]).document()}
+        for which, ours in (("first mount", 3.0), ("mounted again", 0.25))
+        for peer, theirs in (("docker save | tar x", 6.0), ("skopeo & umoci", 12.0))
+    ]
+    document = {"rows": rows, "runs": 5, "machine": {"cores": 2}, "date": "2026-01-02T03:04:05+00:00"}
+    svg = ET.fromstring(picture(document))
+    texts = [text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[1:-1] == [
+        *("imgfs: mounted again", "250 ms", "imgfs: first mount", "3.00 s"),
+        *("docker save | tar x", "6.00 s", "skopeo & umoci", "12.0 s"),
+    ]
+    widths = [float(bar.attrib["width"]) for bar in svg.iter("{http://www.w3.org/2000/svg}rect")]
+    assert widths == sorted(widths)
+    assert max(widths) < float(svg.attrib["width"])
+
+
 def test_a_peer_that_is_not_installed_is_said_to_be(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMGFS_BENCH_PEERS", str(tmp_path))
     programs = tmp_path / "programs"
@@ -130,7 +150,7 @@ def test_a_peer_that_is_not_installed_is_said_to_be(run: Run, tmp_path: Path, mo
     (by_peer, raw) = json.loads(run.results.read_text())["rows"]
     assert (by_peer["peer"], by_peer["peer_samples"], by_peer["holds"]) == ("ratarmount", None, None)
     assert raw["compared"]["median"] > 0
-    assert "| ratarmount | not installed |" in (tmp_path / "table.md").read_text()
+    assert "|ratarmount|not installed|" in (tmp_path / "table.md").read_text()
 
 
 def _path_of(program: str) -> str:

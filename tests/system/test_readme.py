@@ -1,7 +1,9 @@
-"""Each command in the README is run as it stands there, or a file is named here that runs it."""
+"""Each command in the README and in docs/ is run as it stands there, or a test is named here or there that runs it."""
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.builders import Archive, layer
 from tests.support.engines import RealEngine
 from tests.support.mounts import COMMAND, Bench
 from tests.support.readme import (
+    DOCUMENTS,
+    README,
     REPOSITORY,
     Step,
     blocks,
-    listed_commands,
+    is_command,
     run_in_shell,
     session,
     spans,
@@ -26,40 +31,35 @@ from tests.support.requirements import ROOT, give_up, need
 
 TUNED = "nginx:tuned"
 (SESSION,) = (session(block.text) for block in blocks() if block.kind == "console")
+SCRIPTS = {
+    "scripts/demo": "test_readme.py",
+    "scripts/test": "run",
+    "scripts/setup": "test",
+    "scripts/bench": "test_bench.py",
+    "scripts/soak": "test_mount_drills.py",
+    "scripts/install": "test_helper.py",
+    "scripts/check": "test",
+    "scripts/man": "test_manpage.py",
+}
+"""The scripts, and the file that runs each (or the same code)."""
 
 RUN = {
     "imgfs mount": "imgfs list | grep -q /mnt/img",  # as each of these commands finds it
     "imgfs umount": "imgfs umount /mnt/img",
     "imgfs list": "imgfs list",
-    "imgfs mount [options] IMAGE MOUNTPOINT": "imgfs mount --no-trees small:1 /mnt/tuned",
-    "imgfs umount [-l] MOUNTPOINT…": "imgfs umount -l /mnt/img",
-    "imgfs list [--json]": "imgfs list --json | jq -e '.[] | select(.mountpoint == \"/mnt/img\")'",
-    "imgfs inspect [--json] IMAGE": "imgfs inspect --json small:1 | jq -e .layers[0]",
-    "imgfs ls [-laAdhnR] IMAGE[:/PATH]": "imgfs ls -laAdhnR small:1:/",
-    "imgfs cat IMAGE:/PATH": "imgfs cat small:1:/hello",
-    "imgfs diff [-h] IMAGE[:/PATH] IMAGE[:/PATH]": "imgfs diff -h small:1:/ small:1:/",
-    "imgfs which IMAGE PATH": "imgfs which small:1 /hello",
-    "imgfs cache list [--json]": "imgfs cache list --json | jq -e",
-    "imgfs cache prune [--all]": "imgfs cache prune --all",
-    "imgfs cache path": "imgfs cache path",
-    "imgfs --version": "imgfs --version",
-    "imgfs [COMMAND] --help": "imgfs --help && imgfs mount --help",
-    "imgfs completion bash|zsh|fish": "imgfs completion bash && imgfs completion zsh && imgfs completion fish",
+    "imgfs IMAGE MOUNTPOINT [options]": "imgfs small:1 /mnt/tuned -o ro",
+    "imgfs completion bash": "imgfs completion bash",
     "imgfs completion fish | source": "fish --no-config -c 'imgfs completion fish | source'",
     "source <(imgfs completion bash)": "source <(imgfs completion bash) && complete -p imgfs",
     "command -v imgfs": "command -v imgfs",
-    "imgfs IMAGE MOUNTPOINT [options]": "imgfs small:1 /mnt/tuned -o ro",
     "umount /mnt/img": "umount /mnt/img",
     "fusermount3 -u /mnt/img": "fusermount3 -u /mnt/img",
-    "grep -r": "grep -r hello /mnt/img/rootfs",
-    "diff -r": "diff -r /mnt/img/rootfs /mnt/img/layers/0",
     "getfattr -d": "getfattr -d /mnt/img/manifest.json | grep user.oci.digest",
     "docker save": "docker save small:1 | tar -t",
-    "docker save | tar x": "mkdir all && docker save small:1 | tar x -C all && test -e all/manifest.json",
+    "docker context": "docker context ls",
     "docker save nginx:latest | imgfs mount - /mnt/img": (
         "imgfs umount /mnt/img && docker save nginx:latest | imgfs mount - /mnt/img"
     ),
-    "docker context": "docker context ls",
     "skopeo inspect --raw": "skopeo inspect --raw oci:/mnt/img",
     "skopeo inspect oci:/mnt/img": "skopeo inspect oci:/mnt/img && skopeo inspect oci:/mnt/img:1",
     "skopeo copy oci:/mnt/img dir:…": "skopeo copy oci:/mnt/img dir:$PWD/copy",
@@ -69,11 +69,11 @@ RUN = {
     "buildah from oci:/mnt/img": "buildah from oci:/mnt/img",
     "umoci stat": "umoci stat --image /mnt/img:1",
     "umoci unpack --image /mnt/img:TAG": "umoci unpack --image /mnt/img:1 bundle",
-    "apt install fuse3 libfuse3-dev pkg-config gcc python3-dev": (
-        "apt-get install --simulate fuse3 libfuse3-dev pkg-config gcc python3-dev"
-    ),
 }
-"""Commands as the README has them, and what is run: the same with values for what it leaves open."""
+"""Commands in the prose, and what is run where small:1 is mounted: the same with values for what it leaves open."""
+
+EXAMPLES = [*dict.fromkeys(span for span in spans(README) if re.match("imgfs [a-z]", span) and span not in RUN)]
+"""Commands in the README's prose that are run as they stand, where the session's images are."""
 
 
 @dataclass(frozen=True)
@@ -85,56 +85,97 @@ class Elsewhere:
 
 
 RUN_ELSEWHERE = {
-    "scripts/test": Elsewhere(".ci/run", "exec scripts/test"),
-    "scripts/setup": Elsewhere("scripts/test", "scripts/setup --dev"),
-    "scripts/bench": Elsewhere("tests/system/test_bench.py", "from benchmarks.bench import"),
-    "pip install .": Elsewhere("scripts/setup", "-m pip install"),
-    "pipx install .": Elsewhere("scripts/setup", "-m pip install"),
-    "scripts/install": Elsewhere("tests/support/namespaces.py", '"scripts" / "install"'),
-    "imgfs mount --foreground": Elsewhere("systemd/imgfs@.service", "imgfs mount --foreground"),
-    (
-        "mount -t fuse.imgfs docker-daemon:nginx:latest /mnt/img "
-        "-o ro,allow_other,platform=linux/arm64,x-systemd.automount,_netdev"
-    ): Elsewhere("tests/system/mount8/test_mount8.py", '"fuse.imgfs", "imgfs"'),
+    "pip install .": Elsewhere("scripts/install", "-m pip install"),
+    "pipx install .": Elsewhere("scripts/install", "-m pip install"),
     "pip install '.[ssh]'": Elsewhere("pyproject.toml", '\nssh = ["docker[ssh]"]'),
-    "podman system service": Elsewhere("tests/support/engines.py", '"system", "service"'),
-    "podman save": Elsewhere("tests/peers/test_producers.py", '"podman", "save"'),
+    "imgfs mount --foreground": Elsewhere("systemd/imgfs@.service", "imgfs mount --foreground"),
+    "podman system service": Elsewhere("engines.py", '"system", "service"'),
+    "docker cp": Elsewhere("scripts/benchmarks/engine_files.py", 'docker("cp"'),
+    "podman save": Elsewhere("test_producers.py", '"podman", "save"'),
 }
-DEMO = "scripts/demo [IMAGE]"
-NO_COMMANDS = {
-    "imgfs: …",
-    (
-        "rw dev suid exec defaults auto noauto user users owner group nofail _netdev relatime strictatime nodiratime "
-        "x-* comment= norelatime nostrictatime diratime atime lazytime nolazytime sync async dirsync iversion "
-        "noiversion mand nomand silent loud nouser nousers noowner nogroup _rnetdev"
-    ),
+RUN_IN = {
+    "json.md": "test_looks.py",
+    "performance.md": "test_bench.py",
+    "reliability.md": "test_mount_drills.py",
+    "SECURITY.md": "test_privileges.py",
+    "CHANGELOG.md": "test_help.py",
+    "architecture.md": "test_helper.py",
 }
-"""What is marked as code, has a space and is neither a command nor an option."""
+"""Documents whose prose is about commands of the program's own tests: the file that has these."""
+NOT_PACKAGED = {"syft"}
+"""Programs of no Debian or PyPI package: where one is missing its command is not run."""
 
 
-def test_no_command_is_unknown() -> None:
-    in_session = {step.command for step in SESSION}
-    assert listed_commands() - in_session == {*RUN, *RUN_ELSEWHERE, DEMO} - in_session
+def _file(name: str) -> Path:
+    """Return the file of the repository that has this name or path."""
+    if (REPOSITORY / name).exists():
+        return REPOSITORY / name
+    folders = ("tests", "scripts", ".ci")
+    (path,) = (path for folder in folders for path in (REPOSITORY / folder).rglob(name) if path.is_file())
+    return path
 
 
-def test_every_block_says_what_it_is_and_what_is_marked_as_code_is_known() -> None:
-    assert {block.kind for block in blocks()} <= {"console", "sh", "text"}
-    assert [block for block in blocks() if block.kind == "text" and re.search(r"^\$ ", block.text, re.MULTILINE)] == []
-    with_spaces = {span for span in spans() if " " in span and not span.startswith("-")}
-    assert with_spaces - listed_commands() == NO_COMMANDS
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_each_command_in_the_prose_is_known(document: Path) -> None:
+    if document.name in RUN_IN:
+        assert _file(RUN_IN[document.name])
+        return
+    commands = {span for span in spans(document) if is_command(span)}
+    scripts = {command for command in commands if command.split()[0] in SCRIPTS}
+    known = {*RUN, *RUN_ELSEWHERE, *EXAMPLES, *(step.command for step in SESSION)}
+    assert sorted(commands - scripts - known) == []
 
 
-def test_what_no_test_can_run_is_run_where_it_is_said_to_be() -> None:
-    missing = [
-        name for name, where in RUN_ELSEWHERE.items() if where.words not in (REPOSITORY / where.file).read_text()
-    ]
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_each_block_is_run_as_it_stands_or_names_the_test_that_runs_it(document: Path) -> None:
+    for block in blocks(document):
+        assert block.kind in {"console", "sh", "text", "python", "fstab"}
+        if block.runner:
+            assert _file(block.runner)
+        elif block.kind == "sh":
+            unknown = [line for line in block.commands if not is_command(line) and line.split()[0] not in SCRIPTS]
+            assert unknown == []
+        else:
+            assert (block.kind, document.name) in {("console", "README.md"), ("python", "python.md")} or (
+                block.kind == "text" and not re.search(r"^\$ ", block.text, re.MULTILINE)
+            )
+
+
+def test_a_file_that_is_said_to_run_something_does() -> None:
+    missing = [name for name, where in RUN_ELSEWHERE.items() if where.words not in _file(where.file).read_text()]
     assert missing == []
+    assert [script for script, file in SCRIPTS.items() if not (REPOSITORY / script).exists() or not _file(file)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_line_is_wider_than_120_columns(document: Path) -> None:
+    lines = enumerate(document.read_text().splitlines(), 1)
+    assert [number for number, line in lines if len(line) > 120] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_each_link_leads_to_a_file(document: Path) -> None:
+    targets = re.findall(r"\]\(([^):#]+)(?:#[^)]*)?\)", document.read_text())
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_each_test_that_is_named_exists(document: Path) -> None:
+    names = {span for span in spans(document) if re.fullmatch(r"(?:[a-z0-9]+/)*test_\w+\.py", span)}
+    found = {name for name in names if (REPOSITORY / name).exists() or any((REPOSITORY / "tests").rglob(name))}
+    assert names - found == set()
+
+
+def test_the_readme_fits_a_page() -> None:
+    text = README.read_text()
+    assert len(text.splitlines()) <= 110
+    assert len(text.split()) <= 1000
 
 
 @pytest.fixture(name="images", scope="module")
 def images_of_the_session(docker_engine: RealEngine) -> Iterator[RealEngine]:
     """Give an engine that has the session's second image as well: its nginx has another number of processes."""
-    need(ROOT, "unshare", "jq", "skopeo", "diff", "chroot")
+    need(ROOT, "unshare", "jq", "skopeo", "umoci", "podman")
     context = docker_engine.folder / "tuned"
     context.mkdir()
     docker_engine.docker("create", "--name", "for-its-files", NGINX)
@@ -168,13 +209,53 @@ def test_the_session_goes_as_it_is_recorded(imgfs: Bench, images: RealEngine) ->
     assert found == [Step(step.command, stable(step.output)) for step in SESSION]
 
 
+def _need_programs(command: str) -> None:
+    for program in re.findall(r"podman|buildah|umoci|getfattr|fish|dpkg-query", command):
+        need(program)
+
+
 @pytest.mark.parametrize("command", RUN.values(), ids=RUN.keys())
 def test_it_runs(imgfs: Bench, images: RealEngine, command: str) -> None:
-    for program in re.findall(r"podman|buildah|umoci|getfattr|apt-get", command):
-        need(program)
+    _need_programs(command)
     mounted = f"imgfs mount --log-file {imgfs.log} {SMALL} /mnt/img"
     before, done = run_in_shell([mounted, f"set -o pipefail; {command}"], _environment(imgfs, images), imgfs.folder)
     assert (before.status, done.status) == (0, 0), (before.output, done.output)
+
+
+def test_the_examples_run_one_after_the_other(imgfs: Bench, images: RealEngine) -> None:
+    said = run_in_shell(EXAMPLES, _environment(imgfs, images), imgfs.folder)
+    assert [(command, done.output) for command, done in zip(EXAMPLES, said, strict=True) if done.status] == []
+
+
+def _blocks_to_run() -> Iterator[tuple[str, list[str]]]:
+    for document in DOCUMENTS:
+        for number, block in enumerate(blocks(document), 1):
+            commands = [command for command in block.commands if not re.match(r"(sudo )?scripts/", command)]
+            if block.kind == "sh" and not block.runner and commands:
+                yield f"{document.name} {number}", commands
+
+
+@pytest.mark.parametrize("commands", [pytest.param(commands, id=name) for name, commands in _blocks_to_run()])
+def test_a_block_runs_as_it_stands(imgfs: Bench, images: RealEngine, commands: list[str]) -> None:
+    _need_programs(" ".join(commands))
+    secret = layer({"root/key.pem": b"-----BEGIN PRIVATE KEY-----\n"})
+    Archive([layer({"etc/motd": b"hello\n"}), secret, layer({"root/.wh.key.pem": b""})]).write(imgfs.folder / "app.tar")
+    present = [command for command in commands if shlex.split(command)[0] not in NOT_PACKAGED or _installed(command)]
+    said = run_in_shell(
+        [
+            f"imgfs mount --log-file {imgfs.log} {NGINX} /mnt/img",
+            *present,
+            "! mountpoint -q /mnt/rw/merged || umount $_",
+        ],
+        _environment(imgfs, images),
+        imgfs.folder,
+    )
+    assert [(command, done) for command, done in zip(present, said[1:], strict=False) if done.status] == []
+    assert (said[0].status, said[-1].status) == (0, 0)
+
+
+def _installed(command: str) -> bool:
+    return shutil.which(shlex.split(command)[0]) is not None
 
 
 def test_the_demo_runs(imgfs: Bench) -> None:
@@ -184,4 +265,12 @@ def test_the_demo_runs(imgfs: Bench) -> None:
     done = subprocess.run(
         [REPOSITORY / "scripts" / "demo"], env=imgfs.environment, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, "FAILED" in done.stdout) == (0, False), done.stderr
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    lines = done.stdout.splitlines()
+    assert len(lines) < 60
+    shown = [line.split()[1:3] for line in lines if line.startswith("$ ")]
+    assert [" ".join(words).partition(" ./")[0] for words in shown] == [
+        *("imgfs mount", "ls -l", "ls img/rootfs/etc", "cat img/layers/1/etc/password"),
+        *("imgfs inspect", "imgfs which", "imgfs diff", "imgfs umount"),
+    ]
+    assert "Try next:" in done.stdout.partition("$ imgfs umount img")[2]

@@ -99,8 +99,8 @@ def test_each_variable_that_is_read_is_on_the_page() -> None:
     assert {name for name in variables if name not in text} == set()
 
 
-def test_the_exit_codes_are_those_of_the_errors_and_of_the_readme() -> None:
-    table = (PROJECT / "README.md").read_text().partition("## Exit codes")[2].partition("\n## ")[0]
+def test_the_exit_codes_are_those_of_the_errors_and_of_the_reference() -> None:
+    table = (PROJECT / "docs/reference.md").read_text().partition("## Exit codes")[2].partition("\n## ")[0]
     told = set(map(int, re.findall(r"^\| ([0-9]+) \|", table, re.MULTILINE)))
     page = PAGE.read_text().partition(".SH EXIT STATUS")[2].partition(".SH")[0]
     errors: list[type[ImgfsError]] = [ImgfsError, *ImgfsError.__subclasses__()]

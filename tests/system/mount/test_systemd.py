@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.builders import Archive
 from tests.support.mounts import Bench, Finished
-from tests.support.namespaces import ALONE, SOURCES, covering, installed
+from tests.support.namespaces import ALONE, SOURCES, covering
 from tests.support.processes import until
 from tests.support.requirements import ROOT, give_up, need
 
@@ -72,11 +72,10 @@ def _booted(unshare: int) -> int:
 
 
 @pytest.fixture(name="systemd")
-def systemd_fixture(imgfs: Bench) -> Iterator[Systemd]:
+def systemd_fixture(imgfs: Bench, installation: Path) -> Iterator[Systemd]:
     """Give a systemd that knows the service; its image is the bench's archive."""
     need(ROOT, "unshare", "nsenter", _SYSTEMD)
     folder = imgfs.folder
-    installed(folder / "installed")
     etc = folder / "etc"
     for place in ("imgfs", "systemd/system.conf.d"):
         (etc / place).mkdir(parents=True)
@@ -90,7 +89,7 @@ def systemd_fixture(imgfs: Bench) -> Iterator[Systemd]:
     boot = _BOOT.format(folder=folder, service=service, systemd=_SYSTEMD, generators=_GENERATORS)
     group = _own_group(folder)
     script = folder / "boot"
-    script.write_text(ALONE + covering(folder / "installed") + boot.lstrip())
+    script.write_text(ALONE + covering(installation) + boot.lstrip())
     command = "unshare --mount --pid --fork --uts --ipc --cgroup --kill-child"
     unshare = subprocess.Popen(["sh", "-c", f"echo $$ > {group}/cgroup.procs && exec {command} sh {script}"])
     try:
@@ -102,8 +101,7 @@ def systemd_fixture(imgfs: Bench) -> Iterator[Systemd]:
         for path in sorted(group.rglob("*/"), reverse=True):
             path.rmdir()
         group.rmdir()
-        for name in ("installed", "etc"):
-            shutil.rmtree(folder / name)
+        shutil.rmtree(folder / "etc")
 
 
 def test_the_service_is_active_once_the_mount_is_usable(imgfs: Bench, systemd: Systemd) -> None:

@@ -1,5 +1,6 @@
 """How mount(8) calls imgfs, and what is a command and what an image."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from fusefs.errors import UsageError
 from tests.support.builders import Archive
 from tests.support.grammar import parsers
 from tests.support.mounts import COMMAND, Bench, Finished, mounted_below, the_mount
-from tests.support.namespaces import installed
+from tests.support.namespaces import Namespace, install
 
 
 def test_the_commands_are_those_of_the_parser() -> None:
@@ -131,24 +132,65 @@ def test_a_bug_is_no_usage_error() -> None:
     assert done.stderr.startswith("Traceback (most recent call last):\n")
 
 
-def test_install_links_the_command_and_takes_the_links_away(tmp_path: Path) -> None:
-    for _ in range(2):
-        installed(tmp_path)
-        links = [path for path in tmp_path.rglob("*") if path.is_symlink()]
-        assert sorted(links) == [tmp_path / "sbin/mount.imgfs", tmp_path / "usr/local/bin/imgfs"]
-        for link in links:
-            assert os.access(link, os.X_OK)
-            assert os.readlink(link).endswith("/.venv/bin/imgfs")
-    installed(tmp_path, "--uninstall")
-    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+_LINKS = ("sbin/mount.imgfs", "usr/local/bin/imgfs")
+_FILES = (
+    "usr/local/share/bash-completion/completions/imgfs",
+    "usr/local/share/fish/vendor_completions.d/imgfs.fish",
+    "usr/local/share/man/man1/imgfs.1",
+    "usr/local/share/zsh/site-functions/_imgfs",
+)
+_PROGRAM = "usr/local/lib/imgfs"
 
 
-def test_install_overwrites_nothing(tmp_path: Path) -> None:
-    mine = tmp_path / "sbin" / "mount.imgfs"
-    mine.parent.mkdir()
+def _outside(folder: Path) -> list[Path]:
+    """Return the files and links below *folder* that are not the program's own, sorted."""
+    found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return sorted(path for path in found if not path.is_relative_to(folder / _PROGRAM))
+
+
+def test_an_installation_is_a_copy_that_every_user_can_run(installation: Path) -> None:
+    assert _outside(installation) == sorted(installation / name for name in (*_LINKS, *_FILES))
+    assert {os.readlink(installation / link) for link in _LINKS} == {f"/{_PROGRAM}/bin/imgfs"}
+    program = installation / _PROGRAM
+    assert (program / "bin/imgfs").read_text().splitlines()[0] == f"#!/{_PROGRAM}/bin/python"
+    modes = {path: path.stat().st_mode for path in installation.rglob("*") if not path.is_symlink()}
+    assert [path for path, mode in modes.items() if mode & 0o044 != 0o044 or mode & 0o022] == []
+    assert [path for path, mode in modes.items() if path.is_dir() and mode & 0o011 != 0o011] == []
+    script = f"import fusefs; print(fusefs.__file__.startswith({str(program)!r}))"
+    done = subprocess.run([program / "bin/python", "-I", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_another_user_runs_the_installed_command(imgfs: Bench, namespace: Namespace) -> None:
+    archive = Archive().write(imgfs.folder / "image.tar")
+    archive.chmod(0o644)
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "-i", "HOME=/nonexistent")
+    done = namespace.run(*nobody, "/usr/local/bin/imgfs", "inspect", "--no-cache", "--json", archive)
+    assert (done.status, done.err) == (0, "")
+    assert json.loads(done.out)["name"] == str(archive)
+
+
+def test_a_second_installation_changes_nothing_and_uninstall_removes_all(tmp_path: Path) -> None:
+    (tmp_path / "usr/local/share/man").mkdir(parents=True)
+    first, second = install(tmp_path), install(tmp_path)
+    assert first == second
+    assert first.count(str(tmp_path)) == len([*_LINKS, *_FILES, _PROGRAM])
+    assert install(tmp_path, "--uninstall").count("removed") == len([*_LINKS, *_FILES, _PROGRAM])
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [
+        "usr",
+        "usr/local",
+        "usr/local/share",
+        "usr/local/share/man",
+    ]
+
+
+@pytest.mark.parametrize("name", [_LINKS[0], _FILES[0], f"{_PROGRAM}/mine"])
+def test_install_overwrites_nothing(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(parents=True)
     mine.write_text("mine")
     for options in ((), ("--uninstall",)):
         with pytest.raises(subprocess.CalledProcessError):
-            installed(tmp_path, *options)
+            install(tmp_path, *options)
         assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == [mine]
         assert mine.read_text() == "mine"
