@@ -1,25 +1,35 @@
-"""How long work tells that it goes on; what that looks like is the command line's business."""
+"""Progress of long work, as sources report it.  The command line decides how to show it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 Advance = Callable[[int], None]
-"""Is told how many more bytes are done."""
+"""Called with the number of bytes done since the last call."""
 
 
 class Progress(Protocol):
     """Shows that work goes on."""
 
+    def waiting_began(self) -> None:
+        """Note that this thread is about to wait for an engine, a disk or a pipe: other work may begin now.
+
+        Called any number of times, also never.
+        """
+
     def waiting(self, what: str) -> AbstractContextManager[None]:
-        """Show that *what* is going on, for as long as the block takes."""
+        """Show that *what* is going on, until the block ends."""
 
     def transfer(self, what: str, total: int | None) -> AbstractContextManager[Advance]:
-        """Show how many bytes have passed of about *total*, None when nobody knows."""
+        """Show how many bytes have passed of about *total*, None if that is unknown."""
 
 
 class Silent:
     """Shows nothing."""
+
+    def waiting_began(self) -> None:
+        """Do nothing."""
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:  # noqa: ARG002 - the protocol's name
@@ -30,3 +40,23 @@ class Silent:
     def transfer(self, what: str, total: int | None) -> Iterator[Advance]:  # noqa: ARG002
         """Show nothing."""
         yield lambda count: None  # noqa: ARG005
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Shows what *shown* shows, and calls *began* whenever a wait begins."""
+
+    shown: Progress
+    began: Callable[[], None]
+
+    def waiting_began(self) -> None:
+        """Call *began*."""
+        self.began()
+
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        """Show *what*."""
+        return self.shown.waiting(what)
+
+    def transfer(self, what: str, total: int | None) -> AbstractContextManager[Advance]:
+        """Show how many bytes have passed."""
+        return self.shown.transfer(what, total)

@@ -13,6 +13,7 @@ from fusefs.cli.output.logs import stderr_handler
 from fusefs.cli.output.progress import NONE, progress_on
 from fusefs.errors import Unavailable
 from fusefs.image.opened import Opened
+from fusefs.progress import Observed
 from fusefs.sources import open_image
 from fusefs.sources.argument import STANDARD_INPUT, EngineImage, FileImage, parse_image
 from fusefs.sources.engine.endpoint import find_endpoint
@@ -39,12 +40,17 @@ def settings_of(
     arguments: argparse.Namespace,
     environment: Mapping[str, str],
     writeback: Writeback,
-    meanwhile: Callable[[], None] = lambda: None,
+    waiting_began: Callable[[], None] = lambda: None,
 ) -> Settings:
-    """Return what the options say about where images come from, and what is kept of them.
+    """Return what the options say about where images come from and what is cached of them.
 
-    *meanwhile* is called when it is good to begin other work.
+    *waiting_began* is called when a source begins to wait.
     """
+    shown = progress_on(
+        sys.stderr,
+        way=NONE if arguments.quiet else arguments.progress,
+        dumb=environment.get("TERM") == "dumb",
+    )
     return Settings(
         host=arguments.host,
         context=arguments.context,
@@ -52,14 +58,9 @@ def settings_of(
         verify=arguments.verify,
         platform=platform_named(arguments.platform),
         environment=environment,
-        progress=progress_on(
-            sys.stderr,
-            way=NONE if arguments.quiet else arguments.progress,
-            dumb=environment.get("TERM") == "dumb",
-        ),
+        progress=Observed(shown, waiting_began),
         timeout=timeout_named(arguments.timeout),
         cache=opening_cache(arguments, environment, writeback),
-        meanwhile=meanwhile,
     )
 
 

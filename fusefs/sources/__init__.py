@@ -18,7 +18,7 @@ def open_image(argument: str, settings: Settings) -> SourcedImage:
         case EngineImage(text):
             return _engine_image(find_endpoint(settings.host, settings.context, settings.environment), text, settings)
         case FileImage() as file:
-            settings.meanwhile()
+            settings.progress.waiting_began()
             return file_image(file, argument, settings)
 
 

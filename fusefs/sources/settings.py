@@ -45,10 +45,6 @@ def _no_cache() -> Cache | None:
     return None
 
 
-def _nothing() -> None:
-    pass
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The options that sources heed, and whom to tell how far they are."""
@@ -67,5 +63,3 @@ class Settings:
     """Seconds that an engine may take for an answer, and while it sends an image for each piece; None for ever."""
     cache: Callable[[], Cache | None] = _no_cache
     """Opens the cache, None if there is to be none; NoSpace if it cannot be used."""
-    meanwhile: Callable[[], None] = _nothing
-    """Called when it is good to begin other work, as when an engine is waited for: maybe never, maybe several times."""

@@ -228,6 +228,9 @@ class Noted:
         self.done = 0
         self.transfers: list[tuple[str, int | None]] = []
 
+    def waiting_began(self) -> None:
+        pass
+
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
         raise AssertionError(what)

@@ -48,6 +48,9 @@ class Bars:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
+    def waiting_began(self) -> None:
+        """Show nothing: `waiting` says what is waited for."""
+
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
         """Show *what* and the seconds since."""
@@ -104,6 +107,9 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+
+    def waiting_began(self) -> None:
+        """Show nothing: `waiting` says what is waited for."""
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:

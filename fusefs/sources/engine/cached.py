@@ -36,7 +36,7 @@ def engine_entry(target: Target, settings: Settings) -> SourcedImage | CacheEntr
         return None
 
     def waiting() -> AbstractContextManager[None]:
-        settings.meanwhile()
+        settings.progress.waiting_began()
         return settings.progress.waiting(f"another imgfs saves {printable(target.name)}")
 
     while True:

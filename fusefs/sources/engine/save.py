@@ -177,7 +177,7 @@ def _save(engine: Engine, target: Target, settings: Settings, spool: Spool) -> S
     progress, size = settings.progress, target.inspected.size
     damage: InvalidImage | None = None
     try:
-        settings.meanwhile()
+        progress.waiting_began()
         with progress.waiting(f"the engine prepares {spool.name}"):
             beginning = engine.begin(target)
         with beginning as stream, progress.transfer(f"saving {spool.name}", size) as advance:
