@@ -2,15 +2,15 @@
 
 import http.client
 import json
-import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from urllib.parse import urlsplit
 
 from fusefs.errors import UsageError
 from fusefs.oci.reference import check_reference
-from fusefs.sources.engine.endpoint import Endpoint, Tls
+from fusefs.sources.engine.endpoint import Endpoint
 from fusefs.sources.engine.http import UnixConnection
+from fusefs.sources.engine.tls import ssl_context
 
 _DEFAULT_PORTS = {"tcp": 2375, "http": 80, "https": 443}
 _TLS_PORT = 2376
@@ -44,19 +44,9 @@ def _connection(endpoint: Endpoint, timeout: float) -> http.client.HTTPConnectio
     address = urlsplit(f"//{rest}")
     host = address.hostname or ""
     if endpoint.tls is not None or scheme == "https":
-        context = _context(endpoint.tls)
+        context = ssl_context(endpoint.tls)
         return http.client.HTTPSConnection(host, address.port or _TLS_PORT, timeout=timeout, context=context)
     return http.client.HTTPConnection(host, address.port or _DEFAULT_PORTS[scheme], timeout=timeout)
-
-
-def _context(tls: Tls | None) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(tls.ca) if tls and tls.ca else None)
-    if tls and not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if tls and tls.client:
-        context.load_cert_chain(*tls.client)
-    return context
 
 
 def _names(document: object) -> Iterator[str]:

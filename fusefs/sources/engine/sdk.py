@@ -3,6 +3,7 @@
 import json
 import math
 import socket
+import ssl
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -37,11 +38,14 @@ from fusefs.sources.engine.save import (
     timed_out,
     unanswered,
 )
+from fusefs.sources.engine.tls import ssl_context
 from fusefs.text import printable
 
 _CHUNK = 1 << 20
+_PROBES = 3
+"""Probes of a silent connection before it breaks."""
 _MAX_INTERVAL = 32767
-"""Seconds between two probes of a connection that Linux allows."""
+"""Seconds between two probes that Linux allows at most."""
 
 _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 """What the SDK lets through when a connection fails."""
@@ -70,47 +74,58 @@ def _connect(endpoint: Endpoint, timeout: float | None) -> docker.APIClient:
 def _client(endpoint: Endpoint, version: str, timeout: float | None) -> docker.APIClient:
     """Return a client for this *version* of the API; connects to nothing yet."""
     tls: bool | docker.tls.TLSConfig = False
-    if endpoint.tls is not None:
-        files = endpoint.tls
-        pair = (str(files.client[0]), str(files.client[1])) if files.client else None
-        ca = str(files.ca) if files.ca and files.verify else None
-        tls = docker.tls.TLSConfig(client_cert=pair, ca_cert=ca, verify=files.verify)
-        if not files.verify:
+    if endpoint.tls is not None:  # the SDK only learns that there is TLS; its files are the adapter's
+        tls = docker.tls.TLSConfig(verify=endpoint.tls.verify)
+        if not endpoint.tls.verify:
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
     if endpoint.host.startswith("ssh://") and not hasattr(docker.transport, "SSHHTTPAdapter"):
         raise EngineError(f"{endpoint.shown}: ssh needs an extra; pip install 'imgfs[ssh]'")
     client = docker.APIClient(base_url=endpoint.host, version=version, tls=tls, timeout=timeout)  # type: ignore[arg-type]  # None is for ever
     # With trust_env a REQUESTS_CA_BUNDLE in the environment overrides the endpoint's own CA.
     client.trust_env = False
-    if timeout is not None:
-        for scheme in ("http://", "https://"):
-            client.mount(scheme, _Probing(timeout))
+    if client.base_url.startswith("http://"):
+        client.mount("http://", _Adapter(timeout, None))
+    if client.base_url.startswith("https://"):
+        client.mount("https://", _Adapter(timeout, ssl_context(endpoint.tls)))
     if client.base_url.startswith(("http://", "https://")):
         client.proxies.update(requests.utils.get_environ_proxies(client.base_url))
     return client
 
 
-class _Probing(requests.adapters.HTTPAdapter):
-    """Connections that break when the other machine answers no probe for so many seconds.
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Connections that trust what *tls* trusts, and break when the host answers no probe for *timeout* seconds.
 
-    Nothing else would say that it has gone while it is thought to prepare an image.
+    Without probes, a host that is gone looks like an engine that prepares an image.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._probes = 3
-        self._interval = min(math.ceil(seconds / (self._probes + 1)), _MAX_INTERVAL)
+    def __init__(self, timeout: float | None, tls: ssl.SSLContext | None) -> None:
+        self._timeout = timeout
+        self._tls = tls
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **others: Any) -> None:
-        """Make the pool of connections."""
-        options = [
-            *HTTPConnection.default_socket_options,
-            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, self._interval),
-            (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, self._interval),
-            (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, self._probes),
-        ]
-        super().init_poolmanager(*args, socket_options=options, **others)
+        """Make the pool of direct connections."""
+        if self._timeout is not None:
+            others["socket_options"] = [*HTTPConnection.default_socket_options, *_probing(self._timeout)]
+        super().init_poolmanager(*args, ssl_context=self._tls, **others)
+
+    def proxy_manager_for(self, proxy: str, **others: Any) -> Any:
+        """Return the pool of connections through *proxy*."""
+        return super().proxy_manager_for(proxy, ssl_context=self._tls, **others)
+
+    def cert_verify(self, *_: Any) -> None:
+        """Add nothing to the context: requests would also trust its own bundle of authorities."""
+
+
+def _probing(timeout: float) -> list[tuple[int, int, int]]:
+    """Return the socket options that break a connection after *timeout* seconds without an answer to a probe."""
+    interval = min(math.ceil(timeout / (_PROBES + 1)), _MAX_INTERVAL)
+    return [
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, interval),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES),
+    ]
 
 
 class _Stream:
