@@ -13,14 +13,11 @@ from fusefs.cli.output.logs import stderr_handler
 from fusefs.cli.output.progress import NONE, progress_on
 from fusefs.errors import Unavailable
 from fusefs.image.opened import Opened
+from fusefs.oci.transport import transport_of
 from fusefs.progress import Observed
 from fusefs.sources import open_image
-from fusefs.sources.argument import STANDARD_INPUT, EngineImage, FileImage, parse_image
-from fusefs.sources.engine.endpoint import find_endpoint
 from fusefs.sources.settings import Settings, platform_named, timeout_named, tmpdir_named
 from fusefs.text import printable
-
-_TRANSPORTS = ("docker-daemon:", "docker-archive:", "oci-archive:", "oci:")
 
 
 def split_path(argument: str) -> tuple[str, bytes | None]:
@@ -29,7 +26,8 @@ def split_path(argument: str) -> tuple[str, bytes | None]:
     The path begins at the first ``:/`` that is not a transport's own colon: no reference has one, since
     what follows a colon in a reference is a port, a tag or a digest.
     """
-    start = next((len(transport) for transport in _TRANSPORTS if argument.startswith(transport)), 0)
+    transport = transport_of(argument)
+    start = len(transport.prefix) if transport else 0
     colon = argument.find(":/", start)
     if colon < 0 or (not start and argument.startswith("://", colon)):  # a URL, which the reference's grammar explains
         return argument, None
@@ -62,17 +60,6 @@ def settings_of(
         timeout=timeout_named(arguments.timeout),
         cache=opening_cache(arguments, environment, writeback),
     )
-
-
-def source_of(image: str, settings: Settings) -> str:
-    """Return where the IMAGE argument *image* comes from: the engine's address, or the path of the file."""
-    match parse_image(image):
-        case EngineImage():
-            return find_endpoint(settings.host, settings.context, settings.environment).host
-        case FileImage(path="-"):
-            return STANDARD_INPUT
-        case FileImage() as file:
-            return os.path.abspath(file.path)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from fusefs.oci import documents
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.oci.platform import Platform
+from fusefs.oci.transport import Source
 from fusefs.tar.compression import Compression
 
 Hash = Callable[[Content, str], Digest]
@@ -62,8 +63,7 @@ class Layer:
 class Image:
     """An image whose layers can be read until the process ends."""
 
-    name: str
-    """The IMAGE argument."""
+    source: Source
     tag: str
     """What the image is called in an image layout."""
     platform: Platform | None
@@ -77,6 +77,11 @@ class Image:
     """In order, the base first."""
     documents: tuple[Document, ...] = ()
     """Stored indexes and manifests on the way to the config."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls the image."""
+        return self.source.name
 
     @property
     def oci_manifest(self) -> Document:

@@ -3,6 +3,7 @@
 from contextlib import closing, suppress
 
 from fusefs.image.model import SourcedImage
+from fusefs.oci.transport import DOCKER_DAEMON, Source
 from fusefs.sources.archive.file import file_image
 from fusefs.sources.argument import EngineImage, FileImage, parse_image
 from fusefs.sources.engine.endpoint import Endpoint, find_endpoint
@@ -27,11 +28,12 @@ def _engine_image(endpoint: Endpoint, name: str, settings: Settings) -> SourcedI
     from fusefs.sources.engine.save import engine_image  # noqa: PLC0415 - a file needs none of this
     from fusefs.sources.engine.unix import NoPlainAnswer, UnixEngine  # noqa: PLC0415
 
+    source = Source(name, DOCKER_DAEMON, endpoint.host, name)
     settings.cache()  # one that cannot be used is an error before anybody is asked
     with suppress(NoPlainAnswer), closing(UnixEngine(endpoint, settings.timeout)) as quick:
-        return engine_image(quick, name, settings)
+        return engine_image(quick, source, settings)
 
     from fusefs.sources.engine.sdk import sdk_engine  # noqa: PLC0415 - nor of this where it is not needed
 
     with sdk_engine(endpoint, settings.timeout) as engine:
-        return engine_image(engine, name, settings)
+        return engine_image(engine, source, settings)

@@ -1,27 +1,26 @@
-"""The IMAGE argument: what names an image, and where it is to be looked for.
+"""The IMAGE argument: the name of an image and the place to look for it.
 
 Grammars: containers-transports(5) for the transports, github.com/distribution/reference for names.
 """
 
+import os
 import re
 from dataclasses import dataclass
 
 from fusefs.errors import UsageError
 from fusefs.oci.reference import check_reference
+from fusefs.oci.transport import DOCKER_ARCHIVE, DOCKER_DAEMON, STANDARD_INPUT, Source, Transport, transport_of
 from fusefs.text import printable
 
-STANDARD_INPUT = "standard input"
-"""What ``-`` is called in messages."""
 _ARCHIVE_ENDINGS = tuple(
     f".{ending}" for ending in ("tar", "tar.gz", "tgz", "tar.zst", "tzst", "tar.xz", "txz", "tar.bz2", "tbz2", "tbz")
 )
 
-_FILE_TRANSPORTS = ("docker-archive", "oci-archive", "oci")
 _UNREAD = {
     "containers-storage": "podman save it, or start podman's service and give its socket to --host",
     "dir": "skopeo copy it to oci:DIR, then give that",
 }
-"""Transports of skopeo that imgfs does not know, and what to do instead."""
+"""Transports of skopeo that imgfs does not read, and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +34,35 @@ class EngineImage:
 class FileImage:
     """An image in a file, a directory or a pipe."""
 
-    transport: str | None
-    """``docker-archive``, ``oci-archive``, ``oci``, or None: what the contents say."""
+    transport: Transport | None
+    """None: its contents decide."""
     path: str
     """``-`` is standard input."""
     choice: str | int | None
     """The name or the index that picks one of several images."""
 
+    def source(self, name: str, transport: Transport) -> Source:
+        """Return where its image, called *name*, came from; *transport* is the one that its contents decided."""
+        place = STANDARD_INPUT if self.path == "-" else os.path.abspath(self.path)
+        return Source(name, transport, place, self.choice)
+
 
 def parse_image(argument: str) -> EngineImage | FileImage:
-    """Return what the IMAGE *argument* asks for; UsageError when it is none."""
-    transport, colon, rest = argument.partition(":")
+    """Return the image that *argument* asks for; UsageError if it is malformed."""
+    transport = transport_of(argument)
+    word, _, rest = argument.partition(":")
     if argument == "-" or _is_path(argument):
         return FileImage(None, argument, None)
-    if transport in _FILE_TRANSPORTS and colon:
-        return _file(transport, rest)
-    if transport == "docker-daemon" and colon:
+    if transport is DOCKER_DAEMON:
         argument = rest
+    elif transport is not None:
+        return _file(transport, rest)
     if "://" in argument:
         raise UsageError(
             f"bad reference '{printable(argument)}': imgfs reads no registry; docker pull it, then give its name"
         )
-    if transport in _UNREAD and (transport != "dir" or rest.startswith(("/", "."))):
-        raise UsageError(f"bad reference '{printable(argument)}': {transport}: is not read; {_UNREAD[transport]}")
+    if word in _UNREAD and (word != "dir" or rest.startswith(("/", "."))):
+        raise UsageError(f"bad reference '{printable(argument)}': {word}: is not read; {_UNREAD[word]}")
     check_reference(argument)
     return EngineImage(argument)
 
@@ -69,15 +74,14 @@ def _is_path(argument: str) -> bool:
     return ":" not in argument and argument.lower().endswith(_ARCHIVE_ENDINGS)
 
 
-def _file(transport: str, rest: str) -> FileImage:
-    """Return what follows ``TRANSPORT:``: ``PATH``, ``PATH:REF`` or for a Docker archive ``PATH:@INDEX``."""
+def _file(transport: Transport, rest: str) -> FileImage:
+    """Return the image that *rest* names: ``PATH``, ``PATH:REF`` or, of a Docker archive, ``PATH:@INDEX``."""
     path, colon, choice = rest.partition(":")
     if not path or (colon and not choice):
-        index = "|:@INDEX" if transport == "docker-archive" else ""
-        raise UsageError(f"bad reference '{transport}:{printable(rest)}': expected {transport}:PATH[:REF{index}]")
+        raise UsageError(f"bad reference '{transport.prefix}{printable(rest)}': expected {transport.grammar}")
     if not colon:
         return FileImage(transport, path, None)
-    if transport != "docker-archive":
+    if transport is not DOCKER_ARCHIVE:
         return FileImage(transport, path, choice)  # an image layout's names are free text
     if choice.startswith("@"):
         if re.fullmatch(r"[0-9]{1,18}", choice[1:]) is None:

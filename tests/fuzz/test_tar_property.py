@@ -23,7 +23,7 @@ from fusefs.tar.header import BLOCK, BrokenHeader, Kind, parse_header, pax_recor
 from fusefs.tar.members import Source, TarIndex, scan
 from tests.conftest import TakeWarnings
 from tests.support.builders import LAYERS, Memory, resealed
-from tests.support.conformance import check_image, digest_of, stored
+from tests.support.conformance import SOURCE, check_image, digest_of, stored
 from tests.support.damages import DAMAGES, Damage
 from tests.support.layouts import LAYOUTS
 
@@ -134,7 +134,7 @@ def opened(source: Source, file: OpenFile) -> Image:
     index = TarIndex.of("x.tar", scan(source))
     for member in index.members.values():
         assert 0 <= member.header < member.offset <= member.offset + member.size <= source.length()
-    return DockerArchive(TarBlobs(file, index), digest_of).image(None, None, "x.tar")
+    return DockerArchive(TarBlobs(file, index), digest_of).image(None, None, SOURCE)
 
 
 @given(

@@ -20,6 +20,7 @@ from fusefs.image.model import Image, Layer
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import DOCKER_LAYER, OCI_CONFIG, OCI_MANIFEST, Descriptor
+from fusefs.oci.transport import DOCKER_ARCHIVE, Source
 from fusefs.progress import Advance, Silent
 from fusefs.sources import open_image
 from fusefs.sources.archive.blobs import TarBlobs
@@ -245,6 +246,9 @@ class Noted:
 
         yield advance
 
+
+SOURCE = Source("x", DOCKER_ARCHIVE, "/x")
+"""Where the images that tests make themselves came from."""
 
 SETTINGS = Settings(
     host=None, context=None, tmpdir="/nonexistent", verify=False, platform=None, environment={}, progress=Silent()

@@ -16,7 +16,7 @@ from fusefs.oci.documents import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, D
 from fusefs.tar.compression import Compression
 from tests.support.builders import COMPRESSIONS, CREATED_NS
 from tests.support.changesets import changeset, file, whiteout
-from tests.support.conformance import open_descriptors
+from tests.support.conformance import SOURCE, open_descriptors
 
 LARGE = changeset(file("large", bytes(16 << 20)), file("d/b", b"2"), whiteout("x"))
 """At least 16 MiB: a child process indexes it."""
@@ -36,7 +36,7 @@ def image_of(*layers: bytes, compression: Compression | None = None) -> Iterator
             descriptor = Descriptor(DOCKER_LAYER, len(raw), Digest.of([raw]))
             stored.append(Layer(DiffID(Digest.of([data])), descriptor, extent, compression, f"layer {number}"))
         config, manifest = Document.of(DOCKER_CONFIG, b"config"), Document.of(DOCKER_MANIFEST, b"manifest")
-        yield Image("x", "latest", None, CREATED_NS, config, manifest, tuple(stored))
+        yield Image(SOURCE, "latest", None, CREATED_NS, config, manifest, tuple(stored))
     finally:
         file_.close()
 

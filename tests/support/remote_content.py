@@ -10,6 +10,7 @@ from fusefs.oci.documents import DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, D
 from fusefs.tar.compression import Compression
 from tests.support.builders import COMPRESSIONS, CREATED_NS
 from tests.support.changesets import changeset, file, pax_sparse, whiteout
+from tests.support.conformance import SOURCE
 
 RUNS = [(0, b"begin"), (1 << 20, b"x" * 5000)]
 SPARSE_SIZE = 2 << 20
@@ -69,4 +70,4 @@ def remote_image(tars: Sequence[bytes] = (BASE, TOP), compression: Compression |
     """Return an image of remote layers."""
     config, manifest = Document.of(DOCKER_CONFIG, b"{}"), Document.of(DOCKER_MANIFEST, b"{}")
     layers = tuple(remote_layer(tar, compression) for tar in tars)
-    return Image("remote", "latest", None, CREATED_NS, config, manifest, layers)
+    return Image(SOURCE, "latest", None, CREATED_NS, config, manifest, layers)

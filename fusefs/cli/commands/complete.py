@@ -16,17 +16,14 @@ from fusefs.cli.parsing.candidates import FILES, FOLDERS, NOTHING, Answer, Candi
 from fusefs.cli.parsing.grammar import grammar
 from fusefs.cli.parsing.program import program_parser
 from fusefs.errors import ImgfsError
+from fusefs.oci.transport import TRANSPORTS, Holder, transport_of
 
 _PATIENCE = 1.0
 """Seconds that someone waits who has pressed a key."""
 _ENGINE_TIMEOUT = 0.7
 """Seconds for an engine to connect, and to answer: what else there is to say is said then."""
-_TRANSPORTS = {
-    "docker-archive:": (FILES, "what docker save wrote"),
-    "oci-archive:": (FILES, "an OCI image layout in a tar"),
-    "oci:": (FOLDERS, "an OCI image layout"),
-    "docker-daemon:": (NOTHING, "an image in Docker or Podman"),
-}
+_PATHS = {Holder.FILE: FILES, Holder.DIRECTORY: FOLDERS, Holder.ENGINE: NOTHING}
+"""The paths that a shell completes behind a transport."""
 _USUAL = re.compile(r"^(docker\.io/(library/)?|localhost/)")
 """What Podman's full names begin with, and need not."""
 _PLAIN_NAME = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-")
@@ -74,19 +71,17 @@ def _look(kind: str, typed: Typed, word: str, environment: Mapping[str, str]) ->
 
 
 def _image(kind: str, typed: Typed, word: str, environment: Mapping[str, str]) -> Answer:
-    for transport, (paths, _) in _TRANSPORTS.items():
-        rest = word.removeprefix(transport)
-        if rest == word:
-            continue
-        if paths != NOTHING:
-            return Answer(NOTHING if ":" in rest else paths, transport, ())
-        return Answer(NOTHING, transport, begun(rest, _images(kind, typed, rest, environment)))
+    if transport := transport_of(word):
+        rest = word.removeprefix(transport.prefix)
+        if transport.holder is not Holder.ENGINE:
+            return Answer(NOTHING if ":" in rest else _PATHS[transport.holder], transport.prefix, ())
+        return Answer(NOTHING, transport.prefix, begun(rest, _images(kind, typed, rest, environment)))
     if ":/" in word:  # in an image
         return Answer(NOTHING, "", ())
     if word.startswith((".", "/", "~")):
         return Answer(FILES, "", ())
     found = begun(word, _images(kind, typed, word, environment))
-    found += begun(word, (Candidate(name, meaning) for name, (_, meaning) in _TRANSPORTS.items()))
+    found += begun(word, (Candidate(each.prefix, each.meaning) for each in TRANSPORTS.values()))
     if word and not found:
         return Answer(NOTHING if ":" in word else FILES, "", ())
     return Answer(NOTHING, "", found + begun(word, _archives()))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from fusefs.cache.writeback import Writeback
 from fusefs.cli.cache_folder import cache_folders
 from fusefs.cli.notify import notify
-from fusefs.cli.opening import settings_of, source_of
+from fusefs.cli.opening import settings_of
 from fusefs.cli.output.logs import open_log, stderr_handler
 from fusefs.cli.output.stdout import say
 from fusefs.cli.parsing.mount_options import libfuse_flags, number_option
@@ -124,6 +124,6 @@ def _root(arguments: argparse.Namespace, settings: Settings, bytes_read: BytesRe
         gid=os.getgid(),
         trees=not arguments.no_trees,
         transform_symlinks="transform_symlinks" in arguments.options,
-        xattrs=mount_xattrs(arguments.image, source_of(arguments.image, settings), bytes_read),
+        xattrs=mount_xattrs(arguments.image, opened.image.source.place, bytes_read),
     )
     return image_view(opened.image, opened.layers, options)

@@ -1,12 +1,14 @@
-"""What an IMAGE argument may be, as help and manual say it."""
+"""The forms of an IMAGE argument, for help and manual."""
+
+from fusefs.oci.transport import DOCKER_ARCHIVE, DOCKER_DAEMON, OCI, OCI_ARCHIVE
 
 FORMS = (
-    ("nginx:1.27  NAME@sha256:…  ID", "in Docker or Podman (docker-daemon:…)"),
-    ("docker-archive:PATH[:REF|:@INDEX]", "in what docker save wrote"),
-    ("oci:DIR[:REF]  oci-archive:PATH[:REF]", "in an OCI image layout, tarred or not"),
+    ("nginx:1.27  NAME@sha256:…  ID", f"in Docker or Podman ({DOCKER_DAEMON.prefix}…)"),
+    (DOCKER_ARCHIVE.grammar, f"in {DOCKER_ARCHIVE.meaning}"),
+    (f"{OCI.grammar}  {OCI_ARCHIVE.grammar}", f"in {OCI.meaning}, tarred or not"),
     ("./PATH  ../PATH  /PATH  NAME.tar  -", "any of these, .tar.gz too; - is a pipe"),
 )
-"""Each form, and what is meant by it."""
+"""Each form and its meaning."""
 
 
 def forms() -> str:

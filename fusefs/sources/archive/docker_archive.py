@@ -16,6 +16,7 @@ from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import Descriptor, ImageConfig, Manifest
 from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.reference import tag_of, tagged
+from fusefs.oci.transport import Source
 from fusefs.sources.archive.blobs import TarBlobs, blob, document, limited
 from fusefs.sources.archive.image_layout import (
     Candidate,
@@ -51,20 +52,20 @@ class DockerArchive:
     digest_of: Hash
     """Hashes what nothing states the digest of."""
 
-    def image(self, choice: str | int | None, platform: Platform | None, name: str) -> Image:
-        """Return the image that *choice*, a name or an index, and *platform* pick; *name* is what it is called."""
-        item = self._item(choice, name)
+    def image(self, choice: str | int | None, platform: Platform | None, source: Source) -> Image:
+        """Return the image that *choice*, a name or an index, and *platform* pick."""
+        item = self._item(choice, source.name)
         tags = [choice] if isinstance(choice, str) else list(item.repo_tags)
         tag = next((tag_of(tagged(text)) for text in tags), "") or "latest"
         config_data = self._config_data(item)
         config = self._config(item, config_data)
         other = None if platform is None else self._of_platform(item, config_data, config, platform)
         if other is not None:
-            return self._candidate_image(other, name, tag)
-        return self._item_image(item, config_data, config, name, tag)
+            return self._candidate_image(other, source, tag)
+        return self._item_image(item, config_data, config, source, tag)
 
     def image_with_id(
-        self, image_id: Digest, platform: Platform | None, name: str, tag: str, *, only: bool = False
+        self, image_id: Digest, platform: Platform | None, source: Source, tag: str, *, only: bool = False
     ) -> Image:
         """Return the image whose config, or else whose manifest or index, has the digest *image_id*.
 
@@ -77,7 +78,7 @@ class DockerArchive:
                 config = self._config(item, data)
                 if platform is not None and suitability(config.platform, platform, exact=True) is None:
                     raise self._wrong_platform(config, platform)
-                return self._item_image(item, data, config, name, tag)
+                return self._item_image(item, data, config, source, tag)
         entry = entry_of(self.blobs, image_id)
         found = candidates(self.blobs, [entry]) if entry else iter(())
         if entry is None and only:
@@ -87,7 +88,7 @@ class DockerArchive:
             raise InvalidImage(
                 f"{self._name}: no image config, manifest or index has the digest {image_id}, the image's ID"
             )
-        return self._candidate_image(choose(found, platform, self._name), name, tag)
+        return self._candidate_image(choose(found, platform, self._name), source, tag)
 
     @property
     def _name(self) -> str:
@@ -145,13 +146,15 @@ class DockerArchive:
     def _config(self, item: ManifestItem, data: bytes) -> ImageConfig:
         return documents.parse_image_config(data, f"{self._name}: {printable(item.config)}")
 
-    def _item_image(self, item: ManifestItem, config_data: bytes, config: ImageConfig, name: str, tag: str) -> Image:
+    def _item_image(
+        self, item: ManifestItem, config_data: bytes, config: ImageConfig, source: Source, tag: str
+    ) -> Image:
         """Return the image of a manifest item."""
         stored = self._stored_layers(item, config.diff_ids)
         document = Document.of(documents.DOCKER_CONFIG, config_data)
         found = self._stored_manifest(document.descriptor.digest, stored)
         if found is not None and any(layer.compression for layer in stored):
-            return candidate_image(self.blobs, found, name, tag)
+            return candidate_image(self.blobs, found, source, tag)
         digests: dict[int, Digest] = {}
         for layer in stored:
             if layer.content.offset not in digests:  # a repeated one is hashed once
@@ -171,7 +174,7 @@ class DockerArchive:
             documents.DOCKER_MANIFEST, document.descriptor, (layer.descriptor for layer in layers)
         )
         return Image(
-            name=name,
+            source=source,
             tag=tag,
             platform=config.platform,
             created_ns=config.created_ns,
@@ -181,9 +184,9 @@ class DockerArchive:
             documents=() if found is None else self._documents(found),
         )
 
-    def _candidate_image(self, candidate: Candidate, name: str, tag: str) -> Image:
+    def _candidate_image(self, candidate: Candidate, source: Source, tag: str) -> Image:
         """Return the image of a manifest in the archive's image layout, shown as a Docker archive's is."""
-        image = candidate_image(self.blobs, candidate, name, tag)
+        image = candidate_image(self.blobs, candidate, source, tag)
         if any(layer.compression or layer.content is None for layer in image.layers):
             return image
         layers = tuple(

@@ -15,13 +15,14 @@ from fusefs.image.model import Hash, Image, SourcedImage
 from fusefs.image.uncompressed import plain_chunks
 from fusefs.oci.digest import Digest
 from fusefs.oci.platform import Platform
+from fusefs.oci.transport import DOCKER_ARCHIVE, OCI, OCI_ARCHIVE, STANDARD_INPUT
 from fusefs.progress import Advance, Progress
 from fusefs.sources.archive.blobs import DirectoryBlobs, TarBlobs
 from fusefs.sources.archive.cached import archive_index
 from fusefs.sources.archive.docker_archive import MANIFEST_LIST, DockerArchive
 from fusefs.sources.archive.image_layout import layout_image
 from fusefs.sources.archive.spooled import save
-from fusefs.sources.argument import STANDARD_INPUT, FileImage
+from fusefs.sources.argument import FileImage
 from fusefs.sources.settings import Settings
 from fusefs.tar.compression import FIRST_BYTES, compression_of, decompressed
 from fusefs.tar.members import TarIndex, scan
@@ -42,7 +43,7 @@ def file_image(asked: FileImage, name: str, settings: Settings) -> SourcedImage:
         found = SourcedImage(_directory_image(asked, name, settings.platform))
     else:
         with _opened(asked.path) as file:
-            if asked.transport == "oci":
+            if asked.transport is OCI:
                 raise Unavailable(f"{file.name} is no directory; oci-archive:{file.name} reads a tar")
             if not _in_place(file):
                 return SourcedImage(_spooled_image(file, asked, name, settings))
@@ -72,10 +73,10 @@ def _verify(image: Image, settings: Settings) -> None:
 
 def _directory_image(asked: FileImage, name: str, platform: Platform | None) -> Image:
     shown = printable(asked.path)
-    if asked.transport not in (None, "oci"):
+    if asked.transport not in (None, OCI):
         raise Unavailable(f"{shown} is a directory, not an archive; oci:{shown} reads an OCI image layout")
     with _readable(shown):
-        return layout_image(DirectoryBlobs(asked.path), _ref(asked), platform, name)
+        return layout_image(DirectoryBlobs(asked.path), _ref(asked), platform, asked.source(name, OCI))
 
 
 def _in_place(file: OpenFile) -> bool:
@@ -118,9 +119,9 @@ def _tar_image(asked: FileImage, name: str, platform: Platform | None, blobs: Ta
     """Return the image in a tar: a Docker archive, also if it is an image layout besides, or a layout."""
     members = blobs.index.members
     layout = MANIFEST_LIST not in members and any(member in members for member in _LAYOUT_MEMBERS)
-    if asked.transport == "oci-archive" or (asked.transport is None and layout):
-        return layout_image(blobs, _ref(asked), platform, name)
-    return DockerArchive(blobs, digest_of).image(asked.choice, platform, name)
+    if asked.transport is OCI_ARCHIVE or (asked.transport is None and layout):
+        return layout_image(blobs, _ref(asked), platform, asked.source(name, OCI_ARCHIVE))
+    return DockerArchive(blobs, digest_of).image(asked.choice, platform, asked.source(name, DOCKER_ARCHIVE))
 
 
 def _ref(asked: FileImage) -> str | None:

@@ -16,6 +16,7 @@ from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import Descriptor, Manifest
 from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.reference import tag_of, tagged
+from fusefs.oci.transport import Source
 from fusefs.sources.archive.blobs import Blobs, blob, document, stored_document
 from fusefs.tar.compression import FIRST_BYTES, Compression, compression_of, is_unread
 from fusefs.text import printable
@@ -72,8 +73,8 @@ def is_called(entry: Descriptor, ref: str) -> bool:
     return ref in (entry.ref_name, name, str(entry.digest)) or tagged(ref) == tagged(name)
 
 
-def layout_image(blobs: Blobs, ref: str | None, platform: Platform | None, name: str) -> Image:
-    """Return the image of a layout that *ref* and *platform* pick; *name* is what it is called."""
+def layout_image(blobs: Blobs, ref: str | None, platform: Platform | None, source: Source) -> Image:
+    """Return the image of a layout that *ref* and *platform* pick."""
     version = blobs.data("oci-layout")
     if version is None:
         raise InvalidImage(f"{blobs.name}: not an OCI image layout: oci-layout is missing")
@@ -89,7 +90,7 @@ def layout_image(blobs: Blobs, ref: str | None, platform: Platform | None, name:
         raise Unavailable(f"{blobs.name} holds several images; choose one with its name: {_listed(found)}")
     chosen = choose(found, platform, blobs.name)
     called = name_of(chosen.entry) if ref in (None, str(chosen.entry.digest)) else ref
-    return candidate_image(blobs, chosen, name, called or "")
+    return candidate_image(blobs, chosen, source, called or "")
 
 
 def _ambiguous(found: Iterable[Candidate]) -> bool:
@@ -184,7 +185,7 @@ def choose(found: Iterable[Candidate], wanted: Platform | None, where: str) -> C
     return found[min(ranked)[1]]
 
 
-def candidate_image(blobs: Blobs, candidate: Candidate, name: str, ref: str) -> Image:
+def candidate_image(blobs: Blobs, candidate: Candidate, source: Source, ref: str) -> Image:
     """Return the image of a *candidate*, its stored manifest to be shown."""
     if candidate.manifest.media_type not in documents.MANIFESTS:
         raise Unsupported(
@@ -204,7 +205,7 @@ def candidate_image(blobs: Blobs, candidate: Candidate, name: str, ref: str) -> 
             )
         diff_ids, created_ns, platform = parsed.diff_ids, parsed.created_ns, parsed.platform
     return Image(
-        name=name,
+        source=source,
         tag=tag_of(ref) or ref or "latest",
         platform=platform,
         created_ns=created_ns,

@@ -9,6 +9,7 @@ from fusefs.image.model import Image
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.platform import Platform
 from fusefs.oci.reference import tag_of, tagged
+from fusefs.oci.transport import Source
 from fusefs.sources.archive.docker_archive import DockerArchive
 from fusefs.sources.archive.spooled import SavedTar
 from fusefs.text import printable
@@ -34,9 +35,14 @@ class Inspected:
 class Target:
     """What the user asked an engine for, and what the engine says that is."""
 
-    name: str
+    source: Source
     platform: Platform | None
     inspected: Inspected
+
+    @property
+    def name(self) -> str:
+        """What the user calls the image."""
+        return self.source.name
 
 
 def parse_inspected(answer: Any) -> Inspected:
@@ -66,7 +72,7 @@ def saved_image(saved: SavedTar, target: Target, *, only: bool) -> Image:
     tag = tag_of(name) or next((tag_of(tagged(text)) for text in (*asked, *inspected.tags)), "") or "latest"
     archive = DockerArchive(saved.blobs, saved.digest_of)
     platform = target.platform or inspected.platform
-    image = archive.image_with_id(inspected.image_id, platform, name, tag, only=only)
+    image = archive.image_with_id(inspected.image_id, platform, target.source, tag, only=only)
     diff_ids = tuple(layer.diff_id for layer in image.layers)
     # Inspect describes the platform that the engine prefers, not one that was asked for.
     if target.platform is None and diff_ids != inspected.diff_ids:

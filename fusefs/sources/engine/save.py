@@ -18,6 +18,7 @@ from fusefs.content.spool import Spool, free_space, megabytes, no_space
 from fusefs.errors import EngineError, InvalidImage, NoSpace
 from fusefs.image.model import SourcedImage
 from fusefs.oci.platform import Platform
+from fusefs.oci.transport import Source
 from fusefs.progress import Advance
 from fusefs.sources.archive.spooled import SavedTar, save
 from fusefs.sources.engine.cached import engine_entry, keep_saved
@@ -66,12 +67,12 @@ class Engine(Protocol):
         """Ask for the image and return when it begins to come; classic engines prepare the whole image before that."""
 
 
-def engine_image(engine: Engine, name: str, settings: Settings) -> SourcedImage:
-    """Return the image *name*, every digest checked: kept in the cache, or saved now.
+def engine_image(engine: Engine, source: Source, settings: Settings) -> SourcedImage:
+    """Return the image of *source*, every digest checked: kept in the cache, or saved now.
 
     Raises EngineError, Unavailable, NoSpace, DigestMismatch, InvalidImage or Unsupported.
     """
-    target = Target(name, settings.platform, engine.inspect(name))
+    target = Target(source, settings.platform, engine.inspect(source.name))
     match engine_entry(target, settings):
         case SourcedImage() as found:
             return found
@@ -79,7 +80,7 @@ def engine_image(engine: Engine, name: str, settings: Settings) -> SourcedImage:
             try:
                 return _saved_to_keep(engine, target, settings, entry)
             except NoSpace as error:
-                log.info("%s is not kept: %s", printable(name), error)
+                log.info("%s is not kept: %s", printable(source.name), error)
     return _saved(engine, target, settings)
 
 

@@ -22,6 +22,7 @@ from fusefs.tar.compression import Compression
 from tests.conftest import TakeWarnings
 from tests.support.builders import CREATED_NS
 from tests.support.changesets import Shown, a_file, changeset, everything, file, shown
+from tests.support.conformance import SOURCE
 from tests.support.images import LARGE, image_of
 
 SMALL = changeset(file("d/a", b"1"), file("x"))
@@ -162,7 +163,7 @@ def test_a_layer_that_is_not_stored_or_no_file_system_s_is_not_readable(tmp_path
         foreign = Layer(stored.diff_id, Descriptor(DOCKER_LAYER, 1, Digest.of([b"1"])), None, None, "foreign")
         artifact = Layer(None, Descriptor("text/plain", 1, Digest.of([b"2"])), stored.content, None, "artifact")
         document = image.config
-        both = Image("x", "latest", None, 0, document, document, (stored, foreign, artifact))
+        both = Image(SOURCE, "latest", None, 0, document, document, (stored, foreign, artifact))
         layers = Layers(both, str(tmp_path))
         assert [layers.readable(layer) for layer in both.layers] == [True, False, False]
 

@@ -13,7 +13,7 @@ from fusefs.oci.digest import Digest
 from fusefs.oci.documents import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_MANIFEST, Descriptor
 from fusefs.oci.platform import Platform
 from tests.support.builders import COMPRESSIONS, LAYERS, Archive, image_config, schema2_manifest, sha256
-from tests.support.conformance import SETTINGS, Noted, check_image, literal_layer, opened, refusal, stored
+from tests.support.conformance import SETTINGS, SOURCE, Noted, check_image, literal_layer, opened, refusal, stored
 
 VERIFYING = replace(SETTINGS, verify=True)
 LIE = Archive(layers=[LAYERS[0], b"a lie"], config=image_config(LAYERS[:2]), config_name="c", layer_names=["a", "b"])
@@ -26,7 +26,7 @@ def image(*layers: Layer) -> Image:
     """Return an image with *layers*."""
     config = Document.of(DOCKER_CONFIG, image_config([]))
     manifest = Document.of(DOCKER_MANIFEST, schema2_manifest(config.content.data, []))
-    return Image("x", "latest", Platform("linux", "amd64"), 0, config, manifest, layers)
+    return Image(SOURCE, "latest", Platform("linux", "amd64"), 0, config, manifest, layers)
 
 
 class Hashing:

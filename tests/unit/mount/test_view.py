@@ -21,7 +21,14 @@ from fusefs.oci.platform import Platform
 from fusefs.tree.node import Attributes, Directory, LazyDirectory, Node, RegularFile, Special, Symlink
 from tests.support.builders import COMPRESSIONS, LAYERS, compressed
 from tests.support.changesets import changeset, symlink
-from tests.support.conformance import closing_what_is_opened, content_at, entries_of, literal_layer, open_descriptors
+from tests.support.conformance import (
+    SOURCE,
+    closing_what_is_opened,
+    content_at,
+    entries_of,
+    literal_layer,
+    open_descriptors,
+)
 
 CONFIG, MANIFEST = Document.of(DOCKER_CONFIG, b"config"), Document.of(DOCKER_MANIFEST, b"manifest")
 PLATFORM = Platform("linux", "arm64", "v8")
@@ -29,7 +36,7 @@ PLATFORM = Platform("linux", "arm64", "v8")
 
 def image(*layers: Layer) -> Image:
     """Return an image with *layers*."""
-    return Image("x", "1.27", PLATFORM, 1234567890, CONFIG, MANIFEST, layers)
+    return Image(SOURCE, "1.27", PLATFORM, 1234567890, CONFIG, MANIFEST, layers)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import pytest
 
 from fusefs.errors import UsageError
 from fusefs.oci.reference import check_reference, tag_of, tagged
+from fusefs.oci.transport import DOCKER_ARCHIVE, OCI, OCI_ARCHIVE
 from fusefs.sources.argument import EngineImage, FileImage, parse_image
 
 HEX = "0123456789abcdef" * 4
@@ -47,27 +48,27 @@ def test_a_name_or_an_id_is_an_image_in_the_engine(text: str) -> None:
         ("nginx.tar.gz", FileImage(None, "nginx.tar.gz", None)),
         ("nginx.tgz", FileImage(None, "nginx.tgz", None)),
         ("nginx.tar.zst", FileImage(None, "nginx.tar.zst", None)),
-        ("docker-archive:x", FileImage("docker-archive", "x", None)),
-        ("docker-archive:/a b/x.tar:nginx", FileImage("docker-archive", "/a b/x.tar", "nginx")),
-        ("docker-archive:x.tar:localhost:5000/a:1", FileImage("docker-archive", "x.tar", "localhost:5000/a:1")),
-        ("docker-archive:x.tar:@0", FileImage("docker-archive", "x.tar", 0)),
-        ("docker-archive:x.tar:@12", FileImage("docker-archive", "x.tar", 12)),
-        ("docker-archive:x.tar:@12345678", FileImage("docker-archive", "x.tar", 12345678)),
-        ("docker-archive:-:nginx", FileImage("docker-archive", "-", "nginx")),
+        ("docker-archive:x", FileImage(DOCKER_ARCHIVE, "x", None)),
+        ("docker-archive:/a b/x.tar:nginx", FileImage(DOCKER_ARCHIVE, "/a b/x.tar", "nginx")),
+        ("docker-archive:x.tar:localhost:5000/a:1", FileImage(DOCKER_ARCHIVE, "x.tar", "localhost:5000/a:1")),
+        ("docker-archive:x.tar:@0", FileImage(DOCKER_ARCHIVE, "x.tar", 0)),
+        ("docker-archive:x.tar:@12", FileImage(DOCKER_ARCHIVE, "x.tar", 12)),
+        ("docker-archive:x.tar:@12345678", FileImage(DOCKER_ARCHIVE, "x.tar", 12345678)),
+        ("docker-archive:-:nginx", FileImage(DOCKER_ARCHIVE, "-", "nginx")),
         ("nginx.tzst", FileImage(None, "nginx.tzst", None)),
         ("nginx.tar.xz", FileImage(None, "nginx.tar.xz", None)),
         ("nginx.txz", FileImage(None, "nginx.txz", None)),
         ("nginx.tar.bz2", FileImage(None, "nginx.tar.bz2", None)),
         ("nginx.tbz2", FileImage(None, "nginx.tbz2", None)),
         ("-", FileImage(None, "-", None)),
-        ("oci:dir", FileImage("oci", "dir", None)),
-        ("oci:/a b/dir:1.27", FileImage("oci", "/a b/dir", "1.27")),
-        ("oci:dir:docker.io/library/nginx:1", FileImage("oci", "dir", "docker.io/library/nginx:1")),
-        ("oci:dir:Any Text!", FileImage("oci", "dir", "Any Text!")),
-        ("oci:dir:@0", FileImage("oci", "dir", "@0")),
-        ("oci-archive:x", FileImage("oci-archive", "x", None)),
-        ("oci-archive:x.tar:a", FileImage("oci-archive", "x.tar", "a")),
-        ("oci-archive:-:a", FileImage("oci-archive", "-", "a")),
+        ("oci:dir", FileImage(OCI, "dir", None)),
+        ("oci:/a b/dir:1.27", FileImage(OCI, "/a b/dir", "1.27")),
+        ("oci:dir:docker.io/library/nginx:1", FileImage(OCI, "dir", "docker.io/library/nginx:1")),
+        ("oci:dir:Any Text!", FileImage(OCI, "dir", "Any Text!")),
+        ("oci:dir:@0", FileImage(OCI, "dir", "@0")),
+        ("oci-archive:x", FileImage(OCI_ARCHIVE, "x", None)),
+        ("oci-archive:x.tar:a", FileImage(OCI_ARCHIVE, "x.tar", "a")),
+        ("oci-archive:-:a", FileImage(OCI_ARCHIVE, "-", "a")),
     ],
 )
 def test_a_path_is_an_image_in_a_file(argument: str, image: FileImage) -> None:
@@ -126,9 +127,9 @@ def test_what_only_looks_a_little_like_a_path_is_a_name(argument: str) -> None:
         ("docker-archive:x:@", "bad reference: '@' is no index; expected @0, @1, …"),
         ("docker-archive:x:@-1", "bad reference: '@-1' is no index; expected @0, @1, …"),
         ("docker-archive:x:@²", "bad reference: '@²' is no index; expected @0, @1, …"),
-        ("oci:", "bad reference 'oci:': expected oci:PATH[:REF]"),
-        ("oci:dir:", "bad reference 'oci:dir:': expected oci:PATH[:REF]"),
-        ("oci::1", "bad reference 'oci::1': expected oci:PATH[:REF]"),
+        ("oci:", "bad reference 'oci:': expected oci:DIR[:REF]"),
+        ("oci:dir:", "bad reference 'oci:dir:': expected oci:DIR[:REF]"),
+        ("oci::1", "bad reference 'oci::1': expected oci:DIR[:REF]"),
         ("oci-archive:x.tar:", "bad reference 'oci-archive:x.tar:': expected oci-archive:PATH[:REF]"),
     ],
 )

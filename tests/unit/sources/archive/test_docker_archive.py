@@ -24,7 +24,7 @@ from tests.support.builders import (
     two_images,
     write_sparse,
 )
-from tests.support.conformance import check_image, docker_archive, opened, refusal, stored
+from tests.support.conformance import SOURCE, check_image, docker_archive, opened, refusal, stored
 from tests.support.layouts import LAYOUTS
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
@@ -40,7 +40,7 @@ def check_layers(data: bytes, layers: list[bytes]) -> None:
     path = Path("x.tar")
     path.write_bytes(data)
     with docker_archive(path) as archive:
-        image = archive.image(None, None, "x.tar")
+        image = archive.image(None, None, SOURCE)
         check_image(image)
         assert layer_data(image) == layers
 
@@ -49,12 +49,12 @@ def check_layers(data: bytes, layers: list[bytes]) -> None:
 def test_every_layout_shows_the_same_image(build: Callable[[], bytes]) -> None:
     Path("x.tar").write_bytes(build())
     with docker_archive(Path("x.tar")) as archive:
-        image = archive.image(None, None, "name")
+        image = archive.image(None, None, SOURCE)
         check_image(image)
         assert layer_data(image) == list(LAYERS)
         assert image.config.content.data == image_config(LAYERS)
         assert image.manifest.content.data == schema2_manifest(image_config(LAYERS), LAYERS)
-        assert (image.name, image.created_ns) == ("name", CREATED_NS)
+        assert (image.source, image.created_ns) == (SOURCE, CREATED_NS)
 
 
 def test_an_image_may_have_no_layers() -> None:
@@ -105,7 +105,7 @@ def test_a_layer_of_9_gib_is_not_read(tmp_path: Path) -> None:
     path = write_sparse(tmp_path / "x.tar", documents, header("big", size), first, size - len(first), END)
     with docker_archive(path) as archive:
         before = Path("/proc/thread-self/io").read_bytes()
-        (big,) = archive.image(None, None, "x").layers
+        (big,) = archive.image(None, None, SOURCE).layers
         read = [int(io.split(b"\n")[0].split()[1]) for io in (before, Path("/proc/thread-self/io").read_bytes())]
         assert read[1] - read[0] < 1 << 14
         assert big.content is not None

@@ -24,7 +24,7 @@ from tests.support.builders import (
     schema2_manifest,
     sha256,
 )
-from tests.support.conformance import SETTINGS, Noted, check_image, docker_archive, opened, refusal, stored
+from tests.support.conformance import SETTINGS, SOURCE, Noted, check_image, docker_archive, opened, refusal, stored
 from tests.support.layouts import (
     COMPRESSED_LAYOUTS,
     HOST,
@@ -47,9 +47,9 @@ def image_of(data: bytes, platform: Platform | None = None, image_id: str | None
     Path("x.tar").write_bytes(data)
     with docker_archive(Path("x.tar")) as archive:
         if image_id is None:
-            image = archive.image(None, platform, "x")
+            image = archive.image(None, platform, SOURCE)
         else:
-            image = archive.image_with_id(Digest.parse(image_id), platform, "x", "tag")
+            image = archive.image_with_id(Digest.parse(image_id), platform, SOURCE, "tag")
         check_image(image)
         yield image
 

@@ -1,0 +1,63 @@
+"""Transports: the kinds of place that hold images, and where one image came from.
+
+Names: containers-transports(5).
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Holder(Enum):
+    """The kind of place that a transport reads."""
+
+    ENGINE = "engine"
+    FILE = "file"
+    DIRECTORY = "directory"
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """A way to name an image: ``NAME:`` and what follows it."""
+
+    name: str
+    holder: Holder
+    grammar: str
+    """The whole argument, as in usage messages and help."""
+    meaning: str
+    """The thing it names, in a few words."""
+
+    @property
+    def prefix(self) -> str:
+        """How an IMAGE argument of this transport begins."""
+        return f"{self.name}:"
+
+
+DOCKER_ARCHIVE = Transport("docker-archive", Holder.FILE, "docker-archive:PATH[:REF|:@INDEX]", "what docker save wrote")
+OCI_ARCHIVE = Transport("oci-archive", Holder.FILE, "oci-archive:PATH[:REF]", "an OCI image layout in a tar")
+OCI = Transport("oci", Holder.DIRECTORY, "oci:DIR[:REF]", "an OCI image layout")
+DOCKER_DAEMON = Transport("docker-daemon", Holder.ENGINE, "docker-daemon:NAME", "an image in Docker or Podman")
+
+TRANSPORTS = {transport.name: transport for transport in (DOCKER_ARCHIVE, OCI_ARCHIVE, OCI, DOCKER_DAEMON)}
+"""Every transport that imgfs reads, by name."""
+
+STANDARD_INPUT = "standard input"
+"""The place of an image that came through ``-``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an image came from."""
+
+    name: str
+    """What the user calls the image: the IMAGE argument, without ``docker-daemon:``."""
+    transport: Transport
+    place: str
+    """The URL of the engine, the absolute path of the file or directory, or `STANDARD_INPUT`."""
+    reference: str | int | None = None
+    """The name, ID or index that was asked for in that place; None where it holds one image."""
+
+
+def transport_of(argument: str) -> Transport | None:
+    """Return the transport that an IMAGE *argument* begins with, None without one."""
+    name, colon, _ = argument.partition(":")
+    return TRANSPORTS.get(name) if colon else None
