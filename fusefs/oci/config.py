@@ -1,7 +1,7 @@
-"""What an image config tells people: how the image is run, and how it was made.
+"""The parts of an image config for people: how the image is run, and how it was made.
 
-Format: OCI image specification 1.1, "Image Configuration", and what Docker adds.  Nothing that imgfs
-does depends on it, so what is not as it should be is left out and never an error.
+Format: OCI image specification 1.1, "Image Configuration", with Docker's additions.  Nothing in imgfs depends on these
+parts, so a malformed one is left out and is not an error.
 """
 
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from fusefs.oci.untrusted_json import Json, as_string, parse_object
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A line of the history."""
+    """One step of the history."""
 
     created_ns: int
-    """Nanoseconds since 1970, 0 when missing or senseless."""
+    """Nanoseconds since 1970, 0 if missing or malformed."""
     created_by: str
-    """The command, as it is written there."""
+    """The command, as the history states it."""
     author: str
     comment: str
     empty: bool
-    """It made no layer."""
+    """The step made no layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """An image config's words for people.  All of it comes from outside: control characters included."""
+    """The texts of an image config.  All of them are untrusted and may hold control characters."""
 
     author: str = ""
     user: str = ""
@@ -44,13 +44,13 @@ class Details:
     history: tuple[Step, ...] = ()
 
     def steps(self, layers: int) -> tuple[Step | None, ...]:
-        """Return the step that made each of so many *layers*, None for all if the history is of others."""
+        """Return the step that made each of the image's *layers*; None for each if the history has another number."""
         made = tuple(step for step in self.history if not step.empty)
         return made if len(made) == layers else (None,) * layers
 
 
 def parse_details(data: bytes) -> Details:
-    """Return what *data*, an image config or what stands in its place, tells."""
+    """Return the details in *data*, an image config or another document in its place."""
     try:
         document = parse_object(data, "the image config", "an image config")
     except InvalidImage:
@@ -84,14 +84,14 @@ def _step(line: Mapping[str, Json]) -> Step:
 
 
 def _words(value: Json) -> tuple[str, ...]:
-    """Return a list of strings; a single string is one, as old engines wrote it."""
+    """Return a list of strings; old engines wrote a single string instead of a list."""
     if isinstance(value, str):
         return (value,)
     return tuple(word for word in value if isinstance(word, str)) if isinstance(value, list) else ()
 
 
 def _keys(value: Json) -> tuple[str, ...]:
-    """Return the keys of what is a set in Go's JSON: an object of empty objects."""
+    """Return the keys of a set, which Go writes as an object of empty objects."""
     return tuple(value) if isinstance(value, dict) else ()
 
 

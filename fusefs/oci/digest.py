@@ -23,7 +23,7 @@ class Digest:
 
     @classmethod
     def parse(cls, text: str) -> "Digest":
-        """Return the digest that *text* spells; ValueError says what is wrong with it."""
+        """Return the digest that *text* spells; ValueError if it is malformed or unsupported."""
         match = _GRAMMAR.fullmatch(text)
         if match is None:
             raise ValueError(f"malformed digest {text[:150]!r}")
@@ -36,7 +36,7 @@ class Digest:
 
     @classmethod
     def of(cls, chunks: Iterable[bytes | bytearray | memoryview], algorithm: str = "sha256") -> "Digest":
-        """Return the digest of all *chunks*, one after the other."""
+        """Return the digest of the concatenation of *chunks*."""
         hasher = hashlib.new(algorithm)
         for chunk in chunks:
             hasher.update(chunk)

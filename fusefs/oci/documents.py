@@ -1,7 +1,7 @@
-"""The JSON documents of an image, as typed values, and those that imgfs writes.
+"""The JSON documents of an image as typed values, and the documents that imgfs writes.
 
 Formats: the OCI image specification 1.1, and Docker's "Image Manifest Version 2, Schema 2".  A
-parser takes the raw bytes and the words that name them in an error, and raises InvalidImage.
+parser takes the raw bytes and their name for messages, and raises InvalidImage.
 """
 
 import json
@@ -16,7 +16,7 @@ from fusefs.oci.untrusted_json import Json, as_list, as_object, as_string, as_st
 from fusefs.text import printable
 
 DOCUMENT_LIMIT = 4 << 20
-"""Bytes that an image config, a manifest or an index may have."""
+"""Maximum size of an image config, a manifest or an index, in bytes."""
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_MANIFEST_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -38,20 +38,20 @@ LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What a document says of a blob that it refers to."""
+    """A reference from a document to a blob."""
 
     media_type: str
     size: int
-    """Bytes, as stored."""
+    """Bytes as stored."""
     digest: Digest
     platform: Platform | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     urls: tuple[str, ...] = ()
-    """Where else the blob may be kept: then it need not be stored."""
+    """Other places of the blob; with any, it need not be stored."""
 
     @property
     def ref_name(self) -> str:
-        """The name that an image layout's index has for it, maybe empty."""
+        """Its name in an image layout's index; may be empty."""
         return self.annotations.get(REF_NAME, "")
 
 
@@ -61,7 +61,7 @@ class ImageConfig:
 
     diff_ids: tuple[DiffID, ...]
     created_ns: int
-    """Nanoseconds since 1970, 0 when missing or senseless."""
+    """Nanoseconds since 1970, 0 if missing or malformed."""
     platform: Platform
 
 
@@ -82,7 +82,7 @@ class Index:
 
 
 def parse_image_config(data: bytes, where: str) -> ImageConfig:
-    """Return what *data*, an image config, says of its layers, its age and its platform."""
+    """Return the diffIDs, the time and the platform in *data*, an image config."""
     document = parse_object(data, where, "an image config")
     rootfs = document.get("rootfs")
     if not isinstance(rootfs, dict):
@@ -96,7 +96,7 @@ def parse_image_config(data: bytes, where: str) -> ImageConfig:
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:
-    """Return the manifest that *data* is; Unsupported for Docker's schema 1."""
+    """Return the manifest in *data*; Unsupported for Docker's schema 1."""
     document = parse_object(data, where, "an image manifest")
     if document.get("schemaVersion") == 1:
         raise Unsupported(
@@ -111,7 +111,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
 
 
 def parse_index(data: bytes, where: str) -> Index:
-    """Return the index that *data* is; engines write ``"manifests":null`` for an empty one."""
+    """Return the index in *data*; engines write ``"manifests":null`` for an empty one."""
     document = parse_object(data, where, "an image index")
     manifests = as_list(document.get("manifests"), f"{where}: manifests")
     return Index(tuple(_descriptor(item, f"{where}: manifests[{n}]") for n, item in enumerate(manifests)))
@@ -127,7 +127,7 @@ def check_layout(data: bytes, where: str) -> None:
 
 
 def media_type_of(data: bytes, where: str) -> str:
-    """Return the media type of *data*, a manifest or an index that nothing describes."""
+    """Return the media type of *data*, a manifest or an index without a descriptor."""
     document = parse_object(data, where, "a manifest or an index")
     stated = as_string(document.get("mediaType"))
     return stated or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
@@ -142,7 +142,7 @@ def parse_digest(text: str, where: str) -> Digest:
 
 
 def write_manifest(media_type: str, config: Descriptor, layers: Iterable[Descriptor]) -> bytes:
-    """Return a manifest; a Docker one is byte for byte what containers/image generates."""
+    """Return a manifest; a Docker one has the exact bytes that containers/image generates."""
     return _written(
         {
             "schemaVersion": 2,
@@ -155,12 +155,12 @@ def write_manifest(media_type: str, config: Descriptor, layers: Iterable[Descrip
 
 def write_index(manifest: Descriptor, platform: Platform | None, ref_name: str) -> bytes:
     """Return an image layout's ``index.json`` that lists *manifest* alone, under *ref_name*."""
-    entry: dict[str, Json] = {**_descriptor_json(manifest)}
+    listed: dict[str, Json] = {**_descriptor_json(manifest)}
     if platform is not None and platform.os and platform.architecture:
         parts = {"architecture": platform.architecture, "os": platform.os, "variant": platform.variant}
-        entry["platform"] = {key: value for key, value in parts.items() if value}
-    entry["annotations"] = {REF_NAME: ref_name}
-    return _written({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]})
+        listed["platform"] = {key: value for key, value in parts.items() if value}
+    listed["annotations"] = {REF_NAME: ref_name}
+    return _written({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed]})
 
 
 def _written(document: Json) -> bytes:

@@ -1,4 +1,4 @@
-"""Platforms: what a system runs, and which of several images suits it.
+"""Platforms: the kind of machine an image runs on, and the choice of the best of several images.
 
 Names are those of Go's GOOS and GOARCH (OCI image specification, "Image Index").  The order of
 fallbacks is that of github.com/containerd/platforms.
@@ -25,7 +25,7 @@ _ARCHITECTURES = {
     "loongarch64": "loong64",
 }
 _DEFAULT_VARIANT = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
-"""What an absent variant means."""
+"""The meaning of an absent variant."""
 _MACHINE_VARIANTS = {"armv6l": "v6", "armv5tel": "v5"}
 _ALSO_RUNS = {"arm64": "arm", "amd64": "386"}
 
@@ -34,7 +34,7 @@ _PART = re.compile(r"[A-Za-z0-9_.-]+")
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """An operating system, an architecture and maybe a variant: ``linux/arm64/v8``."""
+    """An operating system, an architecture and an optional variant: ``linux/arm64/v8``."""
 
     os: str
     architecture: str
@@ -42,7 +42,7 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> "Platform":
-        """Return the platform that ``OS/ARCH[/VARIANT]`` spells; ValueError if it spells none."""
+        """Return the platform that ``OS/ARCH[/VARIANT]`` spells; ValueError if it is malformed."""
         parts = text.split("/")
         if len(parts) not in (2, 3) or not all(map(_PART.fullmatch, parts)):
             raise ValueError(f"bad platform {text!r}: expected OS/ARCH[/VARIANT], as in linux/arm64")
@@ -52,13 +52,13 @@ class Platform:
 
     @classmethod
     def of_host(cls) -> "Platform":
-        """Return the platform that this machine runs."""
+        """Return the platform of this machine."""
         machine = os.uname().machine
         return cls("linux", _ARCHITECTURES.get(machine, machine), _MACHINE_VARIANTS.get(machine, ""))
 
     @property
     def known(self) -> bool:
-        """Whether an image can be for it: attestations are for ``unknown/unknown``."""
+        """Whether it names a machine; attestations are for ``unknown/unknown``."""
         return self.os != "unknown" and self.architecture != "unknown"
 
     def __str__(self) -> str:
@@ -66,10 +66,10 @@ class Platform:
 
 
 def suitability(image: Platform, wanted: Platform, *, exact: bool) -> int | None:
-    """Return how well *image* suits *wanted*, 0 the best, None for not at all.
+    """Return how well *image* suits *wanted*: 0 is best, None is unsuitable.
 
-    An older variant suits, and any other when none is asked for.  Unless *exact*, so does an
-    architecture that the wanted one also runs.
+    An older variant suits, and any variant if *wanted* has none.  Unless *exact*, an architecture that the wanted one
+    also runs suits.
     """
     if image.os != wanted.os:
         return None
@@ -85,7 +85,7 @@ def suitability(image: Platform, wanted: Platform, *, exact: bool) -> int | None
 
 
 def _variant(platform: Platform) -> int:
-    """Return a variant as a number: ``v8`` is 8; 0 where there are none."""
+    """Return a variant as a number: 8 for ``v8``, 0 for an architecture without variants."""
     text = platform.variant or _DEFAULT_VARIANT.get(platform.architecture, "")
     match = re.fullmatch(r"v?([0-9]{1,2})", text)
     return int(match[1]) if match else 0

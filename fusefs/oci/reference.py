@@ -31,7 +31,7 @@ def check_reference(text: str) -> None:
 
 
 def tagged(reference: str) -> str:
-    """Return *reference* in its full form: with registry, folder and tag, as names are compared."""
+    """Return *reference* in its full form, with registry, folder and tag: names are compared in this form."""
     match = _REFERENCE.fullmatch(reference)
     if match is None:
         return reference
@@ -47,6 +47,6 @@ def tagged(reference: str) -> str:
 
 
 def tag_of(reference: str) -> str:
-    """Return the tag in *reference*, empty if there is none."""
+    """Return the tag in *reference*, empty without one."""
     match = None if _IMAGE_ID.fullmatch(reference) else _REFERENCE.fullmatch(reference)
     return (match["tag"] or "") if match else ""

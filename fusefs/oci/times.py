@@ -11,12 +11,12 @@ _RFC3339 = re.compile(
 
 
 def known_time(nanoseconds: int) -> str | None:
-    """Return a time of a document, None for 0, which stands for one that is missing."""
+    """Return a time of a document as RFC 3339, None for 0, a missing one."""
     return rfc3339(nanoseconds) if nanoseconds else None
 
 
 def rfc3339(nanoseconds: int) -> str | None:
-    """Return a time since 1970 in UTC as RFC 3339 has it, None if it lies outside of the years 1 to 9999."""
+    """Return *nanoseconds* since 1970 in UTC as RFC 3339, None outside of the years 1 to 9999."""
     seconds, fraction = divmod(nanoseconds, 10**9)
     try:
         moment = dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(seconds=seconds)
@@ -27,7 +27,7 @@ def rfc3339(nanoseconds: int) -> str | None:
 
 
 def nanoseconds(created: Json) -> int:
-    """Return an RFC 3339 time in nanoseconds since 1970, 0 for what is none or lies before."""
+    """Return an RFC 3339 time in nanoseconds since 1970, 0 if it is malformed or earlier."""
     match = _RFC3339.fullmatch(created) if isinstance(created, str) else None
     if match is None:
         return 0

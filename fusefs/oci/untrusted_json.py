@@ -1,6 +1,6 @@
-"""Untrusted JSON, taken apart with an error for everything that is not as it should be.
+"""Untrusted JSON, with an error for every value of an unexpected type.
 
-A function takes what was found, and the words that name it in an error; it raises InvalidImage.
+A function takes a value and its name for messages, and raises InvalidImage.
 """
 
 import json
@@ -12,12 +12,12 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
 def parse_object(data: bytes, where: str, what: str) -> dict[str, Json]:
-    """Return the object that *data* is; *what* says what it should have been."""
+    """Return the object in *data*; *what* names the expected document."""
     return as_object(_parsed(data, where), where, what)
 
 
 def parse_list(data: bytes, where: str, what: str) -> list[Json]:
-    """Return the list that *data* is; *what* says what it should have been."""
+    """Return the list in *data*; *what* names the expected document."""
     document = _parsed(data, where)
     if not isinstance(document, list):
         raise InvalidImage(f"{where} is {kind(document)}, not {what}")
@@ -32,7 +32,7 @@ def as_object(value: Json, where: str, what: str = "an object") -> dict[str, Jso
 
 
 def as_list(value: Json, where: str) -> list[Json]:
-    """Return *value* if it is a list; null and a missing one are empty, as Go has it."""
+    """Return *value* if it is a list; null and a missing one are empty, as in Go."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -41,21 +41,21 @@ def as_list(value: Json, where: str) -> list[Json]:
 
 
 def as_strings(value: Json, where: str) -> tuple[str, ...]:
-    """Return *value* if it is a list of strings, as `as_list` does."""
+    """Return *value* if it is a list of strings; null and a missing one are empty."""
     items = as_list(value, where)
     strings = [item for item in items if isinstance(item, str)]
     if len(strings) < len(items):
-        raise InvalidImage(f"{where} has an entry that is no string")
+        raise InvalidImage(f"{where} has an item that is not a string")
     return tuple(strings)
 
 
 def as_string(value: Json) -> str:
-    """Return *value* if it is a string, else the empty one: for what nothing depends on."""
+    """Return *value* if it is a string, else an empty one: for values that nothing depends on."""
     return value if isinstance(value, str) else ""
 
 
 def kind(value: Json) -> str:
-    """Return what *value* is, in words."""
+    """Return the type of *value* in words."""
     match value:
         case None:
             return "null or missing"

@@ -24,16 +24,16 @@ def open_image(argument: str, settings: Settings) -> SourcedImage:
 
 
 def _engine_image(endpoint: Endpoint, name: str, settings: Settings) -> SourcedImage:
-    """Return the image *name* of an engine: without the SDK, which takes 0.2 s to import, if that can be."""
-    from fusefs.sources.engine.save import engine_image  # noqa: PLC0415 - a file needs none of this
+    """Return the image *name* of an engine, if possible without the SDK, which takes 0.2 s to import."""
+    from fusefs.sources.engine.save import engine_image  # noqa: PLC0415 - files need no engine
     from fusefs.sources.engine.unix import NoPlainAnswer, UnixEngine  # noqa: PLC0415
 
     source = Source(name, DOCKER_DAEMON, endpoint.host, name)
-    settings.cache()  # one that cannot be used is an error before anybody is asked
+    settings.cache()  # an unusable one is an error before the engine is asked
     with suppress(NoPlainAnswer), closing(UnixEngine(endpoint, settings.timeout)) as quick:
         return engine_image(quick, source, settings)
 
-    from fusefs.sources.engine.sdk import sdk_engine  # noqa: PLC0415 - nor of this where it is not needed
+    from fusefs.sources.engine.sdk import sdk_engine  # noqa: PLC0415 - slow to import
 
     with sdk_engine(endpoint, settings.timeout) as engine:
         return engine_image(engine, source, settings)

@@ -68,7 +68,7 @@ def parse_image(argument: str) -> EngineImage | FileImage:
 
 
 def _is_path(argument: str) -> bool:
-    """Return whether *argument* is a path by its looks alone: no folder here shadows an image's name."""
+    """Return whether *argument* is spelled as a path.  The file system is not asked: no directory shadows an image."""
     if argument.startswith(("/", "./", "../")):
         return True
     return ":" not in argument and argument.lower().endswith(_ARCHIVE_ENDINGS)
@@ -82,7 +82,7 @@ def _file(transport: Transport, rest: str) -> FileImage:
     if not colon:
         return FileImage(transport, path, None)
     if transport is not DOCKER_ARCHIVE:
-        return FileImage(transport, path, choice)  # an image layout's names are free text
+        return FileImage(transport, path, choice)  # names in an image layout are free text
     if choice.startswith("@"):
         if re.fullmatch(r"[0-9]{1,18}", choice[1:]) is None:
             raise UsageError(f"bad reference: '{printable(choice)}' is no index; expected @0, @1, …")

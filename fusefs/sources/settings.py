@@ -1,4 +1,4 @@
-"""What the user said about where images come from."""
+"""The options of the user that sources follow."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ _TIMEOUT = 60.0
 
 
 def platform_named(text: str | None) -> Platform | None:
-    """Return the platform that a user asks for, as in ``linux/arm64``; UsageError if that is none."""
+    """Return the platform that a user asks for, as in ``linux/arm64``; UsageError if it is malformed."""
     try:
         return None if text is None else Platform.parse(text)
     except ValueError as error:
@@ -24,12 +24,12 @@ def platform_named(text: str | None) -> Platform | None:
 
 
 def tmpdir_named(path: str | None, environment: Mapping[str, str]) -> str:
-    """Return where to write what must be written.  Absolute: a mount's process works in the root directory."""
+    """Return the spool directory, absolute: a mount's process works in the root directory."""
     return absolute(path or environment.get("IMGFS_TMPDIR") or _TMPDIR)
 
 
 def absolute(path: str) -> str:
-    """Return *path* from the root; UsageError if it is relative to a directory that is gone."""
+    """Return *path* as an absolute path; UsageError if the current directory, which it starts from, is gone."""
     try:
         return os.path.abspath(path)
     except FileNotFoundError:
@@ -37,7 +37,7 @@ def absolute(path: str) -> str:
 
 
 def timeout_named(seconds: float | None) -> float | None:
-    """Return how long to wait for an engine, None for ever, which a user asks for as 0."""
+    """Return the seconds to wait for an engine (default: 60); None, which a user spells 0, is no limit."""
     return _TIMEOUT if seconds is None else seconds or None
 
 
@@ -47,19 +47,19 @@ def _no_cache() -> Cache | None:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The options that sources heed, and whom to tell how far they are."""
+    """The options that sources follow, and where they report progress."""
 
     host: str | None
     context: str | None
     tmpdir: str
-    """Where to spool what must be written."""
+    """The spool directory."""
     verify: bool
-    """Read a file whole and compare its digests."""
+    """Read a file completely and compare its digests."""
     platform: Platform | None
-    """None for what suits this machine best."""
+    """None: the best for this machine."""
     environment: Mapping[str, str]
     progress: Progress
     timeout: float | None = _TIMEOUT
-    """Seconds that an engine may take for an answer, and while it sends an image for each piece; None for ever."""
+    """Seconds that an engine may be silent, before an answer and between two pieces of an image; None: no limit."""
     cache: Callable[[], Cache | None] = _no_cache
-    """Opens the cache, None if there is to be none; NoSpace if it cannot be used."""
+    """Opens the cache; returns None if caching is off; NoSpace if the cache cannot be used."""

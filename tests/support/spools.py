@@ -9,7 +9,7 @@ import pytest
 
 from fusefs.content.spool import Spool
 from fusefs.errors import ImgfsError, NoSpace
-from fusefs.sources.archive.spooled import save
+from fusefs.sources.archive.spooled import spool_tar
 from tests.support.builders import archive_of, directory, member, symlink
 from tests.support.conformance import open_descriptors
 
@@ -41,6 +41,6 @@ def failure(stream: Iterator[bytes], directory: Path) -> Exception:
     """Return what is raised for *stream*; neither a descriptor nor a thread may be left."""
     before, threads = open_descriptors(), threading.active_count()
     with pytest.raises((ImgfsError, OSError)) as caught, Spool(str(directory), "x") as spool:
-        save(stream, spool, 0)
+        spool_tar(stream, spool, 0)
     assert (open_descriptors() <= before, threading.active_count()) == (True, threads)
     return caught.value

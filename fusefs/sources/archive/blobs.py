@@ -1,4 +1,4 @@
-"""Where a source keeps blobs by digest, and how its JSON documents are read."""
+"""The blobs and documents of an image layout, in a directory or a tar."""
 
 import errno
 import os
@@ -24,16 +24,16 @@ class Blobs(Protocol):
 
     @property
     def name(self) -> str:
-        """What the source is called in messages."""
+        """The name of the source in messages."""
 
     def has(self, *parts: str) -> bool:
-        """Return whether there is something at a path below the root."""
+        """Return whether a path below the root exists."""
 
     def file(self, *parts: str) -> Content | None:
-        """Return the content of the file at a path below the root, to stay; None if it is not there."""
+        """Return the content of the file at a path below the root, None if it is missing.  It stays readable."""
 
     def data(self, *parts: str) -> bytes | None:
-        """Return all bytes of the document at a path below the root, None if it is not there."""
+        """Return the bytes of the document at a path below the root, None if it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +45,27 @@ class TarBlobs:
 
     @property
     def name(self) -> str:
-        """What the source is called in messages."""
+        """The name of the source in messages."""
         return self.tar.name
 
     def has(self, *parts: str) -> bool:
-        """Return whether there is such a member."""
+        """Return whether there is a member of that name."""
         return self.index.find("/".join(parts).encode()) is not None
 
     def file(self, *parts: str) -> Content | None:
-        """Return the content of a member, links in the archive followed, None if it is not there."""
+        """Return the content of a member, links in the archive followed, None if it is missing."""
         name = "/".join(parts).encode()
         return None if self.index.find(name) is None else self.content(name)
 
     def data(self, *parts: str) -> bytes | None:
-        """Return all bytes of a member, None if it is not there."""
+        """Return the bytes of a member, None if it is missing."""
         content = self.file(*parts)
         return (
             None if content is None else limited(content, documents.DOCUMENT_LIMIT, f"{self.name}: {'/'.join(parts)}")
         )
 
     def content(self, name: bytes) -> Extent:
-        """Return the content of the member called *name*; InvalidImage if it is no regular file."""
+        """Return the content of the member called *name*; InvalidImage if it is not a regular file."""
         member = self._regular(name)
         return Extent(self.tar, member.offset, member.size)
 
@@ -87,15 +87,15 @@ class DirectoryBlobs:
 
     @property
     def name(self) -> str:
-        """What the source is called in messages."""
+        """The name of the source in messages."""
         return printable(self.path)
 
     def has(self, *parts: str) -> bool:
-        """Return whether there is such a file."""
+        """Return whether there is a file of that name."""
         return os.path.lexists(os.path.join(self.path, *parts))
 
     def file(self, *parts: str) -> Content | None:
-        """Return the content of a file; it stays open."""
+        """Return the content of a file, which stays open."""
         if parts not in self._opened:
             file = self._file(parts)
             if file is None:
@@ -104,7 +104,7 @@ class DirectoryBlobs:
         return self._opened[parts]
 
     def data(self, *parts: str) -> bytes | None:
-        """Return all bytes of a file, which does not stay open."""
+        """Return the bytes of a file, which does not stay open."""
         file = self._file(parts)
         if file is None:
             return None
@@ -126,7 +126,7 @@ class DirectoryBlobs:
             ) from None
         if not stat.S_ISREG(os.fstat(file.descriptor).st_mode):
             file.close()
-            raise InvalidImage(f"{file.name} is no regular file")
+            raise InvalidImage(f"{file.name} is not a regular file")
         return file
 
     def _leads_through_link(self, parts: tuple[str, ...]) -> bool:
@@ -146,7 +146,7 @@ class DirectoryBlobs:
 
 
 def blob(blobs: Blobs, descriptor: Descriptor, what: str) -> Content | None:
-    """Return the blob that *descriptor* describes, None if it is not stored; *what* names it."""
+    """Return the blob of *descriptor*, None if it is not stored; *what* names it in messages."""
     content = blobs.file("blobs", descriptor.digest.algorithm, descriptor.digest.encoded)
     if content is not None:
         _check_size(blobs, descriptor, what, content.size)
@@ -154,7 +154,7 @@ def blob(blobs: Blobs, descriptor: Descriptor, what: str) -> Content | None:
 
 
 def document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document:
-    """Return the JSON document that *descriptor* describes, its size and digest checked."""
+    """Return the JSON document of *descriptor*, its size and digest checked."""
     found = stored_document(blobs, descriptor, what)
     if found is None:
         raise InvalidImage(f"{blobs.name}: {what} {descriptor.digest} is missing")
@@ -162,7 +162,7 @@ def document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document:
 
 
 def stored_document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document | None:
-    """Return the same, or None if it is not stored."""
+    """Return the same as `document`, None if it is not stored."""
     data = blobs.data("blobs", descriptor.digest.algorithm, descriptor.digest.encoded)
     if data is None:
         return None
@@ -181,7 +181,7 @@ def _check_size(blobs: Blobs, descriptor: Descriptor, what: str, size: int) -> N
 
 
 def limited(content: Content, limit: int, where: str) -> bytes:
-    """Return all of *content*, which may have *limit* bytes."""
+    """Return the bytes of *content*; InvalidImage if it has more than *limit*."""
     if content.size > limit:
         raise InvalidImage(f"{where} has {content.size} bytes, more than {limit}")
     return bytes(content.read_at(0, content.size))

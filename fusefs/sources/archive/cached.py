@@ -1,4 +1,4 @@
-"""What the cache knows of an archive that a user names: its members, so that it is not scanned at every mount."""
+"""Archives of the user in the cache: their members, so that they are not scanned at every mount."""
 
 import logging
 import os
@@ -18,29 +18,30 @@ log = logging.getLogger(__name__)
 
 
 def archive_key(file: OpenFile) -> str:
-    """Return what changes whenever a file does: a rewrite that sets the time anew still changes its ctime."""
-    found = os.fstat(file.descriptor)
-    parts = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    """Return a key that changes whenever *file* does: a program that resets the mtime still changes the ctime."""
+    stat = os.fstat(file.descriptor)
+    parts = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
     return "-".join(f"{part:x}" for part in parts)
 
 
 def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[CacheEntry | None, TarIndex]:
-    """Return the entry of the archive in *file*, which is called *path*, and its index, kept or made now.
+    """Return the cache entry and the member index of the archive in *file*, which lies at *path*.
 
-    There is no entry where none can be made.
+    The index comes from the cache entry if that is complete, else from a scan.  Without room for an entry there is
+    none.
     """
     entry, facts = None, None
     try:
         entry, facts = cache.archive(archive_key(file))
-    except OSError as error:  # a full disk, say
-        log.warning("nothing of %s is kept: %s", file.name, error.strerror)
+    except OSError as error:  # for example, a full disk
+        log.warning("cannot cache %s: %s", file.name, error.strerror)
     if entry is not None and facts is not None:
         try:
             index = read_members(file.name, facts["members"])
             _check_headers(file, index, facts["sums"])
         except (Altered, InvalidImage, *MALFORMED) as error:
             entry.discard(str(error))
-        except BaseException:  # the archive cannot be read, now: what is kept of it may be right
+        except BaseException:  # the archive cannot be read now; the cache entry may be right
             entry.close()
             raise
         else:
@@ -56,18 +57,18 @@ def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[CacheEntry |
     finally:
         _log(warnings)
     if entry is not None:
-        whole = os.path.abspath(path)  # now: in the background the current directory is another
-        entry.later(lambda: _keep_archive(entry, file, index, whole, warnings))
+        whole = os.path.abspath(path)  # now: the background process has another current directory
+        entry.later(lambda: _complete(entry, file, index, whole, warnings))
     return entry, index
 
 
-def _keep_archive(entry: CacheEntry, file: OpenFile, index: TarIndex, path: str, warnings: list[str]) -> None:
+def _complete(entry: CacheEntry, file: OpenFile, index: TarIndex, path: str, warnings: list[str]) -> None:
     try:
         sums = [_sum(file, member) for member in index.members.values()]
-        if archive_key(file) != os.path.basename(entry.path):  # it changed meanwhile
+        if archive_key(file) != os.path.basename(entry.path):  # the archive changed during the scan
             return
     except (OSError, ImgfsError) as error:
-        log.warning("nothing of %s is kept: %s", file.name, error)
+        log.warning("cannot cache %s: %s", file.name, error)
         return
     about = {"path": path, "created_ns": time.time_ns()}
     entry.complete({"about": about, "warnings": warnings, "members": written_members(index), "sums": sums})
@@ -81,9 +82,9 @@ def _log(warnings: Iterable[str]) -> None:
 def _check_headers(file: OpenFile, index: TarIndex, sums: list[int]) -> None:
     for member, expected in zip(index.members.values(), sums, strict=True):
         if _sum(file, member) != expected:
-            raise Altered(f"the header at offset {member.header} is another one")
+            raise Altered(f"the header at offset {member.header} has changed")
 
 
 def _sum(file: OpenFile, member: Member) -> int:
-    """Return a checksum of the header of *member*, with all that extends it."""
+    """Return the CRC-32 of the header of *member* with its extension headers."""
     return zlib.crc32(file.read_at(member.header, member.offset - member.header))

@@ -2,7 +2,7 @@
 
 Format: moby image/spec v1.2, "Combined Image JSON + Filesystem Changeset Format".  The rules for
 links, repeated layers and the generated manifest are those of containers/image, docker/internal/tarfile.
-Newer engines add an image layout to it; of that only what agrees with the manifest list is used.
+Newer engines add an image layout; imgfs uses only the parts of it that agree with the manifest list.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ MANIFEST_LIST = b"manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class _StoredLayer:
-    """A layer as its member has it, before anything says what the digest of its bytes is."""
+    """A layer as its member stores it, before the digest of those bytes is known."""
 
     diff_id: DiffID
     content: Extent
@@ -50,7 +50,7 @@ class DockerArchive:
 
     blobs: TarBlobs
     digest_of: Hash
-    """Hashes what nothing states the digest of."""
+    """Hashes a content whose digest no document states."""
 
     def image(self, choice: str | int | None, platform: Platform | None, source: Source) -> Image:
         """Return the image that *choice*, a name or an index, and *platform* pick."""
@@ -67,9 +67,9 @@ class DockerArchive:
     def image_with_id(
         self, image_id: Digest, platform: Platform | None, source: Source, tag: str, *, only: bool = False
     ) -> Image:
-        """Return the image whose config, or else whose manifest or index, has the digest *image_id*.
+        """Return the image whose config, manifest or index has the digest *image_id*.
 
-        *only*: the engine was asked for the *platform*, and may have left out the index with the ID.
+        *only*: the engine saved the *platform* alone, and may have left out the index that the ID is the digest of.
         """
         listed = self.blobs.index.find(MANIFEST_LIST) is not None
         for item in self._items() if listed else ():
@@ -82,7 +82,7 @@ class DockerArchive:
         entry = entry_of(self.blobs, image_id)
         found = candidates(self.blobs, [entry]) if entry else iter(())
         if entry is None and only:
-            # Saving one platform, newer engines leave out the index that the ID is the digest of.
+            # Newer engines leave out the index when they save one platform.
             found = iter(self._layout())
         elif entry is None:
             raise InvalidImage(
@@ -157,7 +157,7 @@ class DockerArchive:
             return candidate_image(self.blobs, found, source, tag)
         digests: dict[int, Digest] = {}
         for layer in stored:
-            if layer.content.offset not in digests:  # a repeated one is hashed once
+            if layer.content.offset not in digests:  # a repeated layer is hashed once
                 plain = layer.compression is None
                 digests[layer.content.offset] = layer.diff_id if plain else self.digest_of(layer.content, "sha256")
         layers = tuple(
@@ -185,7 +185,7 @@ class DockerArchive:
         )
 
     def _candidate_image(self, candidate: Candidate, source: Source, tag: str) -> Image:
-        """Return the image of a manifest in the archive's image layout, shown as a Docker archive's is."""
+        """Return the image of a manifest in the archive's image layout, with the manifest of a Docker archive."""
         image = candidate_image(self.blobs, candidate, source, tag)
         if any(layer.compression or layer.content is None for layer in image.layers):
             return image
@@ -209,15 +209,15 @@ class DockerArchive:
         return (*found.way, document(self.blobs, found.manifest, "the manifest"))
 
     def _of_platform(self, item: ManifestItem, data: bytes, config: ImageConfig, wanted: Platform) -> Candidate | None:
-        """Return a manifest that suits better than the item: newer engines save several, and list one.
+        """Return a manifest that suits better than the item, None if the item suits best.
 
-        None if the item itself suits best.
+        Newer engines save several platforms and list one.
         """
         rank = suitability(config.platform, wanted, exact=True)
         if rank == 0:
             return None
         own = self._stored_manifest(Digest.of([data]), self._stored_layers(item, config.diff_ids))
-        siblings = [] if own is None else [one for one in self._layout() if one.entry == own.entry]
+        siblings = [] if own is None else [other for other in self._layout() if other.entry == own.entry]
         if len(siblings) > 1:
             best = choose(siblings, wanted, self._name)
             return None if best == own else best
@@ -229,25 +229,25 @@ class DockerArchive:
         return Unavailable(f"{self._name} has no image for {wanted}; it is for {config.platform}")
 
     def _layout(self) -> list[Candidate]:
-        """Return the manifests in the archive's image layout, none if that is missing or makes no sense."""
+        """Return the manifests in the archive's image layout; an empty list if that is missing or damaged."""
         try:
             return list(candidates(self.blobs, top_entries(self.blobs)))
-        except ImgfsError:  # the manifest list decides; engines have written indexes that are wrong
+        except ImgfsError:  # the manifest list decides: some engines wrote wrong indexes
             return []
 
     def _stored_manifest(self, config: Digest, layers: Sequence[_StoredLayer]) -> Candidate | None:
-        """Return the stored manifest of the image with this *config* and these *layers*, if there is one."""
+        """Return the stored manifest of the image with this *config* and these *layers*, None without one."""
         offsets = [layer.content.offset for layer in layers]
         for candidate in self._layout():
             try:
                 manifest = self._manifest(candidate)
                 if (
                     manifest.config.digest == config
-                    and [self._offset(one.digest) for one in manifest.layers] == offsets
-                    and all(blob(self.blobs, one, "") for one in (manifest.config, *manifest.layers))
+                    and [self._offset(layer.digest) for layer in manifest.layers] == offsets
+                    and all(blob(self.blobs, part, "") for part in (manifest.config, *manifest.layers))
                 ):
                     return candidate
-            except ImgfsError:  # damaged or of another kind: not this image's
+            except ImgfsError:  # damaged, or of another kind: not the manifest of this image
                 continue
         return None
 
@@ -271,7 +271,7 @@ class DockerArchive:
             other = by_offset.setdefault(content.offset, diff_id)
             if other != diff_id:
                 raise InvalidImage(f"{self._name}: {printable(name)} is listed for two diffIDs: {other} and {diff_id}")
-            # A layer that comes again counts as its first one, under whatever name.
+            # A repeated layer counts as its first member, whatever its name.
             if diff_id not in by_diff_id:
                 compression = layer_compression(content, f"{self._name}: {printable(name)}")
                 where = f"{self._name}: layer {number} ({printable(name)})"

@@ -1,4 +1,4 @@
-"""An image in a file, a directory or a pipe: what is in it is told from its bytes."""
+"""An image in a file, a directory or a pipe; its bytes decide on the format."""
 
 import os
 import stat
@@ -21,7 +21,7 @@ from fusefs.sources.archive.blobs import DirectoryBlobs, TarBlobs
 from fusefs.sources.archive.cached import archive_index
 from fusefs.sources.archive.docker_archive import MANIFEST_LIST, DockerArchive
 from fusefs.sources.archive.image_layout import layout_image
-from fusefs.sources.archive.spooled import save
+from fusefs.sources.archive.spooled import spool_tar
 from fusefs.sources.argument import FileImage
 from fusefs.sources.settings import Settings
 from fusefs.tar.compression import FIRST_BYTES, compression_of, decompressed
@@ -34,10 +34,10 @@ _LAYOUT_MEMBERS = (b"oci-layout", b"index.json")
 
 
 def file_image(asked: FileImage, name: str, settings: Settings) -> SourcedImage:
-    """Return the image in a file, a directory or a pipe; *name* is what it is called.
+    """Return the image in a file, a directory or a pipe, called *name*.
 
-    A plain file is read in place.  What is compressed as a whole, or comes through a pipe, is
-    spooled and every digest checked.
+    A plain file is read in place.  A file that is compressed as a whole, and a pipe, is spooled, and every digest is
+    checked.
     """
     if asked.path != _STDIN and os.path.isdir(asked.path):
         found = SourcedImage(_directory_image(asked, name, settings.platform))
@@ -55,7 +55,7 @@ def file_image(asked: FileImage, name: str, settings: Settings) -> SourcedImage:
 
 
 def _verify(image: Image, settings: Settings) -> None:
-    """Read all layers and compare their digests, if that is wanted."""
+    """Read all layers and compare their digests, if the user asks for it."""
     if not settings.verify:
         return
     shown = printable(image.name)
@@ -80,7 +80,7 @@ def _directory_image(asked: FileImage, name: str, platform: Platform | None) -> 
 
 
 def _in_place(file: OpenFile) -> bool:
-    """Return whether a tar in *file* can be read where it is."""
+    """Return whether *file* is read in place: a regular file, not compressed as a whole."""
     regular = stat.S_ISREG(os.fstat(file.descriptor).st_mode)
     return regular and compression_of(file.read_at(0, FIRST_BYTES)) is None
 
@@ -107,16 +107,16 @@ def _spooled_image(file: OpenFile, asked: FileImage, name: str, settings: Settin
     total = file.length() or None  # a pipe has no length
     with Spool(settings.tmpdir, file.name) as spool:
         with settings.progress.transfer(f"reading {file.name}", total) as advance:
-            saved = save(_plain(_received(file, advance), file.name), spool, total or 0)
-        saved.log_warnings()
-        image = _tar_image(asked, name, settings.platform, saved.blobs, saved.digest_of)
-        image.verify(saved.digest_of)
+            spooled = spool_tar(_plain(_received(file, advance), file.name), spool, total or 0)
+        spooled.log_warnings()
+        image = _tar_image(asked, name, settings.platform, spooled.blobs, spooled.digest_of)
+        image.verify(spooled.digest_of)
     file.close()
     return image
 
 
 def _tar_image(asked: FileImage, name: str, platform: Platform | None, blobs: TarBlobs, digest_of: Hash) -> Image:
-    """Return the image in a tar: a Docker archive, also if it is an image layout besides, or a layout."""
+    """Return the image in a tar: of a Docker archive, even if an image layout is in it too, or of an image layout."""
     members = blobs.index.members
     layout = MANIFEST_LIST not in members and any(member in members for member in _LAYOUT_MEMBERS)
     if asked.transport is OCI_ARCHIVE or (asked.transport is None and layout):
@@ -130,7 +130,7 @@ def _ref(asked: FileImage) -> str | None:
 
 @contextmanager
 def _opened(path: str) -> Iterator[OpenFile]:
-    """Open *path*, or standard input for ``-``; closed again only if that leads to nothing."""
+    """Open *path*, or standard input for ``-``; close it again only if the block raises."""
     name = STANDARD_INPUT if path == _STDIN else printable(path)
     try:
         file = WatchedFile(_descriptor(path), name)
@@ -160,19 +160,19 @@ def _descriptor(path: str) -> int:
         return os.dup(0)
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY
     if stat.S_ISFIFO(os.stat(path).st_mode):
-        return os.open(path, flags)  # waits for who writes
+        return os.open(path, flags)  # waits for a writer
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _received(file: OpenFile, advance: Advance) -> Iterator[bytes]:
-    """Yield what *file*, which may be a pipe, has from where it stands."""
+    """Yield the bytes of *file*, which may be a pipe, from its current position."""
     while data := os.read(file.descriptor, _CHUNK):
         yield data
         advance(len(data))
 
 
 def _plain(stream: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """Yield the plain bytes of a stream that may be compressed, which its first bytes say."""
+    """Yield the plain bytes of a stream; its first bytes tell whether it is compressed."""
     first = b""
     for data in stream:
         first += data
@@ -184,7 +184,7 @@ def _plain(stream: Iterator[bytes], name: str) -> Iterator[bytes]:
 
 
 def _hashing(what: str, progress: Progress) -> Hash:
-    """Return a function that hashes a content and shows how far it is."""
+    """Return a function that hashes a content and reports progress."""
 
     def digest_of(content: Content, algorithm: str) -> Digest:
         with progress.transfer(what, content.size) as advance:

@@ -1,7 +1,7 @@
 """An OCI image layout, in a directory or a tar: from its index to one image.
 
 Format: OCI image specification 1.1, "Image Layout", "Image Index", "Image Manifest".  Docker's media
-types stand for OCI's.
+types count as OCI's.
 """
 
 import logging
@@ -24,9 +24,9 @@ from fusefs.text import printable
 log = logging.getLogger(__name__)
 
 _MAX_NESTING = 8
-"""Indexes on the way to a manifest."""
+"""Maximum number of indexes on the way to a manifest."""
 _NO_MANIFEST = "vnd.docker.reference.type"
-"""Annotation of what belongs to an image and is none, as an attestation."""
+"""Annotation of a manifest that belongs to an image, for example an attestation."""
 _LAYERS = frozenset(
     {
         f"application/vnd.{kind}{ending}"
@@ -43,32 +43,32 @@ _LAYERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A manifest that an image can be made of, and the indexes on the way to it."""
+    """A manifest of an image, and the indexes on the way to it."""
 
     manifest: Descriptor
     platform: Platform | None
-    """From its descriptor, else from its config; None where neither says."""
+    """From its descriptor or its config; None if neither states it."""
     way: tuple[Document, ...]
     stored: bool
-    """Its manifest is there."""
+    """Its manifest is stored."""
     entry: Descriptor
-    """The entry of the top-level index through which it was found."""
+    """The descriptor in ``index.json`` through which it was found."""
 
     @property
     def shown(self) -> str:
-        """What to call it in a list of choices."""
+        """Its name in a list of choices."""
         names = [name_of(self.entry) or str(self.manifest.digest), f"({self.platform})" if self.platform else ""]
         return printable(" ".join(filter(None, names)))
 
 
 def name_of(entry: Descriptor) -> str:
-    """Return the name of an *entry* of ``index.json``, maybe empty."""
-    # An engine's own name says more than the tag, which it writes as the layout's name.
+    """Return the name of *entry*, a descriptor in ``index.json``; it may be empty."""
+    # Engines write their full name here, and only the tag as the layout's name.
     return entry.annotations.get("io.containerd.image.name", "") or entry.ref_name
 
 
 def is_called(entry: Descriptor, ref: str) -> bool:
-    """Return whether *ref* names an *entry*: it is its name or digest, or means the same image."""
+    """Return whether *ref* is the name, the digest or another spelling of the name of *entry*."""
     name = name_of(entry)
     return ref in (entry.ref_name, name, str(entry.digest)) or tagged(ref) == tagged(name)
 
@@ -94,13 +94,13 @@ def layout_image(blobs: Blobs, ref: str | None, platform: Platform | None, sourc
 
 
 def _ambiguous(found: Iterable[Candidate]) -> bool:
-    """Return whether different entries of the top-level index are for one platform."""
+    """Return whether different descriptors in ``index.json`` are for one platform."""
     entries: dict[Platform | None, Digest] = {}
-    return any(entries.setdefault(one.platform, one.entry.digest) != one.entry.digest for one in found)
+    return any(entries.setdefault(other.platform, other.entry.digest) != other.entry.digest for other in found)
 
 
 def top_entries(blobs: Blobs) -> list[Descriptor]:
-    """Return the entries of ``index.json``."""
+    """Return the descriptors in ``index.json``."""
     data = blobs.data("index.json")
     if data is None:
         raise InvalidImage(f"{blobs.name}: not an OCI image layout: index.json is missing")
@@ -108,7 +108,7 @@ def top_entries(blobs: Blobs) -> list[Descriptor]:
 
 
 def entry_of(blobs: Blobs, digest: Digest) -> Descriptor | None:
-    """Return a descriptor of the stored manifest or index with this *digest*, None if there is none."""
+    """Return a descriptor of the stored manifest or index with this *digest*, None without one."""
     data = blobs.data("blobs", digest.algorithm, digest.encoded)
     return (
         None
@@ -118,9 +118,9 @@ def entry_of(blobs: Blobs, digest: Digest) -> Descriptor | None:
 
 
 def candidates(blobs: Blobs, entries: Iterable[Descriptor]) -> Iterator[Candidate]:
-    """Yield the manifests below *entries*, in order, attestations left out.
+    """Yield the manifests below *entries*, in order, without attestations.
 
-    An index that is not stored has none: what other platforms miss does not matter.
+    An index that is not stored yields nothing: a pull of one platform may leave out the others.
     """
     for entry in entries:
         yield from _below(blobs, entry, entry, (), set())
@@ -131,11 +131,11 @@ def _below(
 ) -> Iterator[Candidate]:
     if _NO_MANIFEST in found.annotations or (found.platform is not None and not found.platform.known):
         return
-    if (found.digest, str(found.platform)) in seen:  # indexes that list each other over and over are walked once
+    if (found.digest, str(found.platform)) in seen:  # each index is walked once
         return
     seen.add((found.digest, str(found.platform)))
     if found.media_type not in documents.INDEXES:
-        # What an index lists besides manifests is to be ignored; what index.json lists is refused by name.
+        # An unknown media type in a nested index is to be ignored; in index.json it is an error with its name.
         if not way or found.media_type in documents.MANIFESTS:
             stored = blobs.has("blobs", found.digest.algorithm, found.digest.encoded)
             yield Candidate(found, found.platform or _stored_platform(blobs, found), way, stored, entry)
@@ -151,25 +151,25 @@ def _below(
 
 
 def _stored_platform(blobs: Blobs, found: Descriptor) -> Platform | None:
-    """Return the platform that the config of a manifest states, None if that cannot be found out."""
+    """Return the platform that the config of a manifest states, None if it cannot be read."""
     try:
         manifest = documents.parse_manifest(document(blobs, found, "").content.data, "")
         if manifest.config.media_type in documents.IMAGE_CONFIGS:
             return documents.parse_image_config(document(blobs, manifest.config, "").content.data, "").platform
-    except ImgfsError:  # said when it is the chosen one's
+    except ImgfsError:  # reported if this manifest is chosen
         pass
     return None
 
 
 def choose(found: Iterable[Candidate], wanted: Platform | None, where: str) -> Candidate:
-    """Return the candidate that suits the *wanted* platform, by default this machine's, best.
+    """Return the candidate that suits the *wanted* platform best; default: this machine's.
 
-    A single one suits when none is wanted.  Unavailable lists the choices.
+    A single candidate suits if no platform is asked for.  Unavailable lists the choices.
     """
     found = list(found)
     if not found:
         raise InvalidImage(f"{where} holds no image")
-    if wanted is None:  # an engine may have pulled one platform of many
+    if wanted is None:  # an engine may have pulled one platform only
         found = [candidate for candidate in found if candidate.stored] or found
     if len(found) == 1 and wanted is None:
         return found[0]
@@ -186,7 +186,7 @@ def choose(found: Iterable[Candidate], wanted: Platform | None, where: str) -> C
 
 
 def candidate_image(blobs: Blobs, candidate: Candidate, source: Source, ref: str) -> Image:
-    """Return the image of a *candidate*, its stored manifest to be shown."""
+    """Return the image of a *candidate*, with its stored manifest."""
     if candidate.manifest.media_type not in documents.MANIFESTS:
         raise Unsupported(
             f"{blobs.name}: unsupported media type '{printable(candidate.manifest.media_type)}' of {candidate.shown}"
@@ -234,7 +234,7 @@ def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Iterable[DiffID | None])
 
 
 def layer_compression(content: Content, where: str) -> Compression | None:
-    """Return how a layer is compressed, None if not at all; Unsupported if in a way that is not read."""
+    """Return how a layer is compressed, None for a plain one; Unsupported for a format that imgfs cannot read."""
     first = content.read_at(0, FIRST_BYTES)
     if is_unread(first):
         raise Unsupported(f"{where} is compressed in an unsupported way; gzip, zstd, xz and bzip2 are read")
@@ -242,7 +242,7 @@ def layer_compression(content: Content, where: str) -> Compression | None:
 
 
 def check_plain(diff_id: DiffID | None, digest: Digest, where: str, *, plain: bool) -> None:
-    """Raise InvalidImage if a *plain* layer's digest is not its diffID, which is the same hash."""
+    """Raise InvalidImage if the digest of a *plain* layer is not its diffID: both are the hash of the same bytes."""
     if plain and diff_id is not None and digest.algorithm == diff_id.algorithm and digest != diff_id:
         raise InvalidImage(f"{where} is not compressed, but its digest {digest} is not its diffID {diff_id}")
 

@@ -7,12 +7,12 @@ from fusefs.oci.untrusted_json import Json, as_object, as_strings, kind, parse_l
 from fusefs.text import printable
 
 MANIFEST_LIST_LIMIT = 1 << 20
-"""Bytes that the manifest list may have."""
+"""Maximum size of a manifest list, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestItem:
-    """One image: the names of its members, and its tags."""
+    """One image: the member names of its config and layers, and its tags."""
 
     config: bytes
     repo_tags: tuple[str, ...]
@@ -20,7 +20,7 @@ class ManifestItem:
 
 
 def parse_manifest_list(data: bytes, where: str) -> tuple[ManifestItem, ...]:
-    """Return the images that *data* lists; InvalidImage, with *where*, if it is no such list."""
+    """Return the images that *data* lists; InvalidImage, with *where*, if it is malformed."""
     document = parse_list(data, where, "a list of images")
     if not document:
         raise InvalidImage(f"{where} lists no image")
@@ -44,7 +44,7 @@ def _item(value: Json, where: str) -> ManifestItem:
 def _member_name(text: str, where: str) -> bytes:
     try:
         name = text.encode()
-    except UnicodeEncodeError:  # a lone surrogate, written as an escape
+    except UnicodeEncodeError:  # a lone surrogate, from a \\u escape
         name = b""
     if not name or ".." in text.split("/"):
         raise InvalidImage(f"{where}: refused: '{printable(text)}' names no member")

@@ -1,4 +1,4 @@
-"""The members of a tar in a document of the cache, so that the tar need not be scanned again."""
+"""The members of a tar as JSON for a cache entry, so that the tar need not be scanned again."""
 
 from typing import Any
 
@@ -6,21 +6,21 @@ from fusefs.tar.header import Kind
 from fusefs.tar.members import Member, TarIndex
 
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError)
-"""What a document raises that is not as this version writes it."""
+"""The exceptions that a document of another format raises."""
 
 
 def written_members(index: TarIndex) -> list[list[Any]]:
-    """Return the members in *index* for a document."""
+    """Return the members in *index* as JSON."""
     return [_written(member) for member in index.members.values()]
 
 
 def read_members(archive: str, written: list[list[Any]]) -> TarIndex:
-    """Return the index that was written; one of `MALFORMED`, or InvalidImage, if it was written otherwise."""
+    """Return the index that *written* holds; one of `MALFORMED`, or InvalidImage, for another format."""
     return TarIndex.of(archive, map(_read, written))
 
 
 def _written(member: Member) -> list[Any]:
-    # Names are bytes, each a character.
+    # Names are bytes; latin-1 maps each byte to one character.
     name, link = member.name.decode("latin-1"), member.link.decode("latin-1")
     return [name, member.kind.value, link, member.header, member.offset, member.size, member.sparse]
 

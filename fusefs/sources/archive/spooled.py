@@ -1,4 +1,4 @@
-"""A tar that has to be written down: spooled, indexed and hashed in one pass."""
+"""A tar that arrives as a stream: spooled, indexed and hashed in one pass."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -17,41 +17,41 @@ log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _AFTER_THE_END = 1 << 20
-"""Bytes that are still taken after what can be understood: an error message may be among them."""
+"""Bytes that are still read past the end of the tar: an engine may have put an error message there."""
 
 
 @dataclass(frozen=True, slots=True)
-class SavedTar:
+class SpooledTar:
     """A tar in a spool file."""
 
     blobs: TarBlobs
     digests: dict[int, Digest]
     """The sha256 of every regular member, by the offset of its data."""
     warnings: list[str]
-    """What is odd about the tar, for the log."""
+    """Oddities of the tar, for the log."""
 
     def log_warnings(self) -> None:
-        """Log what is odd about the tar."""
+        """Log the oddities of the tar."""
         for warning in self.warnings:
             log.warning("%s", warning)
 
     def digest_of(self, content: Content, algorithm: str) -> Digest:
-        """Return the digest of a member; most are known already."""
+        """Return the digest of *content*; that of a whole member is known."""
         place = content.file_place()
         if algorithm == "sha256" and place is not None and place.offset in self.digests:
             return self.digests[place.offset]
         return Digest.of(chunks(content), algorithm)
 
 
-def save(stream: Iterable[Buffer], spool: Spool, needed: int) -> SavedTar:
-    """Write *stream*, about *needed* bytes, into *spool* and return the tar that it is.
+def spool_tar(stream: Iterable[Buffer], spool: Spool, needed: int) -> SpooledTar:
+    """Write *stream*, about *needed* bytes, into *spool* and return the tar.
 
-    This thread receives and writes; another one follows it, indexing and hashing.  Raises what
-    *stream* raises, else NoSpace, else what is wrong with the tar.
+    This thread receives and writes; another one follows it, and indexes and hashes.  Raises the error of *stream*,
+    NoSpace, or InvalidImage for a damaged tar, in this order.
     """
     with ThreadPoolExecutor(1, "follow") as pool:
         spare = _AFTER_THE_END
-        try:  # from here on, whatever happens, the follower must be told of the end
+        try:  # whatever happens from here on, the follower must learn of the end
             following = pool.submit(_follow, spool)
             for chunk in stream:
                 spool.write(chunk, needed)
@@ -61,7 +61,7 @@ def save(stream: Iterable[Buffer], spool: Spool, needed: int) -> SavedTar:
                         break
         except InvalidImage as error:
             spool.finish()
-            inside = following.exception() if spool.written else None  # which member the damage is in
+            inside = following.exception() if spool.written else None  # names the damaged member
             if not isinstance(inside, InvalidImage):
                 raise
             raise InvalidImage(f"{error}; {str(inside).removeprefix(f'{spool.name}: ')}") from None
@@ -70,7 +70,7 @@ def save(stream: Iterable[Buffer], spool: Spool, needed: int) -> SavedTar:
         return following.result()
 
 
-def _follow(spool: Spool) -> SavedTar:
+def _follow(spool: Spool) -> SpooledTar:
     digests: dict[int, Digest] = {}
     warnings: list[str] = []
 
@@ -81,13 +81,13 @@ def _follow(spool: Spool) -> SavedTar:
             yield member
 
     index = TarIndex.of(spool.name, hashed())
-    return SavedTar(TarBlobs(spool.file, index), digests, warnings)
+    return SpooledTar(TarBlobs(spool.file, index), digests, warnings)
 
 
 def _data(spool: Spool, member: Member) -> Iterator[Bytes]:
     end = member.offset + member.size
     for offset in range(member.offset, end, _CHUNK):
         data = spool.read_at(offset, min(_CHUNK, end - offset))
-        if not data:  # cut short, which the scan reports
+        if not data:  # truncated, which the scan reports
             return
         yield data

@@ -1,4 +1,4 @@
-"""What to do when an engine does not answer, or has no such image."""
+"""Hints for the user when an engine does not answer or does not have the image."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ _GONE = (errno.ENOENT, errno.ECONNREFUSED)
 
 
 def when_unreachable(endpoint: Endpoint, cause: BaseException) -> str:
-    """Return what helps when *cause* keeps imgfs from the engine at *endpoint*."""
+    """Return a hint for *cause*, which kept imgfs from the engine at *endpoint*."""
     podman = _is_podman(endpoint.shown)
     if isinstance(cause, PermissionError):
         return f"become root, or name your own with --host {_users_podman()}" if podman else _MAY_NOT
@@ -26,7 +26,7 @@ def when_unreachable(endpoint: Endpoint, cause: BaseException) -> str:
 
 
 def when_missing(shown: str, name: str) -> str:
-    """Return what helps when the engine that is *shown* so has no image *name*."""
+    """Return a hint for an engine, *shown* in messages, that does not have the image *name*."""
     program = "podman" if _is_podman(shown) else "docker"
     if os.path.exists(name):
         return f"./{printable(name)} is the file of that name"

@@ -1,6 +1,6 @@
-"""Engine images in the cache: each a saved tar of its own, its members, and what was hashed of it.
+"""Engine images in the cache: the saved tar, its members and its digests.
 
-The digests are compared with what the engine says at every mount, as if the image had just been saved.
+Every mount compares the digests with the engine's answer to inspect, as if the image had just been saved.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ from fusefs.image.model import Image, SourcedImage
 from fusefs.oci.digest import Digest
 from fusefs.sources.archive.blobs import TarBlobs
 from fusefs.sources.archive.memberlist import MALFORMED, read_members, written_members
-from fusefs.sources.archive.spooled import SavedTar
-from fusefs.sources.engine.inspected import Target, saved_image
+from fusefs.sources.archive.spooled import SpooledTar
+from fusefs.sources.engine.inspected import Target, checked_image
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 
 log = logging.getLogger(__name__)
 
 
-def engine_entry(target: Target, settings: Settings) -> SourcedImage | CacheEntry | None:
-    """Return the image if it is kept; the entry to keep it in, ours alone, if it is not; None without a cache.
+def cached_or_entry(target: Target, settings: Settings) -> SourcedImage | CacheEntry | None:
+    """Return the cached image; an exclusive cache entry to fill if it is not cached; None without a cache.
 
-    None, too, if it is kept and cannot be read now: it stays for the next time.  Waits while another process saves the
-    same image.
+    Also None if it is cached and cannot be read now: the entry stays for the next mount.  Waits while another process
+    saves the same image.
     """
     cache = settings.cache()
     if cache is None:
@@ -42,15 +42,15 @@ def engine_entry(target: Target, settings: Settings) -> SourcedImage | CacheEntr
     while True:
         try:
             entry, facts = cache.saved(_engine_key(target), waiting)
-        except OSError as error:  # a full disk, say
-            log.warning("%s is not kept: %s", printable(target.name), error.strerror or error)
+        except OSError as error:  # for example, a full disk
+            log.warning("cannot cache %s: %s", printable(target.name), error.strerror or error)
             return None
         if facts is None:
             return entry
         try:
-            return SourcedImage(_kept_image(entry, facts, target), entry)
-        except OSError as error:  # of this moment, as a disk that fails or too many open files: the image may be whole
-            log.warning("what is kept of %s cannot be read: %s", printable(target.name), error.strerror or error)
+            return SourcedImage(_cached_image(entry, facts, target), entry)
+        except OSError as error:  # may pass, as a failing disk or too many open files: the entry may be right
+            log.warning("cannot read %s from the cache: %s", printable(target.name), error.strerror or error)
             entry.close()
             return None
         except (Altered, ImgfsError, *MALFORMED) as error:
@@ -58,8 +58,8 @@ def engine_entry(target: Target, settings: Settings) -> SourcedImage | CacheEntr
             entry.close()
 
 
-def keep_saved(entry: CacheEntry, saved: SavedTar, target: Target, *, only: bool) -> None:
-    """Make *entry* count: *saved* is a file of its own, whole and checked."""
+def complete_entry(entry: CacheEntry, tar: SpooledTar, target: Target, *, only: bool) -> None:
+    """Complete *entry* with *tar*, a file of its own whose digests were checked."""
     inspected = target.inspected
     facts: Facts = {
         "about": {
@@ -70,24 +70,24 @@ def keep_saved(entry: CacheEntry, saved: SavedTar, target: Target, *, only: bool
             "created_ns": time.time_ns(),
         },
         "only": only,
-        "warnings": saved.warnings,
-        "members": written_members(saved.blobs.index),
-        "digests": {str(offset): str(digest) for offset, digest in saved.digests.items()},
+        "warnings": tar.warnings,
+        "members": written_members(tar.blobs.index),
+        "digests": {str(offset): str(digest) for offset, digest in tar.digests.items()},
     }
-    entry.complete(facts, saved.blobs.tar.descriptor)
+    entry.complete(facts, tar.blobs.tar.descriptor)
 
 
-def _kept_image(entry: CacheEntry, facts: Facts, target: Target) -> Image:
+def _cached_image(entry: CacheEntry, facts: Facts, target: Target) -> Image:
     file = OpenFile(open_sealed(entry.directory, TAR, facts), printable(target.name))
     try:
         index = read_members(file.name, facts["members"])
         digests = {int(offset): Digest.parse(text) for offset, text in facts["digests"].items()}
-        saved = SavedTar(TarBlobs(file, index), digests, facts["warnings"])
-        image = saved_image(saved, target, only=facts["only"])
+        tar = SpooledTar(TarBlobs(file, index), digests, facts["warnings"])
+        image = checked_image(tar, target, only=facts["only"])
     except BaseException:
         file.close()
         raise
-    saved.log_warnings()
+    tar.log_warnings()
     return image
 
 

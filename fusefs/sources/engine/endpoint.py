@@ -1,8 +1,8 @@
-"""Which engine to talk to: the host, and the TLS files if there are any.
+"""The address of the engine: its host, and TLS files.
 
-What the `docker` command does with ``--host``, ``--context``, the environment and its contexts
-(github.com/docker/cli, cli/context/store), done here because the SDK's own handling takes an
-unknown context for the default socket, reads ``./contexts``, and can fall back to plain HTTP.
+Follows the `docker` command in ``--host``, ``--context``, the environment and contexts (github.com/docker/cli,
+cli/context/store).  The SDK's own handling is not used: it takes an unknown context for the default socket, reads
+``./contexts``, and can fall back to plain HTTP.
 """
 
 import hashlib
@@ -22,12 +22,12 @@ _DEFAULT_CONTEXT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How to encrypt the connection; an engine with one of these is never talked to in the clear."""
+    """How to encrypt the connection.  An endpoint with a `Tls` is never connected to without encryption."""
 
     ca: Path | None
-    """Certificates to trust; None for the system's."""
+    """File of the certificates to trust; None: the system's."""
     client: tuple[Path, Path] | None
-    """Our certificate and its key."""
+    """Files of our certificate and its key."""
     verify: bool
 
 
@@ -40,7 +40,7 @@ class Endpoint:
 
     @property
     def shown(self) -> str:
-        """The host for messages."""
+        """The host in messages."""
         return printable(self.host)
 
 
@@ -48,8 +48,7 @@ def find_endpoint(host: str | None, context: str | None, environment: Mapping[st
     """Return the engine that options and *environment* name.
 
     Order: *host* or *context*, DOCKER_HOST, DOCKER_CONTEXT, the current context, the default
-    socket.  UsageError for both options together, a context that is not there or is damaged, and
-    TLS files that are not there.
+    socket.  UsageError for both options together, and for a context or TLS files that are missing or damaged.
     """
     if host is not None and context is not None:
         raise UsageError("--host and --context exclude each other")
@@ -101,7 +100,7 @@ def _context(folder: Path, name: str) -> Endpoint:
             raise UsageError(f"the context '{printable(name)}' names no docker host: {path}")
     files = folder / "contexts" / "tls" / key / "docker"
     try:
-        present = {entry.name for entry in files.iterdir()}
+        present = {path.name for path in files.iterdir()}
     except (FileNotFoundError, NotADirectoryError):
         present = set()
     except OSError as error:
@@ -114,7 +113,7 @@ def _context(folder: Path, name: str) -> Endpoint:
 
 
 def _tls_of_environment(folder: Path, environment: Mapping[str, str]) -> Tls | None:
-    """Return what DOCKER_TLS, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH ask for."""
+    """Return the TLS settings of DOCKER_TLS, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."""
     verify = bool(environment.get("DOCKER_TLS_VERIFY"))
     certificates = environment.get("DOCKER_CERT_PATH")
     if not (verify or certificates or environment.get("DOCKER_TLS")):
@@ -139,9 +138,9 @@ def _tls(files: Path, present: set[str], *, verify: bool) -> Tls:
 
 
 def _checked(endpoint: Endpoint) -> Endpoint:
-    """Return *endpoint* in the form that the SDK takes, or raise UsageError."""
+    """Return *endpoint* as the SDK expects it; UsageError if it is malformed."""
     scheme, separator, rest = endpoint.host.partition("://")
-    if not separator:  # as in docker -H localhost:2375
+    if not separator:  # for example, docker -H localhost:2375
         scheme, rest = "tcp", endpoint.host
     if scheme not in ("unix", "tcp", "http", "https", "ssh") or not rest:
         raise UsageError(
@@ -161,7 +160,7 @@ def _checked(endpoint: Endpoint) -> Endpoint:
 
 
 def _has_port(address: str) -> bool:
-    """Return whether *address* is a host with a port that makes sense, or with none."""
+    """Return whether *address* is a host, with a valid port or without one."""
     try:
         parts = urlsplit(f"//{address}")
         return bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -175,5 +174,5 @@ def _object(text: bytes, path: Path) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {printable(str(error))}") from None
     if not isinstance(document, dict):
-        raise UsageError(f"{path} is no JSON object")
+        raise UsageError(f"{path} is not a JSON object")
     return document

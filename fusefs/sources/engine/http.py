@@ -5,10 +5,10 @@ import socket
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """A connection to who listens on a unix socket."""
+    """A connection to the server on a unix socket."""
 
     def __init__(self, path: str, timeout: float | None) -> None:
-        """Name the socket; nothing is connected yet."""
+        """Set the socket's path; `connect` connects."""
         super().__init__("localhost", timeout=timeout)
         self._path = path
         self._connected: socket.socket | None = None
@@ -20,6 +20,6 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
     def wait(self, seconds: float | None) -> None:
-        """Wait so long for each piece of an answer: also of one that ends with the connection, which has no `sock`."""
+        """Set the timeout of each read.  An answer that ends with the connection takes `sock` over."""
         assert self._connected is not None
         self._connected.settimeout(seconds)

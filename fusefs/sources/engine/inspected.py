@@ -1,4 +1,4 @@
-"""What an engine says of an image before it is saved, the answer to *inspect*; and the saved image compared with it."""
+"""The answer of an engine to *inspect*, before it saves an image, and the comparison of the saved image with it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ from fusefs.oci.platform import Platform
 from fusefs.oci.reference import tag_of, tagged
 from fusefs.oci.transport import Source
 from fusefs.sources.archive.docker_archive import DockerArchive
-from fusefs.sources.archive.spooled import SavedTar
+from fusefs.sources.archive.spooled import SpooledTar
 from fusefs.text import printable
 
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What an engine says of an image before it is saved."""
+    """An engine's description of an image."""
 
     image_id: Digest
-    """Of the image config, or in a containerd store of a manifest or an index."""
+    """The digest of the image config; in a containerd store, of a manifest or an index."""
     tags: tuple[str, ...]
     size: int
-    """Bytes, an estimate: it can be far too small."""
+    """Estimated bytes; can be far too small."""
     diff_ids: tuple[DiffID, ...]
     platform: Platform | None
-    """The one that it describes."""
+    """The platform that the description is of."""
     storage: str
-    """How the engine stores images, which decides what a save looks like; empty if it does not say."""
+    """The engine's storage driver, which decides on the format of a save; empty if it is not stated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the user asked an engine for, and what the engine says that is."""
+    """The image that the user asked for, and the engine's description of it."""
 
     source: Source
     platform: Platform | None
@@ -46,7 +46,7 @@ class Target:
 
 
 def parse_inspected(answer: Any) -> Inspected:
-    """Return what the *answer* to inspect says; KeyError, TypeError, ValueError or AttributeError for nonsense."""
+    """Return the description in *answer*; one of `NONSENSE` for a malformed one."""
     return Inspected(
         image_id=Digest.parse(answer["Id"] if ":" in answer["Id"] else f"sha256:{answer['Id']}"),
         tags=tuple(text for text in answer.get("RepoTags") or () if isinstance(text, str)),
@@ -58,29 +58,29 @@ def parse_inspected(answer: Any) -> Inspected:
 
 
 NONSENSE = (KeyError, TypeError, ValueError, AttributeError)
-"""What `parse_inspected` raises."""
+"""The exceptions that `parse_inspected` raises for a malformed answer."""
 
 
-def saved_image(saved: SavedTar, target: Target, *, only: bool) -> Image:
-    """Return the saved image, which must be the one that was inspected, every digest checked.
+def checked_image(tar: SpooledTar, target: Target, *, only: bool) -> Image:
+    """Return the image in the saved *tar*, which must be the inspected one, every digest checked.
 
-    *only*: the engine was asked for the platform alone.  Raises DigestMismatch, InvalidImage, Unavailable or
+    *only*: the engine saved one platform alone.  Raises DigestMismatch, InvalidImage, Unavailable or
     Unsupported.
     """
     name, inspected = target.name, target.inspected
     asked = [name] if tagged(name) in map(tagged, inspected.tags) else []
     tag = tag_of(name) or next((tag_of(tagged(text)) for text in (*asked, *inspected.tags)), "") or "latest"
-    archive = DockerArchive(saved.blobs, saved.digest_of)
+    archive = DockerArchive(tar.blobs, tar.digest_of)
     platform = target.platform or inspected.platform
     image = archive.image_with_id(inspected.image_id, platform, target.source, tag, only=only)
     diff_ids = tuple(layer.diff_id for layer in image.layers)
-    # Inspect describes the platform that the engine prefers, not one that was asked for.
+    # Inspect describes the platform that the engine prefers, not the one that the user asked for.
     if target.platform is None and diff_ids != inspected.diff_ids:
         raise DigestMismatch(
             f"{printable(name)}: the saved image has other layers ({len(diff_ids)}) "
             f"than the engine says ({len(inspected.diff_ids)})"
         )
-    image.verify(saved.digest_of)
+    image.verify(tar.digest_of)
     return image
 
 

@@ -1,4 +1,4 @@
-"""The names of an engine's images, for who completes one: quickly, without the SDK, or not at all."""
+"""The names of an engine's images for shell completion: quickly, without the SDK, or not at all."""
 
 import http.client
 import json
@@ -16,14 +16,14 @@ _DEFAULT_PORTS = {"tcp": 2375, "http": 80, "https": 443}
 _TLS_PORT = 2376
 _MAX_ANSWER = 16 << 20
 _LONGEST = 400
-"""Characters of a name with its tag: what is longer is none."""
+"""Maximum length of a name with its tag, in characters."""
 
 
 def image_names(endpoint: Endpoint, timeout: float) -> list[str]:
-    """Return the names of the images of an engine, with their tags; none if the engine does not say them.
+    """Return the names of the images of an engine, with their tags; an empty list if the engine does not answer.
 
-    *timeout* is for each answer of the system.  What an engine says is outside text, and shells are where it goes:
-    only what is a reference by its grammar, which has no blank, quote or dollar sign, is a name.
+    *timeout* is in seconds, for each system call.  An engine's answer is untrusted and goes to a shell: only a valid
+    reference, which has no blank, quote or dollar sign, is returned.
     """
     try:
         with closing(_connection(endpoint, timeout)) as connection:
@@ -35,7 +35,7 @@ def image_names(endpoint: Endpoint, timeout: float) -> list[str]:
 
 
 def _connection(endpoint: Endpoint, timeout: float) -> http.client.HTTPConnection:
-    """Return a connection to the engine; ValueError for one that takes more than a socket."""
+    """Return a connection to the engine; ValueError for one that needs more than a socket."""
     scheme, _, rest = endpoint.host.partition("://")
     if scheme == "unix":
         return UnixConnection(rest, timeout)

@@ -1,7 +1,7 @@
-"""From an engine to an image: inspected, then kept in the cache or saved now, every digest checked.
+"""An image of an engine: inspected, then taken from the cache or saved, every digest checked.
 
-The engine is asked once what the image is (inspect) and then for exactly that (save, by image ID).
-What it sends is spooled, and indexed and hashed as it passes.
+The engine describes the image (inspect) and then sends exactly that one (save, by image ID).  The stream is spooled,
+and indexed and hashed as it arrives.
 """
 
 import http.client
@@ -20,67 +20,67 @@ from fusefs.image.model import SourcedImage
 from fusefs.oci.platform import Platform
 from fusefs.oci.transport import Source
 from fusefs.progress import Advance
-from fusefs.sources.archive.spooled import SavedTar, save
-from fusefs.sources.engine.cached import engine_entry, keep_saved
-from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, saved_image
+from fusefs.sources.archive.spooled import SpooledTar, spool_tar
+from fusefs.sources.engine.cached import cached_or_entry, complete_entry
+from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, checked_image
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 
 log = logging.getLogger(__name__)
 
 PLATFORM_VERSION = "1.48"
-"""The first version of the API whose save knows platforms; earlier ones ignore the word."""
+"""The first version of the API whose save takes a platform; earlier versions ignore the parameter."""
 MAX_ANSWER = 16 << 20
-"""Bytes that are taken of an answer that is no image."""
+"""Maximum size of an answer other than an image, in bytes."""
 _ERROR_TAIL = 1 << 14
-"""Bytes at the end of a stream that may hold the engine's error."""
+"""Bytes at the end of a stream that are searched for the engine's error."""
 _MAX_WHY = 500
-"""Characters of an engine's reason: it may be a page."""
+"""Maximum length of an engine's reason in a message, in characters."""
 _JSON_ERROR = re.compile(rb'\{\s*"(?:errorDetail|error|message|cause)"')
 
 
 class Stream(Protocol):
-    """What an engine sends."""
+    """The image that an engine sends."""
 
     def chunks(self) -> Iterator[Buffer]:
-        """Yield the bytes, each buffer valid until the next one; raises one of the engine's `failures`."""
+        """Yield the bytes; each buffer is valid until the next one.  Raises one of the engine's `failures`."""
 
 
 class Engine(Protocol):
-    """What imgfs asks of an engine."""
+    """The requests of imgfs to an engine."""
 
     @property
     def shown(self) -> str:
-        """Where it is, for messages."""
+        """The address in messages."""
 
     @property
     def failures(self) -> tuple[type[Exception], ...]:
-        """What a broken connection raises."""
+        """The exceptions of a broken connection."""
 
     def picks(self, platform: Platform | None) -> bool:
-        """Return whether a save is asked for the *platform*."""
+        """Return whether this engine can save the *platform* alone."""
 
     def inspect(self, name: str) -> Inspected:
-        """Return what the engine says of the image *name*."""
+        """Return the engine's description of the image *name*."""
 
     def begin(self, target: Target) -> AbstractContextManager[Stream]:
-        """Ask for the image and return when it begins to come; classic engines prepare the whole image before that."""
+        """Ask for the image and return when it begins to arrive; classic engines prepare all of it first."""
 
 
 def engine_image(engine: Engine, source: Source, settings: Settings) -> SourcedImage:
-    """Return the image of *source*, every digest checked: kept in the cache, or saved now.
+    """Return the image of *source*, from the cache or saved now, every digest checked.
 
     Raises EngineError, Unavailable, NoSpace, DigestMismatch, InvalidImage or Unsupported.
     """
     target = Target(source, settings.platform, engine.inspect(source.name))
-    match engine_entry(target, settings):
+    match cached_or_entry(target, settings):
         case SourcedImage() as found:
             return found
         case CacheEntry() as entry:
             try:
-                return _saved_to_keep(engine, target, settings, entry)
+                return _saved_into_cache(engine, target, settings, entry)
             except NoSpace as error:
-                log.info("%s is not kept: %s", printable(source.name), error)
+                log.info("cannot cache %s: %s", printable(source.name), error)
     return _saved(engine, target, settings)
 
 
@@ -91,13 +91,13 @@ def requested_platform(platform: Platform) -> str:
 
 
 def refusal(engine: Engine, name: str, why: str) -> EngineError:
-    """Return the error for an engine that answers but does not want to."""
+    """Return the error for an engine that refuses a request."""
     shown = why if len(why) <= _MAX_WHY else f"{why[:_MAX_WHY]}…"
     return EngineError(f"the engine at {engine.shown} refuses {printable(name)}: {printable(shown)}")
 
 
 def message_of(answer: bytes, status: str) -> str:
-    """Return why an engine refuses: its ``{"message": …}``, else its own words, else those of HTTP's *status*."""
+    """Return why an engine refuses: the message in its JSON, else its text, else the text of the HTTP *status*."""
     try:
         return str(json.loads(answer)["message"])
     except (RecursionError, *NONSENSE):
@@ -110,16 +110,16 @@ def unanswered(shown: str, timeout: float | None) -> EngineError:
 
 
 def timed_out(error: BaseException) -> bool:
-    """Return whether a connection failed because we waited long enough; the system's own timeouts have a number."""
+    """Return whether our own timeout ended a connection; a timeout of the system has an errno."""
     cause = cause_of(error)
     return isinstance(cause, TimeoutError) and cause.errno is None
 
 
 def reason(error: BaseException) -> str:
-    """Return why a connection failed, in a few words."""
+    """Return in a few words why a connection failed."""
     cause = cause_of(error)
     if isinstance(cause, json.JSONDecodeError):
-        return "its answer is no JSON"
+        return "its answer is not JSON"
     if isinstance(cause, http.client.IncompleteRead):
         return "its answer is cut short or garbled"
     if isinstance(cause, OSError) and cause.strerror:
@@ -128,13 +128,13 @@ def reason(error: BaseException) -> str:
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Return the innermost exception that has something to say: the system's, or our own timeout, if there is one."""
+    """Return the innermost exception with a reason: an error of the system or our own timeout, if there is one."""
     seen: set[int] = set()
     while id(error) not in seen:
         seen.add(id(error))
         if isinstance(error, OSError) and (error.errno is not None or isinstance(error, TimeoutError)):
             break
-        # What these were raised for is a detail of the parser.
+        # The causes of these are details of the parser.
         if isinstance(error, (json.JSONDecodeError, http.client.IncompleteRead)):
             break
         inner = [arg for arg in (*error.args, getattr(error, "reason", None)) if isinstance(arg, BaseException)]
@@ -146,17 +146,17 @@ def cause_of(error: BaseException) -> BaseException:
 
 
 def _saved(engine: Engine, target: Target, settings: Settings) -> SourcedImage:
-    """Save the image into a spool file."""
+    """Save the image into a spool file in the spool directory."""
     name, need, free = printable(target.name), target.inspected.size, free_space(settings.tmpdir)
     if need > free:
         raise no_space(name, settings.tmpdir, need, free)
     with Spool(settings.tmpdir, name) as spool:
-        saved = _save(engine, target, settings, spool)
-        return SourcedImage(saved_image(saved, target, only=engine.picks(target.platform)))
+        tar = _save(engine, target, settings, spool)
+        return SourcedImage(checked_image(tar, target, only=engine.picks(target.platform)))
 
 
-def _saved_to_keep(engine: Engine, target: Target, settings: Settings, entry: CacheEntry) -> SourcedImage:
-    """Save the image into *entry*, where it is kept once someone has the time; NoSpace if it has no room there."""
+def _saved_into_cache(engine: Engine, target: Target, settings: Settings, entry: CacheEntry) -> SourcedImage:
+    """Save the image into *entry*, which is completed in the background; NoSpace if it has no room there."""
     name, need = printable(target.name), target.inspected.size
     only = engine.picks(target.platform)
     try:
@@ -164,17 +164,17 @@ def _saved_to_keep(engine: Engine, target: Target, settings: Settings, entry: Ca
         if not room:
             raise no_space(name, entry.path, need, room)
         with Spool(entry.path, name, entry.new_file(), room) as spool:
-            saved = _save(engine, target, settings, spool)
-            image = saved_image(saved, target, only=only)
+            tar = _save(engine, target, settings, spool)
+            image = checked_image(tar, target, only=only)
     except BaseException:
         entry.abandon()
         raise
-    entry.later(lambda: keep_saved(entry, saved, target, only=only))
+    entry.later(lambda: complete_entry(entry, tar, target, only=only))
     return SourcedImage(image, entry)
 
 
-def _save(engine: Engine, target: Target, settings: Settings, spool: Spool) -> SavedTar:
-    """Receive the image; EngineError when the engine says in its stream that it failed."""
+def _save(engine: Engine, target: Target, settings: Settings, spool: Spool) -> SpooledTar:
+    """Receive the image; EngineError if the engine reports a failure inside the stream."""
     progress, size = settings.progress, target.inspected.size
     damage: InvalidImage | None = None
     try:
@@ -182,7 +182,7 @@ def _save(engine: Engine, target: Target, settings: Settings, spool: Spool) -> S
         with progress.waiting(f"the engine prepares {spool.name}"):
             beginning = engine.begin(target)
         with beginning as stream, progress.transfer(f"saving {spool.name}", size) as advance:
-            saved = save(_counted(stream, advance), spool, size)
+            tar = spool_tar(_counted(stream, advance), spool, size)
     except InvalidImage as error:
         damage = error
     except engine.failures as error:
@@ -192,12 +192,12 @@ def _save(engine: Engine, target: Target, settings: Settings, spool: Spool) -> S
         raise EngineError(f"the engine at {engine.shown} failed to save {spool.name}: {printable(reported)}")
     if damage is not None:
         raise damage
-    saved.log_warnings()
-    return saved
+    tar.log_warnings()
+    return tar
 
 
 def _broken_off(engine: Engine, spool: Spool, error: Exception, timeout: float | None) -> str:
-    """Return how the engine's stream ended too early."""
+    """Return how the engine's stream broke off."""
     name, after = spool.name, f"after {megabytes(spool.written)}"
     if timed_out(error):
         return f"the engine at {engine.shown} sent nothing of {name} for {timeout:g} s {after}; --timeout waits longer"
@@ -211,7 +211,7 @@ def _counted(stream: Stream, advance: Advance) -> Iterator[Buffer]:
 
 
 def _error_in_stream(spool: Spool) -> str | None:
-    """Return the error that an engine wrote as JSON at the end of its stream, under HTTP 200."""
+    """Return the error that an engine wrote as JSON at the end of its stream, despite HTTP status 200."""
     tail = bytes(spool.read_at(max(0, spool.written - _ERROR_TAIL), _ERROR_TAIL))
     for match in _JSON_ERROR.finditer(tail):
         try:

@@ -1,4 +1,4 @@
-"""An engine through the Docker SDK: wherever it is, with TLS, proxies and tunnels.  The only importer of the SDK."""
+"""An engine at any address, through the Docker SDK: TLS, proxies, SSH.  Only this module imports the SDK."""
 
 import json
 import math
@@ -48,20 +48,20 @@ _MAX_INTERVAL = 32767
 """Seconds between two probes that Linux allows at most."""
 
 _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
-"""What the SDK lets through when a connection fails."""
+"""The exceptions of a failed connection that the SDK does not translate."""
 
 
 @contextmanager
 def sdk_engine(endpoint: Endpoint, timeout: float | None) -> Iterator["SdkEngine"]:
-    """Give the engine at *endpoint*, for as long as the block takes; EngineError if it cannot be reached."""
+    """Connect to the engine at *endpoint* until the block ends; EngineError if it cannot be reached."""
     with closing(_connect(endpoint, timeout)) as client:
         yield SdkEngine(client, endpoint, timeout)
 
 
 def _connect(endpoint: Endpoint, timeout: float | None) -> docker.APIClient:
-    """Return a client that speaks the engine's version of the API."""
+    """Return a client for the engine's version of the API."""
     try:
-        # The version is asked for without one: engines refuse both too old and too new a client.
+        # Engines refuse clients that are too old or too new, but not an unversioned request for the version.
         with closing(_client(endpoint, docker.constants.MINIMUM_DOCKER_API_VERSION, timeout)) as client:
             version = client.version(api_version=False)
         if not isinstance(version, dict) or not isinstance(version.get("ApiVersion"), str):
@@ -72,7 +72,7 @@ def _connect(endpoint: Endpoint, timeout: float | None) -> docker.APIClient:
 
 
 def _client(endpoint: Endpoint, version: str, timeout: float | None) -> docker.APIClient:
-    """Return a client for this *version* of the API; connects to nothing yet."""
+    """Return a client for this *version* of the API, not yet connected."""
     tls: bool | docker.tls.TLSConfig = False
     if endpoint.tls is not None:  # the SDK only learns that there is TLS; its files are the adapter's
         tls = docker.tls.TLSConfig(verify=endpoint.tls.verify)
@@ -80,7 +80,7 @@ def _client(endpoint: Endpoint, version: str, timeout: float | None) -> docker.A
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
     if endpoint.host.startswith("ssh://") and not hasattr(docker.transport, "SSHHTTPAdapter"):
         raise EngineError(f"{endpoint.shown}: ssh needs an extra; pip install 'imgfs[ssh]'")
-    client = docker.APIClient(base_url=endpoint.host, version=version, tls=tls, timeout=timeout)  # type: ignore[arg-type]  # None is for ever
+    client = docker.APIClient(base_url=endpoint.host, version=version, tls=tls, timeout=timeout)  # type: ignore[arg-type]  # None: no limit
     # With trust_env a REQUESTS_CA_BUNDLE in the environment overrides the endpoint's own CA.
     client.trust_env = False
     if client.base_url.startswith("http://"):
@@ -143,7 +143,7 @@ class _Stream:
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the bytes."""
-        chunk = _received(self._response, 1)  # that engines prepare for minutes
+        chunk = _received(self._response, 1)  # engines may take minutes to prepare it
         _wait(self._response, self._timeout)
         chunk += _received(self._response, _CHUNK - 1)
         while chunk:
@@ -155,16 +155,16 @@ def _received(response: requests.Response, size: int) -> bytes:
     """Return *size* more bytes, fewer only at the end."""
     try:
         data: bytes = response.raw.read(size, decode_content=False)
-    except ValueError as error:  # for a chunk of a negative size
+    except ValueError as error:  # a chunk of negative size
         raise urllib3.exceptions.ProtocolError(str(error)) from None
     return data
 
 
 def _wait(response: requests.Response, seconds: float | None) -> None:
-    """Wait so long for each piece of an answer from now on."""
+    """Set the timeout of each further read of an answer."""
     raw: Any = response.raw
-    if raw.connection is not None:  # else that was all
-        # An answer that ends with the connection has taken the socket over.
+    if raw.connection is not None:  # None after the end of the answer
+        # An answer that ends with the connection owns the socket.
         sock = raw.connection.sock or raw._fp.fp.raw._sock  # noqa: SLF001 - nothing public leads there
         sock.settimeout(seconds)
 
@@ -181,15 +181,15 @@ class SdkEngine:
 
     @property
     def shown(self) -> str:
-        """Where it is."""
+        """The address in messages."""
         return self.endpoint.shown
 
     def picks(self, platform: Platform | None) -> bool:
-        """Return whether a save is asked for the *platform*."""
+        """Return whether this engine can save the *platform* alone."""
         return platform is not None and version_gte(self.client.api_version, PLATFORM_VERSION)
 
     def inspect(self, name: str) -> Inspected:
-        """Return what the engine says of the image *name*."""
+        """Return the engine's description of the image *name*."""
         shown = self.endpoint.shown
         try:
             return parse_inspected(self.client.inspect_image(name))  # type: ignore[no-untyped-call]
@@ -203,14 +203,13 @@ class SdkEngine:
             raise _unreachable(self.endpoint, error, self.timeout) from None
         except (RecursionError, *NONSENSE) as error:
             raise EngineError(
-                f"the engine at {shown} describes {printable(name)} in no way that makes sense: {error!r}"
+                f"the engine at {shown} describes {printable(name)} in a way that imgfs does not understand: {error!r}"
             ) from None
 
     def begin(self, target: Target) -> _Stream:
-        """Return the answer to a save once it has begun.
+        """Return the answer to a save once it begins.
 
-        The SDK's own `get_image` knows no platform, and hands on pieces of 32 KiB, which take twice
-        as long to write.
+        The SDK's own `get_image` takes no platform, and yields pieces of 32 KiB, which take twice as long to write.
         """
         client, platform = self.client, target.platform
         parameters = {}

@@ -1,6 +1,6 @@
-"""An engine behind a unix socket, with Python's own HTTP: the SDK takes longer to import than a kept image to mount.
+"""An engine on a unix socket, with Python's own HTTP client: mounting a cached image is faster than importing the SDK.
 
-Who cannot be reached, or knows no such image, is left to the SDK and its errors.
+If the engine cannot be reached or does not have the image, the SDK tries again and reports the error.
 """
 
 import http.client
@@ -24,7 +24,7 @@ _FAILURES = (OSError, http.client.HTTPException)
 
 
 class NoPlainAnswer(Exception):
-    """The engine did not just say what the image is."""
+    """The engine gave no plain answer to inspect."""
 
 
 class _Stream:
@@ -39,12 +39,12 @@ class _Stream:
 
     def __exit__(self, *_: object) -> None:
         self._answer.close()
-        self._connection.close()  # which may still have a rest of the answer; the next request makes another
+        self._connection.close()  # the rest of the answer may still be in it; the next request reconnects
 
     def chunks(self) -> Iterator[Buffer]:
-        """Yield the bytes, each time in the same buffer."""
+        """Yield the bytes, every time in the same buffer."""
         buffer = memoryview(bytearray(_CHUNK))
-        count = self._answer.readinto(buffer[:1])  # that engines prepare for minutes
+        count = self._answer.readinto(buffer[:1])  # engines may take minutes to prepare it
         if count:
             self._connection.wait(self._connection.timeout)
             count += self._answer.readinto(buffer[count:])
@@ -59,7 +59,7 @@ class UnixEngine:
     failures = _FAILURES
 
     def __init__(self, endpoint: Endpoint, timeout: float | None) -> None:
-        """Name the engine, NoPlainAnswer if it is somewhere else; nothing is connected yet."""
+        """Set the address; NoPlainAnswer if it is not a unix socket.  Connects on first use."""
         if not endpoint.host.startswith(_UNIX):
             raise NoPlainAnswer
         self.shown = endpoint.shown
@@ -68,17 +68,17 @@ class UnixEngine:
         self._version = ""
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._connection.close()
 
     def picks(self, platform: Platform | None) -> bool:
-        """Return whether a save is asked for the *platform*."""
+        """Return whether this engine can save the *platform* alone."""
         return platform is not None and _numbers(self._version) >= _numbers(PLATFORM_VERSION)
 
     def inspect(self, name: str) -> Inspected:
-        """Return what the engine says of the image *name*, NoPlainAnswer if that is anything else.
+        """Return the engine's description of the image *name*.
 
-        EngineError if it says nothing for too long.
+        NoPlainAnswer for any other answer, EngineError for none within the timeout.
         """
         try:
             answer = self._get(f"/images/{quote(name, safe='/:@')}/json", self._timeout)
@@ -93,7 +93,7 @@ class UnixEngine:
             raise NoPlainAnswer from None
 
     def begin(self, target: Target) -> _Stream:
-        """Return the answer to a save once it has begun; EngineError if the engine refuses."""
+        """Return the answer to a save once it begins; EngineError if the engine refuses."""
         platform = target.platform
         parameters = {}
         if platform is not None and self.picks(platform):
@@ -115,5 +115,5 @@ class UnixEngine:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Return a version of the API; ValueError if it is none."""
+    """Return a version of the API as numbers; ValueError if it is malformed."""
     return tuple(map(int, version.split(".")))

@@ -89,8 +89,8 @@ def test_an_engine_whose_socket_is_a_file(imgfs: Bench) -> None:
 @pytest.mark.parametrize(
     ("version", "why"),
     [
-        (Answer(), "its answer is no JSON"),
-        (Answer(parts=[b"<html>welcome"]), "its answer is no JSON"),
+        (Answer(), "its answer is not JSON"),
+        (Answer(parts=[b"<html>welcome"]), "its answer is not JSON"),
         (json_answer([]), "it states no API version"),
         (json_answer({}), "it states no API version"),
         (json_answer({"ApiVersion": 1}), "it states no API version"),
@@ -140,7 +140,8 @@ def test_an_engine_that_describes_the_image_in_nonsense(imgfs: Bench, engine: En
     engine.script.inspect = json_answer(document)
     done = imgfs.run("mount", "--log-file", imgfs.log, "img", imgfs.mountpoint())
     assert (done.status, done.out, done.err.count("\n")) == (3, "", 1)
-    assert done.err.startswith(f"imgfs: the engine at {engine.host} describes img in no way that makes sense: ")
+    said = f"the engine at {engine.host} describes img in a way that imgfs does not understand: "
+    assert done.err.startswith(f"imgfs: {said}")
     imgfs.nothing_left()
 
 

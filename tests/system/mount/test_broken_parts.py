@@ -191,8 +191,8 @@ def test_a_kept_image_whose_documents_cannot_be_read_is_saved_again_and_stays(
             done = imgfs.run("mount", "--log-file", imgfs.log, "img", mountpoint)
             first, *others = done.err.splitlines()
             said = {
-                "tar": "what is kept of img cannot be read: Input/output error",
-                "index": "img is not kept: Input/output error",
+                "tar": "cannot read img from the cache: Input/output error",
+                "index": "cannot cache img: Input/output error",
             }
             assert (done.status, first) == (0, f"imgfs: warning: {said[name]}")
             assert len(others) == 1

@@ -39,7 +39,7 @@ def test_what_is_no_list_is_an_error_with_its_place(value: Json, words: str) -> 
 def test_a_list_of_strings_has_nothing_else_in_it(value: Json) -> None:
     with pytest.raises(InvalidImage) as caught:
         as_strings(["a", value], "x: tags")
-    assert str(caught.value) == "x: tags has an entry that is no string"
+    assert str(caught.value) == "x: tags has an item that is not a string"
 
 
 def test_what_is_right_is_handed_back() -> None:

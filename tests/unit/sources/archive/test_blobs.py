@@ -146,7 +146,7 @@ def test_a_folder_of_blobs_that_is_a_link_is_not_followed_and_not_called_missing
 def test_a_blob_that_is_no_file_is_refused_without_waiting_for_it(make: type) -> None:
     os.makedirs("dir/blobs/sha256")
     make(f"dir/{PATH}")
-    assert refused(DirectoryBlobs("dir")) == (InvalidImage, f"dir/{PATH} is no regular file")
+    assert refused(DirectoryBlobs("dir")) == (InvalidImage, f"dir/{PATH} is not a regular file")
 
 
 @pytest.mark.parametrize("name", ["\x1b[2J", "\udcff"])

@@ -140,7 +140,7 @@ REFUSED: dict[str, tuple[bytes, type[ImgfsError], str]] = {
     "layer is no string": (
         listing([{"Config": "c", "Layers": [None]}]),
         InvalidImage,
-        "manifest.json: image 0: Layers has an entry that is no string",
+        "manifest.json: image 0: Layers has an item that is not a string",
     ),
     "layer outside": (
         listing([{"Config": "c", "Layers": ["../a"]}]),
@@ -184,7 +184,7 @@ REFUSED: dict[str, tuple[bytes, type[ImgfsError], str]] = {
         InvalidImage,
         "c: rootfs.diff_ids is an object, not a list",
     ),
-    "diffID is no string": (diff_ids(1), InvalidImage, "c: rootfs.diff_ids has an entry that is no string"),
+    "diffID is no string": (diff_ids(1), InvalidImage, "c: rootfs.diff_ids has an item that is not a string"),
     "diffID malformed": (
         diff_ids("sha256:abc"),
         InvalidImage,

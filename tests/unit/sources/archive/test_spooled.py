@@ -11,7 +11,7 @@ from fusefs.content.protocol import Literal
 from fusefs.content.spool import Spool
 from fusefs.errors import EngineError, InvalidImage, Unavailable
 from fusefs.oci.digest import Digest
-from fusefs.sources.archive.spooled import SavedTar, save
+from fusefs.sources.archive.spooled import SpooledTar, spool_tar
 from tests.conftest import TakeWarnings
 from tests.support.builders import Archive, archive_of, hard_link, member, sha256
 from tests.support.conformance import closing_what_is_opened
@@ -24,10 +24,10 @@ def _closing() -> Iterator[None]:
         yield
 
 
-def saved(stream: list[bytes], directory: Path) -> SavedTar:
+def saved(stream: list[bytes], directory: Path) -> SpooledTar:
     """Save *stream* in *directory*."""
     with Spool(str(directory), "x") as spool:
-        return save(stream, spool, 0)
+        return spool_tar(stream, spool, 0)
 
 
 def refusal(data: bytes, directory: Path) -> str:
@@ -153,7 +153,7 @@ def test_a_stream_that_never_ends_is_left_soon_after_nothing_more_is_understood(
 
     if message is None:
         with Spool(str(tmp_path), "x") as spool:
-            assert save(endless(), spool, 0).blobs.index.find(b"big") is not None
+            assert spool_tar(endless(), spool, 0).blobs.index.find(b"big") is not None
     else:
         assert str(failure(endless(), tmp_path)) == message
     assert taken < 1 << 30

@@ -157,7 +157,7 @@ def test_an_unknown_context_is_an_error_wherever_it_is_named(home: Path, where: 
     ("document", "message"),
     [
         ("{", f"~/META is not JSON: {EXPECTING_NAME}: line 1 column 2 (char 1)"),
-        ("[]", "~/META is no JSON object"),
+        ("[]", "~/META is not a JSON object"),
         ({}, "the context 'x' names no docker host: ~/META"),
         ({"Endpoints": None}, "the context 'x' names no docker host: ~/META"),
         ({"Endpoints": {"kubernetes": {}}}, "the context 'x' names no docker host: ~/META"),
@@ -176,7 +176,7 @@ def test_a_damaged_context_is_an_error(home: Path, document: object, message: st
     ("config", "message"),
     [
         ("{", f"~/.docker/config.json is not JSON: {EXPECTING_NAME}: line 1 column 2 (char 1)"),
-        ("null", "~/.docker/config.json is no JSON object"),
+        ("null", "~/.docker/config.json is not a JSON object"),
     ],
 )
 def test_a_damaged_config_is_an_error(home: Path, config: str, message: str) -> None:
