@@ -1,10 +1,10 @@
 """Transports: the kinds of place that hold images, and where one image came from.
 
-Names: containers-transports(5).
+Names: containers-transports(5).  Shell completion imports this at each key: tuples, for dataclasses load slowly.
 """
 
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class Holder(Enum):
@@ -15,8 +15,7 @@ class Holder(Enum):
     DIRECTORY = "directory"
 
 
-@dataclass(frozen=True, slots=True)
-class Transport:
+class Transport(NamedTuple):
     """A way to name an image: ``NAME:`` and what follows it."""
 
     name: str
@@ -44,8 +43,7 @@ STANDARD_INPUT = "standard input"
 """The place of an image that came through ``-``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where an image came from."""
 
     name: str
