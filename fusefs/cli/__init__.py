@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from fusefs.cli.imports import import_command
-from fusefs.cli.output.stdout import ReaderGone, leave_stderr, say
+from fusefs.cli.output.stdout import ReaderGone, flush_stderr, say
 from fusefs.cli.parsing.mount8 import FAILURE, is_helper, mount_status, parse_call
 from fusefs.errors import ImgfsError
 from fusefs.text import printable
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.excepthook(*sys.exc_info())  # a bug; but mount(8) takes Python's status 1 for a usage error
         return FAILURE
     finally:
-        leave_stderr()
+        flush_stderr()
 
 
 def _run(program: str, words: Sequence[str]) -> int:

@@ -1,12 +1,12 @@
-"""What an IMAGE argument may be, as help and manual say it."""
+"""The forms of an IMAGE argument, for help and manual."""
 
 FORMS = (
     ("nginx:1.27  NAME@sha256:…  ID", "in Docker or Podman (docker-daemon:…)"),
-    ("docker-archive:PATH[:REF|:@INDEX]", "in what docker save wrote"),
-    ("oci:DIR[:REF]  oci-archive:PATH[:REF]", "in an OCI image layout, tarred or not"),
-    ("./PATH  ../PATH  /PATH  NAME.tar  -", "any of these, .tar.gz too; - is a pipe"),
+    ("docker-archive:PATH[:REF|:@INDEX]", "an archive that docker save wrote"),
+    ("oci:DIR[:REF]  oci-archive:PATH[:REF]", "an OCI image layout, or a tar of it"),
+    ("./PATH  ../PATH  /PATH  NAME.tar  -", "any of these, detected; - is stdin"),
 )
-"""Each form, and what is meant by it."""
+"""Each form, and its meaning."""
 
 
 def forms() -> str:
