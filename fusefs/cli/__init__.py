@@ -20,7 +20,7 @@ _BROKEN_PIPE = 141
 
 
 def _open_standard_streams() -> None:
-    """Open the standard streams that the caller has closed: else another file would get the number 0, 1 or 2."""
+    """Open the standard streams that the caller has closed; otherwise another file would get the number 0, 1 or 2."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

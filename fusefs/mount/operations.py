@@ -212,7 +212,7 @@ class Operations(pyfuse3.Operations):
 
     @_answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        """Return bytes of a file: at once if that cannot block, else read by a thread."""
+        """Return bytes of a file: at once if that cannot block, otherwise with a thread."""
         content = self._open[fh]
         data = content.read_cached(off, size, self._buffer)
         if data is None:

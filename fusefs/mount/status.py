@@ -62,7 +62,7 @@ class State(Enum):
     STUCK = "stuck"
     """Its process does not answer."""
     COVERED = "covered"
-    """Something else is mounted over it."""
+    """Another mount covers it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a log leaves out."""
+"""Log messages that are throttled, and their count."""
 
 import errno
 import logging
