@@ -166,7 +166,7 @@ def test_without_a_place_for_a_cache_nothing_is_kept_and_that_is_said(user: Benc
     assert os.listdir(cache) == []
     user.end_mounts()
     named = user.run("mount", "--cache-dir", cache, archive, mountpoint)
-    assert (named.status, named.err) == (8, f"imgfs: {said.partition('kept: ')[2]}\n")
+    assert (named.status, named.err) == (8, f"imgfs: {said.partition('without a cache: ')[2]}\n")
 
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME"])
