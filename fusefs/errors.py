@@ -1,65 +1,65 @@
-"""What can go wrong, one class for each way a user has to react.
+"""Errors that a user can act on: one class for each exit code.
 
-Every class has an exit code; the README tables them.  A message is one line that names the thing,
-the place and both numbers.  Anything that is not an `ImgfsError` is a bug.
+A message is one line: the thing, the place, both numbers and, after ``;``, what to do next.  The first line of each
+docstring describes the exit code in the manual page.  An exception that is not an `ImgfsError` is a bug.
 """
 
 import errno
 from typing import ClassVar
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Error numbers of a write for which there is no space, or which a limit of the user's forbids."""
+"""Error numbers of a write that fails because the disk is full, or a quota or a file size limit is reached."""
 
 
 class ImgfsError(Exception):
-    """Base of all errors that are not bugs."""
+    """Base class of all errors that are not bugs."""
 
     exit_code: ClassVar[int] = 1
 
 
 class UsageError(ImgfsError):
-    """The command line is wrong: an option, a reference, a combination."""
+    """The command line is wrong: an option, an image reference, or a combination of options."""
 
     exit_code = 2
 
 
 class EngineError(ImgfsError):
-    """The engine cannot be reached, or answered with an error or with nonsense."""
+    """The engine cannot be reached, reported an error, or sent an invalid response."""
 
     exit_code = 3
 
 
 class Unavailable(ImgfsError):
-    """The image, file or reference that was asked for is not there or cannot be read."""
+    """The image, file or reference does not exist or cannot be read."""
 
     exit_code = 4
 
 
 class InvalidImage(ImgfsError):
-    """The archive or one of its documents is damaged or breaks its specification."""
+    """The archive or one of its documents is damaged or violates its specification."""
 
     exit_code = 5
 
 
 class DigestMismatch(ImgfsError):
-    """Content does not have the digest that the image states for it."""
+    """Content does not match the digest that the image states for it."""
 
     exit_code = 6
 
 
 class Unsupported(ImgfsError):
-    """A format that imgfs knows of and does not read."""
+    """The image uses a format or a feature that imgfs does not support."""
 
     exit_code = 7
 
 
 class NoSpace(ImgfsError):
-    """What must be written does not fit, or may not be written there."""
+    """A file cannot be written: no space, no permission, or an unusable cache that was named."""
 
     exit_code = 8
 
 
 class MountError(ImgfsError):
-    """The mountpoint cannot be used, or FUSE refused."""
+    """The mountpoint cannot be used, or FUSE refused the mount or unmount."""
 
     exit_code = 9

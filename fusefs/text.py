@@ -1,17 +1,17 @@
-"""Text from outside, made safe to print."""
+"""Untrusted text, made safe to print."""
 
-_SHOWN = 4096
-"""Characters of a name that are shown: as many bytes as a path may have."""
+_MAX_LENGTH = 4096
+"""Characters that are shown: as many as the bytes of the longest path (PATH_MAX)."""
 
 
 def printable(text: bytes | str) -> str:
-    """Return a name or message from outside as text that is safe on a terminal and in a log line.
+    """Return an untrusted name or message as text that is safe on a terminal and in a log line.
 
-    Bytes that are not UTF-8 and every character that is not printable are shown as escapes:
-    names in an image are hostile input, and an escape sequence must not reach a terminal raw.
+    Bytes that are not UTF-8 and characters that are not printable become escapes: names in an image are
+    hostile input, and an escape sequence must not reach a terminal.
     """
-    if len(text) > _SHOWN:
-        return f"{printable(text[:_SHOWN])}…"
+    if len(text) > _MAX_LENGTH:
+        return f"{printable(text[:_MAX_LENGTH])}…"
     if isinstance(text, bytes):
         text = text.decode("utf-8", "surrogateescape")
     if text.isprintable():
@@ -21,6 +21,6 @@ def printable(text: bytes | str) -> str:
 
 def _escaped(char: str) -> str:
     code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that surrogateescape carried through
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, decoded with surrogateescape
         return f"\\x{code - 0xDC00:02x}"
     return char.encode("unicode_escape").decode("ascii")

@@ -1,4 +1,4 @@
-"""Where the cache is, and what may be in it."""
+"""The place of the cache, as options and environment name it."""
 
 import argparse
 import logging
@@ -16,29 +16,29 @@ _OF_ROOT = "/var/cache/imgfs"
 
 
 def cache_folder(named: str | None, environment: Mapping[str, str]) -> tuple[str, bool]:
-    """Return the path of the cache, and whether the user has named it: *named*, or in the *environment*."""
+    """Return the path of the cache, and whether the user named it: with an option (*named*) or in the *environment*."""
     path = named or environment.get("IMGFS_CACHE_DIR")
     if path:
         return absolute(path), True
     if os.geteuid() == 0:
         return _OF_ROOT, False
     base = environment.get("XDG_CACHE_HOME") or ""
-    if not os.path.isabs(base):  # as its specification wants it
+    if not os.path.isabs(base):  # the XDG specification ignores relative paths
         base = os.path.join(environment.get("HOME") or "/", ".cache")
     return os.path.join(base, "imgfs"), False
 
 
 def cache_folders(arguments: argparse.Namespace, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the folder of the cache that the options ask for, none if there is to be none."""
+    """Return the path of the cache that the options name, nothing with ``--no-cache``."""
     return () if arguments.no_cache else cache_folder(arguments.cache_dir, environment)[:1]
 
 
 def opening_cache(
     arguments: argparse.Namespace, environment: Mapping[str, str], writeback: Writeback
 ) -> Callable[[], Cache | None]:
-    """Return a function that opens the cache that the options ask for, once; None stands for none.
+    """Return a function that opens the cache on its first call and returns it, None if there is none.
 
-    One that cannot be used is NoSpace if the user has named it, else a warning.
+    A cache that cannot be used raises NoSpace if the user named it; otherwise it is a warning.
     """
     opened: list[Cache | None] = [None] if arguments.no_cache else []
 
@@ -51,7 +51,7 @@ def opening_cache(
             except NoSpace as error:
                 if named:
                     raise
-                log.warning("nothing is kept: %s", error)
+                log.warning("continuing without a cache: %s", error)
                 opened.append(None)
         return opened[0]
 

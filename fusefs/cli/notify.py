@@ -1,4 +1,4 @@
-"""What a service tells systemd of itself (sd_notify(3))."""
+"""Service notifications for systemd (sd_notify(3))."""
 
 import logging
 import socket
@@ -8,15 +8,15 @@ log = logging.getLogger(__name__)
 
 
 def notify(state: str, environment: Mapping[str, str]) -> None:
-    """Send *state*, as ``READY=1``, to who has started this process, if that wants to know."""
+    """Send *state*, such as ``READY=1``, to the service manager, if ``NOTIFY_SOCKET`` names one."""
     address = environment.get("NOTIFY_SOCKET")
     if not address:
         return
-    if address.startswith("@"):  # an abstract one (unix(7))
+    if address.startswith("@"):  # an abstract address (unix(7))
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.connect(address)
             sender.sendall(state.encode())
     except OSError as error:
-        log.warning("cannot say %s to the service manager: %s", state, error.strerror or error)
+        log.warning("cannot send %s to the service manager: %s", state, error.strerror or error)

@@ -1,4 +1,4 @@
-"""A mount's process in the background."""
+"""The background process that serves a mount."""
 
 import fcntl
 import logging
@@ -16,11 +16,11 @@ _STDERR = 2
 
 
 def in_background(run: Callable[[Callable[[], None]], None], log_handler: logging.Handler) -> None:
-    """Call *run* in a process of its own and return when it says that it is ready.
+    """Call *run* in a child process, and return when the child is ready.
 
-    *run* gets a function to call then.  The process leads its own session, has no terminal, and
-    logs to *log_handler* alone.  An ImgfsError before it is ready is raised here; should this
-    process be gone by then, the other one ends too.
+    *run* gets the function to call when it is ready.  The child then leads its own session, has no terminal,
+    and logs to *log_handler* alone.  An ImgfsError that it raises before is raised here.  If this process
+    ends before the child is ready, the child ends too.
     """
     reader, writer = os.pipe()
     child = os.fork()  # no thread runs yet, and nothing is served
@@ -38,18 +38,18 @@ def in_background(run: Callable[[Callable[[], None]], None], log_handler: loggin
     if answer != _READY:
         os.waitpid(child, 0)
         code, _, message = answer.partition(b" ")
-        raise _carried(code, message)
+        raise _received_error(code, message)
 
 
 def _background(run: Callable[[Callable[[], None]], None], writer: int, log_handler: logging.Handler) -> int:
-    """Be the process in the background; return its exit status."""
-    told = False
+    """Run in the background process; return its exit status."""
+    is_ready = False
     _close_inherited()
 
     def ready() -> None:
-        nonlocal told
-        told = True
-        # Not before: systemd's automount keeps everyone from the mountpoint who is not in the group of its mount(8).
+        nonlocal is_ready
+        is_ready = True
+        # Not earlier: until then systemd's automount admits only the process group of its mount(8) to the mountpoint.
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
@@ -59,20 +59,20 @@ def _background(run: Callable[[Callable[[], None]], None], writer: int, log_hand
         logging.getLogger().handlers[:] = [log_handler]
         try:
             os.write(writer, _READY)
-        except BrokenPipeError:  # who asked for this mount is gone
+        except BrokenPipeError:  # the process that started this mount has ended
             os.kill(os.getpid(), signal.SIGTERM)
         os.close(writer)
 
-    # A Ctrl-C is for who asked for this mount, and until it is there we share the terminal.
+    # Ctrl-C is meant for the parent, with which this process shares the terminal until the mount is ready.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         run(ready)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is told and logged
+    except BaseException as error:  # noqa: BLE001 - every error is reported and logged
         code = error.exit_code if isinstance(error, ImgfsError) else 1
-        message = str(error) if isinstance(error, ImgfsError) else f"bug: {error!r}; the log has more"
-        if told or not isinstance(error, ImgfsError):
-            log_handler.handle(_record(error))
-        if not told:
+        message = str(error) if isinstance(error, ImgfsError) else f"bug: {error!r}; see the log"
+        if is_ready or not isinstance(error, ImgfsError):
+            log_handler.handle(_log_record(error))
+        if not is_ready:
             os.write(writer, f"{code} {message}".encode("utf-8", "backslashreplace"))
         return code
     finally:
@@ -81,22 +81,22 @@ def _background(run: Callable[[Callable[[], None]], None], writer: int, log_hand
 
 
 def _close_inherited() -> None:
-    """Close what the caller of the command left open: who waits for the end of a pipe waits for all who have it."""
+    """Close inherited descriptors: a reader of a pipe waits until every copy of the other end is closed."""
     for name in os.listdir("/proc/self/fd"):
         descriptor = int(name)
         with suppress(OSError):
-            # Python opens nothing without this flag, and what has it does not come through exec.
+            # Descriptors that Python opened have this flag; inherited ones do not, since exec would have closed them.
             if descriptor > _STDERR and not fcntl.fcntl(descriptor, fcntl.F_GETFD) & fcntl.FD_CLOEXEC:
                 os.close(descriptor)
 
 
-def _record(error: BaseException) -> logging.LogRecord:
+def _log_record(error: BaseException) -> logging.LogRecord:
     info = (type(error), error, error.__traceback__)
-    return log.makeRecord(log.name, logging.CRITICAL, __file__, 0, "the mount ends", (), info)
+    return log.makeRecord(log.name, logging.CRITICAL, __file__, 0, "the mount ended with an error", (), info)
 
 
-def _carried(code: bytes, message: bytes) -> ImgfsError:
-    """Return the error of the background process as one that can be raised here."""
-    text = message.decode() or "the background process died without a word"
+def _received_error(code: bytes, message: bytes) -> ImgfsError:
+    """Return the error that the background process has sent."""
+    text = message.decode() or "the background process ended without an error message"
     kinds = {b"%d" % kind.exit_code: kind for kind in ImgfsError.__subclasses__()}
     return kinds.get(code, ImgfsError)(text)

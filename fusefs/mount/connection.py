@@ -13,11 +13,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def set_switch(connection: int, name: str, value: int) -> None:
-    """Set the switch *name* of a *connection* to *value*; OSError if the kernel, or who mounted what, forbids it."""
+    """Set the switch *name* of a *connection* to *value*; OSError if that is not permitted."""
     try:
         switch = os.open(f"{_FOLDER}/{connection}/{name}", os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:  # as in containers, where nobody has mounted it
-        folder = _mounted_nowhere()
+    except FileNotFoundError:  # the control file system is not mounted, as in containers
+        folder = _open_detached()
         try:
             switch = os.open(f"{connection}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
         finally:
@@ -28,17 +28,17 @@ def set_switch(connection: int, name: str, value: int) -> None:
         os.close(switch)
 
 
-def _mounted_nowhere() -> int:
-    """Return the control file system's root, seen by nobody else and gone when it is closed; this takes root."""
-    context = _called(_FSOPEN, b"fusectl", _CLOEXEC)
+def _open_detached() -> int:
+    """Return a descriptor of the control file system, mounted detached, for this process alone.  Requires root."""
+    context = _syscall(_FSOPEN, b"fusectl", _CLOEXEC)
     try:
-        _called(_FSCONFIG, context, _CREATE, None, None, 0)
-        return _called(_FSMOUNT, context, _CLOEXEC, 0)
+        _syscall(_FSCONFIG, context, _CREATE, None, None, 0)
+        return _syscall(_FSMOUNT, context, _CLOEXEC, 0)
     finally:
         os.close(context)
 
 
-def _called(*arguments: object) -> int:
+def _syscall(*arguments: object) -> int:
     result: int = _libc.syscall(*arguments)
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

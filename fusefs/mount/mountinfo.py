@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FILE_SYSTEM = "fuse.imgfs"
-"""The type of our mounts."""
+"""The file system type of imgfs mounts."""
 
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 _OWNER = re.compile(rb"(?:^|,)user_id=([0-9]+)")
@@ -20,15 +20,15 @@ class Mount:
     mountpoint: str
     file_system: str
     connection: int
-    """The minor device number, which is how FUSE names the connection."""
+    """The minor device number, by which the kernel names a FUSE connection."""
     source: str = field(default="", compare=False)
-    """The device, which for FUSE is any text."""
+    """The device; any text for FUSE."""
     owner: int | None = field(default=None, compare=False)
-    """The user who has mounted it, where the file system says so as FUSE does."""
+    """The numeric ID of the user who mounted it, None if the file system does not report it (FUSE does)."""
 
 
 def mounts() -> Iterator[Mount]:
-    """Yield all mounts, the earliest first."""
+    """Yield all mounts, the oldest first."""
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
         fields, _, about = line.partition(b" - ")
         _, _, device, _, path, *_ = fields.split(b" ")
@@ -44,7 +44,7 @@ def mounts() -> Iterator[Mount]:
 
 
 def mount_at(mountpoint: str) -> Mount | None:
-    """Return the topmost mount on *mountpoint*, an absolute path without links, if there is one."""
+    """Return the topmost mount on *mountpoint*, an absolute path without symbolic links; None if nothing is mounted."""
     found = None
     for mount in mounts():
         if mount.mountpoint == mountpoint:

@@ -1,4 +1,4 @@
-"""The directory that an image is mounted on, before and after."""
+"""The mountpoint: checked and claimed before a mount, cleared after it."""
 
 import errno
 import fcntl
@@ -13,37 +13,42 @@ from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mount_at
 from fusefs.text import printable
 
 _MAX_LINKS = 40
+"""Symbolic links that are followed in a mountpoint's path, as in the kernel (path_resolution(7))."""
 _BUSY = "a file or directory in it is in use"
 _ANSWER_TIMEOUT = 5.0
-"""Seconds after which a mount that does not answer counts as stuck."""
+"""Seconds after which a mount without an answer counts as stuck."""
 
 
 def claim_mountpoint(path: str) -> tuple[str, int]:
-    """Return *path* absolute and without links if an image can be mounted there, and a descriptor to close then.
+    """Return *path*, absolute and without symbolic links, and a descriptor that claims it.
 
-    Until that is closed no other imgfs takes the same directory.  A dead mount of ours is cleared away.
-    MountError if it is missing, no directory, not empty, or just being mounted on.
+    Until the descriptor is closed, no other imgfs can claim the directory.  A dead imgfs mount on it is cleared.
+    Raises MountError if it is missing, not a directory, not empty, mounted, or claimed.
     """
-    directory = os.open(_checked(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(_check_mountpoint(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(directory)
-        raise MountError(f"cannot mount on {printable(path)}: another imgfs is about to") from None
-    except OSError:  # a file system without locks
+        shown = printable(path)
+        raise MountError(
+            f"cannot mount on {shown}: another imgfs is mounting there; choose another directory"
+        ) from None
+    except OSError:  # the file system has no locks
         pass
-    return _checked(path), directory  # again: who had the lock before may have mounted
+    return _check_mountpoint(path), directory  # again: the previous owner of the lock may have mounted
 
 
-def _checked(path: str) -> str:
-    mountpoint = _located(path)
+def _check_mountpoint(path: str) -> str:
+    """Return *path*, resolved; MountError if no image can be mounted there.  Clears a dead imgfs mount."""
+    mountpoint = _resolve(path)
     shown = printable(path)
     mount = mount_at(mountpoint)
     if mount is not None and mount.file_system == FILE_SYSTEM:
         if _is_alive(mountpoint, when_silent=True):
             raise MountError(f"cannot mount on {shown}: an image is mounted there; imgfs umount {shown} first")
         _clear_dead(mountpoint)
-        return _checked(path)
+        return _check_mountpoint(path)
     try:
         if not stat.S_ISDIR(os.stat(mountpoint).st_mode):
             raise MountError(f"cannot mount on {shown}: not a directory")
@@ -61,18 +66,18 @@ def _checked(path: str) -> str:
 
 
 def unmount(path: str, *, lazily: bool = False) -> None:
-    """Unmount the image at *path*; MountError if there is none, or a file in it is in use.
+    """Unmount the image at *path*; MountError if no image is mounted there, or a file in it is in use.
 
-    A dead mount goes in any case, and one whose process does not answer is aborted first.  *lazily*: it
-    goes from here at once, and its process ends when the last file in it is closed.
+    A dead mount is always unmounted; a mount that does not answer is aborted first.  *lazily*: detach the
+    mountpoint at once; the mount's process ends when the last open file is closed.
     """
-    mountpoint = _located(path)
+    mountpoint = _resolve(path)
     shown = printable(path)
     mount = mount_at(mountpoint)
     if mount is None:
         raise MountError(f"{shown} is not a mountpoint; imgfs list shows what is mounted")
     if mount.file_system != FILE_SYSTEM:
-        raise MountError(f"{shown} is no imgfs mount but {mount.file_system}; use umount")
+        raise MountError(f"{shown} is not an imgfs mount but a {mount.file_system} mount; use umount")
     refused = _fusermount(mountpoint, *(["-z"] if lazily else []))
     if refused is None:
         return
@@ -83,8 +88,8 @@ def unmount(path: str, *, lazily: bool = False) -> None:
     _clear_dead(mountpoint)
 
 
-def _located(path: str) -> str:
-    """Return *path* absolute and without links, and ask nothing of a mount there: it may never answer."""
+def _resolve(path: str) -> str:
+    """Return *path* absolute and without symbolic links, with no request to a mount there: it may never answer."""
     try:
         path = os.path.abspath(path)
     except FileNotFoundError:
@@ -99,14 +104,14 @@ def _located(path: str) -> str:
 
 
 def _clear_dead(mountpoint: str) -> None:
-    """Take away a mount whose process is gone, also while dead files of it are open."""
+    """Detach a mount whose process has ended, even while files of it are open."""
     refused = _fusermount(mountpoint, "-z")
     if refused is not None:
         raise MountError(f"cannot clear the dead mount on {printable(mountpoint)}: {refused}")
 
 
 def _fusermount(mountpoint: str, *options: str) -> str | None:
-    """Unmount with the program that may: None when it did, else its reason."""
+    """Unmount with the setuid program fusermount3; return None, or the reason why it could not."""
     try:
         done = subprocess.run(
             ["fusermount3", "-u", *options, "--", mountpoint],
@@ -121,23 +126,23 @@ def _fusermount(mountpoint: str, *options: str) -> str | None:
     reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
     if reason and "busy" in reason[-1].lower():
         return _BUSY
-    return printable(reason[-1]) if reason else f"fusermount3 exits with {done.returncode}"
+    return printable(reason[-1]) if reason else f"fusermount3 ended with status {done.returncode}"
 
 
 def _is_alive(mountpoint: str, *, when_silent: bool) -> bool:
-    """Return whether the mount's process is there; *when_silent* if it does not say in time."""
+    """Return whether the mount's process runs; *when_silent* if it does not answer in time."""
     answers: list[bool] = []
 
-    def ask() -> None:
+    def request() -> None:
         try:
-            os.statvfs(mountpoint)  # which no cache answers
+            os.statvfs(mountpoint)  # never answered from a cache of the kernel
         except OSError as error:
             answers.append(not _dead(error))
         else:
             answers.append(True)
 
-    # A daemon thread, for a request that is never answered cannot be interrupted.
-    thread = threading.Thread(target=ask, daemon=True)
+    # A daemon thread: a request without an answer cannot be interrupted.
+    thread = threading.Thread(target=request, daemon=True)
     thread.start()
     thread.join(_ANSWER_TIMEOUT)
     return answers[0] if answers else when_silent
@@ -153,7 +158,7 @@ def _abort(mount: Mount) -> None:
         Path(f"/sys/fs/fuse/connections/{mount.connection}/abort").write_text("1")
     except OSError as error:
         if os.geteuid() == 0:
-            # Where that is not mounted, root's forced unmount aborts, also when it says "busy".
+            # Where the control file system is not mounted, root's forced unmount aborts, even if it reports "busy".
             subprocess.run(["umount", "-f", "--", mount.mountpoint], check=False, capture_output=True)
             return
         raise MountError(

@@ -1,4 +1,4 @@
-"""What a mount shows in the place of an image's owners and modes."""
+"""Owners and modes that a mount shows instead of those in the image."""
 
 from dataclasses import dataclass
 from stat import S_IFMT, S_ISLNK
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What `-o uid=,gid=,umask=` put in the place of an image's attributes; None leaves them."""
+    """The values of `-o uid=,gid=,umask=`; None keeps the attribute of the image."""
 
     uid: int | None = None
     gid: int | None = None
     umask: int | None = None
 
     def fill(self, entry: "EntryAttributes", inode: int, stat: Stat) -> None:
-        """Put *stat* into *entry*, all of it but what never changes."""
+        """Copy *stat* into *entry*, with these overrides; timeouts and the block size are set already."""
         mode = stat.mode
         if self.umask is not None and not S_ISLNK(mode):
             mode = S_IFMT(mode) | 0o777 & ~self.umask

@@ -1,4 +1,4 @@
-"""What root's process gives up once its mount is there (capabilities(7))."""
+"""Capabilities that a mount's process drops if root started it (capabilities(7))."""
 
 import ctypes
 import os
@@ -20,34 +20,34 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def drop_privileges(folders: Iterable[str]) -> None:
-    """Keep of root's capabilities only the one to unmount, and leave to new processes none at all.
+    """Drop all capabilities of root but the one to unmount; leave none to new processes.
 
-    It holds for this thread and those it starts.  Another user than root keeps all: what unmounts for them,
-    fusermount3, gets its rights by being setuid, and `no_new_privs` would take those away.
+    This holds for the calling thread and for threads it starts later.  Other users than root keep theirs: they
+    unmount with fusermount3, which is setuid and would lose its rights with `no_new_privs`.
 
-    Files that root may open as their owner still open.  If one of the *folders* that files are yet to be made in, or
-    the interpreter itself (which runs indexers), belongs to someone who keeps even root out without it,
-    CAP_DAC_OVERRIDE stays: otherwise the first look into a layer would fail.
+    Files that root may open as their owner can still be opened.  CAP_DAC_OVERRIDE stays if one of the *folders* in
+    which files will be created, or the interpreter itself (which runs indexers), is closed to root without it:
+    otherwise the first access to a layer would fail.
     """
     if os.geteuid() != 0:
         return
     held = _permitted()
     kept = {_SYS_ADMIN} & held
-    # Where mount(8) keeps a list of its own, libfuse starts umount(8) at the end.
+    # With a mtab that is a plain file, libfuse runs umount(8) at the end.
     for_children = kept if _is_plain_file("/etc/mtab") else set()
     _set_capabilities(effective=kept, permitted=held)
     if not _can_work(folders):
         kept |= {_DAC_OVERRIDE} & held
         for_children |= {_DAC_OVERRIDE} & held
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    _set_capabilities(effective=held, permitted=held)  # to take from the bounding set is a privilege itself
+    _set_capabilities(effective=held, permitted=held)  # to drop from the bounding set takes a capability itself
     for capability in held - for_children:
-        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # refused without CAP_SETPCAP: then nothing is lost
+        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails without CAP_SETPCAP, which is harmless
     _set_capabilities(effective=kept, permitted=kept)
 
 
 def _can_work(folders: Iterable[str]) -> bool:
-    """Return whether files can be made in *folders* and the interpreter be run with the capabilities of now."""
+    """Return whether the effective capabilities suffice to create files in *folders* and to run the interpreter."""
     program = all(os.access(path, os.R_OK, effective_ids=True) for path in (os.__file__, __file__, sys.executable))
     return program and all(os.access(path, os.W_OK | os.X_OK, effective_ids=True) for path in folders)
 

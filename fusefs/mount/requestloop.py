@@ -1,31 +1,33 @@
-"""How pyfuse3 waits for the kernel's next request: a moment busily, then in trio.
+"""The wait for the kernel's next request: busy for a moment, then asleep in trio.
 
-A client that waits for its answer sends the next request within some 10 µs, while to sleep and be woken
-takes 20 to 50 µs, most of it the processor's.  So the loop looks again and again for as long as a wake-up
-would take before it goes to sleep, as the kernel's own halt polling does (virt/kvm/halt-polling), and like
-that only while it pays.  A request that needs no thread then passes without a turn of the scheduler.
+A client that waits for its answer sends the next request within some 10 µs, while sleeping and waking up
+takes 20 to 50 µs, mostly processor time.  So the loop polls for as long as a wake-up would take before it
+sleeps, as the kernel's halt polling does (virt/kvm/halt-polling), and only while that pays.  A request that
+needs no thread then passes without a turn of the scheduler.
 
-pyfuse3 takes what it needs of trio from its attribute ``trio``, which is also how its asyncio mode works.
+pyfuse3 uses trio through its attribute ``pyfuse3.trio``, which its own asyncio mode replaces as well.
+`RequestLoop` stands in for the module there: it replaces the lock and the wait, and passes on every other name.
 """
 
 import os
 import select
 import time
+from typing import Any
 
 import trio
 import trio.lowlevel
 
 _BUSY = 50e-6
-"""Seconds to look for a request before going to sleep."""
+"""Seconds to poll for a request before sleeping."""
 _TURNS = 64
-"""Requests after which the scheduler has its turn: others have waited for about a millisecond."""
+"""Requests after which the scheduler has its turn: other tasks have waited for about a millisecond."""
 
 
-class _Reading:
-    """The one worker that waits for a request; the others wait for their turn.
+class _WorkerLock:
+    """The lock that lets one worker wait for a request while the other workers wait for the lock.
 
-    Unlike with trio's own lock, who leaves may come back at once: nobody else has anything to do until
-    the one that reads has to wait itself.
+    Unlike trio's own lock, it may be taken again at once by the worker that has released it: the other
+    workers have nothing to do until the one that reads has to wait itself.
     """
 
     def __init__(self) -> None:
@@ -43,21 +45,20 @@ class _Reading:
 
 
 class _LowLevel:
-    """The part of ``trio.lowlevel`` that pyfuse3 uses."""
-
-    current_task = staticmethod(trio.lowlevel.current_task)
-    current_trio_token = staticmethod(trio.lowlevel.current_trio_token)
-    notify_closing = staticmethod(trio.lowlevel.notify_closing)
+    """Stands in for ``trio.lowlevel``."""
 
     def __init__(self) -> None:
         self._poll: select.poll | None = None
-        # With one processor the client cannot send anything while this process looks.
+        # With one processor the client cannot send anything while this process polls.
         self._allowed = len(os.sched_getaffinity(0)) > 1
         self._busy = self._allowed
         self._turns = 0
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(trio.lowlevel, name)
+
     async def wait_readable(self, descriptor: int) -> None:
-        """Return when *descriptor*, always the same one, has a request."""
+        """Return when *descriptor*, which is always the same one, has a request."""
         if self._poll is None:
             self._poll = select.poll()
             self._poll.register(descriptor, select.POLLIN)
@@ -78,12 +79,12 @@ class _LowLevel:
 
 
 class RequestLoop:
-    """What takes the place of the module `trio` for pyfuse3."""
+    """Stands in for the module ``trio`` in pyfuse3."""
 
-    Lock = _Reading
-    ClosedResourceError = trio.ClosedResourceError
-    open_nursery = staticmethod(trio.open_nursery)
-    from_thread = trio.from_thread
+    Lock = _WorkerLock
 
     def __init__(self) -> None:
         self.lowlevel = _LowLevel()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(trio, name)

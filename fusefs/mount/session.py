@@ -1,4 +1,4 @@
-"""The life of one mount: ready, in the background, served, unmounted."""
+"""The session of one mount: mounted, served, unmounted."""
 
 import errno
 import logging
@@ -28,40 +28,40 @@ log = logging.getLogger(__name__)
 
 _ALWAYS = ("ro", "nosuid", "nodev", "subtype=imgfs")
 _MAX_REQUESTS = 4000
-"""Requests that may wait at the same time; with pyfuse3's default of 99 as many waiting ones stop everything."""
+"""Requests that may wait at the same time; pyfuse3's default is 99, and 99 waiting requests would block all others."""
 _MAX_READS = (3000, 1000, 300, 100)
-"""How many of these may be reads, or as many as the kernel allows; with its default of 12 as many stop all others."""
+"""Of these, reads: the first number that the kernel accepts; its default is 12, which as many waiting reads use up."""
 _STDERR = 2
 
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """What the user may choose of the mount itself."""
+    """Options of the mount itself."""
 
     source: str
-    """What /proc/mounts shows as the device: the IMAGE argument."""
+    """The device in /proc/mounts: the IMAGE argument."""
     flags: tuple[str, ...]
-    """Of ``allow_other``, ``allow_root``, ``noexec``, ``noatime``."""
+    """Any of ``allow_other``, ``allow_root``, ``noexec``, ``noatime``."""
     overrides: Overrides
     bytes_read: BytesRead
-    """Where what is read is counted."""
+    """The counter of bytes read."""
     folders: tuple[str, ...] = ()
-    """Where files are yet to be made: root's process keeps what that needs."""
+    """Directories in which files will be created: root's process keeps the capabilities for that."""
 
     def for_libfuse(self) -> list[str]:
         """Return libfuse's options in our order; in libfuse the last one wins."""
         options = [*self.flags, *_ALWAYS, f"fsname={_escaped(self.source)}"]
         if {"allow_other", "allow_root"} & set(self.flags):
-            # Without these only the mounter gets in, and must be able to read an image's 0600 files.
+            # Without these flags only the mounting user has access, and must be able to read an image's 0600 files.
             options.append("default_permissions")
         return options
 
 
 def serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callable[[], None]) -> None:
-    """Mount the tree below *root* and answer requests until it is unmounted or a signal comes.
+    """Mount the tree below *root* and answer requests until it is unmounted or a signal arrives.
 
-    *ready* is called once the mount is usable.  SIGINT, SIGTERM and SIGHUP, unless that is ignored, unmount at once,
-    also while files are open and requests wait: those fail with ENOTCONN.
+    *ready* is called once the mount is usable.  SIGINT, SIGTERM and SIGHUP (unless ignored) unmount at once, even
+    while files are open and requests wait: those fail with ENOTCONN.  Raises MountError if it cannot mount.
     """
     trio.run(_serve, root, mountpoint, options, ready)
 
@@ -69,54 +69,54 @@ def serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callab
 async def _serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callable[[], None]) -> None:
     usable = trio.Event()
 
-    def told() -> None:
+    def on_ready() -> None:
         ready()
         usable.set()
 
-    logging.getLogger("pyfuse3").addFilter(_is_news)
-    operations = Operations(root, options.overrides, told, options.bytes_read)
-    # Signals are caught before there is a mount, so that none can leave one behind.
-    with trio.open_signal_receiver(*_stopping()) as signals:
-        with _reason_from_stderr() as reason:
+    logging.getLogger("pyfuse3").addFilter(_is_relevant)
+    operations = Operations(root, options.overrides, on_ready, options.bytes_read)
+    # Signals are received from here on, so that none can leave a mount behind.
+    with trio.open_signal_receiver(*_stop_signals()) as signals:
+        with _captured_stderr() as captured:
             try:
                 pyfuse3.trio = RequestLoop()  # type: ignore[attr-defined]
                 pyfuse3.init(operations, mountpoint, options.for_libfuse())  # type: ignore[arg-type]
             except RuntimeError as error:
-                raise MountError(_refusal(mountpoint, reason(), error)) from None
+                raise MountError(_mount_error(mountpoint, captured(), error)) from None
         try:
-            drop_privileges(options.folders)  # no other thread runs yet: each has its own
+            drop_privileges(options.folders)  # before other threads start: each thread has capabilities of its own
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
-                nursery.start_soon(_once_usable, usable, mountpoint)
+                nursery.start_soon(_tune_when_usable, usable, mountpoint)
                 await pyfuse3.main(max_tasks=_MAX_REQUESTS)
                 nursery.cancel_scope.cancel()
         finally:
             pyfuse3.close(unmount=True)
 
 
-async def _once_usable(usable: trio.Event, mountpoint: str) -> None:
+async def _tune_when_usable(usable: trio.Event, mountpoint: str) -> None:
     await usable.wait()
     mount = mount_at(mountpoint)
     if mount is not None:
-        _read_far_ahead(mount)
-        _let_many_wait(mount)
+        _set_read_ahead(mount)
+        _set_max_background(mount)
 
 
-def _read_far_ahead(mount: Mount) -> None:
-    """Let the kernel ask for a MiB at once where a file is read from end to end, which takes root.
+def _set_read_ahead(mount: Mount) -> None:
+    """Let the kernel read ahead 1 MiB where a file is read sequentially; requires root.
 
-    Linux does so only there: a read at another place is answered with what was asked for.  It lowers the
-    number again when it gets the answer to the request that makes the mount usable, so that has to be over.
+    Random reads are not affected.  The kernel lowers the value when it receives the reply to FUSE_INIT, so
+    this has to happen later.
     """
     with suppress(OSError):
         Path(f"/sys/class/bdi/0:{mount.connection}/read_ahead_kb").write_bytes(b"1024")
 
 
-def _let_many_wait(mount: Mount) -> None:
-    """Let other reads pass where many wait.
+def _set_max_background(mount: Mount) -> None:
+    """Let the kernel send more background requests at the same time, so that slow reads do not block others.
 
-    Those that fill the page cache are requests "in the background" to the kernel, of which it sends a few and keeps the
-    rest, whatever they are for.  Fewer than all requests, so that names and attributes always pass.
+    Reads that fill the page cache are background requests, and the kernel queues those beyond the limit.  The limit
+    stays below `_MAX_REQUESTS`, so that lookups and attributes are always answered.
     """
     for number in _MAX_READS:
         with suppress(OSError):
@@ -124,8 +124,8 @@ def _let_many_wait(mount: Mount) -> None:
             return
 
 
-def _stopping() -> list[signal.Signals]:
-    """Return the signals that unmount; whoever was started with nohup(1) is not to hear of the terminal."""
+def _stop_signals() -> list[signal.Signals]:
+    """Return the signals that unmount; SIGHUP only if it is not ignored, as it is under nohup(1)."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
 
@@ -133,31 +133,31 @@ def _stopping() -> list[signal.Signals]:
 async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     async for number in signals:
         log.info("%s: unmounting", signal.Signals(number).name)
-        # Not terminate(): that waits for the handlers that run.
+        # Not pyfuse3.terminate(): that waits for running handlers.
         scope.cancel()
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Return False for an answer that the kernel wants no more: its request was interrupted, or the mount is gone."""
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Return False for a reply that the kernel has rejected: the request was interrupted, or the mount is gone."""
     return record.args != (os.strerror(errno.ENOENT),)
 
 
 @contextmanager
-def _reason_from_stderr() -> Iterator[Callable[[], str]]:
-    """Keep what libfuse and fusermount3 write to descriptor 2, which is where they say why."""
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """Capture descriptor 2, to which libfuse and fusermount3 write the reason of an error."""
     captured = os.memfd_create("stderr", os.MFD_CLOEXEC)
-    kept = os.dup(_STDERR)
+    original = os.dup(_STDERR)
     os.dup2(captured, _STDERR)
     try:
         yield lambda: os.pread(captured, 1 << 16, 0).decode("utf-8", "replace")
     finally:
-        os.dup2(kept, _STDERR)
-        os.close(kept)
+        os.dup2(original, _STDERR)
+        os.close(original)
         os.close(captured)
 
 
-def _refusal(mountpoint: str, reason: str, error: RuntimeError) -> str:
-    lines = [re.sub(r"^(?:fuse|fusermount3?): ", "", line.strip()) for line in reason.splitlines() if line.strip()]
+def _mount_error(mountpoint: str, output: str, error: RuntimeError) -> str:
+    lines = [re.sub(r"^(?:fuse|fusermount3?): ", "", line.strip()) for line in output.splitlines() if line.strip()]
     why = printable("; ".join(lines)) or str(error)
     hint = next((hint for words, hint in _HINTS if re.search(words, why)), "")
     return f"cannot mount on {printable(mountpoint)}: {why}{hint and f'; {hint}'}"
@@ -170,11 +170,11 @@ _HINTS = (
     ("open /dev/fuse: Permission denied", "become root, or have root chmod 666 /dev/fuse"),
     ("no write access", "choose a directory of your own"),
 )
-"""What helps against what libfuse and fusermount3 say."""
+"""Patterns in messages of libfuse and fusermount3, and what to do about them."""
 
 
 def _escaped(text: str) -> str:
-    """Return *text* as the value of a libfuse option: one that cannot end early, in ASCII."""
+    """Return *text* as the value of a libfuse option: ASCII, commas and backslashes escaped."""
     encoded = "".join(
         char if char.isascii() and char.isprintable() and char != "%" else _percent(char) for char in text
     )

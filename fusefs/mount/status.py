@@ -1,6 +1,6 @@
-"""What a mount says of itself in the extended attributes of its root: all that `imgfs list` knows.
+"""The status of mounts, which each mount reports in extended attributes of its root.
 
-So there is no registry that a killed process could leave behind.
+`imgfs list` reads these, so there is no registry that a killed process could leave behind.
 """
 
 import datetime as dt
@@ -16,17 +16,17 @@ from urllib.parse import unquote_to_bytes
 from fusefs.mount.mountinfo import Mount
 from fusefs.tree.node import Xattrs
 
-_OURS = "user.imgfs."
+_PREFIX = "user.imgfs."
 _NAMES = (
     *("user.oci.id", "user.oci.platform"),
-    *(_OURS + name for name in ("image", "source", "pid", "since", "bytes_read")),
+    *(_PREFIX + name for name in ("image", "source", "pid", "since", "bytes_read")),
 )
 _ANSWER_TIMEOUT = 2.0
-"""Seconds after which a mount that does not answer counts as stuck."""
+"""Seconds after which a mount without an answer counts as stuck."""
 
 
 class BytesRead:
-    """How many bytes of files the kernel has asked for.  Counted by one thread, and read by the same."""
+    """The number of bytes of files that the kernel has read.  Used by the event loop's thread alone."""
 
     __slots__ = ("total",)
 
@@ -35,20 +35,20 @@ class BytesRead:
 
 
 def mount_xattrs(image: str, source: str, bytes_read: BytesRead) -> Xattrs:
-    """Return the attributes of a mount that begins now.
+    """Return the extended attributes of a mount that starts now.
 
-    *image* is the IMAGE argument, *source* the engine or file that it comes from.
+    *image* is the IMAGE argument, *source* the engine's address or the file's path.
     """
     since = dt.datetime.now(dt.UTC).replace(tzinfo=None).isoformat(timespec="seconds")
-    said: dict[str, bytes | Callable[[], bytes]] = {
+    values: dict[str, bytes | Callable[[], bytes]] = {
         "image": os.fsencode(image),
         "source": os.fsencode(source),
-        # Asked each time: the process that serves is a child of the one that opens the image.
+        # A function: the process that serves is a child of the process that opens the image.
         "pid": lambda: str(os.getpid()).encode(),
         "since": f"{since}Z".encode(),
         "bytes_read": lambda: str(bytes_read.total).encode(),
     }
-    return tuple((f"{_OURS}{name}".encode(), value) for name, value in said.items())
+    return tuple((f"{_PREFIX}{name}".encode(), value) for name, value in values.items())
 
 
 class State(Enum):
@@ -56,60 +56,60 @@ class State(Enum):
 
     MOUNTED = "mounted"
     STALE = "stale"
-    """Its process is gone."""
+    """Its process has ended."""
     DENIED = "denied"
-    """It is another user's, who lets nobody in."""
+    """It belongs to another user and has no ``allow_other``."""
     STUCK = "stuck"
     """Its process does not answer."""
     COVERED = "covered"
-    """Something else is mounted over it."""
+    """Another mount covers it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """A mount and what it says of itself."""
+class MountStatus:
+    """A mount, its state, and the attributes that it reports."""
 
     mount: Mount
     state: State
-    said: Mapping[str, str] = field(default_factory=dict)
-    """Extended attributes by the last part of their names: ``id``, ``pid``."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Extended attributes by the last part of their names: ``id``, ``pid``; empty unless the mount answers."""
 
     @property
     def image(self) -> str:
-        """The IMAGE argument; the kernel's table knows it even of a dead mount."""
-        return self.said.get("image") or os.fsdecode(unquote_to_bytes(os.fsencode(self.mount.source)))
+        """The IMAGE argument; the kernel's table of mounts has it even for a dead mount."""
+        return self.attributes.get("image") or os.fsdecode(unquote_to_bytes(os.fsencode(self.mount.source)))
 
     def number(self, name: str) -> int | None:
-        """Return an attribute that is a number, None if it is none."""
-        text = self.said.get(name, "")
+        """Return an attribute as a number, None if it is missing or not a number."""
+        text = self.attributes.get(name, "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-def ask(mounts: Iterable[Mount]) -> list[Listed]:
-    """Ask each of *mounts* what it is, all at the same time, and wait for none that is stuck."""
-    asked = [_Question(mount) for mount in mounts]
+def query_status(mounts: Iterable[Mount]) -> list[MountStatus]:
+    """Return the status of *mounts*, queried in parallel, within two seconds even if some are stuck."""
+    queries = [_Query(mount) for mount in mounts]
     deadline = time.monotonic() + _ANSWER_TIMEOUT
-    return [question.answer(deadline) for question in asked]
+    return [query.result(deadline) for query in queries]
 
 
-class _Question:
-    """A mount that is being asked, by a thread of its own: a request that is never answered holds it for ever."""
+class _Query:
+    """A query of one mount in a daemon thread of its own: a stuck mount blocks the thread for ever."""
 
     def __init__(self, mount: Mount) -> None:
         self._mount = mount
-        self._answers: list[Listed] = []
-        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._answers: list[MountStatus] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def answer(self, deadline: float) -> Listed:
+    def result(self, deadline: float) -> MountStatus:
         self._thread.join(max(0.0, deadline - time.monotonic()))
-        return self._answers[0] if self._answers else Listed(self._mount, State.STUCK)
+        return self._answers[0] if self._answers else MountStatus(self._mount, State.STUCK)
 
-    def _ask(self) -> None:
+    def _run(self) -> None:
         try:
-            self._answers.append(_asked(self._mount))
+            self._answers.append(_query(self._mount))
         except OSError as error:
-            self._answers.append(Listed(self._mount, _STATES.get(error.errno or 0, State.COVERED)))
+            self._answers.append(MountStatus(self._mount, _STATES.get(error.errno or 0, State.COVERED)))
 
 
 _STATES = {
@@ -120,15 +120,15 @@ _STATES = {
 }
 
 
-def _asked(mount: Mount) -> Listed:
-    said = {}
+def _query(mount: Mount) -> MountStatus:
+    attributes = {}
     for name in _NAMES:
         try:
-            said[name.rpartition(".")[2]] = os.fsdecode(os.getxattr(mount.mountpoint, name))
+            attributes[name.rpartition(".")[2]] = os.fsdecode(os.getxattr(mount.mountpoint, name))
         except OSError as error:
             if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
                 raise
-    # After the questions: the attributes of a dead mount's root may still be in the kernel's cache.
+    # After the attributes: the kernel may answer stat(2) for a dead mount's root from its cache.
     if os.minor(os.stat(mount.mountpoint).st_dev) != mount.connection:
-        return Listed(mount, State.COVERED)
-    return Listed(mount, State.MOUNTED, said)
+        return MountStatus(mount, State.COVERED)
+    return MountStatus(mount, State.MOUNTED, attributes)

@@ -1,42 +1,45 @@
-"""Messages that come again with every request, told now and then: a failing disk must not fill another with logs."""
+"""Errors that every request may raise again, logged at intervals: a failing disk must not fill another with logs."""
 
 import logging
 import math
 import time
 from collections.abc import Callable
 
-_SECONDS = 10.0
-"""Between two messages of one kind."""
-_KINDS = 1000
-"""That are remembered: a message may have numbers in it that are others each time."""
+_INTERVAL = 10.0
+"""Seconds between two messages of one kind."""
+_MAX_KINDS = 1000
+"""Kinds that are remembered: a message may contain numbers that differ each time."""
 
 
-class Repeats:
-    """A log that counts what it leaves out.  Of one thread."""
+class ThrottledLog:
+    """Logs each kind of error at most once per interval and counts the messages in between.
+
+    Not thread-safe: used by the event loop's thread alone.
+    """
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         """Write to *log*; *clock* returns seconds."""
         self._log = log
         self._clock = clock
-        self._told: dict[tuple[str, int | None], tuple[float, int]] = {}
-        """By kind: when one was told, and how many were left out since."""
+        self._logged: dict[tuple[str, int | None], tuple[float, int]] = {}
+        """By kind: the time of its last message, and the number of messages suppressed since."""
 
-    def tell(self, what: str, error: OSError) -> None:
-        """Say that *what* failed, unless it did so for the same reason a moment ago."""
-        self._tell((what, error.errno), f"{what}: {error}")
+    def error(self, operation: str, error: OSError) -> None:
+        """Log that *operation* failed; its kind is the operation and the error number."""
+        self._write((operation, error.errno), f"{operation}: {error}")
 
-    def tell_message(self, message: str) -> None:
-        """Say *message*, unless it was said a moment ago."""
-        self._tell((message, None), message)
+    def message(self, message: str) -> None:
+        """Log *message*, which is a kind of its own."""
+        self._write((message, None), message)
 
-    def _tell(self, kind: tuple[str, int | None], message: str) -> None:
+    def _write(self, kind: tuple[str, int | None], message: str) -> None:
         now = self._clock()
-        told, left_out = self._told.get(kind, (-math.inf, 0))
-        if now < told + _SECONDS:
-            self._told[kind] = told, left_out + 1
+        logged_at, suppressed = self._logged.get(kind, (-math.inf, 0))
+        if now < logged_at + _INTERVAL:
+            self._logged[kind] = logged_at, suppressed + 1
             return
-        if len(self._told) >= _KINDS:
-            self._told.clear()
-        self._told[kind] = now, 0
-        more = f" (and {left_out} more before)" if left_out else ""
+        if len(self._logged) >= _MAX_KINDS:
+            self._logged.clear()
+        self._logged[kind] = now, 0
+        more = f" (and {suppressed} more before)" if suppressed else ""
         self._log.error("%s%s", message, more)

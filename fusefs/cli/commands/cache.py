@@ -1,4 +1,4 @@
-"""imgfs cache: what is kept of images, and its end."""
+"""imgfs cache: list and prune the cache."""
 
 import argparse
 import contextlib
@@ -16,17 +16,17 @@ from fusefs.cli.output.stdout import BOLD, Output, human_size, table
 from fusefs.text import printable
 
 _SHORT = 12
-"""Characters of an image ID that are shown, as docker does."""
+"""Characters of an image ID that are shown, as in docker."""
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """List, prune, or say where it is."""
+    """List cache entries, prune the cache, or print its path."""
     logging.basicConfig(level=logging.WARNING, handlers=[stderr_handler(logging.WARNING)], force=True)
     output = Output(environment)
     path, _ = cache_folder(arguments.cache_dir, environment)
     match arguments.action:
         case "path":
-            output.raw(os.fsencode(path) + b"\n")  # for scripts, so as it is
+            output.raw(os.fsencode(path) + b"\n")  # unchanged, for scripts
         case "list":
             with _using(path):
                 kept = Cache(path).entries() if _is_there(path) else []

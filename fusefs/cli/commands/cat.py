@@ -1,4 +1,4 @@
-"""imgfs cat: a file of an image, without a mount."""
+"""imgfs cat: print a file of an image, without a mount."""
 
 import argparse
 import codecs
@@ -14,11 +14,11 @@ from fusefs.tree.node import RegularFile, Tree, stat_of
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Open the image and write the file, as it is unless a terminal shows it."""
+    """Open the image and write the file: unchanged, or with escapes if standard output is a terminal."""
     output = Output(environment)
     name, path = split_path(arguments.image)
     if path is None:
-        raise UsageError(f"which file of {printable(name)}? imgfs cat {printable(name)}:/PATH")
+        raise UsageError(f"no file is named; use imgfs cat {printable(name)}:/PATH")
     with opening(arguments, environment) as open_image:
         opened = open_image(name)
         tree: Tree = opened.rootfs() if arguments.layer is None else opened.layer(arguments.layer)

@@ -1,4 +1,4 @@
-"""imgfs completion: the script with which a shell completes words of imgfs."""
+"""imgfs completion: the completion script for a shell."""
 
 import argparse
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from fusefs.cli.output.stdout import Output
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Print it."""
+    """Print the script."""
     output = Output(environment)
     output.raw((Path(__file__).parent / f"completion.{arguments.shell}").read_bytes())
     output.finish()

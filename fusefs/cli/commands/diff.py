@@ -1,4 +1,4 @@
-"""imgfs diff: the files of two images, compared without a mount."""
+"""imgfs diff: compare the files of two images, without a mount."""
 
 import argparse
 import os
@@ -15,21 +15,21 @@ from fusefs.text import printable
 from fusefs.tree.node import Stat
 
 _STYLES = {Change.ADDED: GREEN, Change.REMOVED: RED, Change.CHANGED: YELLOW}
-_SIZE = 12
-"""Columns of a size: a GB in bytes, or any in words."""
+_SIZE_WIDTH = 12
+"""Columns of a size: up to 999 GB in bytes."""
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Open both images and list what differs."""
+    """Open both images and list the differences."""
     output = Output(environment)
     with opening(arguments, environment) as open_image:
-        old, new = (_side(one, open_image) for one in (arguments.image, arguments.other))
+        old, new = (_side(argument, open_image) for argument in (arguments.image, arguments.other))
         differences = compare(old, new, times=arguments.times)
         if arguments.json:
-            output.json([_json(one) for one in differences])
+            output.json([_json(difference) for difference in differences])
         else:
-            for one in differences:
-                _write(one, output, human=arguments.human_readable)
+            for difference in differences:
+                _write(difference, output, human=arguments.human_readable)
     output.finish()
 
 
@@ -40,35 +40,35 @@ def _side(argument: str, open_image: Callable[[str], Opened]) -> Side:
     return Side(tree, [layer.diff_id for layer in opened.image.layers], found_at(tree, path or b"/", name, follow=True))
 
 
-def _write(one: Difference, output: Output, *, human: bool) -> None:
-    before, after = (_size(said, human=human) for said in (one.before, one.after))
-    path = b"/" + b"/".join(one.path)
-    said = one.after or one.before
-    assert said is not None
-    slash = "/" if stat.S_ISDIR(said.mode) and one.path else ""
-    what = f"  ({', '.join(one.what)})" if one.what else ""
-    letter = output.styled(one.change.value, _STYLES[one.change])
-    output.line(f"{letter} {before:>{_SIZE}} {after:>{_SIZE}}  {printable(path)}{slash}{what}")
+def _write(difference: Difference, output: Output, *, human: bool) -> None:
+    before, after = (_size(side, human=human) for side in (difference.before, difference.after))
+    path = b"/" + b"/".join(difference.path)
+    status = difference.after or difference.before
+    assert status is not None
+    slash = "/" if stat.S_ISDIR(status.mode) and difference.path else ""
+    what = f"  ({', '.join(difference.what)})" if difference.what else ""
+    letter = output.styled(difference.change.value, _STYLES[difference.change])
+    output.line(f"{letter} {before:>{_SIZE_WIDTH}} {after:>{_SIZE_WIDTH}}  {printable(path)}{slash}{what}")
 
 
-def _size(said: Stat | None, *, human: bool) -> str:
-    if said is None or not (stat.S_ISREG(said.mode) or stat.S_ISLNK(said.mode)):
+def _size(status: Stat | None, *, human: bool) -> str:
+    if status is None or not (stat.S_ISREG(status.mode) or stat.S_ISLNK(status.mode)):
         return "-"
-    return human_size(said.size) if human else str(said.size)
+    return human_size(status.size) if human else str(status.size)
 
 
-def _json(one: Difference) -> dict[str, Any]:
+def _json(difference: Difference) -> dict[str, Any]:
     return {
-        "path": os.fsdecode(b"/" + b"/".join(one.path)),
-        "change": one.change.name.lower(),
-        "what": [*one.what],
-        "before": _side_json(one.before),
-        "after": _side_json(one.after),
+        "path": os.fsdecode(b"/" + b"/".join(difference.path)),
+        "change": difference.change.name.lower(),
+        "what": [*difference.what],
+        "before": _side_json(difference.before),
+        "after": _side_json(difference.after),
     }
 
 
-def _side_json(said: Stat | None) -> dict[str, Any] | None:
-    if said is None:
+def _side_json(status: Stat | None) -> dict[str, Any] | None:
+    if status is None:
         return None
-    mode = f"{stat.S_IMODE(said.mode):04o}"
-    return {"type": kind_of(said.mode), "size": said.size, "mode": mode, "uid": said.uid, "gid": said.gid}
+    mode = f"{stat.S_IMODE(status.mode):04o}"
+    return {"type": kind_of(status.mode), "size": status.size, "mode": mode, "uid": status.uid, "gid": status.gid}

@@ -1,4 +1,4 @@
-"""imgfs inspect: what an image says of itself."""
+"""imgfs inspect: show the configuration and layers of an image."""
 
 import argparse
 import json
@@ -13,21 +13,21 @@ from fusefs.oci.times import known_time
 from fusefs.text import printable
 
 _BAR = 10
-"""Columns of a bar that stands for all layers."""
+"""Columns of the bar of a layer that is the whole image."""
 _SHORT = 12
-"""Characters of a digest that are shown on a terminal, as docker does."""
+"""Characters of a digest that are shown on a terminal, as in docker."""
 _VENDOR = re.compile(r"application/vnd\.(oci|docker)\.image\.(?:layer\.v1\.|layer\.|rootfs\.)?(?:diff\.)?")
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Open the image and print what its documents say."""
+    """Open the image and print the contents of its documents."""
     output = Output(environment)
     with opening(arguments, environment) as open_image:
         inspection = inspect(open_image(arguments.image).image)
     if arguments.json:
         output.json(as_json(inspection))
     else:
-        for name, values in _facts(inspection):
+        for name, values in _properties(inspection):
             for number, value in enumerate(values):
                 label = f"{'' if number else name:<13}"
                 output.line(output.styled(label, BOLD) + printable(value))
@@ -37,8 +37,8 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     output.finish()
 
 
-def _facts(inspection: Inspection) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield the name and the values of each fact that the image states."""
+def _properties(inspection: Inspection) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the name and the values of each property that the image has."""
     image, details = inspection.image, inspection.details
     yield "Name", [image.name]
     yield "ID", [str(image.config.descriptor.digest)]
@@ -68,12 +68,12 @@ def _stated(name: str, values: Iterable[str]) -> Iterator[tuple[str, Sequence[st
 
 
 def _command(words: Sequence[str]) -> list[str]:
-    """Return *words* as a Dockerfile has them."""
+    """Return *words* in the exec form of a Dockerfile."""
     return [json.dumps([*words], ensure_ascii=False)] if words else []
 
 
 def _write_layers(inspection: Inspection, output: Output, *, short: bool) -> None:
-    """Write a line for each step of the history, the oldest first."""
+    """Write a line for each step of the history, oldest first."""
     lines = inspection.lines() or tuple((step, None) for step in inspection.details.history)
     full = "█" if output.terminal else "#"
     rows: list[tuple[str, ...]] = [("#", "SIZE", "SHARE", "", "DIFF ID", "MEDIA TYPE", "CREATED BY")]
@@ -95,7 +95,7 @@ def _write_layers(inspection: Inspection, output: Output, *, short: bool) -> Non
 
 
 def _row(step: Step | None, inspected: InspectedLayer | None, full: str, *, short: bool) -> tuple[str, ...]:
-    """Return the cells of a line; *full* is one column of a bar."""
+    """Return the cells of a line; *full* is the character for one column of a bar."""
     created_by = "-" if step is None else printable(_one_line(step.created_by or step.comment)) or "-"
     if inspected is None:
         return "-", "empty", "", "", "-", "-", created_by

@@ -8,42 +8,42 @@ from typing import Any
 
 from fusefs.cli.output.stdout import BOLD, DIM, RED, YELLOW, Output, human_size, table
 from fusefs.mount.mountinfo import FILE_SYSTEM, mounts
-from fusefs.mount.status import Listed, State, ask
+from fusefs.mount.status import MountStatus, State, query_status
 from fusefs.text import printable
 
 _STYLES = {State.STALE: RED, State.STUCK: YELLOW, State.DENIED: DIM, State.COVERED: DIM}
 _SHORT = 12
-"""Characters of an image ID that are shown, as docker does."""
+"""Characters of an image ID that are shown, as in docker."""
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Ask the mounts in the kernel's table what they are."""
+    """List the imgfs mounts in the kernel's table, with the status of each."""
     output = Output(environment)
-    listed = ask(mount for mount in mounts() if mount.file_system == FILE_SYSTEM)
+    statuses = query_status(mount for mount in mounts() if mount.file_system == FILE_SYSTEM)
     if arguments.json:
-        output.json([_json(one) for one in listed])
+        output.json([_json(status) for status in statuses])
     else:
-        heads = ("MOUNTPOINT", "IMAGE", "ID", "SOURCE", "PID", "SINCE", "READ", "STATE")
-        header, *lines = table([heads, *map(_row, listed)], right=(4, 6))
+        header_cells = ("MOUNTPOINT", "IMAGE", "ID", "SOURCE", "PID", "SINCE", "READ", "STATE")
+        header, *lines = table([header_cells, *map(_row, statuses)], right=(4, 6))
         output.line(output.styled(header, BOLD))
-        for one, line in zip(listed, lines, strict=True):
-            style = _STYLES.get(one.state)
+        for status, line in zip(statuses, lines, strict=True):
+            style = _STYLES.get(status.state)
             output.line(output.styled(line, style) if style else line)
     output.finish()
 
 
-def _row(one: Listed) -> tuple[str, ...]:
-    said = one.said
-    read = one.number("bytes_read")
+def _row(status: MountStatus) -> tuple[str, ...]:
+    attributes = status.attributes
+    read = status.number("bytes_read")
     cells = (
-        one.mount.mountpoint,
-        one.image,
-        said.get("id", "").partition(":")[2][:_SHORT],
-        said.get("source", ""),
-        said.get("pid", ""),
-        _local(said.get("since", "")),
+        status.mount.mountpoint,
+        status.image,
+        attributes.get("id", "").partition(":")[2][:_SHORT],
+        attributes.get("source", ""),
+        attributes.get("pid", ""),
+        _local(attributes.get("since", "")),
         "" if read is None else human_size(read),
-        one.state.value,
+        status.state.value,
     )
     return tuple(printable(cell) or "-" for cell in cells)
 
@@ -56,16 +56,16 @@ def _local(since: str) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
 
 
-def _json(one: Listed) -> dict[str, Any]:
-    said = one.said
+def _json(status: MountStatus) -> dict[str, Any]:
+    attributes = status.attributes
     return {
-        "mountpoint": one.mount.mountpoint,
-        "image": one.image,
-        "id": said.get("id"),
-        "platform": said.get("platform"),
-        "source": said.get("source"),
-        "pid": one.number("pid"),
-        "since": said.get("since"),
-        "bytesRead": one.number("bytes_read"),
-        "state": one.state.value,
+        "mountpoint": status.mount.mountpoint,
+        "image": status.image,
+        "id": attributes.get("id"),
+        "platform": attributes.get("platform"),
+        "source": attributes.get("source"),
+        "pid": status.number("pid"),
+        "since": attributes.get("since"),
+        "bytesRead": status.number("bytes_read"),
+        "state": status.state.value,
     }

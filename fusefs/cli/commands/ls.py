@@ -1,4 +1,4 @@
-"""imgfs ls: files in an image, without a mount."""
+"""imgfs ls: list files in an image, without a mount."""
 
 import argparse
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,24 +12,24 @@ from fusefs.tree.walk import Found, children, is_directory, walk
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Open the image and list what is at the path."""
+    """Open the image and list the file or directory at the path."""
     output = Output(environment)
     name, path = split_path(arguments.image)
     with opening(arguments, environment) as open_image:
         opened = open_image(name)
         tree: Tree = opened.rootfs() if arguments.layer is None else opened.layer(arguments.layer)
-        # As in ls: a link that is named is followed, unless it is to be described.
+        # As in ls(1): a symbolic link on the command line is followed, unless with -l or -d.
         found = found_at(tree, path or b"/", name, follow=not (arguments.long or arguments.directory))
         lists = _lists(tree, found, arguments)
         if arguments.json:
-            output.json([file_json(tree, one) for _, files in lists for _, one in files])
+            output.json([file_json(tree, file) for _, files in lists for _, file in files])
         else:
             _write_lists(tree, lists, arguments, output)
     output.finish()
 
 
 _Files = list[tuple[str, Found]]
-"""What is listed, with the name that it is listed under."""
+"""Files, each with the name under which it is listed."""
 
 
 def _write_lists(
@@ -45,14 +45,14 @@ def _write_lists(
 
 
 def _lists(tree: Tree, found: Found, arguments: argparse.Namespace) -> Iterator[tuple[Found | None, _Files]]:
-    """Yield each list to show and the directory that it is of, None for the path that was named."""
+    """Yield each list with its directory; None if the list is the path of the command line itself."""
     if arguments.directory or not is_directory(tree, found.number):
         yield None, [(printable(found.path), found)]
         return
     hidden = arguments.all or arguments.almost_all
     directories = walk(tree, found, hidden=hidden) if arguments.recursive else [(found, children(tree, found))]
     for directory, entries in directories:
-        files = [(printable(one.parts[-1]), one) for one in entries if hidden or not one.parts[-1].startswith(b".")]
+        files = [(printable(file.parts[-1]), file) for file in entries if hidden or not file.parts[-1].startswith(b".")]
         if arguments.all and not arguments.json:
             above = Found(tree.parent(directory.number), directory.parts[:-1])
             files[:0] = [(".", directory), ("..", above)]
@@ -64,6 +64,6 @@ def _write(tree: Tree, files: _Files, arguments: argparse.Namespace, accounts: A
         for name, _ in files:
             output.line(name)
         return
-    rows = [long_row(tree, one, name, accounts, human=arguments.human_readable) for name, one in files]
+    rows = [long_row(tree, file, name, accounts, human=arguments.human_readable) for name, file in files]
     for line in table(rows, right=(1, 4)) if rows else ():
         output.line(line)

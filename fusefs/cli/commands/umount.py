@@ -1,4 +1,4 @@
-"""imgfs umount."""
+"""imgfs umount: unmount images."""
 
 import argparse
 import os
@@ -9,8 +9,8 @@ from fusefs.mount.mountinfo import FILE_SYSTEM, mounts
 from fusefs.mount.mountpoint import unmount
 
 
-def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:  # noqa: ARG001 - as every command
-    """Unmount, each as far as it can be; the errors come at the end."""
+def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:  # noqa: ARG001 - the signature of all commands
+    """Unmount each mountpoint; errors do not stop the others, and are raised together at the end."""
     failed = []
     for mountpoint in [*arguments.mountpoint, *(unmountable() if arguments.all else ())]:
         try:
@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None: 
 
 
 def unmountable() -> list[str]:
-    """Return the mountpoints of all images that this user may unmount, the latest first."""
+    """Return the mountpoints of all images that this user may unmount, newest first."""
     user = os.geteuid()
-    found = [one for one in mounts() if one.file_system == FILE_SYSTEM and user in (0, one.owner)]
-    return [one.mountpoint for one in reversed(found)]
+    own = [mount for mount in mounts() if mount.file_system == FILE_SYSTEM and user in (0, mount.owner)]
+    return [mount.mountpoint for mount in reversed(own)]

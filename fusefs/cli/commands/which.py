@@ -1,4 +1,4 @@
-"""imgfs which: the layer that a file comes from."""
+"""imgfs which: show the layer that a file comes from."""
 
 import argparse
 import os
@@ -18,13 +18,13 @@ from fusefs.text import printable
 from fusefs.tree.walk import Found, resolve
 
 _SHORT = 12
-"""Characters of a digest that are shown on a terminal, as docker does."""
+"""Characters of a digest that are shown on a terminal, as in docker."""
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Open the image, and say which layers have to do with the path."""
+    """Open the image, and print the history of the path: the layers that added, changed or removed it."""
     output = Output(environment)
-    name, path = _asked(arguments)
+    name, path = _image_and_path(arguments)
     with opening(arguments, environment) as open_image:
         opened = open_image(name)
         tree = opened.rootfs()
@@ -39,14 +39,14 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     output.finish()
 
 
-def _asked(arguments: argparse.Namespace) -> tuple[str, bytes]:
+def _image_and_path(arguments: argparse.Namespace) -> tuple[str, bytes]:
     if arguments.path is not None:
-        asked = os.fsencode(arguments.path)
-        return arguments.image, asked if asked.startswith(b"/") else b"/" + asked
-    name, path = split_path(arguments.image)
-    if path is None:
-        raise UsageError(f"which file of {printable(name)}? imgfs which {printable(name)} PATH")
-    return name, path
+        path = os.fsencode(arguments.path)
+        return arguments.image, path if path.startswith(b"/") else b"/" + path
+    name, path_in_image = split_path(arguments.image)
+    if path_in_image is None:
+        raise UsageError(f"no file is named; use imgfs which {printable(name)} PATH")
+    return name, path_in_image
 
 
 def _found(
@@ -58,11 +58,11 @@ def _found(
         gone = list(touches(indexes, _parts(tree, path)))
         if gone and gone[-1].entry is None:
             raise _removed(opened.shown, path, gone, layers) from None
-        return found_at(tree, path, opened.image.name, follow=False)  # which says why there is none
+        return found_at(tree, path, opened.image.name, follow=False)  # raises, with the reason
 
 
 def _parts(tree: RootfsTree, path: bytes) -> tuple[bytes, ...]:
-    """Return the way to a *path* that is not there, the links that are on it followed."""
+    """Return the parts of a *path* that does not exist, with symbolic links on the way followed."""
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     for count in range(len(parts), -1, -1):
         try:
@@ -87,7 +87,7 @@ def _made_by(layer: InspectedLayer) -> str:
 
 
 def _last(history: Sequence[Touch]) -> Touch | None:
-    """Return the layer that a path that is there is from; None for a directory that no layer lists any more."""
+    """Return the last change of an existing path; None for an implicit directory."""
     return history[-1] if history and history[-1].entry is not None else None
 
 
@@ -95,7 +95,7 @@ def _write(found: Found, history: Sequence[Touch], layers: Sequence[InspectedLay
     output.line(output.styled(printable(found.path), BOLD))
     last = _last(history)
     if last is None:
-        output.line("  no layer lists it: it is there for what lies below it")
+        output.line("  implicit directory (not listed by any layer)")
         return
     layer = layers[last.layer]
     diff_id = str(layer.layer.diff_id)

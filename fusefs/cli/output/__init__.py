@@ -1,1 +1,1 @@
-"""What the command prints: standard output, progress and logs."""
+"""Output of the command: standard output, progress and logs."""

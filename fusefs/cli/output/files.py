@@ -1,4 +1,4 @@
-"""Files of an image as lists show them."""
+"""Files of an image, formatted for lists and JSON."""
 
 import os
 import stat
@@ -22,12 +22,12 @@ _KINDS = {
     stat.S_IFIFO: "fifo",
     stat.S_IFSOCK: "socket",
 }
-_ACCOUNTS = 1 << 20
-"""Bytes of an ``/etc/passwd`` that are read."""
+_MAX_PASSWD = 1 << 20
+"""Bytes of ``/etc/passwd`` and of ``/etc/group`` that are read."""
 
 
 def found_at(tree: Tree, path: bytes, image: str, *, follow: bool) -> Found:
-    """Return what is at *path* in the tree of *image*; Unavailable says why there is nothing."""
+    """Return the file at *path* in the tree of *image*; raise Unavailable, with the reason, if there is none."""
     try:
         return resolve(tree, path, follow=follow)
     except OSError as error:
@@ -35,53 +35,53 @@ def found_at(tree: Tree, path: bytes, image: str, *, follow: bool) -> Found:
 
 
 def kind_of(mode: int) -> str:
-    """Return the type of a file in words."""
+    """Return the type of a file as text: ``directory``, ``symlink``."""
     return _KINDS.get(stat.S_IFMT(mode), "file")
 
 
 def file_json(tree: Tree, found: Found) -> dict[str, Any]:
-    """Return a file as ``--json`` shows it; bytes of its path that are no UTF-8 are lone surrogates, as in Python."""
-    said = tree.stat(found.number)
+    """Return a file for ``--json``; bytes of its path that are not UTF-8 become lone surrogates (PEP 383)."""
+    status = tree.stat(found.number)
     node = tree.node(found.number)
     document: dict[str, Any] = {
         "path": os.fsdecode(found.path),
-        "type": kind_of(said.mode),
-        "mode": f"{stat.S_IMODE(said.mode):04o}",
-        "nlink": said.nlink,
-        "uid": said.uid,
-        "gid": said.gid,
-        "size": said.size,
-        "mtime": rfc3339(said.mtime_ns),
+        "type": kind_of(status.mode),
+        "mode": f"{stat.S_IMODE(status.mode):04o}",
+        "nlink": status.nlink,
+        "uid": status.uid,
+        "gid": status.gid,
+        "size": status.size,
+        "mtime": rfc3339(status.mtime_ns),
     }
     if isinstance(node, Symlink):
         document["target"] = os.fsdecode(node.target)
-    if stat.S_ISCHR(said.mode) or stat.S_ISBLK(said.mode):
-        document["device"] = [os.major(said.rdev), os.minor(said.rdev)]
+    if stat.S_ISCHR(status.mode) or stat.S_ISBLK(status.mode):
+        document["device"] = [os.major(status.rdev), os.minor(status.rdev)]
     return document
 
 
 def long_row(tree: Tree, found: Found, name: str, accounts: "Accounts", *, human: bool) -> tuple[str, ...]:
-    """Return the columns that ``ls -l`` has: mode, links, owner, group, size, time, name."""
-    said = tree.stat(found.number)
+    """Return the columns of ``ls -l``: mode, links, owner, group, size, time, name."""
+    status = tree.stat(found.number)
     node = tree.node(found.number)
-    size = human_size(said.size) if human else str(said.size)
-    if stat.S_ISCHR(said.mode) or stat.S_ISBLK(said.mode):
-        size = f"{os.major(said.rdev)}, {os.minor(said.rdev)}"
+    size = human_size(status.size) if human else str(status.size)
+    if stat.S_ISCHR(status.mode) or stat.S_ISBLK(status.mode):
+        size = f"{os.major(status.rdev)}, {os.minor(status.rdev)}"
     if isinstance(node, Symlink):
         name = f"{name} -> {printable(node.target)}"
-    owner, group = accounts.user(said), accounts.group(said)
-    return stat.filemode(said.mode), str(said.nlink), owner, group, size, _when(said), name
+    owner, group = accounts.user(status), accounts.group(status)
+    return stat.filemode(status.mode), str(status.nlink), owner, group, size, _local_time(status), name
 
 
-def _when(said: Stat) -> str:
+def _local_time(status: Stat) -> str:
     try:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(said.mtime_ns // 10**9))
-    except (OverflowError, OSError, ValueError):  # an image may say any number
-        return str(said.mtime_ns // 10**9)
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(status.mtime_ns // 10**9))
+    except (OverflowError, OSError, ValueError):  # an image may contain any number
+        return str(status.mtime_ns // 10**9)
 
 
 class Accounts:
-    """Names of users and groups, as the image's own files have them."""
+    """Names of users and groups, from ``/etc/passwd`` and ``/etc/group`` in the image."""
 
     def __init__(self, users: Mapping[int, str], groups: Mapping[int, str]) -> None:
         self._users = users
@@ -92,20 +92,20 @@ class Accounts:
         """Read the names in the root file system *tree*."""
         return cls(_names(tree, b"/etc/passwd"), _names(tree, b"/etc/group"))
 
-    def user(self, said: Stat) -> str:
-        """Return the owner's name, else number."""
-        return self._users.get(said.uid, str(said.uid))
+    def user(self, status: Stat) -> str:
+        """Return the name of the owner, or the number if there is no name."""
+        return self._users.get(status.uid, str(status.uid))
 
-    def group(self, said: Stat) -> str:
-        """Return the group's name, else number."""
-        return self._groups.get(said.gid, str(said.gid))
+    def group(self, status: Stat) -> str:
+        """Return the name of the group, or the number if there is no name."""
+        return self._groups.get(status.gid, str(status.gid))
 
 
 def _names(tree: Tree, path: bytes) -> dict[int, str]:
-    """Return the names in a file as passwd(5) and group(5) describe them, by number; the first counts."""
+    """Return the names in a file in the format of passwd(5) and group(5), by number; the first of a number counts."""
     try:
         node = tree.node(resolve(tree, path).number)
-        data = bytes(node.content.read_at(0, _ACCOUNTS)) if isinstance(node, RegularFile) else b""
+        data = bytes(node.content.read_at(0, _MAX_PASSWD)) if isinstance(node, RegularFile) else b""
     except OSError:
         return {}
     names: dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""Where messages go: stderr while someone waits, afterwards the log, which is never nowhere."""
+"""Log handlers: stderr in the foreground, and the log of a mount, which always exists."""
 
 import io
 import logging
@@ -16,15 +16,15 @@ _STATE_OF_ROOT = "/var/log/imgfs"
 
 
 class _OneLine(logging.Formatter):
-    """Formats for people: ``imgfs: warning: …``."""
+    """Formats a record as one line on stderr: ``imgfs: warning: …``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        kind = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        return f"imgfs: {kind}{super().format(record)}"
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        return f"imgfs: {level}{super().format(record)}"
 
 
 class _LogFile(logging.FileHandler):
-    """A log that nobody else may read."""
+    """A log file that only its owner may read."""
 
     def _open(self) -> io.TextIOWrapper:
         return open(
@@ -37,7 +37,7 @@ class _LogFile(logging.FileHandler):
 
 
 def stderr_handler(level: int) -> logging.Handler:
-    """Return a handler that writes records of *level* and above for who is waiting."""
+    """Return a handler that writes records of *level* and above to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(message)s"))
     handler.setLevel(level)
@@ -45,13 +45,13 @@ def stderr_handler(level: int) -> logging.Handler:
 
 
 def open_log(path: str | None, environment: Mapping[str, str]) -> logging.Handler:
-    """Return the handler for a mount's log, its `name` saying where it writes.
+    """Return the handler for a mount's log; its `name` is the file's path, or ``syslog``.
 
-    *path* if given, else syslog if it can be reached, else ``imgfs.log`` in ``$XDG_STATE_HOME/imgfs``
-    (root: /var/log/imgfs).  Raises NoSpace when that cannot be written.
+    The log is *path* if given, otherwise syslog if it can be reached, otherwise ``imgfs.log`` in
+    ``$XDG_STATE_HOME/imgfs`` (root: /var/log/imgfs).  Raises NoSpace if it cannot be written.
     """
     if path is None and _can_connect(_SYSLOG):
-        from logging.handlers import SysLogHandler  # noqa: PLC0415 - many modules, which a log file does not need
+        from logging.handlers import SysLogHandler  # noqa: PLC0415 - imports many modules that a log file does not need
 
         handler: logging.Handler = SysLogHandler(_SYSLOG, facility=SysLogHandler.LOG_DAEMON)
         handler.setFormatter(logging.Formatter("imgfs[%(process)d]: %(levelname)s: %(message)s"))
@@ -79,7 +79,7 @@ def _state_folder(environment: Mapping[str, str]) -> Path:
 
 
 def _can_connect(path: str) -> bool:
-    """Return whether a syslog listens at *path*; Python's handler does not say when none does."""
+    """Return whether a syslog daemon listens at *path*; Python's handler does not report that none does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(path)

@@ -1,4 +1,4 @@
-"""Progress for people: a bar on a terminal, plain lines elsewhere, nothing when not wanted."""
+"""Progress on stderr: a bar on a terminal, plain lines elsewhere, or nothing."""
 
 import os
 import shutil
@@ -8,29 +8,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from fusefs.cli.output.stdout import forget
+from fusefs.cli.output.stdout import discard
 from fusefs.progress import Advance, Progress, Silent
 
 _DELAY = 0.5
-"""Seconds of work that nothing is said about."""
+"""Seconds of work before progress is shown."""
 _PLAIN_INTERVAL = 10.0
 """Seconds between two plain lines."""
 
-
 AUTO, PLAIN, NONE = "auto", "plain", "none"
-"""How progress may be shown: as the terminal allows, in plain lines, not at all."""
+"""Values of ``--progress``."""
 WAYS = (AUTO, PLAIN, NONE)
 
 
 def progress_on(stream: TextIO, *, way: str = AUTO, dumb: bool = False) -> Progress:
-    """Return what shows progress on *stream* in this *way*; a *dumb* terminal cannot wipe a line, so it gets lines."""
+    """Return the progress to show on *stream*; a *dumb* terminal cannot erase a line, so it gets plain lines."""
     if way == NONE:
         return Silent()
     return Bars(stream) if way == AUTO and stream.isatty() and not dumb else Lines(stream)
 
 
 def _columns(stream: TextIO) -> int:
-    """Return how wide the terminal of *stream* is; standard output, of which Python says it, may be a file."""
+    """Return the width of the terminal of *stream*; shutil only knows that of standard output, which may be a file."""
     with suppress(OSError):
         if columns := os.get_terminal_size(stream.fileno()).columns:
             return columns
@@ -38,12 +37,12 @@ def _columns(stream: TextIO) -> int:
 
 
 def _cut(text: str, columns: int) -> str:
-    """Return *text* in so many columns: a line that wraps is not wiped by the next."""
+    """Return *text* cut to *columns*: the next line would not erase all of a line that wraps."""
     return text if len(text) <= columns else f"{text[: max(0, columns - 1)]}…"
 
 
 class Bars:
-    """A bar, and a line that counts seconds, on a terminal."""
+    """Shows a bar, or a line that counts seconds, on a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -53,7 +52,7 @@ class Bars:
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Show *what* and the seconds since."""
+        """Show *what* and the seconds that have passed."""
 
         def show(seconds: float) -> None:
             passed = f" … {seconds:.0f} s"
@@ -70,19 +69,19 @@ class Bars:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except OSError:  # the terminal has gone, and work goes on
-            forget(self._stream.fileno())
+        except OSError:  # the terminal is gone; the work continues
+            discard(self._stream.fileno())
 
     @contextmanager
     def transfer(self, what: str, total: int | None) -> Iterator[Advance]:
-        """Show a bar with bytes, rate and, until they prove wrong, the total and the time left."""
+        """Show a bar with bytes and rate and, while the total is not exceeded, total and remaining time."""
         from tqdm import tqdm  # noqa: PLC0415 - only a terminal needs it
 
-        tqdm.monitor_interval = 0  # else it starts a thread, and the process forks later
-        self._write("")  # what a terminal that has gone did not take: tqdm would fail at it
-        columns = _columns(self._stream)  # tqdm shows nothing where a terminal says 0
+        tqdm.monitor_interval = 0  # otherwise it starts a thread, and the process forks later
+        self._write("")  # flushes output that a lost terminal has not taken, on which tqdm would fail
+        columns = _columns(self._stream)  # never 0, for which tqdm shows nothing
         with tqdm(
-            desc=_cut(f"imgfs: {what}", columns // 2),  # the numbers need the other half
+            desc=_cut(f"imgfs: {what}", columns // 2),  # the numbers take the other half
             total=total,
             unit="B",
             unit_scale=True,
@@ -97,13 +96,13 @@ class Bars:
                     bar.total = None
                 bar.update(count)
 
-            # A layer counts when it is indexed: until then the seconds show that something goes on.
+            # Layers are counted when they are indexed; between them the running seconds show that work continues.
             with _ticking(lambda _: bar.refresh(), 1.0):
                 yield advance
 
 
 class Lines:
-    """A line now and then, for a log file or a pipe."""
+    """Writes a plain line at intervals, for a log file or a pipe."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -113,7 +112,7 @@ class Lines:
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Write *what* once it takes long."""
+        """Write *what* and the seconds that have passed."""
         with _ticking(lambda seconds: self._line(f"{what} ({seconds:.0f} s)"), _PLAIN_INTERVAL):
             yield
 
@@ -134,14 +133,14 @@ class Lines:
             yield advance
 
     def _line(self, text: str) -> None:
-        with suppress(OSError):  # work goes on where nobody can be told of it
+        with suppress(OSError):  # the work continues without a reader
             self._stream.write(f"imgfs: {text}\n")
             self._stream.flush()
 
 
 @contextmanager
 def _ticking(show: Callable[[float], None], interval: float) -> Iterator[None]:
-    """Call *show* with the seconds since, first after `_DELAY` and then each *interval* seconds."""
+    """Call *show* with the seconds that have passed, after `_DELAY` and then every *interval* seconds."""
     began = time.monotonic()
     done = threading.Event()
 

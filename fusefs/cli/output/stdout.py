@@ -1,4 +1,4 @@
-"""Standard output as commands use it: what it can show, and what goes wrong with it."""
+"""Standard output and stderr: styles, tables, and errors of writing."""
 
 import json
 import os
@@ -11,48 +11,48 @@ from fusefs.errors import NoSpace
 from fusefs.text import printable
 
 BOLD, DIM, GREEN, RED, YELLOW, CYAN = "1", "2", "32", "31", "33", "36"
-"""Parameters of SGR (ECMA-48), which colours what follows."""
+"""Parameters of SGR (ECMA-48), the escape sequence for colours and styles."""
 
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 class ReaderGone(Exception):
-    """Who read standard output has seen enough, as `head` has."""
+    """Broken pipe: the reader closed standard output (for example `head`)."""
 
 
 class Output:
     """Standard output."""
 
     def __init__(self, environment: Mapping[str, str], stream: TextIO | None = None) -> None:
-        """Write to *stream*, by default standard output; ``NO_COLOR`` in the *environment* is heeded."""
+        """Write to *stream*, default: standard output.  ``NO_COLOR`` in the *environment* disables colours."""
         self._stream = sys.stdout if stream is None else stream
         if hasattr(self._stream, "reconfigure"):
-            # A name of a file must not be an error because it is in a script that the locale does not have.
+            # A file name in a script that the locale's encoding lacks must not be an error.
             self._stream.reconfigure(errors="backslashreplace")
         self.terminal = self._stream.isatty()
         self.columns = shutil.get_terminal_size().columns if self.terminal else None
-        """How wide a line may be, None for as wide as it is."""
+        """The width of the terminal, None if standard output is not a terminal."""
         self.colours = (
             self.terminal and not environment.get("NO_COLOR") and environment.get("TERM", "dumb") not in ("dumb", "")
         )
 
     def styled(self, text: str, *styles: str) -> str:
-        """Return *text* in *styles* where colours are wanted."""
+        """Return *text* in *styles*, or unchanged if colours are disabled."""
         return f"\033[{';'.join(styles)}m{text}\033[m" if self.colours and styles else text
 
     def line(self, text: str = "") -> None:
-        """Write a line, which is already printable."""
+        """Write a line of text that is printable already."""
         try:
             self._stream.write(f"{text}\n")
         except OSError as error:
             raise _failed(error) from None
 
     def json(self, document: Any) -> None:
-        """Write a JSON document, all of it in ASCII: no control character gets through."""
+        """Write a JSON document in ASCII, without control characters."""
         self.line(json.dumps(document, indent=2).replace("\x7f", "\\u007f"))
 
     def raw(self, data: bytes | bytearray) -> None:
-        """Write bytes as they are."""
+        """Write bytes unchanged."""
         try:
             self._stream.flush()
             self._stream.buffer.write(data)
@@ -60,7 +60,7 @@ class Output:
             raise _failed(error) from None
 
     def text(self, text: str) -> None:
-        """Write *text* from outside, all but its lines and tabs made printable."""
+        """Write untrusted *text*, all but newlines and tabs made printable."""
         shown = "".join(char if char in "\n\t" else printable(char) for char in text)
         try:
             self._stream.write(shown)
@@ -68,7 +68,7 @@ class Output:
             raise _failed(error) from None
 
     def finish(self) -> None:
-        """Write what is still held back."""
+        """Flush buffered output."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -76,37 +76,37 @@ class Output:
 
 
 def say(message: str) -> None:
-    """Write a line to stderr.  If that cannot be written, what was done and the exit status still count."""
+    """Write a line to stderr; an error of writing is ignored, and the exit status stays what it is."""
     try:
         print(f"imgfs: {message}", file=sys.stderr, flush=True)
     except OSError:
-        forget(2)
+        discard(2)
 
 
-def leave_stderr() -> None:
-    """Let what could not be written to stderr go nowhere: at the end Python would try again, and exit with 120."""
+def flush_stderr() -> None:
+    """Flush stderr, and discard what cannot be written: Python would try again at its end, and exit with 120."""
     try:
         sys.stderr.flush()
     except OSError:
-        forget(2)
+        discard(2)
 
 
-def forget(descriptor: int) -> None:
-    """Let what is held back for a stream go nowhere: it would fail once more when Python ends."""
+def discard(descriptor: int) -> None:
+    """Redirect *descriptor* to the null device, so that the flush at Python's end does not fail once more."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, descriptor)
     os.close(null)
 
 
 def _failed(error: OSError) -> Exception:
-    forget(1)
+    discard(1)
     if isinstance(error, BrokenPipeError):
         return ReaderGone()
     return NoSpace(f"cannot write standard output: {error.strerror}")
 
 
 def table(rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
-    """Return the lines of a table, its columns as wide as need be, those numbered in *right* aligned there."""
+    """Return the lines of a table; the columns with the numbers in *right* are right-aligned."""
     rows = list(rows)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     aligned = set(right)
@@ -120,7 +120,7 @@ def table(rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> list[str]
 
 
 def human_size(size: float) -> str:
-    """Return bytes as docker shows them: ``187.6 MB``, powers of 1000."""
+    """Return a number of bytes as docker shows it: ``187.6 MB``, in powers of 1000."""
     for unit in _SIZES[:-1]:
         if size < 999.95 or (unit == "B" and size < 1000):
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
@@ -129,5 +129,5 @@ def human_size(size: float) -> str:
 
 
 def clipped(text: str, width: int | None) -> str:
-    """Return *text* in *width* columns, if there are so many at all."""
+    """Return *text* cut to *width* columns; None: unchanged."""
     return text if width is None or len(text) <= width else f"{text[: max(0, width - 1)]}…"

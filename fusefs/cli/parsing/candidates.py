@@ -1,4 +1,4 @@
-"""What the word at the cursor may become: from the grammar alone, and what only a look at the system tells."""
+"""Completions of the word at the cursor, from the grammar and from a function that knows the system."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -7,72 +7,71 @@ from typing import NamedTuple
 from fusefs.cli.parsing.grammar import Command, Operand, Option
 
 NOTHING, FILES, FOLDERS = "nothing", "files", "folders"
-"""What a shell is to complete itself: paths are its own to quote."""
+"""The paths that the shell itself completes, since it knows how to quote them."""
 
 
-class Candidate(NamedTuple):
-    """A word, and what it means."""
+class Completion(NamedTuple):
+    """A word that completes the typed one, and its meaning."""
 
     word: str
     meaning: str = ""
 
 
 class Answer(NamedTuple):
-    """What a shell is told."""
+    """The answer to a completion script."""
 
     paths: str
-    """Whether what follows `prefix` is to be completed as a path."""
+    """NOTHING, FILES or FOLDERS: whether the shell completes a path after `prefix`."""
     prefix: str
-    """What the word begins with and keeps: ``--log-file=``, ``docker-archive:``."""
-    candidates: Sequence[Candidate]
-    """What may follow the prefix, begun as it is begun."""
+    """The beginning of the word that stays as it is: ``--log-file=``, ``docker-archive:``."""
+    completions: Sequence[Completion]
+    """Completions of the rest of the word."""
 
 
 class Typed(NamedTuple):
-    """What stands before the cursor."""
+    """The words before the cursor."""
 
     command: Command
     values: Mapping[str, str]
     """Values of options by their last names, ``--host``."""
     pending: Option | None
-    """The option whose value the word is."""
+    """The option whose value is being typed."""
     operands: int
-    """How many there are already."""
+    """The number of operands before the word."""
     options: bool
-    """Whether the word may still be an option: no ``--`` was typed."""
+    """Whether the word may be an option: ``--`` has not been typed."""
 
 
-Look = Callable[[str, Typed, str], Answer]
-"""Completes a kind of value that is not in the grammar: its name there, what was typed, the word."""
+Completer = Callable[[str, Typed, str], Answer]
+"""Completes values that the grammar only names: the name (``MOUNTPOINT``), the words before the cursor, the word."""
 
 
-def complete(program: Command, words: Sequence[str], look: Look) -> Answer:
-    """Return what the last of *words* may become, which all follow the program's name."""
+def complete(program: Command, words: Sequence[str], completer: Completer) -> Answer:
+    """Return the completions of the last of *words*, which are the arguments of the program."""
     typed = _typed(program, words[:-1])
     word = words[-1] if words else ""
     if typed is None:
         return Answer(NOTHING, "", ())
     if typed.pending is not None:
-        return _value(typed.pending, typed, word, "", look)
+        return _value(typed.pending, typed, word, "", completer)
     if typed.options and word.startswith("-") and not word.startswith("-:/"):
-        return _option(typed, word, look)
+        return _option(typed, word, completer)
     if typed.command.commands:
-        return Answer(
-            NOTHING, "", begun(word, (Candidate(name, one.summary) for name, one in typed.command.commands.items()))
-        )
+        commands = (Completion(name, below.summary) for name, below in typed.command.commands.items())
+        return Answer(NOTHING, "", matching(word, commands))
     operand = _operand(typed)
     if operand is None:
         return Answer(NOTHING, "", ())
-    return _listed(operand.choices, word, "") if operand.choices else look(operand.name, typed, word)
+    return _listed(operand.choices, word, "") if operand.choices else completer(operand.name, typed, word)
 
 
-def begun(word: str, candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Return those *candidates* that *word* begins, and that a line can hold."""
-    return [one for one in candidates if one.word.startswith(word) and one.word.isprintable()]
+def matching(word: str, completions: Iterable[Completion]) -> list[Completion]:
+    """Return those *completions* that begin with *word* and are printable, so that each fits in one line."""
+    return [found for found in completions if found.word.startswith(word) and found.word.isprintable()]
 
 
 def _typed(program: Command, words: Iterable[str]) -> Typed | None:
-    """Return what *words* amount to, None where no command has such words."""
+    """Parse *words*; return None if there is no such command."""
     command, pending, operands, options = program, None, 0, True
     values: dict[str, str] = {}
     for word in words:
@@ -96,7 +95,7 @@ def _typed(program: Command, words: Iterable[str]) -> Typed | None:
 
 
 def _options(command: Command, word: str) -> Iterator[tuple[Option, str | None]]:
-    """Yield the options in *word*, ``--host=URL`` or ``-fo``, with the value that is in it, too."""
+    """Yield the options in *word*, such as ``--host=URL`` or ``-fo``, each with its value if *word* contains it."""
     if word.startswith("--"):
         name, equals, value = word.partition("=")
         if option := _named(command, name):
@@ -114,22 +113,22 @@ def _named(command: Command, name: str) -> Option | None:
     return next((option for option in command.options() if name in option.names), None)
 
 
-def _option(typed: Typed, word: str, look: Look) -> Answer:
-    """Return what a word that begins with a dash may become."""
+def _option(typed: Typed, word: str, completer: Completer) -> Answer:
+    """Complete a word that begins with a dash."""
     name, equals, value = word.partition("=")
     if not word.startswith("--"):
         name, value = word[:2], word[2:]
     option = _named(typed.command, name)
     if option is not None and option.value and (equals or value):
-        return _value(option, typed, value, word.removesuffix(value), look)
-    found = (Candidate(name, option.help) for option in typed.command.options() for name in option.names)
-    return Answer(NOTHING, "", begun(word, found))
+        return _value(option, typed, value, word.removesuffix(value), completer)
+    found = (Completion(name, option.help) for option in typed.command.options() for name in option.names)
+    return Answer(NOTHING, "", matching(word, found))
 
 
-def _value(option: Option, typed: Typed, word: str, prefix: str, look: Look) -> Answer:
+def _value(option: Option, typed: Typed, word: str, prefix: str, completer: Completer) -> Answer:
     if option.choices:
         return _listed(option.choices, word, prefix)
-    answer = look(option.value, typed, word)
+    answer = completer(option.value, typed, word)
     return answer._replace(prefix=prefix + answer.prefix)
 
 
@@ -141,7 +140,7 @@ def _operand(typed: Typed) -> Operand | None:
 
 
 def _listed(choices: Iterable[str], word: str, prefix: str) -> Answer:
-    return Answer(NOTHING, prefix, begun(word, map(Candidate, choices)))
+    return Answer(NOTHING, prefix, matching(word, map(Completion, choices)))
 
 
 _QUOTED = re.compile(r"""'([^']*)'?|"((?:\\.|[^"\\])*)\\?"?|\\(.?)""", re.DOTALL)
@@ -149,7 +148,7 @@ _ESCAPED = re.compile(r'\\(["\\$`])')
 
 
 def unquoted(word: str) -> str:
-    """Return what a *word* stands for as it was typed, maybe in quotes not yet closed.  Nothing in it is expanded."""
+    """Return *word* without shell quotes, which may still be open.  Nothing in it is expanded."""
 
     def plain(match: re.Match[str]) -> str:
         single, double, escaped = match.groups()

@@ -1,4 +1,4 @@
-"""What a parser takes, as data: help, the manual and completions are all made of this."""
+"""The grammar of a parser as data, from which help, the manual and completions are made."""
 
 import argparse
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ class Option(NamedTuple):
 
     names: tuple[str, ...]
     value: str
-    """What its value is called, empty if it takes none."""
+    """The name of its value, empty if it takes no value."""
     choices: tuple[str, ...]
     help: str
 
@@ -23,30 +23,31 @@ class Option(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """An argument that is no option."""
+    """A positional argument."""
 
     key: str
     name: str
     choices: tuple[str, ...]
     help: str
     shown: str
-    """As in a synopsis: ``[PATH]``, ``MOUNTPOINT…``."""
+    """The form in a synopsis: ``[PATH]``, ``MOUNTPOINT…``."""
     repeats: bool
 
 
 class Group(NamedTuple):
-    """Options that belong together."""
+    """Options under one title."""
 
     title: str
     options: tuple[Option, ...]
     named_only: bool
+    """Help only names these options; `imgfs mount --help` explains them."""
 
 
 class Command(NamedTuple):
-    """A command, or the whole program, with the commands in it."""
+    """A command, or the whole program, with the commands below it."""
 
     name: str
-    """All words of it: ``imgfs cache list``."""
+    """Its full name: ``imgfs cache list``."""
     summary: str
     description: str
     operands: tuple[Operand, ...]
@@ -57,7 +58,7 @@ class Command(NamedTuple):
 
     @property
     def synopsis(self) -> str:
-        """How it is called."""
+        """Its usage line."""
         rest = [operand.shown for operand in self.operands]
         return " ".join([self.name, *(("COMMAND",) if self.commands else ()), "[options]", *rest])
 
@@ -68,9 +69,9 @@ class Command(NamedTuple):
 
 
 def grammar(parser: Parser, summary: str = "") -> Command:
-    """Return what *parser* takes."""
+    """Return the grammar of *parser*."""
     operands, commands, groups = [], {}, []
-    for group in parser._action_groups:  # noqa: SLF001 - argparse has no other way to be asked
+    for group in parser._action_groups:  # noqa: SLF001 - argparse has no public way to list actions
         options = []
         for action in group._group_actions:  # noqa: SLF001
             if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001

@@ -1,6 +1,6 @@
 """The text of ``--help``.
 
-Not argparse's own: that is another one in each version of Python, and longer.
+argparse's own help is longer, and differs between versions of Python.
 """
 
 import shutil
@@ -10,16 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from fusefs.cli.parsing.grammar import Command, grammar
 from fusefs.cli.parsing.parser import Parser
 
-_WIDEST = 100
+_MAX_WIDTH = 100
 """Columns: longer lines are hard to read."""
-_MOST = 25
-"""The column at which explanations begin at the latest."""
+_MAX_COLUMN = 25
+"""The last column at which explanations may begin."""
 
 
 def help_text(parser: Parser) -> str:
-    """Return it, in the width of the terminal."""
+    """Return the help of *parser*, in the width of the terminal."""
     command = grammar(parser)
-    width = max(40, min(shutil.get_terminal_size().columns, _WIDEST))
+    width = max(40, min(shutil.get_terminal_size().columns, _MAX_WIDTH))
     blocks = [
         [f"usage: {command.synopsis}", "", *textwrap.wrap(command.description, width)],
         *_lists(command, width),
@@ -32,19 +32,19 @@ def help_text(parser: Parser) -> str:
 
 
 def _lists(command: Command, width: int) -> Iterator[list[str]]:
-    """Yield each list that has a title: of operands, of commands and of options."""
+    """Yield the lists of arguments, commands and options, each with its title."""
     pairs: list[tuple[str, list[tuple[str, str]]]] = []
     explained = [(operand.name, operand.help) for operand in command.operands if operand.help]
     if explained:
         pairs.append(("arguments", explained))
     if command.commands:
-        pairs.append(("commands", [(name, one.summary) for name, one in command.commands.items()]))
+        pairs.append(("commands", [(name, below.summary) for name, below in command.commands.items()]))
     pairs += [
         (group.title, [(option.shown, option.help) for option in group.options])
         for group in command.groups
         if not group.named_only
     ]
-    column = min(_MOST, max((len(left) for _, rows in pairs for left, _ in rows), default=0) + 4)
+    column = min(_MAX_COLUMN, max((len(left) for _, rows in pairs for left, _ in rows), default=0) + 4)
     for title, rows in pairs:
         yield [f"{title}:", *_table(rows, column, width)]
     named = [
@@ -54,7 +54,7 @@ def _lists(command: Command, width: int) -> Iterator[list[str]]:
         for option in group.options
     ]
     if named:
-        yield ["IMAGE and these options are as in imgfs mount --help:", *_flow(named, width)]
+        yield ["imgfs mount --help explains IMAGE and these options:", *_flow(named, width)]
 
 
 def _table(rows: Iterable[Sequence[str]], column: int, width: int) -> Iterator[str]:
@@ -69,7 +69,7 @@ def _table(rows: Iterable[Sequence[str]], column: int, width: int) -> Iterator[s
 
 
 def _flow(words: Iterable[str], width: int) -> list[str]:
-    """Return *words*, separated by commas, in lines; none is broken."""
-    kept = (word.replace(" ", "\N{NO-BREAK SPACE}") for word in words)
-    lines = textwrap.wrap(", ".join(kept), width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    """Return *words*, separated by commas, in lines; no word is broken."""
+    joined = ", ".join(word.replace(" ", "\N{NO-BREAK SPACE}") for word in words)
+    lines = textwrap.wrap(joined, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]

@@ -6,7 +6,7 @@ FORMS = (
     ("nginx:1.27  NAME@sha256:…  ID", f"in Docker or Podman ({DOCKER_DAEMON.prefix}…)"),
     (DOCKER_ARCHIVE.grammar, f"in {DOCKER_ARCHIVE.meaning}"),
     (f"{OCI.grammar}  {OCI_ARCHIVE.grammar}", f"in {OCI.meaning}, tarred or not"),
-    ("./PATH  ../PATH  /PATH  NAME.tar  -", "any of these, .tar.gz too; - is a pipe"),
+    ("./PATH  ../PATH  /PATH  NAME.tar  -", "any of these, detected; - is stdin"),
 )
 """Each form and its meaning."""
 

@@ -1,4 +1,4 @@
-"""imgfs as the helper of mount(8): the ways that calls it, and the exit status that it wants.
+"""imgfs as a helper of mount(8): its command lines and exit status.
 
 With the type ``fuse.imgfs`` mount.fuse3(8) runs ``imgfs SOURCE DIR -o OPTIONS``, with ``imgfs`` mount(8) itself runs
 ``mount.imgfs SOURCE DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]``.
@@ -15,26 +15,26 @@ from fusefs.errors import UsageError
 COMMANDS = frozenset(
     {"mount", "umount", "list", "inspect", "ls", "cat", "diff", "which", "cache", "completion", f"__{COMPLETE}"}
 )
-"""The words that begin a command line, known without making its parser."""
+"""The commands, listed here because building the parser takes longer."""
 
 FAILURE = 32
 _USAGE = 1
 _FUSE_WORDS = 4
-"""``SOURCE DIR -o OPTIONS``: what mount.fuse3 passes, always."""
+"""``SOURCE DIR -o OPTIONS``, which mount.fuse3 always passes."""
 
 
 def is_helper(program: str, words: Sequence[str]) -> bool:
-    """Return whether *program* with the arguments *words* is called as mount(8) does: by name, or without a command."""
+    """Return whether mount(8) calls *program* with the arguments *words*: as ``mount.…``, or without a command."""
     return _is_named(program) or _is_short(words)
 
 
 def mount_status(status: int) -> int:
-    """Return what mount(8) hands on to its caller for our exit *status*."""
+    """Return the status of mount(8) that corresponds to the exit *status* of imgfs."""
     return {0: 0, UsageError.exit_code: _USAGE}.get(status, FAILURE)
 
 
 def parse_call(program: str, words: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments, however imgfs is called: ``as_helper``, and ``fake`` if there is only to be a check."""
+    """Return the parsed arguments, with two more: ``as_helper``, and ``fake`` (``mount -f``: only check)."""
     as_helper, fake = is_helper(program, words), False
     if _is_named(program):
         words, fake = _from_flags(words)
@@ -52,8 +52,8 @@ def _is_named(program: str) -> bool:
 def _is_short(words: Sequence[str]) -> bool:
     """Return whether *words* are ``SOURCE DIR …``, without a command.
 
-    A command's word is a command.  But none of them takes ``-o``, except `mount` with two words before it: what
-    mount.fuse3 passes for an image that is called ``list`` is no command.
+    A first word that is a command is one, except in ``list /DIR -o OPTIONS``: mount.fuse3 passes that for an image
+    called ``list``, and no command but `mount` has ``-o``.
     """
     if len(words) < 2 or (words[0].startswith("-") and words[0] != "-") or words[1].startswith("-"):
         return False
@@ -64,7 +64,7 @@ def _is_short(words: Sequence[str]) -> bool:
 
 
 def _from_flags(words: Sequence[str]) -> tuple[list[str], bool]:
-    """Return *words* with mount(8)'s flags as those of ``imgfs mount``, and whether one says to mount nothing."""
+    """Translate *words* with flags of mount(8) for ``imgfs mount``; also return whether ``-f`` (fake) is among them."""
     try:
         flags, operands = getopt.gnu_getopt(list(words), "sfnvo:t:N:")
     except getopt.GetoptError as error:
@@ -79,6 +79,6 @@ def _from_flags(words: Sequence[str]) -> tuple[list[str], bool]:
             case "-v":
                 arguments.append("-v")
             case "-N":
-                raise UsageError(f"-N is not supported; nsenter --mount={value} mount … does it")
+                raise UsageError(f"-N is not supported; use nsenter --mount={value} mount …")
             # -n: there is no mtab; -t: there is one type; -f: below
     return [*arguments, *operands], "-f" in dict(flags)

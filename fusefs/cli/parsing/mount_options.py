@@ -1,4 +1,4 @@
-"""The words after ``-o``, as mount(8) passes them."""
+"""Mount options: the words after ``-o``, as mount(8) passes them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -16,12 +16,12 @@ _IGNORED = frozenset(
 )
 _NUMBERS = frozenset({"uid", "gid", "umask"})
 _SLOPPY = "sloppy"
-"""Unknown words are no error (mount -s)."""
+"""Unknown options are ignored (mount -s)."""
 _NEVER = frozenset({"remount"})
-"""Not even then: a second mount is not what was meant."""
+"""Refused even with ``sloppy``: the user does not expect a second mount."""
 _OURS = frozenset({"transform_symlinks", _SLOPPY})
 _MAX_NUMBERS = {10: 0xFFFFFFFE, 8: 0o777}
-"""For each base: an owner, -1 excluded, and a mask of permissions."""
+"""The largest number for each base: an ID (decimal, not -1), and permission bits (octal)."""
 _IGNORED_BEGINNINGS = ("x-", "comment=")
 _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True, "timeout": True} | {
     "cache-dir": True,
@@ -35,19 +35,19 @@ _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platf
     "verbose": False,
     "foreground": False,
 }
-"""Long options that may be spelled here, and whether they take a value."""
+"""Long options that are accepted after ``-o``, and whether they take a value."""
 
 _WORD = re.compile(r"(?:[^\\,]|\\.?)+", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
 def split_options(text: str) -> list[str]:
-    r"""Return the words of *text*, separated by commas; ``\,`` is a comma in a word."""
+    r"""Split *text* at commas; ``\,`` is a comma within a word."""
     return [_ESCAPE.sub(r"\1", word) for word in _WORD.findall(text)]
 
 
 def long_options(words: Iterable[str]) -> list[str]:
-    """Return as arguments those *words* that spell a long option."""
+    """Return those of *words* that are long options, as arguments: ``--host=…``."""
     found = []
     for word in words:
         name, equals, value = word.partition("=")
@@ -62,13 +62,13 @@ def long_options(words: Iterable[str]) -> list[str]:
 
 
 def number_option(words: Iterable[str], name: str, base: int) -> int | None:
-    """Return the value of the last of *words* that is ``NAME=NUMBER``, None if there is none."""
+    """Return NUMBER of the last ``NAME=NUMBER`` in *words*, None if the option is missing."""
     value = None
     for word in words:
         key, equals, text = word.partition("=")
         if key != name:
             continue
-        # int() takes more: spaces, signs, underscores, digits of other scripts.
+        # int() alone also accepts spaces, signs, underscores and digits of other scripts.
         digits = re.fullmatch(rf"[0-{base - 1}]{{1,20}}", text)
         value = int(text, base) if digits else -1
         if not equals or not 0 <= value <= _MAX_NUMBERS[base]:
@@ -77,7 +77,7 @@ def number_option(words: Iterable[str], name: str, base: int) -> int | None:
 
 
 def libfuse_flags(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the *words* that libfuse is to see; UsageError for one that nobody knows, unless they say ``sloppy``."""
+    """Return those of *words* that are passed to libfuse; raise UsageError for an unknown one, unless ``sloppy``."""
     flags = []
     for word in words:
         if word in _FOR_LIBFUSE:
@@ -96,6 +96,6 @@ def libfuse_flags(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def offered() -> list[str]:
-    """Return the words that are worth to be offered to someone who types them; ``=`` ends those with a value."""
+    """Return the options that completions offer; those with a value end with ``=``."""
     long = (f"{name}=" if takes_value else name for name, takes_value in _LONG.items())
     return sorted([*_FOR_LIBFUSE, *_OURS, *(f"{name}=" for name in _NUMBERS), *long])

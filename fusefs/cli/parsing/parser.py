@@ -1,4 +1,4 @@
-"""The parser of each command: errors in one line, help that fits a screen."""
+"""The argument parser of each command: one-line errors, and help by `help_text`."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from fusefs.errors import UsageError
 
 
 class HelpRequested(Exception):
-    """The command line asks for the help of a command."""
+    """The command line contains ``--help``."""
 
     def __init__(self, parser: "Parser") -> None:
         super().__init__(parser.prog)
@@ -27,7 +27,7 @@ class _RequestHelp(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a usage error as every other error: in one line."""
+    """Raises usage errors like all other errors, in one line."""
 
     def __init__(  # noqa: PLR0913 - what help is made of
         self,
@@ -40,10 +40,10 @@ class Parser(argparse.ArgumentParser):
         named_only: Sequence[str] = (),
         **_: Any,
     ) -> None:
-        """Make a parser of the command *prog*.
+        """Make the parser of the command *prog*.
 
-        *notes* and *examples* end the help.  Groups whose titles are in *named_only* are other commands' as well:
-        help only names what is in them, the manual says it once.
+        *notes* and *examples* end the help.  Groups with a title in *named_only* are common to many commands:
+        help only names their options.
         """
         super().__init__(prog=prog, description=description, allow_abbrev=False, add_help=False)
         self.notes = notes
@@ -52,17 +52,17 @@ class Parser(argparse.ArgumentParser):
         self._help_option = help_option
 
     def add_help_last(self, group: "argparse._ActionsContainer | None" = None) -> None:
-        """Add ``--help``: nobody looks for it first."""
+        """Add ``--help`` as the last option of the list."""
         (group or self).add_argument(*self._help_option, action=_RequestHelp, help="show this help and exit")
 
     def error(self, message: str) -> NoReturn:
-        """Raise the error."""
+        """Raise the error, with a pointer to the help."""
         raise UsageError(f"{message}; see {self.prog} --help")
 
     def _parse_optional(self, arg_string: str) -> Any:
-        """Take a path in the image on standard input, ``-:/etc``, for no option."""
+        """Accept ``-:/etc``, a path in the image on standard input, as an operand."""
         return None if arg_string.startswith("-:/") else super()._parse_optional(arg_string)
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - its only name
-"""What commands are added to."""
+"""The action of argparse to which commands are added."""

@@ -1,4 +1,4 @@
-"""The command line's grammar."""
+"""The grammar of the whole command line."""
 
 import argparse
 import sys
@@ -14,13 +14,13 @@ from fusefs.cli.parsing.parser import Commands, HelpRequested, Parser
 from fusefs.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
-"""For which there are completions."""
+"""Shells that have completions."""
 COMPLETE = "complete"
-"""The command that completions ask; it is nobody's else, and its words are not parsed."""
+"""The internal command that completion scripts call; its words are not parsed."""
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments; UsageError if they are wrong.  ``--help`` and ``--version`` exit."""
+    """Return the parsed arguments; raise UsageError if they are wrong, SystemExit for ``--help`` and ``--version``."""
     try:
         return _parsed(argv)
     except HelpRequested as request:
@@ -38,22 +38,22 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.command == "umount" and not arguments.mountpoint and not arguments.all:
         raise UsageError("the following arguments are required: MOUNTPOINT; see imgfs umount --help")
-    if arguments.command == "mount" and (spelled := long_options(arguments.options)):
-        # A long option may be spelled in -o; the command line's own spelling comes later and wins.
-        arguments = parser.parse_args([arguments.command, *spelled, *argv[1:]])
+    if arguments.command == "mount" and (in_o := long_options(arguments.options)):
+        # Long options in -o come first, so that those of the command line win.
+        arguments = parser.parse_args([arguments.command, *in_o, *argv[1:]])
     for name in ("mountpoint", "tmpdir", "cache_dir", "log_file"):
         value = getattr(arguments, name, None)
-        if value == "" or (isinstance(value, list) and "" in value):  # else it would be the current directory
+        if value == "" or (isinstance(value, list) and "" in value):  # abspath() would return the current directory
             shown = name.upper() if name == "mountpoint" else f"--{name.replace('_', '-')}"
             raise UsageError(f"{shown} is empty")
     return arguments
 
 
 def program_parser() -> Parser:
-    """Return the parser of the whole command line."""
+    """Return the parser of the program with all its commands."""
     parser = Parser(
         prog="imgfs",
-        description="Container images as directories, without unpacking. Each COMMAND has --help.",
+        description="Mount and inspect container images without unpacking. COMMAND --help has more.",
         examples=(
             "imgfs mount nginx:latest /mnt/img; ls /mnt/img/rootfs; imgfs umount /mnt/img",
             "imgfs ls -l ./nginx.tar:/etc",
@@ -76,14 +76,14 @@ def _add_mount(commands: Commands) -> None:
     parser = commands.add_parser(
         "mount",
         help="mount an image",
-        description="Mount IMAGE on MOUNTPOINT, an empty directory; return when it is usable.",
+        description="Mount IMAGE on MOUNTPOINT, an empty directory. Return when it is usable.",
         notes=forms(),
         examples=("imgfs mount nginx:latest /mnt/img", "imgfs mount -o uid=1000 ./nginx.tar /mnt/img"),
     )
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")
     mount = parser.add_argument_group("the mount")
-    mount.add_argument("-f", "--foreground", action="store_true", help="stay; Ctrl-C unmounts")
+    mount.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground; Ctrl-C unmounts")
     mount.add_argument(
         "-o",
         dest="options",
@@ -92,11 +92,11 @@ def _add_mount(commands: Commands) -> None:
         action="extend",
         default=[],
         help="allow_other, allow_root, noexec, noatime, uid=N, gid=N, umask=N, "
-        "transform_symlinks, a long option without --",
+        "transform_symlinks, or a long option without --",
     )
-    mount.add_argument("--no-trees", action="store_true", help="without layers/ and rootfs/")
-    mount.add_argument("--index", action="store_true", help="index all layers first; else at the first look")
-    mount.add_argument("--log-file", metavar="FILE", help="where the mount logs; else syslog, else a file")
+    mount.add_argument("--no-trees", action="store_true", help="mount without layers/ and rootfs/")
+    mount.add_argument("--index", action="store_true", help="index all layers before mounting (default: on access)")
+    mount.add_argument("--log-file", metavar="FILE", help="log of the mount (default: syslog, or a file)")
     messages = add_image_options(parser)
     parser.add_help_last(messages)
 
@@ -105,42 +105,49 @@ def _add_umount(commands: Commands) -> None:
     parser = commands.add_parser(
         "umount",
         help="unmount images",
-        description="Unmount the image on each MOUNTPOINT, also when its process is dead or stuck. "
-        "What is no image is refused.",
+        description="Unmount the image on each MOUNTPOINT, even if its process is dead or stuck. "
+        "Other mounts are refused.",
         examples=("imgfs umount /mnt/img", "imgfs umount --all"),
     )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="*")
-    parser.add_argument("-l", "--lazy", action="store_true", help="at once, also while files in it are open")
-    parser.add_argument("-a", "--all", action="store_true", help="all images that you have mounted; root: all")
+    parser.add_argument("-l", "--lazy", action="store_true", help="detach at once, even while files in it are open")
+    parser.add_argument("-a", "--all", action="store_true", help="all images that you mounted; as root, all images")
     parser.add_help_last()
 
 
 def _add_cache(commands: Commands) -> None:
     parser = commands.add_parser(
         "cache",
-        help="what is kept of images for the next mount",
-        description="The cache: images that engines saved, and indexes of layers and archives.",
+        help="list or prune the cache",
+        description="The cache: images from engines, and indexes of layers and archives.",
         examples=("imgfs cache list", "imgfs cache prune --all"),
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, prog="imgfs cache")
     parser.add_help_last()
     listing = actions.add_parser(
-        "list", help="show what is kept", description="Show what is kept.", examples=("imgfs cache list",)
+        "list",
+        help="list cache entries",
+        description="List cache entries, most recently used first.",
+        examples=("imgfs cache list",),
     )
-    listing.add_argument("--json", action="store_true", help="for programs; the keys are in docs/json.md")
+    listing.add_argument("--json", action="store_true", help="print JSON; docs/json.md describes the keys")
     listing.add_argument("--cache-dir", **CACHE_DIR)
     listing.add_help_last()
     prune = actions.add_parser(
         "prune",
-        help="remove what is broken or too much",
-        description="Remove what is broken, incomplete or over the limit. What is mounted is never removed.",
+        help="remove broken entries, and those over the limit",
+        description="Remove entries that are broken or incomplete and, while the cache is over its limit, those least "
+        "recently used. Entries of mounted images are never removed.",
         examples=("imgfs cache prune --cache-size 2GiB",),
     )
-    prune.add_argument("--all", action="store_true", help="remove everything that is not mounted")
+    prune.add_argument("--all", action="store_true", help="remove all entries but those of mounted images")
     add_cache_options(prune)
     prune.add_help_last()
     path = actions.add_parser(
-        "path", help="print where it is", description="Print where it is.", examples=('du -sh "$(imgfs cache path)"',)
+        "path",
+        help="print the path of the cache",
+        description="Print the path of the cache.",
+        examples=('du -sh "$(imgfs cache path)"',),
     )
     path.add_argument("--cache-dir", **CACHE_DIR)
     path.add_help_last()
@@ -149,8 +156,8 @@ def _add_cache(commands: Commands) -> None:
 def _add_completion(commands: Commands) -> None:
     parser = commands.add_parser(
         "completion",
-        help="print what makes a shell complete imgfs",
-        description="Print a script that makes the shell complete commands, options, images and mountpoints.",
+        help="print a completion script for a shell",
+        description="Print a script with which the shell completes commands, options, images and mountpoints.",
         examples=(
             "source <(imgfs completion bash)               # in ~/.bashrc",
             "source <(imgfs completion zsh)                # in ~/.zshrc, after compinit",

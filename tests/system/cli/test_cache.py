@@ -127,7 +127,7 @@ def test_a_size_is_one_as_people_write_it(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "-1", "G", "1.5G", "10 XB", "1e9", "10iB", "\x1b"])
 def test_what_is_no_size_is_a_usage_error(text: str) -> None:
-    with pytest.raises(UsageError, match="is no size; expected one as 500M, 10GiB or 1000000"):
+    with pytest.raises(UsageError, match="is not a size; use one such as 500M, 10GiB or 1000000"):
         parse_arguments(["mount", "x", "/mnt", f"--cache-size={text}"])
 
 

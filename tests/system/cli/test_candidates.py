@@ -150,7 +150,7 @@ def test_values_that_an_option_lists_are_completed(typed: list[str], prefix: str
     parser.add_argument("-c", "--colour", choices=("always", "auto", "never"))
     parser.add_argument("-x", "--xylophone", action="store_true")
     answered = complete(grammar(parser), typed, lambda *_: Answer(NOTHING, "", ()))
-    assert (answered.prefix, [one.word for one in answered.candidates]) == (prefix, found)
+    assert (answered.prefix, [one.word for one in answered.completions]) == (prefix, found)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fusefs.mount.mountinfo import Mount, mounts
-from fusefs.mount.status import Listed, State
+from fusefs.mount.status import MountStatus, State
 from fusefs.oci.digest import Digest
 from tests.support.builders import Archive, compressed, image_config, sha256
 from tests.support.changesets import About, changeset, file, folder
@@ -199,15 +199,15 @@ def test_a_mount_of_an_image_with_an_odd_name_is_called_by_it(imgfs: Bench) -> N
     assert imgfs.run("mount", "-q", "--log-file", imgfs.log, archive, mountpoint).status == 0
     assert [one["image"] for one in _listed(imgfs)] == [str(archive)]
     (mount,) = (one for one in mounts() if one.mountpoint == str(mountpoint))
-    assert Listed(mount, State.STALE).image == str(archive)
+    assert MountStatus(mount, State.STALE).image == str(archive)
 
 
 def test_attributes_that_make_no_sense_are_no_numbers() -> None:
     mount = Mount("/mnt", "fuse.imgfs", 1, "nginx%3Alatest")
     for text in ("", "-1", "²", "x", "9" * 40):
-        assert Listed(mount, State.MOUNTED, {"pid": text}).number("pid") is None
-    assert Listed(mount, State.MOUNTED, {"pid": "12"}).number("pid") == 12
-    assert Listed(mount, State.STALE).image == "nginx:latest"
+        assert MountStatus(mount, State.MOUNTED, {"pid": text}).number("pid") is None
+    assert MountStatus(mount, State.MOUNTED, {"pid": "12"}).number("pid") == 12
+    assert MountStatus(mount, State.STALE).image == "nginx:latest"
 
 
 def test_umount_takes_several_and_tries_them_all(imgfs: Bench, archive: Path) -> None:
@@ -222,7 +222,7 @@ def test_umount_refuses_what_is_no_image_also_lazily(imgfs: Bench) -> None:
     with tmpfs(folder):
         for options in ([], ["-l"]):
             done = imgfs.run("umount", *options, folder)
-            assert done == Finished(9, "", f"imgfs: {folder} is no imgfs mount but tmpfs; use umount\n")
+            assert done == Finished(9, "", f"imgfs: {folder} is not an imgfs mount but a tmpfs mount; use umount\n")
         assert the_mount(folder).file_system == "tmpfs"
 
 

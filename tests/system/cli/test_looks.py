@@ -209,8 +209,8 @@ def test_cat_says_why_there_is_nothing(image: Path, path: str, why: str) -> None
 
 
 def test_a_path_is_asked_for_where_there_has_to_be_one(image: Path) -> None:
-    assert refused("cat", image) == (2, f"which file of {image}? imgfs cat {image}:/PATH")
-    assert refused("which", image) == (2, f"which file of {image}? imgfs which {image} PATH")
+    assert refused("cat", image) == (2, f"no file is named; use imgfs cat {image}:/PATH")
+    assert refused("which", image) == (2, f"no file is named; use imgfs which {image} PATH")
 
 
 def test_an_image_may_come_through_a_pipe(image: Path) -> None:
@@ -268,7 +268,7 @@ def test_which_names_no_layer_for_a_directory_that_none_lists(tmp_path: Path) ->
     ]
     image = Archive(layers=layers, config=image_config(layers)).write(tmp_path / "image.tar")
     for path, deeds in (("/usr", []), ("/gone", ["added", "removed"]), ("/", [])):
-        assert printed("which", image, path) == [path, "  no layer lists it: it is there for what lies below it"]
+        assert printed("which", image, path) == [path, "  implicit directory (not listed by any layer)"]
         found = document("which", "--json", image, path)
         assert (found["layer"], found["diffId"], found["createdBy"]) == (None, None, None)
         assert [one["change"] for one in found["history"]] == deeds

@@ -57,6 +57,6 @@ def test_it_is_mounted_also_when_nobody_listens(imgfs: Bench) -> None:
     process = imgfs.foreground(archive)
     assert process.stderr is not None
     why = "No such file or directory"
-    assert process.stderr.readline() == f"imgfs: warning: cannot say READY=1 to the service manager: {why}\n"
+    assert process.stderr.readline() == f"imgfs: warning: cannot send READY=1 to the service manager: {why}\n"
     process.send_signal(signal.SIGTERM)
     assert Finished(process.wait(20), "", "").status == 0

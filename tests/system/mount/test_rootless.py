@@ -158,13 +158,15 @@ def test_without_a_place_for_a_cache_nothing_is_kept_and_that_is_said(user: Benc
     done = user.run("mount", "--log-file", user.log, archive, mountpoint)
     cache = user.folder / "caches" / "imgfs"
     hint = "choose another directory with --cache-dir, or --no-cache"
-    said = f"imgfs: warning: nothing is kept: cannot use the cache {cache}: it belongs to another user; {hint}"
+    said = (
+        f"imgfs: warning: continuing without a cache: cannot use the cache {cache}: it belongs to another user; {hint}"
+    )
     assert (done.status, done.err.splitlines()[0]) == (0, said)
     assert the_mount(mountpoint).file_system == "fuse.imgfs"
     assert os.listdir(cache) == []
     user.end_mounts()
     named = user.run("mount", "--cache-dir", cache, archive, mountpoint)
-    assert (named.status, named.err) == (8, f"imgfs: {said.partition('kept: ')[2]}\n")
+    assert (named.status, named.err) == (8, f"imgfs: {said.partition('without a cache: ')[2]}\n")
 
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_CACHE_HOME"])
@@ -188,7 +190,7 @@ def test_a_read_only_disk_where_caches_are_is_one_warning_and_nothing_is_kept(
         why = "Read-only file system; choose another directory with --cache-dir, or --no-cache"
         assert done.status == 0
         assert done.err.splitlines() == [
-            f"imgfs: warning: nothing is kept: cannot use the cache {cache}: {why}",
+            f"imgfs: warning: continuing without a cache: cannot use the cache {cache}: {why}",
             f"imgfs: {archive} is mounted on {mountpoint}; log: {user.log}",
         ]
         assert _reads(user, mountpoint / "config") == Archive().config_data

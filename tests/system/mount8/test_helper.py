@@ -82,7 +82,7 @@ def test_flags_of_mount_8_have_their_own_meaning() -> None:
         (["nginx", "/mnt", "-o"], "option -o requires argument; mount(8) passes -s, -f, -n, -v, -o, -t"),
         (
             ["nginx", "/mnt", "-N", "/proc/1/ns/mnt"],
-            "-N is not supported; nsenter --mount=/proc/1/ns/mnt mount … does it",
+            "-N is not supported; use nsenter --mount=/proc/1/ns/mnt mount …",
         ),
         (["nginx"], "the following arguments are required: MOUNTPOINT; see imgfs mount --help"),
         ([], "the following arguments are required: IMAGE, MOUNTPOINT; see imgfs mount --help"),

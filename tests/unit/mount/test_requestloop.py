@@ -158,3 +158,11 @@ def test_with_one_processor_nobody_looks_for_what_cannot_come(
 
     trio.run(run)
     assert min(took) < 50e-6
+
+
+def test_every_other_name_is_that_of_trio() -> None:
+    loop = RequestLoop()
+    assert (loop.open_nursery, loop.Event) == (trio.open_nursery, trio.Event)
+    assert loop.lowlevel.current_task is trio.lowlevel.current_task
+    with pytest.raises(AttributeError, match="no_such_name"):
+        loop.no_such_name  # noqa: B018 - the access is the test

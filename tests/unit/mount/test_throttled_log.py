@@ -1,21 +1,21 @@
-"""What a log leaves out."""
+"""Log messages that are throttled, and their count."""
 
 import errno
 import logging
 
 import pytest
 
-from fusefs.mount.throttled_log import Repeats
+from fusefs.mount.throttled_log import ThrottledLog
 
 
 def test_an_error_that_comes_again_is_told_once_in_ten_seconds_with_their_number(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     now = 0.0
-    log = Repeats(logging.getLogger("tests"), lambda: now)
+    throttled = ThrottledLog(logging.getLogger("tests"), lambda: now)
     for tenth in range(201):
         now = tenth / 10
-        log.tell("read", OSError(errno.EIO, f"broken at {tenth}"))
+        throttled.error("read", OSError(errno.EIO, f"broken at {tenth}"))
     assert caplog.messages == [
         "read: [Errno 5] broken at 0",
         "read: [Errno 5] broken at 100 (and 99 more before)",
@@ -24,16 +24,16 @@ def test_an_error_that_comes_again_is_told_once_in_ten_seconds_with_their_number
 
 
 def test_another_error_or_another_request_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    log = Repeats(logging.getLogger("tests"), lambda: 0.0)
+    throttled = ThrottledLog(logging.getLogger("tests"), lambda: 0.0)
     for what, number in (("read", 5), ("read", 5), ("read", 28), ("open", 5), ("open", 5)):
-        log.tell(what, OSError(number, "x"))
+        throttled.error(what, OSError(number, "x"))
     assert caplog.messages == ["read: [Errno 5] x", "read: [Errno 28] x", "open: [Errno 5] x"]
 
 
 def test_a_message_is_told_as_seldom(caplog: pytest.LogCaptureFixture) -> None:
     moments = iter((0.0, 0.0, 9.9, 9.9, 10.0, 10.0))
-    log = Repeats(logging.getLogger("tests"), lambda: next(moments))
+    throttled = ThrottledLog(logging.getLogger("tests"), lambda: next(moments))
     for _ in range(3):
-        log.tell_message("one")
-        log.tell_message("other")
+        throttled.message("one")
+        throttled.message("other")
     assert caplog.messages == ["one", "other", "one (and 1 more before)", "other (and 1 more before)"]

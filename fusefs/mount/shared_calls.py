@@ -1,0 +1,71 @@
+"""Blocking calls run in threads, each of them once for all tasks that need its result at the same time.
+
+The first access to a lazy directory and the listing of a large directory may take seconds, and many clients
+may ask for the same one.  The first task starts the call; the others wait on an event and hold no thread.
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar
+
+import trio
+
+_R = TypeVar("_R")
+
+
+class SharedCallFailed(Exception):
+    """The call that this task waited for has failed; the task that started it raises the error itself."""
+
+    def __init__(self, cause: Exception | None) -> None:
+        """*cause* is the error of the call, None if the call was cancelled."""
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class SharedCalls:
+    """The calls that are running, by key.  Used by the event loop's thread alone."""
+
+    def __init__(self) -> None:
+        self._running: dict[Hashable, _Call[Any]] = {}
+
+    async def run(self, key: Hashable, function: Callable[[], _R], limiter: trio.CapacityLimiter) -> _R:
+        """Return the result of *function*, or of the call with the same *key* that is already running.
+
+        *limiter* bounds the threads.  Raises what *function* raises in the task that started the call,
+        SharedCallFailed in the tasks that waited for it.
+        """
+        call: _Call[_R] | None = self._running.get(key)
+        if call is not None:
+            return await call.wait()
+        call = self._running[key] = _Call(function)
+        try:
+            return await call.run(limiter)
+        finally:
+            del self._running[key]
+
+
+class _Call(Generic[_R]):
+    """One call and its result."""
+
+    def __init__(self, function: Callable[[], _R]) -> None:
+        self._function = function
+        self._ended = trio.Event()
+        self._result: tuple[_R] | None = None
+        self._error: Exception | None = None
+
+    async def run(self, limiter: trio.CapacityLimiter) -> _R:
+        try:
+            result = await trio.to_thread.run_sync(self._function, limiter=limiter, abandon_on_cancel=True)
+        except Exception as error:
+            self._error = error
+            raise
+        else:
+            self._result = (result,)
+            return result
+        finally:
+            self._ended.set()
+
+    async def wait(self) -> _R:
+        await self._ended.wait()
+        if self._result is None:
+            raise SharedCallFailed(self._error)
+        return self._result[0]
