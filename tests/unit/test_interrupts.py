@@ -9,7 +9,7 @@ import pytest
 _SCRIPT = """
 import sys, threading
 from fusefs.cli.output.progress import Bars, Lines
-from fusefs.sources.archive.spooled import save
+from fusefs.sources.archive.spooled import spool_tar
 from fusefs.content.spool import Spool
 
 start = threading.Thread.start
@@ -25,7 +25,7 @@ except KeyboardInterrupt:
     print("interrupted")
 """
 WORK = {
-    "saving": "save([bytes(4096)], Spool('/tmp', 'x'), 0)",
+    "saving": "spool_tar([bytes(4096)], Spool('/tmp', 'x'), 0)",
     "progress in lines": "Lines(sys.stderr).waiting('x').__enter__()",
     "progress on a terminal": "Bars(sys.stderr).waiting('x').__enter__()",
 }
