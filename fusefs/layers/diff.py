@@ -1,4 +1,4 @@
-"""Two root file systems side by side: what was added, removed and changed."""
+"""Compares two root file systems: paths added, removed and changed."""
 
 import stat
 from collections.abc import Hashable, Iterator, Sequence
@@ -15,7 +15,7 @@ _CHUNK = 1 << 20
 
 
 class Change(Enum):
-    """How a path differs.  The value is docker diff's letter for it."""
+    """How a path differs.  The value is the letter that docker diff prints."""
 
     ADDED = "A"
     CHANGED = "C"
@@ -24,37 +24,37 @@ class Change(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One path that is not the same."""
+    """One path that differs."""
 
     path: tuple[bytes, ...]
     change: Change
     before: Stat | None
     after: Stat | None
     what: tuple[str, ...] = ()
-    """Of a changed one: ``type``, ``content``, ``mode``, ``owner``, ``target``, ``device``, ``xattrs``, ``time``."""
+    """Changed properties: ``type``, ``content``, ``mode``, ``owner``, ``target``, ``device``, ``xattrs``, ``time``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two."""
+    """One of the two root file systems."""
 
     tree: RootfsTree
     layers: Sequence[Hashable]
-    """What identifies each layer: two layers that are equal here have the same records and bytes."""
+    """A key for each layer: layers with equal keys have the same records and bytes."""
     top: Found
-    """What is compared: a directory with all below it, or a file."""
+    """The directory, with all below it, or the file to compare."""
 
     def identity(self, number: int) -> Hashable:
-        """Return what is equal only for nodes that are the same, all below them included; None if that is unknown."""
+        """Return a key that is equal only for equal nodes, all below them included; None if there is no such key."""
         origins = self.tree.origins(number)
         return None if origins is None else tuple((self.layers[layer], record) for layer, record in origins)
 
 
 def compare(old: Side, new: Side, *, times: bool = False) -> Iterator[Difference]:
-    """Yield what differs, directories before what is in them; paths are those in *new*.
+    """Yield the differences, a directory before the paths below it; paths are those in *new*.
 
-    What both have from the same layers is not looked at, and only files of one size are read.  Times
-    count only if *times* says so: they differ whenever an image is built anew.
+    Nodes from the same layers are not compared, and only files of equal size are read.  Times are compared
+    only if *times* is set: they differ after every build of an image.
     """
     waiting: list[tuple[tuple[bytes, ...], int | None, int | None]]
     waiting = [(new.top.parts, old.top.number, new.top.number)]
@@ -69,7 +69,7 @@ def compare(old: Side, new: Side, *, times: bool = False) -> Iterator[Difference
         difference = _difference(path, was, now, times=times)
         if difference is not None:
             yield difference
-        olds, news = _entries(was), _entries(now)
+        olds, news = _children(was), _children(now)
         names = sorted({*olds, *news}, reverse=True)
         waiting.extend(((*path, name), olds.get(name), news.get(name)) for name in names)
 
@@ -77,29 +77,29 @@ def compare(old: Side, new: Side, *, times: bool = False) -> Iterator[Difference
 class _Node(NamedTuple):
     tree: RootfsTree
     number: int
-    said: Stat
+    stat: Stat
 
     @classmethod
     def of(cls, tree: RootfsTree, number: int) -> "_Node":
         return cls(tree, number, tree.stat(number))
 
 
-def _entries(node: _Node | None) -> dict[bytes, int]:
-    return dict(node.tree.listing(node.number)) if node is not None and stat.S_ISDIR(node.said.mode) else {}
+def _children(node: _Node | None) -> dict[bytes, int]:
+    return dict(node.tree.listing(node.number)) if node is not None and stat.S_ISDIR(node.stat.mode) else {}
 
 
 def _difference(path: tuple[bytes, ...], was: _Node | None, now: _Node | None, *, times: bool) -> Difference | None:
     if was is None:
-        return Difference(path, Change.ADDED, None, now.said if now else None)
+        return Difference(path, Change.ADDED, None, now.stat if now else None)
     if now is None:
-        return Difference(path, Change.REMOVED, was.said, None)
-    what = tuple(_what(was, now, times=times))
-    return Difference(path, Change.CHANGED, was.said, now.said, what) if what else None
+        return Difference(path, Change.REMOVED, was.stat, None)
+    what = tuple(_changed_properties(was, now, times=times))
+    return Difference(path, Change.CHANGED, was.stat, now.stat, what) if what else None
 
 
-def _what(old: _Node, new: _Node, *, times: bool) -> Iterator[str]:
-    """Yield what of a node has changed."""
-    was, now = old.said, new.said
+def _changed_properties(old: _Node, new: _Node, *, times: bool) -> Iterator[str]:
+    """Yield the properties of a node that changed."""
+    was, now = old.stat, new.stat
     if stat.S_IFMT(was.mode) != stat.S_IFMT(now.mode):
         yield "type"
         return
@@ -111,7 +111,7 @@ def _what(old: _Node, new: _Node, *, times: bool) -> Iterator[str]:
         "xattrs": dict(old.tree.xattrs(old.number)) != dict(new.tree.xattrs(new.number)),
         "time": times and was.mtime_ns != now.mtime_ns,
     }
-    yield from (name for name, does in differ.items() if does)
+    yield from (name for name, differs in differ.items() if differs)
 
 
 def _data(old: Node, new: Node) -> Iterator[str]:

@@ -1,104 +1,105 @@
-"""The tree of a layer in memory, while its members come: names, and for each what its record will say.
+"""The tree of a layer in memory while its members come: names, and for each the second part of its record.
 
-A file is the second part of its record, packed; nothing else is kept of it but its name.
+A file is that part, packed; no object is held for it besides these bytes and its name.
 """
 
 from fusefs.layers.record import MAX_NAME, MAX_TARGET, WHITEOUT
 from fusefs.tar.header import Kind
 
 _NO_NAMES = frozenset({WHITEOUT, WHITEOUT + b".", WHITEOUT + b".."})
-"""Whiteouts of what is no name."""
+"""Whiteouts that name no file."""
 _BAD_NAMES = _NO_NAMES | {b".."}
 ODD_NAMES = _BAD_NAMES | {b"", b"."}
+"""Last components that `DraftTree.place` must look at."""
 _ROOTLIKE = frozenset({b"", b"/", b"."})
-"""Ends of a path to the root."""
-_UNLISTED, _UNLISTED_EACH = 1 << 16, 16
-"""Directories that nothing lists: so many at most, and so many more for each path that makes one.
+"""Last bytes of a path that may be the root's."""
+_IMPLICIT, _IMPLICIT_EACH = 1 << 16, 16
+"""Limit of implicit directories: so many, and so many more for each path that makes one.
 
-Of two bytes of a path, as in ``a/a/a``, a directory of 300 bytes is made.
+Each takes 300 bytes of memory and only two bytes of a path, as in ``a/a/a``.
 """
 _FOLDERS = 4096
-"""Directories that are kept by their paths, if these are no longer than the kernel's."""
+"""Limit of directories found by their paths at once."""
 
 
 class Skipped(ValueError):
-    """A member that cannot be shown; the message says why."""
+    """A member that cannot be shown; the message gives the reason."""
 
 
 class TooMany(ValueError):
-    """The tree would be out of proportion to its members; the message says which bound that is."""
+    """The tree would be out of proportion to its members; the message names the limit."""
 
 
 class Folder:
     """A directory."""
 
-    __slots__ = ("about", "entries")
+    __slots__ = ("children", "packed")
 
-    def __init__(self, about: bytes) -> None:
-        self.about = about
+    def __init__(self, packed: bytes) -> None:
+        self.packed = packed
         """The second part of its record."""
-        self.entries: dict[bytes, bytes | Folder | Linked] = {}
+        self.children: dict[bytes, bytes | Folder | Linked] = {}
 
 
 class Linked:
     """A file with several names, or a hard link into a lower layer."""
 
-    __slots__ = ("about", "lower", "names", "record")
+    __slots__ = ("lower", "names", "number", "packed")
 
-    def __init__(self, about: bytes, *, lower: bool) -> None:
-        self.about = about
+    def __init__(self, packed: bytes, *, lower: bool) -> None:
+        self.packed = packed
         self.lower = lower
         self.names = 0
-        """How many it has in the end."""
-        self.record = 0
-        """The first of these."""
+        """How many names there are; counted at the end."""
+        self.number = 0
+        """Record of the first name."""
 
 
-Found = bytes | Folder | Linked
+DraftNode = bytes | Folder | Linked
 
 
 class DraftTree:
-    """Directories and what is in them.  Of one thread."""
+    """Directories and their children.  Used by one thread."""
 
     def __init__(self, implicit: bytes) -> None:
-        """Begin with a root that nothing lists; *implicit* is what the record of such a directory says."""
+        """Begin with an implicit root; *implicit* is the second part of an implicit directory's record."""
         self.root = Folder(implicit)
         self.folders: dict[bytes, Folder] = {}
-        """Some directories by their paths, however these are written, until a directory is replaced."""
+        """Some directories by their paths as members spell them, until a directory is replaced."""
         self._implicit = implicit
-        self._unlisted: list[Folder] = []
-        """Directories that nothing listed when they were made."""
-        self._room = _UNLISTED
-        """How many more there may be."""
+        self._implicit_folders: list[Folder] = []
+        """Directories that were implicit when they were made."""
+        self._room = _IMPLICIT
+        """How many of these there may be."""
 
-    def add_directory(self, name: bytes, about: bytes) -> None:
-        """Make a directory, or give one that is there other attributes."""
+    def add_directory(self, name: bytes, packed: bytes) -> None:
+        """Make a directory, or change the attributes of an existing one."""
         path = name.removesuffix(b"/")
         if path[-1:] in _ROOTLIKE and not parts_of(path):
-            self.root.about = about
+            self.root.packed = packed
             return
         folder, base = self.place(path)
-        there = folder.entries.get(base)
+        there = folder.children.get(base)
         if isinstance(there, Folder):
-            there.about = about
+            there.packed = packed
         else:
-            there = folder.entries[base] = Folder(about)
+            there = folder.children[base] = Folder(packed)
             self._remember(path, there)
 
-    def add_file(self, name: bytes, found: bytes | Linked) -> None:
-        """Put in a file, in the place of what has that name."""
+    def add_file(self, name: bytes, node: bytes | Linked) -> None:
+        """Put in a file; it replaces a file or directory of that name."""
         folder, base = self.place(name)
-        if base in folder.entries:
-            self.replace(folder.entries[base])
-        folder.entries[base] = found
+        if base in folder.children:
+            self.replace(folder.children[base])
+        folder.children[base] = node
 
-    def replace(self, there: Found) -> None:
-        """Note that something has come into the place of what was *there*."""
+    def replace(self, there: DraftNode) -> None:
+        """Note that *there* was replaced."""
         if isinstance(there, Folder):
-            self.folders.clear()  # a directory goes, with what is below it
+            self.folders.clear()  # all directories below it are gone as well
 
     def place(self, name: bytes) -> tuple[Folder, bytes]:
-        """Return the directory that a file lies in, which is made where there is none, and its name in it."""
+        """Return the directory that a file lies in, made if it does not exist, and the file's name in it."""
         path, _, base = name.rpartition(b"/")
         if base in ODD_NAMES or len(base) > MAX_NAME:
             parts = parts_of(name)
@@ -111,45 +112,45 @@ class DraftTree:
         return folder, base
 
     def find(self, parts: list[bytes]) -> Folder | None:
-        """Return a directory, None if there is none."""
+        """Return a directory, None if it does not exist."""
         folder = self.root
         for part in parts:
-            below = folder.entries.get(part)
+            below = folder.children.get(part)
             if not isinstance(below, Folder):
                 return None
             folder = below
         return folder
 
-    def mark_whiteouts_only(self, about: bytes) -> None:
-        """Let the records of directories that nothing lists, with nothing but whiteouts below, say *about*."""
-        for folder in reversed(self._unlisted):  # what lies below another was made after it
-            if folder.about is self._implicit and all(
-                name.startswith(WHITEOUT) or (isinstance(found, Folder) and found.about is about)
-                for name, found in folder.entries.items()
+    def mark_whiteouts_only(self, packed: bytes) -> None:
+        """Give *packed* to implicit directories with nothing but whiteouts below."""
+        for folder in reversed(self._implicit_folders):  # children were made after their parents
+            if folder.packed is self._implicit and all(
+                name.startswith(WHITEOUT) or (isinstance(child, Folder) and child.packed is packed)
+                for name, child in folder.children.items()
             ):
-                folder.about = about
+                folder.packed = packed
 
     def count_names(self) -> None:
-        """Count the names of what has several."""
+        """Count the names of files that may have several."""
         queue = [self.root]
         while queue:
-            for found in queue.pop().entries.values():
-                if isinstance(found, Linked):
-                    found.names += 1
-                elif isinstance(found, Folder):
-                    queue.append(found)
+            for child in queue.pop().children.values():
+                if isinstance(child, Linked):
+                    child.names += 1
+                elif isinstance(child, Folder):
+                    queue.append(child)
 
     def _walk(self, parts: list[bytes]) -> Folder:
-        """Return a directory; it and those above it are made where there are none, TooMany if that is no end."""
+        """Return a directory; it and its parents are made if they do not exist.  Raises TooMany."""
         folder = self.root
-        self._room += _UNLISTED_EACH
+        self._room += _IMPLICIT_EACH
         for part in parts:
-            below = folder.entries.get(part)
+            below = folder.children.get(part)
             if not isinstance(below, Folder):
-                if len(self._unlisted) >= self._room:
-                    raise TooMany(f"paths lead through more than {_UNLISTED:,} directories that no member is")
-                below = folder.entries[part] = Folder(self._implicit)
-                self._unlisted.append(below)
+                if len(self._implicit_folders) >= self._room:
+                    raise TooMany(f"paths lead through more than {_IMPLICIT:,} implicit directories")
+                below = folder.children[part] = Folder(self._implicit)
+                self._implicit_folders.append(below)
             folder = below
         return folder
 
@@ -161,19 +162,19 @@ class DraftTree:
 
 
 def parts_of(path: bytes) -> list[bytes]:
-    """Return the components of *path*; Skipped if one of them would spoil a listing or lead out."""
+    """Return the components of *path*; Skipped if one of them can be no name or leads out of the layer."""
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     if _BAD_NAMES.isdisjoint(parts) and len(path) <= MAX_NAME and b"\0" not in path:
         return parts
     for part in parts:
         if part == b"..":
             msg = "a '..' in the name"
-        elif len(part.removeprefix(WHITEOUT)) > MAX_NAME:  # a whiteout of a long name is longer than a name can be
+        elif len(part.removeprefix(WHITEOUT)) > MAX_NAME:  # the whiteout of a long name is longer than a name may be
             msg = f"a name of {len(part)} bytes"
         elif b"\0" in part:
             msg = "NUL in the name"
         elif part in _NO_NAMES:
-            msg = "a whiteout of nothing"
+            msg = "a whiteout without a name"
         else:
             continue
         raise Skipped(msg)
@@ -181,6 +182,6 @@ def parts_of(path: bytes) -> list[bytes]:
 
 
 def check_not_root(parts: list[bytes], kind: Kind) -> None:
-    """Raise Skipped if a file's path has no *parts*."""
+    """Raise Skipped if a path of a *kind* other than a directory has no *parts*."""
     if not parts:
-        raise Skipped(f"a {kind.value} in the place of the root")
+        raise Skipped(f"a {kind.value} in place of the root directory")

@@ -1,13 +1,12 @@
-"""Writes the index of a layer: its tar in one pass, then the records directory by directory.
+"""Indexes a layer: reads its tar in one pass, then writes the records directory by directory.
 
-Rules for a layer by itself: the last word on a name wins, and a name is a directory once something
-lies below it; nothing is resolved through a symbolic link.  A hard link binds to the file that its
-target is at that moment.  As a program it is the child process that indexes a large layer.
+Rules for a layer by itself: the last member of a name wins, and a name is a directory once something
+lies below it; no symbolic link is followed.  A hard link binds to the file that its target is at that
+moment.  As a program this module is the child process that indexes a large layer.
 """
 
 import os
 import stat
-import struct
 import sys
 import threading
 from array import array
@@ -19,28 +18,38 @@ from zlib import crc32
 from fusefs.content.file import Extent, OpenFile
 from fusefs.errors import NO_ROOM, ImgfsError, InvalidImage, NoSpace
 from fusefs.layers.draft_tree import ODD_NAMES, DraftTree, Folder, Linked, Skipped, TooMany, check_not_root, parts_of
-from fusefs.layers.record import FILE, IMPLICIT, LOWER_LINK, MAX_NAME, MAX_TARGET, ONLY_WHITEOUTS, RUN, SPARSE, XATTR
+from fusefs.layers.record import (
+    IMPLICIT,
+    LOWER_LINK,
+    MAX_NAME,
+    MAX_TARGET,
+    ONLY_WHITEOUTS,
+    SPARSE,
+    iter_runs,
+    pack_file,
+    pack_plain_file,
+    pack_run,
+    pack_xattr,
+)
 from fusefs.layers.scan import DIRECTORY, HARD_LINK, REGULAR, LayerScan, Plain
-from fusefs.layers.writer import IndexFile
+from fusefs.layers.writer import IndexWriter
 from fusefs.tar.attributes import FileAttributes, file_attributes, listable_xattrs, sparse_runs
 from fusefs.tar.header import BrokenHeader, Kind
-from fusefs.tar.members import ContentSource, Member, Source
+from fusefs.tar.members import ByteSource, ContentSource, Member
 from fusefs.text import printable
 
 _MAX_BLOCKS = (1 << 32) - 1
-_PLAIN = struct.Struct("<QQ24s14xI4xQ8x")
-"""What a plain member says, as `FILE` has it: offset, size, time and owner, length and offset of the text."""
-assert _PLAIN.size == FILE.size
+"""The most that a record can hold."""
 
 
 class LayerIndexer:
-    """Takes a layer's members in order, then writes the index.
+    """Takes a layer's members in order, then writes the layer index.
 
-    In memory a file takes its name, the second part of its record and one dictionary entry.
+    A file takes the memory of its name, the second part of its record and one item of a dictionary.
     """
 
     def __init__(self, created: int, created_ns: int) -> None:
-        """Give directories that nothing lists the time *created*, seconds and nanoseconds."""
+        """Give implicit directories the time *created*, in seconds and nanoseconds."""
         implicit = FileAttributes(stat.S_IFDIR | 0o755, 0, 0, created, created_ns, 0, 0, ())
         self._heap = bytearray()
         self._only_whiteouts = self._packed(implicit, 0, 0, IMPLICIT | ONLY_WHITEOUTS, b"")
@@ -50,8 +59,8 @@ class LayerIndexer:
         self._skipped = 0
         self._first_skipped = ""
 
-    def add(self, tar: Source, member: Member) -> None:
-        """Take one member of any kind; what cannot be shown is counted."""
+    def add(self, tar: ByteSource, member: Member) -> None:
+        """Take one member of any kind; one that cannot be shown is counted."""
         self._headers.append(member.block_offset)
         self._sums.append(crc32(member.block))
         try:
@@ -60,9 +69,9 @@ class LayerIndexer:
             self._skip(member.name, error)
 
     def add_plain(self, members: Iterable[Plain]) -> None:
-        """Take plain members; what cannot be shown is counted."""
+        """Take plain members; those that cannot be shown are counted."""
         add_header, add_sum, tree = self._headers.append, self._sums.append, self._tree
-        for typeflag, name, about, offset, size, link, header, crc in members:
+        for typeflag, name, attributes, offset, size, link, header, crc in members:
             add_header(header)
             add_sum(crc)
             try:
@@ -71,23 +80,23 @@ class LayerIndexer:
                     folder = tree.folders.get(path)
                     if folder is None or base in ODD_NAMES or len(base) > MAX_NAME:
                         folder, base = tree.place(name)
-                    if base in folder.entries:
-                        tree.replace(folder.entries[base])
-                    folder.entries[base] = _PLAIN.pack(offset, size, about, 0, 0)
+                    if base in folder.children:
+                        tree.replace(folder.children[base])
+                    folder.children[base] = pack_plain_file(offset, size, attributes, 0, 0)
                 elif typeflag == DIRECTORY:
-                    tree.add_directory(name, _PLAIN.pack(0, 0, about, 0, 0))
+                    tree.add_directory(name, pack_plain_file(0, 0, attributes, 0, 0))
                 elif typeflag == HARD_LINK:
                     check_not_root(parts_of(name), Kind.HARD_LINK)
                     self._link(name, link)
                 else:
                     check_not_root(parts_of(name), Kind.SYMLINK)
                     text = _target(link)
-                    tree.add_file(name, _PLAIN.pack(offset, len(text), about, len(text), len(self._heap)))
+                    tree.add_file(name, pack_plain_file(offset, len(text), attributes, len(text), len(self._heap)))
                     self._heap += text
             except Skipped as error:
                 self._skip(name, error)
 
-    def _add(self, tar: Source, member: Member) -> None:
+    def _add(self, tar: ByteSource, member: Member) -> None:
         parts = parts_of(member.name)
         match member.kind:
             case Kind.PAX_GLOBAL:
@@ -104,74 +113,73 @@ class LayerIndexer:
                 self._file(tar, member)
 
     def _attributes(self, member: Member) -> FileAttributes:
-        """Return the attributes of *member*, without extended ones that the kernel does not take."""
+        """Return the attributes of *member*, without extended attributes that exceed the kernel's limits."""
         attributes = file_attributes(member)
         listable = listable_xattrs(attributes.xattrs)
         if len(listable) < len(attributes.xattrs):
             self._skip(member.name, "extended attributes of more than 64 KiB")
         return attributes._replace(xattrs=listable)
 
-    def _skip(self, name: bytes, why: object) -> None:
+    def _skip(self, name: bytes, reason: object) -> None:
         if not self._skipped:
-            self._first_skipped = f"{printable(name[:300])}: {why}"
+            self._first_skipped = f"{printable(name[:300])}: {reason}"
         self._skipped += 1
 
-    def _file(self, tar: Source, member: Member) -> None:
+    def _file(self, tar: ByteSource, member: Member) -> None:
         text, offset, size, flags = b"", member.offset, member.size, 0
         if member.kind is Kind.SYMLINK:
             text, size = _target(member.link), len(member.link)
         elif member.sparse:
             size, runs = sparse_runs(member, tar.read_at)
-            text, flags = b"".join(RUN.pack(*run) for run in runs), SPARSE
-        about = self._packed(self._attributes(member), offset, size, flags, text)
-        self._tree.add_file(member.name, about)
+            text, flags = b"".join(pack_run(*run) for run in runs), SPARSE
+        self._tree.add_file(member.name, self._packed(self._attributes(member), offset, size, flags, text))
 
     def _link(self, name: bytes, link: bytes) -> None:
         target = parts_of(link)
         if not target:
             raise Skipped("a hard link to the root")
         there = self._tree.find(target[:-1])
-        found = None if there is None else there.entries.get(target[-1])
+        found = None if there is None else there.children.get(target[-1])
         if isinstance(found, Folder):
             raise Skipped("a hard link to a directory")
         if found is None:
-            # Its attributes are those of the file below, so none are kept.
+            # It has the attributes of the file in the lower layer, so none are stored.
             nothing = FileAttributes(stat.S_IFREG, 0, 0, 0, 0, 0, 0, ())
             found = Linked(self._packed(nothing, 0, 0, LOWER_LINK, b"/".join(target)), lower=True)
         elif isinstance(found, bytes):
             assert there is not None
-            found = there.entries[target[-1]] = Linked(found, lower=False)
+            found = there.children[target[-1]] = Linked(found, lower=False)
         self._linked = True
         self._tree.add_file(name, found)
 
     def warnings(self, name: str) -> list[str]:
-        """Return what to say of members of the layer *name* that were skipped."""
+        """Return the warnings about skipped members of the layer called *name*."""
         if not self._skipped:
             return []
         return [f"{name}: skipped {self._skipped} members that cannot be shown; the first: {self._first_skipped}"]
 
     def _packed(self, attributes: FileAttributes, offset: int, size: int, flags: int, text: bytes) -> bytes:
-        """Return the second part of a record; *text* and extended attributes go into the heap."""
+        """Return the second part of a record; *text* and extended attributes are added to the heap."""
         text_offset = len(self._heap) if text else 0
         self._heap += text
         xattr_offset = len(self._heap) if attributes.xattrs else 0
         for name, value in attributes.xattrs:
-            self._heap += XATTR.pack(len(name), len(value)) + name + value
+            self._heap += pack_xattr(name, value)
         xattr_length = len(self._heap) - xattr_offset if attributes.xattrs else 0
         blocks = 0
         if flags & SPARSE:
-            blocks = min(-(-sum(stored for _, _, stored in RUN.iter_unpack(text)) // 512), _MAX_BLOCKS)
-        return FILE.pack(
+            blocks = min(-(-sum(stored for _, _, stored in iter_runs(text)) // 512), _MAX_BLOCKS)
+        return pack_file(
             offset, size, attributes.mtime, attributes.mtime_ns, attributes.mode, attributes.uid, attributes.gid,
             attributes.major, attributes.minor, xattr_length, flags, len(text), blocks, text_offset, xattr_offset,
         )  # fmt: skip
 
     def write(self, file: BinaryIO) -> None:
-        """Write the index to *file*, from its beginning; this is of no use afterwards."""
+        """Write the layer index to *file*, from its beginning; the indexer cannot be used afterwards."""
         self._tree.mark_whiteouts_only(self._only_whiteouts)
         if self._linked:
             self._tree.count_names()
-        IndexFile(file, self._heap).write(self._tree.root, self._headers, self._sums)
+        IndexWriter(file, self._heap).write(self._tree.root, self._headers, self._sums)
 
 
 def _target(link: bytes) -> bytes:
@@ -180,11 +188,10 @@ def _target(link: bytes) -> bytes:
     return link
 
 
-def index_layer(tar: Source, created_ns: int, file: BinaryIO) -> list[str]:
-    """Write the index of the layer *tar* to *file*; return warnings of what is odd and what was skipped.
+def index_layer(tar: ByteSource, created_ns: int, file: BinaryIO) -> list[str]:
+    """Write the layer index of *tar* to *file*; return warnings about an odd end and skipped members.
 
-    Directories that nothing lists get the time *created_ns*.  Raises InvalidImage if it is no tar,
-    and OSError.
+    Implicit directories get the time *created_ns*.  Raises InvalidImage if the layer is not a tar archive, and OSError.
     """
     indexer = LayerIndexer(*divmod(created_ns, 10**9))
     warnings: list[str] = []
@@ -204,7 +211,7 @@ def main() -> int:
     """Index a layer: ``indexer TAR OFFSET SIZE INDEX CREATED_NS NAME``, files as open descriptors.
 
     Warnings go to standard output, a line each, an error to standard error.  The end of standard input ends
-    this process: whoever started it is gone.
+    this process: the parent process has ended.
     """
     threading.Thread(target=_end_with_stdin, daemon=True).start()
     _give_way()
@@ -225,8 +232,8 @@ def main() -> int:
 
 
 def _give_way() -> None:
-    """Let readers of the mount go first; not so far that on a busy machine the first look never ends."""
-    with suppress(OSError):  # a sandbox may forbid it
+    """Let readers of the mount go first, but not so far that the first access never ends on a busy machine."""
+    with suppress(OSError):  # a sandbox may forbid this
         os.nice(5)
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 

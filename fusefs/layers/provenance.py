@@ -1,12 +1,11 @@
-"""Which layers a path in the root file system comes from: who added it, who changed it, who removed it."""
+"""The layers that add, change or remove a path of the root file system."""
 
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from fusefs.layers.index import LayerIndex
-from fusefs.layers.record import IMPLICIT, OPAQUE, ROOT, WHITEOUT, Entry
+from fusefs.layers.record import IMPLICIT, OPAQUE, ROOT, WHITEOUT, Record
 
 
 class Deed(Enum):
@@ -19,40 +18,39 @@ class Deed(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """A layer that has to do with a path."""
+    """One layer's change to a path."""
 
     layer: int
     deed: Deed
-    entry: Entry | None
-    """Its record of the path, None if it removes it."""
+    record: Record | None
+    """The layer's record of the path, None if the layer removes it."""
 
 
 def touches(layers: Sequence[LayerIndex], path: Sequence[bytes]) -> Iterator[Touch]:
-    """Yield what each of *layers* does to *path*, whose directories are no links, the base first.
+    """Yield the change of each of *layers* to *path*, no directory of which is a link, the base first.
 
-    A layer that only has files below a directory does nothing to the directory.
+    An implicit directory is no change.
     """
     there = False
     for number, index in enumerate(layers):
-        entry, removes = _look(index, path)
-        if entry is not None and not entry.flags & IMPLICIT:
-            yield Touch(number, Deed.CHANGED if there else Deed.ADDED, entry)
+        record, removes = _look_up(index, path)
+        if record is not None and not record.flags & IMPLICIT:
+            yield Touch(number, Deed.CHANGED if there else Deed.ADDED, record)
             there = True
-        elif removes and there and entry is None:
+        elif removes and there and record is None:
             yield Touch(number, Deed.REMOVED, None)
             there = False
 
 
-def _look(index: LayerIndex, path: Sequence[bytes]) -> tuple[Entry | None, bool]:
-    """Return a layer's record of *path*, and whether it removes what lower layers have there."""
-    record, removes = ROOT, False
+def _look_up(index: LayerIndex, path: Sequence[bytes]) -> tuple[Record | None, bool]:
+    """Return a layer's record of *path*, and whether the layer removes the path of lower layers."""
+    number, removes = ROOT, False
     for name in path:
-        entry = index.entry(record)
-        if not stat.S_ISDIR(entry.mode):
+        if not index.is_directory(number):
             return None, True
-        removes = removes or any(index.find(record, mark) is not None for mark in (WHITEOUT + name, OPAQUE))
-        found = index.find(record, name)
-        if found is None:
+        removes = removes or any(index.find(number, mark) is not None for mark in (WHITEOUT + name, OPAQUE))
+        below = index.find(number, name)
+        if below is None:
             return None, removes
-        record = found
-    return index.entry(record), removes
+        number = below
+    return index.record(number), removes

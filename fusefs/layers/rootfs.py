@@ -1,8 +1,8 @@
-"""The merged layers: what a container would see.
+"""The merged layers: the root file system of a container.
 
 Rules: OCI image specification, "Representing Changes" and "Applying Changesets".  A directory of the
-merge is the layers' directories that lie on each other at one path, the uppermost first; everything
-is derived from these, one directory at a time.
+merge is a stack: the layers' directories at one path, the uppermost first; everything is derived from
+the stacks, one directory at a time.
 """
 
 import heapq
@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from fusefs.layers.index import LayerIndex
-from fusefs.layers.record import IMPLICIT, LOWER_LINK, ONLY_WHITEOUTS, OPAQUE, ROOT, WHITEOUT, Entry
-from fusefs.layers.tree import LayerFiles, attributes_of, inside, stat_of_entry
+from fusefs.layers.record import IMPLICIT, LOWER_LINK, ONLY_WHITEOUTS, OPAQUE, ROOT, WHITEOUT, Record
+from fusefs.layers.tree import LayerFiles, attributes_of, inside, stat_of_record
 from fusefs.text import printable
 from fusefs.tree.listing import LARGE, LongListing
 from fusefs.tree.node import Directory, Node, Stat, Symlink, stat_of
@@ -27,16 +27,16 @@ _RECORD = (1 << _SHIFT) - 1
 _OPAQUE_NAME = OPAQUE.removeprefix(WHITEOUT)
 _LISTINGS = 16
 _STACKS = 4096
-"""Directories whose layers are kept in memory."""
+"""Directories whose stacks are held in memory."""
 
 _SPECIAL = LOWER_LINK | ONLY_WHITEOUTS
-"""Flags of entries that are shown as something else, or not at all."""
+"""Flags of records that are shown as another file, or not at all."""
 
 Stack = tuple[tuple[int, int], ...]
-"""Directories on each other, or one file: layer and record, the uppermost first.
+"""Directories at one path, or one file: layer and record, the uppermost first.
 
-What lies below an opaque directory still lends it attributes, as in umoci, but no entries.  A directory
-of nothing but whiteouts is there only where a real one is.
+Directories below an opaque one still lend it attributes, as in umoci, but no names.  A directory with
+nothing but whiteouts below exists only where a lower layer has a real one.
 """
 
 
@@ -46,20 +46,20 @@ def root_stack(layers: Sequence[LayerIndex]) -> Stack:
 
 
 def find(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
-    """Return what is called *name* in the directory *stack*, empty if nothing is.
+    """Return the stack called *name* in the directory *stack*, empty if there is no such name.
 
-    A file hides what lies below it; so does a whiteout in a layer, but not what the same layer has.
+    A file hides the layers below its own.  So does a whiteout, which does not hide names of its own layer.
     """
     linked = False
     while found := _found(layers, stack, name):
-        layer, record = found[0]
-        entry = layers[layer].entry(record)
-        if not entry.flags & LOWER_LINK:
-            if stat.S_ISDIR(entry.mode):
+        layer, number = found[0]
+        record = layers[layer].record(number)
+        if not record.flags & LOWER_LINK:
+            if stat.S_ISDIR(record.mode):
                 return () if linked else found
-            return ((layer, entry.inode),)
-        # A hard link into a lower layer is what is at that path there.  A loop: that may be one as well.
-        *directories, name = layers[layer].text(entry).split(b"/")
+            return ((layer, record.inode),)
+        # A hard link into a lower layer is the file at that path there.  In a loop: that may be such a link as well.
+        *directories, name = layers[layer].text(record).split(b"/")
         layers = layers[:layer]
         stack = root_stack(layers)
         for part in directories:
@@ -71,7 +71,7 @@ def find(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
 
 
 def _found(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
-    """Return the directories or the one record called *name*, links not followed."""
+    """Return the directories or the one file called *name*, links not followed."""
     if name.startswith(WHITEOUT):
         return ()
     found: list[tuple[int, int]] = []
@@ -79,14 +79,14 @@ def _found(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
     lowest, _ = stack[-1] if stack else (0, 0)
     for layer, directory in stack:
         index = layers[layer]
-        record = index.find(directory, name)
-        if record is not None:
-            entry = index.entry(record)
-            if not stat.S_ISDIR(entry.mode):
-                return tuple(found) if real else ((layer, record),)
-            found.append((layer, record))
-            real = real or not entry.flags & ONLY_WHITEOUTS
-        if layer == lowest:  # a whiteout there hides nothing
+        number = index.find(directory, name)
+        if number is not None:
+            record = index.record(number)
+            if not stat.S_ISDIR(record.mode):
+                return tuple(found) if real else ((layer, number),)
+            found.append((layer, number))
+            real = real or not record.flags & ONLY_WHITEOUTS
+        if layer == lowest:  # whiteouts of the lowest layer hide nothing
             break
         if index.find(directory, WHITEOUT + name) is not None or index.find(directory, OPAQUE) is not None:
             break
@@ -94,7 +94,7 @@ def _found(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
 
 
 def _at(layers: Sequence[LayerIndex], path: Iterable[bytes]) -> Stack:
-    """Return what is at *path*, links not followed."""
+    """Return the stack at *path*, links not followed."""
     stack = root_stack(layers)
     for part in path:
         stack = _found(layers, stack, part)
@@ -102,16 +102,16 @@ def _at(layers: Sequence[LayerIndex], path: Iterable[bytes]) -> Stack:
 
 
 _Listed = tuple[bytes, int, int, int, int, int, int]
-"""Of an entry: name, how many directories of the stack lie on its own, layer, record, inode, mode and flags."""
+"""Of a name: itself, number of directories above its own in the stack, layer, record, inode, mode and flags."""
 
 
 def merge(layers: Sequence[LayerIndex], stack: Stack) -> Iterator[_Listed]:
-    """Yield what is in the directory *stack* in the order of the names, of each the uppermost layer's record.
+    """Yield the names in the directory *stack* in their order, with the uppermost layer's record of each.
 
-    The same rules as those of `find`, for a whole directory at once.
+    The rules of `find`, for a whole directory at once.
     """
     hidden: dict[bytes, int] = {}
-    """Names that are whited out, and how many directories of the stack lie on that of the uppermost whiteout."""
+    """Names with a whiteout, and the number of directories above that of the uppermost whiteout."""
     lists = []
     for above, (layer, directory) in enumerate(stack):
         lists.append(_listed(layers[layer], directory, above, layer))
@@ -124,30 +124,30 @@ def merge(layers: Sequence[LayerIndex], stack: Stack) -> Iterator[_Listed]:
     last = None
     for listed in lists[0] if len(lists) == 1 else heapq.merge(*lists):
         name, above, *_ = listed
-        # What a layer says of a name, a whiteout above all, is for the layers below it.
+        # A whiteout hides names of the layers below its own only.
         if name != last and hidden.get(name, above) >= above:
             yield listed
         last = name
 
 
 def _listed(index: LayerIndex, directory: int, above: int, layer: int) -> Iterator[_Listed]:
-    for name, record, inode, mode, flags in index.listed(directory):
+    for name, number, inode, mode, flags in index.listed(directory):
         if not flags & ONLY_WHITEOUTS and name[:4] != WHITEOUT:
-            yield name, above, layer, record, inode, mode, flags
+            yield name, above, layer, number, inode, mode, flags
 
 
 def _is_directory(layers: Sequence[LayerIndex], stack: Stack) -> bool:
-    layer, record = stack[0]
-    return layers[layer].is_directory(record)
+    layer, number = stack[0]
+    return layers[layer].is_directory(number)
 
 
 class RootfsTree:
-    """All layers merged.  A directory's number is that of the uppermost layer's record of it."""
+    """All layers merged.  A directory's number is that of its record in the uppermost layer."""
 
     has_lazy = False
 
     def __init__(self, files: Sequence[LayerFiles], *, transform_symlinks: bool) -> None:
-        """Merge the layers, the base first."""
+        """Merge the layers *files*, the base first."""
         self._files = files
         self._layers = [layer.index for layer in files]
         self._transform = transform_symlinks
@@ -156,17 +156,17 @@ class RootfsTree:
         self._stacks: dict[int, Stack] = {}
         self._linking = {number for number, index in enumerate(self._layers) if index.lower_links()}
         self._links: Counter[int] = Counter()
-        """How many hard links from layers above are shown of a file."""
+        """Number of hard links from upper layers to a file."""
         for number in sorted(self._linking):
             self._follow_links(number)
 
     def _follow_links(self, number: int) -> None:
         index, dead = self._layers[number], []
-        for record in index.lower_links():
-            path = self._path(number, index.entry(record))
+        for at in index.lower_links():
+            path = self._path(number, index.record(at))
             target = self._target(number, path)
             if target:
-                if _at(self._layers, path) == ((number, record),):
+                if _at(self._layers, path) == ((number, at),):
                     self._links[self._number(target)] += 1
             elif not path[-1].startswith(WHITEOUT):
                 dead.append(path)
@@ -175,156 +175,156 @@ class RootfsTree:
             log.warning(text, number, len(dead), printable(b"/".join(dead[0])))
 
     def _target(self, number: int, path: Sequence[bytes]) -> Stack:
-        """Return what a layer's link at *path* stands for; what lies above that layer does not matter."""
+        """Return the file that a layer's hard link at *path* leads to; layers above that one do not matter."""
         layers, (*directories, name) = self._layers[: number + 1], path
         return find(layers, _at(layers, directories), name)
 
     def node(self, number: int) -> Node:
         """Return a node; a directory has the attributes of the uppermost layer that lists it."""
-        layer, entry = self._entry(number)
-        if stat.S_ISDIR(entry.mode):
+        layer, record = self._record(number)
+        if stat.S_ISDIR(record.mode):
             return Directory(attributes_of(self._explicit(number)[1]))
-        node = self._files[layer].node(entry)
+        node = self._files[layer].node(record)
         if self._transform and isinstance(node, Symlink):
-            layer = number >> _SHIFT  # of this name of it
-            return inside(node, len(self._path(layer, self._layers[layer].entry(number & _RECORD))) - 1)
+            layer = number >> _SHIFT  # of this name
+            return inside(node, len(self._path(layer, self._layers[layer].record(number & _RECORD))) - 1)
         return node
 
     def stat(self, number: int) -> Stat:
-        """Return what stat(2) says of a node."""
-        _, entry = self._entry(number)
-        if entry.flags & IMPLICIT:
-            _, entry = self._explicit(number)
-        elif self._transform and stat.S_ISLNK(entry.mode):
+        """Return the stat result of a node."""
+        _, record = self._record(number)
+        if record.flags & IMPLICIT:
+            _, record = self._explicit(number)
+        elif self._transform and stat.S_ISLNK(record.mode):
             return stat_of(self.node(number))
-        return stat_of_entry(entry)
+        return stat_of_record(record)
 
     def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:
         """Return the extended attributes of a node."""
-        layer, entry = self._entry(number)
-        if stat.S_ISDIR(entry.mode):
-            layer, entry = self._explicit(number)
-        return self._layers[layer].xattrs(entry)
+        layer, record = self._record(number)
+        if stat.S_ISDIR(record.mode):
+            layer, record = self._explicit(number)
+        return self._layers[layer].xattrs(record)
 
     def parent(self, number: int) -> int:
-        """Return the directory that a directory is in."""
-        layer, entry = self._entry(number)
-        return self._number(self._stack((layer << _SHIFT) + entry.parent))
+        """Return the parent directory of a directory."""
+        layer, record = self._record(number)
+        return self._number(self._stack((layer << _SHIFT) + record.parent))
 
     def layer(self, number: int) -> int:
-        """Return the layer that a node is from; a directory is from the uppermost that lists it."""
-        layer, entry = self._entry(number)
-        return self._explicit(number)[0] if stat.S_ISDIR(entry.mode) else layer
+        """Return the layer of a node; of a directory the uppermost that lists it."""
+        layer, record = self._record(number)
+        return self._explicit(number)[0] if stat.S_ISDIR(record.mode) else layer
 
     def origins(self, number: int) -> Stack | None:
-        """Return the layers and records that alone decide what a node is, and what is below it.
+        """Return the layers and records that alone determine a node and all nodes below it.
 
-        None where others do as well: below a directory may be hard links into lower layers.
+        None if others do as well: below a directory there may be hard links into lower layers.
         """
-        layer, entry = self._entry(number)
-        if not stat.S_ISDIR(entry.mode):
-            return ((layer, entry.record),)
-        stack = self._stack((layer << _SHIFT) + entry.record)
+        layer, record = self._record(number)
+        if not stat.S_ISDIR(record.mode):
+            return ((layer, record.number),)
+        stack = self._stack((layer << _SHIFT) + record.number)
         return None if any(above in self._linking for above, _ in stack) else stack
 
     def find(self, directory: int, name: bytes) -> int | None:
-        """Return the entry called *name*, None if it is not there."""
+        """Return the node called *name*, None if there is no such node."""
         here = self._stack(directory)
         stack = find(self._layers, here, name)
         if not stack:
             return None
-        layer, record = stack[0]
-        if self._transform and stat.S_ISLNK(self._layers[layer].entry(record).mode):
+        layer, at = stack[0]
+        if self._transform and stat.S_ISLNK(self._layers[layer].record(at).mode):
             stack = _found(self._layers, here, name)  # each name is a link of its own
         return self._number(stack)
 
     def size(self, directory: int) -> int:
-        """Return about how many entries there are."""
-        return sum(self._layers[layer].entry(record).entries for layer, record in self._stack(directory))
+        """Return about how many names a directory has."""
+        return sum(self._layers[layer].record(at).children for layer, at in self._stack(directory))
 
     def listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
-        """Return the entries to list, in the order of their names."""
+        """Return the names to list with their nodes, in the order of the names."""
         if self.size(directory) < LARGE:
             return self._short_listing(directory)
-        return LongListing(self._entries(directory), self._name)
+        return LongListing(self._named(directory), self._name)
 
     def _list(self, directory: int) -> Sequence[tuple[bytes, int]]:
         stack = self._stack(directory)
         if len(stack) == 1 and not self._transform:  # the common case, nothing to merge, in a third of the time
-            ((layer, record),) = stack
-            entries = list(self._layers[layer].listed(record))
-            if not any(flags & _SPECIAL for _, _, _, _, flags in entries):
+            ((layer, at),) = stack
+            listed = list(self._layers[layer].listed(at))
+            if not any(flags & _SPECIAL for _, _, _, _, flags in listed):
                 base = layer << _SHIFT
-                return [(name, base + inode) for name, _, inode, _, _ in entries if name[:4] != WHITEOUT]
-        return [(name, number) for name, _, number in self._entries(directory)]
+                return [(name, base + inode) for name, _, inode, _, _ in listed if name[:4] != WHITEOUT]
+        return [(name, number) for name, _, number in self._named(directory)]
 
-    def _entries(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
-        """Yield name, key for `_name`, and number of the entries."""
-        for name, _, layer, record, inode, mode, flags in merge(self._layers, self._stack(directory)):
+    def _named(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yield name, key for `_name`, and node of each name."""
+        for name, _, layer, at, inode, mode, flags in merge(self._layers, self._stack(directory)):
             base = layer << _SHIFT
             if flags & LOWER_LINK:
                 number = self.find(directory, name)
                 if number is None:
                     continue
             else:  # a directory is its own inode: it has one name
-                number = base + (record if self._transform and stat.S_ISLNK(mode) else inode)
-            yield name, base + record, number
+                number = base + (at if self._transform and stat.S_ISLNK(mode) else inode)
+            yield name, base + at, number
 
     def _name(self, key: int) -> bytes:
         return self._layers[key >> _SHIFT].name(key & _RECORD)
 
-    def _entry(self, number: int) -> tuple[int, Entry]:
+    def _record(self, number: int) -> tuple[int, Record]:
         if number == 0:
-            layer, record = self._root[0]
+            layer, at = self._root[0]
         else:
-            layer, record = number >> _SHIFT, number & _RECORD
-        entry = self._layers[layer].entry(record)
-        if entry.flags & LOWER_LINK:  # a name of a symbolic link
-            ((layer, record),) = self._target(layer, self._path(layer, entry))
-            entry = self._layers[layer].entry(record)
+            layer, at = number >> _SHIFT, number & _RECORD
+        record = self._layers[layer].record(at)
+        if record.flags & LOWER_LINK:  # a name of a symbolic link
+            ((layer, at),) = self._target(layer, self._path(layer, record))
+            record = self._layers[layer].record(at)
         elif number in self._links:
-            entry = entry._replace(nlink=entry.nlink + self._links[number])
-        return layer, entry
+            record = record._replace(nlink=record.nlink + self._links[number])
+        return layer, record
 
     def _number(self, stack: Stack) -> int:
-        for layer, record in stack:
-            if record == ROOT:
+        for layer, at in stack:
+            if at == ROOT:
                 return 0
-            if not self._layers[layer].entry(record).flags & ONLY_WHITEOUTS:
-                return (layer << _SHIFT) + record
+            if not self._layers[layer].record(at).flags & ONLY_WHITEOUTS:
+                return (layer << _SHIFT) + at
         raise AssertionError(stack)
 
     def _stack(self, number: int) -> Stack:
-        """Return the directories at a directory's path; as that may be very deep, there is no recursion."""
+        """Return the stack of a directory, without recursion: its path may be very deep."""
         stacks = self._stacks
-        layer, record = number >> _SHIFT, number & _RECORD
+        layer, at = number >> _SHIFT, number & _RECORD
         index = self._layers[layer]
         way = []
-        while record != ROOT and (layer << _SHIFT) + record not in stacks:
-            way.append(record)
-            record = index.entry(record).parent
-        stack = self._root if record == ROOT else stacks[(layer << _SHIFT) + record]
+        while at != ROOT and (layer << _SHIFT) + at not in stacks:
+            way.append(at)
+            at = index.record(at).parent
+        stack = self._root if at == ROOT else stacks[(layer << _SHIFT) + at]
         if way and len(stacks) + len(way) > _STACKS:
             stacks = self._stacks = {}
-        for record in reversed(way):
-            number = (layer << _SHIFT) + record
-            if len(stack) == 1:  # it is in the one layer that there is
-                stack = stacks[number] = ((layer, record),)
+        for at in reversed(way):
+            number = (layer << _SHIFT) + at
+            if len(stack) == 1:  # only one layer has the directory
+                stack = stacks[number] = ((layer, at),)
             else:
-                stack = stacks[number] = _found(self._layers, stack, index.name(record))
+                stack = stacks[number] = _found(self._layers, stack, index.name(at))
         return stack
 
-    def _path(self, layer: int, entry: Entry) -> tuple[bytes, ...]:
+    def _path(self, layer: int, record: Record) -> tuple[bytes, ...]:
         parts = []
-        while entry.record != ROOT:
-            parts.append(self._layers[layer].name(entry.record))
-            entry = self._layers[layer].entry(entry.parent)
+        while record.number != ROOT:
+            parts.append(self._layers[layer].name(record.number))
+            record = self._layers[layer].record(record.parent)
         return tuple(reversed(parts))
 
-    def _explicit(self, number: int) -> tuple[int, Entry]:
-        """Return the uppermost record of a directory that its layer lists, else the uppermost one."""
-        layer, entry = self._entry(number)
-        if not entry.flags & IMPLICIT:
-            return layer, entry
-        places = ((below, self._layers[below].entry(record)) for below, record in self._stack(number))
-        return next((place for place in places if not place[1].flags & IMPLICIT), (layer, entry))
+    def _explicit(self, number: int) -> tuple[int, Record]:
+        """Return the uppermost record of a directory that is not implicit, else the uppermost one."""
+        layer, record = self._record(number)
+        if not record.flags & IMPLICIT:
+            return layer, record
+        places = ((below, self._layers[below].record(at)) for below, at in self._stack(number))
+        return next((place for place in places if not place[1].flags & IMPLICIT), (layer, record))

@@ -1,8 +1,8 @@
-"""A layer's tar in one pass: nearly all members with little work for each, the others as any tar's.
+"""A layer's tar in one pass: plain members, which are nearly all, with little work each.
 
-A *plain* member is one whose headers say nothing out of the ordinary.  What its fields mean is worked out by
-the functions for all members, once for each value; whatever is no plain member, or no header at all, is left
-to `tarindex.Scan`, so that this module has no rule of its own.
+The headers of a *plain* member hold only common values.  The functions for members of any kind interpret its
+fields, once for each distinct value.  `tar.members.Scan` reads every other member and all that is not a header,
+so that this module has no rule of its own.
 """
 
 import struct
@@ -11,16 +11,15 @@ from typing import TypeVar
 from zlib import crc32
 
 from fusefs.content.window import Window
+from fusefs.layers.record import TIME_SIZE, pack_owner, pack_time
 from fusefs.tar.attributes import header_time, ownership, recorded_time
 from fusefs.tar.header import BLOCK, BrokenHeader, Kind, byte_sum, number, pax_records, stated_sum, stored_name
-from fusefs.tar.members import MAX_OFFSET, Member, Scan, Source
+from fusefs.tar.members import MAX_OFFSET, ByteSource, Member, Scan
 
 _T = TypeVar("_T")
 
 _FIELDS = struct.Struct("100x24s12s12s8sc355x")
 """Of a header block: mode, uid and gid; size; mtime; checksum; typeflag."""
-OWNER, TIME = struct.Struct("<III"), struct.Struct("<qI")
-"""Mode with type, uid and gid; seconds and nanoseconds: attributes as a record has them, the time first."""
 
 REGULAR, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
 """The typeflags of plain members."""
@@ -30,7 +29,7 @@ _PAX, _LONG_NAME, _LONG_LINK = b"x", b"L", b"K"
 _EXTENDED = frozenset({_PAX, _LONG_NAME, _LONG_LINK})
 
 _PLAIN_SIZE = 1 << 36
-"""What octal digits can say."""
+"""Limit of what octal digits can express."""
 _MAX_START = MAX_OFFSET >> 1
 _MAX_EXTENDED = 1 << 15
 _APPLIED = frozenset({b"path", b"linkpath", b"mtime"})
@@ -41,11 +40,14 @@ _MEANINGLESS = frozenset(
 _PLAIN_RECORDS = _APPLIED | _MEANINGLESS
 
 Plain = tuple[bytes, bytes, bytes, int, int, bytes, int, int]
-"""Typeflag, name, attributes, offset and size of the data, link, offset and CRC-32 of the last header block."""
+"""Typeflag, name, packed attributes, offset and size of the data, link, offset and CRC-32 of the last header block.
+
+The attributes are packed by `pack_time`, then `pack_owner`.
+"""
 
 
 class _Meanings(dict[bytes, _T]):
-    """What a field means, worked out once for each of its values, of which there are few.  Bounded."""
+    """The meaning of a field, computed once for each of its few distinct values.  Bounded."""
 
     def __init__(self, meaning: Callable[[bytes], _T]) -> None:
         super().__init__()
@@ -60,11 +62,11 @@ class _Meanings(dict[bytes, _T]):
 
 
 def _owners(kind: Kind) -> _Meanings[bytes]:
-    return _Meanings(lambda fields: OWNER.pack(*ownership(kind, fields, {})))
+    return _Meanings(lambda fields: pack_owner(*ownership(kind, fields, {})))
 
 
-class _Said:
-    """What extended headers say of the member after them."""
+class _Extensions:
+    """The extended headers of the member that follows them."""
 
     __slots__ = ("link", "name", "pax")
 
@@ -73,8 +75,8 @@ class _Said:
         self.link = b""
         self.pax: dict[bytes, bytes] = {}
 
-    def take(self, typeflag: bytes, data: bytes) -> "_Said":
-        """Apply an extended header and return this; BrokenHeader if it makes no sense."""
+    def take(self, typeflag: bytes, data: bytes) -> "_Extensions":
+        """Take an extended header and return the extensions; BrokenHeader if it is invalid."""
         if typeflag == _PAX:
             self.pax = pax_records(data)
         elif typeflag == _LONG_NAME:
@@ -84,35 +86,35 @@ class _Said:
         return self
 
     def is_plain(self) -> bool:
-        """Return whether nothing but a plain member's name, link and time is said."""
+        """Return whether they set only the name, link and time of a plain member."""
         pax = self.pax
-        # What is kept by its text, a time, must be short.
+        # Times are the keys of a dictionary, so they must be short.
         return pax.keys() <= _PLAIN_RECORDS and b"\0" not in pax.get(b"path", b"") and len(pax.get(b"mtime", b"")) < 40
 
 
 class LayerScan:
-    """A scan in which whoever has taken all `plain` members then asks for one `other`, and so on to the end."""
+    """A scan in two alternating steps: all `plain` members up to the next other one, then that `other` member."""
 
-    def __init__(self, tar: Source, warn: Callable[[str], None]) -> None:
-        """Begin at the beginning of *tar*; *warn* hears what is odd at its end."""
+    def __init__(self, tar: ByteSource, warn: Callable[[str], None]) -> None:
+        """Begin at the beginning of *tar*; *warn* is called with warnings about its end."""
         self._scan = Scan(tar, warn)
         self._window = Window(tar)
         self._sums = _Meanings(stated_sum)
         self._owners = {typeflag: _owners(kind) for typeflag, kind in _KINDS.items()}
-        self._times = _Meanings(lambda field: TIME.pack(*header_time(field)))
-        self._recorded_times = _Meanings(lambda text: TIME.pack(*recorded_time(text)))
+        self._times = _Meanings(lambda field: pack_time(*header_time(field)))
+        self._recorded_times = _Meanings(lambda text: pack_time(*recorded_time(text)))
 
     def other(self) -> Member | None:
-        """Return the next member of any kind, None at the end; raises as `tarindex.scan` does."""
+        """Return the next member of any kind, None at the end; raises as `tar.members.scan` does."""
         return self._scan.member()
 
     def plain(self) -> Iterator[Plain]:
-        """Yield the plain members from here on; ends before whatever is none, which is `other`."""
+        """Yield the plain members from here on; ends before anything else, which `other` reads."""
         window, sums, times = self._window, self._sums, self._times
         first, last = self._scan.position, self._scan.last
         start, data = window.start, window.data
         at = first - start
-        said: _Said | None = None
+        extensions: _Extensions | None = None
         try:
             while 0 <= at <= len(data) - BLOCK or window.reach(start + at, BLOCK):
                 if data is not window.data:
@@ -128,20 +130,20 @@ class LayerScan:
                     if typeflag not in _EXTENDED or size > _MAX_EXTENDED or not window.reach(header, BLOCK + size):
                         break
                     at, start, data = header - window.start + BLOCK, window.start, window.data
-                    said = (said or _Said()).take(typeflag, data[at : at + size])
+                    extensions = (extensions or _Extensions()).take(typeflag, data[at : at + size])
                     at += -(-size // BLOCK) * BLOCK
                     continue
-                name, about = stored_name(block), times[time] + owners[owner]
+                name, attributes = stored_name(block), times[time] + owners[owner]
                 link = b"" if typeflag in _UNLINKED else block[157:257].partition(b"\0")[0]
-                if said is not None:
-                    if not said.is_plain():
+                if extensions is not None:
+                    if not extensions.is_plain():
                         break
-                    name, link, about = self._corrected(said, name, link, about)
-                    said = None
+                    name, link, attributes = self._extended(extensions, name, link, attributes)
+                    extensions = None
                 if typeflag != REGULAR:
                     size = 0
                 at += BLOCK
-                yield typeflag, name, about, start + at, size, link, header, crc32(block)
+                yield typeflag, name, attributes, start + at, size, link, header, crc32(block)
                 last = name, start + at, size
                 at += -(-size // BLOCK) * BLOCK
                 first = start + at
@@ -149,9 +151,11 @@ class LayerScan:
             pass
         self._scan.position, self._scan.last = first, last
 
-    def _corrected(self, said: _Said, name: bytes, link: bytes, about: bytes) -> tuple[bytes, bytes, bytes]:
-        """Return a member's name, link and attributes with what extended headers say of them."""
-        pax = said.pax
+    def _extended(
+        self, extensions: _Extensions, name: bytes, link: bytes, attributes: bytes
+    ) -> tuple[bytes, bytes, bytes]:
+        """Return a member's name, link and attributes with its *extensions* applied."""
+        pax = extensions.pax
         if b"mtime" in pax:
-            about = self._recorded_times[pax[b"mtime"]] + about[TIME.size :]
-        return said.name or pax.get(b"path") or name, said.link or pax.get(b"linkpath") or link, about
+            attributes = self._recorded_times[pax[b"mtime"]] + attributes[TIME_SIZE:]
+        return extensions.name or pax.get(b"path") or name, extensions.link or pax.get(b"linkpath") or link, attributes

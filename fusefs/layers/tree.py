@@ -1,4 +1,4 @@
-"""A layer's index as a tree: nodes made per request from its records."""
+"""The tree of a layer index: nodes made per request from its records."""
 
 import os
 import stat
@@ -8,7 +8,7 @@ from functools import lru_cache
 from fusefs.content.file import Sparse
 from fusefs.content.protocol import Content
 from fusefs.layers.index import LayerIndex
-from fusefs.layers.record import LOWER_LINK, MAX_NAME, SPARSE, Entry
+from fusefs.layers.record import LOWER_LINK, MAX_NAME, SPARSE, Record
 from fusefs.tree.listing import LARGE, LongListing
 from fusefs.tree.node import (
     BLOCK,
@@ -25,68 +25,68 @@ from fusefs.tree.node import (
 )
 
 _LISTINGS = 16
-"""Listings that are kept: a directory is listed in many pieces."""
+"""Listings held in memory: a directory is listed in many pieces."""
 
 
 class LayerFiles:
-    """The nodes that a layer's records stand for."""
+    """A layer's records as nodes, with the tar that has their bytes."""
 
     def __init__(self, index: LayerIndex, tar: Content) -> None:
         """Read files from the plain *tar* that was indexed."""
         self.index = index
         self._tar = tar
 
-    def node(self, entry: Entry) -> Node:
+    def node(self, record: Record) -> Node:
         """Return the node of a record."""
-        attributes = attributes_of(entry)
-        kind = stat.S_IFMT(entry.mode)
+        attributes = attributes_of(record)
+        kind = stat.S_IFMT(record.mode)
         if kind == stat.S_IFREG:
-            return RegularFile(attributes, self._content(entry))
+            return RegularFile(attributes, self._content(record))
         if kind == stat.S_IFDIR:
             return Directory(attributes)
         if kind == stat.S_IFLNK:
-            return Symlink(attributes, self.index.text(entry))
-        return Special(attributes, kind, os.makedev(entry.major, entry.minor))
+            return Symlink(attributes, self.index.text(record))
+        return Special(attributes, kind, os.makedev(record.major, record.minor))
 
-    def _content(self, entry: Entry) -> Content:
-        if not entry.flags & SPARSE:
-            return self._tar.slice(entry.offset, entry.size)
+    def _content(self, record: Record) -> Content:
+        if not record.flags & SPARSE:
+            return self._tar.slice(record.offset, record.size)
 
         def runs() -> list[tuple[int, Content]]:
-            return [(offset, self._tar.slice(at, size)) for offset, at, size in self.index.runs(entry)]
+            return [(offset, self._tar.slice(at, size)) for offset, at, size in self.index.runs(record)]
 
-        return Sparse(entry.size, entry.blocks * BLOCK, runs)
+        return Sparse(record.size, record.blocks * BLOCK, runs)
 
 
-def attributes_of(entry: Entry) -> Attributes:
+def attributes_of(record: Record) -> Attributes:
     """Return the attributes in a record."""
-    nlink = 1 if stat.S_ISDIR(entry.mode) else entry.nlink
-    mtime_ns = entry.mtime * 10**9 + entry.mtime_ns
-    return Attributes(entry.mode & 0o7777, entry.uid, entry.gid, mtime_ns, nlink)
+    nlink = 1 if stat.S_ISDIR(record.mode) else record.nlink
+    mtime_ns = record.mtime * 10**9 + record.mtime_ns
+    return Attributes(record.mode & 0o7777, record.uid, record.gid, mtime_ns, nlink)
 
 
-def stat_of_entry(entry: Entry) -> Stat:
-    """Return what stat(2) says of the node of a record."""
-    mode = entry.mode
-    mtime_ns = entry.mtime * 10**9 + entry.mtime_ns
+def stat_of_record(record: Record) -> Stat:
+    """Return the stat result of a record's node."""
+    mode = record.mode
+    mtime_ns = record.mtime * 10**9 + record.mtime_ns
     kind = stat.S_IFMT(mode)
     if kind == stat.S_IFREG:
-        size = entry.size
-        blocks = entry.blocks if entry.flags & SPARSE else -(-size // BLOCK)
-        return Stat(mode, entry.nlink, entry.uid, entry.gid, mtime_ns, size, blocks)
+        size = record.size
+        blocks = record.blocks if record.flags & SPARSE else -(-size // BLOCK)
+        return Stat(mode, record.nlink, record.uid, record.gid, mtime_ns, size, blocks)
     if kind == stat.S_IFDIR:
-        return Stat(mode, 1, entry.uid, entry.gid, mtime_ns)
+        return Stat(mode, 1, record.uid, record.gid, mtime_ns)
     if kind == stat.S_IFLNK:
-        return Stat(mode, entry.nlink, entry.uid, entry.gid, mtime_ns, entry.text_length)
-    rdev = os.makedev(entry.major, entry.minor)
-    return Stat(mode, entry.nlink, entry.uid, entry.gid, mtime_ns, rdev=rdev)
+        return Stat(mode, record.nlink, record.uid, record.gid, mtime_ns, record.text_length)
+    rdev = os.makedev(record.major, record.minor)
+    return Stat(mode, record.nlink, record.uid, record.gid, mtime_ns, rdev=rdev)
 
 
 def relative(target: bytes, depth: int) -> bytes:
-    """Return the *target* of a symbolic link *depth* directories below a root so that it stays below that root.
+    """Return the *target* of a symbolic link *depth* directories below a root, changed to stay below that root.
 
-    It climbs at its beginning alone, and not above the root: behind a name, which may be another link's, ``..``
-    could lead anywhere, so it takes that name away.  What is safe as it is stays so.
+    All ``..`` come first, at most *depth* of them: after a name, which may be another link's, ``..`` could lead
+    anywhere, so it removes that name instead.  A safe target is returned as it is.
     """
     absolute = target.startswith(b"/")
     climbed = depth if absolute else 0
@@ -104,23 +104,23 @@ def relative(target: bytes, depth: int) -> bytes:
             names.append(part)
     if safe:
         return target
-    if names and parts[-1] in (b"", b".", b".."):  # only a directory will do
+    if names and parts[-1] in (b"", b".", b".."):  # the target must be a directory
         names.append(b"")
     return b"../" * climbed + b"/".join(names) or b"."
 
 
 def inside(link: Symlink, depth: int) -> Symlink:
-    """Return a *link* that stays below the root *depth* directories above; each name of it is a link of its own."""
+    """Return *link*, *depth* directories below the root, changed to stay below it; each name is a link of its own."""
     return Symlink(link.attributes._replace(nlink=1), relative(link.target, depth))
 
 
 class LayerTree:
-    """The files of one layer, whiteout files as they are.  A number is that of a record."""
+    """The files of one layer, whiteout files included.  A node's number is its record's number."""
 
     has_lazy = False
 
     def __init__(self, files: LayerFiles, *, transform_symlinks: bool, xattrs: Xattrs = ()) -> None:
-        """Show *files*; the root has *xattrs* besides its own."""
+        """Show *files*; the root has *xattrs* in addition to its own."""
         self._files = files
         self._index = files.index
         self._transform = transform_symlinks
@@ -129,70 +129,70 @@ class LayerTree:
 
     def node(self, number: int) -> Node:
         """Return a node."""
-        entry = self._index.entry(number)
-        node = self._files.node(entry)
+        record = self._index.record(number)
+        node = self._files.node(record)
         if self._transform and isinstance(node, Symlink):
-            return inside(node, self._depth(entry))
+            return inside(node, self._depth(record))
         return node
 
     def stat(self, number: int) -> Stat:
-        """Return what stat(2) says of a node."""
-        entry = self._index.entry(number)
-        if self._transform and stat.S_ISLNK(entry.mode):
+        """Return the stat result of a node."""
+        record = self._index.record(number)
+        if self._transform and stat.S_ISLNK(record.mode):
             return stat_of(self.node(number))
-        return stat_of_entry(entry)
+        return stat_of_record(record)
 
-    def _depth(self, entry: Entry) -> int:
+    def _depth(self, record: Record) -> int:
         depth = 0
-        while entry.parent:
-            entry = self._index.entry(entry.parent)
+        while record.parent:
+            record = self._index.record(record.parent)
             depth += 1
         return depth
 
     def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:
         """Return the extended attributes of a node."""
-        own = self._index.xattrs(self._index.entry(number))
-        # Ours win: what they say of the layer must not be what the layer says of itself.
+        own = self._index.xattrs(self._index.record(number))
+        # Ours win: a layer must not forge what imgfs says about it.
         return own if number else {**dict(own), **dict(present(self._xattrs))}.items()
 
     def parent(self, number: int) -> int:
-        """Return the directory that a node is in."""
-        return self._index.entry(number).parent
+        """Return the parent directory of a node."""
+        return self._index.record(number).parent
 
     def find(self, directory: int, name: bytes) -> int | None:
-        """Return the entry called *name*; a link to a lower layer leads to nothing here."""
-        record = self._index.find(directory, name)
-        return None if record is None else self._shown(record)
+        """Return the node called *name*, None if there is none to show; hard links into lower layers are not shown."""
+        number = self._index.find(directory, name)
+        return None if number is None else self._shown(number)
 
     def size(self, directory: int) -> int:
-        """Return how many entries there are."""
-        return self._index.entry(directory).entries
+        """Return the number of names in a directory."""
+        return self._index.record(directory).children
 
     def listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
-        """Return the entries to list, in the order of their names."""
+        """Return the names to list with their nodes, in the order of the names."""
         if self.size(directory) < LARGE:
             return self._short_listing(directory)
-        return LongListing(self._entries(directory), self._index.name)
+        return LongListing(self._named(directory), self._index.name)
 
     def _list(self, directory: int) -> Sequence[tuple[bytes, int]]:
-        return [(name, number) for name, _, number in self._entries(directory)]
+        return [(name, number) for name, _, number in self._named(directory)]
 
-    def _entries(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
-        """Yield name, record and number of the entries."""
-        for name, record, inode, mode, flags in self._index.listed(directory):
+    def _named(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yield name, record and node of each name."""
+        for name, number, inode, mode, flags in self._index.listed(directory):
             if _is_shown(len(name), flags):
-                yield name, record, self._number(record, inode, mode)
+                yield name, number, self._node_number(number, inode, mode)
 
-    def _shown(self, record: int) -> int | None:
-        entry = self._index.entry(record)
-        shown = _is_shown(entry.name_length, entry.flags)
-        return self._number(record, entry.inode, entry.mode) if shown else None
+    def _shown(self, number: int) -> int | None:
+        record = self._index.record(number)
+        shown = _is_shown(record.name_length, record.flags)
+        return self._node_number(number, record.inode, record.mode) if shown else None
 
-    def _number(self, record: int, inode: int, mode: int) -> int:
-        # Where a link leads depends on how deep it is, so its names are no longer one file.
-        return record if self._transform and stat.S_ISLNK(mode) else inode
+    def _node_number(self, number: int, inode: int, mode: int) -> int:
+        # A changed target depends on the depth of the link, so its names are no longer one file.
+        return number if self._transform and stat.S_ISLNK(mode) else inode
 
 
 def _is_shown(name_length: int, flags: int) -> bool:
-    """Return whether a layer has the file itself, under a name that a file can have."""
+    """Return whether the layer itself has the file, under a name that the kernel takes."""
     return not flags & LOWER_LINK and name_length <= MAX_NAME

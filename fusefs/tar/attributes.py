@@ -1,4 +1,4 @@
-"""What a tar member says of a file besides its name and bytes: owner, times, extended attributes, holes.
+"""A tar member's attributes: mode, owner, time, device number, extended attributes, and the map of a sparse file.
 
 Formats: the header fields of ustar and GNU tar; PAX records of POSIX.1-2001, ``SCHILY.xattr.*`` (star),
 ``LIBARCHIVE.xattr.*`` (libarchive), and the four ways of GNU tar to store a sparse file.
@@ -22,41 +22,41 @@ _TYPES = {
     Kind.FIFO: stat.S_IFIFO,
 }
 _MAX_ID = (1 << 32) - 2
-"""The largest user or group ID; the next one means "none" to the kernel."""
+"""The largest user or group ID; the kernel takes the next one for "no ID"."""
 _NOBODY = 65534
 _MAX_MAJOR = (1 << 12) - 1
 _MAX_MINOR = (1 << 20) - 1
 _MAX_XATTR = 1 << 16
-"""Bytes of one value, and of the list of names, that the kernel takes."""
+"""Bytes of one value, and of the list of names: the kernel's limit."""
 _MAX_XATTR_NAME = 255
 _MAX_MTIME = (1 << 62) - 1
 _MAX_MAP = 1 << 20
 """Bytes of a sparse map in PAX format 1.0."""
 
 Read = Callable[[int, int], Bytes]
-"""Returns bytes of the tar: offset, size."""
+"""Returns bytes of the tar: (offset, size)."""
 Run = tuple[int, int, int]
-"""Bytes of a sparse file that are stored: offset in the file, offset in the tar, size."""
+"""Stored bytes of a sparse file: offset in the file, offset in the tar, size."""
 
 
 class FileAttributes(NamedTuple):
-    """What stat(2) and listxattr(2) say of the file."""
+    """The attributes that stat(2) and listxattr(2) return."""
 
     mode: int
     """Type and permissions, as st_mode."""
     uid: int
     gid: int
     mtime: int
-    """Whole seconds since 1970, maybe negative."""
+    """Whole seconds since 1970; may be negative."""
     mtime_ns: int
-    """And nanoseconds."""
+    """Nanoseconds after `mtime`, 0 to 999,999,999."""
     major: int
     minor: int
     xattrs: tuple[tuple[bytes, bytes], ...]
 
 
 def file_attributes(member: Member) -> FileAttributes:
-    """Return the attributes of *member*; BrokenHeader if its header or a record makes no sense."""
+    """Return the attributes of *member*; BrokenHeader if its header or a PAX record is invalid."""
     block, pax = member.block, member.pax
     mtime, mtime_ns = recorded_time(pax[b"mtime"]) if b"mtime" in pax else header_time(block[136:148])
     device = member.kind in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE)
@@ -69,20 +69,20 @@ def file_attributes(member: Member) -> FileAttributes:
 
 
 def ownership(kind: Kind, fields: bytes, pax: Mapping[bytes, bytes]) -> tuple[int, int, int]:
-    """Return mode with type, uid and gid that the header's *fields* for these and PAX records say."""
-    # Linux has no permissions for a symbolic link and says 0777.
+    """Return mode with type, uid and gid from the header's *fields* for these and the PAX records."""
+    # Linux has no permissions for a symbolic link and reports 0777.
     permissions = 0o777 if kind is Kind.SYMLINK else number(fields[:8], "mode") & 0o7777
     uid, gid = _owner(pax.get(b"uid"), fields[8:16], "uid"), _owner(pax.get(b"gid"), fields[16:24], "gid")
     return _TYPES.get(kind, stat.S_IFREG) | permissions, uid, gid
 
 
 def header_time(field: bytes) -> tuple[int, int]:
-    """Return the seconds and nanoseconds that the header's mtime *field* says."""
+    """Return the seconds and nanoseconds of the header's mtime *field*."""
     return _representable(number(field, "mtime")), 0
 
 
 def recorded_time(text: bytes) -> tuple[int, int]:
-    """Return the seconds and nanoseconds that the PAX record mtime says."""
+    """Return the seconds and nanoseconds of the PAX record mtime."""
     seconds, nanoseconds = _time(text)
     return _representable(seconds), nanoseconds
 
@@ -91,16 +91,16 @@ def _representable(seconds: int) -> int:
     return max(-_MAX_MTIME, min(seconds, _MAX_MTIME))
 
 
-def _owner(record: bytes | None, field: bytes, what: str) -> int:
-    value = number(field, what) if record is None else _integer(record, what)
+def _owner(record: bytes | None, field: bytes, field_name: str) -> int:
+    value = number(field, field_name) if record is None else _integer(record, field_name)
     return value if 0 <= value <= _MAX_ID else _NOBODY
 
 
-def _integer(text: bytes, what: str) -> int:
+def _integer(text: bytes, keyword: str) -> int:
     try:
         return int(text) if len(text) < 20 and text.lstrip(b"-").isdigit() else _MAX_ID + 1
     except ValueError:
-        raise BrokenHeader(f"the PAX record {what} is no number") from None
+        raise BrokenHeader(f"the PAX record {keyword} is no number") from None
 
 
 def _time(text: bytes) -> tuple[int, int]:
@@ -122,7 +122,7 @@ def _xattrs(member: Member) -> list[tuple[bytes, bytes]]:
         if keyword.startswith(b"SCHILY.xattr."):
             found[keyword.removeprefix(b"SCHILY.xattr.")] = value
         elif keyword.startswith(b"LIBARCHIVE.xattr."):
-            from urllib.parse import unquote_to_bytes  # noqa: PLC0415 - as slow to import as all else here
+            from urllib.parse import unquote_to_bytes  # noqa: PLC0415 - its import takes as long as all others here
 
             name = unquote_to_bytes(keyword.removeprefix(b"LIBARCHIVE.xattr."))
             try:
@@ -134,7 +134,7 @@ def _xattrs(member: Member) -> list[tuple[bytes, bytes]]:
 
 
 def listable_xattrs(xattrs: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
-    """Return those of *xattrs* that the kernel takes: values and the list of names have a limit."""
+    """Return those of *xattrs* within the kernel's limits for a value and for the list of names."""
     found = []
     room = _MAX_XATTR
     for name, value in xattrs:
@@ -145,9 +145,9 @@ def listable_xattrs(xattrs: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes,
 
 
 def sparse_runs(member: Member, read: Read) -> tuple[int, list[Run]]:
-    """Return a sparse file's size, and the runs of it that are stored, in order.
+    """Return a sparse file's size and its stored runs, in order.
 
-    BrokenHeader if the map is no map: runs that overlap, run backwards, or exceed the file or its data.
+    BrokenHeader if runs overlap, are not in order, or exceed the file or its data.
     """
     pax = member.pax
     if pax.get(b"GNU.sparse.major") == b"1":
@@ -159,7 +159,7 @@ def sparse_runs(member: Member, read: Read) -> tuple[int, list[Run]]:
             _pairs([_count(text, "map") for text in pax[b"GNU.sparse.map"].split(b",") if text]),
             member.offset,
         )
-    elif member.block[156:157] != b"S":  # records of no version that is known: the file as it is stored
+    elif member.block[156:157] != b"S":  # records of an unknown version: the bytes as stored
         return member.size, [(0, member.offset, member.size)] if member.size else []
     else:
         size = number(member.block[483:495], "real size")
@@ -170,7 +170,10 @@ def sparse_runs(member: Member, read: Read) -> tuple[int, list[Run]]:
 
 
 def _map_1_0(member: Member, read: Read) -> tuple[list[tuple[int, int]], int]:
-    """Return the map at the start of the data: decimal numbers, one a line, padded to a block."""
+    """Return the map at the start of the data, and the offset after it.
+
+    The map is decimal numbers, one a line, padded to a block.
+    """
     text = bytes(read(member.offset, min(member.size, _MAX_MAP)))
     numbers: list[int] = []
     position = 0
@@ -186,7 +189,7 @@ def _map_1_0(member: Member, read: Read) -> tuple[list[tuple[int, int]], int]:
 
 
 def _old_gnu_map(member: Member, read: Read) -> list[tuple[int, int]]:
-    """Return the map in the header, 4 entries, and in the blocks between header and data, 21 each."""
+    """Return the map: 4 pairs in the header, 21 in each block between header and data."""
     first = member.block_offset + BLOCK
     if member.offset - first > _MAX_MAP:
         raise BrokenHeader(f"a sparse map of {member.offset - first} bytes")
@@ -214,7 +217,7 @@ def _checked(pairs: list[tuple[int, int]], size: int, start: int, end: int) -> l
     return runs
 
 
-def _count(text: bytes, what: str) -> int:
+def _count(text: bytes, keyword: str) -> int:
     if not text.isdigit() or len(text) > 19:
-        raise BrokenHeader(f"{what} is no number: {text[:40]!r}")
+        raise BrokenHeader(f"{keyword} is no number: {text[:40]!r}")
     return int(text)

@@ -1,4 +1,4 @@
-"""Compression formats: told from the first bytes, never from a name; decompressed by their libraries."""
+"""Compression formats: detected from the first bytes, never from a name; decompressed by their libraries."""
 
 import contextlib
 import importlib
@@ -14,14 +14,14 @@ from fusefs.errors import InvalidImage
 from fusefs.tar.header import BLOCK, is_header
 
 FIRST_BYTES = BLOCK
-"""How many bytes of a file `compression_of` wants to see."""
+"""Bytes of a file that `compression_of` needs."""
 
 _CHUNK = 1 << 20
 _BUFFER = 1 << 18
 
 
 class Compression(Enum):
-    """How a stream is compressed."""
+    """The format of a compressed stream."""
 
     GZIP = "gzip"
     ZSTD = "zstd"
@@ -36,40 +36,40 @@ _MAGIC = {
     Compression.BZIP2: re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"),
 }
 _UNREAD = re.compile(rb"\x04\x22\x4d\x18|LZIP|\x1f\x9d|\x5d\x00\x00")
-"""What lz4, lzip, compress and the older lzma begin with."""
+"""First bytes of lz4, lzip, compress and the older lzma: formats that imgfs does not read."""
 _MODULES = {
     Compression.GZIP: "gzip",
     Compression.ZSTD: "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd",
     Compression.XZ: "lzma",
     Compression.BZIP2: "bz2",
 }
-"""Their libraries, imported when one is needed."""
+"""Their libraries, imported when needed."""
 
 
 def compression_of(first: Bytes) -> Compression | None:
     """Return the format of a stream that begins with *first*, None for a plain one.
 
-    A valid tar header is plain whatever its first bytes are: they are a file name.
+    A valid tar header is plain whatever its first bytes are: these are a file name.
     """
     if is_header(first):
         return None
     for compression, magic in _MAGIC.items():
         if magic.match(first):
-            importlib.import_module(_MODULES[compression])  # a process that serves opens no more files than it must
+            importlib.import_module(_MODULES[compression])  # now: a serving process opens as few files as possible
             return compression
     return None
 
 
 def is_unread(first: Bytes) -> bool:
-    """Return whether a stream that begins with *first* is compressed in a way that imgfs does not read."""
+    """Return whether a stream that begins with *first* has a compression format that imgfs does not read."""
     return not is_header(first) and _UNREAD.match(first) is not None
 
 
 def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) -> Iterator[bytes]:
     """Yield the plain bytes of *stream*, about a MiB at a time.
 
-    Raises InvalidImage, naming *where* and the offset, when the stream is corrupt or cut; what
-    *stream* raises is passed on.
+    Raises InvalidImage, naming *where* and the offset, if the stream is corrupt or truncated; exceptions
+    of *stream* are passed on.
     """
     compressed = _Compressed(stream)
     with _opened(io.BufferedReader(compressed, _BUFFER), compression) as file:
@@ -77,7 +77,7 @@ def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) 
         while damage is None:
             parts: list[bytes] = []
             try:
-                # Piece by piece, so that what precedes the damage still comes out.
+                # Piece by piece, so that bytes before the damage are still yielded.
                 while sum(map(len, parts)) < _CHUNK and (data := file.read1(_CHUNK)):
                     parts.append(data)
             except Exception as error:
@@ -98,7 +98,7 @@ def _opened(file: io.BufferedReader, compression: Compression) -> Any:
     module = importlib.import_module(_MODULES[compression])
     match compression:
         case Compression.XZ:
-            # By default also the older .lzma is taken, and xz's padding for the beginning of one.
+            # The default also accepts the older .lzma, and takes xz's padding for the beginning of one.
             return contextlib.nullcontext(_Streams(file, lambda: module.LZMADecompressor(module.FORMAT_XZ)))
         case Compression.BZIP2:
             return contextlib.nullcontext(_Streams(file, module.BZ2Decompressor))
@@ -107,7 +107,7 @@ def _opened(file: io.BufferedReader, compression: Compression) -> Any:
 
 
 class _Streams:
-    """Several xz or bzip2 streams, one after another, and zeros between and behind them: xz's padding, a tape's.
+    """Consecutive xz or bzip2 streams, with zeros between and after them: padding of xz or of a tape.
 
     Python's own files of these formats take a damaged stream for a clean end, unless it is the first.
     """
@@ -119,7 +119,7 @@ class _Streams:
         self._stream = begin()
 
     def read1(self, size: int) -> bytes:
-        """Return some of the plain bytes, at most *size*; none at the end."""
+        """Return some of the plain bytes, at most *size*; empty at the end."""
         plain = b""
         while not plain:
             data = b""
@@ -137,15 +137,15 @@ class _Streams:
 
 
 class _Compressed(io.RawIOBase):
-    """A stream of chunks as a file, which is what the libraries read."""
+    """A stream of chunks as a file, for the libraries."""
 
     def __init__(self, stream: Iterable[Bytes]) -> None:
         self._stream = iter(stream)
         self._rest = memoryview(b"")
         self.position = 0
-        """Bytes taken so far."""
+        """Bytes read so far."""
         self.failure: Exception | None = None
-        """What the stream itself raised, to tell it from the libraries' errors: each has its own."""
+        """An exception of the stream itself, to tell it from the libraries' errors."""
 
     def readable(self) -> bool:
         return True

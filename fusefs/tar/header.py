@@ -1,7 +1,7 @@
 """One tar header block, and the records of a PAX extended header, as typed values.
 
-Formats: V7, POSIX.1-1988 ustar, GNU, star, and POSIX.1-2001 PAX.  Where readers disagree this one
-does what Go's archive/tar does, because that is what the engines read images with.
+Formats: V7, POSIX.1-1988 ustar, GNU, star, and POSIX.1-2001 PAX.  Where readers disagree, this one
+follows Go's archive/tar: the engines read images with it.
 """
 
 import re
@@ -19,7 +19,7 @@ _PAX_LENGTH = re.compile(rb"[0-9]{1,10} ")
 
 
 class Kind(Enum):
-    """What a member is, in words; several typeflags may mean the same."""
+    """A member's type, in words; several typeflags may mean the same type."""
 
     REGULAR = "regular file"
     HARD_LINK = "hard link"
@@ -55,28 +55,28 @@ _KINDS = {
 WITHOUT_DATA = frozenset(
     {Kind.HARD_LINK, Kind.SYMLINK, Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE, Kind.DIRECTORY, Kind.FIFO}
 )
-"""Kinds after whose header no data follows, whatever its size field says."""
+"""Kinds whose header is followed by no data, whatever its size field holds."""
 
 EXTENDED = frozenset({Kind.PAX, Kind.GNU_LONG_NAME, Kind.GNU_LONG_LINK})
-"""Kinds that say something of the member after them."""
+"""Kinds that describe the member after them."""
 
 
 class BrokenHeader(ValueError):
-    """The block is no tar header; the message says why, without the place."""
+    """The block is not a tar header; the message gives the reason, without the offset."""
 
 
 class Header(NamedTuple):
-    """The fields of one header block, before any extended header changes them.
+    """The fields of one header block, without extended headers.
 
-    A tuple, as are the others that are made for each member of a layer.
+    A tuple, like all values that are made for each member of a layer.
     """
 
     kind: Kind
     name: bytes
     link: bytes
-    """Target of a symbolic or hard link, else empty."""
+    """Target of a symbolic or hard link, otherwise empty."""
     size: int
-    """Bytes of data after the header, as the size field has it."""
+    """Bytes of data after the header, from the size field."""
     legacy_type: bool
     """Typeflag NUL: a name that ends with a slash makes it a directory."""
     gnu_sparse: bool
@@ -85,7 +85,7 @@ class Header(NamedTuple):
 
 
 def is_zero(block: bytes | bytearray) -> bool:
-    """Return whether *block* has nothing but zero bytes."""
+    """Return whether *block* has only zero bytes."""
     return block == _ZEROS if len(block) == BLOCK else not any(block)
 
 
@@ -95,7 +95,7 @@ def is_header(block: bytes | bytearray) -> bool:
 
 
 def parse_header(block: bytes) -> Header:
-    """Return the header in a *block* of 512 bytes that are not all zero; BrokenHeader if it is none."""
+    """Return the header in a *block* of 512 bytes that are not all zero; BrokenHeader if it is not a header."""
     if not _checksum_matches(block):
         raise BrokenHeader("the checksum does not match")
     size = number(block[124:136], "size")
@@ -123,8 +123,8 @@ def stored_name(block: bytes) -> bytes:
     return name
 
 
-def number(field: bytes, what: str) -> int:
-    """Return the value of a numeric header field: octal text, or base-256 as GNU tar has it."""
+def number(field: bytes, field_name: str) -> int:
+    """Return the value of a numeric header field: octal text, or base-256 as GNU tar writes it."""
     digits = field[:-1]
     try:
         if digits.isdigit() and field[-1] in b"\0 ":  # as nearly all are written
@@ -141,7 +141,7 @@ def number(field: bytes, what: str) -> int:
             return int(digits, 8)
     except ValueError:
         pass
-    raise BrokenHeader(f"the {what} field is no octal number: {field!r}")
+    raise BrokenHeader(f"the {field_name} field is no octal number: {field!r}")
 
 
 def pax_records(data: bytes) -> dict[bytes, bytes]:
@@ -163,7 +163,7 @@ def pax_records(data: bytes) -> dict[bytes, bytes]:
         keyword, equals, value = record[:-1].partition(b"=")
         if not keyword or not equals:
             raise BrokenHeader(f"PAX record {len(records) + 1} has no keyword")
-        if keyword in _SPARSE_0_0:  # these two come again and again: they are the map of later versions
+        if keyword in _SPARSE_0_0:  # these two repeat: together they are the map of later versions
             before = records.get(b"GNU.sparse.map")
             records[b"GNU.sparse.map"] = value if before is None else before + b"," + value
         elif value:
@@ -195,14 +195,14 @@ def _checksum_matches(block: bytes) -> bool:
 
 
 def stated_sum(field: bytes) -> int:
-    """Return the sum of all bytes of a header whose checksum *field* is this one; BrokenHeader if it is no number."""
+    """Return the sum of all bytes of a header that has this checksum *field*; BrokenHeader if it is not a number."""
     return number(field, "checksum") + sum(field) - 8 * 0x20  # the checksum counts its own field as spaces
 
 
 def byte_sum(block: bytes) -> int:
     """Return the sum of the bytes of a *block*.
 
-    The low half of an Adler-32 is that sum and one, modulo 65521 (RFC 1950): itself if it cannot be as large.
+    The low half of an Adler-32 is 1 + the sum, modulo 65521 (RFC 1950): no modulo if the sum cannot be as large.
     """
     if block.isascii():  # 512 * 127 at most
         return (adler32(block) & 0xFFFF) - 1

@@ -1,4 +1,4 @@
-"""A tar archive, read once, headers only: its members and where their bytes lie.
+"""Scans a tar archive once, headers only: its members and the offsets of their bytes.
 
 The scan is strict where Python's `tarfile` is not: a broken header is never taken for the end of
 the archive, and every loop consumes input.
@@ -27,9 +27,9 @@ from fusefs.text import printable
 _MAX_EXTENDED = 1 << 20
 """Bytes of one extended header; archive/tar has the same bound."""
 MAX_OFFSET = 1 << 62
-"""No file is that long; keeps offsets that headers lie about within what `pread` takes."""
+"""No file is that long; offsets that a header lies about stay within the range of `pread`."""
 _TRAILER = 1 << 20
-"""How many bytes after the end of the archive are looked at for garbage."""
+"""Bytes after the end of the archive that are searched for garbage."""
 _MAX_LINKS = 40
 """Links that are followed for one name, as many as Linux follows (path_resolution(7))."""
 
@@ -39,22 +39,22 @@ Placed = tuple[bytes, int, int]
 _NO_RECORDS: Mapping[bytes, bytes] = MappingProxyType({})
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """Bytes that a scan reads in ascending order: a file, or a spool that still grows."""
 
     @property
     def name(self) -> str:
-        """What it is called in messages."""
+        """Its name in messages."""
 
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return *size* bytes, fewer only at the end."""
 
     def length(self) -> int:
-        """Return how many bytes there are in all."""
+        """Return the number of bytes in all."""
 
 
 class ContentSource(NamedTuple):
-    """A content as a scan reads it."""
+    """A content as a byte source."""
 
     content: Content
     name: str
@@ -69,7 +69,7 @@ class ContentSource(NamedTuple):
 
 
 class Member(NamedTuple):
-    """One member: extended headers are applied, the name is as it is stored."""
+    """One member: extended headers are applied, the name is as stored."""
 
     name: bytes
     kind: Kind
@@ -83,24 +83,24 @@ class Member(NamedTuple):
     sparse: bool
     """The data is a sparse file's map and runs, not the file's bytes."""
     block: bytes = b""
-    """The last header block, for what only a layer's tree wants to know."""
+    """The last header block, for fields that only a layer's tree needs."""
     block_offset: int = 0
     pax: Mapping[bytes, bytes] = _NO_RECORDS
     """The PAX records that apply."""
 
 
-class TarIndex(NamedTuple):
-    """The members of an archive by their normalised names; of several with one name the last."""
+class MemberTable(NamedTuple):
+    """The members of an archive by their normalised names; of several members with one name the last."""
 
     archive: str
     members: dict[bytes, Member]
 
     @classmethod
-    def of(cls, archive: str, members: Iterable[Member]) -> "TarIndex":
+    def of(cls, archive: str, members: Iterable[Member]) -> "MemberTable":
         """Collect *members*; InvalidImage if a name has a ``..`` component."""
         by_name: dict[bytes, Member] = {}
         for member in members:
-            if member.kind is Kind.PAX_GLOBAL:  # not applied to what follows, as in archive/tar
+            if member.kind is Kind.PAX_GLOBAL:  # not applied to the members that follow, as in archive/tar
                 continue
             parts = _components(member.name)
             if b".." in parts:
@@ -115,11 +115,11 @@ class TarIndex(NamedTuple):
         return cls(archive, by_name)
 
     def find(self, name: bytes) -> Member | None:
-        """Return the member called *name* (in whatever spelling), links not followed."""
+        """Return the member called *name* in any spelling, links not followed."""
         return self.members.get(b"/".join(_components(name)))
 
     def follow(self, name: bytes) -> Member:
-        """Return the member called *name*, or what it links to, link by link.
+        """Return the member called *name*, or the file that it links to, link by link.
 
         A symbolic link is relative to its own directory, a hard link to the root; both stay in
         the archive.  InvalidImage on a missing member, a dangling link, and more than 40 links.
@@ -150,12 +150,12 @@ class TarIndex(NamedTuple):
 
 
 def _log_warning(text: str) -> None:
-    import logging  # noqa: PLC0415 - here: a layer's scan does without, and its program starts with each layer
+    import logging  # noqa: PLC0415 - a layer's scan does not log, and its process starts with each layer
 
     logging.getLogger(__name__).warning("%s", text)
 
 
-def scan(source: Source, warn: Callable[[str], None] = _log_warning) -> Iterator[Member]:
+def scan(source: ByteSource, warn: Callable[[str], None] = _log_warning) -> Iterator[Member]:
     """Yield the members of the tar archive *source* in order.
 
     Raises InvalidImage, naming the offset, on anything that is neither a header nor a proper end;
@@ -167,12 +167,12 @@ def scan(source: Source, warn: Callable[[str], None] = _log_warning) -> Iterator
 
 
 class Scan:
-    """A scan of an archive, member by member, that may be moved past members that others have read."""
+    """A scan of an archive, member by member; its position can be moved past members read elsewhere."""
 
-    def __init__(self, source: Source, warn: Callable[[str], None]) -> None:
+    def __init__(self, source: ByteSource, warn: Callable[[str], None]) -> None:
         """Begin at the beginning."""
         self.position = 0
-        """Offset of what comes next, in bytes."""
+        """Offset of the next header, in bytes."""
         self.last: Placed | None = None
         """The member before it."""
         self._source = source
@@ -202,22 +202,22 @@ class Scan:
         member = _member(source, position, bytes(block))
         self.last = member.name, member.offset, member.size
         self.position = _padded(member.offset + member.size)
-        if self.position > MAX_OFFSET:  # no number of anything that follows from it may get out
+        if self.position > MAX_OFFSET:  # such offsets must not leave the scan
             _check_unmarked_end(source, self.position, b"", self.last)
         return member
 
     def _check_end(self, position: int, second: int) -> None:
-        """Warn of what is odd at the end of the archive, whose second zero block has *second* bytes."""
+        """Warn about an odd end of the archive, whose second zero block has *second* bytes."""
         source = self._source
         if second < BLOCK:
             self._warn(f"{source.name}: the end of the archive is marked with one zero block only")
         after_end = position + 2 * BLOCK
         if any(source.read_at(after_end, _TRAILER)):
-            self._warn(f"{source.name}: ignored what follows the end of the archive at offset {after_end}")
+            self._warn(f"{source.name}: ignored data after the end of the archive at offset {after_end}")
 
 
-def _member(source: Source, start: int, block: bytes) -> Member:
-    """Return the member whose first header, maybe an extended one, is the *block* at *start*."""
+def _member(source: ByteSource, start: int, block: bytes) -> Member:
+    """Return the member whose first header, possibly an extended one, is the *block* at *start*."""
     position = start
     pax: dict[bytes, bytes] = {}
     long_name = long_link = b""
@@ -237,7 +237,7 @@ def _member(source: Source, start: int, block: bytes) -> Member:
                 raise InvalidImage(
                     f"{source.name}: damaged: the {header.kind.value} at offset {start} belongs to no member"
                 )
-        if header.kind is Kind.PAX_GLOBAL:  # records are for files: they must not move its end
+        if header.kind is Kind.PAX_GLOBAL:  # PAX records are for files: they must not change its size
             pax.clear()
         size = pax_size(pax[b"size"]) if b"size" in pax else header.size
     except BrokenHeader as error:
@@ -261,13 +261,13 @@ def _member(source: Source, start: int, block: bytes) -> Member:
     )
 
 
-def _no_header(name: str, position: int, why: str) -> str:
+def _no_header(name: str, position: int, reason: str) -> str:
     if position == 0:
-        return f"{name}: not a tar archive: {why} at offset 0"
-    return f"{name}: damaged: no tar header at offset {position}: {why}"
+        return f"{name}: not a tar archive: {reason} at offset 0"
+    return f"{name}: damaged: no tar header at offset {position}: {reason}"
 
 
-def _extended(source: Source, position: int, header: Header) -> bytes:
+def _extended(source: ByteSource, position: int, header: Header) -> bytes:
     """Return the data of the extended *header* at *position*."""
     if header.size > _MAX_EXTENDED:
         raise BrokenHeader(f"the {header.kind.value} has {header.size} bytes, more than {_MAX_EXTENDED}")
@@ -280,8 +280,8 @@ def _extended(source: Source, position: int, header: Header) -> bytes:
     return data
 
 
-def _after_sparse_map(source: Source, position: int) -> int:
-    """Return the offset behind the extension blocks of a GNU sparse map, 21 entries each."""
+def _after_sparse_map(source: ByteSource, position: int) -> int:
+    """Return the offset after the extension blocks of a GNU sparse map, 21 pairs each."""
     while True:
         block = source.read_at(position, BLOCK)
         if len(block) < BLOCK:
@@ -291,7 +291,7 @@ def _after_sparse_map(source: Source, position: int) -> int:
             return position
 
 
-def _check_unmarked_end(source: Source, position: int, rest: bytes, last: Placed | None) -> None:
+def _check_unmarked_end(source: ByteSource, position: int, rest: bytes, last: Placed | None) -> None:
     """Raise InvalidImage if the end of the file at *position*, with *rest* left, is not just an unmarked end."""
     length = source.length()
     if last is not None:
@@ -304,10 +304,10 @@ def _check_unmarked_end(source: Source, position: int, rest: bytes, last: Placed
     if length == 0:
         raise InvalidImage(f"{source.name}: not a tar archive: the file is empty")
     if any(rest):
-        why = f"it has {len(rest)} bytes, less than a header"
+        reason = f"it has {len(rest)} bytes, less than a header"
         if position:
-            why = f"no tar header at offset {position}: the file ends {len(rest)} bytes after it"
-        raise InvalidImage(f"{source.name}: {'damaged' if position else 'not a tar archive'}: {why}")
+            reason = f"no tar header at offset {position}: the file ends {len(rest)} bytes after it"
+        raise InvalidImage(f"{source.name}: {'damaged' if position else 'not a tar archive'}: {reason}")
 
 
 def _components(path: bytes) -> list[bytes]:
@@ -315,7 +315,7 @@ def _components(path: bytes) -> list[bytes]:
 
 
 def _resolved(directory: tuple[bytes, ...], link: bytes) -> bytes | None:
-    """Return where *link* leads from *directory*, or None when that is outside the archive."""
+    """Return the path that *link* leads to from *directory*, None if it leads out of the archive."""
     path = [] if link.startswith(b"/") else list(directory)
     for part in _components(link):
         if part != b"..":

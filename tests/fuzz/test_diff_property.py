@@ -54,10 +54,10 @@ def test_the_last_layer_that_has_to_do_with_a_path_is_the_one_it_is_from(
         indexes = [each.index for each in files]
         for path, number in numbers(tree).items():
             parts = tuple(path.split(b"/")) if path else ()
-            history = [touch for touch in touches(indexes, parts) if touch.entry is not None]
-            if stat.S_ISDIR(tree.stat(number).mode) or not history or history[-1].entry is None:
+            history = [touch for touch in touches(indexes, parts) if touch.record is not None]
+            if stat.S_ISDIR(tree.stat(number).mode) or not history or history[-1].record is None:
                 continue  # one that no layer lists is from whoever has something in it
-            if not history[-1].entry.flags & LOWER_LINK:
-                assert (history[-1].layer, history[-1].entry.inode) == (tree.layer(number), number & (1 << 32) - 1)
+            if not history[-1].record.flags & LOWER_LINK:
+                assert (history[-1].layer, history[-1].record.inode) == (tree.layer(number), number & (1 << 32) - 1)
         assert tree.layer(ROOT.number) < len(files)
     take_warnings()

@@ -20,7 +20,7 @@ from fusefs.sources.archive.blobs import TarBlobs
 from fusefs.sources.archive.docker_archive import DockerArchive
 from fusefs.sources.archive.manifest_list import parse_manifest_list
 from fusefs.tar.header import BLOCK, BrokenHeader, Kind, parse_header, pax_records
-from fusefs.tar.members import Source, TarIndex, scan
+from fusefs.tar.members import ByteSource, MemberTable, scan
 from tests.conftest import TakeWarnings
 from tests.support.builders import LAYERS, Memory, resealed
 from tests.support.conformance import SOURCE, check_image, digest_of, stored
@@ -129,9 +129,9 @@ def in_memory(data: bytes) -> Iterator[OpenFile]:
         file.close()
 
 
-def opened(source: Source, file: OpenFile) -> Image:
+def opened(source: ByteSource, file: OpenFile) -> Image:
     """Return the image in *file*, whose headers are read from *source*."""
-    index = TarIndex.of("x.tar", scan(source))
+    index = MemberTable.of("x.tar", scan(source))
     for member in index.members.values():
         assert 0 <= member.header < member.offset <= member.offset + member.size <= source.length()
     return DockerArchive(TarBlobs(file, index), digest_of).image(None, None, SOURCE)

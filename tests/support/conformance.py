@@ -27,7 +27,7 @@ from fusefs.sources.archive.blobs import TarBlobs
 from fusefs.sources.archive.docker_archive import DockerArchive
 from fusefs.sources.settings import Settings
 from fusefs.tar.compression import Compression
-from fusefs.tar.members import TarIndex, scan
+from fusefs.tar.members import MemberTable, scan
 from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
 from tests.support.builders import COMPRESSIONS, DECOMPRESSIONS
 
@@ -219,7 +219,7 @@ def open_file(path: Path | str) -> Iterator[OpenFile]:
 def docker_archive(path: Path) -> Iterator[DockerArchive]:
     """Index the archive at *path*."""
     with open_file(path) as file:
-        yield DockerArchive(TarBlobs(file, TarIndex.of(file.name, scan(file))), digest_of)
+        yield DockerArchive(TarBlobs(file, MemberTable.of(file.name, scan(file))), digest_of)
 
 
 class Noted:

@@ -56,7 +56,7 @@ def _found(
         return resolve(tree, path, follow=False)
     except OSError:
         gone = list(touches(indexes, _parts(tree, path)))
-        if gone and gone[-1].entry is None:
+        if gone and gone[-1].record is None:
             raise _removed(opened.shown, path, gone, layers) from None
         return found_at(tree, path, opened.image.name, follow=False)  # raises, with the reason
 
@@ -88,7 +88,7 @@ def _made_by(layer: InspectedLayer) -> str:
 
 def _last(history: Sequence[Touch]) -> Touch | None:
     """Return the last change of an existing path; None for an implicit directory."""
-    return history[-1] if history and history[-1].entry is not None else None
+    return history[-1] if history and history[-1].record is not None else None
 
 
 def _write(found: Found, history: Sequence[Touch], layers: Sequence[InspectedLayer], output: Output) -> None:
@@ -117,7 +117,7 @@ def _json(tree: RootfsTree, found: Found, history: Sequence[Touch], layers: Sequ
         | _layer_json(None if last is None else layers[last.layer])
         | {
             "history": [
-                {"change": touch.deed.value, "size": touch.entry.size if touch.entry else None}
+                {"change": touch.deed.value, "size": touch.record.size if touch.record else None}
                 | _layer_json(layers[touch.layer])
                 for touch in history
             ]

@@ -15,7 +15,7 @@ from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.tar.header import Kind
-from fusefs.tar.members import Member, TarIndex
+from fusefs.tar.members import Member, MemberTable
 from fusefs.text import printable
 
 
@@ -41,7 +41,7 @@ class TarBlobs:
     """Members of an indexed tar."""
 
     tar: OpenFile
-    index: TarIndex
+    index: MemberTable
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from fusefs.cache.store import Cache
 from fusefs.content.file import OpenFile
 from fusefs.errors import ImgfsError, InvalidImage
 from fusefs.sources.archive.memberlist import MALFORMED, read_members, written_members
-from fusefs.tar.members import Member, TarIndex, scan
+from fusefs.tar.members import Member, MemberTable, scan
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def archive_key(file: OpenFile) -> str:
     return "-".join(f"{part:x}" for part in parts)
 
 
-def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[CacheEntry | None, TarIndex]:
+def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[CacheEntry | None, MemberTable]:
     """Return the cache entry and the member index of the archive in *file*, which lies at *path*.
 
     The index comes from the cache entry if that is complete, else from a scan.  Without room for an entry there is
@@ -49,7 +49,7 @@ def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[CacheEntry |
             return entry, index
     warnings: list[str] = []
     try:
-        index = TarIndex.of(file.name, scan(file, warnings.append))
+        index = MemberTable.of(file.name, scan(file, warnings.append))
     except BaseException:
         if entry is not None:
             entry.abandon()
@@ -62,7 +62,7 @@ def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[CacheEntry |
     return entry, index
 
 
-def _complete(entry: CacheEntry, file: OpenFile, index: TarIndex, path: str, warnings: list[str]) -> None:
+def _complete(entry: CacheEntry, file: OpenFile, index: MemberTable, path: str, warnings: list[str]) -> None:
     try:
         sums = [_sum(file, member) for member in index.members.values()]
         if archive_key(file) != os.path.basename(entry.path):  # the archive changed during the scan
@@ -79,7 +79,7 @@ def _log(warnings: Iterable[str]) -> None:
         log.warning("%s", warning)
 
 
-def _check_headers(file: OpenFile, index: TarIndex, sums: list[int]) -> None:
+def _check_headers(file: OpenFile, index: MemberTable, sums: list[int]) -> None:
     for member, expected in zip(index.members.values(), sums, strict=True):
         if _sum(file, member) != expected:
             raise Altered(f"the header at offset {member.header} has changed")

@@ -25,7 +25,7 @@ from fusefs.sources.archive.spooled import spool_tar
 from fusefs.sources.argument import FileImage
 from fusefs.sources.settings import Settings
 from fusefs.tar.compression import FIRST_BYTES, compression_of, decompressed
-from fusefs.tar.members import TarIndex, scan
+from fusefs.tar.members import MemberTable, scan
 from fusefs.text import printable
 
 _STDIN = "-"
@@ -89,7 +89,7 @@ def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Setti
     """Return the image in a plain tar."""
     cache = settings.cache()
     if cache is None:
-        entry, index = None, TarIndex.of(file.name, scan(file))
+        entry, index = None, MemberTable.of(file.name, scan(file))
     else:
         entry, index = archive_index(cache, file, asked.path)
     hashing = _hashing(f"hashing layers of {file.name}", settings.progress)

@@ -3,20 +3,20 @@
 from typing import Any
 
 from fusefs.tar.header import Kind
-from fusefs.tar.members import Member, TarIndex
+from fusefs.tar.members import Member, MemberTable
 
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 """The exceptions that a document of another format raises."""
 
 
-def written_members(index: TarIndex) -> list[list[Any]]:
+def written_members(index: MemberTable) -> list[list[Any]]:
     """Return the members in *index* as JSON."""
     return [_written(member) for member in index.members.values()]
 
 
-def read_members(archive: str, written: list[list[Any]]) -> TarIndex:
+def read_members(archive: str, written: list[list[Any]]) -> MemberTable:
     """Return the index that *written* holds; one of `MALFORMED`, or InvalidImage, for another format."""
-    return TarIndex.of(archive, map(_read, written))
+    return MemberTable.of(archive, map(_read, written))
 
 
 def _written(member: Member) -> list[Any]:

@@ -11,7 +11,7 @@ from fusefs.errors import InvalidImage
 from fusefs.oci.digest import Digest
 from fusefs.sources.archive.blobs import TarBlobs
 from fusefs.tar.header import Kind
-from fusefs.tar.members import Member, TarIndex, scan
+from fusefs.tar.members import Member, MemberTable, scan
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def _follow(spool: Spool) -> SpooledTar:
                 digests[member.offset] = Digest.of(_data(spool, member))
             yield member
 
-    index = TarIndex.of(spool.name, hashed())
+    index = MemberTable.of(spool.name, hashed())
     return SpooledTar(TarBlobs(spool.file, index), digests, warnings)
 
 

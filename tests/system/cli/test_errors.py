@@ -151,7 +151,7 @@ def test_without_verify_a_file_is_taken_at_its_word(imgfs: Bench) -> None:
     ("end", "warning"),
     [
         (b"", "the end of the archive is not marked; all its members are complete"),
-        (bytes(2 * BLOCK) + b"garbage", f"ignored what follows the end of the archive at offset {len(WHOLE)}"),
+        (bytes(2 * BLOCK) + b"garbage", f"ignored data after the end of the archive at offset {len(WHOLE)}"),
     ],
 )
 def test_a_strange_end_is_a_warning(imgfs: Bench, end: bytes, warning: str) -> None:

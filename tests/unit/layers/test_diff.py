@@ -122,4 +122,4 @@ def test_a_layer_adds_changes_and_removes_a_path() -> None:
         (4, Deed.ADDED),
         (5, Deed.REMOVED),
     ]
-    assert [touch.entry and touch.entry.size for touch in found] == [4, 4, None, 1, None]
+    assert [touch.record and touch.record.size for touch in found] == [4, 4, None, 1, None]

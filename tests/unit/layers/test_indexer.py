@@ -117,9 +117,7 @@ def test_paths_of_no_end_of_directories_are_refused() -> None:
         [b"%d/" % number * 1000 + b"x" for number in range(70)],
         [b"d/" * 70_000],
     ):
-        with pytest.raises(
-            InvalidImage, match="refused: paths lead through more than 65,536 directories that no member is"
-        ):
+        with pytest.raises(InvalidImage, match="refused: paths lead through more than 65,536 implicit directories"):
             layer_of(changeset(*(file(path) if path.endswith(b"x") else folder(path) for path in deep)))
 
 
@@ -210,13 +208,13 @@ POISON = {
     "the parent itself": (folder(".."), "..: a '..' in the name"),
     "too long": (file("x" * 256), f"{'x' * 256}: a name of 256 bytes"),
     "below one too long": (file("d/" + "x" * 300 + "/y"), f"d/{'x' * 298}: a name of 300 bytes"),
-    "a whiteout of nothing": (file(".wh."), ".wh.: a whiteout of nothing"),
-    "a whiteout of the directory": (file("d/.wh.."), "d/.wh..: a whiteout of nothing"),
-    "a whiteout of the parent": (file("d/.wh..."), "d/.wh...: a whiteout of nothing"),
-    "below a whiteout of nothing": (file(".wh./x"), ".wh./x: a whiteout of nothing"),
-    "a file as the root": (file("./", b"1"), "./: a regular file in the place of the root"),
-    "a link as the root": (symlink("/", "x"), "/: a symbolic link in the place of the root"),
-    "a hard link as the root": (hard_link(".", "x"), ".: a hard link in the place of the root"),
+    "a whiteout of nothing": (file(".wh."), ".wh.: a whiteout without a name"),
+    "a whiteout of the directory": (file("d/.wh.."), "d/.wh..: a whiteout without a name"),
+    "a whiteout of the parent": (file("d/.wh..."), "d/.wh...: a whiteout without a name"),
+    "below a whiteout of nothing": (file(".wh./x"), ".wh./x: a whiteout without a name"),
+    "a file as the root": (file("./", b"1"), "./: a regular file in place of the root directory"),
+    "a link as the root": (symlink("/", "x"), "/: a symbolic link in place of the root directory"),
+    "a hard link as the root": (hard_link(".", "x"), ".: a hard link in place of the root directory"),
     "a hard link to the root": (hard_link("h", "./"), "h: a hard link to the root"),
     "a hard link out": (hard_link("h", "../etc/passwd"), "h: a '..' in the name"),
     "a symlink to nothing": (symlink("s", ""), "s: a symbolic link to 0 bytes, or to NUL"),

@@ -8,7 +8,7 @@ from fusefs.content.file import OpenFile
 from fusefs.content.protocol import Bytes
 from fusefs.errors import InvalidImage
 from fusefs.tar.header import Kind
-from fusefs.tar.members import Member, Source, TarIndex, scan
+from fusefs.tar.members import ByteSource, Member, MemberTable, scan
 from tests.conftest import TakeWarnings
 from tests.support.builders import (
     BLOCK,
@@ -44,9 +44,9 @@ def bare(found: Member) -> Member:
     return found._replace(block=b"", block_offset=0, pax={})
 
 
-def index(data: bytes) -> TarIndex:
+def index(data: bytes) -> MemberTable:
     """Return the index of an archive in memory."""
-    return TarIndex.of("x.tar", scan(Memory(data)))
+    return MemberTable.of("x.tar", scan(Memory(data)))
 
 
 def refusal(data: bytes) -> str:
@@ -184,7 +184,7 @@ def test_a_pax_sparse_file_has_its_own_name_and_is_marked() -> None:
 def test_a_size_over_8_gib_is_read_without_reading_the_data(tmp_path: Path, say_size: bytes) -> None:
     path = write_sparse(tmp_path / "x.tar", say_size, 9 * GIB, member("after", b"hello"), END)
     with open_file(path) as file:
-        source: Source = Counted(file)
+        source: ByteSource = Counted(file)
         found = list(map(bare, scan(source)))
         assert source.bytes_read < 10 * BLOCK  # type: ignore[attr-defined]
     big = len(say_size)
@@ -270,7 +270,7 @@ def test_anything_after_two_zero_blocks_is_no_part_of_the_archive(take_warnings:
     assert members(ONE + END + bytes(8192)) == members(ONE + END)
     assert take_warnings() == []
     assert members(ONE + END + member("b")) == members(ONE + END)
-    assert take_warnings() == ["x.tar: ignored what follows the end of the archive at offset 2048"]
+    assert take_warnings() == ["x.tar: ignored data after the end of the archive at offset 2048"]
 
 
 @pytest.mark.parametrize("end", [b"", bytes(100)], ids=["nothing", "part of a zero block"])

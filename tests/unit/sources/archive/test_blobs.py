@@ -12,7 +12,7 @@ from fusefs.errors import DigestMismatch, ImgfsError, InvalidImage, Unsupported
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import OCI_MANIFEST, Descriptor
 from fusefs.sources.archive.blobs import Blobs, DirectoryBlobs, TarBlobs, blob, document, limited
-from fusefs.tar.members import TarIndex, scan
+from fusefs.tar.members import MemberTable, scan
 from tests.support.builders import archive_of, directory, fifo, hard_link, member, pax, sha256, symlink
 from tests.support.conformance import check_reads, closing_what_is_opened
 
@@ -40,7 +40,7 @@ def in_tar(*members: bytes) -> Blobs:
     """Return an archive of *members*."""
     Path("x.tar").write_bytes(archive_of(*members))
     file = OpenFile(os.open("x.tar", os.O_RDONLY), "x.tar")
-    return TarBlobs(file, TarIndex.of(file.name, scan(file)))
+    return TarBlobs(file, MemberTable.of(file.name, scan(file)))
 
 
 @pytest.fixture(params=["directory", "tar"])

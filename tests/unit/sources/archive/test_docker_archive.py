@@ -182,7 +182,7 @@ def test_a_missing_end_mark_is_a_warning(take_warnings: TakeWarnings, end: bytes
 def test_garbage_behind_the_end_is_a_warning(take_warnings: TakeWarnings) -> None:
     check_layers(Archive().data() + b"garbage", list(LAYERS))
     (warning,) = take_warnings()
-    assert warning.startswith("x.tar: ignored what follows the end of the archive at offset ")
+    assert warning.startswith("x.tar: ignored data after the end of the archive at offset ")
 
 
 def test_a_lone_zero_block_is_a_warning(take_warnings: TakeWarnings) -> None:

@@ -277,7 +277,7 @@ def test_garbage_behind_a_compressed_archive_is_a_warning(take_warnings: TakeWar
     data = Archive().data()
     Path("x").write_bytes(gzip.compress(data + b"garbage"))
     assert layers_in("./x") == list(LAYERS)
-    assert take_warnings() == [f"./x: ignored what follows the end of the archive at offset {len(data)}"]
+    assert take_warnings() == [f"./x: ignored data after the end of the archive at offset {len(data)}"]
 
 
 def test_what_follows_the_end_of_an_archive_does_not_keep_a_pipe_waiting() -> None:

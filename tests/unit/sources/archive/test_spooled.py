@@ -56,7 +56,7 @@ def test_every_member_is_there_with_its_digest_however_it_came(tmp_path: Path, s
 @pytest.mark.parametrize(
     ("data", "warnings"),
     [
-        (TAR + b"garbage", [f"x: ignored what follows the end of the archive at offset {len(TAR)}"]),
+        (TAR + b"garbage", [f"x: ignored data after the end of the archive at offset {len(TAR)}"]),
         (TAR[:-1024], ["x: the end of the archive is not marked; all its members are complete"]),
         (TAR[:-512], ["x: the end of the archive is marked with one zero block only"]),
         (member("a") + bytes(512) + member("b") + bytes(512) + TAR, ["x: ignored a lone zero block at offset 512"]),
