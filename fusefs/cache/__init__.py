@@ -1,1 +1,1 @@
-"""The cache: images that engines saved, layer indexes and plain tars."""
+"""The cache: images from engines, layer indexes and plain tars, for the next mount."""

@@ -1,10 +1,9 @@
-"""One entry of the cache: a directory of files that count once they are sealed, and its lock.
+"""One cache entry: a locked directory of sealed files.
 
-A file is written without a name, synced and linked; then its *seal*, a document that says what
-the file system says of the file (size, inode, mtime, ctime) and how it is to be used.  So a kill at any
-moment leaves either a whole file or one that does not count, and a file that was touched, cut or replaced
-no longer fits its seal.  The lock is that of the open directory (flock(2)): it passes to the
-process in the background with the descriptor, and ends with the last of them.
+A file is written without a name, synced and linked.  Then its *seal* is written: a document with the size, inode,
+mtime and ctime of the file.  A kill at any moment therefore leaves either a valid file or a file without a seal, which
+is ignored.  A file that was modified, truncated or replaced no longer matches its seal.  The lock is an flock(2) on
+the open directory: the background process inherits it with the descriptor, and it ends when the last copy is closed.
 """
 
 import contextlib
@@ -32,37 +31,37 @@ from fusefs.text import printable
 log = logging.getLogger(__name__)
 
 INDEX = "index"
-"""The document whose presence makes an entry complete."""
+"""The document that marks an entry as complete."""
 TAR = "tar"
-"""The tar of an engine's image, which the index tells of."""
+"""The tar of an engine's image; the document `INDEX` describes it."""
 
 
 class OwningCache(Protocol):
-    """What an entry needs of the cache that it is in."""
+    """The operations that an entry needs from its cache."""
 
     def room(self, need: int) -> int:
-        """Make room for *need* bytes; return how many more may be kept, 0 if these may not."""
+        """Make room for *need* bytes; return how many more may be cached, 0 if these may not."""
 
-    def trim(self, kept: int | None = None) -> None:
-        """Remove what is too much, after so many bytes were *kept*."""
+    def trim(self, added: int | None = None) -> None:
+        """Evict entries until the cache is within its limit; *added* bytes were just cached."""
 
     def later(self, work: Callable[[], None]) -> None:
-        """Do *work* when nobody waits for it."""
+        """Do *work* in the background."""
 
     def deciding(self) -> contextlib.AbstractContextManager[None]:
-        """Keep all others from adding and removing for as long as the block takes, which is short."""
+        """Hold the lock of the cache: nobody else adds or removes files during the block, which must be short."""
 
 
 class CacheEntry:
-    """A directory of the cache in use.
+    """A cache entry in use.
 
-    Safe under concurrency: nothing in it changes but `_lost`, which only ever becomes True.
+    Safe under concurrency: only `_lost` changes, from False to True.
     """
 
     def __init__(self, path: str, directory: int, cache: OwningCache, *, of_user: bool) -> None:
-        """Use the open and locked *directory*, which is at *path*.
+        """Use the open and locked *directory* at *path*.
 
-        *of_user*: it tells of a user's archive, which others may change.
+        *of_user*: the entry belongs to a user's archive, which others may change.
         """
         self.path = path
         self.of_user = of_user
@@ -71,15 +70,15 @@ class CacheEntry:
         self._lost = False
 
     def room(self, need: int) -> int:
-        """Make room for *need* bytes; return how many more may be kept, 0 if these may not."""
+        """Make room for *need* bytes; return how many more may be cached, 0 if these may not."""
         return 0 if self._lost else self._cache.room(need)
 
     def later(self, work: Callable[[], None]) -> None:
-        """Do *work* on the entry when nobody waits for it, unless it was given up by then."""
+        """Do *work* on the entry in the background, unless the entry was abandoned or closed by then."""
         self._cache.later(lambda: None if self._lost else work())
 
     def new_file(self) -> int:
-        """Return the descriptor of a new file without a name, which `add` can link; NoSpace if there can be none."""
+        """Return the descriptor of a new file without a name, for `add`; NoSpace if it cannot be created."""
         try:
             return new_file(self.directory)
         except OSError as error:
@@ -96,7 +95,7 @@ class CacheEntry:
                 present = os.listdir(self.directory)
                 if self._lost or name + SEAL in present:  # another mount was faster
                     return
-                if name in present:  # of one that was killed: whoever lives links and seals in one go
+                if name in present:  # left by a killed process: a living one links and seals under the lock
                     os.unlink(name, dir_fd=self.directory)
                 link(descriptor, self.directory, name)
                 write_document(self.directory, name + SEAL, {"file": stated(descriptor)})
@@ -108,7 +107,7 @@ class CacheEntry:
     def open_cached(self, name: str) -> int | None:
         """Return the descriptor of the cached file *name*, None if there is none; the caller closes it.
 
-        A file that was altered is dropped.
+        A file that does not match its seal is dropped.
         """
         try:
             seal = read_document(self.directory, name + SEAL)
@@ -121,17 +120,17 @@ class CacheEntry:
             return None
 
     def drop(self, name: str, why: str) -> None:
-        """Remove the kept file *name*; who has it open goes on with it."""
+        """Remove the cached file *name*; readers that have it open can continue."""
         log.warning("%s: dropped %s: %s", printable(self.path), name, why)
         with contextlib.suppress(OSError), self._cache.deciding():
-            for one in (name + SEAL, name):
+            for file in (name + SEAL, name):
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(one, dir_fd=self.directory)
+                    os.unlink(file, dir_fd=self.directory)
 
     def complete(self, facts: Facts, tar: int | None = None) -> None:
-        """Make the entry count, with *facts* in its index, and *tar* as its tar.
+        """Mark the entry as complete, with *facts* in its document `INDEX` and *tar* as its tar.
 
-        Others may use the entry from now on.  What goes wrong is logged, and leaves no entry.
+        Other processes may use the entry from now on.  Errors are logged and abandon the entry.
         """
         try:
             if tar is not None:
@@ -140,7 +139,7 @@ class CacheEntry:
                 if tar is not None:
                     link(tar, self.directory, TAR)
                     facts = facts | {"file": stated(tar)}
-                with contextlib.suppress(FileExistsError):  # an archive's, which another mount has described as well
+                with contextlib.suppress(FileExistsError):  # another mount completed the same archive first
                     write_document(self.directory, INDEX, facts, sync=True)
                 fcntl.flock(self.directory, fcntl.LOCK_SH)
         except OSError as error:
@@ -150,18 +149,18 @@ class CacheEntry:
         self._cache.trim()
 
     def discard(self, why: str) -> None:
-        """Make the entry count no longer: something in it is wrong."""
+        """Mark the entry as incomplete, because something in it is wrong."""
         log.warning("%s: dropped: %s", printable(self.path), why)
         with contextlib.suppress(OSError), self._cache.deciding():
             os.unlink(INDEX, dir_fd=self.directory)
 
     def close(self) -> None:
-        """Use the entry no longer."""
+        """Stop using the entry and release its lock."""
         self._lost = True
         os.close(self.directory)
 
     def abandon(self) -> None:
-        """Give the entry up: remove what nobody else uses, and leave the lock."""
+        """Stop using an incomplete entry: remove it unless others use it, and release its lock."""
         if self._lost:
             return
         self._lost = True
@@ -172,7 +171,7 @@ class CacheEntry:
 
 
 def read_index(directory: int) -> Facts | None:
-    """Return the index of an entry, None if it is not complete; Altered if it, or what it tells of, is."""
+    """Return the document `INDEX` of an entry, None for an incomplete entry; Altered if it or the tar is damaged."""
     facts = read_document(directory, INDEX)
     if facts is not None and "file" in facts:
         os.close(open_sealed(directory, TAR, facts))
@@ -180,10 +179,10 @@ def read_index(directory: int) -> Facts | None:
 
 
 def clear(directory: int) -> int:
-    """Remove all files in *directory*, the index first; return how many bytes of the disk that frees."""
+    """Remove all files in *directory*, `INDEX` first; return the freed disk space in bytes."""
     freed = 0
     for name in sorted(os.listdir(directory), key=lambda name: name != INDEX):
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # what is no file is none of ours
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # skip subdirectories: imgfs makes none
             blocks = os.stat(name, dir_fd=directory, follow_symlinks=False).st_blocks
             os.unlink(name, dir_fd=directory)
             freed += blocks * 512
@@ -191,7 +190,7 @@ def clear(directory: int) -> int:
 
 
 def remove(path: str, directory: int) -> int:
-    """Remove the entry at *path*, open as *directory*, with all files; return how many bytes that frees."""
+    """Remove the entry at *path*, open as *directory*, with all files; return the freed disk space in bytes."""
     freed = clear(directory)
     with contextlib.suppress(OSError):
         if os.path.samestat(os.lstat(path), os.fstat(directory)):
@@ -200,14 +199,14 @@ def remove(path: str, directory: int) -> int:
 
 
 def files(directory: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the files in *directory*."""
+    """Yield the name and the stat result of each file in *directory*."""
     for name in os.listdir(directory):
         with contextlib.suppress(FileNotFoundError):
             yield name, os.stat(name, dir_fd=directory, follow_symlinks=False)
 
 
 def has_leftovers(names: Collection[str]) -> bool:
-    """Return whether one of the *names* in an entry is that of a file without its seal, or of a seal without file."""
+    """Return whether an entry with these file *names* has a file without a seal, or a seal without a file."""
     return any(
         name not in (INDEX, TAR) and (name.removesuffix(SEAL) if name.endswith(SEAL) else name + SEAL) not in names
         for name in names
@@ -215,11 +214,11 @@ def has_leftovers(names: Collection[str]) -> bool:
 
 
 def clean(path: str, directory: int) -> int:
-    """Remove files that do not count from the entry at *path*, which nobody uses; return how many bytes that frees.
+    """Remove files without a valid seal from the unused entry at *path*; return the freed disk space in bytes.
 
-    What cannot be read stays, with a warning: it may count.
+    A file that cannot be read is not removed, with a warning: it may be valid.
     """
-    present = {name: found.st_blocks * 512 for name, found in files(directory)}
+    present = {name: stat.st_blocks * 512 for name, stat in files(directory)}
     known = {INDEX, TAR}
     for name in present:
         if not name.endswith(SEAL):

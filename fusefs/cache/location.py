@@ -1,4 +1,4 @@
-"""Where a cache may be: a directory of our own that nobody else may write, and that holds nothing else."""
+"""The root directory of a cache: it belongs to this user, nobody else may write there, and it holds nothing else."""
 
 import contextlib
 import os
@@ -9,12 +9,12 @@ from fusefs.errors import NoSpace
 from fusefs.text import printable
 
 _TAG = "CACHEDIR.TAG"
-"""Tells backup programs that this can be made anew (bford.info/cachedir)."""
-_TAG_DATA = b"Signature: 8a477f597d28d172789f06886806bc55\n# imgfs keeps container images here: imgfs cache --help\n"
+"""Tells backup programs to skip the directory (bford.info/cachedir)."""
+_TAG_DATA = b"Signature: 8a477f597d28d172789f06886806bc55\n# imgfs caches container images here: imgfs cache --help\n"
 
 
 def open_root(path: str) -> int:
-    """Return the directory at *path*, made if need be; NoSpace if it is not ours alone to write."""
+    """Open the directory at *path*, created if missing; NoSpace if other users may write there or it is no cache."""
     if not os.path.lexists(path):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with contextlib.suppress(FileExistsError):
@@ -22,14 +22,14 @@ def open_root(path: str) -> int:
     if os.path.islink(path):
         raise unusable(path, "it is a symbolic link")
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    found = os.fstat(root)
+    status = os.fstat(root)
     why = None
-    if found.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid():
         why = "it belongs to another user"
-    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        why = "others may write there"
+    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        why = "other users may write there"
     elif not _is_ours(root):
-        why = "it is not empty, and no cache of imgfs"
+        why = "it is not empty and not a cache of imgfs"
     if why is not None:
         os.close(root)
         raise unusable(path, why)
@@ -37,11 +37,11 @@ def open_root(path: str) -> int:
 
 
 def _is_ours(root: int) -> bool:
-    """Return whether a directory is a cache, or was empty and is one now: nobody else's files are ever removed."""
+    """Return whether *root* is a cache; an empty directory becomes one.  Other directories are never modified."""
     names = os.listdir(root)
     if _TAG not in names:
         if names:
-            return _TAG in os.listdir(root)  # another imgfs was just making it
+            return _TAG in os.listdir(root)  # another process may have just created it
         descriptor = new_file(root)
         try:
             os.write(descriptor, _TAG_DATA)
@@ -60,7 +60,7 @@ def _is_ours(root: int) -> bool:
 
 
 def unusable(path: str, why: str) -> NoSpace:
-    """Return the error that says *why* no cache can be at *path*."""
+    """Return the error that says *why* the directory at *path* cannot be the cache."""
     return NoSpace(
         f"cannot use the cache {printable(path)}: {why}; choose another directory with --cache-dir, or --no-cache"
     )

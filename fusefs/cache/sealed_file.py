@@ -1,4 +1,4 @@
-"""Files of a cache entry that count once they are sealed."""
+"""Sealed files and checksummed documents of a cache entry; a file without a valid seal is ignored."""
 
 import errno
 import fcntl
@@ -10,35 +10,35 @@ from collections.abc import Mapping
 from typing import Any
 
 SEAL = ".seal"
-"""Ends the name of another file's seal."""
+"""Suffix of the name of a seal, after the name of its file."""
 _FORMAT = 1
 _MAGIC = b"imgfs cache %d " % _FORMAT
 _SUM = 64
-"""Characters of the checksum after the magic; a line feed and the document follow."""
+"""Hexadecimal digits of the checksum, which follows the magic; a line feed and the document follow it."""
 _MAX_DOCUMENT = 256 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 Facts = dict[str, Any]
 
 
 class Altered(Exception):
-    """A kept file is not what was kept: altered, cut, or of another version."""
+    """A cached file is missing, modified, truncated, or written by another version of imgfs."""
 
 
 def new_file(directory: int) -> int:
-    """Return the descriptor of a new file in *directory* that has no name yet."""
-    # Without O_EXCL, with which a file can never be linked.
+    """Return the descriptor of a new file without a name in *directory*."""
+    # No O_EXCL: it would forbid to link the file later.
     return os.open(f"/proc/self/fd/{directory}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def link(descriptor: int, directory: int, name: str) -> None:
     """Give the file *descriptor* a *name*; FileExistsError if that is taken."""
     source = f"/proc/self/fd/{descriptor}"
-    # Only with src_dir_fd does Python use linkat(2), which follows the link; link(2) says EXDEV.
+    # Only with src_dir_fd does Python call linkat(2), which follows the symbolic link; link(2) fails with EXDEV.
     os.link(source, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
 
 
 def lock(directory: int, kind: int) -> bool:
-    """Return whether the lock could be had at once."""
+    """Try to take the flock(2) of this *kind*, without waiting; return whether that succeeded."""
     try:
         fcntl.flock(directory, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -47,20 +47,19 @@ def lock(directory: int, kind: int) -> bool:
 
 
 def stated(descriptor: int) -> list[int]:
-    """Return what the file system says of a file that changes with each change of it."""
-    found = os.fstat(descriptor)
-    return [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
+    """Return size, inode, mtime and ctime of a file, which change with each modification."""
+    status = os.fstat(descriptor)
+    return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def open_sealed(directory: int, name: str, facts: Mapping[str, Any]) -> int:
-    """Open the file *name* that *facts* were kept with; Altered if it is another one, or none."""
+    """Open the file *name* with the seal *facts*; Altered if the file is missing or does not match its seal."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except OSError as error:
         raise _altered(name, error) from None
     try:
-        found = stated(descriptor)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or found != facts.get("file"):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or stated(descriptor) != facts.get("file"):
             raise Altered(f"{name} was altered")
     except BaseException:
         os.close(descriptor)
@@ -69,15 +68,15 @@ def open_sealed(directory: int, name: str, facts: Mapping[str, Any]) -> int:
 
 
 def _altered(name: str, error: OSError) -> Exception:
-    """Return what an *error* of opening the kept file *name* says: not each, as too many open files, is of the file."""
+    """Return the exception for an *error* of opening *name*: Altered only if the file itself caused the error."""
     of_file = error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EACCES)
     return Altered(f"{name}: {error.strerror}") if of_file else error
 
 
 def write_document(directory: int, name: str, document: Facts, *, sync: bool = False) -> None:
-    """Write *document* as the file *name*, whole or not at all.
+    """Write *document* as the file *name*, completely or not at all.
 
-    Without *sync* a crash of the machine may leave it without its bytes: then it is not what its checksum says.
+    Without *sync* a crash of the machine may lose the bytes; the checksum then does not match.
     """
     data = json.dumps(document, separators=(",", ":")).encode()
     descriptor = new_file(directory)
@@ -92,7 +91,7 @@ def write_document(directory: int, name: str, document: Facts, *, sync: bool = F
 
 
 def read_document(directory: int, name: str) -> Facts | None:
-    """Return the document in the file *name*, None if there is none; Altered if it is not as it was written."""
+    """Return the document in the file *name*, None if it is missing; Altered if its checksum does not match."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
@@ -101,19 +100,19 @@ def read_document(directory: int, name: str) -> Facts | None:
         raise _altered(name, error) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise Altered(f"{name} is no file")
+        raise Altered(f"{name} is not a regular file")
     with open(descriptor, "rb") as file:
         raw = file.read(_MAX_DOCUMENT)
     if not raw.startswith(_MAGIC):
-        raise Altered(f"{name} is of another version")
+        raise Altered(f"{name} was written by another version of imgfs")
     checksum, _, data = raw.removeprefix(_MAGIC).partition(b"\n")
     if hashlib.sha256(data).hexdigest().encode() != checksum:
         raise Altered(f"{name} was altered")
     document = json.loads(data)
-    assert isinstance(document, dict)  # as we wrote it: the checksum says so
+    assert isinstance(document, dict)  # the checksum matches what `write_document` wrote
     return document
 
 
 def open_directory(directory: int, name: str) -> int:
-    """Open the directory *name* in *directory*; no link is followed."""
+    """Open the directory *name* in *directory*; symbolic links are not followed."""
     return os.open(name, _DIRECTORY, dir_fd=directory)

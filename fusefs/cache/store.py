@@ -1,9 +1,9 @@
-"""The cache: what engines saved, and what was made of images, kept for the next mount.
+"""The cache: images from engines, layer indexes and plain tars, for the next mount.
 
-``saved/<key>`` is an engine's image, ``files/<key>`` what is known of an archive that a user named.
-Every decision - who uses an entry, who makes it, what is removed - is made under the lock of the
-cache's own directory, held for milliseconds; who uses an entry holds the entry's lock for as long
-as it is mounted.  A directory of another user, or that others may write, is refused; no link is followed.
+``saved/<key>`` holds an engine's image, ``files/<key>`` the layer indexes and plain tars of a user's archive.
+The lock of the cache's root directory guards every decision (use, create or remove an entry) and is held for
+milliseconds.  A mount holds the lock of its entry while it lives.  A root directory that belongs to another user, or
+that other users may write, is refused.  Symbolic links are not followed.
 """
 
 import contextlib
@@ -24,32 +24,32 @@ from fusefs.text import printable
 log = logging.getLogger(__name__)
 
 DEFAULT_LIMIT = 10 << 30
-"""Bytes of the disk that the cache may take."""
+"""Default limit of the cache: disk space in bytes."""
 _KINDS = SAVED, FILES = "saved", "files"
 _RESERVE = 10
-"""A tenth of the disk stays free."""
+"""The fraction of the disk that stays free: one tenth."""
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
-"""What a kernel or a file system says that knows no files without a name."""
+"""Errors of kernels and file systems without O_TMPFILE."""
 _RECENT = 10.0
-"""Seconds for which what was found of all entries stands, for what is small beside the room that was left."""
+"""Seconds for which the result of a survey is used again, for files that are small beside the spare room."""
 _SHARE = 8
-"""Of that room an eighth: as many others may fill the cache at the same time."""
+"""The fraction of the spare room to use without a new survey: an eighth, since other processes add files too."""
 
 Waiting = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class ListedEntry:
-    """An entry as `list` shows it."""
+    """An entry as `imgfs cache list` shows it."""
 
     kind: str
     key: str
     about: Facts
-    """What its maker says of it."""
+    """The description of the image, from the code that made the entry."""
     size: int
-    """Bytes of the disk that it takes."""
+    """Disk space in bytes."""
     used_ns: int
-    """When it was used last, in nanoseconds since 1970."""
+    """Time of the last use, in nanoseconds since 1970."""
     in_use: bool
 
 
@@ -63,16 +63,16 @@ class Cache:
         later: Callable[[Callable[[], None]], None] = lambda work: work(),
         statvfs: Callable[[int], os.statvfs_result] = os.fstatvfs,
     ) -> None:
-        """Open the cache at *path*, made if need be; it may take *limit* bytes.
+        """Open the cache at *path*, created if missing; its limit is *limit* bytes.
 
-        *later* does work when nobody waits; *statvfs* says how full the disk is.  Raises NoSpace if no cache
-        can be there.
+        *later* does work in the background; *statvfs* returns how full the disk is.  Raises NoSpace if the
+        directory cannot be used.
         """
         self.path = path
         self._limit = limit
         self.later = later
         self._statvfs = statvfs
-        # What the last look at all entries found, under the lock of `deciding`.
+        # The result of the last survey, guarded by the lock of `deciding`.
         self._in_use = self._spare = 0
         self._stands_until = 0.0
         try:
@@ -82,7 +82,7 @@ class Cache:
                     os.mkdir(kind, 0o700, dir_fd=self._root)
             self._folders = {kind: open_directory(self._root, kind) for kind in _KINDS}
             os.close(new_file(self._folders[SAVED]))
-            with self.deciding():  # not every file system has locks
+            with self.deciding():  # fails on a file system without locks
                 pass
         except OSError as error:
             why = "its file system has no O_TMPFILE" if error.errno in _NO_TMPFILE else error.strerror
@@ -90,7 +90,7 @@ class Cache:
 
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:
-        """Keep all others, also threads, from adding and removing for as long as the block takes."""
+        """Hold the lock of the cache: no other process or thread adds or removes files during the block."""
         directory = open_directory(self._root, ".")
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)
@@ -99,9 +99,9 @@ class Cache:
             os.close(directory)
 
     def saved(self, key: str, waiting: Waiting) -> tuple[CacheEntry, Facts | None]:
-        """Return the entry of an engine's image and its index, to use; or None for the index: to make it.
+        """Return the entry of an engine's image and its document `INDEX`, None if the caller has to fill the entry.
 
-        Whoever is to make it has it alone until then; others wait here, *waiting* telling so.
+        The caller that fills an entry has it exclusively until it is complete; others wait here, within *waiting*.
         """
         while True:
             with self.deciding():
@@ -119,18 +119,19 @@ class Cache:
                 os.close(directory)
 
     def archive(self, key: str) -> tuple[CacheEntry, Facts | None]:
-        """Return the entry of an archive that a user names, and its index, None if that is to be made."""
+        """Return the entry of a user's archive and its document `INDEX`, None for an incomplete entry."""
         with self.deciding():
             path, directory = self._open(FILES, key)
             with _closing_if_it_fails(directory):
-                fcntl.flock(directory, fcntl.LOCK_SH)  # at once: nobody has one of these alone but when deciding
+                fcntl.flock(directory, fcntl.LOCK_SH)  # never waits: exclusive locks here are held only while deciding
                 facts = _index(path, directory)
             return CacheEntry(path, directory, self, of_user=True), facts
 
     def room(self, need: int) -> int:
-        """Make room for *need* bytes; return how many more may be kept, 0 if these may not.
+        """Make room for *need* bytes; return how many more may be cached, 0 if these may not.
 
-        What was not used for longest goes first, nothing that is in use, and nothing at all if it would not do.
+        Least recently used entries are evicted first; entries in use are never evicted.  Nothing is evicted if
+        even that would not make enough room.
         """
         try:
             with self.deciding():
@@ -142,29 +143,29 @@ class Cache:
     def _room(self, need: int) -> int:
         free = self._free()
         if not self._surely(need):
-            found = [entry for entry, _ in each(self._folders)]
-            in_use = sum(entry.size for entry in found if not entry.free)
-            could_free = sum(entry.size for entry in found if entry.free)
+            entries = [entry for entry, _ in each(self._folders)]
+            in_use = sum(entry.size for entry in entries if not entry.free)
+            could_free = sum(entry.size for entry in entries if entry.free)
             if in_use + need > self._limit or free + could_free < need:
                 return 0
-            free += self._evict(found, need)
+            free += self._evict(entries, need)
         return max(0, min(self._limit - self._in_use, free))
 
-    def trim(self, kept: int | None = None) -> None:
-        """Remove what is too much, and what is incomplete.
+    def trim(self, added: int | None = None) -> None:
+        """Evict entries until the cache is within its limit, and remove incomplete ones.
 
-        *kept*: so many bytes were added; nothing has to go for them if there was plenty of room a moment ago.
+        *added* bytes were just cached; if a recent survey found plenty of room, they need no new one.
         """
         try:
             with self.deciding():
-                if kept is None or not self._surely(kept):
+                if added is None or not self._surely(added):
                     self._evict([entry for entry, _ in each(self._folders)], 0)
         except OSError as error:
             self._complain(error)
 
     def prune(self, *, everything: bool) -> int:
-        """Remove what is broken, incomplete or too much, or *everything* that is not in use; return the bytes freed."""
-        freed, found = 0, []
+        """Remove broken, incomplete and excess entries, or *everything* that is not in use; return the bytes freed."""
+        freed, remaining = 0, []
         with self.deciding():
             for entry, directory in each(self._folders):
                 path = self._path(entry.kind, entry.key)
@@ -176,11 +177,11 @@ class Cache:
                     entry.size -= cleaned
                     entry.leftovers = False
                     freed += cleaned
-                found.append(entry)
-            return freed + self._evict(found, 0)
+                remaining.append(entry)
+            return freed + self._evict(remaining, 0)
 
     def entries(self) -> list[ListedEntry]:
-        """Return the entries that are complete, the last used first."""
+        """Return the complete entries, the most recently used first."""
         listed = []
         with self.deciding():
             for entry, directory in each(self._folders):
@@ -191,7 +192,7 @@ class Cache:
                 if facts is not None and entry.used_ns:
                     about = facts["about"]
                     listed.append(ListedEntry(entry.kind, entry.key, about, entry.size, entry.used_ns, not entry.free))
-        return sorted(listed, key=lambda one: -one.used_ns)
+        return sorted(listed, key=lambda entry: -entry.used_ns)
 
     def _path(self, kind: str, key: str) -> str:
         return os.path.join(self.path, kind, key)
@@ -203,21 +204,21 @@ class Cache:
         return self._path(kind, key), open_directory(folder, key)
 
     def _alone(self, path: str, directory: int) -> int:
-        """Return the directory at *path*, empty and locked for us alone; *directory* is it, incomplete."""
+        """Return the incomplete entry's *directory* at *path*, or a new one, empty and exclusively locked."""
         if lock(directory, fcntl.LOCK_EX):
             clear(directory)
             return directory
-        # A mount still uses what is broken by now.  It keeps that under another name, which a later sweep removes.
+        # A mount still uses the broken entry: rename it; a later survey removes it.
         os.rename(path, f"{path}.{os.urandom(4).hex()}")
         _, fresh = self._open(SAVED, os.path.basename(path))
         fcntl.flock(fresh, fcntl.LOCK_EX)
         os.close(directory)
         return fresh
 
-    def _evict(self, found: list[SurveyedEntry], need: int) -> int:
-        """Remove what is incomplete, and of the rest as much as *need* more bytes take; return the bytes freed."""
-        total, free, freed = sum(entry.size for entry in found), self._free(), 0
-        for entry in sorted(found, key=lambda entry: entry.used_ns):
+    def _evict(self, entries: list[SurveyedEntry], need: int) -> int:
+        """Remove incomplete entries, then others to make room for *need* bytes; return the bytes freed."""
+        total, free, freed = sum(entry.size for entry in entries), self._free(), 0
+        for entry in sorted(entries, key=lambda entry: entry.used_ns):
             fits = total + need - freed <= self._limit and free + freed >= need
             if not entry.free or (entry.used_ns and fits and not entry.leftovers):
                 continue
@@ -229,19 +230,19 @@ class Cache:
                     freed += clean(path, directory)
                     fits = total + need - freed <= self._limit and free + freed >= need
                 if not entry.used_ns or not fits:
-                    gone = remove(path, directory)
-                    freed += gone
+                    removed = remove(path, directory)
+                    freed += removed
                     if entry.used_ns:
-                        log.info("%s: removed, %d bytes", printable(path), gone)
-        self._in_use = sum(entry.size for entry in found if not entry.free)
+                        log.info("%s: removed, %d bytes", printable(path), removed)
+        self._in_use = sum(entry.size for entry in entries if not entry.free)
         self._spare = (self._limit - total + freed - need) // _SHARE
         self._stands_until = time.monotonic() + _RECENT
         return freed
 
     def _surely(self, more: int) -> bool:
-        """Return whether *more* bytes fit by what was found a moment ago, and count them.
+        """Return whether *more* bytes fit according to the last survey, and count them if so.
 
-        Each layer that is indexed asks, and a look takes up to 0.1 ms an entry.
+        Each indexed layer asks, and a survey takes up to 0.1 ms an entry.
         """
         fits = time.monotonic() < self._stands_until and more <= min(self._spare, self._free())
         if fits:
@@ -249,11 +250,11 @@ class Cache:
         return fits
 
     def _complain(self, error: OSError) -> None:
-        if error.errno != errno.ENOENT:  # it was removed
+        if error.errno != errno.ENOENT:  # the cache was removed
             log.warning("cannot make room in the cache %s: %s", printable(self.path), error.strerror)
 
     def _free(self) -> int:
-        """Return how many bytes of the disk may still be taken, less than 0 if it is too full already."""
+        """Return how many bytes the cache may still write, negative if the disk is too full already."""
         disk = self._statvfs(self._root)
         return disk.f_bavail * disk.f_frsize - disk.f_blocks * disk.f_frsize // _RESERVE
 
@@ -268,7 +269,7 @@ def _closing_if_it_fails(descriptor: int) -> Iterator[None]:
 
 
 def _index(path: str, directory: int) -> Facts | None:
-    """Return the index of the locked entry, used just now; None, the reason logged, if it does not count."""
+    """Return the document `INDEX` of the locked entry and record its use; None, with a warning, for a damaged entry."""
     try:
         facts = read_index(directory)
         if facts is not None:
@@ -291,7 +292,7 @@ def _is_broken(path: str, directory: int) -> bool:
 
 @contextlib.contextmanager
 def _telling(path: str) -> Iterator[None]:
-    """Log that a disk does not give what is at *path*, and go on: what is there may be whole."""
+    """Log errors of reading the entry at *path*, and go on: the entry itself may be valid."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
-"""A look at all entries of a cache, without a descriptor for each: there may be more than a process may open files.
+"""Surveys all entries of a cache, with one open directory at a time: there may be more entries than descriptors.
 
-All here is done under the lock of `Cache.deciding`.
+Every function needs the lock of `Cache.deciding`.
 """
 
 import contextlib
@@ -14,45 +14,46 @@ from fusefs.cache.entry import INDEX, files, has_leftovers
 from fusefs.cache.sealed_file import lock, open_directory
 
 _NO_ENTRY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-"""What opening says of a name that is no entry, or no longer."""
+"""Errors of opening a name that is not an entry, or was removed."""
 
 
 @dataclass(slots=True)
 class SurveyedEntry:
-    """An entry in the course of a decision."""
+    """The state of an entry, valid while the caller holds the lock of the cache."""
 
     kind: str
     key: str
     identity: tuple[int, int]
-    """Its directory's device and inode."""
+    """Device and inode of its directory."""
     size: int
+    """Disk space in bytes."""
     used_ns: int
-    """0: it is incomplete and goes first."""
+    """Time of the last use in nanoseconds since 1970; 0 for an incomplete entry, which is evicted first."""
     free: bool
     """Nobody uses it."""
     leftovers: bool
-    """There are files in it that do not count."""
+    """It has files without a seal, or seals without a file."""
 
 
 def each(folders: Mapping[str, int]) -> Iterator[tuple[SurveyedEntry, int]]:
-    """Yield all entries, each with its directory: open until the next one, and locked for us if nobody uses it.
+    """Yield all entries with their directories: each is open until the next one, and locked if nobody uses it.
 
-    *folders*: for each kind its open folder.
+    *folders*: the open folder of each kind.
     """
     for kind, folder in folders.items():
         for key in os.listdir(folder):
             directory = _opened(folder, key)
-            if directory is None:  # what is no directory is none of ours
+            if directory is None:  # not a directory: not made by imgfs
                 continue
             try:
-                yield _found(kind, key, directory), directory
+                yield _survey(kind, key, directory), directory
             finally:
                 os.close(directory)
 
 
 @contextlib.contextmanager
 def taken(folders: Mapping[str, int], entry: SurveyedEntry) -> Iterator[int | None]:
-    """Give the directory of *entry*, locked for us; None if it is another one by now, or in use."""
+    """Give the locked directory of *entry*; None if it was replaced since, or is in use."""
     directory = _opened(folders[entry.kind], entry.key)
     try:
         if directory is None or _identity(directory) != entry.identity or not lock(directory, fcntl.LOCK_EX):
@@ -65,7 +66,7 @@ def taken(folders: Mapping[str, int], entry: SurveyedEntry) -> Iterator[int | No
 
 
 def _opened(folder: int, key: str) -> int | None:
-    """Return the directory of the entry *key*, None if there is none."""
+    """Return the directory of the entry *key*, None if it does not exist."""
     try:
         return open_directory(folder, key)
     except OSError as error:
@@ -79,8 +80,8 @@ def _identity(directory: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _found(kind: str, key: str, directory: int) -> SurveyedEntry:
-    """Return what there is to say of an entry, and lock it if nobody uses it."""
+def _survey(kind: str, key: str, directory: int) -> SurveyedEntry:
+    """Return the state of an entry, and lock the entry if nobody uses it."""
     free = lock(directory, fcntl.LOCK_EX)
     present = dict(files(directory))
     size = sum(status.st_blocks for status in present.values()) * 512

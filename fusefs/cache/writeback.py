@@ -10,14 +10,14 @@ log = logging.getLogger(__name__)
 Work = Callable[[], None]
 
 _MOST = 32
-"""Work that may wait: much of it holds an open file, and there may be few of these."""
+"""Limit of the queue: much of the work holds an open file, and a process may have few of these."""
 
 
 class Writeback:
     """A queue of work and the thread that does it.
 
-    `start` starts the thread, since the process may fork before.  The thread is no daemon: a process
-    that ends first finishes all work.
+    `start` starts the thread, since the process may fork before.  The thread is not a daemon: the process
+    finishes all work before it ends.
     """
 
     def __init__(self) -> None:
@@ -25,19 +25,19 @@ class Writeback:
         self._thread: threading.Thread | None = None
 
     def later(self, work: Work) -> None:
-        """Do *work* in the thread, after what was asked for before, or now if much waits.  Any thread may ask."""
+        """Do *work* in the thread, in order, or at once if the queue is full.  Any thread may call."""
         if self._queue.qsize() < _MOST:
             self._queue.put(work)
         else:
             _do(work)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="writeback")
         self._thread.start()
 
     def finish(self) -> None:
-        """Return once all work is done; nothing may be asked for any more."""
+        """Wait until all work is done; no work may follow."""
         self._queue.put(None)
         if self._thread is None:
             self._run()
@@ -53,4 +53,4 @@ def _do(work: Work) -> None:
     try:
         work()
     except Exception:
-        log.exception("a bug: a file that could be cached is not")
+        log.exception("a bug: background work of the cache failed")

@@ -229,7 +229,7 @@ def test_one_of_another_version_is_made_anew(imgfs: Bench, engine: Engine) -> No
     unmount(imgfs, imgfs.mount("img"))
     entry = until_kept(imgfs)
     (entry / "index").write_bytes(b"imgfs cache 0 ")
-    assert noisy(imgfs) == f"imgfs: warning: {entry}: dropped: index is of another version"
+    assert noisy(imgfs) == f"imgfs: warning: {entry}: dropped: index was written by another version of imgfs"
     assert saves(engine) == 2
 
 
@@ -306,7 +306,7 @@ def test_a_named_cache_that_cannot_be_used_is_an_error(imgfs: Bench, engine: Eng
     shared.mkdir()
     shared.chmod(0o777)
     hint = "choose another directory with --cache-dir, or --no-cache"
-    why = f"cannot use the cache {shared}: others may write there; {hint}"
+    why = f"cannot use the cache {shared}: other users may write there; {hint}"
     for options in (("--cache-dir", shared), ()):
         imgfs.environment["IMGFS_CACHE_DIR"] = str(shared)
         mountpoint = imgfs.mountpoint(f"mnt{len(options)}")

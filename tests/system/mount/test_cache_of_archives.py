@@ -84,7 +84,7 @@ def test_an_index_that_was_altered_is_made_anew(imgfs: Bench, data: bytes) -> No
     (entry,) = entries(imgfs)
     (entry / "index").write_bytes(data)
     done = imgfs.run("mount", "--log-file", imgfs.log, path, imgfs.mountpoint())
-    warning = f"imgfs: warning: {entry}: dropped: index is of another version"
+    warning = f"imgfs: warning: {entry}: dropped: index was written by another version of imgfs"
     assert (done.status, done.err.splitlines()[0]) == (0, warning)
     assert tree(imgfs.folder / "mnt") == first
     assert imgfs.run("umount", imgfs.folder / "mnt") == Finished(0, "", "")

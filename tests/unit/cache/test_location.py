@@ -27,7 +27,7 @@ def cache_path(tmp_path: Path) -> Path:
 def test_a_directory_that_others_may_write_is_refused(path: Path, mode: int) -> None:
     path.mkdir()
     path.chmod(mode)
-    assert refusal(path) == "others may write there"
+    assert refusal(path) == "other users may write there"
     assert os.listdir(path) == []
 
 
@@ -42,9 +42,9 @@ def test_a_symbolic_link_is_refused(path: Path) -> None:
 
 def test_a_directory_with_something_else_in_it_is_refused(path: Path) -> None:
     (path / "saved").mkdir(parents=True)
-    assert refusal(path) == "it is not empty, and no cache of imgfs"
+    assert refusal(path) == "it is not empty and not a cache of imgfs"
     (path / "CACHEDIR.TAG").write_text("Signature: 8a477f597d28d172789f06886806bc55\n# another program\n")
-    assert refusal(path) == "it is not empty, and no cache of imgfs"
+    assert refusal(path) == "it is not empty and not a cache of imgfs"
 
 
 def test_a_file_is_refused_and_so_is_what_is_below_it(path: Path) -> None:

@@ -169,7 +169,7 @@ def test_so_is_one_of_another_version(path: Path, take_warnings: TakeWarnings, d
     make(path).close()
     (path / "saved" / "a" / "index").write_bytes(data)
     make(path).close()
-    assert take_warnings() == [f"{path}/saved/a: dropped: index is of another version"]
+    assert take_warnings() == [f"{path}/saved/a: dropped: index was written by another version of imgfs"]
 
 
 @pytest.mark.parametrize("alter", ALTERATIONS)
