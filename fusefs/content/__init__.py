@@ -1,1 +1,1 @@
-"""Where bytes lie: in memory, in a file, in a spool."""
+"""Bytes of files: in memory, in a file, in a spool."""

@@ -1,4 +1,4 @@
-"""Content that lies in an open file."""
+"""Contents in an open file."""
 
 import errno
 import os
@@ -12,14 +12,14 @@ from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, cl
 
 
 class OpenFile:
-    """A descriptor that extents share, and its name for messages.
+    """A descriptor shared by extents, and a name for messages.
 
-    Safe under concurrency: `pread` has no shared position.  `_nowait` only ever goes from True
-    to False, and either value gives the right bytes, as does any value of `_waiting`.
+    Safe under concurrency: `pread` has no shared position.  `_nowait` changes only from True to False.
+    Reads return the right bytes with any value of `_nowait` and `_waiting`.
     """
 
     _waiting: ClassVar[set[int]] = set()
-    """The threads in `read_at` of any file: all files may lie on one disk."""
+    """The threads in `read_at` of any file, since all files may be on one disk."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor = descriptor
@@ -27,7 +27,7 @@ class OpenFile:
         self._nowait = True
 
     def length(self) -> int:
-        """Return the file's size now, in bytes."""
+        """Return the current size of the file in bytes."""
         return os.fstat(self.descriptor).st_size
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -43,7 +43,7 @@ class OpenFile:
         data = os.pread(self.descriptor, size, offset)
         if len(data) in (0, size):
             return data
-        # A signal or a network file system may cut a read short; only an empty read is the end of the file.
+        # A signal or a network file system may shorten a read; only an empty read means the end of the file.
         parts = [data]
         missing = size - len(data)
         while missing and (data := os.pread(self.descriptor, missing, offset + size - missing)):
@@ -55,8 +55,8 @@ class OpenFile:
         """Return *size* bytes from *offset* on if all of them are in the page cache, else None."""
         if not self._nowait:
             return None
-        # RWF_NOWAIT starts to read missing pages, and that blocks once the disk's queue is full.  So while
-        # other threads wait for a disk, read only where the kernel says that all pages are cached.
+        # RWF_NOWAIT starts to read missing pages, which blocks when the queue of the disk is full.  So while
+        # other threads wait for a disk, read only if cachestat(2) reports that all pages are cached.
         if self._waiting and is_cached(self.descriptor, offset, size) is False:
             return None
         data = bytearray(size) if buffer is None or len(buffer) < size else buffer[:size]
@@ -69,17 +69,17 @@ class OpenFile:
                 raise
             self._nowait = False  # the file system does not support RWF_NOWAIT
             return None
-        # A short count is a partly cached range or the end of the file; a waiting read tells which.
+        # A short count means a partly cached range or the end of the file; a waiting read distinguishes them.
         return data if count == size else None
 
     def check(self) -> None:
-        """Do nothing: only imgfs writes to the file."""
+        """Do nothing: nobody but imgfs writes to the file."""
 
     def close(self) -> None:
-        """Close the descriptor, once; later reads are EBADF."""
+        """Close the descriptor; later reads raise OSError (EBADF).  Closing twice is allowed."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
-            self.descriptor = -1  # the system gives the number to the next file that is opened
+            self.descriptor = -1  # the system reuses the number for the next file
 
 
 class Extent:
@@ -99,7 +99,7 @@ class Extent:
 
     @property
     def identity(self) -> str:
-        """The offset in the file: an image has its layers in one file, or a file for each digest."""
+        """The offset in the file: the layers of an image are in one file, or in one file per digest."""
         return str(self.offset)
 
     def slice(self, offset: int, size: int) -> "Extent":
@@ -107,11 +107,11 @@ class Extent:
         return Extent(self.file, self.offset + offset, size)
 
     def file_place(self) -> FilePlace:
-        """Return where the bytes lie."""
+        """Return the position of the bytes."""
         return FilePlace(self.file.descriptor, self.offset)
 
     def read_at(self, offset: int, size: int) -> Bytes:
-        """Return the bytes; EIO when the file ends before the extent does."""
+        """Return the bytes; OSError (EIO) if the file ends before the extent."""
         size = clipped(self.size, offset, size)
         if not size:
             return b""
@@ -130,21 +130,21 @@ class Extent:
         self.file.check()
 
     def close(self) -> None:
-        """Close the file, and with it all its extents."""
+        """Close the file, and so all its extents."""
         self.file.close()
 
 
 class Sparse:
     """A file with holes: runs of stored bytes, and zeros between them.
 
-    The runs, which may be many, are loaded by the first read.  Safe under concurrency: loading them
-    twice gives the same runs.
+    The first read loads the runs, which may be many.  Safe under concurrency: two threads that load them
+    get the same runs.
     """
 
     __slots__ = ("_load", "_runs", "size", "stored")
 
     def __init__(self, size: int, stored: int, load: Callable[[], Sequence[tuple[int, Content]]]) -> None:
-        """*load* returns the offset in this file and the bytes of each run; runs ascend and do not overlap."""
+        """*load* returns each run with its offset in this file; offsets ascend and runs do not overlap."""
         self.size = size
         self.stored = stored
         self._load = load
@@ -153,7 +153,7 @@ class Sparse:
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return the bytes."""
         data = self._filled(offset, size, lambda run, start, count: run.read_at(start, count))
-        assert data is not None  # `read_at` of a run returns bytes or raises
+        assert data is not None  # `read_at` of a run never returns None
         return data
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:  # noqa: ARG002
@@ -162,7 +162,7 @@ class Sparse:
 
     @property
     def identity(self) -> str:
-        """Tells the bytes from those of files without holes."""
+        """The same for all sparse files: it tells them from files without holes."""
         return "sparse"
 
     def slice(self, offset: int, size: int) -> Content:
@@ -170,15 +170,15 @@ class Sparse:
         return Slice(self, offset, size)
 
     def file_place(self) -> None:
-        """Return None: the bytes do not lie one after the other."""
+        """Return None: the bytes are not contiguous."""
 
     def check(self) -> None:
         """Raise Unavailable if the bytes are known to be gone."""
-        for run in self._loaded()[1][:1]:  # all lie in one file
+        for run in self._loaded()[1][:1]:  # all runs are in one file
             run.check()
 
     def close(self) -> None:
-        """Close the file that the runs lie in."""
+        """Close the file of the runs."""
         for run in self._loaded()[1][:1]:
             run.close()
 

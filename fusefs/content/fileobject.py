@@ -1,4 +1,4 @@
-"""A content as Python's file objects."""
+"""Python file objects that read a content."""
 
 import io
 import os
@@ -7,10 +7,10 @@ from fusefs.content.protocol import Content
 
 
 class ContentFile(io.RawIOBase):
-    """A raw file that reads a content.  Each has a position of its own; the content is shared."""
+    """A raw file with its own position; several files may share the content."""
 
     def __init__(self, content: Content, name: str) -> None:
-        """Read *content* from its begin on; *name* is what the file is called."""
+        """Read *content* from its beginning; *name* is the file's attribute `name`."""
         super().__init__()
         self._content = content
         self._position = 0
@@ -31,7 +31,7 @@ class ContentFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a position; ValueError for one before the file."""
+        """Change the position and return it; ValueError for a negative position."""
         self._check_open()
         position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._content.size}[whence]
         if position < 0:
@@ -39,8 +39,8 @@ class ContentFile(io.RawIOBase):
         self._position = position
         return position
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any buffer, as BufferedReader passes one
-        """Read into *buffer* and return how many bytes, 0 at the end."""
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # BufferedReader passes a memoryview
+        """Read into *buffer* and return the number of bytes, 0 at the end."""
         self._check_open()
         data = self._content.read_at(self._position, len(buffer))
         buffer[: len(data)] = data

@@ -1,4 +1,4 @@
-"""Where the bytes of a file come from."""
+"""The protocol for the bytes of a file, and contents in memory or inside other contents."""
 
 import errno
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _CHUNK = 1 << 20
 
 
 class FilePlace(NamedTuple):
-    """Where in an open local file the bytes of a content begin."""
+    """The position of a content in an open local file."""
 
     descriptor: int
     offset: int
@@ -22,7 +22,7 @@ class Content(Protocol):
     """The bytes of one file: a fixed size, readable at any offset from any thread.
 
     Both reads return exactly ``min(size, self.size - offset)`` bytes or raise OSError: the kernel takes a
-    short reply for the end of the file, and caches that.
+    short reply as the end of the file, and caches it.
     """
 
     @property
@@ -31,41 +31,41 @@ class Content(Protocol):
 
     @property
     def stored(self) -> int:
-        """How many of them are stored; the others are the zeros of holes."""
+        """The number of stored bytes; the others are the zeros of holes."""
 
     @property
     def identity(self) -> str:
-        """Tells these bytes from all others of the same image with the same digest; part of the names of cached files.
+        """Distinguishes contents of one image that have the same digest; part of the names of cached files.
 
         The same for the same image in every process.
         """
 
     def slice(self, offset: int, size: int) -> "Content":
-        """Return *size* bytes from *offset* on as a content, made without a read.
+        """Return *size* bytes from *offset* on as a content, without reading them.
 
-        To read past the end of this content is then EIO, or returns the bytes that follow in the same file.
+        A read past the end of this content raises OSError (EIO), or returns the bytes that follow in the same file.
         """
 
     def file_place(self) -> FilePlace | None:
-        """Return where the bytes lie in a local file, one after the other; None if they do not."""
+        """Return the position of the bytes if they are contiguous in a local file, else None."""
 
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return *size* bytes from *offset* on; may wait for a disk."""
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
-        """Return the same without waiting, or None when that is not possible right now.
+        """Return the same bytes without waiting, or None if that is not possible now.
 
-        The result may be a part of *buffer*, valid until the caller uses that again: to allocate and clear
-        new memory takes a third of the time of a large read.
+        The result may be a part of *buffer*, valid until the caller reuses it.  The buffer saves the allocation
+        of cleared memory, a third of the time of a large read.
         """
 
     def check(self) -> None:
         """Raise Unavailable if the bytes are known to be gone; does not wait."""
 
     def close(self) -> None:
-        """Close the file or connection that the bytes come from; later reads of it, and of its slices, fail.
+        """Close the file or connection behind the bytes; later reads of this content and its slices fail.
 
-        No other thread may read meanwhile.  To close twice is allowed.
+        No other thread may read meanwhile.  Closing twice is allowed.
         """
 
 
@@ -89,15 +89,15 @@ class Literal:
 
     @property
     def identity(self) -> str:
-        """Always the same: the digest alone tells the bytes apart."""
+        """Always the same: the digest alone distinguishes the bytes."""
         return "0"
 
     def slice(self, offset: int, size: int) -> Content:
-        """Return a part of the bytes; EIO for reads past the end."""
+        """Return a part of the bytes; reads past the end raise OSError (EIO)."""
         return Slice(self, offset, size)
 
     def file_place(self) -> None:
-        """Return None: the bytes lie in no file."""
+        """Return None: the bytes are in memory."""
 
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return the bytes."""
@@ -131,7 +131,7 @@ class Slice:
 
     @property
     def identity(self) -> str:
-        """Tells the bytes from other slices of the same content."""
+        """The identity of the other content, and the offset in it."""
         return f"{self._content.identity}+{self._offset}"
 
     def slice(self, offset: int, size: int) -> Content:
@@ -139,19 +139,19 @@ class Slice:
         return self._content.slice(self._offset + offset, size)
 
     def file_place(self) -> FilePlace | None:
-        """Return where the bytes lie in a local file, None if they do not."""
+        """Return the position of the bytes in a local file, None if there is no such file."""
         place = self._content.file_place()
         return None if place is None else FilePlace(place.descriptor, place.offset + self._offset)
 
     def read_at(self, offset: int, size: int) -> Bytes:
-        """Return the bytes; EIO if the other content ends before."""
+        """Return the bytes; OSError (EIO) if the other content ends before the slice."""
         size = clipped(self.size, offset, size)
         data = self._content.read_at(self._offset + offset, size) if size else b""
         self._check_length(len(data), size)
         return data
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
-        """Return the bytes without waiting, or None; EIO if the other content ends before."""
+        """Return the bytes without waiting, or None; OSError (EIO) if the other content ends before the slice."""
         size = clipped(self.size, offset, size)
         data = self._content.read_cached(self._offset + offset, size, buffer) if size else b""
         if data is not None:
@@ -172,7 +172,7 @@ class Slice:
 
 
 def clipped(total: int, offset: int, size: int) -> int:
-    """Return how many of *size* bytes from *offset* on there are in a file of *total* bytes."""
+    """Return how many of *size* bytes from *offset* on are inside a file of *total* bytes."""
     return max(0, min(size, total - offset))
 
 

@@ -1,4 +1,4 @@
-"""A temporary file that nobody else can see and that no kill leaves behind."""
+"""A temporary file without a name: invisible to other users, and removed even if the process is killed."""
 
 import errno
 import os
@@ -12,20 +12,18 @@ from fusefs.errors import NoSpace
 
 
 class Spool:
-    """A file that one thread writes while another follows.
+    """A file that one thread writes while another thread reads it.
 
-    The follower's `read_at` waits for bytes that are still to come, so that indexing and hashing
-    happen in the same pass, off the writing thread, out of the page cache and without a buffer
-    that could grow.  `_written` and `_finished` are guarded by `_grown`.
+    The reader's `read_at` waits for bytes that are not written yet.  So a second thread can index and hash in
+    the same pass, from the page cache and without a growing buffer.  `_grown` guards `_written` and `_finished`.
 
-    Leaving the ``with`` block by an exception closes the file; otherwise it belongs to whoever took
-    `file`.
+    An exception in the ``with`` block closes the file; otherwise the user of `file` closes it.
     """
 
     def __init__(self, directory: str, name: str, descriptor: int | None = None, limit: int | None = None) -> None:
-        """Create the spool file in *directory*; *name* stands for it in messages.
+        """Create the spool file in *directory*; messages call it *name*.
 
-        *descriptor* is such a file that is there already; *limit* is how many bytes it may have.
+        *descriptor*: an open file to use instead of a new one.  *limit*: the maximum size in bytes.
         """
         self.directory = directory
         self.name = name
@@ -46,13 +44,13 @@ class Spool:
 
     @property
     def written(self) -> int:
-        """How many bytes there are so far."""
+        """The number of bytes written so far."""
         return self._written
 
     def write(self, chunk: Buffer, needed: int) -> None:
-        """Append *chunk*; *needed* is the whole size as far as one knows, for the error.
+        """Append *chunk*; *needed* is the expected total size in bytes, for the error message.
 
-        Raises NoSpace when the file system is full, or the limit is reached.
+        Raises NoSpace if the file system is full or the limit is exceeded.
         """
         if self._limit is not None and self._written + len(chunk) > self._limit:
             raise no_space(self.name, self.directory, max(needed, self._written + len(chunk)), self._limit)
@@ -61,7 +59,7 @@ class Spool:
             while view:
                 view = view[os.write(self.file.descriptor, view) :]
         except OSError as error:
-            if error.errno != errno.ENOSPC:  # a limit of this user, whatever is free, or a disk that fails
+            if error.errno != errno.ENOSPC:  # a quota or a failing disk, regardless of free space
                 raise _unusable(self.directory, error) from None
             have = free_space(self.directory) + self._written
             raise no_space(self.name, self.directory, max(needed, self._written + len(chunk)), have) from None
@@ -70,35 +68,35 @@ class Spool:
             self._grown.notify()
 
     def finish(self) -> None:
-        """Say that nothing more will come."""
+        """Mark the file as complete."""
         with self._grown:
             self._finished = True
             self._grown.notify()
 
     def read_at(self, offset: int, size: int) -> Bytes:
-        """Return *size* bytes from *offset* on, fewer only at the end; waits for the writer."""
+        """Return *size* bytes from *offset* on, fewer only at the end; waits until they are written."""
         with self._grown:
             self._grown.wait_for(lambda: self._finished or self._written >= offset + size)
         return self.file.read_at(offset, size)
 
     def length(self) -> int:
-        """Return the final size in bytes; waits for the writer."""
+        """Return the final size in bytes; waits until the file is complete."""
         with self._grown:
             self._grown.wait_for(lambda: self._finished)
             return self._written
 
 
 def free_space(directory: str) -> int:
-    """Return how many bytes this user may still write in *directory*; NoSpace if it is unusable."""
+    """Return how many bytes this user may still write in *directory*; NoSpace if the directory is unusable."""
     try:
-        stat = os.statvfs(directory)
+        disk = os.statvfs(directory)
     except OSError as error:
         raise _unusable(directory, error) from None
-    return stat.f_bavail * stat.f_frsize
+    return disk.f_bavail * disk.f_frsize
 
 
 def no_space(name: str, directory: str, need: int, have: int) -> NoSpace:
-    """Return the error for an image that does not fit."""
+    """Return the error for *need* bytes that do not fit into *have* bytes of free space in *directory*."""
     return NoSpace(
         f"not enough space for {name} in {directory}: "
         f"need {megabytes(need)}, have {megabytes(have)}; choose another directory with --tmpdir"
@@ -106,17 +104,17 @@ def no_space(name: str, directory: str, need: int, have: int) -> NoSpace:
 
 
 def megabytes(size: int) -> str:
-    """Return *size* bytes as people read it: ``12.3 MB``."""
+    """Return *size* bytes for messages: ``12.3 MB``."""
     return f"{size / 1e6:,.1f} MB"
 
 
 def unlinked_file(directory: str) -> int:
-    """Return the descriptor of a new file in *directory* that has no name; NoSpace if there can be none."""
+    """Return the descriptor of a new file without a name in *directory*; NoSpace if it cannot be created."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_EXCL
     try:
         return os.open(directory, flags | os.O_TMPFILE, 0o600)
     except OSError as error:
-        # EISDIR is what a kernel or file system says that does not know O_TMPFILE.
+        # Kernels and file systems without O_TMPFILE fail with EISDIR, among others.
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
             raise _unusable(directory, error) from None
     path = os.path.join(directory, f"imgfs-{os.getpid()}-{os.urandom(8).hex()}")
@@ -131,5 +129,5 @@ def unlinked_file(directory: str) -> int:
 def _unusable(directory: str, error: OSError) -> NoSpace:
     remedy = "choose another directory with --tmpdir"
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        remedy = "each layer that is decompressed or indexed is one; raise their limit (ulimit -n)"
+        remedy = "each decompressed or indexed layer needs an open file; raise the limit (ulimit -n)"
     return NoSpace(f"cannot write in {directory}: {error.strerror}; {remedy}")

@@ -1,39 +1,39 @@
-"""A file of many small pieces in few reads."""
+"""Reads many small pieces of a file with few calls."""
 
 from typing import Protocol
 
 from fusefs.content.protocol import Bytes
 
 _SMALLEST, _LARGEST = 1 << 12, 1 << 16
-"""Bytes of a window.  A call costs as much as 4 KiB; larger ones only where the pieces lie close together."""
+"""Bytes of a window.  A call costs as much as reading 4 KiB; a larger window pays only if the pieces are close."""
 
 
 class Readable(Protocol):
-    """What has bytes."""
+    """Anything that can be read at an offset."""
 
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return *size* bytes, fewer only at the end."""
 
 
 class Window:
-    """A stretch of a file in memory, moved ahead by who reads: small where much is passed over, else larger.
+    """A part of a file in memory, moved ahead by the reader; its size grows while the pieces are close together.
 
-    Of one thread.
+    For use by one thread.
     """
 
     def __init__(self, file: Readable) -> None:
         """Read from *file*."""
         self.data = b""
         self.start = 0
-        """Where the data begins in the file."""
+        """Offset of `data` in the file, in bytes."""
         self._file = file
         self._size = _SMALLEST // 2
 
     def reach(self, offset: int, least: int) -> bool:
-        """Move to *offset*, if need be; return whether *least* bytes from there on are in the window.
+        """Move to *offset*, if necessary; return whether the window has *least* bytes from there on.
 
-        They are not where the file ends before, and where it cannot be read: whoever reads no more than
-        he needs may be luckier, or gets the error.
+        It has fewer if the file ends before, or cannot be read.  The caller then reads only the bytes that it
+        needs: that may succeed, or it raises the error.
         """
         at = offset - self.start
         if 0 <= at <= len(self.data) - least:

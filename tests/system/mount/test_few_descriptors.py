@@ -16,8 +16,8 @@ COUNT = 100
 FILES = [random.Random(number).randbytes(3000) for number in range(COUNT)]
 LAYERS = [layer({f"f{number}": data, "d/same": b"%d" % number}) for number, data in enumerate(FILES)]
 TOO_MANY = (
-    "cannot write in {}: Too many open files; each layer that is decompressed or indexed is one; "
-    "raise their limit (ulimit -n)"
+    "cannot write in {}: Too many open files; each decompressed or indexed layer needs an open file; "
+    "raise the limit (ulimit -n)"
 )
 
 
