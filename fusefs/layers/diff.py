@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fusefs.content.protocol import Content
 from fusefs.layers.rootfs import RootfsTree
 from fusefs.tree.node import Node, RegularFile, Stat, Symlink
-from fusefs.tree.walk import Found
+from fusefs.tree.walk import PathNode
 
 _CHUNK = 1 << 20
 
@@ -41,7 +41,7 @@ class Side:
     tree: RootfsTree
     layers: Sequence[Hashable]
     """A key for each layer: layers with equal keys have the same records and bytes."""
-    top: Found
+    top: PathNode
     """The directory, with all below it, or the file to compare."""
 
     def identity(self, number: int) -> Hashable:

@@ -1,1 +1,1 @@
-"""Files and directories, without FUSE."""
+"""Trees of files and directories, independent of FUSE."""

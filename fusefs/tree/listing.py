@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import overload
 
 LARGE = 2000
-"""Entries from which on a directory is large: its listing takes long, and is not to be held as objects."""
+"""Number of directory entries from which on a directory is large: its listing is slow, and objects for it too big."""
 
 
 class LongListing(Sequence[tuple[bytes, int]]):
-    """The entries of a large directory, of which the numbers alone are held."""
+    """The listing of a large directory, which stores numbers only and computes names on access."""
 
     def __init__(self, entries: Iterable[tuple[bytes, int, int]], name: Callable[[int], bytes]) -> None:
-        """List *entries*: name, a key with which *name* returns that again, and number."""
+        """List *entries*: the name, a key from which *name* returns that name, and the number in the tree."""
         self._keys, self._numbers, self._name = array("Q"), array("Q"), name
         for _, key, number in entries:
             self._keys.append(key)
@@ -27,5 +27,5 @@ class LongListing(Sequence[tuple[bytes, int]]):
     def __getitem__(self, position: slice) -> "list[tuple[bytes, int]]": ...
     def __getitem__(self, position: int | slice) -> "tuple[bytes, int] | list[tuple[bytes, int]]":
         if isinstance(position, slice):
-            return [self[one] for one in range(len(self))[position]]
+            return [self[index] for index in range(len(self))[position]]
         return self._name(self._keys[position]), self._numbers[position]

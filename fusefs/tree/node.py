@@ -1,4 +1,4 @@
-"""Files and directories, without a word of FUSE."""
+"""Nodes (files, directories, links) and the protocol of trees, independent of FUSE."""
 
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -9,21 +9,21 @@ from fusefs.content.protocol import Content
 from fusefs.tree.once import Once
 
 BLOCK = 512
-"""Bytes of a block in st_blocks."""
+"""Bytes per block in st_blocks."""
 
 Xattrs = tuple[tuple[bytes, bytes | Callable[[], bytes]], ...]
-"""Extended attributes of what imgfs itself shows.  A value may be a function: then it is what that returns now."""
+"""Extended attributes of nodes that imgfs generates.  A value may be a function that returns the current value."""
 
 
 class Attributes(NamedTuple):
-    """What `stat` says of a node besides its type and size."""
+    """The attributes of a node besides its type and size."""
 
     permissions: int
     """The low 12 bits of st_mode."""
     uid: int
     gid: int
     mtime_ns: int
-    """Nanoseconds since 1970; atime and ctime are the same."""
+    """Nanoseconds since 1970; also shown as atime and ctime."""
     nlink: int = 1
 
 
@@ -56,73 +56,73 @@ class Special:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory.  Entries are held here only where all are known from the start; others are a tree's."""
+    """A directory.  `entries` is for directories that are complete from the start; a tree lists the others."""
 
     attributes: Attributes
     entries: "Mapping[bytes, Node]" = field(default_factory=dict)
     unlisted: "Mapping[bytes, Node]" = field(default_factory=dict)
-    """Entries that can be looked up and are not listed."""
+    """Directory entries that can be looked up but are not listed."""
     xattrs: Xattrs = ()
 
 
 class Stat(NamedTuple):
-    """What stat(2) says of a node.  A tuple, since one is made for every entry of a listing."""
+    """The result of stat(2) for a node.  A tuple, because each entry of a listing needs one."""
 
     mode: int
     """Type and permissions."""
     nlink: int
-    """Of a directory always 1, "unknown", as on btrfs: find(1) then counts no subdirectories."""
+    """Always 1 ("unknown") for a directory, as on btrfs: find(1) then does not count subdirectories."""
     uid: int
     gid: int
     mtime_ns: int
     size: int = 0
     blocks: int = 0
-    """Of 512 bytes."""
+    """In units of 512 bytes."""
     rdev: int = 0
 
 
 class Tree(Protocol):
-    """Nodes by number, made when they are asked for; the root is 0.
+    """Nodes by number, created on access; the root is 0.
 
-    Safe under concurrency, and quick, but for the listing of a `LARGE` directory.
+    Safe under concurrency.  All methods are fast except the listing of a `LARGE` directory.
     """
 
     @property
     def has_lazy(self) -> bool:
-        """Whether there may be lazy directories in it."""
+        """Whether the tree may contain lazy directories."""
 
     def node(self, number: int) -> "Node":
         """Return a node."""
 
     def stat(self, number: int) -> Stat:
-        """Return what `stat_of` returns of the node, but without making one."""
+        """Return the same as `stat_of` for the node, without creating the node."""
 
     def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:
         """Return the extended attributes of a node."""
 
     def parent(self, number: int) -> int:
-        """Return the directory that a directory is in."""
+        """Return the parent of a directory."""
 
     def find(self, directory: int, name: bytes) -> int | None:
-        """Return the entry called *name*, None if it is not there."""
+        """Return the number of the entry *name*, None if there is no such entry."""
 
     def size(self, directory: int) -> int:
-        """Return about how many entries there are: how long a listing takes."""
+        """Return the approximate number of entries, which tells how long a listing takes."""
 
     def listing(self, directory: int) -> "Sequence[tuple[bytes, int]]":
-        """Return the entries to list, always in the same order."""
+        """Return name and number of the listed entries, always in the same order."""
 
 
 class LazyDirectory:
-    """A directory below which everything is made at the first look into it."""
+    """A directory whose tree is made on first access."""
 
     def __init__(
         self, attributes: Attributes, make: Callable[[], Tree], *, settled: bool = True, xattrs: Xattrs = ()
     ) -> None:
-        """Make the tree with *make*, once.
+        """Make the tree with *make*, at most once if that succeeds.
 
-        *settled*: the attributes are already those that the directory will have then.  *xattrs* are those
-        before the first look; then they are those of the tree's root.
+        *settled*: the attributes stay when the tree is made; otherwise those of the tree's root replace them.
+        *xattrs* are valid until then; afterwards the tree's root has its own.
         """
         self.attributes = attributes
         self.xattrs = xattrs
@@ -134,7 +134,7 @@ Node = Directory | LazyDirectory | RegularFile | Symlink | Special
 
 
 def stat_of(node: Node) -> Stat:
-    """Return what stat(2) says of *node*."""
+    """Return the result of stat(2) for *node*."""
     permissions, uid, gid, mtime_ns, nlink = node.attributes
     match node:
         case Directory() | LazyDirectory():
@@ -150,22 +150,22 @@ def stat_of(node: Node) -> Stat:
 
 
 def present(xattrs: Xattrs) -> Iterator[tuple[bytes, bytes]]:
-    """Yield extended attributes with the values that they have now."""
+    """Yield extended attributes with their current values."""
     for name, value in xattrs:
         yield name, value if isinstance(value, bytes) else value()
 
 
 class KnownTree:
-    """A tree that is known from the start.  Numbers go breadth first; it never changes."""
+    """An immutable tree of nodes that are known from the start, numbered breadth first."""
 
     def __init__(self, root: Directory) -> None:
-        """Give numbers to all nodes below *root*."""
+        """Assign numbers to *root* and all nodes below it."""
         self._nodes: list[Node] = [root]
         self.has_lazy = False
         self._parents = [0]
         self._entries: list[dict[bytes, int]] = []
         self._listings: list[list[tuple[bytes, int]]] = []
-        for number, node in enumerate(self._nodes):  # grows while it is walked
+        for number, node in enumerate(self._nodes):  # the loop appends to the list
             self.has_lazy = self.has_lazy or isinstance(node, LazyDirectory)
             entries: dict[bytes, int] = {}
             listed = 0
@@ -186,7 +186,7 @@ class KnownTree:
         return self._nodes[number]
 
     def stat(self, number: int) -> Stat:
-        """Return what stat(2) says of a node."""
+        """Return the result of stat(2) for a node."""
         return stat_of(self._nodes[number])
 
     def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:
@@ -195,17 +195,17 @@ class KnownTree:
         return () if isinstance(node, Symlink | Special) else present(node.xattrs)
 
     def parent(self, number: int) -> int:
-        """Return the directory that a node is in."""
+        """Return the parent of a node."""
         return self._parents[number]
 
     def find(self, directory: int, name: bytes) -> int | None:
-        """Return the entry called *name*, None if it is not there."""
+        """Return the number of the entry *name*, None if there is no such entry."""
         return self._entries[directory].get(name)
 
     def size(self, directory: int) -> int:
-        """Return how many entries there are."""
+        """Return the number of entries."""
         return len(self._entries[directory])
 
     def listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
-        """Return the entries to list."""
+        """Return name and number of the listed entries."""
         return self._listings[directory]

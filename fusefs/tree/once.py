@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Once(Generic[T]):
-    """A value that the first `get` makes while others wait for it.
+    """A value that the first call of `get` makes while other threads wait.
 
     `_lock` guards `_value` and `_failed`.
     """
@@ -23,14 +23,14 @@ class Once(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self) -> T:
-        """Return the value; waits, and raises what making it raises.
+        """Return the value, made now or earlier; raises the exception of making it.
 
-        What is wrong with the image stays wrong and is raised again; for want of space, or after
-        an error of the system, the next one tries anew.
+        Errors of the image (ImgfsError) are final: each later call raises them again.  After NoSpace or an
+        OSError the next call makes the value again.
         """
         with self._lock:
             if self._failed is not None:
-                raise self._failed.with_traceback(None)  # else it grows each time
+                raise self._failed.with_traceback(None)  # otherwise the traceback grows with each call
             if self._value is None:
                 try:
                     self._value = (self._make(),)

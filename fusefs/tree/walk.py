@@ -1,4 +1,4 @@
-"""Paths in a tree as the kernel walks them (path_resolution(7)), with the tree's root for every root."""
+"""Resolves paths in a tree as the kernel does (path_resolution(7)); the tree's root is the root directory."""
 
 import errno
 import os
@@ -10,28 +10,28 @@ from typing import NamedTuple
 from fusefs.tree.node import Symlink, Tree
 
 _MAX_LINKS = 40
-"""Symbolic links that are followed for one path, as many as Linux follows."""
+"""Symbolic links that one path may follow, as on Linux."""
 
 
-class Found(NamedTuple):
-    """A node and where it is."""
+class PathNode(NamedTuple):
+    """A node and its path from the root."""
 
     number: int
-    """In its tree."""
+    """The number of the node in its tree."""
     parts: tuple[bytes, ...]
-    """The names on the way from the root, without links, ``.`` and ``..``."""
+    """The names from the root to the node, without symbolic links, ``.`` and ``..``."""
 
     @property
     def path(self) -> bytes:
-        """The path from the root on: ``/etc/motd``."""
+        """The absolute path: ``/etc/motd``."""
         return b"/" + b"/".join(self.parts)
 
 
-ROOT = Found(0, ())
+ROOT = PathNode(0, ())
 
 
-def resolve(tree: Tree, path: bytes, start: Found = ROOT, *, follow: bool = True) -> Found:
-    """Return what is at *path*, from the directory *start* on; a link at its end is followed if *follow* says so.
+def resolve(tree: Tree, path: bytes, start: PathNode = ROOT, *, follow: bool = True) -> PathNode:
+    """Return the node at *path*, relative to the directory *start*; *follow* a symbolic link in the last part.
 
     Raises FileNotFoundError, NotADirectoryError, or OSError with ELOOP for more than 40 links.
     """
@@ -63,17 +63,17 @@ def resolve(tree: Tree, path: bytes, start: Found = ROOT, *, follow: bool = True
                 del way[1:]
             parts.extendleft(reversed(node.target.split(b"/")))
             continue
-        way.append(Found(number, (*way[-1].parts, part)))
+        way.append(PathNode(number, (*way[-1].parts, part)))
     return way[-1]
 
 
-def _way(tree: Tree, start: Found) -> list[Found]:
-    """Return the directories on the way to *start*, and that itself."""
+def _way(tree: Tree, start: PathNode) -> list[PathNode]:
+    """Return the directories from the root to *start*, both included."""
     way = [ROOT]
     for count, part in enumerate(start.parts, 1):
         number = tree.find(way[-1].number, part)
         assert number is not None
-        way.append(Found(number, start.parts[:count]))
+        way.append(PathNode(number, start.parts[:count]))
     return way
 
 
@@ -82,16 +82,16 @@ def is_directory(tree: Tree, number: int) -> bool:
     return stat.S_ISDIR(tree.stat(number).mode)
 
 
-def children(tree: Tree, directory: Found) -> list[Found]:
-    """Return the entries of a *directory* in the order of their names."""
+def children(tree: Tree, directory: PathNode) -> list[PathNode]:
+    """Return the entries of a *directory*, sorted by name."""
     entries = sorted(tree.listing(directory.number))
-    return [Found(number, (*directory.parts, name)) for name, number in entries]
+    return [PathNode(number, (*directory.parts, name)) for name, number in entries]
 
 
-def walk(tree: Tree, directory: Found, *, hidden: bool = True) -> Iterator[tuple[Found, list[Found]]]:
-    """Yield *directory* and each one below it with its entries, a directory before those in it; follow no link.
+def walk(tree: Tree, directory: PathNode, *, hidden: bool = True) -> Iterator[tuple[PathNode, list[PathNode]]]:
+    """Yield *directory* and each directory below it, with its entries; parents first, symbolic links not followed.
 
-    Without *hidden* what is below it is not entered where its name begins with a dot.
+    Without *hidden*, directories below *directory* whose name begins with a dot are not entered.
     """
     waiting = [directory]
     while waiting:

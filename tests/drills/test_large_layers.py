@@ -9,7 +9,7 @@ from fusefs.layers.rootfs import RootfsTree
 from fusefs.layers.tree import LayerTree
 from fusefs.tar.header import Kind
 from fusefs.tar.members import Member
-from fusefs.tree.walk import ROOT, Found, resolve, walk
+from fusefs.tree.walk import ROOT, PathNode, resolve, walk
 from tests.support.builders import BLOCK, Memory, header
 from tests.support.changesets import all_indexed, changeset, file, folder, hard_link, indexed, layer_of
 
@@ -64,4 +64,4 @@ def test_a_very_deep_tree_is_no_trouble() -> None:
     with indexed(changeset(folder(name), file(name + "f"))) as layer:
         tree = LayerTree(layer.files, transform_symlinks=False)
         assert len([here for here, _ in walk(tree, ROOT)]) == 10_001
-        assert isinstance(resolve(tree, (name + "f").encode()), Found)
+        assert isinstance(resolve(tree, (name + "f").encode()), PathNode)

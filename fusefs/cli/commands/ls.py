@@ -8,7 +8,7 @@ from fusefs.cli.output.files import Accounts, file_json, found_at, long_row
 from fusefs.cli.output.stdout import Output, table
 from fusefs.text import printable
 from fusefs.tree.node import Tree
-from fusefs.tree.walk import Found, children, is_directory, walk
+from fusefs.tree.walk import PathNode, children, is_directory, walk
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
@@ -28,12 +28,12 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     output.finish()
 
 
-_Files = list[tuple[str, Found]]
+_Files = list[tuple[str, PathNode]]
 """Files, each with the name under which it is listed."""
 
 
 def _write_lists(
-    tree: Tree, lists: Iterable[tuple[Found | None, _Files]], arguments: argparse.Namespace, output: Output
+    tree: Tree, lists: Iterable[tuple[PathNode | None, _Files]], arguments: argparse.Namespace, output: Output
 ) -> None:
     accounts = Accounts({}, {}) if arguments.numeric_uid_gid or not arguments.long else Accounts.of(tree)
     for number, (directory, files) in enumerate(lists):
@@ -44,7 +44,7 @@ def _write_lists(
         _write(tree, files, arguments, accounts, output)
 
 
-def _lists(tree: Tree, found: Found, arguments: argparse.Namespace) -> Iterator[tuple[Found | None, _Files]]:
+def _lists(tree: Tree, found: PathNode, arguments: argparse.Namespace) -> Iterator[tuple[PathNode | None, _Files]]:
     """Yield each list with its directory; None if the list is the path of the command line itself."""
     if arguments.directory or not is_directory(tree, found.number):
         yield None, [(printable(found.path), found)]
@@ -54,7 +54,7 @@ def _lists(tree: Tree, found: Found, arguments: argparse.Namespace) -> Iterator[
     for directory, entries in directories:
         files = [(printable(file.parts[-1]), file) for file in entries if hidden or not file.parts[-1].startswith(b".")]
         if arguments.all and not arguments.json:
-            above = Found(tree.parent(directory.number), directory.parts[:-1])
+            above = PathNode(tree.parent(directory.number), directory.parts[:-1])
             files[:0] = [(".", directory), ("..", above)]
         yield directory, files
 

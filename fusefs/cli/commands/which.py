@@ -15,7 +15,7 @@ from fusefs.layers.index import LayerIndex
 from fusefs.layers.provenance import Touch, touches
 from fusefs.layers.rootfs import RootfsTree
 from fusefs.text import printable
-from fusefs.tree.walk import Found, resolve
+from fusefs.tree.walk import PathNode, resolve
 
 _SHORT = 12
 """Characters of a digest that are shown on a terminal, as in docker."""
@@ -51,7 +51,7 @@ def _image_and_path(arguments: argparse.Namespace) -> tuple[str, bytes]:
 
 def _found(
     tree: RootfsTree, path: bytes, indexes: Sequence[LayerIndex], layers: Sequence[InspectedLayer], opened: Opened
-) -> Found:
+) -> PathNode:
     try:
         return resolve(tree, path, follow=False)
     except OSError:
@@ -91,7 +91,7 @@ def _last(history: Sequence[Touch]) -> Touch | None:
     return history[-1] if history and history[-1].record is not None else None
 
 
-def _write(found: Found, history: Sequence[Touch], layers: Sequence[InspectedLayer], output: Output) -> None:
+def _write(found: PathNode, history: Sequence[Touch], layers: Sequence[InspectedLayer], output: Output) -> None:
     output.line(output.styled(printable(found.path), BOLD))
     last = _last(history)
     if last is None:
@@ -110,7 +110,9 @@ def _write(found: Found, history: Sequence[Touch], layers: Sequence[InspectedLay
             output.line(clipped(text, output.columns))
 
 
-def _json(tree: RootfsTree, found: Found, history: Sequence[Touch], layers: Sequence[InspectedLayer]) -> dict[str, Any]:
+def _json(
+    tree: RootfsTree, found: PathNode, history: Sequence[Touch], layers: Sequence[InspectedLayer]
+) -> dict[str, Any]:
     last = _last(history)
     return (
         file_json(tree, found)

@@ -11,7 +11,7 @@ from fusefs.errors import Unavailable
 from fusefs.oci.times import rfc3339
 from fusefs.text import printable
 from fusefs.tree.node import RegularFile, Stat, Symlink, Tree
-from fusefs.tree.walk import Found, resolve
+from fusefs.tree.walk import PathNode, resolve
 
 _KINDS = {
     stat.S_IFREG: "file",
@@ -26,7 +26,7 @@ _MAX_PASSWD = 1 << 20
 """Bytes of ``/etc/passwd`` and of ``/etc/group`` that are read."""
 
 
-def found_at(tree: Tree, path: bytes, image: str, *, follow: bool) -> Found:
+def found_at(tree: Tree, path: bytes, image: str, *, follow: bool) -> PathNode:
     """Return the file at *path* in the tree of *image*; raise Unavailable, with the reason, if there is none."""
     try:
         return resolve(tree, path, follow=follow)
@@ -39,7 +39,7 @@ def kind_of(mode: int) -> str:
     return _KINDS.get(stat.S_IFMT(mode), "file")
 
 
-def file_json(tree: Tree, found: Found) -> dict[str, Any]:
+def file_json(tree: Tree, found: PathNode) -> dict[str, Any]:
     """Return a file for ``--json``; bytes of its path that are not UTF-8 become lone surrogates (PEP 383)."""
     status = tree.stat(found.number)
     node = tree.node(found.number)
@@ -60,7 +60,7 @@ def file_json(tree: Tree, found: Found) -> dict[str, Any]:
     return document
 
 
-def long_row(tree: Tree, found: Found, name: str, accounts: "Accounts", *, human: bool) -> tuple[str, ...]:
+def long_row(tree: Tree, found: PathNode, name: str, accounts: "Accounts", *, human: bool) -> tuple[str, ...]:
     """Return the columns of ``ls -l``: mode, links, owner, group, size, time, name."""
     status = tree.stat(found.number)
     node = tree.node(found.number)
