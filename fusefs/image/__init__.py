@@ -1,1 +1,1 @@
-"""One image: its model, and its layers as files."""
+"""One image: its model, and the trees of its layers."""

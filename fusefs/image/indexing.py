@@ -1,4 +1,4 @@
-"""Indexes one layer: in a thread, or in a child process that does not hold up those who read the mount."""
+"""Indexes one layer: in a thread, or in a child process that does not slow down reads of the mount."""
 
 import errno
 import logging
@@ -16,14 +16,14 @@ from fusefs.tar.members import ContentSource
 log = logging.getLogger(__name__)
 
 CHILD_SIZE = 16 << 20
-"""Bytes of tar from which on a child process indexes: a scan in a thread holds up the readers."""
+"""Size of a tar in bytes from which on a child process indexes it: a scan in a thread slows down reads."""
 
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _CODE = f"import sys; sys.path.append({_PACKAGES!r}); from fusefs.layers.indexer import main; sys.exit(main())"
 INDEXER = (sys.executable, "-P", "-S", "-c", _CODE)
-"""The command, before its arguments: ``python -m fusefs.layers.indexer`` without the start of all that is installed.
+"""The command without its arguments: a faster ``python -m fusefs.layers.indexer``, which skips the module `site`.
 
-Nothing of the current directory is imported.
+It imports nothing from the current directory.
 """
 
 
@@ -32,24 +32,24 @@ class NewIndex(NamedTuple):
 
     descriptor: int
     directory: str
-    """Where the file is, for messages."""
+    """The directory of the file, for messages."""
 
 
 def index_into(index: NewIndex, layer: Layer, tar: Content, created_ns: int) -> None:
     """Write the index of *layer*, whose plain tar is *tar*, into the new file *index*.
 
-    Directories that the layer does not list get the time *created_ns*, nanoseconds since 1970.  Raises InvalidImage,
+    Implicit directories get the time *created_ns*, nanoseconds since 1970.  Raises InvalidImage,
     NoSpace, or OSError if the tar cannot be read.
     """
     place = tar.file_place()
-    if place is None or tar.size < CHILD_SIZE:  # a child can only read a local file
+    if place is None or tar.size < CHILD_SIZE:  # a child process can read only a local file
         _index_here(index, layer, tar, created_ns)
     else:
         _index_in_child(index, layer, place, tar.size, created_ns)
 
 
 def _index_here(index: NewIndex, layer: Layer, tar: Content, created_ns: int) -> None:
-    from fusefs.layers.indexer import index_layer  # noqa: PLC0415 - no mount waits for it
+    from fusefs.layers.indexer import index_layer  # noqa: PLC0415 - a mount starts faster without it
 
     try:
         with open(index.descriptor, "wb", closefd=False) as file:
@@ -62,7 +62,7 @@ def _index_here(index: NewIndex, layer: Layer, tar: Content, created_ns: int) ->
 
 def _index_in_child(index: NewIndex, layer: Layer, place: FilePlace, size: int, created_ns: int) -> None:
     command = [*INDEXER, *map(str, (*place, size, index.descriptor, created_ns)), layer.where]
-    # The pipe to its standard input stays open while this process lives: the child ends when it closes.
+    # The child ends when its standard input closes, which this process holds open while it lives.
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -81,8 +81,8 @@ def _index_in_child(index: NewIndex, layer: Layer, place: FilePlace, size: int, 
             raise InvalidImage(error)
         if status == NoSpace.exit_code:
             raise _no_room(layer, index.directory, error)
-        # Killed, or a read error: the image may be fine, so the next access tries again.
-        raise OSError(errno.EIO, f"the indexer of {layer.where} ended with {status}: {error}")
+        # Killed, or a read error: the image may be valid, so the next access tries again.
+        raise OSError(errno.EIO, f"the indexer of {layer.where} failed with status {status}: {error}")
     _log(warnings)
 
 

@@ -1,4 +1,4 @@
-"""An image as `imgfs inspect` shows it: what its documents say, layer by layer."""
+"""The data that `imgfs inspect` shows: the documents of an image, layer by layer."""
 
 from dataclasses import dataclass
 
@@ -16,23 +16,23 @@ class InspectedLayer:
     """0 is the base."""
     layer: Layer
     share: float
-    """Its part of the size of all layers, 0 to 1."""
+    """Its share of the size of all layers, 0 to 1."""
     step: Step | None
-    """What made it, None where the history does not say."""
+    """The step that made it, None if the history does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """All that is shown of an image."""
+    """All data shown of an image."""
 
     image: Image
     details: Details
     size: int
-    """Bytes of all layers as they are stored, a repeated one each time."""
+    """Stored size of all layers in bytes; a repeated layer counts each time."""
     layers: tuple[InspectedLayer, ...]
 
     def lines(self) -> tuple[tuple[Step | None, InspectedLayer | None], ...]:
-        """Return the history with the layer that each step made, oldest first; without one, the layers alone."""
+        """Return each step of the history with the layer it made, oldest first; without a history, the layers alone."""
         if not self.layers or all(layer.step is None for layer in self.layers):
             return tuple((None, layer) for layer in self.layers)
         made = iter(self.layers)
@@ -40,7 +40,7 @@ class Inspection:
 
 
 def inspect(image: Image) -> Inspection:
-    """Return what there is to say of *image*; reads no layer."""
+    """Return the inspection of *image*; reads no layer."""
     details = parse_details(image.config.content.data)
     size = sum(layer.descriptor.size for layer in image.layers)
     steps = details.steps(len(image.layers))
@@ -52,7 +52,7 @@ def inspect(image: Image) -> Inspection:
 
 
 def as_json(inspection: Inspection) -> dict[str, Json]:
-    """Return the document that `--json` prints; its keys are promised in docs/json.md."""
+    """Return the document that `--json` prints; docs/json.md specifies its keys."""
     image, details = inspection.image, inspection.details
     return {
         "name": image.name,

@@ -1,4 +1,4 @@
-"""An image's layers as files: plain tars and their indexes, each made at first access."""
+"""The layers of an image: plain tars and layer indexes, each made on first access."""
 
 import hashlib
 import logging
@@ -21,29 +21,29 @@ from fusefs.tree.once import Once
 log = logging.getLogger(__name__)
 
 _INDEX_ROOM = 1 << 20
-"""Bytes that must be left for an index to be kept.  How long it will be nobody knows; most are shorter."""
+"""Bytes that must be free to cache a layer index.  Its size is not known in advance; most are smaller."""
 _WORKERS = os.cpu_count() or 1
 
 _comparing = threading.Lock()
-"""One layer's headers at a time: two threads at it hand the interpreter to and fro, and take twice as long."""
+"""Only one thread compares headers: two threads contend for the interpreter and take twice as long."""
 
 _Key = tuple[Digest, Digest | None]
 
 
 def _key(layer: Layer) -> _Key:
-    """Return what makes a layer another one: one blob listed for two diffIDs is compared with each."""
+    """Return the key of a layer.  It includes the diffID: a blob listed with two diffIDs is compared with both."""
     return layer.descriptor.digest, layer.diff_id
 
 
 class Layers:
-    """The layers of an image.  Any number of threads may ask; a repeated layer is made once."""
+    """The layers of an image.  Safe under concurrency; a repeated layer is made once."""
 
     def __init__(self, image: Image, tmpdir: str, cache: LayerCache | None = None) -> None:
         """Cache layer indexes and plain tars in *cache*, or spool them in *tmpdir*."""
         self._image = image
         self._cache = cache
         self._tmpdir = tmpdir
-        # Their own limits, so that a decompression of minutes keeps no plain layer waiting.
+        # Separate limits, so that a long decompression does not delay the indexing of plain layers.
         self._indexing = threading.Semaphore(_WORKERS)
         self._decompressing = threading.Semaphore(_WORKERS)
         self._tars: dict[_Key, Once[Content]] = {}
@@ -55,36 +55,36 @@ class Layers:
                 self._files[_key(layer)] = Once(self._files_maker(layer))
 
     def readable(self, layer: Layer) -> bool:
-        """Return whether *layer* is stored, and a file system's."""
+        """Return whether *layer* is stored and part of a file system."""
         return _key(layer) in self._tars
 
     def tar(self, layer: Layer) -> Content:
-        """Return the plain tar of *layer*; decompresses it the first time."""
+        """Return the plain tar of *layer*; the first access decompresses it."""
         return self._tars[_key(layer)].get()
 
     def files(self, layer: Layer) -> LayerFiles:
-        """Return the files of *layer*; indexes it the first time."""
+        """Return the files of *layer*; the first access indexes it."""
         return self._files[_key(layer)].get()
 
     def all_files(self, indexed: Callable[[Layer], None] = lambda _: None) -> Sequence[LayerFiles]:
-        """Return the files of all readable layers, the base first; several are indexed side by side.
+        """Return the files of all readable layers, the base first; indexes several layers in parallel.
 
-        *indexed* is told of each that is done.
+        Calls *indexed* with each layer when it is indexed.
         """
         layers = tuple(filter(self.readable, self._image.layers))
         waiting = iter(layers)
         failed: list[Exception] = []
 
         def work() -> None:
-            for layer in waiting:  # a tuple's iterator, which hands out each item once
+            for layer in waiting:  # threads share the iterator: each layer goes to one thread
                 try:
                     self.files(layer)
                     indexed(layer)
-                except Exception as error:  # noqa: BLE001 - raised below, where someone hears it
+                except Exception as error:  # noqa: BLE001 - raised below, in the calling thread
                     failed.append(error)
                     return
 
-        # Daemons, unlike an executor's threads: a mount that is to end does not wait for them.
+        # Daemon threads, unlike those of an executor: a mount that ends does not wait for them.
         workers = [threading.Thread(target=work, daemon=True) for _ in range(_WORKERS)]
         for worker in workers:
             worker.start()
@@ -121,7 +121,7 @@ class Layers:
         def make() -> LayerFiles:
             tar = self.tar(layer)
             cache = self._cache
-            # Directories that nothing lists are as old as the image, and several may be in one archive.
+            # Implicit directories get the time of the image, and one archive may hold several images.
             name = f"{_cached_name(layer)}-{self._image.created_ns}.layer"
             if cache is not None:
                 compare = cache.of_user and layer.compression is None
@@ -132,7 +132,7 @@ class Layers:
                     if cache.room(_INDEX_ROOM):
                         return self._cached_now(layer, tar, cache, name)
                 except NoSpace as error:
-                    log.info("%s: its index is not cached: %s", layer.where, error)
+                    log.info("%s: cannot cache its layer index: %s", layer.where, error)
             return self._indexed(layer, tar, unlinked_file(self._tmpdir), self._tmpdir, os.close)
 
         return make
@@ -151,11 +151,11 @@ class Layers:
     def _indexed(
         self, layer: Layer, tar: Content, descriptor: int, directory: str, made: Callable[[int], None]
     ) -> LayerFiles:
-        """Index *layer* into the new file *descriptor* in *directory*; *made* gets that at the end, to close it."""
+        """Index *layer* into the new file *descriptor* in *directory*; *made* gets and closes it at the end."""
         try:
             with self._indexing:
                 index_into(NewIndex(descriptor, directory), layer, tar, self._image.created_ns)
-            tar.check()  # an index of bytes that changed meanwhile is neither used nor kept
+            tar.check()  # an index of changed bytes is neither used nor cached
             files = LayerFiles(LayerIndex(descriptor), tar)
         except BaseException:
             os.close(descriptor)
@@ -165,7 +165,7 @@ class Layers:
 
 
 def _cached_name(layer: Layer) -> str:
-    """Return a name for what is made of *layer*: which bytes it has, and where in the image's tar they lie."""
+    """Return the common part of the names of cached files: a hash of what identifies the bytes of *layer*."""
     assert layer.content is not None
     identity = layer.content.identity
     parts = (layer.descriptor.digest, layer.diff_id, identity, layer.descriptor.size, layer.compression)
@@ -173,9 +173,9 @@ def _cached_name(layer: Layer) -> str:
 
 
 def _cached_files(cache: LayerCache, name: str, tar: Content, *, compare: bool) -> LayerFiles | None:
-    """Return the files of *tar* by the layer index cached as *name*, None if there is none that fits.
+    """Return the files of *tar* with the layer index cached as *name*, None if there is no valid one.
 
-    *compare*: the tar is not ours, so its headers are read again.
+    *compare*: compare the index with the headers in the tar, which the user may have changed.
     """
     descriptor = cache.open_cached(name)
     if descriptor is None:
@@ -194,6 +194,6 @@ def _cached_files(cache: LayerCache, name: str, tar: Content, *, compare: bool) 
         with _comparing:
             matches = index.headers_match(tar)
         if not matches:
-            cache.drop(name, "the layer has other headers")
+            cache.drop(name, "the headers of the layer differ")
             return None
     return LayerFiles(index, tar)

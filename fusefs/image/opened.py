@@ -1,4 +1,4 @@
-"""An opened image: its layers as trees, for the commands that look into one and for Python programs."""
+"""An opened image and the trees of its layers, for one-shot commands and the Python API."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from fusefs.tree.once import Once
 
 
 class Opened:
-    """An image and its layers, readable until it is closed.  Any number of threads may ask.
+    """An image and its layers, readable until it is closed.  Safe under concurrency.
 
-    `rootfs`, `tar` and `files` raise Unavailable for what is not stored or no file system.
+    `rootfs`, `layer` and `tar` raise Unavailable for layers that are not stored or not part of a file system.
     """
 
     def __init__(self, sourced: SourcedImage, tmpdir: str, progress: Progress) -> None:
-        """Spool in *tmpdir* what cannot be cached; show on *progress* how far indexing is."""
+        """Spool files that cannot be cached in *tmpdir*; report indexing to *progress*."""
         self.image = sourced.image
         self.layers = Layers(sourced.image, tmpdir, sourced.cache)
         self._progress = progress
@@ -32,28 +32,28 @@ class Opened:
         return printable(self.image.name)
 
     def rootfs(self) -> RootfsTree:
-        """Return all layers merged; the first access indexes them, several side by side."""
+        """Return all layers merged; the first access indexes them, several in parallel."""
         return self._rootfs.get()
 
     def _merged(self) -> RootfsTree:
         layers = self.image.layers
         missing = [number for number, layer in enumerate(layers) if not self.layers.readable(layer)]
         if missing or not layers:
-            why = f"layer {missing[0]} is not stored, or no file system" if missing else "it has no layers"
+            why = f"layer {missing[0]} is not stored or not part of a file system" if missing else "it has no layers"
             raise Unavailable(f"{self.shown} has no root file system: {why}")
         return RootfsTree(self.index(), transform_symlinks=False)
 
     def index(self) -> Sequence[LayerFiles]:
-        """Index all readable layers, several side by side, and return their files, the base first."""
+        """Index all readable layers, several in parallel, and return their files, the base first."""
         total = sum(layer.descriptor.size for layer in self.image.layers)
         with self._progress.transfer(f"indexing {self.shown}", total) as advance:
             return self.layers.all_files(lambda layer: advance(layer.descriptor.size))
 
     def layer(self, number: int) -> LayerTree:
-        """Return the files of one layer, whiteouts as they are; the first access indexes it."""
+        """Return the tree of one layer, with whiteouts as files; the first access indexes it."""
         layers = self.image.layers
         if number >= len(layers):
-            raise Unavailable(f"{self.shown} has {len(layers)} layers, none is number {number}")
+            raise Unavailable(f"{self.shown} has {len(layers)} layers, numbered from 0; there is no layer {number}")
         self.tar(number)
         return LayerTree(self.layers.files(layers[number]), transform_symlinks=False)
 
@@ -61,7 +61,7 @@ class Opened:
         """Return the plain tar of one layer; the first access decompresses it."""
         layer = self.image.layers[number]
         if not self.layers.readable(layer):
-            raise Unavailable(f"{self.shown}: layer {number} is not stored, or no file system")
+            raise Unavailable(f"{self.shown}: layer {number} is not stored or not part of a file system")
         return self.layers.tar(layer)
 
     def close(self) -> None:

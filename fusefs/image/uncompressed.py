@@ -1,4 +1,4 @@
-"""The plain tar of a layer that is stored compressed."""
+"""Decompresses layers to plain tars."""
 
 import hashlib
 import logging
@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 
 
 def plain_chunks(layer: Layer) -> Iterator[bytes]:
-    """Yield the plain tar of *layer*, and raise DigestMismatch at its end if its digest is not the diffID.
+    """Yield the plain tar of *layer*; DigestMismatch at its end if its digest differs from the diffID.
 
-    Raises InvalidImage for a stream that is damaged.
+    Raises InvalidImage for a damaged stream.
     """
     assert layer.content is not None
     assert layer.compression is not None
@@ -27,16 +27,16 @@ def plain_chunks(layer: Layer) -> Iterator[bytes]:
     for data in decompressed(chunks(layer.content), layer.compression, layer.where):
         hasher.update(data)
         yield data
-    found = Digest(layer.diff_id.algorithm, hasher.hexdigest())
-    if found != layer.diff_id:
-        raise DigestMismatch(f"{layer.where} decompresses to the digest {found}, the image says {layer.diff_id}")
+    actual = Digest(layer.diff_id.algorithm, hasher.hexdigest())
+    if actual != layer.diff_id:
+        raise DigestMismatch(f"{layer.where} decompresses to the digest {actual}, the image says {layer.diff_id}")
 
 
 def uncompressed_tar(layer: Layer, tmpdir: str, cache: LayerCache | None = None, name: str = "") -> Content:
-    """Decompress *layer* and return its plain tar, compared with the diffID.
+    """Decompress *layer*, compare it with its diffID, and return the plain tar.
 
-    The tar is cached in *cache* as *name*, or spooled in *tmpdir* where the cache has no room for it.
-    Raises what `plain_chunks` raises, and NoSpace when the plain tar is larger than what is free when it begins.
+    The tar is cached in *cache* as *name*, or spooled in *tmpdir* if the cache has no room for it.
+    Raises the exceptions of `plain_chunks`, and NoSpace if the plain tar exceeds the space that is free at the start.
     """
     assert layer.content is not None
     room = 0 if cache is None else cache.room(layer.content.size)
@@ -45,7 +45,7 @@ def uncompressed_tar(layer: Layer, tmpdir: str, cache: LayerCache | None = None,
             with Spool(cache.path, layer.where, cache.new_file(), room) as spool:
                 _decompress(layer, spool, room)
         except NoSpace as error:
-            log.info("%s: its plain tar is not cached: %s", layer.where, error)
+            log.info("%s: cannot cache its plain tar: %s", layer.where, error)
         else:
             cache.later(lambda: cache.add(name, spool.file.descriptor))
             return Extent(spool.file, 0, spool.written)

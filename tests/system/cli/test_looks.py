@@ -153,7 +153,7 @@ def test_ls_goes_into_directories(image: Path) -> None:
 
 def test_ls_shows_one_layer_with_its_whiteouts(image: Path) -> None:
     assert printed("ls", "-A", "--layer", "1", f"{image}:/etc") == [".wh.gone", "motd"]
-    assert refused("ls", "--layer", "2", image) == (4, f"{image} has 2 layers, none is number 2")
+    assert refused("ls", "--layer", "2", image) == (4, f"{image} has 2 layers, numbered from 0; there is no layer 2")
     assert refused("ls", "--layer", "-1", image)[0] == 2
 
 
