@@ -1,14 +1,14 @@
-"""Inode numbers: the node of a tree that each number stands for.
+"""Maps inode numbers to nodes of trees.
 
-Inode numbers are stable while a mount lives.  Bits 48 and up name a tree, the bits below are the node's number
-in that tree (of a layer's tree the record, of the merged tree the layer in bits 32–47 and the record in bits
-0–31).  The view is tree 0; its numbers begin at 1.  Each lazy directory has a tree of its own, numbered as follows:
+Inode numbers are stable while a mount lives.  Bits 48 and up are the number of a tree.  The bits below are the
+number of the node in that tree: in the tree of a layer the record, in the merged tree the layer (bits 32–47) and
+the record (bits 0–31).  The view is tree 0; its inode numbers begin at 1.  Each lazy directory has its own tree:
 
-- The tree of a lazy directory in the view has the directory's inode number, so these numbers depend on the image alone.
-- The tree of a lazy directory further down gets the next number after those of the view, at its first access.
+- The number of the tree of a lazy directory in the view is the directory's inode number: it depends only on the image.
+- A lazy directory below another one gets the next free number for its tree, on first access.
 
-A lazy directory keeps the inode number under which its parent lists it.  Memory grows with the trees that were
-made, not with the nodes that were visited.
+A lazy directory keeps the inode number under which its parent lists it.  Memory use grows with the number of trees,
+not with the number of visited nodes.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from fusefs.errors import Unavailable
 from fusefs.tree.node import KnownTree, LazyDirectory, Node, Stat, Tree, stat_of
 
 ROOT = 1
-"""The root's number, which FUSE fixes."""
+"""The inode number of the root, fixed by FUSE."""
 
 _SHIFT = 48
 _MASK = (1 << _SHIFT) - 1
@@ -30,7 +30,7 @@ class Place:
 
     tree: Tree
     base: int
-    """The inode number of the tree's node 0, as if that were no lazy directory's."""
+    """The number to add to a node's number for its inode number."""
     number: int
     """The node's number in the tree."""
 
@@ -41,17 +41,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """The tree that was made for a lazy directory."""
+    """A lazy directory and its tree."""
 
     tree: Tree
     base: int
     directory: LazyDirectory
     inode: int
-    """Of the directory."""
+    """The inode number of the directory."""
 
 
 class Inodes:
-    """Places by inode number.  Used by one thread: `add` puts in the trees that others have made."""
+    """Places by inode number.  For use by one thread; other threads make the trees that `add` registers."""
 
     def __init__(self, view: KnownTree) -> None:
         """Start with the *view* alone."""
@@ -59,7 +59,7 @@ class Inodes:
         self._made: dict[int, _Made] = {}
         """By the inode number of the lazy directory."""
         self._trees: dict[int, _Made] = {}
-        """By the number of the tree."""
+        """By tree number."""
         self._next_tree = ROOT + len(view)
 
     def node(self, inode: int) -> Node | None:
@@ -80,20 +80,20 @@ class Inodes:
         return None if node is None else stat_of(node)
 
     def unmade(self, inode: int) -> LazyDirectory | None:
-        """Return the lazy directory with this inode number if its tree is still to be made."""
+        """Return the lazy directory with this inode number if it has no tree yet, else None."""
         if inode in self._made:
             return None
         above = self._trees.get(inode >> _SHIFT)
-        if above is not None and not above.tree.has_lazy:  # nearly all nodes: make no place and no node for the answer
+        if above is not None and not above.tree.has_lazy:  # nearly all nodes: create no objects
             return None
         place = self._place(inode)
         node = None if place is None else place.tree.node(place.number)
         return node if isinstance(node, LazyDirectory) else None
 
     def add(self, inode: int, tree: Tree) -> None:
-        """Put in the *tree* that was made for a lazy directory; to repeat that changes nothing.
+        """Register the *tree* of a lazy directory; a second call for the directory has no effect.
 
-        Raises Unavailable when all numbers for trees are taken: some 65,000 lazy directories were visited.
+        Raises Unavailable if no tree number is free, after about 65,000 visited lazy directories.
         """
         if inode in self._made:
             return
@@ -102,17 +102,17 @@ class Inodes:
         is_in_view = inode <= _MASK
         number = inode if is_in_view else self._next_tree
         if number >= _MAX_TREES:
-            raise Unavailable(f"more than {_MAX_TREES} directories that are filled at first access")
+            raise Unavailable(f"more than {_MAX_TREES} lazy directories (filled on first access) were visited")
         self._next_tree += not is_in_view
         self._made[inode] = self._trees[number] = _Made(tree, number << _SHIFT, directory, inode)
 
     def place(self, inode: int) -> Place | None:
-        """Return where a node's entries and extended attributes are found, None if there is no such node."""
+        """Return the place of a node's directory entries and extended attributes, None if there is no such node."""
         made = self._made.get(inode)
         return self._place(inode) if made is None else Place(made.tree, made.base, 0)
 
     def parent(self, inode: int) -> int:
-        """Return the inode number of the directory that a directory is in."""
+        """Return the inode number of a directory's parent."""
         place = self._place(inode)
         assert place is not None
         above = place.tree.parent(place.number)

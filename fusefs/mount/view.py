@@ -1,4 +1,4 @@
-"""What a mountpoint looks like: an image as a tree.  The only place that knows."""
+"""The layout of a mount: an image as a tree.  No other module defines it."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -20,28 +20,31 @@ _FILE = 0o444
 _DIRECTORY = 0o555
 _LINK = 0o777
 _MAX_XATTR = 2048
-"""Bytes of a value: file systems to which it may be copied have room for 4,096 in all."""
+"""Limit of a value in bytes: some file systems that it may be copied to store 4,096 bytes for all attributes."""
 _MAX_LAYERS = 10_000
-"""Far more than any engine takes (127), and few enough for inode numbers."""
+"""Far more than engines allow (127), and within the range of inode numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class ViewOptions:
-    """What the user may choose of the tree."""
+    """The user's options for the tree."""
 
     uid: int
-    """The owner of what imgfs makes."""
+    """Owner of generated files and directories."""
     gid: int
     trees: bool = True
     """Show `layers/` and `rootfs/`."""
     transform_symlinks: bool = False
     """Make absolute symbolic links in them lead into the mount."""
     xattrs: Xattrs = ()
-    """More extended attributes of the root."""
+    """Additional extended attributes of the root."""
 
 
 def image_view(image: Image, layers: Layers, options: ViewOptions) -> Directory:
-    """Return the root of the tree that shows *image*, whose *layers* are made as they are looked at."""
+    """Return the root of the tree that shows *image*; its *layers* are made on first access.
+
+    Raises InvalidImage for more than 10,000 layers.
+    """
     if len(image.layers) > _MAX_LAYERS:
         raise InvalidImage(f"{printable(image.name)} has {len(image.layers)} layers, more than {_MAX_LAYERS}")
     return _View(image, layers, options).root()
@@ -80,7 +83,7 @@ class _View:
         return Directory(self._directory, entries, xattrs=(*_xattrs(named), *self._options.xattrs))
 
     def _compressed(self) -> dict[int, Layer]:
-        """Return the layers whose plain tar has to be made, by their number."""
+        """Return the layers that must be decompressed, by number."""
         return {
             number: layer
             for number, layer in enumerate(self._image.layers)
@@ -91,7 +94,7 @@ class _View:
         listed: dict[str, dict[bytes, Node]] = {}
         layers = {layer.descriptor.digest: number for number, layer in reversed([*enumerate(self._image.layers)])}
         for descriptor, content in self._image.blobs():
-            # The first of several is shown: the same digest is the same bytes.
+            # Show the first of several blobs with the same digest, since their bytes are equal.
             number = layers.get(descriptor.digest)
             xattrs = _described(descriptor) if number is None else self._layer_xattrs[number]
             listed.setdefault(descriptor.digest.algorithm, {}).setdefault(
@@ -101,7 +104,7 @@ class _View:
         for number, layer in compressed.items():
             assert layer.diff_id is not None
             if layer.diff_id.encoded.encode() in listed.get(layer.diff_id.algorithm, {}):
-                continue  # the same tar is stored plain as well
+                continue  # the same tar is stored uncompressed, too
             target = f"../../.uncompressed/{number}/tar".encode()
             unlisted.setdefault(layer.diff_id.algorithm, {}).setdefault(
                 layer.diff_id.encoded.encode(), Symlink(self._link, target)
@@ -110,7 +113,7 @@ class _View:
             self._directory,
             {
                 algorithm.encode(): Directory(self._directory, listed.get(algorithm, {}), unlisted.get(algorithm, {}))
-                for algorithm in [*listed, *(one for one in unlisted if one not in listed)]
+                for algorithm in [*listed, *(algorithm for algorithm in unlisted if algorithm not in listed)]
             },
         )
 
@@ -144,7 +147,7 @@ class _View:
         return RootfsTree(self._layers.all_files(), transform_symlinks=self._options.transform_symlinks)
 
     def _lazy(self, make: Callable[[], Tree], xattrs: Xattrs = ()) -> LazyDirectory:
-        # Until someone has looked in, it has the attributes of a directory that no layer lists.
+        # Until first access it has the attributes of an implicit directory.
         return LazyDirectory(Attributes(0o755, 0, 0, self._image.created_ns), make, settled=False, xattrs=xattrs)
 
     def _regular(self, content: Content, xattrs: Xattrs = ()) -> RegularFile:
@@ -152,26 +155,26 @@ class _View:
 
 
 def _described(descriptor: Descriptor) -> Xattrs:
-    """Return what a descriptor says of a blob."""
-    said = {"digest": descriptor.digest, "mediaType": descriptor.media_type, "size": descriptor.size}
-    return _xattrs({name: str(value) for name, value in said.items()})
+    """Return the extended attributes of a blob."""
+    values = {"digest": descriptor.digest, "mediaType": descriptor.media_type, "size": descriptor.size}
+    return _xattrs({name: str(value) for name, value in values.items()})
 
 
 def _of_layer(layer: Layer, step: Step | None) -> Xattrs:
-    """Return what is known of a layer."""
+    """Return the extended attributes of a layer."""
     more = {"diffId": str(layer.diff_id or ""), "createdBy": step.created_by if step else ""}
     return _described(layer.descriptor) + _xattrs(more)
 
 
-def _xattrs(said: Mapping[str, str]) -> Xattrs:
-    """Return extended attributes for all of *said* that is not empty."""
-    return tuple((f"user.oci.{name}".encode(), _value(text)) for name, text in said.items() if text)
+def _xattrs(values: Mapping[str, str]) -> Xattrs:
+    """Return extended attributes for all *values* that are not empty."""
+    return tuple((f"user.oci.{name}".encode(), _value(text)) for name, text in values.items() if text)
 
 
 def _value(text: str) -> bytes:
-    """Return *text* as the value of an extended attribute, its end left out if it is long."""
+    """Return *text* as the value of an extended attribute, truncated if it is too long."""
     try:
-        data = os.fsencode(text)  # a path is as it was
+        data = os.fsencode(text)  # restores the bytes of a path
     except UnicodeEncodeError:
         data = text.encode("utf-8", "backslashreplace")
     return data if len(data) <= _MAX_XATTR else data[:_MAX_XATTR].decode("utf-8", "ignore").encode() + "…".encode()

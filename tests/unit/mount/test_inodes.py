@@ -182,7 +182,7 @@ def test_when_all_numbers_for_trees_are_taken_the_next_one_is_unavailable_and_th
     tree, room = made(), (1 << 16) - 4
     for number in range(1, 1 + room):
         inodes.add(BASE + number, tree)
-    with pytest.raises(Unavailable, match="more than 65536 directories"):
+    with pytest.raises(Unavailable, match="more than 65536 lazy directories"):
         inodes.add(BASE + room + 1, tree)
     assert inodes.place(BASE + room) == Place(tree, 0xFFFF << 48, 0)
     assert inodes.place(BASE + room + 1) == Place(wide, BASE, room + 1)
