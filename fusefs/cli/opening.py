@@ -1,4 +1,4 @@
-"""The image that a one-shot command looks at, opened as `imgfs mount` opens one."""
+"""Opens the image of a one-shot command in the same way as `imgfs mount` does."""
 
 import argparse
 import logging
@@ -21,15 +21,15 @@ from fusefs.text import printable
 
 
 def split_path(argument: str) -> tuple[str, bytes | None]:
-    """Return the image and the path in it that ``IMAGE[:/PATH]`` names.
+    """Split ``IMAGE[:/PATH]`` into the image and the path in it, None if there is no path.
 
-    The path begins at the first ``:/`` that is not a transport's own colon: no reference has one, since
-    what follows a colon in a reference is a port, a tag or a digest.
+    The path begins at the first ``:/`` after the transport.  A reference contains no ``:/``: a port, a tag or a
+    digest follows its colons.
     """
     transport = transport_of(argument)
     start = len(transport.prefix) if transport else 0
     colon = argument.find(":/", start)
-    if colon < 0 or (not start and argument.startswith("://", colon)):  # a URL, which the reference's grammar explains
+    if colon < 0 or (not start and argument.startswith("://", colon)):  # a URL: `parse_image` reports it
         return argument, None
     return argument[:colon], os.fsencode(argument[colon + 1 :])
 
@@ -40,7 +40,7 @@ def settings_of(
     writeback: Writeback,
     waiting_began: Callable[[], None] = lambda: None,
 ) -> Settings:
-    """Return what the options say about where images come from and what is cached of them.
+    """Return the settings of the image sources and the cache, from the options and the environment.
 
     *waiting_began* is called when a source begins to wait.
     """
@@ -64,9 +64,9 @@ def settings_of(
 
 @contextmanager
 def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Iterator[Callable[[str], Opened]]:
-    """Give a function that opens an image as the options say; messages go to stderr.
+    """Give a function that opens an image according to the options; messages go to stderr.
 
-    An error while an image is read is Unavailable from then on.
+    An OSError in the block becomes Unavailable, with the names of the opened images.
     """
     level = logging.ERROR if arguments.quiet else logging.INFO if arguments.verbose else logging.WARNING
     logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
