@@ -1,4 +1,4 @@
-"""imgfs for Python programs: `fusefs.open_image`.  Nothing is mounted, and nothing of FUSE is needed.
+"""The Python API: `fusefs.open_image`.  It mounts nothing and does not need FUSE.
 
 >>> import fusefs
 >>> with fusefs.open_image("./hello.tar") as image:
@@ -35,7 +35,7 @@ from fusefs.tree.path import ImagePath
 __all__ = ["Blob", "ImageLayer", "ImagePath", "ImgfsError", "OpenedImage", "open_image"]
 
 
-def open_image(  # noqa: PLR0913 - each a choice that the command has as well
+def open_image(  # noqa: PLR0913 - each is an option of the command, too
     image: str | os.PathLike[str],
     *,
     host: str | None = None,
@@ -46,17 +46,16 @@ def open_image(  # noqa: PLR0913 - each a choice that the command has as well
     verify: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> "OpenedImage":
-    """Return the image that *image* names, as on the command line: in an engine, an archive or a layout.
+    """Open an image in an engine, an archive or an image layout.
 
-    A string is an IMAGE argument, a path object a file or a directory.
+    *image*: a string is an IMAGE argument of the command line; a path object is a file or a directory.
 
-    The other arguments are the options of `imgfs mount`: an engine's *host* or *context*, a *platform* as
-    ``linux/arm64``, for how many seconds to wait for the engine (*timeout*), where to write what must be
-    written (*tmpdir*), whether to *verify* a file's digests.  *environment* stands in for that of the process,
-    which says where Docker is.
+    The other arguments are options of `imgfs mount`: the *host* or *context* of an engine, the *platform* (for
+    example ``linux/arm64``), the *timeout* of the engine in seconds, the directory *tmpdir* for spooled files, and
+    whether to *verify* the digests of a file.  *environment* replaces the environment of the process, whose
+    variables configure the engine's address.
 
-    Raises an `ImgfsError`, whose message is a sentence for people.  Use the result in a ``with`` block, or
-    `close` it.
+    Raises `ImgfsError` with a message for users.  Use the result in a ``with`` block, or `close` it.
     """
     environment = os.environ if environment is None else environment
     directory = tmpdir_named(tmpdir, environment)
@@ -76,7 +75,7 @@ def open_image(  # noqa: PLR0913 - each a choice that the command has as well
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Bytes of an image that never change: a JSON document, or a layer.  Any thread may read.
+    """Immutable bytes of an image: a JSON document or a layer.  Safe under concurrency.
 
     >>> import fusefs
     >>> with fusefs.open_image("./hello.tar") as image:
@@ -92,7 +91,7 @@ class Blob:
     """``sha256:…``"""
     media_type: str
     size: int
-    """Bytes."""
+    """In bytes."""
     _content: Content = field(repr=False)
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -104,11 +103,11 @@ class Blob:
         return self.read_at(0, self.size)
 
     def open(self) -> io.BufferedReader:
-        """Return a file object, with a position of its own."""
+        """Return a new file object with its own position."""
         return open_content(self._content, self.digest)
 
     def json(self) -> Any:
-        """Return what the bytes are as JSON; ValueError if they are none."""
+        """Return the parsed JSON document; ValueError if the bytes are not JSON."""
         return json.loads(self.read_bytes())
 
 
@@ -121,7 +120,7 @@ class ImageLayer:
         self.number = number
         """0 is the base."""
         self.created_by = created_by
-        """The command that made it, None where the history does not say."""
+        """The command that made the layer, None if the history does not tell."""
 
     def __repr__(self) -> str:
         return f"<layer {self.number}: {self.diff_id or self.digest}, {self.size} bytes>"
@@ -133,17 +132,17 @@ class ImageLayer:
 
     @property
     def diff_id(self) -> str | None:
-        """The digest of the plain tar; None in what is no file system image."""
+        """The digest of the plain tar; None for an image without a file system (an artifact)."""
         return None if self._layer.diff_id is None else str(self._layer.diff_id)
 
     @property
     def media_type(self) -> str:
-        """What the manifest says that it is."""
+        """The media type in the manifest."""
         return self._layer.descriptor.media_type
 
     @property
     def size(self) -> int:
-        """Bytes as stored."""
+        """The stored size in bytes."""
         return self._layer.descriptor.size
 
     @property
@@ -154,13 +153,13 @@ class ImageLayer:
 
     @property
     def tar(self) -> Blob:
-        """The plain tar, decompressed at the first access; Unavailable if it is not stored."""
+        """The plain tar, decompressed on first access; Unavailable if the layer is not stored."""
         content = self._opened.tar(self.number)
         return Blob(self.diff_id or "", "application/vnd.oci.image.layer.v1.tar", content.size, content)
 
     @property
     def files(self) -> ImagePath:
-        """The root of the layer's own files, whiteouts (``.wh.…``) as they are; indexed at the first access."""
+        """The root of the layer's own files, with whiteouts (``.wh.…``) as files; indexed on first access."""
         return ImagePath(self._opened.layer(self.number))
 
 
@@ -200,12 +199,12 @@ class OpenedImage:
         self.close()
 
     def close(self) -> None:
-        """Close all files; what was opened from the image fails from now on.  No other thread may read meanwhile."""
+        """Close all files; later reads of the image fail.  No other thread may read meanwhile."""
         self._opened.close()
 
     @property
     def name(self) -> str:
-        """What it was asked for by."""
+        """The IMAGE argument that names it."""
         return self._image.name
 
     @property
@@ -220,17 +219,17 @@ class OpenedImage:
 
     @property
     def platform(self) -> str | None:
-        """As in ``linux/amd64``; None for what is no file system image."""
+        """For example ``linux/amd64``; None for an image without a file system (an artifact)."""
         return None if self._image.platform is None else str(self._image.platform)
 
     @property
     def details(self) -> Details:
-        """How the image is run and how it was made: environment, labels, history."""
+        """Details of the image config: environment, labels, history and more."""
         return parse_details(self._image.config.content.data)
 
     @property
     def manifest(self) -> Blob:
-        """The image manifest: stored, or what `skopeo inspect --raw` shows of the same image."""
+        """The image manifest: the stored one, or the one that `skopeo inspect --raw` shows for the same image."""
         return _blob(self._image.manifest.descriptor, self._image.manifest.content)
 
     @property
@@ -240,17 +239,17 @@ class OpenedImage:
 
     @property
     def blobs(self) -> Mapping[str, Blob]:
-        """Everything that is stored, by digest."""
-        found: dict[str, Blob] = {}
+        """All stored or generated blobs by digest."""
+        blobs: dict[str, Blob] = {}
         for descriptor, content in self._image.blobs():
-            found.setdefault(str(descriptor.digest), _blob(descriptor, content))
-        return MappingProxyType(found)
+            blobs.setdefault(str(descriptor.digest), _blob(descriptor, content))
+        return MappingProxyType(blobs)
 
     @property
     def rootfs(self) -> ImagePath:
-        """The root of what a container would see; the first access indexes all layers.
+        """The root directory of a container: all layers merged; the first access indexes them in parallel.
 
-        Unavailable if a layer is not stored.
+        Raises Unavailable if a layer is not stored.
         """
         return ImagePath(self._opened.rootfs())
 
