@@ -1,4 +1,7 @@
-"""The kernel's table of mounts (proc_pid_mountinfo(5))."""
+"""The kernel's table of mounts (proc_pid_mountinfo(5)).
+
+Any user can write into it: mountpoints, sources and subtypes of FUSE are text that somebody chose.
+"""
 
 import os
 import re
@@ -6,9 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-FILE_SYSTEM = "fuse.imgfs"
-"""The file system type of imgfs mounts."""
+from fusefs.errors import MountError
 
+FILE_SYSTEM = "fuse.imgfs"
+"""The type of our mounts."""
+
+_TABLE = "/proc/self/mountinfo"
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 _OWNER = re.compile(rb"(?:^|,)user_id=([0-9]+)")
 
@@ -20,31 +26,67 @@ class Mount:
     mountpoint: str
     file_system: str
     connection: int
-    """The minor device number, by which the kernel names a FUSE connection."""
+    """The minor device number, which is how FUSE names the connection."""
     source: str = field(default="", compare=False)
-    """The device; any text for FUSE."""
+    """The device, which for FUSE is any text."""
     owner: int | None = field(default=None, compare=False)
-    """The numeric ID of the user who mounted it, None if the file system does not report it (FUSE does)."""
+    """The user who has mounted it, where the file system says so as FUSE does."""
+    id: int = field(default=0, compare=False)
+    """The mount ID, unique while the mount exists."""
+    parent: int = field(default=0, compare=False)
+    """The mount ID of the mount that the mountpoint lies in."""
+
+    @property
+    def is_fuse(self) -> bool:
+        """Whether a process answers for it."""
+        return self.file_system.startswith("fuse") and self.file_system != "fusectl"
+
+    def is_foreign(self, user: int) -> bool:
+        """Return whether somebody answers for it who is neither *user* nor root."""
+        return self.is_fuse and self.owner not in (0, user)
 
 
 def mounts() -> Iterator[Mount]:
-    """Yield all mounts, the oldest first."""
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        fields, _, about = line.partition(b" - ")
-        _, _, device, _, path, *_ = fields.split(b" ")
+    """Yield all mounts, the earliest first.  MountError without a /proc to read them from."""
+    try:
+        table = Path(_TABLE).read_bytes()
+    except OSError as error:
+        raise MountError(f"cannot read {_TABLE}: {error.strerror}; mount /proc first") from None
+    return parsed(table)
+
+
+def parsed(table: bytes) -> Iterator[Mount]:
+    r"""Yield the mounts that *table* lists, without lines that are not understood.
+
+    The kernel escapes space, tab, newline and backslash, nothing else: a mountpoint may hold ``\r`` or any other byte.
+    """
+    for line in table.split(b"\n"):
+        mount = _mount(line)
+        if mount is not None:
+            yield mount
+
+
+def _mount(line: bytes) -> Mount | None:
+    fields, _, about = line.partition(b" - ")
+    try:
+        number, parent, device, _, path, *_ = fields.split(b" ")
         file_system, source, *options = about.split(b" ")
         owner = _OWNER.search(options[0]) if options else None
-        yield Mount(
+        return Mount(
             mountpoint=_unescaped(path),
-            file_system=file_system.decode(),
+            file_system=_unescaped(file_system),
             connection=int(device.partition(b":")[2]),
             source=_unescaped(source),
             owner=int(owner[1]) if owner else None,
+            id=int(number),
+            parent=int(parent),
         )
+    except ValueError:
+        return None
 
 
 def mount_at(mountpoint: str) -> Mount | None:
-    """Return the topmost mount on *mountpoint*, an absolute path without symbolic links; None if nothing is mounted."""
+    """Return the topmost mount on *mountpoint*, an absolute path without links, if there is one."""
     found = None
     for mount in mounts():
         if mount.mountpoint == mountpoint:
@@ -52,9 +94,29 @@ def mount_at(mountpoint: str) -> Mount | None:
     return found
 
 
+def mount_of(descriptor: int) -> Mount | None:
+    """Return the mount that an open file lies in, if the table lists it.  Nothing is asked of the mount itself."""
+    number = mount_id(descriptor)
+    return next((mount for mount in mounts() if mount.id == number), None)
+
+
+def mount_id(descriptor: int) -> int:
+    """Return the ID of the mount that an open file lies in (proc_pid_fdinfo(5))."""
+    try:
+        lines = Path(f"/proc/self/fdinfo/{descriptor}").read_bytes().split(b"\n")
+    except OSError as error:
+        raise MountError(f"cannot read /proc/self/fdinfo: {error.strerror}; mount /proc first") from None
+    return next(int(line[len(b"mnt_id:") :]) for line in lines if line.startswith(b"mnt_id:"))
+
+
+def path_of(descriptor: int) -> str:
+    """Return the path that an open file has now, as the table writes it.  Nothing is asked of its file system."""
+    return os.readlink(f"/proc/self/fd/{descriptor}")
+
+
 def _unescaped(word: bytes) -> str:
     return os.fsdecode(_OCTAL.sub(_octal, word))
 
 
 def _octal(match: re.Match[bytes]) -> bytes:
-    return bytes([int(match[1], 8)])
+    return bytes([int(match[1], 8) & 0xFF])

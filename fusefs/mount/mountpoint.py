@@ -1,166 +1,196 @@
-"""The mountpoint: checked and claimed before a mount, cleared after it."""
+"""The directory that an image is mounted on, held by a descriptor from the check to the mount."""
 
 import errno
 import fcntl
 import os
 import stat
-import subprocess
-import threading
-from pathlib import Path
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
 from fusefs.errors import MountError
-from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mount_at
+from fusefs.mount.abandonable import Answer, Say, answers
+from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mount_id, mount_of, mounts, path_of
+from fusefs.mount.privileges import may_mount
+from fusefs.mount.status import State, state_of
+from fusefs.mount.unmounting import detach
 from fusefs.text import printable
 
-_MAX_LINKS = 40
-"""Symbolic links that are followed in a mountpoint's path, as in the kernel (path_resolution(7))."""
-_BUSY = "a file or directory in it is in use"
-_ANSWER_TIMEOUT = 5.0
-"""Seconds after which a mount without an answer counts as stuck."""
+_PATIENCE = 2.5
+"""Seconds for the file system that the directory is in, and for what is mounted there, to answer."""
+_LOCK = struct.Struct("@hhqqi")
+"""struct flock of fcntl_locking(2): type, whence, start, length, process."""
 
 
-def claim_mountpoint(path: str) -> tuple[str, int]:
-    """Return *path*, absolute and without symbolic links, and a descriptor that claims it.
+_MAX_START = (1 << 62) - 1
+"""The last byte of the file that is locked: one byte stands for a directory."""
 
-    Until the descriptor is closed, no other imgfs can claim the directory.  A dead imgfs mount on it is cleared.
-    Raises MountError if it is missing, not a directory, not empty, mounted, or claimed.
+
+@dataclass(frozen=True, slots=True)
+class Mountpoint:
+    """An empty directory that is to be mounted on, whatever its path leads to meanwhile."""
+
+    directory: int
+    """A descriptor of the directory, which is covered once something is mounted on it."""
+    lock: int | None = None
+    """While it is open, no other imgfs of this user takes the same directory."""
+
+    @property
+    def path(self) -> str:
+        """The path that the directory has now, absolute and without links."""
+        return path_of(self.directory)
+
+    @property
+    def target(self) -> str:
+        """The path to mount on: this very directory, for whoever may mount without fusermount3, which takes no link."""
+        return f"/proc/self/fd/{self.directory}" if may_mount() else self.path
+
+    def covers(self) -> list[Mount]:
+        """Return the mounts that lie directly on this directory."""
+        number, path = mount_id(self.directory), self.path
+        return [mount for mount in mounts() if mount.parent == number and mount.mountpoint == path]
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        os.close(self.directory)
+        if self.lock is not None:
+            os.close(self.lock)
+
+
+def claim_mountpoint(path: str, environment: Mapping[str, str]) -> Mountpoint:
+    """Return the directory at *path* if an image can be mounted there.
+
+    Until that is closed no other imgfs of the same user takes the directory.  A dead mount of ours is cleared away.
+    MountError if it is missing, no directory, not empty, somebody else's, or just being mounted on.
     """
-    directory = os.open(_check_mountpoint(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    shown = printable(path)
+    directory, device, inode = _checked(path)
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mountpoint = Mountpoint(directory, _locked(device, inode, environment))
     except BlockingIOError:
         os.close(directory)
-        shown = printable(path)
         raise MountError(
             f"cannot mount on {shown}: another imgfs is mounting there; choose another directory"
         ) from None
-    except OSError:  # the file system has no locks
-        pass
-    return _check_mountpoint(path), directory  # again: the previous owner of the lock may have mounted
-
-
-def _check_mountpoint(path: str) -> str:
-    """Return *path*, resolved; MountError if no image can be mounted there.  Clears a dead imgfs mount."""
-    mountpoint = _resolve(path)
-    shown = printable(path)
-    mount = mount_at(mountpoint)
-    if mount is not None and mount.file_system == FILE_SYSTEM:
-        if _is_alive(mountpoint, when_silent=True):
-            raise MountError(f"cannot mount on {shown}: an image is mounted there; imgfs umount {shown} first")
-        _clear_dead(mountpoint)
-        return _check_mountpoint(path)
-    try:
-        if not stat.S_ISDIR(os.stat(mountpoint).st_mode):
-            raise MountError(f"cannot mount on {shown}: not a directory")
-        with os.scandir(mountpoint) as entries:
-            if next(entries, None) is not None:
-                raise MountError(f"cannot mount on {shown}: the directory is not empty; choose an empty one")
-    except OSError as error:
-        hint = ""
-        if mount and _dead(error):
-            hint = f"; a dead {mount.file_system} mount is there, umount {shown} first"
-        elif error.errno == errno.ENOENT and not os.path.lexists(path):
-            hint = f"; mkdir -p {shown} first"
-        raise MountError(f"cannot mount on {shown}: {error.strerror}{hint}") from None
+    if mountpoint.covers():  # the process that had the lock before has mounted
+        mountpoint.close()
+        raise _mounted_there(shown)
     return mountpoint
 
 
-def unmount(path: str, *, lazily: bool = False) -> None:
-    """Unmount the image at *path*; MountError if no image is mounted there, or a file in it is in use.
+def _mounted_there(shown: str) -> MountError:
+    return MountError(f"cannot mount on {shown}: an image is mounted there; imgfs umount {shown} first")
 
-    A dead mount is always unmounted; a mount that does not answer is aborted first.  *lazily*: detach the
-    mountpoint at once; the mount's process ends when the last open file is closed.
+
+def _checked(path: str) -> tuple[int, int, int]:
+    """Return a descriptor of the directory, and its device and inode number.
+
+    A child process looks: neither the way to it nor what is mounted there may ever answer.
     """
-    mountpoint = _resolve(path)
     shown = printable(path)
-    mount = mount_at(mountpoint)
-    if mount is None:
-        raise MountError(f"{shown} is not a mountpoint; imgfs list shows what is mounted")
-    if mount.file_system != FILE_SYSTEM:
-        raise MountError(f"{shown} is not an imgfs mount but a {mount.file_system} mount; use umount")
-    refused = _fusermount(mountpoint, *(["-z"] if lazily else []))
-    if refused is None:
+    told: list[Answer] = list(answers(lambda say: _check(path, say), _PATIENCE))
+    if told and told[-1].descriptors:
+        device, inode = told[-1].value
+        return told[-1].descriptors[0], device, inode
+    if told:
+        raise _mounted_there(shown)
+    raise MountError(f"cannot mount on {shown}: it does not answer")
+
+
+def _check(path: str, say: Say) -> None:
+    shown = printable(path)
+    directory = _opened(path)
+    mount = mount_of(directory)
+    if mount is not None and mount.is_foreign(os.geteuid()):
+        kind = f"{printable(mount.file_system)} of user {mount.owner}"
+        raise MountError(f"cannot mount on {shown}: it is in {kind}; choose a directory of your own")
+    if mount is not None and mount.file_system == FILE_SYSTEM and mount.mountpoint == path_of(directory):
+        say(Answer("mounted"))
+        _clear_dead(mount, shown)
+        _check(path, say)
         return
-    if _is_alive(mountpoint, when_silent=False):
-        hint = f"; close it, or imgfs umount -l {shown}" if refused == _BUSY and not lazily else ""
-        raise MountError(f"cannot unmount {shown}: {refused}{hint}")
-    _abort(mount)
-    _clear_dead(mountpoint)
-
-
-def _resolve(path: str) -> str:
-    """Return *path* absolute and without symbolic links, with no request to a mount there: it may never answer."""
     try:
-        path = os.path.abspath(path)
-    except FileNotFoundError:
-        raise MountError(f"{printable(path)}: the current directory is gone") from None
-    for _ in range(_MAX_LINKS):
-        folder, name = os.path.split(path)
-        path = os.path.join(os.path.realpath(folder), name)
-        if mount_at(path) is not None or not os.path.islink(path):
-            break
-        path = os.path.abspath(os.path.join(os.path.dirname(path), os.readlink(path)))
-    return path
-
-
-def _clear_dead(mountpoint: str) -> None:
-    """Detach a mount whose process has ended, even while files of it are open."""
-    refused = _fusermount(mountpoint, "-z")
-    if refused is not None:
-        raise MountError(f"cannot clear the dead mount on {printable(mountpoint)}: {refused}")
-
-
-def _fusermount(mountpoint: str, *options: str) -> str | None:
-    """Unmount with the setuid program fusermount3; return None, or the reason why it could not."""
-    try:
-        done = subprocess.run(
-            ["fusermount3", "-u", *options, "--", mountpoint],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
+        _check_empty(directory, shown)
+        about = os.stat(f"/proc/self/fd/{directory}")
     except OSError as error:
-        raise MountError(f"cannot run fusermount3: {error.strerror}; install fuse3") from None
-    if done.returncode == 0:
+        dead = mount is not None and error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+        hint = f"; a dead {mount.file_system} mount is there, umount {shown} first" if mount and dead else ""
+        raise MountError(f"cannot mount on {shown}: {error.strerror}{hint}") from None
+    say(Answer((about.st_dev, about.st_ino), (directory,)))
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        missing = error.errno == errno.ENOENT and not os.path.lexists(path)
+        hint = f"; mkdir -p {printable(path)} first" if missing else ""
+        raise MountError(f"cannot mount on {printable(path)}: {error.strerror}{hint}") from None
+
+
+def _check_empty(directory: int, shown: str) -> None:
+    try:
+        listed = os.open(f"/proc/self/fd/{directory}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except NotADirectoryError:
+        raise MountError(f"cannot mount on {shown}: not a directory") from None
+    try:
+        with os.scandir(listed) as entries:
+            if next(entries, None) is not None:
+                raise MountError(f"cannot mount on {shown}: the directory is not empty; choose an empty one")
+    finally:
+        os.close(listed)
+
+
+def _clear_dead(mount: Mount, shown: str) -> None:
+    """Take away a mount of ours whose process is gone, also while files of it are open; MountError if it is not."""
+    state, _ = state_of(mount)
+    if state is not State.STALE:
+        raise _mounted_there(shown)
+    reason = detach(mount, lazily=True)
+    if reason is not None:
+        raise MountError(f"cannot clear the dead mount on {shown}: {reason}")
+
+
+def _locked(device: int, inode: int, environment: Mapping[str, str]) -> int | None:
+    """Lock the directory with this number against other processes of this user; BlockingIOError if one has it.
+
+    The lock is in a file that nobody else can open.  Without a place for one there is none: then the second of two
+    that mount at the same time finds the directory covered only when it is about to mount.
+    """
+    folder = _private_folder(environment)
+    if folder is None:
         return None
-    reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    if reason and "busy" in reason[-1].lower():
-        return _BUSY
-    return printable(reason[-1]) if reason else f"fusermount3 ended with status {done.returncode}"
-
-
-def _is_alive(mountpoint: str, *, when_silent: bool) -> bool:
-    """Return whether the mount's process runs; *when_silent* if it does not answer in time."""
-    answers: list[bool] = []
-
-    def request() -> None:
-        try:
-            os.statvfs(mountpoint)  # never answered from a cache of the kernel
-        except OSError as error:
-            answers.append(not _dead(error))
-        else:
-            answers.append(True)
-
-    # A daemon thread: a request without an answer cannot be interrupted.
-    thread = threading.Thread(target=request, daemon=True)
-    thread.start()
-    thread.join(_ANSWER_TIMEOUT)
-    return answers[0] if answers else when_silent
-
-
-def _dead(error: OSError) -> bool:
-    return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-
-
-def _abort(mount: Mount) -> None:
-    """Make every waiting request of a stuck connection fail (fuse.rst, "Aborting a filesystem connection")."""
     try:
-        Path(f"/sys/fs/fuse/connections/{mount.connection}/abort").write_text("1")
-    except OSError as error:
-        if os.geteuid() == 0:
-            # Where the control file system is not mounted, root's forced unmount aborts, even if it reports "busy".
-            subprocess.run(["umount", "-f", "--", mount.mountpoint], check=False, capture_output=True)
-            return
-        raise MountError(
-            f"{printable(mount.mountpoint)} does not answer and cannot be aborted: {error.strerror}; kill its process"
-        ) from None
+        file = os.open(f"{folder}/mounting", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return None
+    start = (device << 40 ^ inode) & _MAX_START
+    try:
+        os.fchmod(file, 0o600)  # whatever the umask
+        # Open file description locks pass to the process in the background with the file.
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0))
+    except BlockingIOError:
+        os.close(file)
+        raise
+    except OSError:  # a file system without locks
+        os.close(file)
+        return None
+    return file
+
+
+def _private_folder(environment: Mapping[str, str]) -> str | None:
+    """Return a folder of this user's that nobody else can look into, None if there is none."""
+    runtime = "/run" if os.geteuid() == 0 else environment.get("XDG_RUNTIME_DIR", "")
+    if not runtime.startswith("/"):
+        return None
+    folder = f"{runtime}/imgfs"
+    with suppress(OSError):
+        os.mkdir(folder, 0o700)
+        os.chmod(folder, 0o700)  # whatever the umask
+    try:
+        about = os.lstat(folder)
+    except OSError:
+        return None
+    private = stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o077
+    return folder if private else None

@@ -46,6 +46,11 @@ def drop_privileges(folders: Iterable[str]) -> None:
     _set_capabilities(effective=kept, permitted=kept)
 
 
+def may_mount() -> bool:
+    """Return whether this process may mount and unmount itself, without fusermount3."""
+    return _SYS_ADMIN in _effective()
+
+
 def _can_work(folders: Iterable[str]) -> bool:
     """Return whether the effective capabilities suffice to create files in *folders* and to run the interpreter."""
     program = all(os.access(path, os.R_OK, effective_ids=True) for path in (os.__file__, __file__, sys.executable))
@@ -57,9 +62,22 @@ def _is_plain_file(path: str) -> bool:
 
 
 def _permitted() -> set[int]:
+    _, low, _, _, high, _ = _held()
+    return _numbers(low, high)
+
+
+def _effective() -> set[int]:
+    low, _, _, high, _, _ = _held()
+    return _numbers(low, high)
+
+
+def _held() -> tuple[int, ...]:
     data = ctypes.create_string_buffer(_DATA.size)
     _check(_libc.capget(_HEADER.pack(_VERSION_3, 0), data))
-    _, low, _, _, high, _ = _DATA.unpack(data.raw)
+    return _DATA.unpack(data.raw)
+
+
+def _numbers(low: int, high: int) -> set[int]:
     return {number for number in range(64) if (low | high << 32) >> number & 1}
 
 

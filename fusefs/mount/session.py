@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import signal
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ import trio
 
 from fusefs.errors import MountError
 from fusefs.mount.connection import set_switch
-from fusefs.mount.mountinfo import Mount, mount_at
+from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mounts
+from fusefs.mount.mountpoint import Mountpoint
 from fusefs.mount.operations import Operations
 from fusefs.mount.overrides import Overrides
 from fusefs.mount.privileges import drop_privileges
 from fusefs.mount.requestloop import RequestLoop
-from fusefs.mount.status import BytesRead
+from fusefs.mount.status import BytesRead, State, state_of
+from fusefs.mount.unmounting import detach
 from fusefs.text import printable
 from fusefs.tree.node import Directory
 
@@ -31,6 +34,8 @@ _MAX_REQUESTS = 4000
 """Requests that may wait at the same time; pyfuse3's default is 99, and 99 waiting requests would block all others."""
 _MAX_READS = (3000, 1000, 300, 100)
 """Of these, reads: the first number that the kernel accepts; its default is 12, which as many waiting reads use up."""
+_MAX_SOURCE = 1024
+"""Bytes of the device's name as libfuse gets it; the kernel takes a page for that and all options (mount(2))."""
 _STDERR = 2
 
 
@@ -50,14 +55,14 @@ class MountOptions:
 
     def for_libfuse(self) -> list[str]:
         """Return libfuse's options in our order; in libfuse the last one wins."""
-        options = [*self.flags, *_ALWAYS, f"fsname={_escaped(self.source)}"]
+        options = [*self.flags, *_ALWAYS, f"fsname={_shortened(self.source)}"]
         if {"allow_other", "allow_root"} & set(self.flags):
             # Without these flags only the mounting user has access, and must be able to read an image's 0600 files.
             options.append("default_permissions")
         return options
 
 
-def serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callable[[], None]) -> None:
+def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]) -> None:
     """Mount the tree below *root* and answer requests until it is unmounted or a signal arrives.
 
     *ready* is called once the mount is usable.  SIGINT, SIGTERM and SIGHUP (unless ignored) unmount at once, even
@@ -66,7 +71,7 @@ def serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callab
     trio.run(_serve, root, mountpoint, options, ready)
 
 
-async def _serve(root: Directory, mountpoint: str, options: MountOptions, ready: Callable[[], None]) -> None:
+async def _serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]) -> None:
     usable = trio.Event()
 
     def on_ready() -> None:
@@ -77,29 +82,68 @@ async def _serve(root: Directory, mountpoint: str, options: MountOptions, ready:
     operations = Operations(root, options.overrides, on_ready, options.bytes_read)
     # Signals are received from here on, so that none can leave a mount behind.
     with trio.open_signal_receiver(*_stop_signals()) as signals:
+        mounting = _Mounting(mountpoint)
         with _captured_stderr() as captured:
             try:
                 pyfuse3.trio = RequestLoop()  # type: ignore[attr-defined]
-                pyfuse3.init(operations, mountpoint, options.for_libfuse())  # type: ignore[arg-type]
+                pyfuse3.init(operations, mounting.target, options.for_libfuse())  # type: ignore[arg-type]
             except RuntimeError as error:
-                raise MountError(_mount_error(mountpoint, captured(), error)) from None
+                output = captured().replace(mounting.target, mounting.path)
+                raise MountError(_mount_error(mounting.path, output, error)) from None
         try:
+            mount = mounting.find()
             drop_privileges(options.folders)  # before other threads start: each thread has capabilities of its own
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
-                nursery.start_soon(_tune_when_usable, usable, mountpoint)
+                nursery.start_soon(_tune_when_usable, usable, mount)
                 await pyfuse3.main(max_tasks=_MAX_REQUESTS)
                 nursery.cancel_scope.cancel()
         finally:
-            pyfuse3.close(unmount=True)
+            # Not libfuse's unmounting, which goes by the path: that may lead elsewhere by now.
+            pyfuse3.close(unmount=False)
+            mounting.undo()
 
 
-async def _tune_when_usable(usable: trio.Event, mountpoint: str) -> None:
+class _Mounting:
+    """Where the mount of this process is: on the directory that was checked, or there is none."""
+
+    def __init__(self, mountpoint: Mountpoint) -> None:
+        """Refuse a directory that something was mounted on since it was checked."""
+        self._mountpoint = mountpoint
+        self.path = mountpoint.path
+        self.target = mountpoint.target
+        self._before = {mount.id for mount in mounts()}
+        self._found: Mount | None = None
+        if mountpoint.covers():
+            raise MountError(f"cannot mount on {printable(self.path)}: something is mounted there by now")
+
+    def find(self) -> Mount:
+        """Return the mount that was just made; MountError if it is somewhere else."""
+        here = [mount for mount in self._mountpoint.covers() if self._is_new(mount)]
+        if not here:
+            raise MountError(f"cannot mount on {printable(self.path)}: the directory was moved meanwhile")
+        self._found = here[0]
+        return self._found
+
+    def _is_new(self, mount: Mount) -> bool:
+        return mount.file_system == FILE_SYSTEM and mount.owner == os.geteuid() and mount.id not in self._before
+
+    def undo(self) -> None:
+        """Unmount, once the connection is closed, unless somebody has."""
+        for mount in mounts():
+            found = self._found
+            ours = found is None or (mount.id, mount.connection) == (found.id, found.connection)
+            # Of a mount that went astray its death is what tells it from another one's.
+            if ours and self._is_new(mount) and (found or state_of(mount)[0] is State.STALE):
+                reason = detach(mount, lazily=True)
+                if reason:
+                    log.error("cannot unmount %s: %s", printable(mount.mountpoint), reason)
+
+
+async def _tune_when_usable(usable: trio.Event, mount: Mount) -> None:
     await usable.wait()
-    mount = mount_at(mountpoint)
-    if mount is not None:
-        _set_read_ahead(mount)
-        _set_max_background(mount)
+    _set_read_ahead(mount)
+    _set_max_background(mount)
 
 
 def _set_read_ahead(mount: Mount) -> None:
@@ -173,13 +217,25 @@ _HINTS = (
 """Patterns in messages of libfuse and fusermount3, and what to do about them."""
 
 
-def _escaped(text: str) -> str:
-    """Return *text* as the value of a libfuse option: ASCII, commas and backslashes escaped."""
-    encoded = "".join(
-        char if char.isascii() and char.isprintable() and char != "%" else _percent(char) for char in text
-    )
-    return encoded.replace("\\", "\\\\").replace(",", "\\,")
+def _shortened(text: str) -> str:
+    """Return *text* as the value of a libfuse option, its beginning replaced by an ellipsis where it is too long."""
+    chars = [_escaped(char) for char in text]
+    length = sum(map(len, chars))
+    if length <= _MAX_SOURCE:
+        return "".join(chars)
+    ellipsis = _escaped("…")
+    end = deque[str]()
+    room = _MAX_SOURCE - len(ellipsis)
+    while len(chars[-1]) <= room:
+        end.appendleft(chars.pop())
+        room -= len(end[0])
+    return ellipsis + "".join(end)
 
 
-def _percent(char: str) -> str:
+def _escaped(char: str) -> str:
+    """Return a character as a part of a libfuse option's value: in ASCII, and no end of it."""
+    if char in "\\,":
+        return "\\" + char
+    if char.isascii() and char.isprintable() and char != "%":
+        return char
     return "".join(f"%{byte:02X}" for byte in os.fsencode(char))

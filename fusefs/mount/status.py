@@ -8,12 +8,14 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import unquote_to_bytes
 
-from fusefs.mount.mountinfo import Mount
+from fusefs.mount.abandonable import Answer, Say, answers
+from fusefs.mount.mountinfo import Mount, mount_id
 from fusefs.tree.node import Xattrs
 
 _PREFIX = "user.imgfs."
@@ -23,6 +25,8 @@ _NAMES = (
 )
 _ANSWER_TIMEOUT = 2.0
 """Seconds after which a mount without an answer counts as stuck."""
+_MAX_VALUE = 4096
+"""Bytes of an attribute that are read, as many as a path has: any process may claim to be imgfs."""
 
 
 class BytesRead:
@@ -85,31 +89,37 @@ class MountStatus:
         return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-def query_status(mounts: Iterable[Mount]) -> list[MountStatus]:
-    """Return the status of *mounts*, queried in parallel, within two seconds even if some are stuck."""
-    queries = [_Query(mount) for mount in mounts]
-    deadline = time.monotonic() + _ANSWER_TIMEOUT
-    return [query.result(deadline) for query in queries]
+def query_status(mounts: Iterable[Mount], seconds: float = _ANSWER_TIMEOUT) -> list[MountStatus]:
+    """Return the status of *mounts*, queried in parallel, within *seconds* even if some are stuck.
+
+    A child process queries them: a mount that never answers would keep this process from ending.
+    """
+    queried = list(mounts)
+    statuses = {number: MountStatus(mount, State.STUCK) for number, mount in enumerate(queried)}
+    deadline = time.monotonic() + seconds
+    for answer in answers(lambda say: _query_all(queried, say, deadline), seconds) if queried else ():
+        number, state, attributes = answer.value
+        statuses[number] = MountStatus(queried[number], State(state), attributes)
+    return list(statuses.values())
 
 
-class _Query:
-    """A query of one mount in a daemon thread of its own: a stuck mount blocks the thread for ever."""
+def _query_all(mounts: Sequence[Mount], say: Say, deadline: float) -> None:
+    """Ask each mount in a thread of its own."""
+    telling = threading.Lock()
 
-    def __init__(self, mount: Mount) -> None:
-        self._mount = mount
-        self._answers: list[MountStatus] = []
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+    def query(number: int, mount: Mount) -> None:
+        state, attributes = state_of(mount)
+        with telling:
+            say(Answer((number, state.value, attributes)))
 
-    def result(self, deadline: float) -> MountStatus:
-        self._thread.join(max(0.0, deadline - time.monotonic()))
-        return self._answers[0] if self._answers else MountStatus(self._mount, State.STUCK)
-
-    def _run(self) -> None:
-        try:
-            self._answers.append(_query(self._mount))
-        except OSError as error:
-            self._answers.append(MountStatus(self._mount, _STATES.get(error.errno or 0, State.COVERED)))
+    threads = []
+    for question in enumerate(mounts):
+        thread = threading.Thread(target=query, args=question, daemon=True)
+        with suppress(RuntimeError):  # as many as this user may have
+            thread.start()
+            threads.append(thread)
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 _STATES = {
@@ -120,15 +130,30 @@ _STATES = {
 }
 
 
-def _query(mount: Mount) -> MountStatus:
-    attributes = {}
-    for name in _NAMES:
-        try:
-            attributes[name.rpartition(".")[2]] = os.fsdecode(os.getxattr(mount.mountpoint, name))
-        except OSError as error:
-            if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
-                raise
-    # After the attributes: the kernel may answer stat(2) for a dead mount's root from its cache.
-    if os.minor(os.stat(mount.mountpoint).st_dev) != mount.connection:
-        return MountStatus(mount, State.COVERED)
-    return MountStatus(mount, State.MOUNTED, attributes)
+def state_of(mount: Mount) -> tuple[State, dict[str, str]]:
+    """Ask one mount about itself: whether it answers, and its attributes.  Waits as long as that takes."""
+    try:
+        return _query(mount)
+    except OSError as error:
+        return _STATES.get(error.errno or 0, State.COVERED), {}
+
+
+def _query(mount: Mount) -> tuple[State, dict[str, str]]:
+    """Ask the mount itself, not the path, which may lead elsewhere by now."""
+    root = os.open(mount.mountpoint, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if mount_id(root) != mount.id:
+            return State.COVERED, {}
+        os.statvfs(f"/proc/self/fd/{root}")  # which no cache answers
+        attributes = {}
+        for name in _NAMES:
+            try:
+                value = os.getxattr(f"/proc/self/fd/{root}", name)
+            except OSError as error:
+                if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                    raise
+            else:
+                attributes[name.rpartition(".")[2]] = os.fsdecode(value[:_MAX_VALUE])
+        return State.MOUNTED, attributes
+    finally:
+        os.close(root)

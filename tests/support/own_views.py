@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fusefs.image.lazy_layers import Layers
+from fusefs.mount.mountpoint import claim_mountpoint
 from fusefs.mount.overrides import Overrides
 from fusefs.mount.session import MountOptions, serve
 from fusefs.mount.status import BytesRead
@@ -60,7 +61,7 @@ def mounted(imgfs: Bench, view: str) -> Iterator[Path]:
 def main(view: str, mountpoint: str, tmpdir: str) -> None:
     """Mount *view*; "ready" on standard output says that the mount is usable."""
     options = MountOptions(view, (), Overrides(), BytesRead())
-    serve(VIEWS[view](tmpdir), mountpoint, options, lambda: print("ready", flush=True))
+    serve(VIEWS[view](tmpdir), claim_mountpoint(mountpoint, {}), options, lambda: print("ready", flush=True))
 
 
 if __name__ == "__main__":

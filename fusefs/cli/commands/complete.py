@@ -130,7 +130,7 @@ def _mounted(word: str) -> Answer:
     here = os.getcwd().rstrip("/") + "/"
     beginning = "./" if word.startswith("./") else ""
     shown = []
-    for mountpoint in unmountable():
+    for mountpoint in (mount.mountpoint for mount in unmountable()):
         if word.startswith("~/"):
             if mountpoint.startswith(os.path.expanduser(word)):
                 shown.append(mountpoint)

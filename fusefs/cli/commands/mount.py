@@ -53,7 +53,7 @@ class MountCommand:
         self._environment = environment
         self._flags = libfuse_flags(arguments.options)
         self._overrides = {name: number_option(arguments.options, name, base) for name, base in _NUMBERS.items()}
-        self._mountpoint, self._claim = claim_mountpoint(arguments.mountpoint)
+        self._mountpoint = claim_mountpoint(arguments.mountpoint, environment)
         self._writeback = Writeback()
         self._bytes_read = BytesRead()
 
@@ -115,7 +115,7 @@ class MountCommand:
     def _begin(self, ready: Callable[[], None]) -> None:
         """Report that the mount is usable, and start the threads that may not exist before a fork."""
         ready()
-        os.close(self._claim)
+        self._mountpoint.close()
         # The first access to a layer needs the indexer; a mount of which only blobs are read does not wait for it.
         threading.Thread(target=importlib.import_module, args=("fusefs.layers.indexer",), daemon=True).start()
         self._writeback.start()

@@ -1,0 +1,116 @@
+"""Work that may wait for ever, done by a child process that can be left behind.
+
+A FUSE server that has read a request and never answers holds its client in a sleep that not even SIGKILL
+ends (fuse.rst, "Interrupting filesystem operations"): a thread that waits so keeps its whole process from ending.
+"""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from fusefs.errors import ImgfsError, MountError
+
+_MAX_ANSWER = 1 << 17
+"""Bytes of an answer: below the least buffer that a socket has (net.core.wmem_default)."""
+_MAX_DESCRIPTORS = 4
+_ANSWER = "answer"
+"""Begins an answer; an error begins with the name of its class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the child says at once."""
+
+    value: Any
+    """Of types that JSON has."""
+    descriptors: tuple[int, ...] = ()
+    """Files that the child has opened, now open in this process."""
+
+
+Say = Callable[[Answer], None]
+
+
+def answers(work: Callable[[Say], None], seconds: float) -> Iterator[Answer]:
+    """Yield what *work* says in a child process, until it ends or is silent for *seconds*.
+
+    An ImgfsError of *work* is raised here.  The child has no file of this process open, nor a terminal.  To be called
+    while one thread runs, and nothing is served.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        with theirs:
+            child = _forked()
+            if child == 0:
+                _be_child(work, theirs)
+        try:
+            yield from _received(ours, seconds)
+        finally:
+            _leave(child)
+
+
+def _forked() -> int:
+    try:
+        return os.fork()
+    except OSError as error:
+        raise MountError(f"cannot start a process: {error.strerror}") from None
+
+
+def _received(connection: socket.socket, seconds: float) -> Iterator[Answer]:
+    connection.settimeout(seconds)
+    while True:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(connection, _MAX_ANSWER, _MAX_DESCRIPTORS)
+        except TimeoutError:
+            return
+        if not data:
+            return
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        name, value = json.loads(data)
+        if name != _ANSWER:
+            kinds = {kind.__name__: kind for kind in ImgfsError.__subclasses__()}
+            raise kinds.get(name, RuntimeError)(value)
+        yield Answer(value, tuple(descriptors))
+
+
+def _be_child(work: Callable[[Say], None], connection: socket.socket) -> NoReturn:
+    """Do *work* and end, whatever happens."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _close_others(connection.fileno())
+
+        def say(answer: Answer) -> None:
+            socket.send_fds(connection, [json.dumps([_ANSWER, answer.value]).encode()], answer.descriptors)
+
+        try:
+            work(say)
+        except Exception as error:  # noqa: BLE001 - a bug too is told by the parent
+            text = str(error) if isinstance(error, ImgfsError) else repr(error)
+            connection.send(json.dumps([type(error).__name__, text]).encode())
+    finally:
+        os._exit(0)
+
+
+def _close_others(kept: int) -> None:
+    """Close all files but *kept*: a child that is left behind would hold the caller's pipes open."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _leave(child: int) -> None:
+    """End *child* and forget it, which ends when it can."""
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    deadline = time.monotonic() + 0.1
+    with suppress(ChildProcessError):  # SIGCHLD is ignored, so there is nothing to wait for
+        while os.waitpid(child, os.WNOHANG) == (0, 0) and time.monotonic() < deadline:
+            time.sleep(0.001)

@@ -1,0 +1,228 @@
+"""Taking a mount away: the one that was looked at, whatever its path leads to meanwhile.
+
+The owner of a directory on the way may put a link in its place at any moment.  So the mount is opened without
+following a link, its ID is compared, and it is unmounted through the directory that was opened.  A descriptor of the
+mount itself serves only a lazy unmount: it makes any other fail as busy.
+"""
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from fusefs.errors import MountError
+from fusefs.mount.abandonable import Answer, Say, answers
+from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mount_id, mount_of, mounts, path_of
+from fusefs.mount.privileges import may_mount
+from fusefs.mount.status import State, query_status
+from fusefs.mount.syscalls import MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW, umount2
+from fusefs.text import printable
+
+_BUSY = "a file or directory in it is in use"
+_SILENT = "it does not answer"
+_CHANGED = "something else is there by now"
+_PATIENCE = 2.0
+"""Seconds for a mount of somebody else, or for the way to one, before it counts as stuck."""
+_OWN_PATIENCE = 5.0
+"""Seconds for a mount of this user's own, which is aborted then."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A mount that is still there."""
+
+    shown: str
+    """The mountpoint as the user calls it, made safe to print."""
+    reason: str
+    mount: Mount | None = None
+    """The mount, if asking it may help: it may be dead or stuck."""
+
+    def __str__(self) -> str:
+        return f"cannot unmount {self.shown}: {self.reason}" if self.mount else self.reason
+
+
+def unmount_all(targets: Sequence[str | Mount], *, lazily: bool) -> list[str]:
+    """Unmount each of *targets*, paths or mounts of the table; return one line for each that stays.
+
+    A dead mount goes in any case, and one whose process does not answer is aborted first.  *lazily*: it
+    goes from here at once, and its process ends when the last file in it is closed.
+    """
+    failures = _tried(targets, lazily=lazily)
+    asked = [failure.mount for failure in failures if failure.mount]
+    user = os.geteuid()
+    patience = _PATIENCE if any(mount.is_foreign(user) for mount in asked) else _OWN_PATIENCE
+    states = {status.mount.id: status.state for status in query_status(asked, patience)}
+    left = []
+    for failure in failures:
+        state = states[failure.mount.id] if failure.mount else State.MOUNTED
+        if failure.mount and state in (State.STALE, State.STUCK):
+            left += _forced(failure.mount, failure.shown, state)
+        else:
+            hint = f"; close it, or imgfs umount -l {failure.shown}" if failure.reason == _BUSY and not lazily else ""
+            left.append(f"{failure}{hint}")
+    return left
+
+
+def _tried(targets: Sequence[str | Mount], *, lazily: bool) -> list[_Failure]:
+    """Unmount what goes without more ado, and return what does not."""
+
+    def work(say: Say) -> None:
+        for target in targets:
+            failure = _unmount(target, lazily=lazily)
+            about = None
+            if failure:
+                about = (failure.shown, failure.reason, astuple(failure.mount) if failure.mount else None)
+            say(Answer(about))
+
+    done = 0
+    failures = []
+    for answer in answers(work, _PATIENCE) if targets else ():
+        done += 1
+        if answer.value:
+            shown, reason, mount = answer.value
+            failures.append(_Failure(shown, reason, Mount(*mount) if mount else None))
+    silent = [_shown(target) for target in targets[done:]]
+    return [*failures, *(_Failure(shown, f"cannot unmount {shown}: {_SILENT}") for shown in silent)]
+
+
+def _shown(target: str | Mount) -> str:
+    return printable(target.mountpoint if isinstance(target, Mount) else target)
+
+
+def _unmount(target: str | Mount, *, lazily: bool) -> _Failure | None:
+    """Unmount *target*; return None once that is done."""
+    shown = _shown(target)
+    mount = target if isinstance(target, Mount) else _mounted_on(target)
+    if mount is None:
+        return _Failure(shown, f"{shown} is not a mountpoint; imgfs list shows what is mounted")
+    if mount.file_system != FILE_SYSTEM:
+        return _Failure(shown, f"{shown} is not an imgfs mount but a {printable(mount.file_system)} mount; use umount")
+    host = _foreign_host(mount)
+    if host is not None:
+        reason = f"it lies in the {printable(host.file_system)} of user {host.owner}, who may unmount it"
+        return _Failure(shown, f"cannot unmount {shown}: {reason}")
+    refused = detach(mount, lazily=lazily)
+    if refused == _CHANGED:
+        return _Failure(shown, f"cannot unmount {shown}: {refused}")
+    return _Failure(shown, refused, mount) if refused else None
+
+
+def _mounted_on(path: str) -> Mount | None:
+    """Return the mount whose root *path* leads to."""
+    try:
+        root = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        mount = mount_of(root)
+        return mount if mount and mount.mountpoint == path_of(root) else None
+    finally:
+        os.close(root)
+
+
+def _foreign_host(mount: Mount) -> Mount | None:
+    """Return a mount of another user that *mount* lies in: its process decides about whatever is there."""
+    user = os.geteuid()
+    table = {host.id: host for host in mounts()}
+    seen = set()
+    host = table.get(mount.parent)
+    while host is not None and host.id not in seen and not host.is_foreign(user):
+        seen.add(host.id)
+        host = table.get(host.parent)
+    return host if host is not None and host.is_foreign(user) else None
+
+
+def detach(mount: Mount, *, lazily: bool) -> str | None:
+    """Unmount *mount*, nothing else; return None once it is gone, else the reason.
+
+    Asks the mount nothing.  May wait for a file system on the way to it.
+    """
+    try:
+        with _opened(mount) as (folder, root):
+            if root is None:
+                return _CHANGED
+            if not may_mount():
+                os.close(root)
+                return _fusermount(mount.mountpoint, lazily=lazily)
+            if lazily:
+                umount2(b"/proc/self/fd/%d" % root, MNT_DETACH)
+                os.close(root)
+            else:
+                os.close(root)  # which would make it busy
+                name = os.fsencode(os.path.basename(mount.mountpoint))
+                umount2(b"/proc/self/fd/%d/%s" % (folder, name), UMOUNT_NOFOLLOW)
+    except OSError as error:
+        return _BUSY if error.errno == errno.EBUSY else error.strerror
+    return None
+
+
+@contextmanager
+def _opened(mount: Mount) -> Iterator[tuple[int, int | None]]:
+    """Give the directory that *mount* is in, and its root, to be closed, if it is still there."""
+    above, name = os.path.split(mount.mountpoint)
+    folder = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        root = os.open(name or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        if mount_id(root) == mount.id:
+            yield folder, root
+        else:
+            os.close(root)
+            yield folder, None
+    finally:
+        os.close(folder)
+
+
+def _forced(mount: Mount, shown: str, state: State) -> list[str]:
+    """Take away a mount whose process is gone or silent, also while files of it are open; return what went wrong."""
+
+    def work(say: Say) -> None:
+        if state is State.STUCK:
+            _abort(mount, shown)
+        say(Answer(detach(mount, lazily=True)))
+
+    try:
+        told = [answer.value for answer in answers(work, _PATIENCE)]
+    except MountError as error:
+        return [str(error)]
+    reason = told[0] if told else _SILENT
+    return [f"cannot clear the dead mount on {shown}: {reason}"] if reason else []
+
+
+def _fusermount(mountpoint: str, *, lazily: bool) -> str | None:
+    """Unmount with the program that may, and checks whose mount it is: None when it did, else its reason."""
+    options = ["-z"] if lazily else []
+    try:
+        done = subprocess.run(
+            ["fusermount3", "-u", *options, "--", mountpoint],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+    except OSError as error:
+        raise MountError(f"cannot run fusermount3: {error.strerror}; install fuse3") from None
+    if done.returncode == 0:
+        return None
+    reason = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    if reason and "busy" in reason[-1].lower():
+        return _BUSY
+    return printable(reason[-1]) if reason else f"fusermount3 ended with status {done.returncode}"
+
+
+def _abort(mount: Mount, shown: str) -> None:
+    """Make every waiting request of a stuck connection fail (fuse.rst, "Aborting a filesystem connection")."""
+    try:
+        Path(f"/sys/fs/fuse/connections/{mount.connection}/abort").write_text("1")
+    except OSError as error:
+        if not may_mount():
+            raise MountError(
+                f"{shown} does not answer and cannot be aborted: {error.strerror}; kill its process"
+            ) from None
+        # Where that is not mounted, a forced unmount aborts, also when it says "busy".
+        with suppress(OSError), _opened(mount) as (folder, root):
+            if root is not None:
+                os.close(root)
+                name = os.fsencode(os.path.basename(mount.mountpoint))
+                umount2(b"/proc/self/fd/%d/%s" % (folder, name), UMOUNT_NOFOLLOW | MNT_FORCE)
