@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import TakeWarnings
 from tests.drills import peer_drill
 from tests.peers.unpackers import ContainerdStore, Engine, Umoci, Unpacker, umoci_folder
 from tests.support.engines import RealEngine
@@ -30,9 +31,12 @@ def unpackers_fixture(
         ]
 
 
-def test_a_random_stack_is_what_peers_unpack(imgfs: Bench, unpackers: list[Unpacker]) -> None:
+def test_a_random_stack_is_what_peers_unpack(
+    imgfs: Bench, unpackers: list[Unpacker], take_warnings: TakeWarnings
+) -> None:
     imgfs.log_is_quiet = False  # a member that is left out is said there
     found = peer_drill.compare(imgfs, unpackers, 30, every=10)
+    take_warnings()
     assert found.faults == []
     assert found.mounted == 3
     assert found.verdicts["all agree"] > 3
