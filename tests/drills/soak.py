@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.drills import engine_drills, member_drills, mount_drills, waiting_drills
+from tests.drills import engine_drills, member_drills, mount_drills, peer_drill, waiting_drills
 from tests.fuzz import processes
 from tests.fuzz.oracles import check
 from tests.fuzz.random_archives import HONEST, LYING, archive, damaged
+from tests.peers.unpackers import all_unpackers
 from tests.support.mounts import Bench, bench
 
 
@@ -110,6 +111,23 @@ def members(count: int = 10_000_000) -> Figures:
     )
 
 
+def peers(stacks: int = 2_000, seed: int = 0) -> Figures:
+    """Compare random stacks of layers with what other programs unpack of them."""
+    with bench() as imgfs, all_unpackers() as unpackers:
+        imgfs.log_is_quiet = False
+        found = peer_drill.compare(imgfs, unpackers, stacks, seed=seed)
+    for title, counter in (("members", found.members), ("refused by", found.refusals), ("imgfs", found.verdicts)):
+        print(f"{title}: {', '.join(f'{count:,} {name}' for name, count in counter.most_common())}")
+    for fault in found.faults:
+        print(fault)
+    assert not found.faults
+    return Figures(
+        f"{found.stacks:,} stacks from seed {seed} on, {found.members.total():,} members, unpacked by {len(unpackers)} "
+        f"peers; these disagree about {found.disputed:,}, imgfs with all of them about 0",
+        f"{found.mounted} through a mount",
+    )
+
+
 def fuzz_random(minutes: float = 2) -> Figures:
     """Walk layers of random parts."""
     logging.disable()
@@ -134,6 +152,7 @@ def fuzz_random(minutes: float = 2) -> Figures:
 DRILLS: dict[str, Callable[..., Figures]] = {
     "fuzz": fuzz,
     "random": fuzz_random,
+    "peers": peers,
     "kill": kill,
     "engine": engine,
     "waiting": waiting,

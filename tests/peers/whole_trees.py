@@ -33,8 +33,11 @@ class Tree(NamedTuple):
     same: set[frozenset[bytes]]
 
 
-def tree_at(root: Path) -> Tree:
-    """Return the tree below *root*; no link is followed."""
+def tree_at(root: Path, *, overlay: bool = False) -> Tree:
+    """Return the tree below *root*; no link is followed.
+
+    *overlay*: leave out names that are listed but not found, as overlayfs lists a whiteout of nothing.
+    """
     top = os.fsencode(root)
     os.listdir(top)  # imgfs knows a layer's own attributes once someone has looked in
     entries: dict[bytes, Entry] = {}
@@ -42,7 +45,12 @@ def tree_at(root: Path) -> Tree:
     queue = [b"."]
     for path in queue:  # grows while it is walked
         there = os.path.join(top, path)
-        status = os.lstat(there)
+        try:
+            status = os.lstat(there)
+        except FileNotFoundError:
+            if not overlay:
+                raise
+            continue
         entries[path] = _entry(there, status)
         if stat.S_ISDIR(status.st_mode):
             queue += [name if path == b"." else path + b"/" + name for name in os.listdir(there)]

@@ -219,10 +219,16 @@ def listed_images(archive: Path) -> list[str]:
         return [name for item in json.load(document) for name in item["RepoTags"]]
 
 
-@pytest.fixture(scope="session", name="podman_engine")
-def podman_engine_fixture(both_images: Path) -> Iterator[RealEngine]:
-    """Give Podman's service with the same images."""
-    need(ROOT, "podman")
+@contextlib.contextmanager
+def empty_docker() -> Iterator[RealEngine]:
+    """Give a dockerd with no image, for as long as the block takes."""
+    with _folder("docker") as folder, _running(_dockerd(folder), folder / "log", folder / "docker.sock", {}):
+        yield RealEngine("docker", f"unix://{folder}/docker.sock", folder)
+
+
+@contextlib.contextmanager
+def podman(*archives: Path) -> Iterator[RealEngine]:
+    """Give Podman's service with the images of *archives*, for as long as the block takes."""
     with _folder("podman") as folder:
         storage = [f"--root={folder}/root", f"--runroot={folder}/run", f"--tmpdir={folder}/tmp"]
         storage += ["--storage-driver=overlay", "--events-backend=none"]
@@ -230,18 +236,22 @@ def podman_engine_fixture(both_images: Path) -> Iterator[RealEngine]:
         (folder / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
         )
-        subprocess.run(
-            ["podman", *storage, "load", "-q", "-i", both_images],
-            env=os.environ | environment,
-            check=True,
-            capture_output=True,
-        )
+        for archive in archives:
+            command = ["podman", *storage, "load", "-q", "-i", str(archive)]
+            subprocess.run(command, env=os.environ | environment, check=True, capture_output=True)
         socket_path = folder / "podman.sock"
         command = ["podman", *storage, "system", "service", "--time", "0", f"unix://{socket_path}"]
         with _running(command, folder / "log", socket_path, environment):
-            engine = RealEngine("podman", f"unix://{socket_path}", folder)
-            import_small(folder, engine.environment)
-            yield engine
+            yield RealEngine("podman", f"unix://{socket_path}", folder)
+
+
+@pytest.fixture(scope="session", name="podman_engine")
+def podman_engine_fixture(both_images: Path) -> Iterator[RealEngine]:
+    """Give Podman's service with the same images."""
+    need(ROOT, "podman")
+    with podman(both_images) as engine:
+        import_small(engine.folder, engine.environment)
+        yield engine
 
 
 @pytest.fixture(params=["docker_engine", "podman_engine"], ids=["docker", "podman"], name="engine")

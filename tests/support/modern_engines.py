@@ -44,7 +44,7 @@ exec "$@"
 Skopeo = Callable[..., bytes]
 
 
-def _modern_root() -> Path:
+def debian_13() -> Path:
     """Return the root directory of a Debian 13 with Docker and skopeo, made once for all sessions."""
     path = root_file_system().parent / "debian-13-docker-1"
     if not path.exists():
@@ -63,7 +63,7 @@ def _modern_root() -> Path:
 def modern_root_fixture() -> Path:
     """Give the root of a Debian 13, which every session uses and none writes to."""
     need(ROOT, "unshare")
-    return _modern_root()
+    return debian_13()
 
 
 def _inside(root: Path, folders: list[Path], *command: str) -> list[str]:
@@ -76,7 +76,8 @@ def _inside(root: Path, folders: list[Path], *command: str) -> list[str]:
 
 
 @contextmanager
-def _docker(root: Path, name: str, **settings: object) -> Iterator[RealEngine]:
+def docker_26(root: Path, name: str, **settings: object) -> Iterator[RealEngine]:
+    """Give a Docker 26 with no image, run in *root* with *settings*, for as long as the block takes."""
     with _folder(name) as folder:
         (folder / "daemon.json").write_text(json.dumps(settings))
         socket_path = folder / "docker.sock"
@@ -111,7 +112,7 @@ def _running(command: list[str], log: Path, ready: Path) -> Iterator[None]:
 def docker26_classic_fixture(modern_root: Path) -> Iterator[RealEngine]:
     """Give a Docker 26 with the classic image store, and nothing in it."""
     need("docker")
-    with _docker(modern_root, "docker26") as engine:
+    with docker_26(modern_root, "docker26") as engine:
         yield engine
 
 
@@ -119,7 +120,7 @@ def docker26_classic_fixture(modern_root: Path) -> Iterator[RealEngine]:
 def docker26_containerd_fixture(modern_root: Path) -> Iterator[RealEngine]:
     """Give a Docker 26 with the containerd image store, and nothing in it."""
     need("docker")
-    with _docker(modern_root, "docker26-containerd", features={"containerd-snapshotter": True}) as engine:
+    with docker_26(modern_root, "docker26-containerd", features={"containerd-snapshotter": True}) as engine:
         yield engine
 
 
