@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 Advance = Callable[[int], None]
@@ -42,21 +41,22 @@ class Silent:
         yield lambda count: None  # noqa: ARG005
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """Shows what *shown* shows, and calls *began* whenever a wait begins."""
+class Observed:  # no dataclass: those load slowly, and each call of the command imports this module
+    """Progress of another kind that also calls a function whenever a wait begins."""
 
-    shown: Progress
-    began: Callable[[], None]
+    def __init__(self, shown: Progress, began: Callable[[], None]) -> None:
+        """Show progress as *shown* does; call *began* when a wait begins."""
+        self._shown = shown
+        self._began = began
 
     def waiting_began(self) -> None:
-        """Call *began*."""
-        self.began()
+        """Call the function."""
+        self._began()
 
     def waiting(self, what: str) -> AbstractContextManager[None]:
         """Show *what*."""
-        return self.shown.waiting(what)
+        return self._shown.waiting(what)
 
     def transfer(self, what: str, total: int | None) -> AbstractContextManager[Advance]:
         """Show how many bytes have passed."""
-        return self.shown.transfer(what, total)
+        return self._shown.transfer(what, total)

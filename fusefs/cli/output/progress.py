@@ -1,14 +1,13 @@
 """Progress on stderr: a bar on a terminal, plain lines elsewhere, or nothing."""
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from fusefs.cli.output.stdout import discard
+from fusefs.cli.output.stdout import discard, terminal_columns
 from fusefs.progress import Advance, Progress, Silent
 
 _DELAY = 0.5
@@ -29,11 +28,11 @@ def progress_on(stream: TextIO, *, way: str = AUTO, dumb: bool = False) -> Progr
 
 
 def _columns(stream: TextIO) -> int:
-    """Return the width of the terminal of *stream*; shutil only knows that of standard output, which may be a file."""
+    """Return the width of the terminal of *stream*; standard output may be a file."""
     with suppress(OSError):
         if columns := os.get_terminal_size(stream.fileno()).columns:
             return columns
-    return shutil.get_terminal_size().columns
+    return terminal_columns()
 
 
 def _cut(text: str, columns: int) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
@@ -13,11 +12,26 @@ from fusefs.text import printable
 BOLD, DIM, GREEN, RED, YELLOW, CYAN = "1", "2", "32", "31", "33", "36"
 """Parameters of SGR (ECMA-48), the escape sequence for colours and styles."""
 
+_DEFAULT_COLUMNS = 80
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 class ReaderGone(Exception):
     """Broken pipe: the reader closed standard output (for example `head`)."""
+
+
+def terminal_columns() -> int:
+    """Return the columns of standard output: ``COLUMNS`` if that is set, else the terminal's, else 80.
+
+    `shutil.get_terminal_size` gives the same, but its module takes long to import.
+    """
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(1).columns or _DEFAULT_COLUMNS
+    except OSError:
+        return _DEFAULT_COLUMNS
 
 
 class Output:
@@ -30,7 +44,7 @@ class Output:
             # A file name in a script that the locale's encoding lacks must not be an error.
             self._stream.reconfigure(errors="backslashreplace")
         self.terminal = self._stream.isatty()
-        self.columns = shutil.get_terminal_size().columns if self.terminal else None
+        self.columns = terminal_columns() if self.terminal else None
         """The width of the terminal, None if standard output is not a terminal."""
         self.colours = (
             self.terminal and not environment.get("NO_COLOR") and environment.get("TERM", "dumb") not in ("dumb", "")

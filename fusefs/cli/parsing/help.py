@@ -3,10 +3,10 @@
 argparse's own help is longer, and differs between versions of Python.
 """
 
-import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
+from fusefs.cli.output.stdout import terminal_columns
 from fusefs.cli.parsing.grammar import Command, grammar
 from fusefs.cli.parsing.parser import Parser
 
@@ -19,7 +19,7 @@ _MAX_COLUMN = 25
 def help_text(parser: Parser) -> str:
     """Return the help of *parser*, in the width of the terminal."""
     command = grammar(parser)
-    width = max(40, min(shutil.get_terminal_size().columns, _MAX_WIDTH))
+    width = max(40, min(terminal_columns(), _MAX_WIDTH))
     blocks = [
         [f"usage: {command.synopsis}", "", *textwrap.wrap(command.description, width)],
         *_lists(command, width),

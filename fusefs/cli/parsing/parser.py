@@ -26,6 +26,11 @@ class _RequestHelp(argparse.Action):
         raise HelpRequested(parser)
 
 
+def _checker(prog: str) -> argparse.HelpFormatter:
+    """Return the formatter with which argparse checks each argument; without a width it would import shutil."""
+    return argparse.HelpFormatter(prog, width=80)
+
+
 class Parser(argparse.ArgumentParser):
     """Raises usage errors like all other errors, in one line."""
 
@@ -45,7 +50,13 @@ class Parser(argparse.ArgumentParser):
         *notes* and *examples* end the help.  Groups with a title in *named_only* are common to many commands:
         help only names their options.
         """
-        super().__init__(prog=prog, description=description, allow_abbrev=False, add_help=False)
+        super().__init__(
+            prog=prog,
+            description=description,
+            allow_abbrev=False,
+            add_help=False,
+            formatter_class=_checker,
+        )
         self.notes = notes
         self.examples = tuple(examples)
         self.named_only = tuple(named_only)
