@@ -1,4 +1,4 @@
-"""A FUSE server that claims to be imgfs, of another user, and never answers: ``python silent_server.py MOUNTPOINT USER``.
+"""Another user's FUSE server that claims to be imgfs and never answers: ``silent_server.py MOUNTPOINT USER``.
 
 It reads every request, so a client that waits cannot be killed before this process is.
 """

@@ -1,7 +1,10 @@
 """Other users' mounts and directories: nothing that they name, move or never answer decides what root's imgfs does."""
 
+import ctypes
+import errno
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -83,7 +86,7 @@ def test_umount_aborts_another_users_mount_in_which_somebody_waits(imgfs: Bench)
     mountpoint = imgfs.mountpoint()
     with silent(mountpoint):
         client = subprocess.Popen(["stat", mountpoint / "x"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(lambda: "fuse" in Path(f"/proc/{client.pid}/wchan").read_text(), "a client waits")
+        until(lambda: "wait_answer" in Path(f"/proc/{client.pid}/wchan").read_text(), "a client waits")
         assert _in_time(imgfs, "umount", mountpoint) == Finished(0, "", "")
         assert client.wait(10) == 1
         assert mounted_below(mountpoint) == []
@@ -214,3 +217,19 @@ def test_too_few_files_are_one_line(imgfs: Bench, archive: Path, files: int) -> 
     (line,) = done.err.splitlines()
     assert "oo many open files" in line
     assert "bug" not in line
+
+
+def test_made_up_file_handles_are_stale_and_leave_nothing_in_the_log(imgfs: Bench, archive: Path) -> None:
+    mountpoint = imgfs.mount(archive)
+    number = os.stat(mountpoint / "rootfs" / "etc").st_ino
+    folder = os.open(mountpoint, os.O_RDONLY)
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        for inode in (number | 0xFFFF_FFFF, number | 0xFFFF_0000_0000, number | 12345, 1 << 62, 999_999, (1 << 64) - 1):
+            handle = struct.pack("=IiIII", 12, 0x81, inode >> 32, inode & 0xFFFF_FFFF, 0)  # fs/fuse/inode.c
+            assert libc.open_by_handle_at(folder, handle, os.O_RDONLY) == -1
+            assert ctypes.get_errno() == errno.ESTALE
+    finally:
+        os.close(folder)
+    assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+    assert not imgfs.log.exists() or imgfs.log.read_text() == ""
