@@ -83,12 +83,14 @@ def _background(run: Callable[[Callable[[], None]], None], writer: int, log_hand
 
 def _known(error: BaseException) -> BaseException:
     """Return *error*, or one with a message for the user where a limit of the process was reached."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # as trio wraps it
+        error = error.exceptions[0]
     if isinstance(error, OSError) and error.errno in TOO_MANY_FILES:
         return MountError(FEW_FILES)
     if isinstance(error, MemoryError):
         return MountError("out of memory; raise the limit of the address space (ulimit -v)")
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
-        return MountError("cannot start a thread; raise the limit of processes (ulimit -u)")
+        return MountError("cannot start a thread; raise the limit of processes or of memory (ulimit -u, -v)")
     return error
 
 

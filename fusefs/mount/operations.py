@@ -71,7 +71,10 @@ def _answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Co
         except ImgfsError as error:
             _log_once(error)
             raise FUSEError(errno.ENOSPC if isinstance(error, NoSpace) else errno.EIO) from None
-        except Exception:
+        except Exception as error:
+            if isinstance(error, MemoryError) or "can't start new thread" in str(error):  # a limit of this process
+                _throttled.error(handler.__name__, OSError(errno.ENOMEM, str(error) or "out of memory"))
+                raise FUSEError(errno.ENOMEM) from None
             log.exception("%s: a bug", handler.__name__)
             raise FUSEError(errno.EIO) from None
 
