@@ -10,6 +10,10 @@ from typing import ClassVar
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a write that fails because the disk is full, or a quota or a file size limit is reached."""
 
+TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+FEW_FILES = "too many open files; raise their limit (ulimit -n)"
+"""The message for these error numbers wherever a file is opened."""
+
 
 class ImgfsError(Exception):
     """Base class of all errors that are not bugs."""

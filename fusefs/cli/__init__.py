@@ -4,13 +4,14 @@ Only this package reads the environment and writes to the terminal.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from fusefs.cli.imports import import_command
 from fusefs.cli.output.stdout import ReaderGone, flush_stderr, say
 from fusefs.cli.parsing.mount8 import FAILURE, is_helper, mount_status, parse_call
-from fusefs.errors import ImgfsError
+from fusefs.errors import FEW_FILES, TOO_MANY_FILES, ImgfsError
 from fusefs.text import printable
 
 _INTERRUPTED = 130
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Called as a helper of mount(8), return the exit status that mount(8) expects.
     """
     _open_standard_streams()
+    _receive_signals()
     program, *words = sys.argv if argv is None else ("imgfs", *argv)
     helper = is_helper(program, words)
     try:
@@ -50,6 +52,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         flush_stderr()
 
 
+def _receive_signals() -> None:
+    """Receive the signals that imgfs needs, whatever the caller ignores or blocks.
+
+    With SIGCHLD ignored, the exit status of a child is lost (wait(2)).  Programs that imgfs starts inherit this.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+
+
 def _run(program: str, words: Sequence[str]) -> int:
     try:
         arguments = parse_call(program, words)
@@ -57,6 +68,11 @@ def _run(program: str, words: Sequence[str]) -> int:
     except ImgfsError as error:
         say(printable(str(error)))
         return error.exit_code
+    except OSError as error:
+        if error.errno not in TOO_MANY_FILES:
+            raise
+        say(FEW_FILES)
+        return ImgfsError.exit_code
     except ReaderGone:
         return _BROKEN_PIPE
     except KeyboardInterrupt:

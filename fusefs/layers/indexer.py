@@ -5,6 +5,7 @@ lies below it; no symbolic link is followed.  A hard link binds to the file that
 moment.  As a program this module is the child process that indexes a large layer.
 """
 
+import io
 import os
 import stat
 import sys
@@ -214,6 +215,9 @@ def main() -> int:
     this process: the parent process has ended.
     """
     threading.Thread(target=_end_with_stdin, daemon=True).start()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever the locale: a warning must not decide about the index
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     _give_way()
     descriptor, offset, size, index, created_ns = map(int, sys.argv[1:6])
     name = sys.argv[6]

@@ -5,6 +5,7 @@ import functools
 import logging
 import math
 import os
+import struct
 from collections.abc import Callable, Coroutine, Sequence
 from itertools import count
 from stat import S_IFDIR, S_ISDIR
@@ -70,7 +71,10 @@ def _answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Co
         except ImgfsError as error:
             _log_once(error)
             raise FUSEError(errno.ENOSPC if isinstance(error, NoSpace) else errno.EIO) from None
-        except Exception:
+        except Exception as error:
+            if isinstance(error, MemoryError) or "can't start new thread" in str(error):  # a limit of this process
+                _throttled.error(handler.__name__, OSError(errno.ENOMEM, str(error) or "out of memory"))
+                raise FUSEError(errno.ENOMEM) from None
             log.exception("%s: a bug", handler.__name__)
             raise FUSEError(errno.EIO) from None
 
@@ -151,13 +155,21 @@ class Operations(pyfuse3.Operations):
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
         """Return the attributes of *name*, or a negative entry, which the kernel caches as long."""
         match name:
-            case b".":
-                return self._stat(parent_inode)
-            case b"..":
-                return self._stat(self._inodes.parent(parent_inode))
+            case b"." | b"..":
+                return self._stat_of_handle(parent_inode, name)
         place = await self._directory(parent_inode)
         number = place.tree.find(place.number, name)
         return _NEGATIVE if number is None else self._stat(place.inode(number))
+
+    def _stat_of_handle(self, inode: int, name: bytes) -> EntryAttributes:
+        """Return the attributes of a node or of its parent: the kernel asks for a file handle that it was given.
+
+        The handle may be made up (open_by_handle_at(2)): then the number need not be that of any node.
+        """
+        try:
+            return self._stat(inode if name == b"." else self._inodes.parent(inode))
+        except (LookupError, ValueError, TypeError, AssertionError, struct.error):
+            raise FUSEError(errno.ESTALE) from None
 
     @_answered
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002

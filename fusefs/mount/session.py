@@ -93,6 +93,7 @@ async def _serve(root: Directory, mountpoint: Mountpoint, options: MountOptions,
         try:
             mount = mounting.find()
             drop_privileges(options.folders)  # before other threads start: each thread has capabilities of its own
+            await trio.to_thread.run_sync(bool)  # serving needs threads: fail before "mounted" is said
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
                 nursery.start_soon(_tune_when_usable, usable, mount)

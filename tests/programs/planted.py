@@ -3,7 +3,8 @@
 Faults: ``crash`` makes every read of a layer a bug; ``slow-start=FIFO`` lets the mount become ready
 only once FIFO can be read; ``note=FILE`` is none: a line in FILE for each layer that is decompressed
 or indexed, and each listing of a large directory.  ``kill=NUMBER=FILE`` kills the process in the place of
-the NUMBER-th change of a name or fsync, and writes into FILE which that was.
+the NUMBER-th change of a name or fsync, and writes into FILE which that was.  ``swap=DIRECTORY=OTHER`` puts a link
+to OTHER in the place of DIRECTORY as soon as the table of mounts was read.
 """
 
 import os
@@ -73,6 +74,24 @@ def _kill(number: int, path: str) -> None:
     sys.addaudithook(hook)
 
 
+def swap(directory: str, other: str) -> None:
+    """Put a link to *other* in the place of *directory*."""
+    os.rename(directory, f"{directory}.moved")
+    os.symlink(other, directory)
+
+
+def _swap_after_table(directory: str, other: str) -> None:
+    real = Path.read_bytes
+
+    def read_bytes(self: Path) -> bytes:
+        data = real(self)
+        if str(self) == "/proc/self/mountinfo" and not os.path.islink(directory):
+            swap(directory, other)
+        return data
+
+    Path.read_bytes = read_bytes  # type: ignore[method-assign]
+
+
 def plant(fault: str) -> None:
     """Plant *fault*."""
     name, _, argument = fault.partition("=")
@@ -86,6 +105,8 @@ def plant(fault: str) -> None:
         case "kill":
             number, _, path = argument.partition("=")
             _kill(int(number), path)
+        case "swap":
+            _swap_after_table(*argument.split("="))
         case _:
             raise ValueError(fault)
 

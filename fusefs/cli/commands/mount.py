@@ -113,12 +113,12 @@ class MountCommand:
             self._writeback.finish()
 
     def _begin(self, ready: Callable[[], None]) -> None:
-        """Report that the mount is usable, and start the threads that may not exist before a fork."""
-        ready()
+        """Start the threads that may not exist before a fork, then report that the mount is usable."""
         self._mountpoint.close()
+        self._writeback.start()
         # The first access to a layer needs the indexer; a mount of which only blobs are read does not wait for it.
         threading.Thread(target=importlib.import_module, args=("fusefs.layers.indexer",), daemon=True).start()
-        self._writeback.start()
+        ready()
 
     def _ready_in_foreground(self, log: logging.Handler | None) -> None:
         self._announce(log)

@@ -1,8 +1,10 @@
 """The kernel's table of mounts."""
 
+import os
+
 import pytest
 
-from fusefs.mount.mountinfo import mount_at
+from fusefs.mount.mountinfo import Mount, mount_at, parsed
 from tests.support.file_systems import mounted
 
 
@@ -13,3 +15,22 @@ def test_a_mount_is_found_by_its_path() -> None:
 @pytest.mark.parametrize("path", ["/proc/self", "/proc/", "/proc\n", "", "/no such directory", "proc"])
 def test_what_is_no_mountpoint_is_not_found(path: str) -> None:
     assert mount_at(path) is None
+
+
+LINE = b"36 35 0:52 / %s rw,nosuid - %s src rw,user_id=1000,group_id=1000\n"
+
+
+def test_lines_end_at_newlines_alone_and_types_are_any_bytes() -> None:
+    table = LINE % (b"/a\rb\x0c\x85", b"fuse.imgfs") + LINE % (b"/b", b"fuse.\xff\r")
+    first, second = parsed(table)
+    assert first == Mount(os.fsdecode(b"/a\rb\x0c\x85"), "fuse.imgfs", 52)
+    assert (first.id, first.parent, first.owner) == (36, 35, 1000)
+    assert (second.mountpoint, os.fsencode(second.file_system)) == ("/b", b"fuse.\xff\r")
+
+
+@pytest.mark.parametrize(
+    "line", [b"\n", b"x\n", b"a b c d e f - g h i\n", b"1 2 0:x / /a rw - t s o\n", b"1 2 0:3 / /a rw\n"]
+)
+def test_lines_that_are_not_understood_are_passed_over(line: bytes) -> None:
+    (mount,) = parsed(line + LINE % (b"/b", b"fuse.imgfs") + line)
+    assert mount.mountpoint == "/b"

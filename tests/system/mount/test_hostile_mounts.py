@@ -1,0 +1,235 @@
+"""Other users' mounts and directories: nothing that they name, move or never answer decides what root's imgfs does."""
+
+import ctypes
+import errno
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.programs import planted, silent_server
+from tests.support.builders import Archive
+from tests.support.file_systems import tmpfs
+from tests.support.mounts import COMMAND, Bench, Finished, mounted_below
+from tests.support.processes import until
+from tests.support.requirements import need
+from tests.support.users import USER, users_bench
+
+__all__ = ["users_bench"]
+
+_PATIENCE = 3.0
+"""Seconds for each command, whatever the mounts of others do."""
+
+
+@pytest.fixture(name="archive")
+def small_archive(imgfs: Bench) -> Path:
+    """A small image."""
+    return Archive().write(imgfs.folder / "image.tar")
+
+
+@contextmanager
+def silent(mountpoint: Path) -> Iterator[subprocess.Popen[str]]:
+    """Mount what never answers, as another user's imgfs."""
+    words = [sys.executable, silent_server.__file__, str(mountpoint), str(USER)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            yield server
+        finally:
+            server.kill()  # which ends the connection and all who wait
+            server.wait()
+            subprocess.run(["umount", "-l", mountpoint], check=False, stderr=subprocess.DEVNULL)
+
+
+def _in_time(imgfs: Bench, *words: str | Path) -> Finished:
+    began = time.monotonic()
+    done = imgfs.run(*words)
+    assert time.monotonic() - began < _PATIENCE
+    return done
+
+
+def test_list_does_not_wait_for_a_server_that_never_answers(imgfs: Bench) -> None:
+    mountpoint = imgfs.mountpoint()
+    with silent(mountpoint):
+        done = _in_time(imgfs, "list")
+        assert (done.status, done.err) == (0, "")
+        (line,) = (line for line in done.out.splitlines() if line.startswith(f"{mountpoint} "))
+        assert line.endswith("  stuck")
+
+
+def test_nothing_is_mounted_on_another_users_mount_and_it_is_not_asked(imgfs: Bench, archive: Path) -> None:
+    mountpoint = imgfs.mountpoint()
+    with silent(mountpoint):
+        for path in (mountpoint, mountpoint / "below"):
+            done = _in_time(imgfs, "mount", "--log-file", imgfs.log, archive, path)
+            assert (done.status, done.out, done.err.count("\n")) == (9, "", 1)
+            assert done.err.startswith(f"imgfs: cannot mount on {path}: ")
+
+
+@pytest.mark.parametrize("options", [[], ["-l"]])
+def test_umount_takes_away_a_mount_that_never_answers(imgfs: Bench, options: list[str]) -> None:
+    mountpoint = imgfs.mountpoint()
+    with silent(mountpoint):
+        assert _in_time(imgfs, "umount", *options, mountpoint) == Finished(0, "", "")
+        assert mounted_below(mountpoint) == []
+
+
+def test_umount_aborts_another_users_mount_in_which_somebody_waits(imgfs: Bench) -> None:
+    mountpoint = imgfs.mountpoint()
+    with silent(mountpoint):
+        client = subprocess.Popen(["stat", mountpoint / "x"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: "wait_answer" in Path(f"/proc/{client.pid}/wchan").read_text(), "a client waits")
+        assert _in_time(imgfs, "umount", mountpoint) == Finished(0, "", "")
+        assert client.wait(10) == 1
+        assert mounted_below(mountpoint) == []
+
+
+def _swapped(imgfs: Bench) -> tuple[Path, Path, str]:
+    """Return a directory whose parent another user owns, a victim's, and the fault that leads from one to the other."""
+    mountpoint = imgfs.folder / "theirs" / "here" / "mnt"
+    victim = imgfs.folder / "victim" / "mnt"
+    for path in (mountpoint, victim):
+        path.mkdir(parents=True)
+    os.chown(mountpoint.parent.parent, USER, USER)
+    return mountpoint, victim, f"swap={mountpoint.parent}={victim.parent}"
+
+
+@pytest.mark.parametrize("options", [["-a"], ["-a", "-l"], ["PATH"], ["-l", "PATH"]])
+def test_umount_takes_what_it_looked_at_though_a_link_leads_elsewhere(
+    imgfs: Bench, archive: Path, options: list[str]
+) -> None:
+    need("unshare")
+    mountpoint, victim, fault = _swapped(imgfs)
+    imgfs.mount(archive, at=mountpoint)
+    command = [sys.executable, planted.__file__, fault, "umount", *options]
+    command = [str(mountpoint) if word == "PATH" else word for word in command]
+    with tmpfs(victim):
+        # In a namespace of its own, so that it takes none of other tests' or people's.
+        script = '"$@"; exec cat /proc/self/mountinfo'
+        words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *command]
+        done = subprocess.run(words, env=imgfs.environment, capture_output=True, text=True, check=True)
+        assert f" {victim} " in done.stdout
+        assert mountpoint.parent.is_symlink()
+    moved = mountpoint.parent.with_name("here.moved") / "mnt"
+    assert imgfs.run("umount", moved) == Finished(0, "", "")
+
+
+def test_a_mount_is_on_the_directory_that_was_checked(imgfs: Bench, archive: Path) -> None:
+    mountpoint, victim, _ = _swapped(imgfs)
+    fifo = imgfs.folder / "fifo.tar"
+    os.mkfifo(fifo)
+    process = imgfs.start("mount", "--log-file", imgfs.log, fifo, mountpoint)
+
+    def opened() -> int | None:
+        try:
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return None
+
+    writer = until(opened, "the image is read, after the check") or 0
+    planted.swap(str(mountpoint.parent), str(victim.parent))
+    os.set_blocking(writer, True)
+    with open(writer, "wb") as pipe:
+        pipe.write(archive.read_bytes())
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    moved = mountpoint.parent.with_name("here.moved") / "mnt"
+    assert mounted_below(imgfs.folder) == [str(moved)]
+    assert imgfs.run("umount", moved) == Finished(0, "", "")
+    imgfs.nothing_left()
+
+
+def test_a_lock_on_the_directory_keeps_nobody_from_it(imgfs: Bench, archive: Path) -> None:
+    mountpoint = imgfs.mountpoint()
+    need("flock", "setpriv")
+    words = ["setpriv", f"--reuid={USER}", "--clear-groups", "flock", "-x", str(mountpoint), "sh", "-c", "echo; cat"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as locker:
+        assert locker.stdout is not None
+        assert locker.stdout.readline() == b"\n"
+        imgfs.mount(archive, at=mountpoint)
+        locker.communicate(b"")
+
+
+@pytest.mark.parametrize("name", ["a\rb", "a\x85b", os.fsdecode(b"a\xffb"), "a\x0cb"])
+def test_the_mounts_of_users_are_listed_and_taken_away_whatever_they_are_called(user: Bench, name: str) -> None:
+    archive = Archive().write(user.folder / "image.tar")
+    mountpoint = user.mountpoint(name)
+    os.chown(mountpoint, USER, USER)
+    assert user.run("mount", "-q", "--log-file", user.log, archive, mountpoint) == Finished(0, "", "")
+    user.command = (COMMAND,)
+    done = user.run("list")
+    assert (done.status, done.err) == (0, "")
+    assert user.run("umount", mountpoint) == Finished(0, "", "")
+
+
+def test_without_proc_there_is_one_line(imgfs: Bench) -> None:
+    need("unshare")
+    script = 'umount -l /proc; for c in list "umount -a" "umount /" "mount x.tar /mnt"; do "$0" $c; echo $?; done'
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, COMMAND]
+    done = subprocess.run(words, env=imgfs.environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["9"] * 4
+    assert done.stderr.count("\n") == 4
+    assert "Traceback" not in done.stderr
+
+
+def _with_signals(setup: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", f"import os, signal, sys; {setup}; os.execv(sys.argv[1], sys.argv[1:])", COMMAND)
+
+
+def test_an_ignored_sigchld_of_the_caller_changes_nothing(imgfs: Bench, archive: Path) -> None:
+    imgfs.command = _with_signals("signal.signal(signal.SIGCHLD, signal.SIG_IGN)")
+    mountpoint = imgfs.mount(archive)
+    with (mountpoint / "config").open("rb"):
+        assert imgfs.run("umount", mountpoint).status == 9
+    assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+
+
+def test_a_blocked_sigterm_of_the_caller_still_ends_the_mount(imgfs: Bench, archive: Path) -> None:
+    imgfs.command = _with_signals("signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGCHLD])")
+    process = imgfs.foreground(archive)
+    process.send_signal(signal.SIGTERM)
+    assert (*process.communicate(timeout=10), process.returncode) == ("", "", 0)
+    imgfs.nothing_left()
+
+
+@pytest.mark.parametrize("length", [1000, 3000])
+def test_an_image_with_a_long_path_is_mounted(imgfs: Bench, length: int) -> None:
+    folder = imgfs.folder.joinpath(*["é" * 100] * (length // 200))
+    folder.mkdir(parents=True)
+    archive = Archive().write(folder / "image.tar")
+    mountpoint = imgfs.mount(archive)
+    assert os.getxattr(mountpoint, "user.imgfs.image") == os.fsencode(archive)
+
+
+@pytest.mark.parametrize("files", [10, 12, 14, 16])
+def test_too_few_files_are_one_line(imgfs: Bench, archive: Path, files: int) -> None:
+    imgfs.command = ("sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', COMMAND)
+    done = imgfs.run("mount", "--no-cache", "--log-file", imgfs.log, archive, imgfs.mountpoint())
+    assert done.status != 0
+    (line,) = done.err.splitlines()
+    assert "oo many open files" in line
+    assert "bug" not in line
+
+
+def test_made_up_file_handles_are_stale_and_leave_nothing_in_the_log(imgfs: Bench, archive: Path) -> None:
+    mountpoint = imgfs.mount(archive)
+    number = os.stat(mountpoint / "rootfs" / "etc").st_ino
+    folder = os.open(mountpoint, os.O_RDONLY)
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        for inode in (number | 0xFFFF_FFFF, number | 0xFFFF_0000_0000, number | 12345, 1 << 62, 999_999, (1 << 64) - 1):
+            handle = struct.pack("=IiIII", 12, 0x81, inode >> 32, inode & 0xFFFF_FFFF, 0)  # fs/fuse/inode.c
+            assert libc.open_by_handle_at(folder, handle, os.O_RDONLY) == -1
+            assert ctypes.get_errno() == errno.ESTALE
+    finally:
+        os.close(folder)
+    assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+    assert not imgfs.log.exists() or imgfs.log.read_text() == ""
