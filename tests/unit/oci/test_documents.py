@@ -280,6 +280,21 @@ def test_a_platform_that_nothing_states_is_left_out_of_the_index(platform: Platf
     }
 
 
+def test_names_of_fields_count_in_any_case_as_in_go() -> None:
+    described = {"MEDIATYPE": "m", "Size": 5, "Digest": str(A), "urlS": ["u"], "Annotations": {"a": "b", "A": "c"}}
+    descriptor = Descriptor("m", 5, A, annotations={"a": "b", "A": "c"}, urls=("u",))
+    manifest = json.dumps({"Config": described, "LayerS": [described]}).encode()
+    assert parse_manifest(manifest, "x") == Manifest(OCI_MANIFEST, descriptor, (descriptor,))
+    assert parse_index(json.dumps({"Manifests": [described]}).encode(), "x") == Index((descriptor,))
+    # "rootfS", as Microsoft's base images had it.
+    config = {"OS": "windows", "Architecture": "amd64", "rootfS": {"Diff_IDs": [str(A)]}}
+    assert parse_image_config(json.dumps(config).encode(), "x") == ImageConfig(
+        (DiffID(A),), 0, Platform("windows", "amd64")
+    )
+    assert media_type_of(json.dumps({"Manifests": []}).encode(), "x") == OCI_INDEX
+    check_layout(b'{"ImageLayoutVersion":"1.0.0"}', "x")
+
+
 def test_a_name_that_is_no_text_does_not_break_the_index() -> None:
     data = write_index(Descriptor(OCI_MANIFEST, 5, A), None, '"\ud800\n')
-    assert parse_index(data, "x").manifests[0].ref_name == '"\ud800\n'
+    assert parse_index(data, "x").manifests[0].ref_name == '"\ufffd\n'
