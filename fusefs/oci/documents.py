@@ -167,7 +167,12 @@ def write_index(manifest: Descriptor, platform: Platform | None, ref_name: str) 
     """Return an image layout's ``index.json`` that lists *manifest* alone, under *ref_name*."""
     listed: dict[str, Json] = {**_descriptor_json(manifest)}
     if platform is not None and platform.os and platform.architecture:
-        parts = {"architecture": platform.architecture, "os": platform.os, "variant": platform.variant}
+        parts = {
+            "architecture": platform.architecture,
+            "os": platform.os,
+            "os.version": platform.os_version,
+            "variant": platform.variant,
+        }
         listed["platform"] = {key: value for key, value in parts.items() if value}
     listed["annotations"] = {REF_NAME: ref_name}
     return _written({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed]})
@@ -210,5 +215,5 @@ def _descriptor(value: Json, where: str) -> Descriptor:
 
 
 def _platform(document: Mapping[str, Json]) -> Platform:
-    parts = (as_string(field_of(document, key)) for key in ("os", "architecture", "variant"))
+    parts = (as_string(field_of(document, key)) for key in ("os", "architecture", "variant", "os.version"))
     return Platform(*(printable(part) for part in parts))

@@ -91,7 +91,7 @@ def checked_image(tar: SpooledTar, target: Target, *, only: bool) -> Image:
 
 
 def _platform(answer: Mapping[str, Any]) -> Platform | None:
-    parts = [field_of(answer, key) or "" for key in ("Os", "Architecture", "Variant")]
+    parts = [field_of(answer, key) or "" for key in ("Os", "Architecture", "Variant", "OsVersion")]
     return Platform(*map(str, parts)) if parts[0] and parts[1] else None
 
 

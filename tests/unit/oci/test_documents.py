@@ -156,7 +156,7 @@ def test_an_index_has_its_manifests_with_platforms_annotations_and_names() -> No
     annotations = {"org.opencontainers.image.ref.name": "1", "a": "b", "number": 7}
     data = json.dumps({"manifests": [CONFIG_JSON | {"platform": platform, "annotations": annotations}]}).encode()
     kept = {"org.opencontainers.image.ref.name": "1", "a": "b", "number": ""}
-    found = Descriptor(OCI_CONFIG, 7, A, Platform("linux", "arm64", "v8"), kept)
+    found = Descriptor(OCI_CONFIG, 7, A, Platform("linux", "arm64", "v8", "1"), kept)
     assert parse_index(data, "x") == Index((found,))
     assert found.ref_name == "1"
     assert Descriptor(OCI_CONFIG, 7, A).ref_name == ""
@@ -293,6 +293,12 @@ def test_names_of_fields_count_in_any_case_as_in_go() -> None:
     )
     assert media_type_of(json.dumps({"Manifests": []}).encode(), "x") == OCI_INDEX
     check_layout(b'{"ImageLayoutVersion":"1.0.0"}', "x")
+
+
+def test_the_version_of_an_operating_system_is_written_into_the_index() -> None:
+    platform = Platform("windows", "amd64", os_version="10.0.1")
+    (listed,) = json.loads(write_index(Descriptor(OCI_MANIFEST, 5, A), platform, "1"))["manifests"]
+    assert listed["platform"] == {"architecture": "amd64", "os": "windows", "os.version": "10.0.1"}
 
 
 def test_a_name_that_is_no_text_does_not_break_the_index() -> None:
