@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from fusefs.errors import InvalidImage
 from fusefs.oci.times import nanoseconds
-from fusefs.oci.untrusted_json import Json, as_string, parse_object
+from fusefs.oci.untrusted_json import Json, as_string, field_of, parse_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +55,31 @@ def parse_details(data: bytes) -> Details:
         document = parse_object(data, "the image config", "an image config")
     except InvalidImage:
         return Details()
-    run = document.get("config")
+    run = field_of(document, "config")
     run = run if isinstance(run, dict) else {}
-    history = document.get("history")
+    history = field_of(document, "history")
     return Details(
-        author=as_string(document.get("author")),
-        user=as_string(run.get("User")),
-        working_dir=as_string(run.get("WorkingDir")),
-        entrypoint=_words(run.get("Entrypoint")),
-        command=_words(run.get("Cmd")),
-        environment=_words(run.get("Env")),
-        ports=_keys(run.get("ExposedPorts")),
-        volumes=_keys(run.get("Volumes")),
-        labels=_texts(run.get("Labels")),
-        stop_signal=as_string(run.get("StopSignal")),
+        author=as_string(field_of(document, "author")),
+        user=as_string(field_of(run, "User")),
+        working_dir=as_string(field_of(run, "WorkingDir")),
+        entrypoint=_words(field_of(run, "Entrypoint")),
+        command=_words(field_of(run, "Cmd")),
+        environment=_words(field_of(run, "Env")),
+        ports=_keys(field_of(run, "ExposedPorts")),
+        volumes=_keys(field_of(run, "Volumes")),
+        labels=_texts(field_of(run, "Labels")),
+        stop_signal=as_string(field_of(run, "StopSignal")),
         history=tuple(_step(line) for line in history if isinstance(line, dict)) if isinstance(history, list) else (),
     )
 
 
 def _step(line: Mapping[str, Json]) -> Step:
     return Step(
-        created_ns=nanoseconds(line.get("created")),
-        created_by=as_string(line.get("created_by")),
-        author=as_string(line.get("author")),
-        comment=as_string(line.get("comment")),
-        empty=line.get("empty_layer") is True,
+        created_ns=nanoseconds(field_of(line, "created")),
+        created_by=as_string(field_of(line, "created_by")),
+        author=as_string(field_of(line, "author")),
+        comment=as_string(field_of(line, "comment")),
+        empty=field_of(line, "empty_layer") is True,
     )
 
 

@@ -12,7 +12,17 @@ from fusefs.errors import InvalidImage, Unsupported
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.platform import Platform
 from fusefs.oci.times import nanoseconds
-from fusefs.oci.untrusted_json import Json, as_list, as_object, as_string, as_strings, kind, parse_object
+from fusefs.oci.untrusted_json import (
+    Json,
+    as_list,
+    as_object,
+    as_string,
+    as_strings,
+    field_of,
+    has_field,
+    kind,
+    parse_object,
+)
 from fusefs.text import printable
 
 DOCUMENT_LIMIT = 4 << 20
@@ -84,13 +94,13 @@ class Index:
 def parse_image_config(data: bytes, where: str) -> ImageConfig:
     """Return the diffIDs, the time and the platform in *data*, an image config."""
     document = parse_object(data, where, "an image config")
-    rootfs = document.get("rootfs")
+    rootfs = field_of(document, "rootfs")
     if not isinstance(rootfs, dict):
         raise InvalidImage(f"{where} has no rootfs: it is {kind(rootfs)}")
-    diff_ids = as_strings(rootfs.get("diff_ids"), f"{where}: rootfs.diff_ids")
+    diff_ids = as_strings(field_of(rootfs, "diff_ids"), f"{where}: rootfs.diff_ids")
     return ImageConfig(
         diff_ids=tuple(DiffID(parse_digest(text, f"{where}: rootfs.diff_ids[{n}]")) for n, text in enumerate(diff_ids)),
-        created_ns=nanoseconds(document.get("created")),
+        created_ns=nanoseconds(field_of(document, "created")),
         platform=_platform(document),
     )
 
@@ -98,14 +108,14 @@ def parse_image_config(data: bytes, where: str) -> ImageConfig:
 def parse_manifest(data: bytes, where: str) -> Manifest:
     """Return the manifest in *data*; Unsupported for Docker's schema 1."""
     document = parse_object(data, where, "an image manifest")
-    if document.get("schemaVersion") == 1:
+    if field_of(document, "schemaVersion") == 1:
         raise Unsupported(
             f"{where}: a Docker schema 1 manifest is not supported; docker pull and docker save it with a newer engine"
         )
-    layers = as_list(document.get("layers"), f"{where}: layers")
+    layers = as_list(field_of(document, "layers"), f"{where}: layers")
     return Manifest(
-        media_type=as_string(document.get("mediaType")) or OCI_MANIFEST,
-        config=_descriptor(document.get("config"), f"{where}: config"),
+        media_type=as_string(field_of(document, "mediaType")) or OCI_MANIFEST,
+        config=_descriptor(field_of(document, "config"), f"{where}: config"),
         layers=tuple(_descriptor(layer, f"{where}: layers[{n}]") for n, layer in enumerate(layers)),
     )
 
@@ -113,13 +123,13 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
 def parse_index(data: bytes, where: str) -> Index:
     """Return the index in *data*; engines write ``"manifests":null`` for an empty one."""
     document = parse_object(data, where, "an image index")
-    manifests = as_list(document.get("manifests"), f"{where}: manifests")
+    manifests = as_list(field_of(document, "manifests"), f"{where}: manifests")
     return Index(tuple(_descriptor(item, f"{where}: manifests[{n}]") for n, item in enumerate(manifests)))
 
 
 def check_layout(data: bytes, where: str) -> None:
     """Check *data*, the file ``oci-layout``; Unsupported for another version than 1.0.0."""
-    version = parse_object(data, where, "an image layout's version").get("imageLayoutVersion")
+    version = field_of(parse_object(data, where, "an image layout's version"), "imageLayoutVersion")
     if version != "1.0.0":
         raise Unsupported(
             f"{where}: unsupported image layout version {printable(json.dumps(version))[:80]}; 1.0.0 is supported"
@@ -129,8 +139,8 @@ def check_layout(data: bytes, where: str) -> None:
 def media_type_of(data: bytes, where: str) -> str:
     """Return the media type of *data*, a manifest or an index without a descriptor."""
     document = parse_object(data, where, "a manifest or an index")
-    stated = as_string(document.get("mediaType"))
-    return stated or (OCI_INDEX if "manifests" in document else OCI_MANIFEST)
+    stated = as_string(field_of(document, "mediaType"))
+    return stated or (OCI_INDEX if has_field(document, "manifests") else OCI_MANIFEST)
 
 
 def parse_digest(text: str, where: str) -> Digest:
@@ -157,7 +167,12 @@ def write_index(manifest: Descriptor, platform: Platform | None, ref_name: str) 
     """Return an image layout's ``index.json`` that lists *manifest* alone, under *ref_name*."""
     listed: dict[str, Json] = {**_descriptor_json(manifest)}
     if platform is not None and platform.os and platform.architecture:
-        parts = {"architecture": platform.architecture, "os": platform.os, "variant": platform.variant}
+        parts = {
+            "architecture": platform.architecture,
+            "os": platform.os,
+            "os.version": platform.os_version,
+            "variant": platform.variant,
+        }
         listed["platform"] = {key: value for key, value in parts.items() if value}
     listed["annotations"] = {REF_NAME: ref_name}
     return _written({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [listed]})
@@ -180,25 +195,25 @@ def _descriptor_json(descriptor: Descriptor) -> dict[str, Json]:
 
 def _descriptor(value: Json, where: str) -> Descriptor:
     document = as_object(value, where, "a descriptor")
-    size = document.get("size")
+    size = field_of(document, "size")
     if not isinstance(size, int) or isinstance(size, bool):
         raise InvalidImage(f"{where}: size is {kind(size)}, not a number of bytes")
     if not 0 <= size < 1 << 63:
         raise InvalidImage(f"{where}: size is {size}, not a number of bytes")
-    platform = document.get("platform")
-    annotations = document.get("annotations")
+    platform = field_of(document, "platform")
+    annotations = field_of(document, "annotations")
     return Descriptor(
-        media_type=as_string(document.get("mediaType")),
+        media_type=as_string(field_of(document, "mediaType")),
         size=size,
-        digest=parse_digest(as_string(document.get("digest")), where),
+        digest=parse_digest(as_string(field_of(document, "digest")), where),
         platform=_platform(platform) if isinstance(platform, dict) else None,
         annotations={key: as_string(text) for key, text in annotations.items()}
         if isinstance(annotations, dict)
         else {},
-        urls=as_strings(document.get("urls"), f"{where}: urls"),
+        urls=as_strings(field_of(document, "urls"), f"{where}: urls"),
     )
 
 
 def _platform(document: Mapping[str, Json]) -> Platform:
-    parts = (as_string(document.get(key)) for key in ("os", "architecture", "variant"))
+    parts = (as_string(field_of(document, key)) for key in ("os", "architecture", "variant", "os.version"))
     return Platform(*(printable(part) for part in parts))

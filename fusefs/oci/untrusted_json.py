@@ -1,9 +1,17 @@
-"""Untrusted JSON, with an error for every value of an unexpected type.
+"""Untrusted JSON, read as Go's encoding/json reads it: engines and registries take what Go takes.
 
-A function takes a value and its name for messages, and raises InvalidImage.
+- `field_of` finds a field by its name without regard to case; the last of several fields counts, even after an exact
+  match.  Keys of maps, as labels, are compared exactly.
+- A byte that is not UTF-8, and half of a surrogate pair, counts as U+FFFD.
+
+A function takes a value and its name for messages, and raises InvalidImage for a value of an unexpected type.
 """
 
+import codecs
 import json
+import re
+from collections.abc import Mapping
+from functools import lru_cache
 
 from fusefs.errors import InvalidImage
 from fusefs.text import printable
@@ -22,6 +30,21 @@ def parse_list(data: bytes, where: str, what: str) -> list[Json]:
     if not isinstance(document, list):
         raise InvalidImage(f"{where} is {kind(document)}, not {what}")
     return document
+
+
+def field_of(document: Mapping[str, Json], name: str) -> Json:
+    """Return the last field of *document* that is called *name* in any case, None if there is none."""
+    keys = _keys(document, name)
+    return document[keys[-1]] if keys else None
+
+
+def has_field(document: Mapping[str, Json], name: str) -> bool:
+    """Return whether *document* has a field that is called *name* in any case, even if it is null."""
+    return bool(_keys(document, name))
+
+
+def _keys(document: Mapping[str, Json], name: str) -> list[str]:
+    return [key for key in document if key == name or (len(key) == len(name) and _folded(key) == _folded(name))]
 
 
 def as_object(value: Json, where: str, what: str = "an object") -> dict[str, Json]:
@@ -71,14 +94,59 @@ def kind(value: Json) -> str:
             return "an object"
 
 
+_FOLDS = str.maketrans({"\u017f": "s", "\u212a": "k"})
+"""The only letters outside of ASCII that Go's foldName takes for letters of ASCII: long s and the Kelvin sign."""
+_HALF = re.compile("[\ud800-\udfff]")
+_HALF_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+@lru_cache(1024)
+def _folded(key: str) -> str:
+    """Return *key* as Go compares names of fields; keys with other letters outside of ASCII match no field."""
+    folded = key.translate(_FOLDS)
+    return folded.lower() if folded.isascii() else key
+
+
+def _each_byte(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "\ufffd", error.start + 1  # "replace" would take several bytes for one U+FFFD
+
+
+codecs.register_error("fusefs.each_byte", _each_byte)
+
+
 def _parsed(data: bytes, where: str) -> Json:
     try:
         # Decoded here, since json.loads() would also take UTF-16; NaN is no JSON either.
-        document: Json = json.loads(data.decode("utf-8"), parse_constant=_refuse)
+        text = data.decode("utf-8", "fusefs.each_byte")
+        document: Json = json.loads(text, parse_constant=_refuse, object_pairs_hook=_object)
+        if _HALF_ESCAPED.search(text):
+            document = _without_halves(document)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else printable(str(error))
         raise InvalidImage(f"{where} is not JSON: {reason}") from None
     return document
+
+
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """Return the object of *pairs*; a repeated key stands where it came last."""
+    document: dict[str, Json] = {}
+    for key, value in pairs:
+        document.pop(key, None)
+        document[key] = value
+    return document
+
+
+def _without_halves(value: Json) -> Json:
+    """Return *value* with U+FFFD for each half of a surrogate pair in its strings."""
+    match value:
+        case str():
+            return _HALF.sub("\ufffd", value)
+        case list():
+            return [_without_halves(item) for item in value]
+        case dict():
+            return {_HALF.sub("\ufffd", key): _without_halves(item) for key, item in value.items()}
+    return value
 
 
 def _refuse(constant: str) -> Json:

@@ -1,15 +1,11 @@
 """The blobs and documents of an image layout, in a directory or a tar."""
 
-import errno
-import os
-import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content, Literal
-from fusefs.content.watched import WatchedFile
-from fusefs.errors import DigestMismatch, InvalidImage, Unavailable, Unsupported
+from fusefs.errors import DigestMismatch, InvalidImage, Unsupported
 from fusefs.image.model import Document
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
@@ -76,73 +72,6 @@ class TarBlobs:
         if member.sparse:
             raise Unsupported(f"{self.name}: {printable(name)} is stored as a sparse file, which no engine reads")
         return member
-
-
-@dataclass(frozen=True, slots=True)
-class DirectoryBlobs:
-    """Files below a directory.  No link in it is followed: it could lead anywhere on this machine."""
-
-    path: str
-    _opened: dict[tuple[str, ...], Extent] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The name of the source in messages."""
-        return printable(self.path)
-
-    def has(self, *parts: str) -> bool:
-        """Return whether there is a file of that name."""
-        return os.path.lexists(os.path.join(self.path, *parts))
-
-    def file(self, *parts: str) -> Content | None:
-        """Return the content of a file, which stays open."""
-        if parts not in self._opened:
-            file = self._file(parts)
-            if file is None:
-                return None
-            self._opened[parts] = Extent(file, 0, file.length())
-        return self._opened[parts]
-
-    def data(self, *parts: str) -> bytes | None:
-        """Return the bytes of a file, which does not stay open."""
-        file = self._file(parts)
-        if file is None:
-            return None
-        try:
-            return limited(Extent(file, 0, file.length()), documents.DOCUMENT_LIMIT, f"{self.name}: {'/'.join(parts)}")
-        finally:
-            file.close()
-
-    def _file(self, parts: tuple[str, ...]) -> OpenFile | None:
-        try:
-            file = WatchedFile(self._open(parts), f"{self.name}/{'/'.join(parts)}")
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if error.errno == errno.ENOTDIR and not self._leads_through_link(parts):
-                return None
-            raise (InvalidImage if error.errno in (errno.ELOOP, errno.ENOTDIR) else Unavailable)(
-                f"{self.name}: cannot open {'/'.join(parts)}: {error.strerror}"
-            ) from None
-        if not stat.S_ISREG(os.fstat(file.descriptor).st_mode):
-            file.close()
-            raise InvalidImage(f"{file.name} is not a regular file")
-        return file
-
-    def _leads_through_link(self, parts: tuple[str, ...]) -> bool:
-        return any(os.path.islink(os.path.join(self.path, *parts[:n])) for n in range(1, len(parts)))
-
-    def _open(self, parts: tuple[str, ...]) -> int:
-        flags = os.O_RDONLY | os.O_CLOEXEC
-        directory = os.open(self.path, flags | os.O_DIRECTORY)
-        try:
-            for part in parts[:-1]:
-                below = os.open(part, flags | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
-                os.close(directory)
-                directory = below
-            return os.open(parts[-1], flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
-        finally:
-            os.close(directory)
 
 
 def blob(blobs: Blobs, descriptor: Descriptor, what: str) -> Content | None:

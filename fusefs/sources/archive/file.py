@@ -17,8 +17,9 @@ from fusefs.oci.digest import Digest
 from fusefs.oci.platform import Platform
 from fusefs.oci.transport import DOCKER_ARCHIVE, OCI, OCI_ARCHIVE, STANDARD_INPUT
 from fusefs.progress import Advance, Progress
-from fusefs.sources.archive.blobs import DirectoryBlobs, TarBlobs
+from fusefs.sources.archive.blobs import TarBlobs
 from fusefs.sources.archive.cached import archive_index
+from fusefs.sources.archive.directory import DirectoryBlobs
 from fusefs.sources.archive.docker_archive import MANIFEST_LIST, DockerArchive
 from fusefs.sources.archive.image_layout import layout_image
 from fusefs.sources.archive.spooled import spool_tar

@@ -96,7 +96,11 @@ def layout_image(blobs: Blobs, ref: str | None, platform: Platform | None, sourc
 def _ambiguous(found: Iterable[Candidate]) -> bool:
     """Return whether different descriptors in ``index.json`` are for one platform."""
     entries: dict[Platform | None, Digest] = {}
-    return any(entries.setdefault(other.platform, other.entry.digest) != other.entry.digest for other in found)
+    for candidate in found:
+        platform = candidate.platform and candidate.platform.normalized
+        if entries.setdefault(platform, candidate.entry.digest) != candidate.entry.digest:
+            return True
+    return False
 
 
 def top_entries(blobs: Blobs) -> list[Descriptor]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fusefs.errors import InvalidImage
-from fusefs.oci.untrusted_json import Json, as_object, as_strings, kind, parse_list
+from fusefs.oci.untrusted_json import Json, as_object, as_strings, field_of, kind, parse_list
 from fusefs.text import printable
 
 MANIFEST_LIST_LIMIT = 1 << 20
@@ -29,23 +29,19 @@ def parse_manifest_list(data: bytes, where: str) -> tuple[ManifestItem, ...]:
 
 def _item(value: Json, where: str) -> ManifestItem:
     item = as_object(value, where)
-    config = item.get("Config")
+    config = field_of(item, "Config")
     if not isinstance(config, str) or not config:
         raise InvalidImage(f"{where} names no config: Config is {kind(config)}")
     return ManifestItem(
         config=_member_name(config, f"{where}: Config"),
-        repo_tags=as_strings(item.get("RepoTags"), f"{where}: RepoTags"),
+        repo_tags=as_strings(field_of(item, "RepoTags"), f"{where}: RepoTags"),
         layers=tuple(
-            _member_name(name, f"{where}: Layers") for name in as_strings(item.get("Layers"), f"{where}: Layers")
+            _member_name(name, f"{where}: Layers") for name in as_strings(field_of(item, "Layers"), f"{where}: Layers")
         ),
     )
 
 
 def _member_name(text: str, where: str) -> bytes:
-    try:
-        name = text.encode()
-    except UnicodeEncodeError:  # a lone surrogate, from a \\u escape
-        name = b""
-    if not name or ".." in text.split("/"):
+    if not text or ".." in text.split("/"):
         raise InvalidImage(f"{where}: refused: '{printable(text)}' names no member")
-    return name
+    return text.encode()

@@ -10,6 +10,7 @@ from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.platform import Platform
 from fusefs.oci.reference import tag_of, tagged
 from fusefs.oci.transport import Source
+from fusefs.oci.untrusted_json import field_of
 from fusefs.sources.archive.docker_archive import DockerArchive
 from fusefs.sources.archive.spooled import SpooledTar
 from fusefs.text import printable
@@ -47,11 +48,16 @@ class Target:
 
 def parse_inspected(answer: Any) -> Inspected:
     """Return the description in *answer*; one of `NONSENSE` for a malformed one."""
+    image_id: Any = field_of(answer, "Id")
+    size: Any = field_of(answer, "Size")
+    root: Any = field_of(answer, "RootFS")
+    tags: Any = field_of(answer, "RepoTags") or ()
+    diff_ids: Any = field_of(root, "Layers") or ()
     return Inspected(
-        image_id=Digest.parse(answer["Id"] if ":" in answer["Id"] else f"sha256:{answer['Id']}"),
-        tags=tuple(text for text in answer.get("RepoTags") or () if isinstance(text, str)),
-        size=int(answer["Size"]),
-        diff_ids=tuple(DiffID(Digest.parse(text)) for text in answer["RootFS"].get("Layers") or ()),
+        image_id=Digest.parse(image_id if ":" in image_id else f"sha256:{image_id}"),
+        tags=tuple(text for text in tags if isinstance(text, str)),
+        size=int(size),
+        diff_ids=tuple(DiffID(Digest.parse(text)) for text in diff_ids),
         platform=_platform(answer),
         storage=_storage(answer),
     )
@@ -85,10 +91,10 @@ def checked_image(tar: SpooledTar, target: Target, *, only: bool) -> Image:
 
 
 def _platform(answer: Mapping[str, Any]) -> Platform | None:
-    parts = [answer.get(key) or "" for key in ("Os", "Architecture", "Variant")]
+    parts = [field_of(answer, key) or "" for key in ("Os", "Architecture", "Variant", "OsVersion")]
     return Platform(*map(str, parts)) if parts[0] and parts[1] else None
 
 
 def _storage(answer: Mapping[str, Any]) -> str:
-    driver = answer.get("GraphDriver")
-    return str(driver.get("Name") or "") if isinstance(driver, dict) else ""
+    driver = field_of(answer, "GraphDriver")
+    return str(field_of(driver, "Name") or "") if isinstance(driver, dict) else ""

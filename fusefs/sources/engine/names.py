@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from fusefs.errors import UsageError
 from fusefs.oci.reference import check_reference
+from fusefs.oci.untrusted_json import field_of
 from fusefs.sources.engine.endpoint import Endpoint
 from fusefs.sources.engine.http import UnixConnection
 from fusefs.sources.engine.tls import ssl_context
@@ -51,7 +52,7 @@ def _connection(endpoint: Endpoint, timeout: float) -> http.client.HTTPConnectio
 
 def _names(document: object) -> Iterator[str]:
     for image in document if isinstance(document, list) else ():
-        tags = image.get("RepoTags") if isinstance(image, dict) else None
+        tags = field_of(image, "RepoTags") if isinstance(image, dict) else None
         for name in tags if isinstance(tags, list) else ():
             if isinstance(name, str) and len(name) <= _LONGEST and _is_reference(name):
                 yield name

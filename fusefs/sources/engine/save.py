@@ -86,7 +86,12 @@ def engine_image(engine: Engine, source: Source, settings: Settings) -> SourcedI
 
 def requested_platform(platform: Platform) -> str:
     """Return *platform* as the API takes it."""
-    wanted = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
+    wanted = {
+        "os": platform.os,
+        "architecture": platform.architecture,
+        "variant": platform.variant,
+        "os.version": platform.os_version,
+    }
     return json.dumps({key: value for key, value in wanted.items() if value})
 
 

@@ -4,13 +4,14 @@ If the engine cannot be reached or does not have the image, the SDK tries again 
 """
 
 import http.client
-import json
 from collections.abc import Iterator
 from typing import Self
 from urllib.parse import quote, urlencode
 
 from fusefs.content.protocol import Buffer
+from fusefs.errors import InvalidImage
 from fusefs.oci.platform import Platform
+from fusefs.oci.untrusted_json import parse_object
 from fusefs.sources.engine.endpoint import Endpoint
 from fusefs.sources.engine.http import UnixConnection
 from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected
@@ -86,10 +87,10 @@ class UnixEngine:
                 raise NoPlainAnswer
             self._version = answer.headers.get("Api-Version", "")
             _numbers(self._version)
-            return parse_inspected(json.loads(answer.read(MAX_ANSWER)))
+            return parse_inspected(parse_object(answer.read(MAX_ANSWER), self.shown, "an image"))
         except TimeoutError:
             raise unanswered(self.shown, self._timeout) from None
-        except (RecursionError, *_FAILURES, *NONSENSE):
+        except (InvalidImage, *_FAILURES, *NONSENSE):
             raise NoPlainAnswer from None
 
     def begin(self, target: Target) -> _Stream:

@@ -69,3 +69,11 @@ def test_each_layer_has_the_step_that_made_it() -> None:
 @pytest.mark.parametrize("layers", [0, 1, 3])
 def test_a_history_of_another_number_of_layers_says_nothing_of_them(layers: int) -> None:
     assert details(history=[{"created_by": "a"}, {"created_by": "b"}]).steps(layers) == (None,) * layers
+
+
+def test_names_of_fields_count_in_any_case_and_names_of_labels_do_not() -> None:
+    config = {"user": "u", "cmd": ["c"], "ENV": ["A=b"], "labels": {"Cmd": "1", "cmd": "2"}}
+    found = details(Config=config, History=[{"Created_By": "RUN x", "emptyLayer": True}])
+    assert (found.user, found.command, found.environment) == ("u", ("c",), ("A=b",))
+    assert found.labels == {"Cmd": "1", "cmd": "2"}
+    assert found.history == (Step(0, "RUN x", "", "", empty=False),)

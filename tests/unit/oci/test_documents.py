@@ -156,7 +156,7 @@ def test_an_index_has_its_manifests_with_platforms_annotations_and_names() -> No
     annotations = {"org.opencontainers.image.ref.name": "1", "a": "b", "number": 7}
     data = json.dumps({"manifests": [CONFIG_JSON | {"platform": platform, "annotations": annotations}]}).encode()
     kept = {"org.opencontainers.image.ref.name": "1", "a": "b", "number": ""}
-    found = Descriptor(OCI_CONFIG, 7, A, Platform("linux", "arm64", "v8"), kept)
+    found = Descriptor(OCI_CONFIG, 7, A, Platform("linux", "arm64", "v8", "1"), kept)
     assert parse_index(data, "x") == Index((found,))
     assert found.ref_name == "1"
     assert Descriptor(OCI_CONFIG, 7, A).ref_name == ""
@@ -280,6 +280,27 @@ def test_a_platform_that_nothing_states_is_left_out_of_the_index(platform: Platf
     }
 
 
+def test_names_of_fields_count_in_any_case_as_in_go() -> None:
+    described = {"MEDIATYPE": "m", "Size": 5, "Digest": str(A), "urlS": ["u"], "Annotations": {"a": "b", "A": "c"}}
+    descriptor = Descriptor("m", 5, A, annotations={"a": "b", "A": "c"}, urls=("u",))
+    manifest = json.dumps({"Config": described, "LayerS": [described]}).encode()
+    assert parse_manifest(manifest, "x") == Manifest(OCI_MANIFEST, descriptor, (descriptor,))
+    assert parse_index(json.dumps({"Manifests": [described]}).encode(), "x") == Index((descriptor,))
+    # "rootfS", as Microsoft's base images had it.
+    config = {"OS": "windows", "Architecture": "amd64", "rootfS": {"Diff_IDs": [str(A)]}}
+    assert parse_image_config(json.dumps(config).encode(), "x") == ImageConfig(
+        (DiffID(A),), 0, Platform("windows", "amd64")
+    )
+    assert media_type_of(json.dumps({"Manifests": []}).encode(), "x") == OCI_INDEX
+    check_layout(b'{"ImageLayoutVersion":"1.0.0"}', "x")
+
+
+def test_the_version_of_an_operating_system_is_written_into_the_index() -> None:
+    platform = Platform("windows", "amd64", os_version="10.0.1")
+    (listed,) = json.loads(write_index(Descriptor(OCI_MANIFEST, 5, A), platform, "1"))["manifests"]
+    assert listed["platform"] == {"architecture": "amd64", "os": "windows", "os.version": "10.0.1"}
+
+
 def test_a_name_that_is_no_text_does_not_break_the_index() -> None:
     data = write_index(Descriptor(OCI_MANIFEST, 5, A), None, '"\ud800\n')
-    assert parse_index(data, "x").manifests[0].ref_name == '"\ud800\n'
+    assert parse_index(data, "x").manifests[0].ref_name == '"\ufffd\n'

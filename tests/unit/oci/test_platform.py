@@ -20,6 +20,23 @@ from fusefs.oci.platform import Platform, suitability
         ("linux/x86_64", Platform("linux", "amd64")),
         ("linux/i386", Platform("linux", "386")),
         ("linux/386", Platform("linux", "386")),
+        ("linux/x86-64", Platform("linux", "amd64")),
+        ("linux/amd64/v2", Platform("linux", "amd64", "v2")),
+        ("linux/arm64/8", Platform("linux", "arm64", "v8")),
+        ("linux/ARMHF", Platform("linux", "arm", "v7")),
+        ("linux/armel", Platform("linux", "arm", "v6")),
+        ("linux/armv6l", Platform("linux", "arm", "v6")),
+        ("macos/arm64", Platform("darwin", "arm64")),
+        ("arm64", Platform("linux", "arm64")),
+        ("aarch64", Platform("linux", "arm64")),
+        ("armhf", Platform("linux", "arm", "v7")),
+        ("amd64/v2", Platform("linux", "amd64", "v2")),
+        ("arm/7", Platform("linux", "arm", "v7")),
+        ("windows(10.0.20348)/amd64", Platform("windows", "amd64", os_version="10.0.20348")),
+        ("Windows(10.0.20348.2113)/amd64", Platform("windows", "amd64", os_version="10.0.20348.2113")),
+        ("windows()/amd64", Platform("windows", "amd64")),
+        # Neither is known, and both are in their place.
+        ("plan10/vax", Platform("plan10", "vax")),
     ],
 )
 def test_a_platform_is_read_with_its_architecture_as_go_names_it(text: str, platform: Platform) -> None:
@@ -29,7 +46,10 @@ def test_a_platform_is_read_with_its_architecture_as_go_names_it(text: str, plat
 
 @pytest.mark.parametrize(
     "text",
-    ["", "linux", "amd64", "linux/", "/amd64", "linux//v8", "a/b/c/d", "linux/amd 64", "linux/é", "linux/amd64/"],
+    [
+        *("", "vax", "unknown", "linux/", "/amd64", "linux//v8", "a/b/c/d", "linux/amd 64", "linux/é", "linux/amd64/"),
+        *("amd64/", "linux(/amd64", "linux(1)2/amd64", "(1)/amd64", "windows(1 0)/amd64", "linux/amd64(1)"),
+    ],
 )
 def test_what_is_no_platform_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="bad platform") as caught:
@@ -37,7 +57,7 @@ def test_what_is_no_platform_is_refused_with_an_example(text: str) -> None:
     assert str(caught.value) == f"bad platform {text!r}: expected OS/ARCH[/VARIANT], as in linux/arm64"
 
 
-@pytest.mark.parametrize("text", ["linux/amd64", "linux/arm64/v8", "windows/386"])
+@pytest.mark.parametrize("text", ["linux/amd64", "linux/arm64/v8", "windows/386", "windows(10.0)/amd64"])
 def test_a_platform_is_written_as_it_is_read(text: str) -> None:
     assert str(Platform.parse(text)) == text
 
@@ -104,6 +124,7 @@ def test_an_older_arm_does_not_run_what_v7_needs(machine: Callable[[str], None])
         ("linux/arm/v7", True, ["linux/arm/v7", "linux/arm/v6", "linux/arm/v5"]),
         ("linux/arm", False, ["linux/arm/v7", "linux/arm/v6", "linux/arm/v5", "linux/arm/v8"]),
         ("linux/386", False, ["linux/386"]),
+        ("windows(10.0.1)/amd64", True, ["windows(10.0.1.7)/amd64", "windows/amd64"]),
     ],
 )
 def test_images_suit_in_this_order(wanted: str, order: list[str], *, exact: bool) -> None:
@@ -125,6 +146,8 @@ def test_images_suit_in_this_order(wanted: str, order: list[str], *, exact: bool
         ("linux/arm/v7", "linux/arm/v6", True),
         ("linux/amd64/v4", "linux/amd64/v3", True),
         ("linux/arm64/v9", "linux/arm64/v8", True),
+        ("windows(10.0.17)/amd64", "windows(10.0.1)/amd64", True),
+        ("windows(10.0)/amd64", "windows(10.0.1)/amd64", True),
     ],
 )
 def test_what_does_not_run_does_not_suit(image: str, wanted: str, *, exact: bool) -> None:
@@ -142,3 +165,27 @@ def test_a_variant_that_is_not_stated_is_the_usual_one(architecture: str, varian
 @pytest.mark.parametrize("variant", ["²", "v", "vv", "v1e9", "v" + "9" * 5000, "-1"])
 def test_a_senseless_variant_of_an_image_is_no_crash(variant: str) -> None:
     suitability(Platform("linux", "arm", variant), Platform("linux", "arm"), exact=False)
+
+
+@pytest.mark.parametrize(
+    ("stated", "wanted"),
+    [
+        (Platform("linux", "aarch64"), "linux/arm64"),
+        (Platform("Linux", "X86_64"), "linux/amd64/v1"),
+        (Platform("linux", "armhf"), "linux/arm/v7"),
+        (Platform("linux", "armel"), "linux/arm/v6"),
+        (Platform("linux", "arm", "7"), "linux/armhf"),
+        (Platform("linux", "arm64", "v8.0"), "linux/arm64"),
+        (Platform("macos", "aarch64"), "darwin/arm64"),
+        (Platform("windows", "amd64", os_version="10.0.20348.2113"), "windows/amd64"),
+    ],
+)
+def test_the_names_that_an_image_states_are_normalized_too(stated: Platform, wanted: str) -> None:
+    assert suitability(stated, Platform.parse(wanted), exact=True) == 0
+
+
+def test_an_operating_system_alone_is_meant_for_this_machine(machine: Callable[[str], None]) -> None:
+    machine("aarch64")
+    assert Platform.parse("linux") == Platform("linux", "arm64")
+    assert Platform.parse("windows(10.0.1)") == Platform("windows", "arm64", os_version="10.0.1")
+    assert Platform.parse("macOS") == Platform("darwin", "arm64")

@@ -3,7 +3,17 @@
 import pytest
 
 from fusefs.errors import InvalidImage
-from fusefs.oci.untrusted_json import Json, as_list, as_object, as_string, as_strings, kind, parse_list, parse_object
+from fusefs.oci.untrusted_json import (
+    Json,
+    as_list,
+    as_object,
+    as_string,
+    as_strings,
+    field_of,
+    kind,
+    parse_list,
+    parse_object,
+)
 
 KINDS: list[tuple[Json, str]] = [
     (None, "null or missing"),
@@ -79,7 +89,7 @@ def test_a_document_is_what_was_expected_of_it() -> None:
         (b'{"a":' * 100_000, "nested too deeply"),
         ('{"a":1}'.encode("utf-16-le"), "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         (b"\xef\xbb\xbf{}", "Unexpected UTF-8 BOM (decode using utf-8-sig): line 1 column 1 (char 0)"),
-        (b"\xff", "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        (b"\xff", "Expecting value: line 1 column 1 (char 0)"),
     ],
     ids=range(10),
 )
@@ -87,3 +97,52 @@ def test_what_is_no_json_is_named_with_the_reason(data: bytes, reason: str) -> N
     with pytest.raises(InvalidImage) as caught:
         parse_object(data, "x: index.json", "an image index")
     assert str(caught.value) == f"x: index.json is not JSON: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{}", None),
+        ('{"diskSize":1}', 1),
+        ('{"DISKSIZE":1}', 1),
+        ('{"di\u017f\u212aSize":1}', 1),
+        ('{"di\\u017fksize":1}', 1),
+        # The last one counts, also behind an exact match, and also if it is null.
+        ('{"diskSize":1,"disksize":2}', 2),
+        ('{"disksize":2,"diskSize":1}', 1),
+        ('{"diskSize":1,"disksize":2,"diskSize":3}', 3),
+        ('{"diskSize":1,"DiskSize":null}', None),
+        # None of these is another spelling of the same letters to Go.
+        ('{"disk_size":1}', None),
+        ('{"d\u0131skSize":1}', None),
+        ('{"d\u0130skSize":1}', None),
+        ('{"di\u00dfkSize":1}', None),
+        ('{"diskSi\u007ae\u0301":1}', None),
+    ],
+)
+def test_a_field_is_found_as_go_finds_it(text: str, value: Json) -> None:
+    assert field_of(parse_object(text.encode(), "x", "an object"), "diskSize") == value
+
+
+@pytest.mark.parametrize(
+    ("inside", "text"),
+    [
+        (b"\xff", "\ufffd"),
+        (b"a\xe2\x82b", "a\ufffd\ufffdb"),
+        (b"\xed\xa0\x80", "\ufffd" * 3),
+        (b"\xf4\x90\x80\x80", "\ufffd" * 4),
+        (b"\xc0\xaf", "\ufffd\ufffd"),
+        ("é\U0001f600".encode(), "é\U0001f600"),
+        (rb"\ud83d\ude00", "\U0001f600"),
+        (rb"\ud83d", "\ufffd"),
+        (rb"\ude00\ud83d", "\ufffd\ufffd"),
+        (rb"\\ud83d", r"\ud83d"),
+    ],
+)
+def test_what_is_no_unicode_reads_as_in_go(inside: bytes, text: str) -> None:
+    assert parse_list(b'["' + inside + b'"]', "x", "a list") == [text]
+    assert parse_object(b'{"' + inside + b'":["' + inside + b'"]}', "x", "an object") == {text: [text]}
+
+
+def test_keys_of_a_map_are_compared_exactly() -> None:
+    assert parse_object(b'{"a":1,"A":2}', "x", "labels") == {"a": 1, "A": 2}

@@ -164,7 +164,7 @@ REFUSED: dict[str, tuple[bytes, type[ImgfsError], str]] = {
     "config is not UTF-8": (
         config(b'"\xff"'),
         InvalidImage,
-        "c is not JSON: 'utf-8' codec can't decode byte 0xff in position 1: invalid start byte",
+        "c is a string, not an image config",
     ),
     "config is null": (config(b"null"), InvalidImage, "c is null or missing, not an image config"),
     "config is a list": (config(b"[]"), InvalidImage, "c is a list, not an image config"),

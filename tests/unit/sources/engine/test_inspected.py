@@ -1,0 +1,34 @@
+"""An engine's description of an image."""
+
+from typing import Any
+
+import pytest
+
+from fusefs.oci.digest import DiffID, Digest
+from fusefs.oci.platform import Platform
+from fusefs.sources.engine.inspected import NONSENSE, Inspected, parse_inspected
+
+ID = Digest("sha256", "1" * 64)
+ANSWER: dict[str, Any] = {
+    "Id": str(ID),
+    "RepoTags": ["a:1"],
+    "Size": 5,
+    "RootFS": {"Layers": [str(ID)]},
+    "Os": "linux",
+    "Architecture": "arm64",
+    "Variant": "v8",
+    "GraphDriver": {"Name": "overlay2"},
+}
+DESCRIBED = Inspected(ID, ("a:1",), 5, (DiffID(ID),), Platform("linux", "arm64", "v8"), "overlay2")
+
+
+def test_names_of_fields_count_in_any_case_as_in_go() -> None:
+    assert parse_inspected(ANSWER) == DESCRIBED
+    upper = {key.upper(): value for key, value in ANSWER.items()}
+    assert parse_inspected(upper | {"ROOTFS": {"layers": [str(ID)]}, "GRAPHDRIVER": {"name": "overlay2"}}) == DESCRIBED
+
+
+@pytest.mark.parametrize("missing", ["Id", "Size", "RootFS"])
+def test_a_description_without_its_parts_is_nonsense(missing: str) -> None:
+    with pytest.raises(NONSENSE):
+        parse_inspected({key: value for key, value in ANSWER.items() if key != missing})
