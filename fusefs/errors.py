@@ -1,6 +1,6 @@
 """Errors that a user can act on: one class for each exit code.
 
-A message is one line: the thing, the place, both numbers and, after ``;``, what to do next.  The first line of each
+A message is one line: the object, the place, the expected and the actual value, and after ``;`` the remedy.  The first line of each
 docstring describes the exit code in the manual page.  An exception that is not an `ImgfsError` is a bug.
 """
 
@@ -8,7 +8,7 @@ import errno
 from typing import ClassVar
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Error numbers of a write that fails because the disk is full, or a quota or a file size limit is reached."""
+"""Error numbers of a write that fails at a full disk, a quota or a file size limit."""
 
 
 class ImgfsError(Exception):
@@ -54,7 +54,7 @@ class Unsupported(ImgfsError):
 
 
 class NoSpace(ImgfsError):
-    """A file cannot be written: no space, no permission, or an unusable cache that was named."""
+    """A file cannot be written (no space, no permission), or --cache-dir cannot be used."""
 
     exit_code = 8
 
