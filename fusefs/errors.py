@@ -1,7 +1,8 @@
 """Errors that a user can act on: one class for each exit code.
 
-A message is one line: the object, the place, the expected and the actual value, and after ``;`` the remedy.  The first line of each
-docstring describes the exit code in the manual page.  An exception that is not an `ImgfsError` is a bug.
+A message is one line: the object, the place, the expected and the actual value, and after ``;`` the remedy.  The
+first line of each docstring describes the exit code in the manual page.  An exception that is not an `ImgfsError`
+is a bug.
 """
 
 import errno

@@ -1,6 +1,7 @@
 """Transports: the kinds of place that hold images, and where one image came from.
 
-Names: containers-transports(5).  Shell completion imports this module at each press of Tab.  Its values are tuples, since dataclasses load slowly.
+Names: containers-transports(5).  Shell completion imports this module at each press of Tab, so its values are tuples:
+dataclasses load slowly.
 """
 
 from enum import Enum

@@ -102,7 +102,7 @@ class Accounts:
 
 
 def _names(tree: Tree, path: bytes) -> dict[int, str]:
-    """Return the names in a file in the format of passwd(5) and group(5), by number; the first name of a number counts."""
+    """Return the names in a file like passwd(5) or group(5), by number; the first name of a number counts."""
     try:
         node = tree.node(resolve(tree, path).number)
         data = bytes(node.content.read_at(0, _MAX_PASSWD)) if isinstance(node, RegularFile) else b""
