@@ -1,6 +1,6 @@
 """Untrusted JSON, with an error for every value of an unexpected type.
 
-A function takes a value and its name for messages, and raises InvalidImage.
+Each function takes a value and its name for messages, and raises InvalidImage if the type is wrong.
 """
 
 import json
@@ -32,7 +32,7 @@ def as_object(value: Json, where: str, what: str = "an object") -> dict[str, Jso
 
 
 def as_list(value: Json, where: str) -> list[Json]:
-    """Return *value* if it is a list; null and a missing one are empty, as in Go."""
+    """Return *value* if it is a list; null or a missing value gives an empty list, as in Go."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -41,7 +41,7 @@ def as_list(value: Json, where: str) -> list[Json]:
 
 
 def as_strings(value: Json, where: str) -> tuple[str, ...]:
-    """Return *value* if it is a list of strings; null and a missing one are empty."""
+    """Return *value* if it is a list of strings; null or a missing value gives an empty tuple."""
     items = as_list(value, where)
     strings = [item for item in items if isinstance(item, str)]
     if len(strings) < len(items):
@@ -50,7 +50,7 @@ def as_strings(value: Json, where: str) -> tuple[str, ...]:
 
 
 def as_string(value: Json) -> str:
-    """Return *value* if it is a string, else an empty one: for values that nothing depends on."""
+    """Return *value* if it is a string (default: the empty string).  For values that only inform the user."""
     return value if isinstance(value, str) else ""
 
 
@@ -73,7 +73,7 @@ def kind(value: Json) -> str:
 
 def _parsed(data: bytes, where: str) -> Json:
     try:
-        # Decoded here, since json.loads() would also take UTF-16; NaN is no JSON either.
+        # json.loads() alone would also accept UTF-16 and NaN, which JSON forbids.
         document: Json = json.loads(data.decode("utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else printable(str(error))
@@ -82,4 +82,4 @@ def _parsed(data: bytes, where: str) -> Json:
 
 
 def _refuse(constant: str) -> Json:
-    raise ValueError(f"{constant} is no value")
+    raise ValueError(f"{constant} is not a JSON value")
