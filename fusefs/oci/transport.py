@@ -50,7 +50,7 @@ class Source(NamedTuple):
     """Where an image came from."""
 
     name: str
-    """What the user calls the image: the IMAGE argument, without ``docker-daemon:``."""
+    """The user's name for the image: the IMAGE argument, without ``docker-daemon:``."""
     transport: Transport
     place: str
     """The URL of the engine, the absolute path of the file or directory, or `STANDARD_INPUT`."""

@@ -116,7 +116,7 @@ class MountCommand:
         """Report that the mount is usable, and start the threads that may not exist before a fork."""
         ready()
         self._mountpoint.close()
-        # The first access to a layer needs the indexer; a mount of which only blobs are read does not wait for it.
+        # The first access to a layer needs the indexer.  In a thread, the import does not delay reads of blobs.
         threading.Thread(target=importlib.import_module, args=("fusefs.layers.indexer",), daemon=True).start()
         self._writeback.start()
 

@@ -41,7 +41,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """What the user calls the image."""
+        """The user's name for the image."""
         return self.source.name
 
 
