@@ -90,7 +90,7 @@ def _be_child(work: Callable[[Say], None], connection: socket.socket) -> NoRetur
 
         try:
             work(say)
-        except Exception as error:  # noqa: BLE001 - a bug too is told by the parent
+        except Exception as error:  # noqa: BLE001 - the parent reports bugs, too
             text = str(error) if isinstance(error, ImgfsError) else repr(error)
             connection.send(json.dumps([type(error).__name__, text]).encode())
     finally:
