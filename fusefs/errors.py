@@ -1,14 +1,15 @@
 """Errors that a user can act on: one class for each exit code.
 
-A message is one line: the thing, the place, both numbers and, after ``;``, what to do next.  The first line of each
-docstring describes the exit code in the manual page.  An exception that is not an `ImgfsError` is a bug.
+A message is one line: the object, the place, the expected and the actual value, and after ``;`` the remedy.  The
+first line of each docstring describes the exit code in the manual page.  An exception that is not an `ImgfsError`
+is a bug.
 """
 
 import errno
 from typing import ClassVar
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Error numbers of a write that fails because the disk is full, or a quota or a file size limit is reached."""
+"""Error numbers of a write that fails at a full disk, a quota or a file size limit."""
 
 TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 FEW_FILES = "too many open files; raise their limit (ulimit -n)"
@@ -58,7 +59,7 @@ class Unsupported(ImgfsError):
 
 
 class NoSpace(ImgfsError):
-    """A file cannot be written: no space, no permission, or an unusable cache that was named."""
+    """A file cannot be written (no space, no permission), or --cache-dir cannot be used."""
 
     exit_code = 8
 

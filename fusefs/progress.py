@@ -1,4 +1,4 @@
-"""Progress of long work, as sources report it.  The command line decides how to show it."""
+"""Interfaces to report the progress of long work.  The command line decides how to show it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -9,19 +9,19 @@ Advance = Callable[[int], None]
 
 
 class Progress(Protocol):
-    """Shows that work goes on."""
+    """Receives reports of progress."""
 
     def waiting_began(self) -> None:
-        """Note that this thread is about to wait for an engine, a disk or a pipe: other work may begin now.
+        """Report that this thread is about to wait for an engine, a disk or a pipe: other work may begin now.
 
-        Called any number of times, also never.
+        May be called any number of times, or never.
         """
 
     def waiting(self, what: str) -> AbstractContextManager[None]:
-        """Show that *what* is going on, until the block ends."""
+        """Show the message *what* until the block ends."""
 
     def transfer(self, what: str, total: int | None) -> AbstractContextManager[Advance]:
-        """Show how many bytes have passed of about *total*, None if that is unknown."""
+        """Show how many bytes are done; *total* is their approximate number, None if it is unknown."""
 
 
 class Silent:
@@ -42,7 +42,7 @@ class Silent:
 
 
 class Observed:  # no dataclass: those load slowly, and each call of the command imports this module
-    """Progress of another kind that also calls a function whenever a wait begins."""
+    """Passes reports on, and calls a function whenever a wait begins."""
 
     def __init__(self, shown: Progress, began: Callable[[], None]) -> None:
         """Show progress as *shown* does; call *began* when a wait begins."""

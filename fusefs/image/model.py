@@ -80,7 +80,7 @@ class Image:
 
     @property
     def name(self) -> str:
-        """What the user calls the image."""
+        """The user's name for the image."""
         return self.source.name
 
     @property

@@ -42,19 +42,19 @@ class Side:
     layers: Sequence[Hashable]
     """A key for each layer: layers with equal keys have the same records and bytes."""
     top: PathNode
-    """The directory, with all below it, or the file to compare."""
+    """The file to compare, or the directory to compare with everything below it."""
 
     def identity(self, number: int) -> Hashable:
-        """Return a key that is equal only for equal nodes, all below them included; None if there is no such key."""
+        """Return a key; nodes with equal keys are equal, with everything below them.  None: no key, so compare them."""
         origins = self.tree.origins(number)
         return None if origins is None else tuple((self.layers[layer], record) for layer, record in origins)
 
 
 def compare(old: Side, new: Side, *, times: bool = False) -> Iterator[Difference]:
-    """Yield the differences, a directory before the paths below it; paths are those in *new*.
+    """Yield the differences, a directory before the paths below it.  A path is that in *new*, also for a removed file.
 
     Nodes from the same layers are not compared, and only files of equal size are read.  Times are compared
-    only if *times* is set: they differ after every build of an image.
+    only if *times* is set, since they differ after every build of an image.
     """
     waiting: list[tuple[tuple[bytes, ...], int | None, int | None]]
     waiting = [(new.top.parts, old.top.number, new.top.number)]

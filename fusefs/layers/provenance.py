@@ -9,7 +9,7 @@ from fusefs.layers.record import IMPLICIT, OPAQUE, ROOT, WHITEOUT, Record
 
 
 class Deed(Enum):
-    """What a layer does to a path."""
+    """The effect of a layer on a path."""
 
     ADDED = "added"
     CHANGED = "changed"
@@ -27,9 +27,9 @@ class Touch:
 
 
 def touches(layers: Sequence[LayerIndex], path: Sequence[bytes]) -> Iterator[Touch]:
-    """Yield the change of each of *layers* to *path*, no directory of which is a link, the base first.
+    """Yield the changes that *layers* make to *path*, the base first.  No directory in *path* may be a symbolic link.
 
-    An implicit directory is no change.
+    An implicit directory is not a change.
     """
     there = False
     for number, index in enumerate(layers):

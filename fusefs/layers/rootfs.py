@@ -322,7 +322,7 @@ class RootfsTree:
         return tuple(reversed(parts))
 
     def _explicit(self, number: int) -> tuple[int, Record]:
-        """Return the uppermost record of a directory that is not implicit, else the uppermost one."""
+        """Return the uppermost record that is not implicit; if all are implicit, the uppermost one."""
         layer, record = self._record(number)
         if not record.flags & IMPLICIT:
             return layer, record

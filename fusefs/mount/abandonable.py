@@ -1,7 +1,7 @@
-"""Work that may wait for ever, done by a child process that can be left behind.
+"""Work that may never end, in a child process that the parent can abandon.
 
-A FUSE server that has read a request and never answers holds its client in a sleep that not even SIGKILL
-ends (fuse.rst, "Interrupting filesystem operations"): a thread that waits so keeps its whole process from ending.
+If a FUSE server reads a request and never answers, not even SIGKILL ends the sleep of its client (fuse.rst,
+"Interrupting filesystem operations").  One thread in such a sleep keeps its whole process from ending.
 """
 
 import json
@@ -20,27 +20,27 @@ _MAX_ANSWER = 1 << 17
 """Bytes of an answer: below the least buffer that a socket has (net.core.wmem_default)."""
 _MAX_DESCRIPTORS = 4
 _ANSWER = "answer"
-"""Begins an answer; an error begins with the name of its class."""
+"""First word of an answer; an error begins with the name of its class."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the child says at once."""
+    """One message of the child."""
 
     value: Any
-    """Of types that JSON has."""
+    """A value of JSON types."""
     descriptors: tuple[int, ...] = ()
-    """Files that the child has opened, now open in this process."""
+    """Files that the child opened and passed to this process."""
 
 
 Say = Callable[[Answer], None]
 
 
 def answers(work: Callable[[Say], None], seconds: float) -> Iterator[Answer]:
-    """Yield what *work* says in a child process, until it ends or is silent for *seconds*.
+    """Run *work* in a child process and yield its messages until it ends, or sends none for *seconds*.
 
-    An ImgfsError of *work* is raised here.  The child has no file of this process open, nor a terminal.  To be called
-    while one thread runs, and nothing is served.
+    Raises the ImgfsError of *work*.  The child has neither open files of this process nor a terminal.  Call it only
+    while one thread runs and no mount is served.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
@@ -80,7 +80,7 @@ def _received(connection: socket.socket, seconds: float) -> Iterator[Answer]:
 
 
 def _be_child(work: Callable[[Say], None], connection: socket.socket) -> NoReturn:
-    """Do *work* and end, whatever happens."""
+    """Do *work* and exit, even after an error."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         _close_others(connection.fileno())
@@ -90,7 +90,7 @@ def _be_child(work: Callable[[Say], None], connection: socket.socket) -> NoRetur
 
         try:
             work(say)
-        except Exception as error:  # noqa: BLE001 - a bug too is told by the parent
+        except Exception as error:  # noqa: BLE001 - the parent reports bugs, too
             text = str(error) if isinstance(error, ImgfsError) else repr(error)
             connection.send(json.dumps([type(error).__name__, text]).encode())
     finally:
@@ -98,7 +98,7 @@ def _be_child(work: Callable[[Say], None], connection: socket.socket) -> NoRetur
 
 
 def _close_others(kept: int) -> None:
-    """Close all files but *kept*: a child that is left behind would hold the caller's pipes open."""
+    """Close all files except *kept*: an abandoned child would hold the caller's pipes open."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
@@ -107,7 +107,7 @@ def _close_others(kept: int) -> None:
 
 
 def _leave(child: int) -> None:
-    """End *child* and forget it, which ends when it can."""
+    """Kill *child* without waiting: it exits when the kernel lets it."""
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
     deadline = time.monotonic() + 0.1

@@ -1,4 +1,4 @@
-"""The directory that an image is mounted on, held by a descriptor from the check to the mount."""
+"""The directory to mount an image on.  A descriptor identifies it from the check to the mount."""
 
 import errno
 import fcntl
@@ -18,7 +18,7 @@ from fusefs.mount.unmounting import detach
 from fusefs.text import printable
 
 _PATIENCE = 2.5
-"""Seconds for the file system that the directory is in, and for what is mounted there, to answer."""
+"""Seconds to wait for the file system of the directory, and for a mount on it."""
 _LOCK = struct.Struct("@hhqqi")
 """struct flock of fcntl_locking(2): type, whence, start, length, process."""
 
@@ -29,21 +29,21 @@ _MAX_START = (1 << 62) - 1
 
 @dataclass(frozen=True, slots=True)
 class Mountpoint:
-    """An empty directory that is to be mounted on, whatever its path leads to meanwhile."""
+    """An empty directory to mount on.  It stays the same directory even if its path changes."""
 
     directory: int
-    """A descriptor of the directory, which is covered once something is mounted on it."""
+    """A descriptor of the directory below a later mount."""
     lock: int | None = None
     """While it is open, no other imgfs of this user takes the same directory."""
 
     @property
     def path(self) -> str:
-        """The path that the directory has now, absolute and without links."""
+        """The current path of the directory, absolute and without symbolic links."""
         return path_of(self.directory)
 
     @property
     def target(self) -> str:
-        """The path to mount on: this very directory, for whoever may mount without fusermount3, which takes no link."""
+        """The path to mount on: a link to the descriptor, or the real path for fusermount3, which refuses links."""
         return f"/proc/self/fd/{self.directory}" if may_mount() else self.path
 
     def covers(self) -> list[Mount]:
@@ -52,7 +52,7 @@ class Mountpoint:
         return [mount for mount in mounts() if mount.parent == number and mount.mountpoint == path]
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Close the descriptor and release the lock."""
         os.close(self.directory)
         if self.lock is not None:
             os.close(self.lock)
@@ -61,8 +61,9 @@ class Mountpoint:
 def claim_mountpoint(path: str, environment: Mapping[str, str]) -> Mountpoint:
     """Return the directory at *path* if an image can be mounted there.
 
-    Until that is closed no other imgfs of the same user takes the directory.  A dead mount of ours is cleared away.
-    MountError if it is missing, no directory, not empty, somebody else's, or just being mounted on.
+    Until the result is closed, no other imgfs of this user can mount there.  A dead imgfs mount is removed.
+    Raises MountError if the directory is missing, not a directory, not empty, another user's, or in use by
+    another imgfs.
     """
     shown = printable(path)
     directory, device, inode = _checked(path)
@@ -86,7 +87,7 @@ def _mounted_there(shown: str) -> MountError:
 def _checked(path: str) -> tuple[int, int, int]:
     """Return a descriptor of the directory, and its device and inode number.
 
-    A child process looks: neither the way to it nor what is mounted there may ever answer.
+    A child process opens it, since a file system on its path or a mount on it may never answer.
     """
     shown = printable(path)
     told: list[Answer] = list(answers(lambda say: _check(path, say), _PATIENCE))
@@ -143,7 +144,7 @@ def _check_empty(directory: int, shown: str) -> None:
 
 
 def _clear_dead(mount: Mount, shown: str) -> None:
-    """Take away a mount of ours whose process is gone, also while files of it are open; MountError if it is not."""
+    """Remove an imgfs mount whose process is gone, even if its files are open; MountError for any other mount."""
     state, _ = state_of(mount)
     if state is not State.STALE:
         raise _mounted_there(shown)
@@ -155,8 +156,8 @@ def _clear_dead(mount: Mount, shown: str) -> None:
 def _locked(device: int, inode: int, environment: Mapping[str, str]) -> int | None:
     """Lock the directory with this number against other processes of this user; BlockingIOError if one has it.
 
-    The lock is in a file that nobody else can open.  Without a place for one there is none: then the second of two
-    that mount at the same time finds the directory covered only when it is about to mount.
+    The lock is in a file that no other user can open.  Without a private folder there is no lock: if two processes
+    mount there at the same time, the second one then notices it only just before it mounts.
     """
     folder = _private_folder(environment)
     if folder is None:
@@ -167,8 +168,8 @@ def _locked(device: int, inode: int, environment: Mapping[str, str]) -> int | No
         return None
     start = (device << 40 ^ inode) & _MAX_START
     try:
-        os.fchmod(file, 0o600)  # whatever the umask
-        # Open file description locks pass to the process in the background with the file.
+        os.fchmod(file, 0o600)  # the umask may have removed bits
+        # The background process inherits open file description locks with the descriptor.
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0))
     except BlockingIOError:
         os.close(file)
@@ -180,14 +181,14 @@ def _locked(device: int, inode: int, environment: Mapping[str, str]) -> int | No
 
 
 def _private_folder(environment: Mapping[str, str]) -> str | None:
-    """Return a folder of this user's that nobody else can look into, None if there is none."""
+    """Return a folder that only this user can access, None if there is no such folder."""
     runtime = "/run" if os.geteuid() == 0 else environment.get("XDG_RUNTIME_DIR", "")
     if not runtime.startswith("/"):
         return None
     folder = f"{runtime}/imgfs"
     with suppress(OSError):
         os.mkdir(folder, 0o700)
-        os.chmod(folder, 0o700)  # whatever the umask
+        os.chmod(folder, 0o700)  # the umask may have removed bits
     try:
         about = os.lstat(folder)
     except OSError:

@@ -100,13 +100,13 @@ async def _serve(root: Directory, mountpoint: Mountpoint, options: MountOptions,
                 await pyfuse3.main(max_tasks=_MAX_REQUESTS)
                 nursery.cancel_scope.cancel()
         finally:
-            # Not libfuse's unmounting, which goes by the path: that may lead elsewhere by now.
+            # libfuse would unmount by path, which may lead to another directory by now.
             pyfuse3.close(unmount=False)
             mounting.undo()
 
 
 class _Mounting:
-    """Where the mount of this process is: on the directory that was checked, or there is none."""
+    """The mount of this process.  It is on the checked directory, or does not exist."""
 
     def __init__(self, mountpoint: Mountpoint) -> None:
         """Refuse a directory that something was mounted on since it was checked."""

@@ -1,8 +1,8 @@
-"""Taking a mount away: the one that was looked at, whatever its path leads to meanwhile.
+"""Unmounting of exactly the mount that was checked, even if its path changes in between.
 
-The owner of a directory on the way may put a link in its place at any moment.  So the mount is opened without
-following a link, its ID is compared, and it is unmounted through the directory that was opened.  A descriptor of the
-mount itself serves only a lazy unmount: it makes any other fail as busy.
+The owner of a directory on the path may replace it by a link at any moment.  So imgfs opens the mount without
+following links, compares its ID, and unmounts it through the directory that it opened.  Only a lazy unmount can use a
+descriptor of the mount itself: with any other, the open descriptor makes the mount busy.
 """
 
 import errno
@@ -25,30 +25,30 @@ _BUSY = "a file or directory in it is in use"
 _SILENT = "it does not answer"
 _CHANGED = "something else is there by now"
 _PATIENCE = 2.0
-"""Seconds for a mount of somebody else, or for the way to one, before it counts as stuck."""
+"""Seconds to wait for a mount of another user, or for a file system on its path, before it counts as stuck."""
 _OWN_PATIENCE = 5.0
-"""Seconds for a mount of this user's own, which is aborted then."""
+"""Seconds to wait for a mount of this user before it is aborted."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A mount that is still there."""
+    """A mount that could not be removed."""
 
     shown: str
     """The mountpoint as the user calls it, made safe to print."""
     reason: str
     mount: Mount | None = None
-    """The mount, if asking it may help: it may be dead or stuck."""
+    """The mount, if a query may tell whether it is dead or stuck."""
 
     def __str__(self) -> str:
         return f"cannot unmount {self.shown}: {self.reason}" if self.mount else self.reason
 
 
 def unmount_all(targets: Sequence[str | Mount], *, lazily: bool) -> list[str]:
-    """Unmount each of *targets*, paths or mounts of the table; return one line for each that stays.
+    """Unmount each of *targets*, paths or mounts of the table; return an error message for each failure.
 
-    A dead mount goes in any case, and one whose process does not answer is aborted first.  *lazily*: it
-    goes from here at once, and its process ends when the last file in it is closed.
+    A dead mount is always removed, and one whose process does not answer is aborted first.  *lazily*: detach
+    the mount at once; its process ends when the last file in it is closed.
     """
     failures = _tried(targets, lazily=lazily)
     asked = [failure.mount for failure in failures if failure.mount]
@@ -67,7 +67,7 @@ def unmount_all(targets: Sequence[str | Mount], *, lazily: bool) -> list[str]:
 
 
 def _tried(targets: Sequence[str | Mount], *, lazily: bool) -> list[_Failure]:
-    """Unmount what goes without more ado, and return what does not."""
+    """Unmount all that need no second attempt; return the others."""
 
     def work(say: Say) -> None:
         for target in targets:
@@ -124,7 +124,7 @@ def _mounted_on(path: str) -> Mount | None:
 
 
 def _foreign_host(mount: Mount) -> Mount | None:
-    """Return a mount of another user that *mount* lies in: its process decides about whatever is there."""
+    """Return a mount of another user that contains *mount*: the process of that mount controls all paths below it."""
     user = os.geteuid()
     table = {host.id: host for host in mounts()}
     seen = set()
@@ -136,7 +136,7 @@ def _foreign_host(mount: Mount) -> Mount | None:
 
 
 def detach(mount: Mount, *, lazily: bool) -> str | None:
-    """Unmount *mount*, nothing else; return None once it is gone, else the reason.
+    """Unmount *mount* and no other; return None on success, otherwise the reason of the failure.
 
     Asks the mount nothing.  May wait for a file system on the way to it.
     """
@@ -151,7 +151,7 @@ def detach(mount: Mount, *, lazily: bool) -> str | None:
                 umount2(b"/proc/self/fd/%d" % root, MNT_DETACH)
                 os.close(root)
             else:
-                os.close(root)  # which would make it busy
+                os.close(root)  # an open descriptor makes the mount busy
                 name = os.fsencode(os.path.basename(mount.mountpoint))
                 umount2(b"/proc/self/fd/%d/%s" % (folder, name), UMOUNT_NOFOLLOW)
     except OSError as error:
@@ -161,7 +161,7 @@ def detach(mount: Mount, *, lazily: bool) -> str | None:
 
 @contextmanager
 def _opened(mount: Mount) -> Iterator[tuple[int, int | None]]:
-    """Give the directory that *mount* is in, and its root, to be closed, if it is still there."""
+    """Yield descriptors of the directory that contains *mount* and of its root, if it still exists."""
     above, name = os.path.split(mount.mountpoint)
     folder = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -176,7 +176,7 @@ def _opened(mount: Mount) -> Iterator[tuple[int, int | None]]:
 
 
 def _forced(mount: Mount, shown: str, state: State) -> list[str]:
-    """Take away a mount whose process is gone or silent, also while files of it are open; return what went wrong."""
+    """Remove a mount whose process is gone or silent, even if its files are open; return the failures."""
 
     def work(say: Say) -> None:
         if state is State.STUCK:
@@ -192,7 +192,7 @@ def _forced(mount: Mount, shown: str, state: State) -> list[str]:
 
 
 def _fusermount(mountpoint: str, *, lazily: bool) -> str | None:
-    """Unmount with the program that may, and checks whose mount it is: None when it did, else its reason."""
+    """Unmount with fusermount3, which checks the owner; return None on success, otherwise its message."""
     options = ["-z"] if lazily else []
     try:
         done = subprocess.run(
@@ -220,7 +220,7 @@ def _abort(mount: Mount, shown: str) -> None:
             raise MountError(
                 f"{shown} does not answer and cannot be aborted: {error.strerror}; kill its process"
             ) from None
-        # Where that is not mounted, a forced unmount aborts, also when it says "busy".
+        # Without the FUSE control file system, a forced unmount aborts the mount, even if it reports "busy".
         with suppress(OSError), _opened(mount) as (folder, root):
             if root is not None:
                 os.close(root)

@@ -1,1 +1,1 @@
-"""What an image says: digests, documents, platforms, references.  Values only, no I/O."""
+"""Digests, documents, platforms and references of images, as values without I/O."""

@@ -1,6 +1,7 @@
 """Transports: the kinds of place that hold images, and where one image came from.
 
-Names: containers-transports(5).  Shell completion imports this at each key: tuples, for dataclasses load slowly.
+Names: containers-transports(5).  Shell completion imports this module at each press of Tab, so its values are tuples:
+dataclasses load slowly.
 """
 
 from enum import Enum
@@ -23,7 +24,7 @@ class Transport(NamedTuple):
     grammar: str
     """The whole argument, as in usage messages and help."""
     meaning: str
-    """The thing it names, in a few words."""
+    """The kind of image, in a few words for messages and help."""
 
     @property
     def prefix(self) -> str:
@@ -31,7 +32,9 @@ class Transport(NamedTuple):
         return f"{self.name}:"
 
 
-DOCKER_ARCHIVE = Transport("docker-archive", Holder.FILE, "docker-archive:PATH[:REF|:@INDEX]", "what docker save wrote")
+DOCKER_ARCHIVE = Transport(
+    "docker-archive", Holder.FILE, "docker-archive:PATH[:REF|:@INDEX]", "an archive of docker save"
+)
 OCI_ARCHIVE = Transport("oci-archive", Holder.FILE, "oci-archive:PATH[:REF]", "an OCI image layout in a tar")
 OCI = Transport("oci", Holder.DIRECTORY, "oci:DIR[:REF]", "an OCI image layout")
 DOCKER_DAEMON = Transport("docker-daemon", Holder.ENGINE, "docker-daemon:NAME", "an image in Docker or Podman")
@@ -47,12 +50,12 @@ class Source(NamedTuple):
     """Where an image came from."""
 
     name: str
-    """What the user calls the image: the IMAGE argument, without ``docker-daemon:``."""
+    """The user's name for the image: the IMAGE argument, without ``docker-daemon:``."""
     transport: Transport
     place: str
     """The URL of the engine, the absolute path of the file or directory, or `STANDARD_INPUT`."""
     reference: str | int | None = None
-    """The name, ID or index that was asked for in that place; None where it holds one image."""
+    """The requested name, ID or index in that place; None if the user gave none."""
 
 
 def transport_of(argument: str) -> Transport | None:

@@ -55,7 +55,7 @@ def as_object(value: Json, where: str, what: str = "an object") -> dict[str, Jso
 
 
 def as_list(value: Json, where: str) -> list[Json]:
-    """Return *value* if it is a list; null and a missing one are empty, as in Go."""
+    """Return *value* if it is a list; null or a missing value gives an empty list, as in Go."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -64,7 +64,7 @@ def as_list(value: Json, where: str) -> list[Json]:
 
 
 def as_strings(value: Json, where: str) -> tuple[str, ...]:
-    """Return *value* if it is a list of strings; null and a missing one are empty."""
+    """Return *value* if it is a list of strings; null or a missing value gives an empty tuple."""
     items = as_list(value, where)
     strings = [item for item in items if isinstance(item, str)]
     if len(strings) < len(items):
@@ -73,7 +73,7 @@ def as_strings(value: Json, where: str) -> tuple[str, ...]:
 
 
 def as_string(value: Json) -> str:
-    """Return *value* if it is a string, else an empty one: for values that nothing depends on."""
+    """Return *value* if it is a string (default: the empty string).  For values that only inform the user."""
     return value if isinstance(value, str) else ""
 
 
@@ -117,7 +117,7 @@ codecs.register_error("fusefs.each_byte", _each_byte)
 
 def _parsed(data: bytes, where: str) -> Json:
     try:
-        # Decoded here, since json.loads() would also take UTF-16; NaN is no JSON either.
+        # json.loads() alone would also accept UTF-16 and NaN, which JSON forbids.
         text = data.decode("utf-8", "fusefs.each_byte")
         document: Json = json.loads(text, parse_constant=_refuse, object_pairs_hook=_object)
         if _HALF_ESCAPED.search(text):
@@ -150,4 +150,4 @@ def _without_halves(value: Json) -> Json:
 
 
 def _refuse(constant: str) -> Json:
-    raise ValueError(f"{constant} is no value")
+    raise ValueError(f"{constant} is not a JSON value")

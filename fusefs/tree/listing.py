@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import overload
 
 LARGE = 2000
-"""Number of directory entries from which on a directory is large: its listing is slow, and objects for it too big."""
+"""Directories of at least this many entries are large: listing them is slow, and objects take too much memory."""
 
 
 class LongListing(Sequence[tuple[bytes, int]]):

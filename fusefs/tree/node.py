@@ -56,7 +56,7 @@ class Special:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A directory.  `entries` is for directories that are complete from the start; a tree lists the others."""
+    """A directory.  `entries` is only for generated directories; a tree lists those of layers."""
 
     attributes: Attributes
     entries: "Mapping[bytes, Node]" = field(default_factory=dict)
@@ -119,7 +119,7 @@ class LazyDirectory:
     def __init__(
         self, attributes: Attributes, make: Callable[[], Tree], *, settled: bool = True, xattrs: Xattrs = ()
     ) -> None:
-        """Make the tree with *make*, at most once if that succeeds.
+        """Make the tree with *make* on first access, as `Once` does.
 
         *settled*: the attributes stay when the tree is made; otherwise those of the tree's root replace them.
         *xattrs* are valid until then; afterwards the tree's root has its own.

@@ -23,7 +23,7 @@ class Once(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self) -> T:
-        """Return the value, made now or earlier; raises the exception of making it.
+        """Return the value; raises the exception of *make* if that fails.
 
         Errors of the image (ImgfsError) are final: each later call raises them again.  After NoSpace or an
         OSError the next call makes the value again.

@@ -18,7 +18,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     output = Output(environment)
     name, path = split_path(arguments.image)
     if path is None:
-        raise UsageError(f"no file is named; use imgfs cat {printable(name)}:/PATH")
+        raise UsageError(f"PATH is missing; use imgfs cat {printable(name)}:/PATH")
     with opening(arguments, environment) as open_image:
         opened = open_image(name)
         tree: Tree = opened.rootfs() if arguments.layer is None else opened.layer(arguments.layer)

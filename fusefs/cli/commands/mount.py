@@ -116,7 +116,7 @@ class MountCommand:
         """Start the threads that may not exist before a fork, then report that the mount is usable."""
         self._mountpoint.close()
         self._writeback.start()
-        # The first access to a layer needs the indexer; a mount of which only blobs are read does not wait for it.
+        # The first access to a layer needs the indexer.  In a thread, the import does not delay reads of blobs.
         threading.Thread(target=importlib.import_module, args=("fusefs.layers.indexer",), daemon=True).start()
         ready()
 

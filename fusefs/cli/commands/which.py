@@ -18,11 +18,11 @@ from fusefs.text import printable
 from fusefs.tree.walk import PathNode, resolve
 
 _SHORT = 12
-"""Characters of a digest that are shown on a terminal, as in docker."""
+"""Characters of a digest on a terminal, as in docker."""
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Open the image, and print the history of the path: the layers that added, changed or removed it."""
+    """Open the image and print the layers that added, changed or removed the path."""
     output = Output(environment)
     name, path = _image_and_path(arguments)
     with opening(arguments, environment) as open_image:
@@ -45,7 +45,7 @@ def _image_and_path(arguments: argparse.Namespace) -> tuple[str, bytes]:
         return arguments.image, path if path.startswith(b"/") else b"/" + path
     name, path_in_image = split_path(arguments.image)
     if path_in_image is None:
-        raise UsageError(f"no file is named; use imgfs which {printable(name)} PATH")
+        raise UsageError(f"PATH is missing; use imgfs which {printable(name)} PATH")
     return name, path_in_image
 
 
@@ -62,7 +62,7 @@ def _found(
 
 
 def _parts(tree: RootfsTree, path: bytes) -> tuple[bytes, ...]:
-    """Return the parts of a *path* that does not exist, with symbolic links on the way followed."""
+    """Return the parts of a *path* that does not exist, after following symbolic links in its existing part."""
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
     for count in range(len(parts), -1, -1):
         try:
@@ -76,14 +76,14 @@ def _parts(tree: RootfsTree, path: bytes) -> tuple[bytes, ...]:
 def _removed(shown: str, path: bytes, gone: Sequence[Touch], layers: Sequence[InspectedLayer]) -> Unavailable:
     last = gone[-1]
     return Unavailable(
-        f"{shown} has no {printable(path)}: layer {last.layer} removed it, {_made_by(layers[last.layer])}"
+        f"{shown} has no {printable(path)}: layer {last.layer}, {_made_by(layers[last.layer])}, removed it"
     )
 
 
 def _made_by(layer: InspectedLayer) -> str:
     step = layer.step
     created_by = " ".join(step.created_by.split()) if step else ""
-    return f"made by {printable(created_by)}" if created_by else "the history does not say what made it"
+    return f"made by {printable(created_by)}" if created_by else "made by an unknown command"
 
 
 def _last(history: Sequence[Touch]) -> Touch | None:

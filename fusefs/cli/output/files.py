@@ -23,11 +23,11 @@ _KINDS = {
     stat.S_IFSOCK: "socket",
 }
 _MAX_PASSWD = 1 << 20
-"""Bytes of ``/etc/passwd`` and of ``/etc/group`` that are read."""
+"""Bytes read of each of ``/etc/passwd`` and ``/etc/group``."""
 
 
 def found_at(tree: Tree, path: bytes, image: str, *, follow: bool) -> PathNode:
-    """Return the file at *path* in the tree of *image*; raise Unavailable, with the reason, if there is none."""
+    """Return the file at *path* in the tree of *image*; raise Unavailable, with the reason, if it cannot be found."""
     try:
         return resolve(tree, path, follow=follow)
     except OSError as error:
@@ -76,7 +76,7 @@ def long_row(tree: Tree, found: PathNode, name: str, accounts: "Accounts", *, hu
 def _local_time(status: Stat) -> str:
     try:
         return time.strftime("%Y-%m-%d %H:%M", time.localtime(status.mtime_ns // 10**9))
-    except (OverflowError, OSError, ValueError):  # an image may contain any number
+    except (OverflowError, OSError, ValueError):  # an image may contain any timestamp
         return str(status.mtime_ns // 10**9)
 
 
@@ -102,7 +102,7 @@ class Accounts:
 
 
 def _names(tree: Tree, path: bytes) -> dict[int, str]:
-    """Return the names in a file in the format of passwd(5) and group(5), by number; the first of a number counts."""
+    """Return the names in a file like passwd(5) or group(5), by number; the first name of a number counts."""
     try:
         node = tree.node(resolve(tree, path).number)
         data = bytes(node.content.read_at(0, _MAX_PASSWD)) if isinstance(node, RegularFile) else b""

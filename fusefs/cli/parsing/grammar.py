@@ -1,4 +1,4 @@
-"""The grammar of a parser as data, from which help, the manual and completions are made."""
+"""The grammar of a parser as data.  Help, the manual page and completions are generated from it."""
 
 import argparse
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Group(NamedTuple):
     title: str
     options: tuple[Option, ...]
     named_only: bool
-    """Help only names these options; `imgfs mount --help` explains them."""
+    """Help lists these options without explanations, which `imgfs mount --help` has."""
 
 
 class Command(NamedTuple):

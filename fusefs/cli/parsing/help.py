@@ -13,7 +13,7 @@ from fusefs.cli.parsing.parser import Parser
 _MAX_WIDTH = 100
 """Columns: longer lines are hard to read."""
 _MAX_COLUMN = 25
-"""The last column at which explanations may begin."""
+"""The last column at which the explanation of an option may begin."""
 
 
 def help_text(parser: Parser) -> str:

@@ -5,8 +5,8 @@ from fusefs.oci.transport import DOCKER_ARCHIVE, DOCKER_DAEMON, OCI, OCI_ARCHIVE
 FORMS = (
     ("nginx:1.27  NAME@sha256:…  ID", f"in Docker or Podman ({DOCKER_DAEMON.prefix}…)"),
     (DOCKER_ARCHIVE.grammar, f"in {DOCKER_ARCHIVE.meaning}"),
-    (f"{OCI.grammar}  {OCI_ARCHIVE.grammar}", f"in {OCI.meaning}, tarred or not"),
-    ("./PATH  ../PATH  /PATH  NAME.tar  -", "any of these, detected; - is stdin"),
+    (f"{OCI.grammar}  {OCI_ARCHIVE.grammar}", f"in {OCI.meaning} or a tar of one"),
+    ("./PATH  ../PATH  /PATH  NAME.tar  -", "either of these, detected; - is stdin"),
 )
 """Each form and its meaning."""
 

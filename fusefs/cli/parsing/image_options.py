@@ -1,4 +1,4 @@
-"""Options that all commands have that open an image: its source, the cache, and messages."""
+"""The options of all commands that open an image: its source, the cache, and messages."""
 
 import argparse
 import re
@@ -10,18 +10,20 @@ from fusefs.text import printable
 
 def add_image_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
     """Add these options; return the group of messages, the last one, for options of the command."""
-    engine = parser.add_argument_group("the image and its engine")
+    engine = parser.add_argument_group("image and engine")
     engine.add_argument("-H", "--host", metavar="URL", help="engine: unix:///path, tcp://host:port or ssh://host")
     engine.add_argument("--context", metavar="NAME", help="Docker context that names the engine")
-    engine.add_argument("--platform", metavar="OS/ARCH", help="such as linux/arm64/v8 (default: this machine's)")
     engine.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, help="seconds to wait for the engine (default 60, 0 = no limit)"
+        "--platform", metavar="OS/ARCH", help="such as linux/arm64 (default: the engine's or this host's)"
+    )
+    engine.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, help="seconds to wait for the engine (default: 60, 0 = no limit)"
     )
     engine.add_argument("--verify", action="store_true", help="read the whole archive and check its digests")
-    files = parser.add_argument_group("where files go")
-    files.add_argument("--tmpdir", metavar="DIR", help="for spooled files (default: $IMGFS_TMPDIR or /var/tmp)")
+    files = parser.add_argument_group("temporary files and cache")
+    files.add_argument("--tmpdir", metavar="DIR", help="temporary files (default: $IMGFS_TMPDIR or /var/tmp)")
     add_cache_options(files)
-    files.add_argument("--no-cache", action="store_true", help="do not cache; spool to --tmpdir")
+    files.add_argument("--no-cache", action="store_true", help="do not use the cache; spool the image in --tmpdir")
     messages = parser.add_argument_group("messages")
     messages.add_argument("-q", "--quiet", action="store_true", help="show only errors")
     messages.add_argument(
@@ -29,23 +31,23 @@ def add_image_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGro
         metavar="HOW",
         choices=WAYS,
         default=AUTO,
-        help="auto (bars on a terminal), plain (lines) or none",
+        help="auto (default; bars on a terminal), plain (lines) or none",
     )
     messages.add_argument("-v", "--verbose", action="store_true", help="show more messages")
     return messages
 
 
-IMAGE_GROUPS = ("the image and its engine", "where files go", "messages")
+IMAGE_GROUPS = ("image and engine", "temporary files and cache", "messages")
 """Titles of the groups that `add_image_options` adds."""
 
 CACHE_DIR: dict[str, Any] = {
     "metavar": "DIR",
-    "help": "default: $IMGFS_CACHE_DIR, or in /var/cache or ~/.cache",
+    "help": "cache (default: $IMGFS_CACHE_DIR, /var/cache or ~/.cache)",
 }
 
 
 def add_cache_options(parser: "argparse._ActionsContainer") -> None:
-    """Add the options for the place and the size of the cache."""
+    """Add the options for the directory and the size of the cache."""
     parser.add_argument("--cache-dir", **CACHE_DIR)
     parser.add_argument(
         "--cache-size", metavar="SIZE", type=_size, help="limit of the cache, such as 500M (default: 10GiB)"
@@ -56,7 +58,7 @@ _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
 
 
 def _seconds(text: str) -> float:
-    """Return *text* as seconds: no sign, no exponent, and below a million, which a socket accepts as its timeout."""
+    """Return *text* as seconds: no sign, no exponent, and below a million, since a socket accepts that as a timeout."""
     if not _SECONDS.fullmatch(text):
         raise argparse.ArgumentTypeError(
             f"{printable(text)!r} is not a number of seconds; use a number below a million, such as 60 or 0.5"

@@ -46,7 +46,9 @@ def _add_ls(commands: Commands) -> None:
     parser.add_argument("-d", "--directory", action="store_true", help="list a directory itself, not its contents")
     parser.add_argument("-n", "--numeric-uid-gid", action="store_true", help="show numeric user and group IDs")
     parser.add_argument("-R", "--recursive", action="store_true", help="list subdirectories recursively")
-    parser.add_argument("--layer", metavar="N", type=_layer_number, help="use only this layer's files (0 is the base)")
+    parser.add_argument(
+        "--layer", metavar="N", type=_layer_number, help="use only the files of layer N (0 is the base)"
+    )
     parser.add_help_last()
 
 
@@ -55,13 +57,15 @@ def _add_cat(commands: Commands) -> None:
         commands,
         "cat",
         "print a file of an image",
-        "Print a file of an image's root file system. On a terminal, control characters are shown as escapes. "
+        "Print a file of an image's root file system, with control characters escaped on a terminal. "
         "PATH begins at the first :/.",
         ("imgfs cat nginx:latest:/etc/nginx/nginx.conf",),
         json=False,
     )
     parser.add_argument("image", metavar="IMAGE:/PATH")
-    parser.add_argument("--layer", metavar="N", type=_layer_number, help="use only this layer's files (0 is the base)")
+    parser.add_argument(
+        "--layer", metavar="N", type=_layer_number, help="use only the files of layer N (0 is the base)"
+    )
     parser.add_help_last()
 
 
@@ -106,7 +110,7 @@ def add_list(commands: Commands) -> None:
     parser.add_help_last()
 
 
-def _add_look(  # noqa: PLR0913 - what a parser is made of
+def _add_look(  # noqa: PLR0913 - the parts of a parser
     commands: Commands,
     name: str,
     summary: str,

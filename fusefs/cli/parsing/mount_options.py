@@ -18,7 +18,7 @@ _NUMBERS = frozenset({"uid", "gid", "umask"})
 _SLOPPY = "sloppy"
 """Unknown options are ignored (mount -s)."""
 _NEVER = frozenset({"remount"})
-"""Refused even with ``sloppy``: the user does not expect a second mount."""
+"""Refused even with ``sloppy``, since imgfs would mount a second time."""
 _OURS = frozenset({"transform_symlinks", _SLOPPY})
 _MAX_NUMBERS = {10: 0xFFFFFFFE, 8: 0o777}
 """The largest number for each base: an ID (decimal, not -1), and permission bits (octal)."""

@@ -1,4 +1,4 @@
-"""The argument parser of each command: one-line errors, and help by `help_text`."""
+"""The argument parser of each command.  `help_text` writes its help."""
 
 import argparse
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ def _checker(prog: str) -> argparse.HelpFormatter:
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises usage errors like all other errors, in one line."""
+    """Raises UsageError where argparse prints a usage text and exits."""
 
-    def __init__(  # noqa: PLR0913 - what help is made of
+    def __init__(  # noqa: PLR0913 - the parts of help
         self,
         *,
         prog: str,
@@ -47,8 +47,8 @@ class Parser(argparse.ArgumentParser):
     ) -> None:
         """Make the parser of the command *prog*.
 
-        *notes* and *examples* end the help.  Groups with a title in *named_only* are common to many commands:
-        help only names their options.
+        *notes* and *examples* stand at the end of the help.  *named_only* are titles of option groups that many
+        commands share: help lists their options without explanations.
         """
         super().__init__(
             prog=prog,
@@ -75,5 +75,5 @@ class Parser(argparse.ArgumentParser):
         return None if arg_string.startswith("-:/") else super()._parse_optional(arg_string)
 
 
-Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - its only name
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - argparse exports no other name
 """The action of argparse to which commands are added."""

@@ -53,7 +53,7 @@ def program_parser() -> Parser:
     """Return the parser of the program with all its commands."""
     parser = Parser(
         prog="imgfs",
-        description="Mount and inspect container images without unpacking. COMMAND --help has more.",
+        description="Mount and inspect container images without unpacking; see imgfs COMMAND --help.",
         examples=(
             "imgfs mount nginx:latest /mnt/img; ls /mnt/img/rootfs; imgfs umount /mnt/img",
             "imgfs ls -l ./nginx.tar:/etc",
@@ -76,13 +76,13 @@ def _add_mount(commands: Commands) -> None:
     parser = commands.add_parser(
         "mount",
         help="mount an image",
-        description="Mount IMAGE on MOUNTPOINT, an empty directory. Return when it is usable.",
+        description="Mount IMAGE on the empty directory MOUNTPOINT and return when it is usable.",
         notes=forms(),
         examples=("imgfs mount nginx:latest /mnt/img", "imgfs mount -o uid=1000 ./nginx.tar /mnt/img"),
     )
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")
-    mount = parser.add_argument_group("the mount")
+    mount = parser.add_argument_group("mounting")
     mount.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground; Ctrl-C unmounts")
     mount.add_argument(
         "-o",
@@ -95,8 +95,8 @@ def _add_mount(commands: Commands) -> None:
         "transform_symlinks, or a long option without --",
     )
     mount.add_argument("--no-trees", action="store_true", help="mount without layers/ and rootfs/")
-    mount.add_argument("--index", action="store_true", help="index all layers before mounting (default: on access)")
-    mount.add_argument("--log-file", metavar="FILE", help="log of the mount (default: syslog, or a file)")
+    mount.add_argument("--index", action="store_true", help="index all layers first (default: each at first access)")
+    mount.add_argument("--log-file", metavar="FILE", help="write the log to FILE (default: syslog; see man imgfs)")
     messages = add_image_options(parser)
     parser.add_help_last(messages)
 
@@ -106,12 +106,12 @@ def _add_umount(commands: Commands) -> None:
         "umount",
         help="unmount images",
         description="Unmount the image on each MOUNTPOINT, even if its process is dead or stuck. "
-        "Other mounts are refused.",
+        "Refuse mounts of other programs.",
         examples=("imgfs umount /mnt/img", "imgfs umount --all"),
     )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="*")
     parser.add_argument("-l", "--lazy", action="store_true", help="detach at once, even while files in it are open")
-    parser.add_argument("-a", "--all", action="store_true", help="all images that you mounted; as root, all images")
+    parser.add_argument("-a", "--all", action="store_true", help="unmount all your images; as root, those of all users")
     parser.add_help_last()
 
 
@@ -119,7 +119,7 @@ def _add_cache(commands: Commands) -> None:
     parser = commands.add_parser(
         "cache",
         help="list or prune the cache",
-        description="The cache: images from engines, and indexes of layers and archives.",
+        description="List or prune the cache of engine images, layer indexes and archive indexes.",
         examples=("imgfs cache list", "imgfs cache prune --all"),
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, prog="imgfs cache")
@@ -135,12 +135,12 @@ def _add_cache(commands: Commands) -> None:
     listing.add_help_last()
     prune = actions.add_parser(
         "prune",
-        help="remove broken entries, and those over the limit",
-        description="Remove entries that are broken or incomplete and, while the cache is over its limit, those least "
+        help="remove broken entries and shrink the cache to its limit",
+        description="Remove broken and incomplete entries. Then, while the cache is over its limit, remove those least "
         "recently used. Entries of mounted images are never removed.",
         examples=("imgfs cache prune --cache-size 2GiB",),
     )
-    prune.add_argument("--all", action="store_true", help="remove all entries but those of mounted images")
+    prune.add_argument("--all", action="store_true", help="remove all entries except those of mounted images")
     add_cache_options(prune)
     prune.add_help_last()
     path = actions.add_parser(
@@ -157,12 +157,12 @@ def _add_completion(commands: Commands) -> None:
     parser = commands.add_parser(
         "completion",
         help="print a completion script for a shell",
-        description="Print a script with which the shell completes commands, options, images and mountpoints.",
+        description="Print a script that makes the shell complete commands, options, images and mountpoints.",
         examples=(
             "source <(imgfs completion bash)               # in ~/.bashrc",
             "source <(imgfs completion zsh)                # in ~/.zshrc, after compinit",
             "imgfs completion fish | source                # in ~/.config/fish/config.fish",
-            "imgfs completion bash > /etc/bash_completion.d/imgfs      # for all",
+            "imgfs completion bash > /etc/bash_completion.d/imgfs      # for all users",
         ),
     )
     parser.add_argument("shell", choices=SHELLS)

@@ -1,6 +1,6 @@
-"""Engine images in the cache: the saved tar, its members and its digests.
+"""Engine images in the cache: the tar, its members and its digests.
 
-Every mount compares the digests with the engine's answer to inspect, as if the image had just been saved.
+Every mount compares the cached digests with the engine's answer to inspect, as for an image that was just received.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 
 
 def cached_or_entry(target: Target, settings: Settings) -> SourcedImage | CacheEntry | None:
-    """Return the cached image; an exclusive cache entry to fill if it is not cached; None without a cache.
+    """Return the cached image; if it is not cached, an exclusive cache entry to fill; None without a cache.
 
-    Also None if it is cached and cannot be read now: the entry stays for the next mount.  Waits while another process
-    saves the same image.
+    Also None if the cached image cannot be read now: its entry stays for the next mount.  Waits while another process
+    receives the same image.
     """
     cache = settings.cache()
     if cache is None:
@@ -49,7 +49,7 @@ def cached_or_entry(target: Target, settings: Settings) -> SourcedImage | CacheE
             return entry
         try:
             return SourcedImage(_cached_image(entry, facts, target), entry)
-        except OSError as error:  # may pass, as a failing disk or too many open files: the entry may be right
+        except OSError as error:  # may be temporary (a disk error, too many open files): the entry may be intact
             log.warning("cannot read %s from the cache: %s", printable(target.name), error.strerror or error)
             entry.close()
             return None
@@ -59,7 +59,7 @@ def cached_or_entry(target: Target, settings: Settings) -> SourcedImage | CacheE
 
 
 def complete_entry(entry: CacheEntry, tar: SpooledTar, target: Target, *, only: bool) -> None:
-    """Complete *entry* with *tar*, a file of its own whose digests were checked."""
+    """Complete *entry* with *tar*, which is in a file without other data and whose digests were checked."""
     inspected = target.inspected
     facts: Facts = {
         "about": {

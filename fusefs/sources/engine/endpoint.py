@@ -1,8 +1,8 @@
-"""The address of the engine: its host, and TLS files.
+"""The address of the engine: a host and TLS files.
 
 Follows the `docker` command in ``--host``, ``--context``, the environment and contexts (github.com/docker/cli,
-cli/context/store).  The SDK's own handling is not used: it takes an unknown context for the default socket, reads
-``./contexts``, and can fall back to plain HTTP.
+cli/context/store).  The SDK's own lookup is not used: for an unknown context it uses the default socket, it reads
+``./contexts``, and it can fall back to plain HTTP.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ _DEFAULT_CONTEXT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How to encrypt the connection.  An endpoint with a `Tls` is never connected to without encryption."""
+    """Encryption settings.  imgfs never connects without encryption to an endpoint that has them."""
 
     ca: Path | None
-    """File of the certificates to trust; None: the system's."""
+    """File of the trusted certificates (default: the system's)."""
     client: tuple[Path, Path] | None
     """Files of our certificate and its key."""
     verify: bool
@@ -47,8 +47,8 @@ class Endpoint:
 def find_endpoint(host: str | None, context: str | None, environment: Mapping[str, str]) -> Endpoint:
     """Return the engine that options and *environment* name.
 
-    Order: *host* or *context*, DOCKER_HOST, DOCKER_CONTEXT, the current context, the default
-    socket.  UsageError for both options together, and for a context or TLS files that are missing or damaged.
+    The first that is set counts: *host* or *context*, DOCKER_HOST, DOCKER_CONTEXT, the current context, the default
+    socket.  Raises UsageError if both options are given, or if a context or TLS files are missing or damaged.
     """
     if host is not None and context is not None:
         raise UsageError("--host and --context exclude each other")
@@ -97,7 +97,7 @@ def _context(folder: Path, name: str) -> Endpoint:
         case {"docker": {"Host": str(host), **others}} if host:
             skip_verify = others.get("SkipTLSVerify") is True
         case _:
-            raise UsageError(f"the context '{printable(name)}' names no docker host: {path}")
+            raise UsageError(f"the context '{printable(name)}' has no docker host: {path}")
     files = folder / "contexts" / "tls" / key / "docker"
     try:
         present = {path.name for path in files.iterdir()}
@@ -154,7 +154,7 @@ def _checked(endpoint: Endpoint) -> Endpoint:
         )
     if scheme == "http" and endpoint.tls is not None:
         raise UsageError(
-            f"bad engine host '{endpoint.shown}': there are TLS files for it, but http:// is not encrypted; use tcp://"
+            f"bad engine host '{endpoint.shown}': it has TLS files, but http:// is not encrypted; use tcp://"
         )
     return Endpoint(f"{scheme}://{rest}", None if scheme in ("unix", "ssh") else endpoint.tls)
 

@@ -42,7 +42,7 @@ class Target:
 
     @property
     def name(self) -> str:
-        """What the user calls the image."""
+        """The user's name for the image."""
         return self.source.name
 
 

@@ -102,7 +102,7 @@ def refusal(engine: Engine, name: str, why: str) -> EngineError:
 
 
 def message_of(answer: bytes, status: str) -> str:
-    """Return why an engine refuses: the message in its JSON, else its text, else the text of the HTTP *status*."""
+    """Return why an engine refuses: the message in its JSON, otherwise its text, otherwise the HTTP *status*."""
     try:
         return str(json.loads(answer)["message"])
     except (RecursionError, *NONSENSE):

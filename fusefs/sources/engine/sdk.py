@@ -43,9 +43,9 @@ from fusefs.text import printable
 
 _CHUNK = 1 << 20
 _PROBES = 3
-"""Probes of a silent connection before it breaks."""
+"""Unanswered probes after which a connection breaks."""
 _MAX_INTERVAL = 32767
-"""Seconds between two probes that Linux allows at most."""
+"""The longest interval between two probes that Linux allows, in seconds."""
 
 _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 """The exceptions of a failed connection that the SDK does not translate."""
@@ -61,7 +61,7 @@ def sdk_engine(endpoint: Endpoint, timeout: float | None) -> Iterator["SdkEngine
 def _connect(endpoint: Endpoint, timeout: float | None) -> docker.APIClient:
     """Return a client for the engine's version of the API."""
     try:
-        # Engines refuse clients that are too old or too new, but not an unversioned request for the version.
+        # Engines refuse API versions that are too old or too new, but answer a request for the version without one.
         with closing(_client(endpoint, docker.constants.MINIMUM_DOCKER_API_VERSION, timeout)) as client:
             version = client.version(api_version=False)
         if not isinstance(version, dict) or not isinstance(version.get("ApiVersion"), str):
@@ -74,12 +74,12 @@ def _connect(endpoint: Endpoint, timeout: float | None) -> docker.APIClient:
 def _client(endpoint: Endpoint, version: str, timeout: float | None) -> docker.APIClient:
     """Return a client for this *version* of the API, not yet connected."""
     tls: bool | docker.tls.TLSConfig = False
-    if endpoint.tls is not None:  # the SDK only learns that there is TLS; its files are the adapter's
+    if endpoint.tls is not None:  # the SDK only needs to know that TLS is on; the adapter below loads the files
         tls = docker.tls.TLSConfig(verify=endpoint.tls.verify)
         if not endpoint.tls.verify:
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
     if endpoint.host.startswith("ssh://") and not hasattr(docker.transport, "SSHHTTPAdapter"):
-        raise EngineError(f"{endpoint.shown}: ssh needs an extra; pip install 'imgfs[ssh]'")
+        raise EngineError(f"{endpoint.shown}: ssh needs an optional package; run pip install 'imgfs[ssh]'")
     client = docker.APIClient(base_url=endpoint.host, version=version, tls=tls, timeout=timeout)  # type: ignore[arg-type]  # None: no limit
     # With trust_env a REQUESTS_CA_BUNDLE in the environment overrides the endpoint's own CA.
     client.trust_env = False
@@ -93,9 +93,9 @@ def _client(endpoint: Endpoint, version: str, timeout: float | None) -> docker.A
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """Connections that trust what *tls* trusts, and break when the host answers no probe for *timeout* seconds.
+    """Connections that use *tls*, and break when the host answers no probe for *timeout* seconds.
 
-    Without probes, a host that is gone looks like an engine that prepares an image.
+    Without probes, a host that was switched off looks like an engine that prepares an image.
     """
 
     def __init__(self, timeout: float | None, tls: ssl.SSLContext | None) -> None:
@@ -114,7 +114,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return super().proxy_manager_for(proxy, ssl_context=self._tls, **others)
 
     def cert_verify(self, *_: Any) -> None:
-        """Add nothing to the context: requests would also trust its own bundle of authorities."""
+        """Do nothing: the method of requests would also trust the authorities that requests brings along."""
 
 
 def _probing(timeout: float) -> list[tuple[int, int, int]]:
@@ -142,8 +142,8 @@ class _Stream:
         self._response.close()
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes."""
-        chunk = _received(self._response, 1)  # engines may take minutes to prepare it
+        """Yield the bytes in chunks."""
+        chunk = _received(self._response, 1)  # engines may take minutes to prepare the first byte
         _wait(self._response, self._timeout)
         chunk += _received(self._response, _CHUNK - 1)
         while chunk:
@@ -152,7 +152,7 @@ class _Stream:
 
 
 def _received(response: requests.Response, size: int) -> bytes:
-    """Return *size* more bytes, fewer only at the end."""
+    """Return the next *size* bytes, fewer only at the end."""
     try:
         data: bytes = response.raw.read(size, decode_content=False)
     except ValueError as error:  # a chunk of negative size
@@ -164,14 +164,14 @@ def _wait(response: requests.Response, seconds: float | None) -> None:
     """Set the timeout of each further read of an answer."""
     raw: Any = response.raw
     if raw.connection is not None:  # None after the end of the answer
-        # An answer that ends with the connection owns the socket.
+        # If the end of the connection marks the end of the answer, the answer owns the socket.
         sock = raw.connection.sock or raw._fp.fp.raw._sock  # noqa: SLF001 - nothing public leads there
         sock.settimeout(seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class SdkEngine:
-    """A connection to an engine."""
+    """A connection to an engine through the SDK."""
 
     client: docker.APIClient
     endpoint: Endpoint
@@ -185,7 +185,7 @@ class SdkEngine:
         return self.endpoint.shown
 
     def picks(self, platform: Platform | None) -> bool:
-        """Return whether this engine can save the *platform* alone."""
+        """Return whether the engine can send only the *platform* of an image."""
         return platform is not None and version_gte(self.client.api_version, PLATFORM_VERSION)
 
     def inspect(self, name: str) -> Inspected:

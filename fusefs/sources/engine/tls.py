@@ -1,4 +1,4 @@
-"""TLS to an engine: whom to trust and what to present, by one rule for every client of imgfs."""
+"""TLS settings for connections to engines, the same for every client in imgfs."""
 
 import ssl
 
@@ -6,10 +6,10 @@ from fusefs.sources.engine.endpoint import Tls
 
 
 def ssl_context(tls: Tls | None) -> ssl.SSLContext:
-    """Return how to encrypt a connection to an engine that has *tls*; None is plain ``https://``.
+    """Return the TLS context for an engine with the settings *tls*; None is an ``https://`` address without settings.
 
-    A `Tls.ca` is trusted alone; without one the system's authorities are, as in the docker command.  Variables such
-    as REQUESTS_CA_BUNDLE have no say.  Raises OSError for a file that cannot be read or holds no certificate.
+    If `Tls.ca` is set, only that file is trusted; otherwise the system's authorities, as in the docker command.
+    Variables such as REQUESTS_CA_BUNDLE are ignored.  Raises OSError for an unreadable or malformed file.
     """
     context = ssl.create_default_context(cafile=str(tls.ca) if tls and tls.ca and tls.verify else None)
     if tls and not tls.verify:

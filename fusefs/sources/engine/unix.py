@@ -1,4 +1,4 @@
-"""An engine on a unix socket, with Python's own HTTP client: mounting a cached image is faster than importing the SDK.
+"""A client for an engine on a unix socket, without the SDK: importing that takes longer than mounting a cached image.
 
 If the engine cannot be reached or does not have the image, the SDK tries again and reports the error.
 """
@@ -25,7 +25,7 @@ _FAILURES = (OSError, http.client.HTTPException)
 
 
 class NoPlainAnswer(Exception):
-    """The engine gave no plain answer to inspect."""
+    """This client cannot describe the image; the caller should use the SDK."""
 
 
 class _Stream:
@@ -40,12 +40,12 @@ class _Stream:
 
     def __exit__(self, *_: object) -> None:
         self._answer.close()
-        self._connection.close()  # the rest of the answer may still be in it; the next request reconnects
+        self._connection.close()  # unread bytes may remain in it; the next request reconnects
 
     def chunks(self) -> Iterator[Buffer]:
-        """Yield the bytes, every time in the same buffer."""
+        """Yield the bytes in chunks.  All chunks share one buffer: each overwrites the one before."""
         buffer = memoryview(bytearray(_CHUNK))
-        count = self._answer.readinto(buffer[:1])  # engines may take minutes to prepare it
+        count = self._answer.readinto(buffer[:1])  # engines may take minutes to prepare the first byte
         if count:
             self._connection.wait(self._connection.timeout)
             count += self._answer.readinto(buffer[count:])
@@ -55,12 +55,12 @@ class _Stream:
 
 
 class UnixEngine:
-    """A connection to an engine."""
+    """A connection to an engine on a unix socket."""
 
     failures = _FAILURES
 
     def __init__(self, endpoint: Endpoint, timeout: float | None) -> None:
-        """Set the address; NoPlainAnswer if it is not a unix socket.  Connects on first use."""
+        """Set the address; raises NoPlainAnswer if it is not a unix socket.  The first request connects."""
         if not endpoint.host.startswith(_UNIX):
             raise NoPlainAnswer
         self.shown = endpoint.shown
@@ -73,13 +73,13 @@ class UnixEngine:
         self._connection.close()
 
     def picks(self, platform: Platform | None) -> bool:
-        """Return whether this engine can save the *platform* alone."""
+        """Return whether the engine can send only the *platform* of an image."""
         return platform is not None and _numbers(self._version) >= _numbers(PLATFORM_VERSION)
 
     def inspect(self, name: str) -> Inspected:
         """Return the engine's description of the image *name*.
 
-        NoPlainAnswer for any other answer, EngineError for none within the timeout.
+        Raises NoPlainAnswer for every other answer, and EngineError if the timeout passes without an answer.
         """
         try:
             answer = self._get(f"/images/{quote(name, safe='/:@')}/json", self._timeout)

@@ -55,7 +55,7 @@ def test_each_command_and_each_option_is_explained(command: Command) -> None:
 
 def test_options_of_mount_stand_by_what_they_are_for() -> None:
     titles = [group.title for group in PROGRAM.commands["mount"].groups]
-    assert titles == ["the mount", "the image and its engine", "where files go", "messages"]
+    assert titles == ["mounting", "image and engine", "temporary files and cache", "messages"]
 
 
 @pytest.mark.parametrize("columns", ["1", "40", "132"])

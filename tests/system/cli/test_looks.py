@@ -209,8 +209,8 @@ def test_cat_says_why_there_is_nothing(image: Path, path: str, why: str) -> None
 
 
 def test_a_path_is_asked_for_where_there_has_to_be_one(image: Path) -> None:
-    assert refused("cat", image) == (2, f"no file is named; use imgfs cat {image}:/PATH")
-    assert refused("which", image) == (2, f"no file is named; use imgfs which {image} PATH")
+    assert refused("cat", image) == (2, f"PATH is missing; use imgfs cat {image}:/PATH")
+    assert refused("which", image) == (2, f"PATH is missing; use imgfs which {image} PATH")
 
 
 def test_an_image_may_come_through_a_pipe(image: Path) -> None:
@@ -254,9 +254,9 @@ def test_which_says_the_layer_and_what_made_it(image: Path) -> None:
 
 
 def test_which_says_who_removed_what_is_gone(image: Path) -> None:
-    gone = f"{image} has no /etc/gone: layer 1 removed it, made by RUN rm /etc/gone"
+    gone = f"{image} has no /etc/gone: layer 1, made by RUN rm /etc/gone, removed it"
     assert refused("which", image, "/etc/gone") == (4, gone)
-    assert refused("which", image, "/config/gone")[1].endswith("layer 1 removed it, made by RUN rm /etc/gone")
+    assert refused("which", image, "/config/gone")[1].endswith("layer 1, made by RUN rm /etc/gone, removed it")
     assert refused("which", image, "/no/x") == (4, f"{image} has no /no/x: No such file or directory")
 
 

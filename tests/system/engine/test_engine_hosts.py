@@ -179,7 +179,7 @@ def test_a_damaged_context_is_named(imgfs: Bench, docker_engine: RealEngine) -> 
     (path,) = (imgfs.folder / "home" / ".docker" / "contexts" / "meta").glob("*/meta.json")
     path.write_text(json.dumps({"Endpoints": {}}))
     done = imgfs.run("mount", "--context", "bad", "--log-file", imgfs.log, "img", imgfs.mountpoint())
-    assert done == Finished(2, "", f"imgfs: the context 'bad' names no docker host: {path}\n")
+    assert done == Finished(2, "", f"imgfs: the context 'bad' has no docker host: {path}\n")
 
 
 @pytest.mark.parametrize("host", ["ftp://x", "unix://relative", "unix://", "tcp://", "fd://"])
@@ -206,4 +206,4 @@ def test_ssh_without_the_extra_says_what_to_install(imgfs: Bench) -> None:
     if have.returncode == 0:
         pytest.skip("paramiko is installed")
     done = imgfs.run("mount", "-H", "ssh://u@h", "--log-file", imgfs.log, "img", imgfs.mountpoint())
-    assert done == Finished(3, "", "imgfs: ssh://u@h: ssh needs an extra; pip install 'imgfs[ssh]'\n")
+    assert done == Finished(3, "", "imgfs: ssh://u@h: ssh needs an optional package; run pip install 'imgfs[ssh]'\n")

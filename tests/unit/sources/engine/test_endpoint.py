@@ -158,11 +158,11 @@ def test_an_unknown_context_is_an_error_wherever_it_is_named(home: Path, where: 
     [
         ("{", f"~/META is not JSON: {EXPECTING_NAME}: line 1 column 2 (char 1)"),
         ("[]", "~/META is not a JSON object"),
-        ({}, "the context 'x' names no docker host: ~/META"),
-        ({"Endpoints": None}, "the context 'x' names no docker host: ~/META"),
-        ({"Endpoints": {"kubernetes": {}}}, "the context 'x' names no docker host: ~/META"),
-        (docker_context(""), "the context 'x' names no docker host: ~/META"),
-        (docker_context(1), "the context 'x' names no docker host: ~/META"),
+        ({}, "the context 'x' has no docker host: ~/META"),
+        ({"Endpoints": None}, "the context 'x' has no docker host: ~/META"),
+        ({"Endpoints": {"kubernetes": {}}}, "the context 'x' has no docker host: ~/META"),
+        (docker_context(""), "the context 'x' has no docker host: ~/META"),
+        (docker_context(1), "the context 'x' has no docker host: ~/META"),
         (docker_context("gopher://a"), f"bad engine host 'gopher://a': {BAD_HOST}"),
     ],
 )
@@ -226,7 +226,7 @@ def test_a_certificate_needs_its_key(home: Path, there: str, missing: str) -> No
 def test_a_context_with_tls_files_is_never_plain_http(home: Path) -> None:
     add_context(home / ".docker", "x", docker_context("http://a:2376"), PAIR)
     assert refusal(home, context="x") == (
-        "bad engine host 'http://a:2376': there are TLS files for it, but http:// is not encrypted; use tcp://"
+        "bad engine host 'http://a:2376': it has TLS files, but http:// is not encrypted; use tcp://"
     )
 
 
