@@ -41,16 +41,16 @@ class Silent:
         yield lambda count: None  # noqa: ARG005
 
 
-class Observed:  # no dataclass: those load slowly, and each call of the command imports this module
+class Observed:  # not a dataclass: those load slowly, and every command imports this module
     """Passes reports on, and calls a function whenever a wait begins."""
 
     def __init__(self, shown: Progress, began: Callable[[], None]) -> None:
-        """Show progress as *shown* does; call *began* when a wait begins."""
+        """Pass reports on to *shown*; call *began* when a wait begins."""
         self._shown = shown
         self._began = began
 
     def waiting_began(self) -> None:
-        """Call the function."""
+        """Call *began*."""
         self._began()
 
     def waiting(self, what: str) -> AbstractContextManager[None]:
