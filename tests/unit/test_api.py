@@ -229,7 +229,7 @@ def test_errors_are_those_of_the_command(tmp_path: Path) -> None:
     with fusefs.open_image(path) as image:
         assert image.name == str(path)
     with pytest.raises(fusefs.ImgfsError, match="bad platform"):
-        fusefs.open_image(str(path), platform="linux")
+        fusefs.open_image(str(path), platform="linux/")
 
 
 def test_the_engine_is_found_as_the_environment_says() -> None:

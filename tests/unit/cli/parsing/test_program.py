@@ -202,7 +202,7 @@ LIE = Archive(layers=[b"a lie"], config=image_config(LAYERS[:1]), config_name="c
         (Archive().data, ["X", "mnt"], 2),
         (Archive().data, ["\udcff", "mnt"], 2),
         (Archive().data, ["nginx", "mnt", "-H", "a", "--context", "b"], 2),
-        (Archive().data, ["./x.tar", "mnt", "--platform", "linux"], 2),
+        (Archive().data, ["./x.tar", "mnt", "--platform", "linux/"], 2),
         (Archive().data, ["./x.tar", "mnt", "-o", "uid=root"], 2),
         (Archive().data, ["nginx", "mnt", "-H", "unix:///nonexistent/docker.sock"], 3),
         (Archive().data, ["./gone.tar", "mnt"], 4),
