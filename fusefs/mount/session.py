@@ -113,7 +113,7 @@ class _Mounting:
         self._mountpoint = mountpoint
         self.path = mountpoint.path
         self.target = mountpoint.target
-        self._before = {mount.id for mount in mounts()}
+        self._before = {_identity(mount) for mount in mounts()}
         self._found: Mount | None = None
         if mountpoint.covers():
             raise MountError(f"cannot mount on {printable(self.path)}: something is mounted there by now")
@@ -127,7 +127,7 @@ class _Mounting:
         return self._found
 
     def _is_new(self, mount: Mount) -> bool:
-        return mount.file_system == FILE_SYSTEM and mount.owner == os.geteuid() and mount.id not in self._before
+        return mount.file_system == FILE_SYSTEM and mount.owner == os.geteuid() and _identity(mount) not in self._before
 
     def undo(self) -> None:
         """Unmount, once the connection is closed, unless somebody has."""
@@ -139,6 +139,11 @@ class _Mounting:
                 reason = detach(mount, lazily=True)
                 if reason:
                     log.error("cannot unmount %s: %s", printable(mount.mountpoint), reason)
+
+
+def _identity(mount: Mount) -> tuple[int, int, str]:
+    """Return the numbers and the place of a mount: the kernel gives the numbers of a mount that is gone to others."""
+    return mount.id, mount.connection, mount.mountpoint
 
 
 async def _tune_when_usable(usable: trio.Event, mount: Mount) -> None:
