@@ -55,17 +55,17 @@ class Mounted:
         words = fields.split(b" ")
         self.id = int(words[0])
         self.path = _unescaped(words[4])
-        self.options = set(words[5].decode().split(","))
+        self.options = set(os.fsdecode(words[5]).split(","))
         file_system, source, super_options = more.split(b" ")[:3]
-        self.file_system = file_system.decode()
+        self.file_system = os.fsdecode(file_system)
         self.source = _unescaped(source)
-        self.super_options = set(super_options.decode().split(","))
+        self.super_options = set(os.fsdecode(super_options).split(","))
 
 
 def mounts_at(folder: Path | str) -> list[Mounted]:
     """Return the mounts on *folder* and below it, the latest first."""
     top = os.path.realpath(folder)
-    lines = map(Mounted, Path("/proc/self/mountinfo").read_bytes().splitlines())
+    lines = map(Mounted, Path("/proc/self/mountinfo").read_bytes().split(b"\n")[:-1])
     return [line for line in lines if line.path == top or line.path.startswith(f"{top}/")][::-1]
 
 
