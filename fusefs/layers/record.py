@@ -8,7 +8,7 @@ lower layers (4).  All numbers are little-endian.  A change of the format takes 
 import struct
 from typing import NamedTuple
 
-MAGIC = b"imgfs layer 2\n\0\0"
+MAGIC = b"imgfs layer 3\n\0\0"
 ROOT = 0
 """The record of the layer's root directory."""
 WHITEOUT = b".wh."
