@@ -194,6 +194,9 @@ def index_layer(tar: ByteSource, created_ns: int, file: BinaryIO) -> list[str]:
     Implicit directories get the time *created_ns*.  Raises InvalidImage if the layer is not a tar archive, and OSError.
     """
     indexer = LayerIndexer(*divmod(created_ns, 10**9))
+    if not tar.length():  # to Go's archive/tar, which engines read layers with, no bytes are an archive of no members
+        indexer.write(file)
+        return []
     warnings: list[str] = []
     scan = LayerScan(tar, warnings.append)
     try:

@@ -52,7 +52,7 @@ def index_one_by_one(data: bytes) -> Outcome:
     indexer = LayerIndexer(*divmod(CREATED_NS, 10**9))
     warnings: list[str] = []
     try:
-        for each in scan(tar, warnings.append):
+        for each in scan(tar, warnings.append) if data else ():  # an empty layer is not scanned
             indexer.add(tar, each)
     except InvalidImage as error:
         return str(error)
