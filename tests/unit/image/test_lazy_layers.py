@@ -66,12 +66,12 @@ def test_a_large_layer_is_indexed_by_a_child_to_the_same_index(
 
 
 def test_what_a_child_skips_is_warned_of_once(tmp_path: Path, take_warnings: TakeWarnings) -> None:
-    with image_of(changeset(file("large", bytes(16 << 20)), file("../x"), file("\x1b/.."))) as image:
+    with image_of(changeset(file("large", bytes(16 << 20)), file(".wh."), file("\x1b/.wh.."))) as image:
         layers = Layers(image, str(tmp_path))
         assert set(shown_by(layers.files(image.layers[0]))) == {b"", b"large"}
         layers.files(image.layers[0])
     assert take_warnings() == [
-        "layer 0: skipped 2 members that cannot be shown; the first: ../x: a '..' in the name"
+        "layer 0: skipped 2 members that cannot be shown; the first: .wh.: a whiteout without a name"
     ]  # fmt: skip
 
 
@@ -210,8 +210,8 @@ def test_the_child_ends_when_its_standard_input_does() -> None:
     ("data", "status", "out", "error"),
     [
         (SMALL, 0, b"", b""),
-        (changeset(file("a"), file("b/..")), 0,
-         b"layer 0: skipped 1 members that cannot be shown; the first: b/..: a '..' in the name\n", b""),
+        (changeset(file("a"), file("b/.wh.")), 0,
+         b"layer 0: skipped 1 members that cannot be shown; the first: b/.wh.: a whiteout without a name\n", b""),
         (b"", 0, b"", b""),
         (b"x", 5, b"", b"layer 0: not a tar archive: it has 1 bytes, less than a header\n"),
         (file("a", bytes(600))[:600], 5, b"", b"layer 0: truncated in a at offset 600: 88 of 600 bytes are there\n"),
