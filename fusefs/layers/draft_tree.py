@@ -1,15 +1,22 @@
 """The tree of a layer in memory while its members come: names, and for each the second part of its record.
 
 A file is that part, packed; no object is held for it besides these bytes and its name.
+
+Paths are those of the engines, which unpack a layer into an empty directory that is their root: a member's name and a
+hard link's target are cleaned first, ``..`` included (moby pkg/archive/archive.go, filepath.Clean), then symbolic
+links of the layer itself are followed on the way, but not at the end.  Where a link dangles, the directories that it
+names are made, as containerd (continuity fs.RootPath, then mkparent) and umoci (SecureJoin) do; moby refuses that.
 """
 
-from fusefs.layers.record import MAX_NAME, MAX_TARGET, WHITEOUT
+from collections.abc import Iterable
+
+from fusefs.layers.record import MAX_NAME, MAX_TARGET, WHITEOUT, symlink_text
 from fusefs.tar.header import Kind
+from fusefs.tar.members import normalised
 
 _NO_NAMES = frozenset({WHITEOUT, WHITEOUT + b".", WHITEOUT + b".."})
 """Whiteouts that name no file."""
-_BAD_NAMES = _NO_NAMES | {b".."}
-ODD_NAMES = _BAD_NAMES | {b"", b"."}
+ODD_NAMES = _NO_NAMES | {b"", b".", b".."}
 """Last components that `DraftTree.place` must look at."""
 _ROOTLIKE = frozenset({b"", b"/", b"."})
 """Last bytes of a path that may be the root's."""
@@ -18,12 +25,23 @@ _IMPLICIT, _IMPLICIT_EACH = 1 << 16, 16
 
 Each takes 300 bytes of memory and only two bytes of a path, as in ``a/a/a``.
 """
+_STEPS, _STEPS_EACH = 1 << 20, 64
+"""Limit of components of symbolic links that are followed: so many, and so many more for each path.
+
+Without it a layer of links with long targets would take hours: each path may lead through 40 of them.
+"""
+_MAX_LINKS = 40
+"""Symbolic links that are followed for one path, as many as Linux follows (path_resolution(7))."""
 _FOLDERS = 4096
 """Limit of directories found by their paths at once."""
 
 
 class Skipped(ValueError):
     """A member that cannot be shown; the message gives the reason."""
+
+
+class Ineffective(ValueError):
+    """A whiteout below a file of its own layer, which hides the lower layers itself."""
 
 
 class TooMany(ValueError):
@@ -58,22 +76,54 @@ class Linked:
 DraftNode = bytes | Folder | Linked
 
 
+class _Way:
+    """A walk along a path: where it has come to, and the rest of the path."""
+
+    __slots__ = ("folders", "links", "names", "rest")
+
+    def __init__(self, root: Folder, parts: list[bytes]) -> None:
+        self.folders = [root]
+        self.names: list[bytes] = []
+        """Of all folders but the root."""
+        self.rest = parts[::-1]
+        """Components that are still to come, the next one last."""
+        self.links = 0
+        """Symbolic links followed so far."""
+
+    def enter(self, name: bytes, folder: Folder) -> None:
+        """Go into *folder*, a child of the last one."""
+        self.names.append(name)
+        self.folders.append(folder)
+
+    def leave(self) -> None:
+        """Go up, but not above the root."""
+        if self.names:
+            self.names.pop()
+            self.folders.pop()
+
+
 class DraftTree:
     """Directories and their children.  Used by one thread."""
 
-    def __init__(self, implicit: bytes) -> None:
-        """Begin with an implicit root; *implicit* is the second part of an implicit directory's record."""
+    def __init__(self, implicit: bytes, heap: bytearray) -> None:
+        """Begin with an implicit root; *implicit* is the second part of an implicit directory's record.
+
+        The *heap* has the targets of symbolic links.
+        """
         self.root = Folder(implicit)
         self.folders: dict[bytes, Folder] = {}
-        """Some directories by their paths as members spell them, until a directory is replaced."""
+        """Some directories by their paths as members spell them, until a directory or a link is replaced."""
         self._implicit = implicit
-        self._implicit_folders: list[Folder] = []
-        """Directories that were implicit when they were made."""
+        self._heap = heap
+        self._made = 0
+        """How many directories were implicit when they were made."""
         self._room = _IMPLICIT
         """How many of these there may be."""
+        self._steps = _STEPS
+        """How many components of links may be followed."""
 
     def add_directory(self, name: bytes, packed: bytes) -> None:
-        """Make a directory, or change the attributes of an existing one."""
+        """Make a directory, or change the attributes of an existing one; it replaces any other file."""
         path = name.removesuffix(b"/")
         if path[-1:] in _ROOTLIKE and not parts_of(path):
             self.root.packed = packed
@@ -82,9 +132,11 @@ class DraftTree:
         there = folder.children.get(base)
         if isinstance(there, Folder):
             there.packed = packed
-        else:
-            there = folder.children[base] = Folder(packed)
-            self._remember(path, there)
+            return
+        if there is not None:
+            self.replace(there)
+        there = folder.children[base] = Folder(packed)
+        self._remember(path, there)
 
     def add_file(self, name: bytes, node: bytes | Linked) -> None:
         """Put in a file; it replaces a file or directory of that name."""
@@ -94,9 +146,9 @@ class DraftTree:
         folder.children[base] = node
 
     def replace(self, there: DraftNode) -> None:
-        """Note that *there* was replaced."""
-        if isinstance(there, Folder):
-            self.folders.clear()  # all directories below it are gone as well
+        """Note that *there* was replaced: paths that lead through it lead elsewhere."""
+        if isinstance(there, Folder) or self._target(there) is not None:
+            self.folders.clear()
 
     def place(self, name: bytes) -> tuple[Folder, bytes]:
         """Return the directory that a file lies in, made if it does not exist, and the file's name in it."""
@@ -104,31 +156,34 @@ class DraftTree:
         if base in ODD_NAMES or len(base) > MAX_NAME:
             parts = parts_of(name)
             check_not_root(parts, Kind.REGULAR)
-            return self._walk(parts[:-1]), parts[-1]
+            return self._make(parts[:-1], parts[-1]), parts[-1]
         folder = self.folders.get(path)
         if folder is None:
-            folder = self._walk(parts_of(path))
+            folder = self._make(parts_of(path), base)
             self._remember(path, folder)
         return folder, base
 
-    def find(self, parts: list[bytes]) -> Folder | None:
-        """Return a directory, None if it does not exist."""
-        folder = self.root
-        for part in parts:
-            below = folder.children.get(part)
-            if not isinstance(below, Folder):
-                return None
-            folder = below
-        return folder
+    def find(self, parts: list[bytes]) -> tuple[Folder | None, list[bytes]]:
+        """Return a directory, None if it does not exist, and its path with links resolved as far as it exists."""
+        way = self._walk(_Way(self.root, parts))
+        return (None if way.rest else way.folders[-1]), way.names + way.rest[::-1]
 
-    def mark_whiteouts_only(self, packed: bytes) -> None:
-        """Give *packed* to implicit directories with nothing but whiteouts below."""
-        for folder in reversed(self._implicit_folders):  # children were made after their parents
-            if folder.packed is self._implicit and all(
-                name.startswith(WHITEOUT) or (isinstance(child, Folder) and child.packed is packed)
-                for name, child in folder.children.items()
-            ):
-                folder.packed = packed
+    def drop_whited_out(self) -> None:
+        """Remove implicit directories with nothing but whiteouts below, where a whiteout hides their lower layers.
+
+        The whiteout of a directory says all that those below it say.
+        """
+        if not self._made:
+            return
+        directories = [(self.root, b"", self.root, False)]
+        """Parent, name, directory, and whether its lower layers are hidden; parents first."""
+        for _, _, parent, hidden in directories:  # grows meanwhile
+            for name, node in parent.children.items():
+                if isinstance(node, Folder):
+                    directories.append((parent, name, node, hidden or WHITEOUT + name in parent.children))
+        for parent, name, folder, hidden in reversed(directories):
+            if hidden and folder.packed is self._implicit and all(map(_is_whiteout, folder.children)):
+                del parent.children[name]
 
     def count_names(self) -> None:
         """Count the names of files that may have several."""
@@ -140,19 +195,64 @@ class DraftTree:
                 elif isinstance(child, Folder):
                     queue.append(child)
 
-    def _walk(self, parts: list[bytes]) -> Folder:
-        """Return a directory; it and its parents are made if they do not exist.  Raises TooMany."""
-        folder = self.root
+    def _make(self, parts: list[bytes], base: bytes) -> Folder:
+        """Return the directory of a file called *base*; it and its parents are made if they do not exist.
+
+        A file on the way becomes a directory, but not for a whiteout: Ineffective.  Raises Skipped and TooMany.
+        """
         self._room += _IMPLICIT_EACH
-        for part in parts:
-            below = folder.children.get(part)
-            if not isinstance(below, Folder):
-                if len(self._implicit_folders) >= self._room:
-                    raise TooMany(f"paths lead through more than {_IMPLICIT:,} implicit directories")
-                below = folder.children[part] = Folder(self._implicit)
-                self._implicit_folders.append(below)
-            folder = below
-        return folder
+        self._steps += _STEPS_EACH
+        way = _Way(self.root, parts)
+        while self._walk(way).rest:
+            name, parent = way.rest.pop(), way.folders[-1]
+            if base.startswith(WHITEOUT) and (name in parent.children or WHITEOUT + name in parent.children):
+                raise Ineffective
+            if self._made >= self._room:
+                raise TooMany(f"paths lead through more than {_IMPLICIT:,} implicit directories")
+            folder = parent.children[name] = Folder(self._implicit)
+            self._made += 1
+            way.enter(name, folder)
+        return way.folders[-1]
+
+    def _walk(self, way: _Way) -> _Way:
+        """Go on along *way* as far as there are directories, through symbolic links; return it.
+
+        Raises Skipped for more than 40 links, or one that names no file; TooMany.
+        """
+        rest = way.rest
+        while rest:
+            if rest[-1] == b"..":  # of a link
+                rest.pop()
+                way.leave()
+                continue
+            child = way.folders[-1].children.get(rest[-1])
+            if isinstance(child, Folder):
+                way.enter(rest.pop(), child)
+                continue
+            target = None if child is None else self._target(child)
+            if target is None:
+                break
+            rest.pop()
+            self._follow(way, target)
+        return way
+
+    def _follow(self, way: _Way, target: bytes) -> None:
+        way.links += 1
+        if way.links > _MAX_LINKS:
+            raise Skipped(f"its path leads through more than {_MAX_LINKS} symbolic links")
+        if target.startswith(b"/"):
+            del way.folders[1:], way.names[:]
+        parts = [part for part in target.split(b"/") if part not in (b"", b".")]
+        _check_names(part for part in parts if part != b"..")
+        self._steps -= len(parts)
+        if self._steps < 0:
+            raise TooMany(f"paths lead through symbolic links of more than {_STEPS:,} components")
+        way.rest += reversed(parts)
+
+    def _target(self, node: bytes | Linked) -> bytes | None:
+        """Return the target of a symbolic link, None for another file."""
+        place = symlink_text(node if isinstance(node, bytes) else node.packed)
+        return None if place is None else bytes(self._heap[place[0] : place[0] + place[1]])
 
     def _remember(self, path: bytes, folder: Folder) -> None:
         if len(self.folders) >= _FOLDERS:
@@ -161,24 +261,31 @@ class DraftTree:
             self.folders[path] = folder
 
 
+def _is_whiteout(name: bytes) -> bool:
+    return name.startswith(WHITEOUT)
+
+
 def parts_of(path: bytes) -> list[bytes]:
-    """Return the components of *path*; Skipped if one of them can be no name or leads out of the layer."""
+    """Return the components of *path*, ``..`` resolved; Skipped if one of them can be no name."""
     parts = [part for part in path.split(b"/") if part not in (b"", b".")]
-    if _BAD_NAMES.isdisjoint(parts) and len(path) <= MAX_NAME and b"\0" not in path:
-        return parts
+    if b".." in parts:
+        parts = [part for part in normalised(path).split(b"/") if part]
+    if len(path) > MAX_NAME or b"\0" in path or not _NO_NAMES.isdisjoint(parts):
+        _check_names(parts)
+    return parts
+
+
+def _check_names(parts: Iterable[bytes]) -> None:
     for part in parts:
-        if part == b"..":
-            msg = "a '..' in the name"
-        elif len(part.removeprefix(WHITEOUT)) > MAX_NAME:  # the whiteout of a long name is longer than a name may be
-            msg = f"a name of {len(part)} bytes"
+        if len(part.removeprefix(WHITEOUT)) > MAX_NAME:  # the whiteout of a long name is longer than a name may be
+            reason = f"a name of {len(part)} bytes"
         elif b"\0" in part:
-            msg = "NUL in the name"
+            reason = "NUL in the name"
         elif part in _NO_NAMES:
-            msg = "a whiteout without a name"
+            reason = "a whiteout without a name"
         else:
             continue
-        raise Skipped(msg)
-    return parts
+        raise Skipped(reason)
 
 
 def check_not_root(parts: list[bytes], kind: Kind) -> None:

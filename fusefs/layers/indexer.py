@@ -1,8 +1,9 @@
 """Indexes a layer: reads its tar in one pass, then writes the records directory by directory.
 
 Rules for a layer by itself: the last member of a name wins, and a name is a directory once something
-lies below it; no symbolic link is followed.  A hard link binds to the file that its target is at that
-moment.  As a program this module is the child process that indexes a large layer.
+lies below it.  Paths are resolved as in `draft_tree`.  A hard link binds to the file that its target is
+at that moment, and applies its own attributes to it.  As a program this module is the child process that
+indexes a large layer.
 """
 
 import io
@@ -18,19 +19,32 @@ from zlib import crc32
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.errors import NO_ROOM, ImgfsError, InvalidImage, NoSpace
-from fusefs.layers.draft_tree import ODD_NAMES, DraftTree, Folder, Linked, Skipped, TooMany, check_not_root, parts_of
+from fusefs.layers.draft_tree import (
+    ODD_NAMES,
+    DraftTree,
+    Folder,
+    Ineffective,
+    Linked,
+    Skipped,
+    TooMany,
+    check_not_root,
+    parts_of,
+)
 from fusefs.layers.record import (
     IMPLICIT,
     LOWER_LINK,
     MAX_NAME,
     MAX_TARGET,
-    ONLY_WHITEOUTS,
     SPARSE,
+    WHITEOUT,
+    FilePart,
     iter_runs,
     pack_file,
     pack_plain_file,
     pack_run,
     pack_xattr,
+    unpack_attributes,
+    unpack_xattrs,
 )
 from fusefs.layers.scan import DIRECTORY, HARD_LINK, REGULAR, LayerScan, Plain
 from fusefs.layers.writer import IndexWriter
@@ -53,8 +67,7 @@ class LayerIndexer:
         """Give implicit directories the time *created*, in seconds and nanoseconds."""
         implicit = FileAttributes(stat.S_IFDIR | 0o755, 0, 0, created, created_ns, 0, 0, ())
         self._heap = bytearray()
-        self._only_whiteouts = self._packed(implicit, 0, 0, IMPLICIT | ONLY_WHITEOUTS, b"")
-        self._tree = DraftTree(self._packed(implicit, 0, 0, IMPLICIT, b""))
+        self._tree = DraftTree(self._packed(implicit, 0, 0, IMPLICIT, b""), self._heap)
         self._headers, self._sums = array("Q"), array("I")
         self._linked = False
         self._skipped = 0
@@ -66,6 +79,8 @@ class LayerIndexer:
         self._sums.append(crc32(member.block))
         try:
             self._add(tar, member)
+        except Ineffective:
+            pass
         except (Skipped, BrokenHeader) as error:
             self._skip(member.name, error)
 
@@ -88,12 +103,15 @@ class LayerIndexer:
                     tree.add_directory(name, pack_plain_file(0, 0, attributes, 0, 0))
                 elif typeflag == HARD_LINK:
                     check_not_root(parts_of(name), Kind.HARD_LINK)
-                    self._link(name, link)
+                    mtime, mtime_ns, mode, uid, gid = unpack_attributes(attributes)
+                    self._link(name, link, FileAttributes(mode, uid, gid, mtime, mtime_ns, 0, 0, ()))
                 else:
                     check_not_root(parts_of(name), Kind.SYMLINK)
                     text = _target(link)
                     tree.add_file(name, pack_plain_file(offset, len(text), attributes, len(text), len(self._heap)))
                     self._heap += text
+            except Ineffective:
+                pass
             except Skipped as error:
                 self._skip(name, error)
 
@@ -108,7 +126,7 @@ class LayerIndexer:
                 self._tree.add_directory(member.name, self._packed(self._attributes(member), 0, 0, 0, b""))
             case Kind.HARD_LINK:
                 check_not_root(parts, member.kind)
-                self._link(member.name, member.link)
+                self._link(member.name, member.link, self._attributes(member))
             case _:
                 check_not_root(parts, member.kind)
                 self._file(tar, member)
@@ -135,23 +153,51 @@ class LayerIndexer:
             text, flags = b"".join(pack_run(*run) for run in runs), SPARSE
         self._tree.add_file(member.name, self._packed(self._attributes(member), offset, size, flags, text))
 
-    def _link(self, name: bytes, link: bytes) -> None:
+    def _link(self, name: bytes, link: bytes, attributes: FileAttributes) -> None:
         target = parts_of(link)
         if not target:
             raise Skipped("a hard link to the root")
-        there = self._tree.find(target[:-1])
-        found = None if there is None else there.children.get(target[-1])
+        base = target.pop()
+        folder, path = self._tree.find(target)
+        children = {} if folder is None else folder.children
+        if base not in children and WHITEOUT + base in children:
+            # Of a file that this layer removed, overlayfs has a whiteout device: a link to it is a whiteout.
+            base = WHITEOUT + base
+            *directory, last = parts_of(name)
+            name = b"/".join((*directory, WHITEOUT + last))
+        found = children.get(base)
         if isinstance(found, Folder):
             raise Skipped("a hard link to a directory")
         if found is None:
             # It has the attributes of the file in the lower layer, so none are stored.
             nothing = FileAttributes(stat.S_IFREG, 0, 0, 0, 0, 0, 0, ())
-            found = Linked(self._packed(nothing, 0, 0, LOWER_LINK, b"/".join(target)), lower=True)
+            text = b"/".join((*path, base))
+            found = Linked(self._packed(nothing, 0, 0, LOWER_LINK, text), lower=True)
         elif isinstance(found, bytes):
-            assert there is not None
-            found = there.children[target[-1]] = Linked(found, lower=False)
+            found = children[base] = Linked(found, lower=False)
         self._linked = True
         self._tree.add_file(name, found)
+        if not found.lower:
+            found.packed = self._relinked(found.packed, attributes)
+
+    def _relinked(self, packed: bytes, attributes: FileAttributes) -> bytes:
+        """Return the second part of a file's record with the *attributes* of a hard link to it.
+
+        Docker and Podman apply the header of a hard link like any other (moby pkg/archive/archive.go,
+        createTarFile): owner, extended attributes in addition to those that the file has, then, but not to a
+        symbolic link, mode and time.  To change the owner removes capabilities (chown(2)).
+        """
+        file = FilePart.unpacked(packed)
+        own = unpack_xattrs(bytes(self._heap[file.xattr_offset : file.xattr_offset + file.xattr_length]))
+        xattrs = {name: value for name, value in own if name != b"security.capability"} | dict(attributes.xattrs)
+        file = file._replace(uid=attributes.uid, gid=attributes.gid)
+        if not stat.S_ISLNK(file.mode):
+            mode = stat.S_IFMT(file.mode) | stat.S_IMODE(attributes.mode)
+            file = file._replace(mode=mode, mtime=attributes.mtime, mtime_ns=attributes.mtime_ns)
+        if tuple(xattrs.items()) != tuple(own):
+            offset, length = self._xattrs(listable_xattrs(xattrs.items()))
+            file = file._replace(xattr_offset=offset, xattr_length=length)
+        return pack_file(*file)
 
     def warnings(self, name: str) -> list[str]:
         """Return the warnings about skipped members of the layer called *name*."""
@@ -163,10 +209,7 @@ class LayerIndexer:
         """Return the second part of a record; *text* and extended attributes are added to the heap."""
         text_offset = len(self._heap) if text else 0
         self._heap += text
-        xattr_offset = len(self._heap) if attributes.xattrs else 0
-        for name, value in attributes.xattrs:
-            self._heap += pack_xattr(name, value)
-        xattr_length = len(self._heap) - xattr_offset if attributes.xattrs else 0
+        xattr_offset, xattr_length = self._xattrs(attributes.xattrs)
         blocks = 0
         if flags & SPARSE:
             blocks = min(-(-sum(stored for _, _, stored in iter_runs(text)) // 512), _MAX_BLOCKS)
@@ -175,9 +218,16 @@ class LayerIndexer:
             attributes.major, attributes.minor, xattr_length, flags, len(text), blocks, text_offset, xattr_offset,
         )  # fmt: skip
 
+    def _xattrs(self, xattrs: Iterable[tuple[bytes, bytes]]) -> tuple[int, int]:
+        """Add extended attributes to the heap; return their offset and length."""
+        data = b"".join(pack_xattr(name, value) for name, value in xattrs)
+        offset = len(self._heap) if data else 0
+        self._heap += data
+        return offset, len(data)
+
     def write(self, file: BinaryIO) -> None:
         """Write the layer index to *file*, from its beginning; the indexer cannot be used afterwards."""
-        self._tree.mark_whiteouts_only(self._only_whiteouts)
+        self._tree.drop_whited_out()
         if self._linked:
             self._tree.count_names()
         IndexWriter(file, self._heap).write(self._tree.root, self._headers, self._sums)
@@ -195,6 +245,9 @@ def index_layer(tar: ByteSource, created_ns: int, file: BinaryIO) -> list[str]:
     Implicit directories get the time *created_ns*.  Raises InvalidImage if the layer is not a tar archive, and OSError.
     """
     indexer = LayerIndexer(*divmod(created_ns, 10**9))
+    if not tar.length():  # to Go's archive/tar, which engines read layers with, no bytes are an archive of no members
+        indexer.write(file)
+        return []
     warnings: list[str] = []
     scan = LayerScan(tar, warnings.append)
     try:

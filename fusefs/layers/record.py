@@ -5,10 +5,11 @@ header block (8 bytes), then of each that block's CRC-32 (4), then the numbers o
 lower layers (4).  All numbers are little-endian.  A change of the format takes a new `MAGIC`.
 """
 
+import stat
 import struct
 from typing import NamedTuple
 
-MAGIC = b"imgfs layer 2\n\0\0"
+MAGIC = b"imgfs layer 3\n\0\0"
 ROOT = 0
 """The record of the layer's root directory."""
 WHITEOUT = b".wh."
@@ -21,8 +22,6 @@ LOWER_LINK = 2
 """Flag of a hard link to a path that this layer does not have."""
 SPARSE = 4
 """Flag of a file whose data are runs in the heap."""
-ONLY_WHITEOUTS = 8
-"""Flag of an implicit directory with nothing but whiteouts below: it makes no directory of the merge."""
 MAX_NAME = 255
 MAX_TARGET = 4095
 """Bytes of a name and of a symbolic link's target that the kernel takes."""
@@ -55,7 +54,7 @@ class Record(NamedTuple):
     minor: int
     xattr_length: int
     flags: int
-    """`IMPLICIT`, `LOWER_LINK`, `SPARSE`, `ONLY_WHITEOUTS`: numbers, since every request tests them."""
+    """`IMPLICIT`, `LOWER_LINK`, `SPARSE`: numbers, since every request tests them."""
     text_length: int
     blocks: int
     """Blocks of 512 bytes that a sparse file has stored."""
@@ -76,14 +75,48 @@ record_fields = _RECORD.unpack_from
 
 pack_place = struct.Struct("<" + _PLACE).pack
 """Packs the first part of a record: all fields of `_PLACE`."""
-pack_file = struct.Struct("<" + _FILE).pack
+_FILE_PART = struct.Struct("<" + _FILE)
+pack_file = _FILE_PART.pack
 """Packs the second part of a record: all fields of `_FILE`."""
 pack_time = struct.Struct("<qI").pack
 pack_owner = struct.Struct("<III").pack
 """These two pack mtime and mtime_ns, then mode, uid and gid, for `pack_plain_file`."""
 TIME_SIZE = struct.calcsize("<qI")
+unpack_attributes = struct.Struct("<qIIII").unpack
+"""Unpacks a packed time and the packed owner after it."""
 pack_plain_file = struct.Struct("<QQ24s14xI4xQ8x").pack
 """Packs the second part of a plain record: offset, size, packed time and owner, length and offset of the text."""
+
+
+class FilePart(NamedTuple):
+    """The second part of a record: the file, without its place in the tree.  Fields as in `Record`."""
+
+    offset: int
+    size: int
+    mtime: int
+    mtime_ns: int
+    mode: int
+    uid: int
+    gid: int
+    major: int
+    minor: int
+    xattr_length: int
+    flags: int
+    text_length: int
+    blocks: int
+    text_offset: int
+    xattr_offset: int
+
+    @classmethod
+    def unpacked(cls, packed: bytes) -> "FilePart":
+        """Return the fields in the second part of a record."""
+        return cls(*_FILE_PART.unpack(packed))
+
+
+def symlink_text(packed: bytes) -> tuple[int, int] | None:
+    """Return offset and length of a symbolic link's target, from the second part of its record; None for others."""
+    part = FilePart.unpacked(packed)
+    return (part.text_offset, part.text_length) if stat.S_ISLNK(part.mode) else None
 
 
 def _projection(*names: str) -> struct.Struct:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from fusefs.layers.index import LayerIndex
-from fusefs.layers.record import IMPLICIT, LOWER_LINK, ONLY_WHITEOUTS, OPAQUE, ROOT, WHITEOUT, Record
+from fusefs.layers.record import IMPLICIT, LOWER_LINK, OPAQUE, ROOT, WHITEOUT, Record
 from fusefs.layers.tree import LayerFiles, attributes_of, inside, stat_of_record
 from fusefs.text import printable
 from fusefs.tree.listing import LARGE, LongListing
@@ -26,17 +26,17 @@ _SHIFT = 32
 _RECORD = (1 << _SHIFT) - 1
 _OPAQUE_NAME = OPAQUE.removeprefix(WHITEOUT)
 _LISTINGS = 16
+_MAX_LINKS, _MAX_STEPS = 40, 255
+"""Symbolic links that are followed for one hard link, and how many components these may have together."""
 _STACKS = 4096
 """Directories whose stacks are held in memory."""
-
-_SPECIAL = LOWER_LINK | ONLY_WHITEOUTS
-"""Flags of records that are shown as another file, or not at all."""
 
 Stack = tuple[tuple[int, int], ...]
 """Directories at one path, or one file: layer and record, the uppermost first.
 
-Directories below an opaque one still lend it attributes, as in umoci, but no names.  A directory with
-nothing but whiteouts below exists only where a lower layer has a real one.
+Directories below an opaque one still lend it attributes, as in umoci, but no names, and nothing to what is
+below it.  An implicit directory is a directory like any other, even with nothing but whiteouts below: engines
+make it when they unpack the layer, so that it replaces a file or symbolic link of a lower layer.
 """
 
 
@@ -59,15 +59,57 @@ def find(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
                 return () if linked else found
             return ((layer, record.inode),)
         # A hard link into a lower layer is the file at that path there.  In a loop: that may be such a link as well.
-        *directories, name = layers[layer].text(record).split(b"/")
-        layers = layers[:layer]
-        stack = root_stack(layers)
-        for part in directories:
-            stack = _found(layers, stack, part)
-            if not stack or not _is_directory(layers, stack):
-                return ()
+        path = layers[layer].text(record).split(b"/")
+        layers, layers_and_own = layers[:layer], layers[: layer + 1]
+        stack, through_link = _directory(layers, path[:-1])
+        name = path[-1]
+        if through_link and not _found(layers, stack, name):
+            return _own_file(layers_and_own, path)
         linked = True
     return ()
+
+
+def _own_file(layers: Sequence[LayerIndex], path: Sequence[bytes]) -> Stack:
+    """Return the file of the uppermost layer at *path*, which leads there through a link of a lower layer."""
+    stack, _ = _directory(layers, path[:-1])
+    found = _found(layers, stack, path[-1])
+    if not found:
+        return ()
+    layer, number = found[0]
+    record = layers[layer].record(number)
+    return () if record.flags & LOWER_LINK or stat.S_ISDIR(record.mode) else ((layer, record.inode),)
+
+
+def _directory(layers: Sequence[LayerIndex], path: Iterable[bytes]) -> tuple[Stack, bool]:
+    """Return the directory at *path*, and whether it leads through symbolic links; an empty stack if there is none.
+
+    Engines refuse a hard link to a file that its layer does not have; umoci resolves it as here.
+    """
+    way = [root_stack(layers)]
+    rest = list(path)[::-1]
+    links = steps = 0
+    while rest:
+        part = rest.pop()
+        if part == b"..":
+            del way[max(1, len(way) - 1) :]
+            continue
+        found = _found(layers, way[-1], part)
+        if not found:
+            return (), links > 0
+        layer, number = found[0]
+        record = layers[layer].record(number)
+        if stat.S_ISDIR(record.mode):
+            way.append(found)
+            continue
+        target = layers[layer].text(record)
+        parts = [name for name in target.split(b"/") if name not in (b"", b".")]
+        links, steps = links + 1, steps + len(parts)
+        if not stat.S_ISLNK(record.mode) or links > _MAX_LINKS or steps > _MAX_STEPS:
+            return (), links > 0
+        if target.startswith(b"/"):
+            del way[1:]
+        rest += reversed(parts)
+    return way[-1], links > 0
 
 
 def _found(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
@@ -75,7 +117,6 @@ def _found(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
     if name.startswith(WHITEOUT):
         return ()
     found: list[tuple[int, int]] = []
-    real = False
     lowest, _ = stack[-1] if stack else (0, 0)
     for layer, directory in stack:
         index = layers[layer]
@@ -83,14 +124,13 @@ def _found(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
         if number is not None:
             record = index.record(number)
             if not stat.S_ISDIR(record.mode):
-                return tuple(found) if real else ((layer, number),)
+                return tuple(found) or ((layer, number),)
             found.append((layer, number))
-            real = real or not record.flags & ONLY_WHITEOUTS
         if layer == lowest:  # whiteouts of the lowest layer hide nothing
             break
         if index.find(directory, WHITEOUT + name) is not None or index.find(directory, OPAQUE) is not None:
             break
-    return tuple(found) if real else ()
+    return tuple(found)
 
 
 def _at(layers: Sequence[LayerIndex], path: Iterable[bytes]) -> Stack:
@@ -132,13 +172,8 @@ def merge(layers: Sequence[LayerIndex], stack: Stack) -> Iterator[_Listed]:
 
 def _listed(index: LayerIndex, directory: int, above: int, layer: int) -> Iterator[_Listed]:
     for name, number, inode, mode, flags in index.listed(directory):
-        if not flags & ONLY_WHITEOUTS and name[:4] != WHITEOUT:
+        if name[:4] != WHITEOUT:
             yield name, above, layer, number, inode, mode, flags
-
-
-def _is_directory(layers: Sequence[LayerIndex], stack: Stack) -> bool:
-    layer, number = stack[0]
-    return layers[layer].is_directory(number)
 
 
 class RootfsTree:
@@ -253,7 +288,7 @@ class RootfsTree:
         if len(stack) == 1 and not self._transform:  # the common case, nothing to merge, in a third of the time
             ((layer, at),) = stack
             listed = list(self._layers[layer].listed(at))
-            if not any(flags & _SPECIAL for _, _, _, _, flags in listed):
+            if not any(flags & LOWER_LINK for _, _, _, _, flags in listed):
                 base = layer << _SHIFT
                 return [(name, base + inode) for name, _, inode, _, _ in listed if name[:4] != WHITEOUT]
         return [(name, number) for name, _, number in self._named(directory)]
@@ -287,12 +322,8 @@ class RootfsTree:
         return layer, record
 
     def _number(self, stack: Stack) -> int:
-        for layer, at in stack:
-            if at == ROOT:
-                return 0
-            if not self._layers[layer].record(at).flags & ONLY_WHITEOUTS:
-                return (layer << _SHIFT) + at
-        raise AssertionError(stack)
+        layer, at = stack[0]
+        return 0 if at == ROOT else (layer << _SHIFT) + at
 
     def _stack(self, number: int) -> Stack:
         """Return the stack of a directory, without recursion: its path may be very deep."""

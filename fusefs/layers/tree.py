@@ -32,7 +32,7 @@ class LayerFiles:
     """A layer's records as nodes, with the tar that has their bytes."""
 
     def __init__(self, index: LayerIndex, tar: Content) -> None:
-        """Read files from the plain *tar* that was indexed."""
+        """Read files from *tar*, the plain tar that was indexed."""
         self.index = index
         self._tar = tar
 

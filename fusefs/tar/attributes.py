@@ -1,10 +1,9 @@
 """A tar member's attributes: mode, owner, time, device number, extended attributes, and the map of a sparse file.
 
-Formats: the header fields of ustar and GNU tar; PAX records of POSIX.1-2001, ``SCHILY.xattr.*`` (star),
-``LIBARCHIVE.xattr.*`` (libarchive), and the four ways of GNU tar to store a sparse file.
+Formats: the header fields of ustar and GNU tar; PAX records of POSIX.1-2001, ``SCHILY.xattr.*`` (star), and
+the four ways of GNU tar to store a sparse file.  ``LIBARCHIVE.xattr.*`` is ignored, as by all engines.
 """
 
-import binascii
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -117,20 +116,9 @@ def _time(text: bytes) -> tuple[int, int]:
 
 
 def _xattrs(member: Member) -> list[tuple[bytes, bytes]]:
-    found: dict[bytes, bytes] = {}
-    for keyword, value in member.pax.items():
-        if keyword.startswith(b"SCHILY.xattr."):
-            found[keyword.removeprefix(b"SCHILY.xattr.")] = value
-        elif keyword.startswith(b"LIBARCHIVE.xattr."):
-            from urllib.parse import unquote_to_bytes  # noqa: PLC0415 - its import takes as long as all others here
-
-            name = unquote_to_bytes(keyword.removeprefix(b"LIBARCHIVE.xattr."))
-            try:
-                decoded = binascii.a2b_base64(value + b"=" * (-len(value) % 4), strict_mode=True)
-            except binascii.Error:
-                continue
-            found.setdefault(name, decoded)
-    return [(name, value) for name, value in found.items() if name and b"\0" not in name]
+    prefix = b"SCHILY.xattr."
+    found = ((key.removeprefix(prefix), value) for key, value in member.pax.items() if key.startswith(prefix))
+    return [(name, value) for name, value in found if name and b"\0" not in name]
 
 
 def listable_xattrs(xattrs: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:

@@ -13,6 +13,7 @@ BLOCK = 512
 """Bytes in a tar block; headers and padding are multiples of it."""
 
 _ZEROS = bytes(BLOCK)
+_GNU_MAGIC = b"ustar  \0"
 _DECIMAL = re.compile(rb"[0-9]{1,19}")
 _SPARSE_0_0 = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 _PAX_LENGTH = re.compile(rb"[0-9]{1,10} ")
@@ -102,7 +103,7 @@ def parse_header(block: bytes) -> Header:
     if size < 0:
         raise BrokenHeader(f"negative size {size}")
     typeflag = block[156:157]
-    sparse = typeflag == b"S" and block[257:265] == b"ustar  \0"
+    sparse = typeflag == b"S" and block[257:265] == _GNU_MAGIC
     return Header(
         kind=_KINDS.get(typeflag, Kind.OTHER),
         name=stored_name(block),
@@ -115,12 +116,38 @@ def parse_header(block: bytes) -> Header:
 
 
 def stored_name(block: bytes) -> bytes:
-    """Return the name in a header *block*; ustar divides it into a prefix and the rest."""
+    """Return the name in a header *block*: ustar and star divide it into a prefix and the rest."""
     name = block[:100].partition(b"\0")[0]
-    if block[345] and block[257:263] == b"ustar\0":
+    if not block[345] and not block[357]:  # no prefix, and neither atime nor ctime of GNU tar
+        return name
+    magic = block[257:265]
+    prefix = b""
+    if magic[:6] == b"ustar\0":
         star = block[508:512] == b"tar\0"
-        return _string(block[345:476] if star else block[345:500]) + b"/" + name
-    return name
+        prefix = _string(block[345:476] if star else block[345:500])
+    elif magic == _GNU_MAGIC and not all(map(_is_time, (block[345:357], block[357:369]))):
+        prefix = _string(block[345:500])
+        if not prefix.isascii():
+            prefix = b""
+    return prefix + b"/" + name if prefix else name
+
+
+def _is_time(field: bytes) -> bool:
+    """Return whether archive/tar takes *field* for GNU tar's atime or ctime.
+
+    Go before 1.8 wrote a ustar prefix in their place.  The rule is that of readHeader in Go's
+    src/archive/tar/reader.go, with parseNumeric and parseOctal of strconv.go: the two are a prefix if one of
+    them begins with no NUL and is no number of 63 bits, and the prefix is ASCII (golang.org/issues/12594, 21005).
+    """
+    if not field[0]:
+        return True
+    if field[0] & 0x80:
+        value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
+        if field[0] & 0x40:  # negative, in two's complement
+            value ^= (1 << (8 * len(field) - 1)) - 1
+        return value < 1 << 63
+    digits = _string(field.strip(b" \0"))
+    return not digits or not digits.translate(None, b"01234567")
 
 
 def number(field: bytes, field_name: str) -> int:

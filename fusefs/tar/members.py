@@ -97,26 +97,21 @@ class MemberTable(NamedTuple):
 
     @classmethod
     def of(cls, archive: str, members: Iterable[Member]) -> "MemberTable":
-        """Collect *members*; InvalidImage if a name has a ``..`` component."""
+        """Collect *members*, ``..`` in their names resolved inside the root; InvalidImage if a name contains NUL."""
         by_name: dict[bytes, Member] = {}
         for member in members:
             if member.kind is Kind.PAX_GLOBAL:  # not applied to the members that follow, as in archive/tar
                 continue
-            parts = _components(member.name)
-            if b".." in parts:
-                raise InvalidImage(
-                    f"{archive}: refused: the member name '{printable(member.name)}' has a '..' component"
-                )
             if b"\0" in member.name or b"\0" in member.link:
                 raise InvalidImage(
                     f"{archive}: refused: the member name or link '{printable(member.name)}' contains NUL"
                 )
-            by_name[b"/".join(parts)] = member._replace(block=b"", pax=_NO_RECORDS)
+            by_name[normalised(member.name)] = member._replace(block=b"", pax=_NO_RECORDS)
         return cls(archive, by_name)
 
     def find(self, name: bytes) -> Member | None:
         """Return the member called *name* in any spelling, links not followed."""
-        return self.members.get(b"/".join(_components(name)))
+        return self.members.get(normalised(name))
 
     def follow(self, name: bytes) -> Member:
         """Return the member called *name*, or the file that it links to, link by link.
@@ -124,7 +119,7 @@ class MemberTable(NamedTuple):
         A symbolic link is relative to its own directory, a hard link to the root; both stay in
         the archive.  InvalidImage on a missing member, a dangling link, and more than 40 links.
         """
-        path = b"/".join(_components(name))
+        path = normalised(name)
         for _ in range(_MAX_LINKS + 1):
             member = self.members.get(path)
             if member is None:
@@ -144,7 +139,7 @@ class MemberTable(NamedTuple):
         raise InvalidImage(f"{self.archive}: {printable(name)} is a link cycle, or more than {_MAX_LINKS} links")
 
     def _missing(self, name: bytes, path: bytes) -> str:
-        if _components(name) == _components(path):
+        if normalised(name) == path:
             return f"{self.archive}: {printable(name)} is missing"
         return f"{self.archive}: {printable(name)} is a dangling link: {printable(path)} is missing"
 
@@ -164,6 +159,19 @@ def scan(source: ByteSource, warn: Callable[[str], None] = _log_warning) -> Iter
     steps = Scan(source, warn)
     while (member := steps.member()) is not None:
         yield member
+
+
+def member_at(source: ByteSource, header: int) -> Member:
+    """Return the member whose first header is at offset *header* of an archive that was scanned before.
+
+    InvalidImage if that is no header any more.
+    """
+    steps = Scan(source, lambda _: None)
+    steps.position = header
+    member = steps.member()
+    if member is None:
+        raise InvalidImage(f"{source.name}: damaged: no tar header at offset {header}")
+    return member
 
 
 class Scan:
@@ -308,6 +316,20 @@ def _check_unmarked_end(source: ByteSource, position: int, rest: bytes, last: Pl
         if position:
             reason = f"no tar header at offset {position}: the file ends {len(rest)} bytes after it"
         raise InvalidImage(f"{source.name}: {'damaged' if position else 'not a tar archive'}: {reason}")
+
+
+def normalised(path: bytes) -> bytes:
+    """Return *path* without empty components, ``.`` and ``..``, which does not climb above the root.
+
+    Go's filepath.Clean("/" + path): engines clean a member's name before they look at any link.
+    """
+    parts: list[bytes] = []
+    for part in _components(path):
+        if part != b"..":
+            parts.append(part)
+        elif parts:
+            parts.pop()
+    return b"/".join(parts)
 
 
 def _components(path: bytes) -> list[bytes]:

@@ -17,12 +17,15 @@ from tests.support.drawn_layers import (
     OPAQUE,
     PATHS,
     Drawn,
+    Loop,
     Path,
+    Thing,
     Things,
     removed,
     shown_ones,
     tar,
     unpacked,
+    walked,
 )
 from tests.support.trees import check_directories
 
@@ -48,20 +51,24 @@ def applied(below: Things, layer: Things) -> Things:
         if thing.is_folder and there is not None and there.is_folder:
             result[path] = there if thing.implicit else thing
             continue
-        if path and thing.implicit and not holds_files(layer, path):
-            continue  # whiteouts alone make no directory
         removed(result, path)
-        target = thing if thing.lower is None else below.get(thing.lower)
+        target = thing if thing.lower is None else linked(below, layer, thing.lower)
         if target is thing or (target is not None and not target.is_folder):
             result[path] = target
     return result
 
 
-def holds_files(layer: Things, path: Path) -> bool:
-    """Return whether there is more than whiteouts below *path*."""
-    return any(
-        there[: len(path)] == path and not is_mark(there) and not thing.implicit for there, thing in layer.items()
-    )
+def linked(below: Things, layer: Things, path: Path) -> Thing | None:
+    """Return what a hard link to *path* is, which its *layer* does not have."""
+    try:
+        directory, rest = walked(below, path[:-1], lambda _: False)
+    except Loop:
+        return None
+    place = (*directory, path[-1])
+    if rest or place in below or place == path:
+        return None if rest else below.get(place)
+    own = layer.get(place)  # through a link below
+    return own if own is not None and own.lower is None else None
 
 
 def as_shown(things: Things) -> Shown:

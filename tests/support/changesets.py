@@ -199,7 +199,7 @@ class Seen(NamedTuple):
 
     def with_(self, about: About) -> "Seen":
         """Return the same with the attributes of a member."""
-        xattrs = {**about.libarchive, **about.xattrs}
+        xattrs = dict(about.xattrs)
         return self._replace(
             mode=about.mode, uid=about.uid, gid=about.gid, mtime_ns=about.mtime_ns, xattrs=tuple(sorted(xattrs.items()))
         )

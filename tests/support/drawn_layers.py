@@ -1,6 +1,7 @@
 """Layers that hypothesis draws, and a model that unpacks one into a dictionary."""
 
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,6 +55,11 @@ class Thing:
     """A hard link to this path of the layers below."""
 
     @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link."""
+        return self.lower is None and stat.S_ISLNK(self.seen.type)
+
+    @property
     def is_folder(self) -> bool:
         """Whether it is a directory."""
         return self.lower is None and self.seen.type == A_FOLDER.type
@@ -68,45 +74,124 @@ def removed(things: Things, path: Path) -> None:
         del things[there]
 
 
-def unpacked(members: Sequence[Drawn]) -> Things:
-    """Return what one layer has, whiteouts as files."""
+class Loop(Exception):
+    """A path leads through more than 40 links."""
+
+
+def walked(things: Things, path: Path, missing: Callable[[Path], bool]) -> tuple[Path, Path]:
+    """Return where the directory *path* leads through the links in *things*, and the rest of the path.
+
+    Where it leads to no directory, *missing* may make one; if that says no, there is a rest.  Raises Loop.
+    """
+    here: Path = ()
+    rest = list(path)
+    links = 0
+    while rest:
+        part = rest.pop(0)
+        if part == "..":
+            here = here[:-1]
+            continue
+        there = things.get((*here, part))
+        if there is not None and there.is_link:
+            links += 1
+            if links > 40:
+                raise Loop
+            target = there.seen.target.decode()
+            here = () if target.startswith("/") else here
+            rest[:0] = [name for name in target.split("/") if name not in ("", ".")]
+            continue
+        if (there is None or not there.is_folder) and not missing((*here, part)):
+            return here, (part, *rest)
+        here = (*here, part)
+    return here, ()
+
+
+def placed(things: Things, path: Path) -> Path | None:
+    """Return where a member called *path* goes, its directories made; None for an ineffective whiteout."""
+
+    def make(missing: Path) -> bool:
+        if is_whiteout(path) and (missing in things or (*missing[:-1], f".wh.{missing[-1]}") in things):
+            return False
+        things[missing] = Thing(IMPLICIT, implicit=True)
+        return True
+
+    directory, rest = walked(things, path[:-1], make)
+    return None if rest else (*directory, path[-1])
+
+
+def is_whiteout(path: Path) -> bool:
+    """Return whether *path* is that of a whiteout or an opaque marker."""
+    return path[-1].startswith(".wh.")
+
+
+def in_progress(members: Sequence[Drawn]) -> Things:
+    """Return what one layer has, whiteouts as files, before it is known which more members come.  Raises Loop."""
     things: Things = {(): Thing(IMPLICIT, implicit=True)}
     for member in members:
-        path = member.path
-        thing = made(things, member)
+        path, thing = made(things, member)
         if thing is None:
             continue
-        for depth in range(1, len(path)):
-            if path[:depth] not in things or not things[path[:depth]].is_folder:
-                things[path[:depth]] = Thing(IMPLICIT, implicit=True)
-        if not (thing.is_folder and path in things and things[path].is_folder):
+        place = placed(things, path) if path else path
+        if place is None:
+            continue
+        if not (thing.is_folder and place in things and things[place].is_folder):
+            removed(things, place)
+        things[place] = thing
+    return things
+
+
+def unpacked(members: Sequence[Drawn]) -> Things:
+    """Return what one layer has in the end, whiteouts as files.  Raises Loop."""
+    things = in_progress(members)
+    for path in sorted(things, key=len, reverse=True):
+        if path not in things or not things[path].implicit or not is_hidden(things, path):
+            continue
+        if all(map(is_whiteout, children(things, path))):
             removed(things, path)
-        things[path] = thing
     for thing in things.values():
         if not thing.is_folder:
             thing.seen = thing.seen._replace(nlink=sum(one is thing for one in things.values()))
     return things
 
 
-def made(things: Things, member: Drawn) -> Thing | None:
-    """Return what a *member* is after those that made *things*, None if it is skipped."""
+def children(things: Things, path: Path) -> list[Path]:
+    """Return the paths in a directory."""
+    return [there for there in things if there and there[:-1] == path]
+
+
+def is_hidden(things: Things, path: Path) -> bool:
+    """Return whether a whiteout hides what lower layers have at *path*."""
+    return any((*path[:depth], f".wh.{path[depth]}") in things for depth in range(len(path)))
+
+
+def made(things: Things, member: Drawn) -> tuple[Path, Thing | None]:
+    """Return path and file of a *member* after those that made *things*, no file if it is skipped.  Raises Loop."""
     match member.kind:
         case "folder":
-            return Thing(A_FOLDER._replace(uid=len(member.other)))
+            return member.path, Thing(A_FOLDER._replace(uid=len(member.other)))
         case "file":
-            return Thing(a_file(member.other.encode()))
+            return member.path, Thing(a_file(member.other.encode()))
         case "symlink":
-            return Thing(a_symlink(member.other.encode()))
-    path = tuple(member.other.split("/"))
+            return member.path, Thing(a_symlink(member.other.encode()))
+    *directories, name = member.other.split("/")
+    directory, rest = walked(things, tuple(directories), lambda _: False)
+    path, mark = (*directory, *rest, name), (*directory, f".wh.{name}")
+    if not rest and path not in things and mark in things:
+        return (*member.path[:-1], f".wh.{member.path[-1]}"), things[mark]
     target = things.get(path, Thing(a_file(), lower=path))
-    return None if target.is_folder else target
+    return member.path, None if target.is_folder else target
 
 
 def shown_ones(members: Sequence[Drawn]) -> list[Drawn]:
-    """Return *members* without those that are skipped with a warning: hard links to directories of their own layer."""
+    """Return *members* without those that are skipped with a warning: hard links to directories, and loops."""
     kept: list[Drawn] = []
     for member in members:
-        if made(unpacked(kept), member) is not None:
+        try:
+            _, thing = made(in_progress(kept), member)
+            in_progress([*kept, member])
+        except Loop:
+            continue
+        if thing is not None:
             kept.append(member)
     return kept
 

@@ -19,13 +19,14 @@ from tests.support.changesets import About, changeset, device, file, folder, har
 from tests.support.conformance import open_descriptors
 
 NS = 1_500_000_000_123456789
+DATA = About(mode=0o640, uid=7, gid=8, mtime_ns=NS, xattrs={b"user.a": b"\0"})
 BASE = changeset(
     folder("etc"),
     file("etc/motd", b"old\n"),
     file("etc/gone", b"x"),
     file("etc/latin", b"\xe9\n"),
-    file("data", bytes(range(256)) * 1024, About(mode=0o640, uid=7, gid=8, mtime_ns=NS, xattrs={b"user.a": b"\0"})),
-    hard_link("again", "data"),
+    file("data", bytes(range(256)) * 1024, DATA),
+    hard_link("again", "data", DATA),
     symlink("absolute", "/etc/motd"),
     symlink("etc/up", ".."),
     symlink("dangling", "nowhere"),

@@ -3,15 +3,16 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from fusefs.content.file import Extent, OpenFile
+from fusefs.content.file import Extent, OpenFile, Sparse
 from fusefs.content.protocol import Content, Literal
 from fusefs.errors import DigestMismatch, InvalidImage, Unsupported
 from fusefs.image.model import Document
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
-from fusefs.tar.header import Kind
-from fusefs.tar.members import Member, MemberTable
+from fusefs.tar.attributes import sparse_runs
+from fusefs.tar.header import BrokenHeader, Kind
+from fusefs.tar.members import Member, MemberTable, member_at
 from fusefs.text import printable
 
 
@@ -60,17 +61,31 @@ class TarBlobs:
             None if content is None else limited(content, documents.DOCUMENT_LIMIT, f"{self.name}: {'/'.join(parts)}")
         )
 
-    def content(self, name: bytes) -> Extent:
+    def content(self, name: bytes) -> Content:
         """Return the content of the member called *name*; InvalidImage if it is not a regular file."""
         member = self._regular(name)
-        return Extent(self.tar, member.offset, member.size)
+        return self._sparse(name, member) if member.sparse else Extent(self.tar, member.offset, member.size)
+
+    def offset(self, name: bytes) -> int:
+        """Return the offset of the data of the member called *name*, which identifies it; raises as `content` does."""
+        return self._regular(name).offset
+
+    def _sparse(self, name: bytes, listed: Member) -> Sparse:
+        """Return the content of a member that is a PAX sparse file: bsdtar and macOS' tar write these by default."""
+        member = member_at(self.tar, listed.header)
+        if member.block[156:157] == b"S":  # the one form of which engines say "unhandled tar header type"
+            raise Unsupported(f"{self.name}: {printable(name)} is a GNU sparse file (typeflag S), which engines refuse")
+        try:
+            size, runs = sparse_runs(member, self.tar.read_at)
+        except BrokenHeader as error:
+            raise InvalidImage(f"{self.name}: {printable(name)}: {error}") from None
+        extents = [(offset, Extent(self.tar, at, length)) for offset, at, length in runs]
+        return Sparse(size, sum(length for _, _, length in runs), lambda: extents)
 
     def _regular(self, name: bytes) -> Member:
         member = self.index.follow(name)
         if member.kind is not Kind.REGULAR:
             raise InvalidImage(f"{self.name}: {printable(name)} is a {member.kind.value}, not a regular file")
-        if member.sparse:
-            raise Unsupported(f"{self.name}: {printable(name)} is stored as a sparse file, which no engine reads")
         return member
 
 

@@ -8,7 +8,7 @@ Newer engines add an image layout; imgfs uses only the parts of it that agree wi
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fusefs.content.file import Extent
+from fusefs.content.protocol import Content
 from fusefs.errors import ImgfsError, InvalidImage, Unavailable, Unsupported
 from fusefs.image.model import Document, Hash, Image, Layer
 from fusefs.oci import documents
@@ -39,7 +39,9 @@ class _StoredLayer:
     """A layer as its member stores it, before the digest of those bytes is known."""
 
     diff_id: DiffID
-    content: Extent
+    content: Content
+    offset: int
+    """Of the member's data in the archive: identifies the member, whatever names lead to it."""
     compression: Compression | None
     where: str
 
@@ -157,13 +159,13 @@ class DockerArchive:
             return candidate_image(self.blobs, found, source, tag)
         digests: dict[int, Digest] = {}
         for layer in stored:
-            if layer.content.offset not in digests:  # a repeated layer is hashed once
+            if layer.offset not in digests:  # a repeated layer is hashed once
                 plain = layer.compression is None
-                digests[layer.content.offset] = layer.diff_id if plain else self.digest_of(layer.content, "sha256")
+                digests[layer.offset] = layer.diff_id if plain else self.digest_of(layer.content, "sha256")
         layers = tuple(
             Layer(
                 layer.diff_id,
-                Descriptor(documents.DOCKER_LAYER, layer.content.size, digests[layer.content.offset]),
+                Descriptor(documents.DOCKER_LAYER, layer.content.size, digests[layer.offset]),
                 layer.content,
                 layer.compression,
                 layer.where,
@@ -237,7 +239,7 @@ class DockerArchive:
 
     def _stored_manifest(self, config: Digest, layers: Sequence[_StoredLayer]) -> Candidate | None:
         """Return the stored manifest of the image with this *config* and these *layers*, None without one."""
-        offsets = [layer.content.offset for layer in layers]
+        offsets = [layer.offset for layer in layers]
         for candidate in self._layout():
             try:
                 manifest = self._manifest(candidate)
@@ -257,7 +259,7 @@ class DockerArchive:
         )
 
     def _offset(self, digest: Digest) -> int:
-        return self.blobs.content(f"blobs/{digest.algorithm}/{digest.encoded}".encode()).offset
+        return self.blobs.offset(f"blobs/{digest.algorithm}/{digest.encoded}".encode())
 
     def _stored_layers(self, item: ManifestItem, diff_ids: Sequence[DiffID]) -> list[_StoredLayer]:
         if len(item.layers) != len(diff_ids):
@@ -267,13 +269,13 @@ class DockerArchive:
         by_diff_id: dict[DiffID, _StoredLayer] = {}
         by_offset: dict[int, DiffID] = {}
         for number, (name, diff_id) in enumerate(zip(item.layers, diff_ids, strict=True)):
-            content = self.blobs.content(name)
-            other = by_offset.setdefault(content.offset, diff_id)
+            content, offset = self.blobs.content(name), self.blobs.offset(name)
+            other = by_offset.setdefault(offset, diff_id)
             if other != diff_id:
                 raise InvalidImage(f"{self._name}: {printable(name)} is listed for two diffIDs: {other} and {diff_id}")
             # A repeated layer counts as its first member, whatever its name.
             if diff_id not in by_diff_id:
                 compression = layer_compression(content, f"{self._name}: {printable(name)}")
                 where = f"{self._name}: layer {number} ({printable(name)})"
-                by_diff_id[diff_id] = _StoredLayer(diff_id, content, compression, where)
+                by_diff_id[diff_id] = _StoredLayer(diff_id, content, offset, compression, where)
         return [by_diff_id[diff_id] for diff_id in diff_ids]

@@ -183,8 +183,7 @@ def test_extended_attributes_are_those_of_the_tar(root: Path) -> None:
     assert sorted(os.listxattr(root / "capable")) == ["security.capability", "user.a"]
     assert os.getxattr(root / "capable", "security.capability") == CAPABILITY
     assert os.getxattr(root / "capable", "user.a") == b"\xff\0"
-    assert os.listxattr(root / "libarchive") == ["user.b"]
-    assert os.getxattr(root / "libarchive", "user.b") == b"\0\1\2"
+    assert os.listxattr(root / "libarchive") == []  # engines do not know libarchive's form
     assert os.listxattr(root / "owned") == os.listxattr(root / "etc") == []
     for name in ("user.b", "security.other", "security.capability"):
         with pytest.raises(OSError, match=r".") as raised:

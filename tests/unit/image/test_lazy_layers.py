@@ -66,12 +66,12 @@ def test_a_large_layer_is_indexed_by_a_child_to_the_same_index(
 
 
 def test_what_a_child_skips_is_warned_of_once(tmp_path: Path, take_warnings: TakeWarnings) -> None:
-    with image_of(changeset(file("large", bytes(16 << 20)), file("../x"), file("\x1b/.."))) as image:
+    with image_of(changeset(file("large", bytes(16 << 20)), file(".wh."), file("\x1b/.wh.."))) as image:
         layers = Layers(image, str(tmp_path))
         assert set(shown_by(layers.files(image.layers[0]))) == {b"", b"large"}
         layers.files(image.layers[0])
     assert take_warnings() == [
-        "layer 0: skipped 2 members that cannot be shown; the first: ../x: a '..' in the name"
+        "layer 0: skipped 2 members that cannot be shown; the first: .wh.: a whiteout without a name"
     ]  # fmt: skip
 
 
@@ -157,6 +157,15 @@ def test_a_compressed_layer_is_that_of_its_plain_tar(tmp_path: Path) -> None:
         assert records(found[0]) == records(found[1])
 
 
+@pytest.mark.parametrize("compression", [None, *Compression])
+def test_a_layer_of_no_bytes_is_an_empty_layer(tmp_path: Path, compression: Compression | None) -> None:
+    with image_of(b"", SMALL, b"", compression=compression) as image:
+        layers = Layers(image, str(tmp_path))
+        assert shown_by(layers.files(image.layers[0])) == shown()
+        tree = RootfsTree(layers.all_files(), transform_symlinks=False)
+        assert set(everything(tree)) == {b"", b"d", b"d/a", b"x"}
+
+
 def test_a_layer_that_is_not_stored_or_no_file_system_s_is_not_readable(tmp_path: Path) -> None:
     with image_of(SMALL) as image:
         (stored,) = image.layers
@@ -185,7 +194,7 @@ def index_in_child(layer: Layer, *, stdin: int = subprocess.PIPE) -> "subprocess
             out, error = child.stdout.read(), child.stderr.read()
             child.wait()
         if not child.returncode:
-            assert LayerIndex(index).count > 1
+            assert LayerIndex(index).count >= 1
         return subprocess.CompletedProcess(command, child.returncode, out, error)
     finally:
         os.close(index)
@@ -201,9 +210,10 @@ def test_the_child_ends_when_its_standard_input_does() -> None:
     ("data", "status", "out", "error"),
     [
         (SMALL, 0, b"", b""),
-        (changeset(file("a"), file("b/..")), 0,
-         b"layer 0: skipped 1 members that cannot be shown; the first: b/..: a '..' in the name\n", b""),
-        (b"", 5, b"", b"layer 0: not a tar archive: the file is empty\n"),
+        (changeset(file("a"), file("b/.wh.")), 0,
+         b"layer 0: skipped 1 members that cannot be shown; the first: b/.wh.: a whiteout without a name\n", b""),
+        (b"", 0, b"", b""),
+        (b"x", 5, b"", b"layer 0: not a tar archive: it has 1 bytes, less than a header\n"),
         (file("a", bytes(600))[:600], 5, b"", b"layer 0: truncated in a at offset 600: 88 of 600 bytes are there\n"),
     ],
 )  # fmt: skip

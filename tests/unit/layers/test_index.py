@@ -175,7 +175,7 @@ def test_an_index_whose_parts_do_not_make_up_its_size_is_broken(number: int, cha
 
 def test_an_index_of_another_version_is_broken() -> None:
     with pytest.raises(BrokenIndex, match="not a layer index of this version"):
-        opened(an_index().replace(b"imgfs layer 2", b"imgfs layer 1"))
+        opened(an_index().replace(b"imgfs layer 3", b"imgfs layer 2"))
 
 
 LAYER = (

@@ -57,14 +57,14 @@ def test_a_whiteout_of_something_absent_changes_nothing() -> None:
     assert rootfs_of(BASE, layer) == shown(D, E, X, Y, F)
 
 
-def test_a_whiteout_in_a_directory_that_is_nowhere_makes_none() -> None:
-    """As umoci does."""
-    assert rootfs_of(BASE, changeset(whiteout("no/where"))) == shown(D, E, X, Y, F)
+def test_a_whiteout_in_a_directory_that_is_nowhere_makes_it() -> None:
+    """As all engines do; umoci does not."""
+    assert rootfs_of(BASE, changeset(whiteout("no/where"))) == shown(D, E, X, Y, F, ("no", IMPLICIT))
 
 
-def test_a_whiteout_below_a_file_leaves_the_file() -> None:
-    """As umoci does."""
-    assert rootfs_of(BASE, changeset(whiteout("f/x"))) == shown(D, E, X, Y, F)
+def test_a_whiteout_below_a_file_of_a_lower_layer_makes_it_a_directory() -> None:
+    """As all engines do; umoci leaves the file."""
+    assert rootfs_of(BASE, changeset(whiteout("f/x"))) == shown(D, E, X, Y, ("f", IMPLICIT))
 
 
 def test_a_whiteout_of_a_name_of_255_bytes_hides_it() -> None:

@@ -4,6 +4,8 @@ import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from fusefs.layers.rootfs import RootfsTree
 from fusefs.tree.node import Directory
 from tests.conftest import TakeWarnings
@@ -92,10 +94,37 @@ def test_a_hard_link_to_a_symlink_of_a_lower_layer_is_that_symlink() -> None:
     )
 
 
-def test_a_hard_link_does_not_go_through_a_symlink(take_warnings: TakeWarnings) -> None:
-    layers = [changeset(file("real/x", b"1"), symlink("l", "real")), changeset(hard_link("b", "l/x"))]
-    assert b"b" not in rootfs_of(*layers)
-    assert take_warnings() == ["layer 1: skipped 1 hard links to nothing; the first: b"]
+@pytest.mark.parametrize("target", ["d/real", "/d/real", "../../d/real", "d/../d/./real//", "up/real", "n"])
+def test_a_hard_link_goes_through_symlinks_of_lower_layers(target: str) -> None:
+    layers = [
+        changeset(file("d/real/x", b"1"), symlink("up", "n/.."), symlink("n", "d/real"), symlink("l", target)),
+        changeset(hard_link("b", "l/x")),
+    ]
+    found = rootfs_of(*layers)
+    assert found[b"b"] == found[b"d/real/x"] == a_file(b"1", nlink=2)
+    with all_indexed(layers) as files:
+        assert same_file(RootfsTree(files, transform_symlinks=False)) == {frozenset([b"b", b"d/real/x"])}
+
+
+def test_a_hard_link_through_a_symlink_of_a_lower_layer_may_be_to_a_file_of_its_own() -> None:
+    base = changeset(folder("d"), symlink("l", "d"))
+    assert rootfs_of(base, changeset(file("d/x", b"1"), hard_link("b", "l/x")))[b"b"] == a_file(b"1", nlink=2)
+
+
+@pytest.mark.parametrize(
+    "target", ["l", "l/x", "m", "gone", "f", "w/../real", "/".join(["real", ".."] * 128)],
+    ids=["itself", "below itself", "a loop", "dangling", "a file", "through nothing", "too long"],
+)  # fmt: skip
+def test_a_hard_link_through_a_symlink_that_leads_nowhere_is_to_nothing(
+    take_warnings: TakeWarnings, target: str
+) -> None:
+    layers = [
+        changeset(file("real/x", b"1"), file("f"), symlink("m", "l"), symlink("l", target)),
+        changeset(hard_link("b", "l/x"), hard_link("c", "f/x"), hard_link("e", "l/c")),
+    ]
+    found = rootfs_of(*layers)
+    assert {b"b", b"c", b"e"}.isdisjoint(found)
+    assert take_warnings() == ["layer 1: skipped 3 hard links to nothing; the first: b"]
 
 
 def test_a_hard_link_to_nothing_or_to_a_directory_below_is_not_there(take_warnings: TakeWarnings) -> None:

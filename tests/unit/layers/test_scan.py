@@ -52,7 +52,7 @@ def index_one_by_one(data: bytes) -> Outcome:
     indexer = LayerIndexer(*divmod(CREATED_NS, 10**9))
     warnings: list[str] = []
     try:
-        for each in scan(tar, warnings.append):
+        for each in scan(tar, warnings.append) if data else ():  # an empty layer is not scanned
             indexer.add(tar, each)
     except InvalidImage as error:
         return str(error)
@@ -131,6 +131,8 @@ members = st.one_of(
         pax({"mtime": "1." + "5" * 100}) + header("exact"),
         pax({"mtime": "1"}) + pax({"atime": "2"}) + header("later", typeflag=b"0"),
         header("prefixed", prefix=b"pre/fix"),
+        resealed(header("of-go-1.7", magic=b"ustar  \0", prefix=b"pre/fix"), 108, b"\x80\0\0\0\x70\0\0\0"),
+        header("times", magic=b"ustar  \0", prefix=b"14000000000\x0014000000000"),
         resealed(header("star", prefix=b"p" * 140), 508, b"tar\0"),
         bytes(BLOCK),
     ]),

@@ -13,6 +13,7 @@ from fusefs.tar.header import (
     parse_header,
     pax_records,
     pax_size,
+    stored_name,
 )
 from tests.support.builders import header, pax_record, resealed
 
@@ -50,6 +51,42 @@ def test_a_ustar_prefix_comes_before_the_name() -> None:
 
 def test_a_gnu_header_has_no_prefix_but_times_in_its_place() -> None:
     assert parse_header(header("motd", magic=b"ustar  \0", prefix=b"14000000000")).name == b"motd"
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    {
+        "a path": (b"usr/lib", b"usr/lib/motd"),
+        "155 bytes": (b"p" * 155, b"p" * 155 + b"/motd"),
+        "an octal atime": (b"14000000000", b"motd"),
+        "an atime in spaces": (b" 1400 \0", b"motd"),
+        "an atime in base 256": (b"\x80" + bytes(3) + b"\x7f" + b"\xff" * 7, b"motd"),
+        "a negative atime in base 256": (b"\xff" * 12, b"motd"),
+        "an octal directory with ctime after it": (b"1400".ljust(12, b"\0") + b"14000000000\0", b"motd"),
+        "an octal directory of 12 digits": (b"777777777777", b"motd"),
+        "digits and then a path": (b"14000000000/8", b"14000000000/8/motd"),
+        "an atime and a ctime that is no number": (b"1400".ljust(12, b"\0") + b"x", b"1400/motd"),
+        "no atime and a ctime that is no number": (bytes(12) + b"x", b"motd"),
+        "an atime, and a ctime of 64 bits": (
+            b"1400".ljust(12, b"\0") + b"\x80" + b"\0" * 3 + b"\xff" * 8,
+            b"1400/motd",
+        ),
+        "a negative ctime of more than 63 bits": (b"1400".ljust(12, b"\0") + b"\xff" * 4 + b"\x7f" * 8, b"1400/motd"),
+        "the digit 8": (b"8", b"8/motd"),
+        "a sign": (b"-1", b"-1/motd"),
+        "a path that is no ASCII": ("usr/lib/é".encode(), b"motd"),
+        "a path, NUL, bytes that are no ASCII": (b"usr\0\xff", b"usr/motd"),
+        "a space": (b" ", b"motd"),
+    }.values(),
+)
+def test_a_gnu_header_has_a_prefix_only_where_go_finds_one(field: bytes, name: bytes) -> None:
+    block = header("motd", magic=b"ustar  \0", prefix=field)
+    assert stored_name(block) == name
+    assert parse_header(block).name == name
+
+
+def test_a_gnu_magic_with_another_version_is_v7_and_has_no_prefix() -> None:
+    assert parse_header(header("motd", magic=b"ustar 00", prefix=b"usr/lib")).name == b"motd"
 
 
 def test_a_v7_header_has_no_prefix() -> None:

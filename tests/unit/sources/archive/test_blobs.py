@@ -15,6 +15,7 @@ from fusefs.sources.archive.blobs import Blobs, TarBlobs, blob, document, limite
 from fusefs.sources.archive.directory import DirectoryBlobs
 from fusefs.tar.members import MemberTable, scan
 from tests.support.builders import archive_of, directory, fifo, hard_link, member, pax, sha256, symlink
+from tests.support.changesets import gnu_sparse, pax_sparse
 from tests.support.conformance import check_reads, closing_what_is_opened, open_descriptors
 
 DATA = b'{"a":1}'
@@ -244,6 +245,17 @@ def test_a_blob_in_a_tar_may_be_stored_as_tar_has_it(members: tuple[bytes, ...])
     assert bytes(content.read_at(0, 100)) == DATA
 
 
+@pytest.mark.parametrize("version", ["0.0", "0.1", "1.0"])
+def test_a_blob_in_a_tar_may_be_a_pax_sparse_file(version: str) -> None:
+    blobs = in_tar(member("first", b"1"), pax_sparse(version, PATH, 5000, [(3, b"abc"), (4000, b"defg")]))
+    content = blobs.file(*PATH.split("/"))
+    assert content is not None
+    whole = bytes(3) + b"abc" + bytes(3994) + b"defg" + bytes(996)
+    assert (content.size, content.stored, bytes(content.read_at(0, 9999))) == (5000, 7, whole)
+    assert bytes(content.slice(2, 4000).read_at(1, 9999)) == whole[3:4002]
+    assert blobs.data(*PATH.split("/")) == whole
+
+
 @pytest.mark.parametrize(
     ("stored", "error", "message"),
     [
@@ -257,8 +269,13 @@ def test_a_blob_in_a_tar_may_be_stored_as_tar_has_it(members: tuple[bytes, ...])
         ),
         (
             pax({"GNU.sparse.major": "1", "GNU.sparse.name": PATH}) + member("x", b"x"),
+            InvalidImage,
+            f"{PATH}: GNU.sparse.realsize is no number: b''",
+        ),
+        (
+            gnu_sparse(PATH, 8, [(2, b"data")]),
             Unsupported,
-            f"{PATH} is stored as a sparse file, which no engine reads",
+            f"{PATH} is a GNU sparse file (typeflag S), which engines refuse",
         ),
     ],
 )

@@ -94,9 +94,8 @@ def test_empty_pieces_are_no_end(tmp_path: Path) -> None:
         (TAR[:1026], "x: truncated in d/a at offset 1026: 2 of 5 bytes are there"),
         (TAR[:3000], f"x: truncated in big at offset 3000: 952 of {len(BIG)} bytes are there"),
         (member("a") + b"\xff" * 512, "x: damaged: no tar header at offset 512: the checksum does not match"),
-        (archive_of(member("../a")), "x: refused: the member name '../a' has a '..' component"),
     ],
-    ids=range(5),
+    ids=range(4),
 )
 def test_what_is_wrong_with_the_tar_is_raised(tmp_path: Path, data: bytes, message: str) -> None:
     assert refusal(data, tmp_path) == message
