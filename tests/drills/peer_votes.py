@@ -14,7 +14,7 @@ from typing import NamedTuple
 from fusefs.errors import ImgfsError
 from fusefs.layers.rootfs import RootfsTree
 from tests.peers.unpackers import Refused
-from tests.peers.whole_trees import Entry, Tree
+from tests.peers.whole_trees import FileState, Tree
 from tests.support.builders import CREATED_NS
 from tests.support.changesets import Seen, everything, indexed, same_file
 
@@ -68,11 +68,11 @@ def shown(layers: Sequence[bytes]) -> Ours:
         return Ours(Tree(entries, same_file(tree)), warned)
 
 
-def _entry(seen: Seen) -> Entry:
+def _entry(seen: Seen) -> FileState:
     regular = seen.type == stat.S_IFREG
     xattrs = tuple((name.decode(), value) for name, value in seen.xattrs)
     sha256 = hashlib.sha256(seen.content).hexdigest() if regular else ""
-    return Entry(
+    return FileState(
         seen.type, seen.mode, seen.uid, seen.gid, seen.size, seen.mtime_ns, seen.target, seen.rdev, xattrs, sha256
     )
 

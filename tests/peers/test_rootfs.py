@@ -18,7 +18,7 @@ from typing import IO
 import pytest
 
 from tests.peers.peer_images import ONLY_UMOCI, UPPER, PeerImage, write_peer_image
-from tests.peers.whole_trees import Differences, Entry, Tree, differences, touched, tree_at
+from tests.peers.whole_trees import Differences, FileState, Tree, differences, touched, tree_at
 from tests.support.engines import RealEngine, _folder
 from tests.support.mounts import bench
 from tests.support.real_image import root_file_system
@@ -49,10 +49,10 @@ def what_imgfs_shows() -> Iterator[Shown]:
         yield Shown(image, *trees)
 
 
-def _without(entry: Entry, *fields: str) -> Entry:
+def _without(entry: FileState, *fields: str) -> FileState:
     values = entry._asdict()
     nothing = {"mtime_ns": 0, "mode": 0, "uid": 0, "gid": 0, "xattrs": ()}
-    return Entry(**values | {name: nothing[name] for name in fields})
+    return FileState(**values | {name: nothing[name] for name in fields})
 
 
 UMOCI_DIFFERS: Differences = {
@@ -85,11 +85,11 @@ def test_umoci_unpacks_what_rootfs_shows(ours: Shown) -> None:
     assert ours.of_layout.same == theirs.same
 
 
-def _timeless(tree: Tree, directories: set[bytes]) -> dict[bytes, Entry]:
+def _timeless(tree: Tree, directories: set[bytes]) -> dict[bytes, FileState]:
     return {path: _without(entry, "mtime_ns") if path in directories else entry for path, entry in tree.entries.items()}
 
 
-def _as_an_engine_has_it(tree: Tree) -> dict[bytes, Entry]:
+def _as_an_engine_has_it(tree: Tree) -> dict[bytes, FileState]:
     """Return what can be compared with an engine."""
     lists = touched([root_file_system(), *UPPER])
     nobodys = {path for path, listed in lists.items() if not listed[-1]} | {b"."}
@@ -181,7 +181,7 @@ _TYPES = {
 
 def _tree_in(stream: IO[bytes]) -> Tree:
     """Return the tree in a tar."""
-    entries: dict[bytes, Entry] = {}
+    entries: dict[bytes, FileState] = {}
     names: dict[bytes, set[bytes]] = {}
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
@@ -193,15 +193,15 @@ def _tree_in(stream: IO[bytes]) -> Tree:
                 continue
             entries[path] = _entry(tar, member)
     stream.read()
-    entries.setdefault(b".", Entry(stat.S_IFDIR, 0, 0, 0, 0, 0, b"", 0, (), ""))
+    entries.setdefault(b".", FileState(stat.S_IFDIR, 0, 0, 0, 0, 0, b"", 0, (), ""))
     return Tree(entries, set(map(frozenset, names.values())))
 
 
-def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
+def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo) -> FileState:
     target = os.fsencode(member.linkname) if member.issym() else b""
     prefix = "SCHILY.xattr."
     data = tar.extractfile(member) if member.isreg() else None
-    return Entry(
+    return FileState(
         type=_TYPES[member.type],
         mode=stat.S_IMODE(member.mode),  # Docker 20.10 writes the type, too
         uid=member.uid,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
-class Entry(NamedTuple):
+class FileState(NamedTuple):
     """All that can be compared of one file; of a directory's size nothing can."""
 
     type: int
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 class Tree(NamedTuple):
     """A whole tree: every file by its path, the root's is ``.``, and which paths are one file."""
 
-    entries: dict[bytes, Entry]
+    entries: dict[bytes, FileState]
     same: set[frozenset[bytes]]
 
 
@@ -40,7 +40,7 @@ def tree_at(root: Path, *, overlay: bool = False) -> Tree:
     """
     top = os.fsencode(root)
     os.listdir(top)  # imgfs knows a layer's own attributes once someone has looked in
-    entries: dict[bytes, Entry] = {}
+    entries: dict[bytes, FileState] = {}
     names: dict[tuple[int, int], set[bytes]] = {}
     queue = [b"."]
     for path in queue:  # grows while it is walked
@@ -59,12 +59,12 @@ def tree_at(root: Path, *, overlay: bool = False) -> Tree:
     return Tree(entries, {frozenset(paths) for paths in names.values() if len(paths) > 1})
 
 
-def _entry(path: bytes, status: os.stat_result) -> Entry:
+def _entry(path: bytes, status: os.stat_result) -> FileState:
     kind = stat.S_IFMT(status.st_mode)
     regular = kind == stat.S_IFREG
     link = kind == stat.S_IFLNK
     names = os.listxattr(path, follow_symlinks=False)
-    return Entry(
+    return FileState(
         type=kind,
         mode=stat.S_IMODE(status.st_mode),
         uid=status.st_uid,
@@ -87,16 +87,16 @@ Differences = dict[bytes, dict[str, tuple[Any, Any]]]
 """By path: ours and theirs of each field that differs; ``path`` where only one has it."""
 
 
-def differences(ours: Mapping[bytes, Entry], theirs: Mapping[bytes, Entry]) -> Differences:
+def differences(ours: Mapping[bytes, FileState], theirs: Mapping[bytes, FileState]) -> Differences:
     """Return what differs; the first fifty, which say enough."""
     found = ((path, _difference(ours.get(path), theirs.get(path))) for path in sorted({*ours, *theirs}))
     return dict(itertools.islice(((path, fields) for path, fields in found if fields), 50))
 
 
-def _difference(ours: Entry | None, theirs: Entry | None) -> dict[str, tuple[Any, Any]]:
+def _difference(ours: FileState | None, theirs: FileState | None) -> dict[str, tuple[Any, Any]]:
     if ours is None or theirs is None:
         return {"path": (ours is not None, theirs is not None)}
-    pairs = zip(Entry._fields, ours, theirs, strict=True)
+    pairs = zip(FileState._fields, ours, theirs, strict=True)
     return {name: (one, other) for name, one, other in pairs if one != other}
 
 
