@@ -3,12 +3,12 @@
 import posixpath
 import random
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from tests.drills.peer_stacks import Stack, described, drawn, prefixes, smaller, tars, without_each
-from tests.drills.peer_votes import Files, Outcome, Outcomes, Verdict, compared, judge, shown
+from tests.drills.peer_stacks import Stack, described, drawn, places, smaller, tars, up_to, without
+from tests.drills.peer_votes import Files, Outcomes, Verdict, compared, judge, shown
 from tests.peers.unpackers import Refused, Unpacker
 from tests.peers.whole_trees import Tree, differences, tree_at
 from tests.support.builders import Archive
@@ -75,62 +75,47 @@ def _count(figures: Figures, stack: Stack, theirs: Outcomes, verdict: Verdict) -
 
 
 def explained(pool: ThreadPoolExecutor, peers: Sequence[Unpacker], stack: Stack) -> str:
-    """Return the smallest part of a stack that is a fault, and why; empty if peers refuse it for something else."""
+    """Return the smallest part of a stack that is a fault, and why; empty if it only combines what peers do."""
     while less := next((less for less in smaller(stack) if _is_fault(pool, peers, less)), None):
         stack = less
     theirs, ours = outcomes(pool, peers, stack), shown(tars(stack))
     verdict = judge(theirs, ours)
-    refusals = {name: outcome.message for name, outcome in theirs.items() if isinstance(outcome, Refused)}
-    if isinstance(ours.outcome, Refused):
-        refusals["imgfs"] = ours.outcome.message
-    elif _for_another_member(pool, peers, stack, refusals, verdict):
+    refusing = [peer for peer in peers if isinstance(theirs[peer.name], Refused)]
+    if isinstance(ours.outcome, Tree) and _combines(refusing, stack, compared(ours.outcome), verdict):
         return ""
+    votes = {**theirs, "imgfs": ours.outcome}
     strange = [f"{path!r}: imgfs {why}" for path, why in verdict.strange.items()][:6]
-    return "\n  ".join(
-        (described(stack), *strange, *(f"{name} refuses: {message[-150:]}" for name, message in refusals.items()))
-    )
+    refusals = [f"{name} refuses: {vote.message[-150:]}" for name, vote in votes.items() if isinstance(vote, Refused)]
+    return "\n  ".join((described(stack), *strange, *refusals))
 
 
 def _is_fault(pool: ThreadPoolExecutor, peers: Sequence[Unpacker], stack: Stack) -> bool:
     return judge(outcomes(pool, peers, stack), shown(tars(stack))).is_fault
 
 
-def _for_another_member(
-    pool: ThreadPoolExecutor, peers: Sequence[Unpacker], stack: Stack, refusals: Container[str], verdict: Verdict
-) -> bool:
-    """Return whether a peer that refuses *stack* agrees with imgfs once a member that is elsewhere is left out.
+def _combines(refusing: Sequence[Unpacker], stack: Stack, own: Files, verdict: Verdict) -> bool:
+    """Return whether imgfs follows one peer here and another there, and each refuses what it does not follow.
 
-    Then imgfs follows one peer here and another there, and each refuses what it does not follow.
+    So it is if peers refuse different members, or if a peer agrees once the members that it refuses are left out.
     """
     if verdict.kind == "silent":
-        return len(_refused_at(pool, peers, stack)) > 1
-    own, places = _files(shown(tars(stack)).outcome), {path.split(b"/")[0] for path in verdict.strange}
-    for member, less in without_each(stack):
-        if places & {_place(member.path), _place(member.other)}:
-            continue
-        mine = _files(shown(tars(less)).outcome)
-        for name, outcome in outcomes(pool, peers, less).items():
-            if name in refusals and isinstance(outcome, Tree):
-                theirs = compared(outcome)
-                if all(own.get(path) == mine.get(path) == theirs.get(path) for path in verdict.strange):
-                    return True
-    return False
+        return len({_refused_at(peer, stack) for peer in refusing}) > 1
+    return any(_agrees_without_refused(peer, stack, own, verdict.strange) for peer in refusing)
 
 
-def _place(path: str) -> bytes:
-    """Return the first part of *path*."""
-    return posixpath.normpath(f"/{path}").split("/")[1].encode()
+def _agrees_without_refused(peer: Unpacker, stack: Stack, own: Files, strange: Iterable[bytes]) -> bool:
+    made = set()
+    while place := _refused_at(peer, stack):
+        made.add(posixpath.normpath("/" + stack[place[0]][place[1]].path)[1:].encode())
+        stack = without(stack, *place)
+    theirs, ours = peer.unpack(tars(stack)), shown(tars(stack)).outcome
+    if isinstance(theirs, Refused) or isinstance(ours, Refused):
+        return False
+    files, less = compared(theirs), compared(ours)
+    return all(own.get(path) == less.get(path) == files.get(path) for path in strange if path not in made)
 
 
-def _files(outcome: Outcome) -> Files:
-    return compared(outcome) if isinstance(outcome, Tree) else {}
-
-
-def _refused_at(pool: ThreadPoolExecutor, peers: Sequence[Unpacker], stack: Stack) -> set[int]:
-    """Return at which members of a stack, counted from the base on, a peer begins to refuse it."""
-    refused: dict[str, int] = {}
-    for count, part in enumerate(prefixes(stack)):
-        for name, outcome in outcomes(pool, peers, part).items():
-            if isinstance(outcome, Refused):
-                refused.setdefault(name, count)
-    return set(refused.values())
+def _refused_at(peer: Unpacker, stack: Stack) -> tuple[int, int] | None:
+    """Return the place of the first member that a peer refuses, None if it takes all of them."""
+    parts = (place for place in places(stack) if isinstance(peer.unpack(tars(up_to(stack, *place))), Refused))
+    return next(parts, None)

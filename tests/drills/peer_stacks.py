@@ -64,21 +64,24 @@ def smaller(stack: Stack) -> Iterator[Stack]:
     """Yield the stack without each layer and each member in turn."""
     if len(stack) > 1:
         yield from (stack[:number] + stack[number + 1 :] for number in range(len(stack)))
-    yield from (less for _, less in without_each(stack))
+    for number, at in places(stack):
+        yield without(stack, number, at)
 
 
-def without_each(stack: Stack) -> Iterator[tuple[Member, Stack]]:
-    """Yield each member of a stack, and the stack without it."""
-    for number, layer in enumerate(stack):
-        for at, member in enumerate(layer):
-            yield member, (*stack[:number], layer[:at] + layer[at + 1 :], *stack[number + 1 :])
+def places(stack: Stack) -> Iterator[tuple[int, int]]:
+    """Yield the places of all members: layer, and which of it."""
+    return ((number, at) for number, layer in enumerate(stack) for at in range(len(layer)))
 
 
-def prefixes(stack: Stack) -> Iterator[Stack]:
-    """Yield the stack with its first member alone, with its first two, and so on."""
-    for number, layer in enumerate(stack):
-        for length in range(1, len(layer) + 1):
-            yield (*stack[:number], layer[:length])
+def without(stack: Stack, number: int, at: int) -> Stack:
+    """Return the stack without one member."""
+    layer = stack[number]
+    return (*stack[:number], layer[:at] + layer[at + 1 :], *stack[number + 1 :])
+
+
+def up_to(stack: Stack, number: int, at: int) -> Stack:
+    """Return the stack up to a member, with it."""
+    return (*stack[:number], stack[number][: at + 1])
 
 
 class _Drawing:

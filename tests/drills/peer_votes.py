@@ -81,11 +81,18 @@ class Compared(NamedTuple):
     """What is compared of a file."""
 
     file: str
-    """Type, target, digest, and all its names if it has several."""
+    """Type, target, digest."""
+    names: tuple[bytes, ...]
+    """All its names, if it has several."""
     attributes: str
     """Mode, owner and extended attributes."""
     mtime_ns: int | None
     """None for a directory that no member lists: peers take the time of unpacking, imgfs the image's."""
+
+    @property
+    def is_link(self) -> bool:
+        """Whether this is a symbolic link."""
+        return self.file.startswith(_TYPES[stat.S_IFLNK])
 
 
 Files = Mapping[bytes, Compared]
@@ -100,10 +107,9 @@ def compared(tree: Tree) -> Files:
     found: dict[bytes, Compared] = {}
     for path, entry in tree.entries.items():
         unknown = entry.type == stat.S_IFDIR and entry.mtime_ns >= CREATED_NS
-        parts = (_TYPES[entry.type], entry.target, entry.sha256[:8], names.get(path))
-        file = " ".join(str(part) for part in parts if part)
+        file = " ".join(filter(None, (_TYPES[entry.type], str(entry.target or ""), entry.sha256[:8])))
         attributes = f"{entry.mode:o} {entry.uid}:{entry.gid} {dict(entry.xattrs)}"
-        found[path] = Compared(file, attributes, None if unknown else entry.mtime_ns)
+        found[path] = Compared(file, names.get(path, ()), attributes, None if unknown else entry.mtime_ns)
     del found[b"."]
     return found
 
@@ -131,7 +137,7 @@ def judge(theirs: Outcomes, ours: Ours) -> Verdict:
         same = [name for name, tree in trees.items() if tree == mine]
         if same:
             return Verdict("all agree" if len(same) == len(theirs) else f"as {same[0]}")
-        strange = dict(_strange(mine, trees))
+        strange = dict(_strange(mine, trees, all_take=len(trees) == len(theirs)))
         if not strange:
             return Verdict("mixed")
     if len(trees) < len(theirs) and ours.warned:
@@ -139,22 +145,32 @@ def judge(theirs: Outcomes, ours: Ours) -> Verdict:
     return Verdict("unexplained" if trees else "silent", strange)
 
 
-def _strange(mine: Files, trees: Mapping[str, Files]) -> Iterator[tuple[bytes, str]]:
-    """Yield what imgfs shows and no peer does; attributes count only where a peer has the same file."""
+def _strange(mine: Files, trees: Mapping[str, Files], *, all_take: bool) -> Iterator[tuple[bytes, str]]:
+    """Yield what imgfs shows and no peer does; attributes count only where a peer has the same file.
+
+    Peers have rules of their own for the attributes of implicit directories and of names of one file.  These count only
+    if all peers take the stack: one that refuses it for something else may be the one that imgfs follows.
+    """
     for path in sorted(mine.keys() | {path for tree in trees.values() for path in tree}):
         own, theirs = mine.get(path), {name: tree.get(path) for name, tree in trees.items()}
-        same = [other for other in theirs.values() if other and own and other.file == own.file]
+        same = [other for other in theirs.values() if other and own and other[:2] == own[:2]]
         if own is None and None in theirs.values():
             continue
         if own is None or not same:
-            files = {name: other and other.file for name, other in theirs.items()}
-            yield path, f"{own.file if own else 'absent'}; peers: {_grouped(files)}"
+            files = {name: other and _named(other) for name, other in theirs.items()}
+            yield path, f"{_named(own) if own else 'absent'}; peers: {_grouped(files)}"
+        elif not all_take and (own.names or own.mtime_ns is None or own.is_link):
+            continue
         elif all(other.attributes != own.attributes for other in same):
             attributes = {name: other and other.attributes for name, other in theirs.items()}
             yield path, f"attributes {own.attributes}; peers: {_grouped(attributes)}"
         elif all(other.mtime_ns not in (None, own.mtime_ns) for other in same):
             times = {name: other and other.mtime_ns for name, other in theirs.items()}
             yield path, f"mtime {own.mtime_ns}; peers: {_grouped(times)}"
+
+
+def _named(file: Compared) -> str:
+    return f"{file.file}, named {', '.join(map(str, file.names))}" if file.names else file.file
 
 
 def _grouped(values: Mapping[str, object]) -> str:
