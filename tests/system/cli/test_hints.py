@@ -58,9 +58,9 @@ def test_without_the_program_that_mounts_for_users(imgfs: Bench) -> None:
     _cannot_mount(imgfs, "failed to exec fusermount3: Permission denied; install fuse3")
 
 
-def test_without_the_program_that_unmounts(imgfs: Bench) -> None:
-    mountpoint = imgfs.mount(Archive().write(imgfs.folder / "image.tar"))
-    done = imgfs.run("umount", mountpoint, PATH=imgfs.folder)
+def test_a_user_without_the_program_that_unmounts(user: Bench) -> None:
+    mountpoint = user.mount(Archive().write(user.folder / "image.tar"))
+    done = user.run("umount", mountpoint, PATH=user.folder)
     assert done == Finished(9, "", "imgfs: cannot run fusermount3: No such file or directory; install fuse3\n")
 
 
