@@ -1,6 +1,7 @@
 """What to do next: every error whose remedy is known names it, and here each happens for real."""
 
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -58,8 +59,18 @@ def test_without_the_program_that_mounts_for_users(imgfs: Bench) -> None:
     _cannot_mount(imgfs, "failed to exec fusermount3: Permission denied; install fuse3")
 
 
+def test_root_needs_no_program_to_unmount(imgfs: Bench) -> None:
+    mountpoint = imgfs.mount(Archive().write(imgfs.folder / "image.tar"))
+    assert imgfs.run("umount", mountpoint, PATH=imgfs.folder) == Finished(0, "", "")
+
+
 def test_a_user_without_the_program_that_unmounts(user: Bench) -> None:
-    mountpoint = user.mount(Archive().write(user.folder / "image.tar"))
+    mountpoint = user.mountpoint()
+    os.chown(mountpoint, USER, USER)
+    user.mount(Archive().write(user.folder / "image.tar"), at=mountpoint)
+    program = shutil.which(user.command[0])
+    assert program is not None
+    user.command = (program, *user.command[1:])
     done = user.run("umount", mountpoint, PATH=user.folder)
     assert done == Finished(9, "", "imgfs: cannot run fusermount3: No such file or directory; install fuse3\n")
 
