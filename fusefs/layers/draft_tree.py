@@ -163,9 +163,14 @@ class DraftTree:
             self._remember(path, folder)
         return folder, base
 
-    def find(self, parts: list[bytes]) -> tuple[Folder | None, list[bytes]]:
-        """Return a directory, None if it does not exist, and its path with links resolved as far as it exists."""
+    def find(self, parts: list[bytes], whose: str) -> tuple[Folder | None, list[bytes]]:
+        """Return a directory, None if it does not exist, and its path with links resolved as far as it exists.
+
+        Raises Skipped, which says *whose* path this is, where a file is on the way.
+        """
         way = self._walk(_Way(self.root, parts))
+        if way.rest and way.rest[-1] in way.folders[-1].children:
+            raise Skipped(f"its {whose} leads through a file")
         return (None if way.rest else way.folders[-1]), way.names + way.rest[::-1]
 
     def drop_whited_out(self) -> None:
@@ -198,7 +203,8 @@ class DraftTree:
     def _make(self, parts: list[bytes], base: bytes) -> Folder:
         """Return the directory of a file called *base*; it and its parents are made if they do not exist.
 
-        A file on the way becomes a directory, but not for a whiteout: Ineffective.  Raises Skipped and TooMany.
+        Raises Skipped where a file is on the way, as all engines refuse the layer then, but Ineffective for a
+        whiteout; TooMany.
         """
         self._room += _IMPLICIT_EACH
         self._steps += _STEPS_EACH
@@ -207,6 +213,8 @@ class DraftTree:
             name, parent = way.rest.pop(), way.folders[-1]
             if base.startswith(WHITEOUT) and (name in parent.children or WHITEOUT + name in parent.children):
                 raise Ineffective
+            if name in parent.children:
+                raise Skipped("its path leads through a file")
             if self._made >= self._room:
                 raise TooMany(f"paths lead through more than {_IMPLICIT:,} implicit directories")
             folder = parent.children[name] = Folder(self._implicit)

@@ -1,7 +1,7 @@
 """Indexes a layer: reads its tar in one pass, then writes the records directory by directory.
 
-Rules for a layer by itself: the last member of a name wins, and a name is a directory once something
-lies below it.  Paths are resolved as in `draft_tree`.  A hard link binds to the file that its target is
+Rules for a layer by itself: the last member of a name wins, unless it
+lies below a file.  Paths are resolved as in `draft_tree`.  A hard link binds to the file that its target is
 at that moment, and applies its own attributes to it.  As a program this module is the child process that
 indexes a large layer.
 """
@@ -107,9 +107,9 @@ class LayerIndexer:
                     self._link(name, link, FileAttributes(mode, uid, gid, mtime, mtime_ns, 0, 0, ()))
                 else:
                     check_not_root(parts_of(name), Kind.SYMLINK)
-                    text = _target(link)
-                    tree.add_file(name, pack_plain_file(offset, len(text), attributes, len(text), len(self._heap)))
+                    text, at = _target(link), len(self._heap)
                     self._heap += text
+                    tree.add_file(name, pack_plain_file(offset, len(text), attributes, len(text), at))
             except Ineffective:
                 pass
             except Skipped as error:
@@ -154,20 +154,26 @@ class LayerIndexer:
         self._tree.add_file(member.name, self._packed(self._attributes(member), offset, size, flags, text))
 
     def _link(self, name: bytes, link: bytes, attributes: FileAttributes) -> None:
+        *directory, last = parts_of(name)
+        if last.startswith(WHITEOUT):  # engines look at nothing but the name of a whiteout
+            self._whiteout(name, attributes)
+            return
         target = parts_of(link)
         if not target:
             raise Skipped("a hard link to the root")
         base = target.pop()
-        folder, path = self._tree.find(target)
+        folder, path = self._tree.find(target, "target")
+        own_path = [*self._tree.find(directory, "path")[1], last]
+        if [*path, base][: len(own_path)] == own_path:  # engines remove it before they make the link
+            raise Skipped("a hard link to itself or below itself")
         children = {} if folder is None else folder.children
-        if base not in children and WHITEOUT + base in children:
-            # Of a file that this layer removed, overlayfs has a whiteout device: a link to it is a whiteout.
-            base = WHITEOUT + base
-            *directory, last = parts_of(name)
-            name = b"/".join((*directory, WHITEOUT + last))
         found = children.get(base)
         if isinstance(found, Folder):
             raise Skipped("a hard link to a directory")
+        if found is None and WHITEOUT + base in children:
+            # Of a file that this layer removed, overlayfs has a whiteout device: a link to it is a whiteout.
+            self._whiteout(b"/".join((*directory, WHITEOUT + last)), attributes)
+            return
         if found is None:
             # It has the attributes of the file in the lower layer, so none are stored.
             nothing = FileAttributes(stat.S_IFREG, 0, 0, 0, 0, 0, 0, ())
@@ -179,6 +185,9 @@ class LayerIndexer:
         self._tree.add_file(name, found)
         if not found.lower:
             found.packed = self._relinked(found.packed, attributes)
+
+    def _whiteout(self, name: bytes, attributes: FileAttributes) -> None:
+        self._tree.add_file(name, self._packed(attributes, 0, 0, 0, b""))
 
     def _relinked(self, packed: bytes, attributes: FileAttributes) -> bytes:
         """Return the second part of a file's record with the *attributes* of a hard link to it.

@@ -5,17 +5,31 @@ import importlib
 import io
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Any
 
 from fusefs.content.protocol import Bytes
-from fusefs.errors import InvalidImage
+from fusefs.errors import ImgfsError, InvalidImage, Unsupported
 from fusefs.tar.header import BLOCK, is_header
 
 FIRST_BYTES = BLOCK
 """Bytes of a file that `compression_of` needs."""
 
+_WINDOW_LOG, _LARGE_WINDOW_LOG = 27, 29
+"""Limits of a zstd window and an xz dictionary: 2^27 bytes at any time, up to 2^29 for one stream at a time.
+
+The first is that of the zstd command (--long=27), the second that of Podman and skopeo (klauspost/compress/zstd).
+"""
+_LARGE_WINDOW = threading.Lock()
+"""Held by the stream that has a large window."""
+_XZ_OVERHEAD = 1 << 20
+"""Bytes that liblzma counts besides the dictionary; it takes some 64 KiB."""
+_TOO_LARGE = ("requires too much memory", "Memory usage limit")
+"""Texts of libzstd's windowTooLarge and of liblzma's LZMA_MEMLIMIT_ERROR."""
+_MAX_FIRST = 1 << 16
+"""Bytes of a stream in which its window or dictionary is told."""
 _CHUNK = 1 << 20
 _BUFFER = 1 << 18
 
@@ -68,71 +82,118 @@ def is_unread(first: Bytes) -> bool:
 def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) -> Iterator[bytes]:
     """Yield the plain bytes of *stream*, about a MiB at a time.
 
-    Raises InvalidImage, naming *where* and the offset, if the stream is corrupt or truncated; exceptions
-    of *stream* are passed on.
+    Raises InvalidImage, naming *where* and the offset, if the stream is corrupt or truncated, and Unsupported
+    if it needs more than 512 MiB of memory; exceptions of *stream* are passed on.
     """
     compressed = _Compressed(stream)
     with _opened(io.BufferedReader(compressed, _BUFFER), compression) as file:
-        damage = None
+        damage: ImgfsError | None = None
         while damage is None:
             parts: list[bytes] = []
             try:
                 # Piece by piece, so that bytes before the damage are still yielded.
                 while sum(map(len, parts)) < _CHUNK and (data := file.read1(_CHUNK)):
                     parts.append(data)
+            except _TooLarge as error:
+                damage = Unsupported(f"{where}: cannot read {compression.value} data with {error}")
+            except EOFError:
+                damage = InvalidImage(
+                    f"{where}: truncated: the {compression.value} stream ends at offset {compressed.position}"
+                )
             except Exception as error:
                 if error is compressed.failure:
                     raise
-                damage = f"corrupt {compression.value} data before offset {compressed.position}: {error}"
-                if isinstance(error, EOFError):
-                    damage = f"truncated: the {compression.value} stream ends at offset {compressed.position}"
+                damage = InvalidImage(
+                    f"{where}: corrupt {compression.value} data before offset {compressed.position}: {error}"
+                )
             if parts:
                 yield b"".join(parts)
             elif damage is None:
                 return
-        raise InvalidImage(f"{where}: {damage}")
+        raise damage
 
 
 def _opened(file: io.BufferedReader, compression: Compression) -> Any:
     """Return the plain bytes of *file* as a file with ``read1``."""
     module = importlib.import_module(_MODULES[compression])
     match compression:
+        case Compression.GZIP:
+            return module.open(file, "rb")
+        case Compression.BZIP2:
+            return contextlib.closing(_Streams(file, lambda _: module.BZ2Decompressor()))
         case Compression.XZ:
             # The default also accepts the older .lzma, and takes xz's padding for the beginning of one.
-            return contextlib.nullcontext(_Streams(file, lambda: module.LZMADecompressor(module.FORMAT_XZ)))
-        case Compression.BZIP2:
-            return contextlib.nullcontext(_Streams(file, module.BZ2Decompressor))
-        case _:
-            return module.open(file, "rb")
+            return contextlib.closing(
+                _Streams(file, lambda log: module.LZMADecompressor(module.FORMAT_XZ, (1 << log) + _XZ_OVERHEAD))
+            )
+        case Compression.ZSTD:
+            limit = module.DecompressionParameter.window_log_max
+            return contextlib.closing(
+                _Streams(file, lambda log: module.ZstdDecompressor(options={limit: log}), padding=b"")
+            )
+
+
+class _TooLarge(Exception):
+    """A stream wants more memory for its dictionary or window than it may have."""
 
 
 class _Streams:
-    """Consecutive xz or bzip2 streams, with zeros between and after them: padding of xz or of a tape.
+    """Consecutive streams of one format, with padding between and after them: zeros, of xz or of a tape.
 
-    Python's own files of these formats take a damaged stream for a clean end, unless it is the first.
+    Python's own files of xz and bzip2 take a damaged stream for a clean end, unless it is the first.
     """
 
-    def __init__(self, file: io.BufferedReader, begin: Callable[[], Any]) -> None:
-        """Read *file*; *begin* returns a decompressor for one stream."""
+    def __init__(self, file: io.BufferedReader, begin: Callable[[int], Any], padding: bytes = b"\0") -> None:
+        """Read *file*; *begin* returns a decompressor for one stream, of at most 2^(its argument) bytes of window."""
         self._file = file
         self._begin = begin
-        self._stream = begin()
+        self._padding = padding
+        self._log = _WINDOW_LOG
+        self._stream = begin(self._log)
+        self._first: bytes | None = b""
+        """All of the stream so far, while no plain byte has come out of it."""
 
     def read1(self, size: int) -> bytes:
-        """Return some of the plain bytes, at most *size*; empty at the end."""
+        """Return some of the plain bytes, at most *size*; empty at the end.  Raises EOFError and _TooLarge."""
         plain = b""
         while not plain:
             data = b""
             if self._stream.eof:
-                data = self._stream.unused_data.lstrip(b"\0")
+                data = self._stream.unused_data.lstrip(self._padding)
                 while not data:
                     if not (more := self._file.read1(_BUFFER)):
                         return b""
-                    data = more.lstrip(b"\0")
-                self._stream = self._begin()
+                    data = more.lstrip(self._padding)
+                self._stream, self._first = self._begin(self._log), b""
             elif self._stream.needs_input and not (data := self._file.read1(_BUFFER)):
                 raise EOFError
-            plain = self._stream.decompress(data, size)
+            plain = self._decompressed(data, size)
+        return plain
+
+    def close(self) -> None:
+        """Let others have a large window."""
+        self._stream = None
+        if self._log == _LARGE_WINDOW_LOG:
+            self._log = _WINDOW_LOG
+            _LARGE_WINDOW.release()
+
+    def _decompressed(self, data: bytes, size: int) -> bytes:
+        if self._first is not None:
+            self._first = self._first + data if len(self._first) < _MAX_FIRST else None
+        try:
+            plain: bytes = self._stream.decompress(data, size)
+        except Exception as error:
+            if not any(words in str(error) for words in _TOO_LARGE):
+                raise
+            if self._first is None or self._log == _LARGE_WINDOW_LOG:
+                raise _TooLarge(f"a window or dictionary of more than {1 << (self._log - 20)} MiB") from None
+            _LARGE_WINDOW.acquire()
+            self._log = _LARGE_WINDOW_LOG
+            self._stream = self._begin(self._log)
+            first, self._first = self._first, None
+            return self._decompressed(first, size)
+        if plain:
+            self._first = None
         return plain
 
 

@@ -17,8 +17,8 @@ from tests.support.drawn_layers import (
     OPAQUE,
     PATHS,
     Drawn,
-    Loop,
     Path,
+    RefusedError,
     Thing,
     Things,
     removed,
@@ -62,7 +62,7 @@ def linked(below: Things, layer: Things, path: Path) -> Thing | None:
     """Return what a hard link to *path* is, which its *layer* does not have."""
     try:
         directory, rest = walked(below, path[:-1], lambda _: False)
-    except Loop:
+    except RefusedError:
         return None
     place = (*directory, path[-1])
     if rest or place in below or place == path:

@@ -2,6 +2,7 @@
 
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -74,14 +75,14 @@ def removed(things: Things, path: Path) -> None:
         del things[there]
 
 
-class Loop(Exception):
-    """A path leads through more than 40 links."""
+class RefusedError(Exception):
+    """Engines refuse the layer: imgfs skips the member, and warns of it."""
 
 
 def walked(things: Things, path: Path, missing: Callable[[Path], bool]) -> tuple[Path, Path]:
     """Return where the directory *path* leads through the links in *things*, and the rest of the path.
 
-    Where it leads to no directory, *missing* may make one; if that says no, there is a rest.  Raises Loop.
+    Where it leads to no directory, *missing* may make one; if that says no, there is a rest.  Raises RefusedError.
     """
     here: Path = ()
     rest = list(path)
@@ -95,7 +96,7 @@ def walked(things: Things, path: Path, missing: Callable[[Path], bool]) -> tuple
         if there is not None and there.is_link:
             links += 1
             if links > 40:
-                raise Loop
+                raise RefusedError
             target = there.seen.target.decode()
             here = () if target.startswith("/") else here
             rest[:0] = [name for name in target.split("/") if name not in ("", ".")]
@@ -112,6 +113,8 @@ def placed(things: Things, path: Path) -> Path | None:
     def make(missing: Path) -> bool:
         if is_whiteout(path) and (missing in things or (*missing[:-1], f".wh.{missing[-1]}") in things):
             return False
+        if missing in things:
+            raise RefusedError
         things[missing] = Thing(IMPLICIT, implicit=True)
         return True
 
@@ -125,12 +128,10 @@ def is_whiteout(path: Path) -> bool:
 
 
 def in_progress(members: Sequence[Drawn]) -> Things:
-    """Return what one layer has, whiteouts as files, before it is known which more members come.  Raises Loop."""
+    """Return what one layer has, whiteouts as files, before further members.  Raises RefusedError."""
     things: Things = {(): Thing(IMPLICIT, implicit=True)}
     for member in members:
         path, thing = made(things, member)
-        if thing is None:
-            continue
         place = placed(things, path) if path else path
         if place is None:
             continue
@@ -141,7 +142,7 @@ def in_progress(members: Sequence[Drawn]) -> Things:
 
 
 def unpacked(members: Sequence[Drawn]) -> Things:
-    """Return what one layer has in the end, whiteouts as files.  Raises Loop."""
+    """Return what one layer has in the end, whiteouts as files.  Raises RefusedError."""
     things = in_progress(members)
     for path in sorted(things, key=len, reverse=True):
         if path not in things or not things[path].implicit or not is_hidden(things, path):
@@ -164,8 +165,8 @@ def is_hidden(things: Things, path: Path) -> bool:
     return any((*path[:depth], f".wh.{path[depth]}") in things for depth in range(len(path)))
 
 
-def made(things: Things, member: Drawn) -> tuple[Path, Thing | None]:
-    """Return path and file of a *member* after those that made *things*, no file if it is skipped.  Raises Loop."""
+def made(things: Things, member: Drawn) -> tuple[Path, Thing]:
+    """Return path and file of a *member* after those that made *things*.  Raises RefusedError."""
     match member.kind:
         case "folder":
             return member.path, Thing(A_FOLDER._replace(uid=len(member.other)))
@@ -173,25 +174,38 @@ def made(things: Things, member: Drawn) -> tuple[Path, Thing | None]:
             return member.path, Thing(a_file(member.other.encode()))
         case "symlink":
             return member.path, Thing(a_symlink(member.other.encode()))
+    return linked(things, member)
+
+
+def linked(things: Things, member: Drawn) -> tuple[Path, Thing]:
+    """Return path and file of a hard link.  Raises RefusedError."""
+    if is_whiteout(member.path):
+        return member.path, Thing(a_file())
+
+    def missing(path: Path) -> bool:
+        if path in things:
+            raise RefusedError
+        return False
+
     *directories, name = member.other.split("/")
-    directory, rest = walked(things, tuple(directories), lambda _: False)
-    path, mark = (*directory, *rest, name), (*directory, f".wh.{name}")
-    if not rest and path not in things and mark in things:
-        return (*member.path[:-1], f".wh.{member.path[-1]}"), things[mark]
-    target = things.get(path, Thing(a_file(), lower=path))
-    return member.path, None if target.is_folder else target
+    directory, rest = walked(things, tuple(directories), missing)
+    target, mark = (*directory, *rest, name), (*directory, f".wh.{name}")
+    directory, rest = walked(things, member.path[:-1], missing)
+    own = (*directory, *rest, member.path[-1])
+    found = things.get(target)
+    if target[: len(own)] == own or (found is not None and found.is_folder):
+        raise RefusedError
+    if found is None and len(mark) == len(target) and mark in things:
+        return (*member.path[:-1], f".wh.{member.path[-1]}"), Thing(a_file())
+    return member.path, found or Thing(a_file(), lower=target)
 
 
 def shown_ones(members: Sequence[Drawn]) -> list[Drawn]:
-    """Return *members* without those that are skipped with a warning: hard links to directories, and loops."""
+    """Return *members* without those that are skipped with a warning."""
     kept: list[Drawn] = []
     for member in members:
-        try:
-            _, thing = made(in_progress(kept), member)
+        with suppress(RefusedError):
             in_progress([*kept, member])
-        except Loop:
-            continue
-        if thing is not None:
             kept.append(member)
     return kept
 

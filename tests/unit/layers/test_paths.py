@@ -176,7 +176,7 @@ OVER: dict[str, tuple[Sequence[bytes], str]] = {
     ),
     "a whiteout where nothing is": ((whiteout("a/b/c"),), "a/ a/b/ lib->usr/lib usr/ usr/lib/ usr/lib/o=old"),
     "a hard link to a lower file, removed before": (
-        (whiteout("usr/lib/o"), hard_link("usr/lib", "usr/lib/o")), "lib->usr/lib usr/"
+        (whiteout("usr/lib/o"), hard_link("lib", "usr/lib/o")), "usr/ usr/lib/"
     ),
     "a hard link to a lower file, removed after": (
         (hard_link("h", "usr/lib/o"), whiteout("usr/lib/o")), "h=old lib->usr/lib usr/ usr/lib/"

@@ -137,6 +137,8 @@ def test_an_opaque_directory_in_the_place_of_a_file_replaces_it() -> None:
         hard_link(".wh.d", "other"),
         hard_link(".wh.d", "not/in/this/layer"),
         hard_link(".wh.d", ".wh.d"),
+        hard_link(".wh.d", "/"),
+        hard_link(".wh.d", "other/below"),
         symlink(".wh.d", "f"),
         folder(".wh.d"),
         fifo(".wh.d"),

@@ -2,13 +2,17 @@
 
 import errno
 import gc
+import importlib
 import random
 import re
+import sys
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fusefs.errors import InvalidImage, Unavailable
+from fusefs.errors import InvalidImage, Unavailable, Unsupported
 from fusefs.tar.compression import FIRST_BYTES, Compression, compression_of, decompressed
 from tests.support.builders import COMPRESSIONS, END, LAYERS, header, layer
 
@@ -179,3 +183,68 @@ def test_zeros_between_and_behind_streams_are_padding(compression: str, padding:
     parts = (LAYERS[0], b"", LAYERS[2])
     data = b"".join(COMPRESSIONS[compression](part) + bytes(padding) for part in parts)
     assert plain(data, compression) == b"".join(parts)
+
+
+def with_zstd_window(log: int, mantissa: int = 0) -> bytes:
+    """Return a zstd frame whose window has 2^*log* bytes and so many eighths more (RFC 8878, 3.1.1.1.2)."""
+    module = importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+    frame = bytearray(module.compress(LAYERS[0], options={module.CompressionParameter.content_size_flag: 0}))
+    assert not frame[4] & 0xE3  # no single segment, content size or dictionary: the window follows
+    frame[5] = (log - 10) << 3 | mantissa
+    return bytes(frame)
+
+
+def with_xz_dictionary(code: int) -> bytes:
+    """Return an xz stream of one block with a dictionary of (2 | code & 1) * 2^(code / 2 + 11) bytes (xz, 5.3.1)."""
+    stream = bytearray(COMPRESSIONS["xz"](LAYERS[0]))
+    end = 12 + (stream[12] + 1) * 4 - 4
+    assert stream[13:16] == b"\0\x21\1"  # one filter, LZMA2
+    stream[16] = code
+    stream[end : end + 4] = zlib.crc32(stream[12:end]).to_bytes(4, "little")
+    return bytes(stream)
+
+
+LARGE = {"zstd": [with_zstd_window(28), with_zstd_window(29)], "xz": [with_xz_dictionary(31), with_xz_dictionary(34)]}
+TOO_LARGE = {
+    "zstd": [with_zstd_window(29, 1), with_zstd_window(31), with_zstd_window(41)],
+    "xz": [with_xz_dictionary(35), with_xz_dictionary(40)],
+}
+
+
+@pytest.mark.parametrize("compression", LARGE)
+def test_a_window_of_up_to_512_mib_is_read(compression: str) -> None:
+    small = COMPRESSIONS[compression](LAYERS[0])
+    for large in LARGE[compression]:
+        assert plain(large, compression) == LAYERS[0]
+        assert plain(large, compression, 1) == LAYERS[0]
+        assert plain(small + large + small, compression) == LAYERS[0] * 3
+
+
+@pytest.mark.parametrize("compression", TOO_LARGE)
+def test_a_larger_window_is_not_read_and_not_called_corrupt(compression: str) -> None:
+    small = COMPRESSIONS[compression](LAYERS[0])
+    message = f"x: cannot read {compression} data with a window or dictionary of more than 512 MiB"
+    for too_large in TOO_LARGE[compression]:
+        for data, before in ((too_large, b""), (small + too_large, LAYERS[0])):
+            out: list[bytes] = []
+            with pytest.raises(Unsupported) as refused:
+                out.extend(decompressed(pieces(data, 7), Compression(compression), "x"))
+            assert (b"".join(out), str(refused.value)) == (before, message)
+
+
+def test_one_stream_at_a_time_has_a_large_window() -> None:
+    def reading(name: str, data: bytes) -> Iterator[bytes]:
+        return decompressed([data], Compression(name), "x")
+
+    first = reading("zstd", with_zstd_window(28))
+    assert next(first) == LAYERS[0]
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(list, reading("xz", with_xz_dictionary(34)))
+        assert plain(COMPRESSIONS["zstd"](LAYERS[0]), "zstd") == LAYERS[0]
+        assert not other.done()
+        assert list(first) == []
+        assert b"".join(other.result(timeout=60)) == LAYERS[0]
+    abandoned = reading("zstd", with_zstd_window(28))
+    next(abandoned)
+    del abandoned
+    assert plain(with_zstd_window(29), "zstd") == LAYERS[0]
