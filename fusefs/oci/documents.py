@@ -4,6 +4,7 @@ Formats: the OCI image specification 1.1, and Docker's "Image Manifest Version 2
 parser takes the raw bytes and their name for messages, and raises InvalidImage.
 """
 
+import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -57,7 +58,9 @@ class Descriptor:
     platform: Platform | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     urls: tuple[str, ...] = ()
-    """Other places of the blob; with any, it need not be stored."""
+    """Other places of the blob."""
+    data: bytes | None = None
+    """The blob itself, embedded in the descriptor; None if it is not."""
 
     @property
     def ref_name(self) -> str:
@@ -211,7 +214,21 @@ def _descriptor(value: Json, where: str) -> Descriptor:
         if isinstance(annotations, dict)
         else {},
         urls=as_strings(field_of(document, "urls"), f"{where}: urls"),
+        data=_embedded(field_of(document, "data"), where),
     )
+
+
+def _embedded(value: Json, where: str) -> bytes | None:
+    if value is None:
+        return None
+    try:
+        return base64.b64decode(as_string(value).translate(_LINE_BREAKS), validate=True)
+    except ValueError:
+        raise InvalidImage(f"{where}: data is not base64") from None
+
+
+_LINE_BREAKS = str.maketrans("", "", "\r\n")
+"""Go's decoder skips them."""
 
 
 def _platform(document: Mapping[str, Json]) -> Platform:

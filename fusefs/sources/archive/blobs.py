@@ -75,8 +75,10 @@ class TarBlobs:
 
 
 def blob(blobs: Blobs, descriptor: Descriptor, what: str) -> Content | None:
-    """Return the blob of *descriptor*, None if it is not stored; *what* names it in messages."""
+    """Return the blob of *descriptor*, stored or embedded, None if it is neither; *what* names it in messages."""
     content = blobs.file("blobs", descriptor.digest.algorithm, descriptor.digest.encoded)
+    if content is None and descriptor.data is not None:
+        content = _checked(blobs, descriptor, what, descriptor.data).content
     if content is not None:
         _check_size(blobs, descriptor, what, content.size)
     return content
@@ -91,10 +93,20 @@ def document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document:
 
 
 def stored_document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document | None:
-    """Return the same as `document`, None if it is not stored."""
+    """Return the same as `document`, None if it is neither stored nor embedded."""
     data = blobs.data("blobs", descriptor.digest.algorithm, descriptor.digest.encoded)
     if data is None:
-        return None
+        data = descriptor.data
+    return None if data is None else _checked(blobs, descriptor, what, data)
+
+
+def is_stored(blobs: Blobs, descriptor: Descriptor) -> bool:
+    """Return whether the blob of *descriptor* is stored or embedded."""
+    return descriptor.data is not None or blobs.has("blobs", descriptor.digest.algorithm, descriptor.digest.encoded)
+
+
+def _checked(blobs: Blobs, descriptor: Descriptor, what: str, data: bytes) -> Document:
+    """Return *data* as the document of *descriptor*, its size and digest checked."""
     _check_size(blobs, descriptor, what, len(data))
     digest = Digest.of([data], descriptor.digest.algorithm)
     if digest != descriptor.digest:

@@ -6,7 +6,7 @@ types count as OCI's.
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusefs.content.protocol import Content
 from fusefs.errors import ImgfsError, InvalidImage, Unavailable, Unsupported
@@ -17,7 +17,7 @@ from fusefs.oci.documents import Descriptor, Manifest
 from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.reference import tag_of, tagged
 from fusefs.oci.transport import Source
-from fusefs.sources.archive.blobs import Blobs, blob, document, stored_document
+from fusefs.sources.archive.blobs import Blobs, blob, document, is_stored, stored_document
 from fusefs.tar.compression import FIRST_BYTES, Compression, compression_of, is_unread
 from fusefs.text import printable
 
@@ -75,11 +75,10 @@ def is_called(entry: Descriptor, ref: str) -> bool:
 
 def layout_image(blobs: Blobs, ref: str | None, platform: Platform | None, source: Source) -> Image:
     """Return the image of a layout that *ref* and *platform* pick."""
-    version = blobs.data("oci-layout")
-    if version is None:
-        raise InvalidImage(f"{blobs.name}: not an OCI image layout: oci-layout is missing")
-    documents.check_layout(version, f"{blobs.name}: oci-layout")
     entries = top_entries(blobs)
+    version = blobs.data("oci-layout")
+    if version is not None:  # skopeo, crane and trivy read layouts without it
+        documents.check_layout(version, f"{blobs.name}: oci-layout")
     if ref is not None:
         entries = [entry for entry in entries if is_called(entry, ref)]
     found = list(candidates(blobs, entries))
@@ -108,7 +107,15 @@ def top_entries(blobs: Blobs) -> list[Descriptor]:
     data = blobs.data("index.json")
     if data is None:
         raise InvalidImage(f"{blobs.name}: not an OCI image layout: index.json is missing")
-    return list(documents.parse_index(data, f"{blobs.name}: index.json").manifests)
+    return [_typed(blobs, entry) for entry in documents.parse_index(data, f"{blobs.name}: index.json").manifests]
+
+
+def _typed(blobs: Blobs, found: Descriptor) -> Descriptor:
+    """Return *found* with a media type: without one, the stored manifest or index states what it is."""
+    stored = None if found.media_type else stored_document(blobs, found, "the manifest")
+    if stored is None:
+        return found
+    return replace(found, media_type=documents.media_type_of(stored.content.data, f"{blobs.name}: {found.digest}"))
 
 
 def entry_of(blobs: Blobs, digest: Digest) -> Descriptor | None:
@@ -141,7 +148,7 @@ def _below(
     if found.media_type not in documents.INDEXES:
         # An unknown media type in a nested index is to be ignored; in index.json it is an error with its name.
         if not way or found.media_type in documents.MANIFESTS:
-            stored = blobs.has("blobs", found.digest.algorithm, found.digest.encoded)
+            stored = is_stored(blobs, found)
             yield Candidate(found, found.platform or _stored_platform(blobs, found), way, stored, entry)
         return
     if len(way) >= _MAX_NESTING:
@@ -151,7 +158,7 @@ def _below(
         log.warning("%s: the index %s is not stored", blobs.name, found.digest)
         return
     for below in documents.parse_index(index.content.data, f"{blobs.name}: the index {found.digest}").manifests:
-        yield from _below(blobs, below, entry, (*way, index), seen)
+        yield from _below(blobs, _typed(blobs, below), entry, (*way, index), seen)
 
 
 def _stored_platform(blobs: Blobs, found: Descriptor) -> Platform | None:
@@ -230,10 +237,9 @@ def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Iterable[DiffID | None])
         if content is not None:
             compression = layer_compression(content, where) if diff_id is not None else None
             check_plain(diff_id, descriptor.digest, where, plain=compression is None)
-        elif descriptor.urls:
-            log.warning("%s %s is a foreign layer and not stored", where, descriptor.digest)
-        else:
-            raise InvalidImage(f"{where} {descriptor.digest} is missing")
+        else:  # a foreign layer, or one that was left out of a sparse layout
+            kind = "a foreign layer and " if descriptor.urls else ""
+            log.warning("%s %s is %snot stored", where, descriptor.digest, kind)
         yield Layer(diff_id, descriptor, content, compression, f"{where} ({descriptor.digest})")
 
 

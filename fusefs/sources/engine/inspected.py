@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fusefs.errors import DigestMismatch
+from fusefs.errors import DigestMismatch, InvalidImage
 from fusefs.image.model import Image
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.platform import Platform
@@ -79,6 +79,9 @@ def checked_image(tar: SpooledTar, target: Target, *, only: bool) -> Image:
     archive = DockerArchive(tar.blobs, tar.digest_of)
     platform = target.platform or inspected.platform
     image = archive.image_with_id(inspected.image_id, platform, target.source, tag, only=only)
+    for layer in image.layers:
+        if layer.content is None and not layer.descriptor.urls:
+            raise InvalidImage(f"{layer.where} is missing")
     diff_ids = tuple(layer.diff_id for layer in image.layers)
     # Inspect describes the platform that the engine prefers, not the one that the user asked for.
     if target.platform is None and diff_ids != inspected.diff_ids:

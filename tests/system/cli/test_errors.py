@@ -183,7 +183,7 @@ def test_a_missing_file(imgfs: Bench) -> None:
 
 
 def test_a_directory(imgfs: Bench) -> None:
-    _fails(imgfs, 5, f"{imgfs.spool}: not an OCI image layout: oci-layout is missing", imgfs.spool)
+    _fails(imgfs, 5, f"{imgfs.spool}: not an OCI image layout: index.json is missing", imgfs.spool)
 
 
 @pytest.mark.parametrize(

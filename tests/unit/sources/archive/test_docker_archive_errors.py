@@ -250,7 +250,7 @@ def test_what_is_wrong_is_named(data: bytes, error: type[ImgfsError], message: s
     [
         ("./gone.tar", Unavailable, "cannot open ./gone.tar: No such file or directory"),
         ("docker-archive:gone", Unavailable, "cannot open gone: No such file or directory"),
-        ("./", InvalidImage, "./: not an OCI image layout: oci-layout is missing"),
+        ("./", InvalidImage, "./: not an OCI image layout: index.json is missing"),
         ("/dev/null", InvalidImage, "/dev/null: not a tar archive: the file is empty"),
         ("/dev/zero", InvalidImage, "/dev/zero: not an image archive: it has no members, only zero bytes"),
         ("./a\0b", Unavailable, "cannot open ./a\\x00b: embedded null byte"),

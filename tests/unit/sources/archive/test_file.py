@@ -293,7 +293,7 @@ def test_what_follows_the_end_of_an_archive_does_not_keep_a_pipe_waiting() -> No
         ("oci:gone", Unavailable, "cannot open gone: No such file or directory"),
         ("oci-archive:dir", Unavailable, "dir is a directory, not an archive; oci:dir reads an OCI image layout"),
         ("docker-archive:dir", Unavailable, "dir is a directory, not an archive; oci:dir reads an OCI image layout"),
-        ("oci-archive:x.tar", InvalidImage, "x.tar: not an OCI image layout: oci-layout is missing"),
+        ("oci-archive:x.tar", InvalidImage, "x.tar: not an OCI image layout: index.json is missing"),
         ("docker-archive:layout.tar", InvalidImage, "layout.tar: not an image archive: manifest.json is missing"),
     ],
 )

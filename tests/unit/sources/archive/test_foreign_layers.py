@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.errors import InvalidImage
 from tests.conftest import TakeWarnings
 from tests.support.builders import LAYERS, sha256
-from tests.support.conformance import check_image, opened, refusal, stored
+from tests.support.conformance import check_image, opened, stored
 from tests.support.layouts import Layout
 
 LAYER = sha256(LAYERS[1])
@@ -57,9 +56,15 @@ def test_a_foreign_layer_that_is_stored_is_shown() -> None:
         assert [stored(layer) for layer in image.layers] == list(LAYERS[:2])
 
 
-def test_a_foreign_layer_without_urls_is_missing() -> None:
-    Path("x.tar").write_bytes(foreign("oci", FOREIGN["oci"], urls=False).tar())
-    assert refusal("./x.tar") == (InvalidImage, f"./x.tar: layer 1 {LAYER} is missing")
+@pytest.mark.parametrize("media_type", [FOREIGN["oci"], "layer", "gzip"])
+def test_a_sparse_layout_shows_all_but_the_layer_that_is_not_stored(
+    take_warnings: TakeWarnings, media_type: str
+) -> None:
+    Path("x.tar").write_bytes(foreign("oci", media_type, urls=False).tar())
+    with opened("./x.tar") as image:
+        assert take_warnings() == [f"./x.tar: layer 1 {LAYER} is not stored"]
+        check_image(image)
+        assert [layer.content is None for layer in image.layers] == [False, True]
 
 
 @pytest.mark.parametrize("data", [b"{}", b"not JSON"])

@@ -1,5 +1,6 @@
 """OCI image layouts: which image is picked, and what is shown of it."""
 
+import base64
 import json
 import os
 from collections.abc import Callable
@@ -324,3 +325,60 @@ def test_a_blob_by_sha512_lies_in_its_own_folder() -> None:
         found = {descriptor.digest.algorithm for descriptor, _ in image.blobs()}
         assert found == {"sha512"}
         assert image.layers[0].descriptor.digest == Digest.of([A[0]], "sha512")
+
+
+@pytest.mark.parametrize("argument", ["oci:dir", "./dir", "./x.tar", "oci-archive:x.tar"])
+def test_a_layout_without_the_file_oci_layout_is_read(argument: str) -> None:
+    layout = named("1")
+    del layout.files["oci-layout"]
+    layout.write("dir")
+    Path("x.tar").write_bytes(layout.tar())
+    with opened(argument) as image:
+        check_image(image)
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_what_an_entry_without_a_media_type_is_the_stored_document_says(kind: str) -> None:
+    layout, index, own, other = two_platforms(kind)
+    nested = layout.index({**index, "mediaType": ""})
+    del nested["mediaType"]
+    assert layers_of(layout.list(nested, "1")) == layers_of(layout, "oci:dir:1", str(HOST))
+    with opened("oci:dir") as image:
+        assert image.manifest.descriptor.media_type == {"oci": OCI_MANIFEST, "docker": DOCKER_MANIFEST}[kind]
+        assert str(image.manifest.descriptor.digest) in (own["digest"], other["digest"])
+        assert [str(document.descriptor.digest) for document in image.documents] == [nested["digest"], index["digest"]]
+
+
+def test_documents_and_layers_may_be_embedded_in_their_descriptors() -> None:
+    layout = Layout()
+
+    def embedded(descriptor: dict[str, object]) -> dict[str, object]:
+        data = layout.files.pop(f"blobs/{str(descriptor['digest']).replace(':', '/')}")
+        text = base64.b64encode(data).decode()
+        return descriptor | {"data": f"{text[:8]}\n{text[8:]}"}
+
+    config = layout.image(A)
+    manifest = json.loads(layout.files.pop(f"blobs/{config['digest'].replace(':', '/')}"))
+    stored_layers = [embedded(layer) for layer in manifest["layers"]]
+    image = layout.image(A, config=embedded(manifest["config"]), stored=stored_layers)
+    layout.list(embedded(layout.index(embedded(image))), "1")
+    assert list(layout.files) == ["oci-layout"]
+    layout.write("dir")
+    with opened("oci:dir") as found:
+        check_image(found)
+        assert [stored(layer) for layer in found.layers] == list(A)
+
+
+def test_platforms_are_compared_by_the_names_of_go() -> None:
+    layout = Layout()
+    images = []
+    for architecture, layers in (("aarch64", A), ("x86_64", B), ("armhf", C)):
+        platform = Platform("linux", architecture)
+        images.append(layout.image(layers, runs_on=platform, platform=platform_json(platform)))
+    layout.list(layout.index(*images), "1")
+    assert [layers_of(layout, platform=name) for name in ("linux/arm64", "amd64", "linux/arm/v7", "linux/armhf")] == [
+        list(A),
+        list(B),
+        list(C),
+        list(C),
+    ]

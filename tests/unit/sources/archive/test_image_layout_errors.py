@@ -149,10 +149,10 @@ REFUSED: dict[str, tuple[Callable[[], Layout], type[ImgfsError], str]] = {
         Unsupported,
         f"unsupported media type 'text/plain\\x1b' of {MANIFEST} ({HOST})",
     ),
-    "no media type": (
-        lambda: with_entry(mediaType=None),
+    "no media type and nothing stored": (
+        lambda: with_entry(mediaType=None, digest=GONE),
         Unsupported,
-        f"unsupported media type '' of {MANIFEST} ({HOST})",
+        f"unsupported media type '' of {GONE}",
     ),
     "manifest's size": (
         lambda: with_entry(size=3),
@@ -177,6 +177,21 @@ REFUSED: dict[str, tuple[Callable[[], Layout], type[ImgfsError], str]] = {
         InvalidImage,
         f"the manifest {sha256(b'{}')}: config is null or missing, not a descriptor",
     ),
+    "embedded config of another size": (
+        lambda: changed(config=CONFIG | {"digest": GONE, "data": "AAA="}),
+        InvalidImage,
+        f"the image config {GONE} has 2 bytes, its descriptor says {CONFIG['size']}",
+    ),
+    "embedded config with another digest": (
+        lambda: changed(config=CONFIG | {"digest": GONE, "data": "AAA=", "size": 2}),
+        DigestMismatch,
+        f"the image config has the digest {sha256(bytes(2))}, its descriptor says {GONE}",
+    ),
+    "embedded config that is no base64": (
+        lambda: changed(config=CONFIG | {"data": "e30"}),
+        InvalidImage,
+        f"the manifest {changed(config=CONFIG | {'data': 'e30'}).entries[0]['digest']}: config: data is not base64",
+    ),
     "config missing": (lambda: without("config"), InvalidImage, f"the image config {CONFIG['digest']} is missing"),
     "config's size": (
         lambda: with_size("config"),
@@ -188,7 +203,6 @@ REFUSED: dict[str, tuple[Callable[[], Layout], type[ImgfsError], str]] = {
         InvalidImage,
         f"{sha256(b'{}')} has no rootfs: it is null or missing",
     ),
-    "layer missing": (lambda: without("layer"), InvalidImage, f"layer 1 {LAYER} is missing"),
     "layer's size": (
         lambda: with_size("layer"),
         InvalidImage,
@@ -286,10 +300,10 @@ def test_an_honest_layout_is_verified() -> None:
 
 def test_what_is_no_layout_is_named() -> None:
     os.mkdir("dir")
-    with pytest.raises(InvalidImage, match=r"^dir: not an OCI image layout: oci-layout is missing$"), opened("oci:dir"):
+    with pytest.raises(InvalidImage, match=r"^dir: not an OCI image layout: index.json is missing$"), opened("oci:dir"):
         pass
     Path("dir/oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
-    with pytest.raises(InvalidImage, match=r"^dir: not an OCI image layout: index.json is missing$"), opened("oci:dir"):
+    with pytest.raises(InvalidImage, match=r"^./dir: not an OCI image layout: index.json is missing$"), opened("./dir"):
         pass
 
 
