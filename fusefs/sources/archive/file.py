@@ -41,7 +41,7 @@ def file_image(asked: FileImage, name: str, settings: Settings) -> SourcedImage:
     checked.
     """
     if asked.path != _STDIN and os.path.isdir(asked.path):
-        found = SourcedImage(_directory_image(asked, name, settings.platform))
+        found = SourcedImage(_directory_image(asked, name, settings))
     else:
         with _opened(asked.path) as file:
             if asked.transport is OCI:
@@ -72,12 +72,13 @@ def _verify(image: Image, settings: Settings) -> None:
                 advance(len(chunk))
 
 
-def _directory_image(asked: FileImage, name: str, platform: Platform | None) -> Image:
+def _directory_image(asked: FileImage, name: str, settings: Settings) -> Image:
     shown = printable(asked.path)
     if asked.transport not in (None, OCI):
         raise Unavailable(f"{shown} is a directory, not an archive; oci:{shown} reads an OCI image layout")
     with _readable(shown):
-        return layout_image(DirectoryBlobs(asked.path), _ref(asked), platform, asked.source(name, OCI))
+        blobs = DirectoryBlobs(asked.path, settings.shared_blobs)
+        return layout_image(blobs, _ref(asked), settings.platform, asked.source(name, OCI))
 
 
 def _in_place(file: OpenFile) -> bool:

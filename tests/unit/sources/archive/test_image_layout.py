@@ -3,13 +3,14 @@
 import base64
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fusefs.errors import Unavailable
+from fusefs.errors import InvalidImage, Unavailable
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import DOCKER_MANIFEST, OCI_MANIFEST
 from fusefs.oci.platform import Platform
@@ -382,3 +383,32 @@ def test_platforms_are_compared_by_the_names_of_go() -> None:
         list(C),
         list(C),
     ]
+
+
+def test_blobs_may_be_in_a_directory_that_layouts_share() -> None:
+    for path, layers in (("dir", A), ("other", B)):
+        layout = Layout()
+        layout.list(layout.image(layers)).write(path)
+    for path in ("dir", "other"):
+        shutil.copytree(f"{path}/blobs", "shared", dirs_exist_ok=True)
+        shutil.rmtree(f"{path}/blobs")
+    for path, layers in (("dir", A), ("other", B)):
+        with opened(f"oci:{path}", replace(SETTINGS, shared_blobs="shared")) as image:
+            check_image(image)
+            assert [stored(layer) for layer in image.layers] == list(layers)
+
+
+def test_a_shared_directory_is_the_only_place_of_blobs() -> None:
+    named("1").write("dir")
+    Path("shared").mkdir()
+    kind, message = refusal("oci:dir", replace(SETTINGS, shared_blobs="shared"))
+    assert (kind, message.endswith(" is missing")) == (InvalidImage, True)
+
+
+def test_a_link_may_not_lead_out_of_a_shared_directory() -> None:
+    layout = named("1")
+    layout.write("dir")
+    Path("shared").mkdir()
+    Path("shared/sha256").symlink_to("../dir/blobs/sha256")
+    kind, message = refusal("oci:dir", replace(SETTINGS, shared_blobs="shared"))
+    assert (kind, "leads out of the layout" in message) == (InvalidImage, True)
