@@ -15,23 +15,20 @@ from fusefs.oci import documents
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import Descriptor, ImageConfig, Manifest
 from fusefs.oci.platform import Platform, suitability
-from fusefs.oci.reference import tag_of, tagged
+from fusefs.oci.reference import same_image, tag_of, tagged
 from fusefs.oci.transport import Source
 from fusefs.sources.archive.blobs import TarBlobs, blob, document, limited
-from fusefs.sources.archive.image_layout import (
-    Candidate,
-    candidate_image,
-    candidates,
-    choose,
-    entry_of,
-    layer_compression,
-    top_entries,
-)
+from fusefs.sources.archive.candidates import Candidate, candidates, choose, entry_of, top_entries
+from fusefs.sources.archive.image_layout import candidate_image, layer_compression
 from fusefs.sources.archive.manifest_list import MANIFEST_LIST_LIMIT, ManifestItem, parse_manifest_list
 from fusefs.tar.compression import Compression
 from fusefs.text import printable
 
 MANIFEST_LIST = b"manifest.json"
+
+
+def _is_same(asked: str, name: str) -> bool:
+    return tagged(asked) == tagged(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ class DockerArchive:
             raise InvalidImage(
                 f"{self._name}: no image config, manifest or index has the digest {image_id}, the image's ID"
             )
-        return self._candidate_image(choose(found, platform, self._name), source, tag)
+        return self._candidate_image(choose(self.blobs, found, platform), source, tag)
 
     @property
     def _name(self) -> str:
@@ -103,14 +100,15 @@ class DockerArchive:
     def _item(self, choice: str | int | None, name: str) -> ManifestItem:
         items = self._items()
         match choice:
-            case None if len(items) == 1:
+            case None if len({(item.config, item.layers) for item in items}) == 1:  # maybe under several names
                 return items[0]
             case int() if choice < len(items):
                 return items[choice]
             case str():
-                for item in items:
-                    if tagged(choice) in map(tagged, item.repo_tags):
-                        return item
+                for is_meant in (_is_same, same_image):
+                    for item in items:
+                        if any(is_meant(choice, tag) for tag in item.repo_tags):
+                            return item
         raise Unavailable(self._choices(choice, name, items))
 
     def _choices(self, choice: str | int | None, name: str, items: Sequence[ManifestItem]) -> str:
@@ -219,7 +217,7 @@ class DockerArchive:
         own = self._stored_manifest(Digest.of([data]), self._stored_layers(item, config.diff_ids))
         siblings = [] if own is None else [other for other in self._layout() if other.entry == own.entry]
         if len(siblings) > 1:
-            best = choose(siblings, wanted, self._name)
+            best = choose(self.blobs, siblings, wanted)
             return None if best == own else best
         if rank is None:
             raise self._wrong_platform(config, wanted)

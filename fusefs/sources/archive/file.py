@@ -78,7 +78,7 @@ def _directory_image(asked: FileImage, name: str, settings: Settings) -> Image:
         raise Unavailable(f"{shown} is a directory, not an archive; oci:{shown} reads an OCI image layout")
     with _readable(shown):
         blobs = DirectoryBlobs(asked.path, settings.shared_blobs)
-        return layout_image(blobs, _ref(asked), settings.platform, asked.source(name, OCI))
+        return layout_image(blobs, asked.choice, settings.platform, asked.source(name, OCI))
 
 
 def _in_place(file: OpenFile) -> bool:
@@ -122,12 +122,8 @@ def _tar_image(asked: FileImage, name: str, platform: Platform | None, blobs: Ta
     members = blobs.index.members
     layout = MANIFEST_LIST not in members and any(member in members for member in _LAYOUT_MEMBERS)
     if asked.transport is OCI_ARCHIVE or (asked.transport is None and layout):
-        return layout_image(blobs, _ref(asked), platform, asked.source(name, OCI_ARCHIVE))
+        return layout_image(blobs, asked.choice, platform, asked.source(name, OCI_ARCHIVE))
     return DockerArchive(blobs, digest_of).image(asked.choice, platform, asked.source(name, DOCKER_ARCHIVE))
-
-
-def _ref(asked: FileImage) -> str | None:
-    return asked.choice if isinstance(asked.choice, str) else None
 
 
 @contextmanager
