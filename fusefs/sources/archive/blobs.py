@@ -1,5 +1,6 @@
 """The blobs and documents of an image layout, in a directory or a tar."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +31,12 @@ class Blobs(Protocol):
 
     def data(self, *parts: str) -> bytes | None:
         """Return the bytes of the document at a path below the root, None if it is missing."""
+
+    def content(self, name: bytes) -> Extent:
+        """Return the content of the file at the path *name*; InvalidImage if it is missing or not a regular file."""
+
+    def names(self) -> Collection[bytes]:
+        """Return the names of the files, of a directory those at its top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,10 @@ class TarBlobs:
         """Return the content of the member called *name*; InvalidImage if it is not a regular file."""
         member = self._regular(name)
         return Extent(self.tar, member.offset, member.size)
+
+    def names(self) -> Collection[bytes]:
+        """Return the names of all members."""
+        return self.index.members.keys()
 
     def _regular(self, name: bytes) -> Member:
         member = self.index.follow(name)

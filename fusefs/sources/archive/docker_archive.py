@@ -5,6 +5,7 @@ links, repeated layers and the generated manifest are those of containers/image,
 Newer engines add an image layout; imgfs uses only the parts of it that agree with the manifest list.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from fusefs.oci.documents import Descriptor, ImageConfig, Manifest
 from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.reference import same_image, tag_of, tagged
 from fusefs.oci.transport import Source
-from fusefs.sources.archive.blobs import TarBlobs, blob, document, limited
+from fusefs.sources.archive.blobs import Blobs, blob, document, limited
 from fusefs.sources.archive.candidates import Candidate, candidates, choose, entry_of, top_entries
 from fusefs.sources.archive.image_layout import candidate_image, layer_compression
 from fusefs.sources.archive.manifest_list import MANIFEST_LIST_LIMIT, ManifestItem, parse_manifest_list
@@ -25,6 +26,17 @@ from fusefs.tar.compression import Compression
 from fusefs.text import printable
 
 MANIFEST_LIST = b"manifest.json"
+_ROOT_NAMES = frozenset({b".dockerenv", b"bin", b"etc", b"lib", b"sbin", b"usr", b"Files"})
+"""Names at the top of a root file system; ``Files`` is Windows'."""
+
+
+_Place = tuple[int, int, int]
+
+
+def _place(content: Extent) -> _Place:
+    """Return what two names of one member, or of one file of an unpacked archive, have in common."""
+    stat = os.fstat(content.file.descriptor)
+    return stat.st_dev, stat.st_ino, content.offset
 
 
 def _is_same(asked: str, name: str) -> bool:
@@ -45,7 +57,7 @@ class _StoredLayer:
 class DockerArchive:
     """An indexed Docker archive whose members can be read."""
 
-    blobs: TarBlobs
+    blobs: Blobs
     digest_of: Hash
     """Hashes a content whose digest no document states."""
 
@@ -68,7 +80,7 @@ class DockerArchive:
 
         *only*: the engine saved the *platform* alone, and may have left out the index that the ID is the digest of.
         """
-        listed = self.blobs.index.find(MANIFEST_LIST) is not None
+        listed = self.blobs.has(MANIFEST_LIST.decode())
         for item in self._items() if listed else ():
             data = self._config_data(item)
             if Digest.of([data], image_id.algorithm) == image_id:
@@ -92,7 +104,7 @@ class DockerArchive:
         return self.blobs.name
 
     def _items(self) -> tuple[ManifestItem, ...]:
-        if self.blobs.index.find(MANIFEST_LIST) is None:
+        if not self.blobs.has(MANIFEST_LIST.decode()):
             raise self._no_manifest()
         where = f"{self._name}: manifest.json"
         return parse_manifest_list(limited(self.blobs.content(MANIFEST_LIST), MANIFEST_LIST_LIMIT, where), where)
@@ -127,7 +139,7 @@ class DockerArchive:
                 return f"{self._name} has no image {printable(choice)}; there are {listed}"
 
     def _no_manifest(self) -> InvalidImage | Unsupported:
-        members = self.blobs.index.members
+        members = self.blobs.names()
         if not members:
             return InvalidImage(f"{self._name}: not an image archive: it has no members, only zero bytes")
         if b"repositories" in members or any(name.endswith(b"/layer.tar") for name in members):
@@ -135,7 +147,10 @@ class DockerArchive:
                 f"{self._name}: saved by a Docker older than 1.10 (no manifest.json); "
                 "docker load and docker save it with a newer one"
             )
-        return InvalidImage(f"{self._name}: not an image archive: manifest.json is missing")
+        why = f"{self._name}: not an image archive: manifest.json is missing"
+        if any(name.partition(b"/")[0] in _ROOT_NAMES for name in members):
+            why += "; it looks like a root file system, as docker export writes it: docker import makes an image of it"
+        return InvalidImage(why)
 
     def _config_data(self, item: ManifestItem) -> bytes:
         where = f"{self._name}: {printable(item.config)}"
@@ -153,15 +168,15 @@ class DockerArchive:
         found = self._stored_manifest(document.descriptor.digest, stored)
         if found is not None and any(layer.compression for layer in stored):
             return candidate_image(self.blobs, found, source, tag)
-        digests: dict[int, Digest] = {}
+        digests: dict[_Place, Digest] = {}
         for layer in stored:
-            if layer.content.offset not in digests:  # a repeated layer is hashed once
+            if _place(layer.content) not in digests:  # a repeated layer is hashed once
                 plain = layer.compression is None
-                digests[layer.content.offset] = layer.diff_id if plain else self.digest_of(layer.content, "sha256")
+                digests[_place(layer.content)] = layer.diff_id if plain else self.digest_of(layer.content, "sha256")
         layers = tuple(
             Layer(
                 layer.diff_id,
-                Descriptor(documents.DOCKER_LAYER, layer.content.size, digests[layer.content.offset]),
+                Descriptor(documents.DOCKER_LAYER, layer.content.size, digests[_place(layer.content)]),
                 layer.content,
                 layer.compression,
                 layer.where,
@@ -235,13 +250,13 @@ class DockerArchive:
 
     def _stored_manifest(self, config: Digest, layers: Sequence[_StoredLayer]) -> Candidate | None:
         """Return the stored manifest of the image with this *config* and these *layers*, None without one."""
-        offsets = [layer.content.offset for layer in layers]
+        places = [_place(layer.content) for layer in layers]
         for candidate in self._layout():
             try:
                 manifest = self._manifest(candidate)
                 if (
                     manifest.config.digest == config
-                    and [self._offset(layer.digest) for layer in manifest.layers] == offsets
+                    and [self._blob_place(layer.digest) for layer in manifest.layers] == places
                     and all(blob(self.blobs, part, "") for part in (manifest.config, *manifest.layers))
                 ):
                     return candidate
@@ -254,8 +269,8 @@ class DockerArchive:
             document(self.blobs, candidate.manifest, "the manifest").content.data, self._name
         )
 
-    def _offset(self, digest: Digest) -> int:
-        return self.blobs.content(f"blobs/{digest.algorithm}/{digest.encoded}".encode()).offset
+    def _blob_place(self, digest: Digest) -> _Place:
+        return _place(self.blobs.content(f"blobs/{digest.algorithm}/{digest.encoded}".encode()))
 
     def _stored_layers(self, item: ManifestItem, diff_ids: Sequence[DiffID]) -> list[_StoredLayer]:
         if len(item.layers) != len(diff_ids):
@@ -263,10 +278,10 @@ class DockerArchive:
                 f"{self._name}: manifest.json lists {len(item.layers)} layers, the config {len(diff_ids)}"
             )
         by_diff_id: dict[DiffID, _StoredLayer] = {}
-        by_offset: dict[int, DiffID] = {}
+        by_place: dict[_Place, DiffID] = {}
         for number, (name, diff_id) in enumerate(zip(item.layers, diff_ids, strict=True)):
             content = self.blobs.content(name)
-            other = by_offset.setdefault(content.offset, diff_id)
+            other = by_place.setdefault(_place(content), diff_id)
             if other != diff_id:
                 raise InvalidImage(f"{self._name}: {printable(name)} is listed for two diffIDs: {other} and {diff_id}")
             # A repeated layer counts as its first member, whatever its name.
