@@ -28,7 +28,7 @@ from fusefs.oci.config import Details, parse_details
 from fusefs.oci.documents import Descriptor
 from fusefs.progress import Silent
 from fusefs.sources import open_image as sourced
-from fusefs.sources.settings import Settings, platform_named, timeout_named, tmpdir_named
+from fusefs.sources.settings import Settings, absolute, platform_named, timeout_named, tmpdir_named
 from fusefs.text import printable
 from fusefs.tree.path import ImagePath
 
@@ -43,6 +43,7 @@ def open_image(  # noqa: PLR0913 - each is an option of the command, too
     platform: str | None = None,
     timeout: float | None = None,
     tmpdir: str | None = None,
+    shared_blob_dir: str | None = None,
     verify: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> "OpenedImage":
@@ -51,9 +52,9 @@ def open_image(  # noqa: PLR0913 - each is an option of the command, too
     *image*: a string is an IMAGE argument of the command line; a path object is a file or a directory.
 
     The other arguments are options of `imgfs mount`: the *host* or *context* of an engine, the *platform* (for
-    example ``linux/arm64``), the *timeout* of the engine in seconds, the directory *tmpdir* for spooled files, and
-    whether to *verify* the digests of a file.  *environment* replaces the environment of the process, whose
-    variables configure the engine's address.
+    example ``linux/arm64``), the *timeout* of the engine in seconds, the directory *tmpdir* for spooled files, the
+    directory *shared_blob_dir* of the blobs of an image layout, and whether to *verify* the digests of a file.
+    *environment* replaces the environment of the process, whose variables configure the engine's address.
 
     Raises `ImgfsError` with a message for users.  Use the result in a ``with`` block, or `close` it.
     """
@@ -64,6 +65,7 @@ def open_image(  # noqa: PLR0913 - each is an option of the command, too
         host=host,
         context=context,
         tmpdir=directory,
+        shared_blobs=shared_blob_dir and absolute(shared_blob_dir),
         verify=verify,
         platform=platform_named(platform),
         environment=environment,

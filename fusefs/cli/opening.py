@@ -16,7 +16,7 @@ from fusefs.image.opened import Opened
 from fusefs.oci.transport import transport_of
 from fusefs.progress import Observed
 from fusefs.sources import open_image
-from fusefs.sources.settings import Settings, platform_named, timeout_named, tmpdir_named
+from fusefs.sources.settings import Settings, absolute, platform_named, timeout_named, tmpdir_named
 from fusefs.text import printable
 
 
@@ -53,6 +53,7 @@ def settings_of(
         host=arguments.host,
         context=arguments.context,
         tmpdir=tmpdir_named(arguments.tmpdir, environment),
+        shared_blobs=arguments.shared_blob_dir and absolute(arguments.shared_blob_dir),
         verify=arguments.verify,
         platform=platform_named(arguments.platform),
         environment=environment,

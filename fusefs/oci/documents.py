@@ -41,6 +41,19 @@ OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEXES = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
 IMAGE_CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+LAYERS = frozenset(
+    {
+        f"application/vnd.{kind}{ending}"
+        for kind in ("oci.image.layer.v1.tar", "oci.image.layer.nondistributable.v1.tar")
+        for ending in ("", "+gzip", "+zstd")
+    }
+    | {
+        f"application/vnd.docker.image.rootfs.{kind}{ending}"
+        for kind in ("diff.tar", "foreign.diff.tar")
+        for ending in ("", ".gzip", ".zstd")
+    }
+)
+"""The media types of a layer that is a tar."""
 
 REF_NAME = "org.opencontainers.image.ref.name"
 LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -59,6 +72,8 @@ class Descriptor:
     annotations: Mapping[str, str] = field(default_factory=dict)
     urls: tuple[str, ...] = ()
     """Other places of the blob."""
+    artifact_type: str = ""
+    """The kind of artifact that the blob is a manifest of; empty for an image."""
     data: bytes | None = None
     """The blob itself, embedded in the descriptor; None if it is not."""
 
@@ -85,6 +100,8 @@ class Manifest:
     media_type: str
     config: Descriptor
     layers: tuple[Descriptor, ...]
+    artifact_type: str = ""
+    """The kind of artifact; empty for an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +137,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         media_type=as_string(field_of(document, "mediaType")) or OCI_MANIFEST,
         config=_descriptor(field_of(document, "config"), f"{where}: config"),
         layers=tuple(_descriptor(layer, f"{where}: layers[{n}]") for n, layer in enumerate(layers)),
+        artifact_type=as_string(field_of(document, "artifactType")),
     )
 
 
@@ -140,10 +158,12 @@ def check_layout(data: bytes, where: str) -> None:
 
 
 def media_type_of(data: bytes, where: str) -> str:
-    """Return the media type of *data*, a manifest or an index without a descriptor."""
+    """Return the media type of *data*, a manifest or an index without a descriptor; empty for another document."""
     document = parse_object(data, where, "a manifest or an index")
     stated = as_string(field_of(document, "mediaType"))
-    return stated or (OCI_INDEX if has_field(document, "manifests") else OCI_MANIFEST)
+    if stated or has_field(document, "manifests"):
+        return stated or OCI_INDEX
+    return OCI_MANIFEST if has_field(document, "layers") else ""
 
 
 def parse_digest(text: str, where: str) -> Digest:
@@ -170,10 +190,11 @@ def write_index(manifest: Descriptor, platform: Platform | None, ref_name: str) 
     """Return an image layout's ``index.json`` that lists *manifest* alone, under *ref_name*."""
     listed: dict[str, Json] = {**_descriptor_json(manifest)}
     if platform is not None and platform.os and platform.architecture:
-        parts = {
+        parts: dict[str, Json] = {
             "architecture": platform.architecture,
             "os": platform.os,
             "os.version": platform.os_version,
+            "os.features": list(platform.os_features),
             "variant": platform.variant,
         }
         listed["platform"] = {key: value for key, value in parts.items() if value}
@@ -214,6 +235,7 @@ def _descriptor(value: Json, where: str) -> Descriptor:
         if isinstance(annotations, dict)
         else {},
         urls=as_strings(field_of(document, "urls"), f"{where}: urls"),
+        artifact_type=as_string(field_of(document, "artifactType")),
         data=_embedded(field_of(document, "data"), where),
     )
 
@@ -232,5 +254,9 @@ _LINE_BREAKS = str.maketrans("", "", "\r\n")
 
 
 def _platform(document: Mapping[str, Json]) -> Platform:
-    parts = (as_string(field_of(document, key)) for key in ("os", "architecture", "variant", "os.version"))
-    return Platform(*(printable(part) for part in parts))
+    os, architecture, variant, version = (
+        printable(as_string(field_of(document, key))) for key in ("os", "architecture", "variant", "os.version")
+    )
+    features = field_of(document, "os.features")
+    stated = (feature for feature in features if isinstance(feature, str)) if isinstance(features, list) else ()
+    return Platform(os, architecture, variant, version, tuple(map(printable, stated)))

@@ -52,6 +52,8 @@ class Platform:
     variant: str = ""
     os_version: str = ""
     """The version of the operating system, which only Windows images state."""
+    os_features: tuple[str, ...] = ()
+    """Features that the operating system must have; Linux has none that are defined."""
 
     @classmethod
     def parse(cls, text: str) -> "Platform":

@@ -46,6 +46,11 @@ def tagged(reference: str) -> str:
     return f"{first}/{path}" + (f":{tag}" if tag else "") + (f"@{match['digest']}" if match["digest"] else "")
 
 
+def same_image(asked: str, name: str) -> bool:
+    """Return whether *asked* means the image *name*; podman looks for one without a registry in ``localhost``, too."""
+    return tagged(name) in (tagged(asked), tagged(f"localhost/{asked}"))
+
+
 def tag_of(reference: str) -> str:
     """Return the tag in *reference*, empty without one."""
     match = None if _IMAGE_ID.fullmatch(reference) else _REFERENCE.fullmatch(reference)

@@ -1,13 +1,16 @@
 """From the IMAGE argument to the image."""
 
+import os
 from contextlib import closing, suppress
 
+from fusefs.errors import EngineError
 from fusefs.image.model import SourcedImage
 from fusefs.oci.transport import DOCKER_DAEMON, Source
 from fusefs.sources.archive.file import file_image
 from fusefs.sources.argument import EngineImage, FileImage, parse_image
 from fusefs.sources.engine.endpoint import Endpoint, find_endpoint
 from fusefs.sources.settings import Settings
+from fusefs.text import printable
 
 
 def open_image(argument: str, settings: Settings) -> SourcedImage:
@@ -17,7 +20,13 @@ def open_image(argument: str, settings: Settings) -> SourcedImage:
     """
     match parse_image(argument):
         case EngineImage(text):
-            return _engine_image(find_endpoint(settings.host, settings.context, settings.environment), text, settings)
+            endpoint = find_endpoint(settings.host, settings.context, settings.environment)
+            try:
+                return _engine_image(endpoint, text, settings)
+            except EngineError as error:
+                if not os.path.isfile(text):
+                    raise
+                raise EngineError(f"{error}; or give the file of that name as ./{printable(text)}") from None
         case FileImage() as file:
             settings.progress.waiting_began()
             return file_image(file, argument, settings)

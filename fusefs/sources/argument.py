@@ -81,11 +81,11 @@ def _file(transport: Transport, rest: str) -> FileImage:
         raise UsageError(f"bad reference '{transport.prefix}{printable(rest)}': expected {transport.grammar}")
     if not colon:
         return FileImage(transport, path, None)
+    if re.fullmatch(r"@[0-9]{1,18}", choice):
+        return FileImage(transport, path, int(choice[1:]))
     if transport is not DOCKER_ARCHIVE:
         return FileImage(transport, path, choice)  # names in an image layout are free text
     if choice.startswith("@"):
-        if re.fullmatch(r"[0-9]{1,18}", choice[1:]) is None:
-            raise UsageError(f"bad reference: '{printable(choice)}' is no index; expected @0, @1, …")
-        return FileImage(transport, path, int(choice[1:]))
+        raise UsageError(f"bad reference: '{printable(choice)}' is no index; expected @0, @1, …")
     check_reference(choice)
     return FileImage(transport, path, choice)

@@ -59,6 +59,8 @@ class Settings:
     """None: the best for this machine."""
     environment: Mapping[str, str]
     progress: Progress
+    shared_blobs: str | None = None
+    """The directory of the blobs of an image layout in a directory; None: in the layout."""
     timeout: float | None = _TIMEOUT
     """Seconds that an engine may be silent, before an answer and between two pieces of an image; None: no limit."""
     cache: Callable[[], Cache | None] = _no_cache

@@ -13,12 +13,11 @@ def add_image_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGro
     engine = parser.add_argument_group("image and engine")
     engine.add_argument("-H", "--host", metavar="URL", help="engine: unix:///path, tcp://host:port or ssh://host")
     engine.add_argument("--context", metavar="NAME", help="Docker context that names the engine")
+    engine.add_argument("--platform", metavar="OS/ARCH", help="such as linux/arm64 (default: the engine's or host's)")
     engine.add_argument(
-        "--platform", metavar="OS/ARCH", help="such as linux/arm64 (default: the engine's or this host's)"
+        "--timeout", metavar="SECONDS", type=_seconds, help="seconds to wait for the engine (default: 60, 0: none)"
     )
-    engine.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, help="seconds to wait for the engine (default: 60, 0 = no limit)"
-    )
+    engine.add_argument("--shared-blob-dir", metavar="DIR", help="directory of the blobs of oci:DIR")
     engine.add_argument("--verify", action="store_true", help="read the whole archive and check its digests")
     files = parser.add_argument_group("temporary files and cache")
     files.add_argument("--tmpdir", metavar="DIR", help="temporary files (default: $IMGFS_TMPDIR or /var/tmp)")

@@ -24,6 +24,7 @@ _MAX_NUMBERS = {10: 0xFFFFFFFE, 8: 0o777}
 """The largest number for each base: an ID (decimal, not -1), and permission bits (octal)."""
 _IGNORED_BEGINNINGS = ("x-", "comment=")
 _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True, "timeout": True} | {
+    "shared-blob-dir": True,
     "cache-dir": True,
     "cache-size": True,
     "progress": True,

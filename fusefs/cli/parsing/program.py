@@ -41,7 +41,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     if arguments.command == "mount" and (in_o := long_options(arguments.options)):
         # Long options in -o come first, so that those of the command line win.
         arguments = parser.parse_args([arguments.command, *in_o, *argv[1:]])
-    for name in ("mountpoint", "tmpdir", "cache_dir", "log_file"):
+    for name in ("mountpoint", "tmpdir", "shared_blob_dir", "cache_dir", "log_file"):
         value = getattr(arguments, name, None)
         if value == "" or (isinstance(value, list) and "" in value):  # abspath() would return the current directory
             shown = name.upper() if name == "mountpoint" else f"--{name.replace('_', '-')}"
@@ -92,7 +92,7 @@ def _add_mount(commands: Commands) -> None:
         action="extend",
         default=[],
         help="allow_other, allow_root, noexec, noatime, uid=N, gid=N, umask=N, "
-        "transform_symlinks, or a long option without --",
+        "transform_symlinks, or long options (no --)",
     )
     mount.add_argument("--no-trees", action="store_true", help="mount without layers/ and rootfs/")
     mount.add_argument("--index", action="store_true", help="index all layers first (default: each at first access)")

@@ -1,5 +1,6 @@
 """The blobs and documents of an image layout, in a directory or a tar."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +15,9 @@ from fusefs.tar.attributes import sparse_runs
 from fusefs.tar.header import BrokenHeader, Kind
 from fusefs.tar.members import Member, MemberTable, member_at
 from fusefs.text import printable
+
+Place = tuple[int, int, int]
+"""Device, inode and offset of bytes in a file; device and inode are 0 where there is one file."""
 
 
 class Blobs(Protocol):
@@ -31,6 +35,15 @@ class Blobs(Protocol):
 
     def data(self, *parts: str) -> bytes | None:
         """Return the bytes of the document at a path below the root, None if it is missing."""
+
+    def content(self, name: bytes) -> Content:
+        """Return the content of the file at the path *name*; InvalidImage if it is missing or not a regular file."""
+
+    def place(self, name: bytes) -> Place:
+        """Return what two names of one file, or of one member, have in common; raises as `content` does."""
+
+    def names(self) -> Collection[bytes]:
+        """Return the names of the files, of a directory those at its top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +79,9 @@ class TarBlobs:
         member = self._regular(name)
         return self._sparse(name, member) if member.sparse else Extent(self.tar, member.offset, member.size)
 
-    def offset(self, name: bytes) -> int:
-        """Return the offset of the data of the member called *name*, which identifies it; raises as `content` does."""
-        return self._regular(name).offset
+    def place(self, name: bytes) -> Place:
+        """Return the place of the data of the member called *name*, which identifies it; raises as `content` does."""
+        return 0, 0, self._regular(name).offset
 
     def _sparse(self, name: bytes, listed: Member) -> Sparse:
         """Return the content of a member that is a PAX sparse file: bsdtar and macOS' tar write these by default."""
@@ -81,6 +94,10 @@ class TarBlobs:
             raise InvalidImage(f"{self.name}: {printable(name)}: {error}") from None
         extents = [(offset, Extent(self.tar, at, length)) for offset, at, length in runs]
         return Sparse(size, sum(length for _, _, length in runs), lambda: extents)
+
+    def names(self) -> Collection[bytes]:
+        """Return the names of all members."""
+        return self.index.members.keys()
 
     def _regular(self, name: bytes) -> Member:
         member = self.index.follow(name)

@@ -6,15 +6,14 @@ A layout may come from anyone, so no link in it is resolved on this machine: a l
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from fusefs.content.file import Extent, OpenFile
-from fusefs.content.protocol import Content
 from fusefs.content.watched import WatchedFile
 from fusefs.errors import InvalidImage, Unavailable
 from fusefs.oci import documents
-from fusefs.sources.archive.blobs import limited
+from fusefs.sources.archive.blobs import Place, limited
 from fusefs.text import printable
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -46,7 +45,7 @@ class DirectoryBlobs:
             return error.errno not in _MISSING
         return True
 
-    def file(self, *parts: str) -> Content | None:
+    def file(self, *parts: str) -> Extent | None:
         """Return the content of a file, which stays open."""
         if parts not in self._opened:
             file = self._file(parts)
@@ -64,6 +63,31 @@ class DirectoryBlobs:
             return limited(Extent(file, 0, file.length()), documents.DOCUMENT_LIMIT, f"{self.name}: {'/'.join(parts)}")
         finally:
             file.close()
+
+    def content(self, name: bytes) -> Extent:
+        """Return the content of the file at the path *name*; InvalidImage if it is missing."""
+        found = self.file(*os.fsdecode(name).split("/"))
+        if found is None:
+            raise InvalidImage(f"{self.name}: {printable(name)} is missing")
+        return found
+
+    def place(self, name: bytes) -> Place:
+        """Return the place of the file at the path *name*; InvalidImage if it is missing."""
+        content = self.content(name)
+        try:
+            stat = os.fstat(content.file.descriptor)
+        finally:
+            content.close()
+        return stat.st_dev, stat.st_ino, content.offset
+
+    def names(self) -> Collection[bytes]:
+        """Return the names in the directory."""
+        return os.listdir(os.fsencode(self.path))
+
+    def close(self) -> None:
+        """Close all files."""
+        for content in self._opened.values():
+            content.close()
 
     def _place(self, parts: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
         """Return a directory and the path below it."""

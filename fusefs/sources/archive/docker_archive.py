@@ -15,23 +15,22 @@ from fusefs.oci import documents
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import Descriptor, ImageConfig, Manifest
 from fusefs.oci.platform import Platform, suitability
-from fusefs.oci.reference import tag_of, tagged
+from fusefs.oci.reference import same_image, tag_of, tagged
 from fusefs.oci.transport import Source
-from fusefs.sources.archive.blobs import TarBlobs, blob, document, limited
-from fusefs.sources.archive.image_layout import (
-    Candidate,
-    candidate_image,
-    candidates,
-    choose,
-    entry_of,
-    layer_compression,
-    top_entries,
-)
+from fusefs.sources.archive.blobs import Blobs, Place, blob, document, limited
+from fusefs.sources.archive.candidates import Candidate, candidates, choose, entry_of, top_entries
+from fusefs.sources.archive.image_layout import candidate_image, layer_compression
 from fusefs.sources.archive.manifest_list import MANIFEST_LIST_LIMIT, ManifestItem, parse_manifest_list
 from fusefs.tar.compression import Compression
 from fusefs.text import printable
 
 MANIFEST_LIST = b"manifest.json"
+_ROOT_NAMES = frozenset({b".dockerenv", b"bin", b"etc", b"lib", b"sbin", b"usr", b"Files"})
+"""Names at the top of a root file system; ``Files`` is Windows'."""
+
+
+def _is_same(asked: str, name: str) -> bool:
+    return tagged(asked) == tagged(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,8 @@ class _StoredLayer:
 
     diff_id: DiffID
     content: Content
-    offset: int
-    """Of the member's data in the archive: identifies the member, whatever names lead to it."""
+    place: Place
+    """Of its bytes: identifies the member or file, whatever names lead to it."""
     compression: Compression | None
     where: str
 
@@ -50,7 +49,7 @@ class _StoredLayer:
 class DockerArchive:
     """An indexed Docker archive whose members can be read."""
 
-    blobs: TarBlobs
+    blobs: Blobs
     digest_of: Hash
     """Hashes a content whose digest no document states."""
 
@@ -73,7 +72,7 @@ class DockerArchive:
 
         *only*: the engine saved the *platform* alone, and may have left out the index that the ID is the digest of.
         """
-        listed = self.blobs.index.find(MANIFEST_LIST) is not None
+        listed = self.blobs.has(MANIFEST_LIST.decode())
         for item in self._items() if listed else ():
             data = self._config_data(item)
             if Digest.of([data], image_id.algorithm) == image_id:
@@ -90,14 +89,14 @@ class DockerArchive:
             raise InvalidImage(
                 f"{self._name}: no image config, manifest or index has the digest {image_id}, the image's ID"
             )
-        return self._candidate_image(choose(found, platform, self._name), source, tag)
+        return self._candidate_image(choose(self.blobs, found, platform), source, tag)
 
     @property
     def _name(self) -> str:
         return self.blobs.name
 
     def _items(self) -> tuple[ManifestItem, ...]:
-        if self.blobs.index.find(MANIFEST_LIST) is None:
+        if not self.blobs.has(MANIFEST_LIST.decode()):
             raise self._no_manifest()
         where = f"{self._name}: manifest.json"
         return parse_manifest_list(limited(self.blobs.content(MANIFEST_LIST), MANIFEST_LIST_LIMIT, where), where)
@@ -105,14 +104,15 @@ class DockerArchive:
     def _item(self, choice: str | int | None, name: str) -> ManifestItem:
         items = self._items()
         match choice:
-            case None if len(items) == 1:
+            case None if len({(item.config, item.layers) for item in items}) == 1:  # maybe under several names
                 return items[0]
             case int() if choice < len(items):
                 return items[choice]
             case str():
-                for item in items:
-                    if tagged(choice) in map(tagged, item.repo_tags):
-                        return item
+                for is_meant in (_is_same, same_image):
+                    for item in items:
+                        if any(is_meant(choice, tag) for tag in item.repo_tags):
+                            return item
         raise Unavailable(self._choices(choice, name, items))
 
     def _choices(self, choice: str | int | None, name: str, items: Sequence[ManifestItem]) -> str:
@@ -131,7 +131,7 @@ class DockerArchive:
                 return f"{self._name} has no image {printable(choice)}; there are {listed}"
 
     def _no_manifest(self) -> InvalidImage | Unsupported:
-        members = self.blobs.index.members
+        members = self.blobs.names()
         if not members:
             return InvalidImage(f"{self._name}: not an image archive: it has no members, only zero bytes")
         if b"repositories" in members or any(name.endswith(b"/layer.tar") for name in members):
@@ -139,7 +139,10 @@ class DockerArchive:
                 f"{self._name}: saved by a Docker older than 1.10 (no manifest.json); "
                 "docker load and docker save it with a newer one"
             )
-        return InvalidImage(f"{self._name}: not an image archive: manifest.json is missing")
+        why = f"{self._name}: not an image archive: manifest.json is missing"
+        if any(name.partition(b"/")[0] in _ROOT_NAMES for name in members):
+            why += "; it looks like a root file system, as docker export writes it: docker import makes an image of it"
+        return InvalidImage(why)
 
     def _config_data(self, item: ManifestItem) -> bytes:
         where = f"{self._name}: {printable(item.config)}"
@@ -157,15 +160,15 @@ class DockerArchive:
         found = self._stored_manifest(document.descriptor.digest, stored)
         if found is not None and any(layer.compression for layer in stored):
             return candidate_image(self.blobs, found, source, tag)
-        digests: dict[int, Digest] = {}
+        digests: dict[Place, Digest] = {}
         for layer in stored:
-            if layer.offset not in digests:  # a repeated layer is hashed once
+            if layer.place not in digests:  # a repeated layer is hashed once
                 plain = layer.compression is None
-                digests[layer.offset] = layer.diff_id if plain else self.digest_of(layer.content, "sha256")
+                digests[layer.place] = layer.diff_id if plain else self.digest_of(layer.content, "sha256")
         layers = tuple(
             Layer(
                 layer.diff_id,
-                Descriptor(documents.DOCKER_LAYER, layer.content.size, digests[layer.offset]),
+                Descriptor(documents.DOCKER_LAYER, layer.content.size, digests[layer.place]),
                 layer.content,
                 layer.compression,
                 layer.where,
@@ -221,7 +224,7 @@ class DockerArchive:
         own = self._stored_manifest(Digest.of([data]), self._stored_layers(item, config.diff_ids))
         siblings = [] if own is None else [other for other in self._layout() if other.entry == own.entry]
         if len(siblings) > 1:
-            best = choose(siblings, wanted, self._name)
+            best = choose(self.blobs, siblings, wanted)
             return None if best == own else best
         if rank is None:
             raise self._wrong_platform(config, wanted)
@@ -239,13 +242,13 @@ class DockerArchive:
 
     def _stored_manifest(self, config: Digest, layers: Sequence[_StoredLayer]) -> Candidate | None:
         """Return the stored manifest of the image with this *config* and these *layers*, None without one."""
-        offsets = [layer.offset for layer in layers]
+        places = [layer.place for layer in layers]
         for candidate in self._layout():
             try:
                 manifest = self._manifest(candidate)
                 if (
                     manifest.config.digest == config
-                    and [self._offset(layer.digest) for layer in manifest.layers] == offsets
+                    and [self._blob_place(layer.digest) for layer in manifest.layers] == places
                     and all(blob(self.blobs, part, "") for part in (manifest.config, *manifest.layers))
                 ):
                     return candidate
@@ -258,8 +261,8 @@ class DockerArchive:
             document(self.blobs, candidate.manifest, "the manifest").content.data, self._name
         )
 
-    def _offset(self, digest: Digest) -> int:
-        return self.blobs.offset(f"blobs/{digest.algorithm}/{digest.encoded}".encode())
+    def _blob_place(self, digest: Digest) -> Place:
+        return self.blobs.place(f"blobs/{digest.algorithm}/{digest.encoded}".encode())
 
     def _stored_layers(self, item: ManifestItem, diff_ids: Sequence[DiffID]) -> list[_StoredLayer]:
         if len(item.layers) != len(diff_ids):
@@ -267,15 +270,15 @@ class DockerArchive:
                 f"{self._name}: manifest.json lists {len(item.layers)} layers, the config {len(diff_ids)}"
             )
         by_diff_id: dict[DiffID, _StoredLayer] = {}
-        by_offset: dict[int, DiffID] = {}
+        by_place: dict[Place, DiffID] = {}
         for number, (name, diff_id) in enumerate(zip(item.layers, diff_ids, strict=True)):
-            content, offset = self.blobs.content(name), self.blobs.offset(name)
-            other = by_offset.setdefault(offset, diff_id)
+            content, place = self.blobs.content(name), self.blobs.place(name)
+            other = by_place.setdefault(place, diff_id)
             if other != diff_id:
                 raise InvalidImage(f"{self._name}: {printable(name)} is listed for two diffIDs: {other} and {diff_id}")
             # A repeated layer counts as its first member, whatever its name.
             if diff_id not in by_diff_id:
                 compression = layer_compression(content, f"{self._name}: {printable(name)}")
                 where = f"{self._name}: layer {number} ({printable(name)})"
-                by_diff_id[diff_id] = _StoredLayer(diff_id, content, offset, compression, where)
+                by_diff_id[diff_id] = _StoredLayer(diff_id, content, place, compression, where)
         return [by_diff_id[diff_id] for diff_id in diff_ids]

@@ -10,7 +10,7 @@ from fusefs.content.file import OpenFile
 from fusefs.content.protocol import Bytes, Content, chunks
 from fusefs.content.spool import Spool
 from fusefs.content.watched import WatchedFile
-from fusefs.errors import Unavailable, UsageError
+from fusefs.errors import InvalidImage, Unavailable, Unsupported, UsageError
 from fusefs.image.model import Hash, Image, SourcedImage
 from fusefs.image.uncompressed import plain_chunks
 from fusefs.oci.digest import Digest
@@ -41,7 +41,7 @@ def file_image(asked: FileImage, name: str, settings: Settings) -> SourcedImage:
     checked.
     """
     if asked.path != _STDIN and os.path.isdir(asked.path):
-        found = SourcedImage(_directory_image(asked, name, settings.platform))
+        found = SourcedImage(_directory_image(asked, name, settings))
     else:
         with _opened(asked.path) as file:
             if asked.transport is OCI:
@@ -72,12 +72,30 @@ def _verify(image: Image, settings: Settings) -> None:
                 advance(len(chunk))
 
 
-def _directory_image(asked: FileImage, name: str, platform: Platform | None) -> Image:
-    shown = printable(asked.path)
+def _directory_image(asked: FileImage, name: str, settings: Settings) -> Image:
+    """Return the image in a directory: an image layout, or a Docker archive that was unpacked."""
+    blobs = DirectoryBlobs(asked.path, settings.shared_blobs)
+    try:
+        with _readable(blobs.name):
+            return _image_below(blobs, asked, name, settings)
+    except BaseException:
+        blobs.close()
+        raise
+
+
+def _image_below(blobs: DirectoryBlobs, asked: FileImage, name: str, settings: Settings) -> Image:
+    manifest = b"" if asked.transport is OCI else (blobs.data("manifest.json") or b"").lstrip()
+    if asked.transport in (None, DOCKER_ARCHIVE) and manifest.startswith(b"["):
+        archive = DockerArchive(blobs, _hashing(f"hashing layers of {blobs.name}", settings.progress))
+        return archive.image(asked.choice, settings.platform, asked.source(name, DOCKER_ARCHIVE))
     if asked.transport not in (None, OCI):
-        raise Unavailable(f"{shown} is a directory, not an archive; oci:{shown} reads an OCI image layout")
-    with _readable(shown):
-        return layout_image(DirectoryBlobs(asked.path), _ref(asked), platform, asked.source(name, OCI))
+        raise Unavailable(f"{blobs.name} is a directory, not an archive; oci:{blobs.name} reads an OCI image layout")
+    if manifest.startswith(b"{") and blobs.has("version") and not blobs.has("index.json"):
+        raise Unsupported(
+            f"{blobs.name} is a directory of skopeo's transport dir:; "
+            f"skopeo copy dir:{blobs.name} oci:DIR, then give oci:DIR"
+        )
+    return layout_image(blobs, asked.choice, settings.platform, asked.source(name, OCI))
 
 
 def _in_place(file: OpenFile) -> bool:
@@ -107,8 +125,13 @@ def _spooled_image(file: OpenFile, asked: FileImage, name: str, settings: Settin
     """Return the image in a stream: a pipe, or a compressed file."""
     total = file.length() or None  # a pipe has no length
     with Spool(settings.tmpdir, file.name) as spool:
-        with settings.progress.transfer(f"reading {file.name}", total) as advance:
-            spooled = spool_tar(_plain(_received(file, advance), file.name), spool, total or 0)
+        try:
+            with settings.progress.transfer(f"reading {file.name}", total) as advance:
+                spooled = spool_tar(_plain(_received(file, advance), file.name), spool, total or 0)
+        except InvalidImage:
+            if spool.written or not stat.S_ISFIFO(os.fstat(file.descriptor).st_mode):
+                raise
+            raise InvalidImage(f"{file.name} is empty; did the command before the pipe fail?") from None
         spooled.log_warnings()
         image = _tar_image(asked, name, settings.platform, spooled.blobs, spooled.digest_of)
         image.verify(spooled.digest_of)
@@ -121,12 +144,8 @@ def _tar_image(asked: FileImage, name: str, platform: Platform | None, blobs: Ta
     members = blobs.index.members
     layout = MANIFEST_LIST not in members and any(member in members for member in _LAYOUT_MEMBERS)
     if asked.transport is OCI_ARCHIVE or (asked.transport is None and layout):
-        return layout_image(blobs, _ref(asked), platform, asked.source(name, OCI_ARCHIVE))
+        return layout_image(blobs, asked.choice, platform, asked.source(name, OCI_ARCHIVE))
     return DockerArchive(blobs, digest_of).image(asked.choice, platform, asked.source(name, DOCKER_ARCHIVE))
-
-
-def _ref(asked: FileImage) -> str | None:
-    return asked.choice if isinstance(asked.choice, str) else None
 
 
 @contextmanager

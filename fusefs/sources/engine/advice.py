@@ -13,7 +13,7 @@ _GONE = (errno.ENOENT, errno.ECONNREFUSED)
 
 def when_unreachable(endpoint: Endpoint, cause: BaseException) -> str:
     """Return a hint for *cause*, which kept imgfs from the engine at *endpoint*."""
-    podman = _is_podman(endpoint.shown)
+    podman = is_podman(endpoint.shown)
     if isinstance(cause, PermissionError):
         return f"become root, or name your own with --host {_users_podman()}" if podman else _MAY_NOT
     if podman and isinstance(cause, OSError) and cause.errno in _GONE:
@@ -27,7 +27,7 @@ def when_unreachable(endpoint: Endpoint, cause: BaseException) -> str:
 
 def when_missing(shown: str, name: str) -> str:
     """Return a hint for an engine, *shown* in messages, that does not have the image *name*."""
-    program = "podman" if _is_podman(shown) else "docker"
+    program = "podman" if is_podman(shown) else "docker"
     if os.path.exists(name):
         return f"./{printable(name)} is the file of that name"
     if name.startswith("sha256:"):
@@ -35,7 +35,8 @@ def when_missing(shown: str, name: str) -> str:
     return f"{program} pull {printable(name)} fetches it"
 
 
-def _is_podman(shown: str) -> bool:
+def is_podman(shown: str) -> bool:
+    """Return whether the engine is podman, as far as its address tells."""
     return shown.startswith("unix://") and "podman" in shown
 
 

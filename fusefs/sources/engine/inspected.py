@@ -8,7 +8,7 @@ from fusefs.errors import DigestMismatch, InvalidImage
 from fusefs.image.model import Image
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.platform import Platform
-from fusefs.oci.reference import tag_of, tagged
+from fusefs.oci.reference import same_image, tag_of, tagged
 from fusefs.oci.transport import Source
 from fusefs.oci.untrusted_json import field_of
 from fusefs.sources.archive.docker_archive import DockerArchive
@@ -74,7 +74,7 @@ def checked_image(tar: SpooledTar, target: Target, *, only: bool) -> Image:
     Unsupported.
     """
     name, inspected = target.name, target.inspected
-    asked = [name] if tagged(name) in map(tagged, inspected.tags) else []
+    asked = [tag for tag in inspected.tags if same_image(name, tag)]
     tag = tag_of(name) or next((tag_of(tagged(text)) for text in (*asked, *inspected.tags)), "") or "latest"
     archive = DockerArchive(tar.blobs, tar.digest_of)
     platform = target.platform or inspected.platform
@@ -94,8 +94,10 @@ def checked_image(tar: SpooledTar, target: Target, *, only: bool) -> Image:
 
 
 def _platform(answer: Mapping[str, Any]) -> Platform | None:
-    parts = [field_of(answer, key) or "" for key in ("Os", "Architecture", "Variant", "OsVersion")]
-    return Platform(*map(str, parts)) if parts[0] and parts[1] else None
+    os, architecture, variant, version = (
+        str(field_of(answer, key) or "") for key in ("Os", "Architecture", "Variant", "OsVersion")
+    )
+    return Platform(os, architecture, variant, version) if os and architecture else None
 
 
 def _storage(answer: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from fusefs.content.protocol import Buffer
 from fusefs.content.spool import Spool, free_space, megabytes, no_space
 from fusefs.errors import EngineError, InvalidImage, NoSpace
 from fusefs.image.model import SourcedImage
-from fusefs.oci.platform import Platform
+from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.transport import Source
 from fusefs.progress import Advance
 from fusefs.sources.archive.spooled import SpooledTar, spool_tar
@@ -95,10 +95,20 @@ def requested_platform(platform: Platform) -> str:
     return json.dumps({key: value for key, value in wanted.items() if value})
 
 
-def refusal(engine: Engine, name: str, why: str) -> EngineError:
-    """Return the error for an engine that refuses a request."""
+def refusal(engine: Engine, name: str, why: str, hint: str = "") -> EngineError:
+    """Return the error for an engine that refuses a request, with a *hint* for the user."""
     shown = why if len(why) <= _MAX_WHY else f"{why[:_MAX_WHY]}…"
-    return EngineError(f"the engine at {engine.shown} refuses {printable(name)}: {printable(shown)}")
+    return EngineError(f"the engine at {engine.shown} refuses {printable(name)}: {printable(shown)}{hint}")
+
+
+def platform_hint(target: Target) -> str:
+    """Return a hint for an engine that has only another platform of an image, and cannot save the others."""
+    platform = target.inspected.platform
+    if target.platform is not None or platform is None:
+        return ""
+    if suitability(platform, Platform.of_host(), exact=False) is not None:
+        return ""
+    return f"; --platform {platform} asks for the one that the engine has"
 
 
 def message_of(answer: bytes, status: str) -> str:
@@ -194,7 +204,8 @@ def _save(engine: Engine, target: Target, settings: Settings, spool: Spool) -> S
         raise EngineError(_broken_off(engine, spool, error, settings.timeout)) from None
     reported = _error_in_stream(spool)
     if reported is not None:
-        raise EngineError(f"the engine at {engine.shown} failed to save {spool.name}: {printable(reported)}")
+        hint = platform_hint(target)
+        raise EngineError(f"the engine at {engine.shown} failed to save {spool.name}: {printable(reported)}{hint}")
     if damage is not None:
         raise damage
     tar.log_warnings()

@@ -6,9 +6,10 @@ import socket
 import ssl
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import quote
 
 import docker
 import docker.constants
@@ -24,7 +25,7 @@ from urllib3.connection import HTTPConnection
 
 from fusefs.errors import EngineError, Unavailable
 from fusefs.oci.platform import Platform
-from fusefs.sources.engine.advice import when_missing, when_unreachable
+from fusefs.sources.engine.advice import is_podman, when_missing, when_unreachable
 from fusefs.sources.engine.endpoint import Endpoint
 from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected
 from fusefs.sources.engine.save import (
@@ -32,6 +33,7 @@ from fusefs.sources.engine.save import (
     PLATFORM_VERSION,
     cause_of,
     message_of,
+    platform_hint,
     reason,
     refusal,
     requested_platform,
@@ -42,6 +44,7 @@ from fusefs.sources.engine.tls import ssl_context
 from fusefs.text import printable
 
 _CHUNK = 1 << 20
+_NO_CONTENT = 204
 _PROBES = 3
 """Unanswered probes after which a connection breaks."""
 _MAX_INTERVAL = 32767
@@ -194,6 +197,11 @@ class SdkEngine:
         try:
             return parse_inspected(self.client.inspect_image(name))  # type: ignore[no-untyped-call]
         except sdk.ImageNotFound:
+            if self._is_list(name):
+                raise Unavailable(
+                    f"{printable(name)} is a manifest list of podman and not an image; "
+                    f"podman manifest inspect {printable(name)} lists its images"
+                ) from None
             raise Unavailable(
                 f"no image {printable(name)} in the engine at {shown}; {when_missing(shown, name)}"
             ) from None
@@ -219,8 +227,19 @@ class SdkEngine:
         response = client.get(url, params=parameters, stream=True, timeout=(self.timeout, None))
         if not response.ok:
             _wait(response, self.timeout)
-            raise refusal(self, target.name, message_of(_received(response, MAX_ANSWER), response.reason))
+            raise refusal(
+                self, target.name, message_of(_received(response, MAX_ANSWER), response.reason), platform_hint(target)
+            )
         return _Stream(response, self.timeout)
+
+    def _is_list(self, name: str) -> bool:
+        """Return whether *name* is a manifest list of podman, which the API of Docker does not show."""
+        if not is_podman(self.shown):
+            return False
+        with suppress(*_FAILURES):
+            path = f"/v4.0.0/libpod/manifests/{quote(name, safe='')}/exists"
+            return self.client.get(f"{self.client.base_url}{path}", timeout=self.timeout).status_code == _NO_CONTENT
+        return False
 
     def _refused(self, name: str, error: sdk.APIError) -> EngineError:
         why = error.explanation or (error.response.reason if error.response is not None else error)

@@ -15,7 +15,15 @@ from fusefs.oci.untrusted_json import parse_object
 from fusefs.sources.engine.endpoint import Endpoint
 from fusefs.sources.engine.http import UnixConnection
 from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected
-from fusefs.sources.engine.save import MAX_ANSWER, PLATFORM_VERSION, message_of, refusal, requested_platform, unanswered
+from fusefs.sources.engine.save import (
+    MAX_ANSWER,
+    PLATFORM_VERSION,
+    message_of,
+    platform_hint,
+    refusal,
+    requested_platform,
+    unanswered,
+)
 
 _UNIX = "unix://"
 _CHUNK = 1 << 20
@@ -103,7 +111,7 @@ class UnixEngine:
         answer = self._get(f"{path}?{urlencode(parameters)}" if parameters else path, None)
         if answer.status != _OK:
             self._connection.wait(self._timeout)
-            raise refusal(self, target.name, message_of(answer.read(MAX_ANSWER), answer.reason))
+            raise refusal(self, target.name, message_of(answer.read(MAX_ANSWER), answer.reason), platform_hint(target))
         return _Stream(answer, self._connection)
 
     def _get(self, path: str, timeout: float | None) -> http.client.HTTPResponse:

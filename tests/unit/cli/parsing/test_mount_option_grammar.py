@@ -37,7 +37,7 @@ def test_commas_separate_unless_they_are_escaped(text: str, words: list[str]) ->
 
 def test_long_options_may_be_spelled_with_dashes_or_underscores() -> None:
     words = ["ro", "host=tcp://a:1", "context=b", "log-file=x=y", "log_file=z", "tmpdir=", "verify", "quiet", "verbose"]
-    words += ["platform=linux/arm64", "no-trees", "no_trees", "index", "progress=plain"]
+    words += ["platform=linux/arm64", "no-trees", "no_trees", "index", "progress=plain", "shared-blob-dir=/x"]
     assert long_options([*words, "foreground", "x-verify"]) == [
         "--host=tcp://a:1",
         "--context=b",
@@ -52,6 +52,7 @@ def test_long_options_may_be_spelled_with_dashes_or_underscores() -> None:
         "--no-trees",
         "--index",
         "--progress=plain",
+        "--shared-blob-dir=/x",
         "--foreground",
     ]
 

@@ -145,6 +145,22 @@ def test_index_docker_io_is_docker_io() -> None:
         assert layer_data(image) == list(LAYERS)
 
 
+def test_a_name_of_podman_is_found_without_localhost_unless_another_has_it() -> None:
+    Archive(tags=["localhost/a:latest"]).write(Path("x.tar"))
+    with opened("docker-archive:x.tar:a") as image:
+        assert image.tag == "latest"
+    assert refusal("docker-archive:x.tar:docker.io/library/a")[0] is Unavailable
+
+
+def test_an_image_that_is_listed_twice_is_one_image() -> None:
+    archive = Archive(tags=["a:1"])
+    listed = json.dumps([archive.item(), archive.item() | {"RepoTags": ["b:2"]}]).encode()
+    Path("x.tar").write_bytes(archive_of(*archive.blobs(), member("manifest.json", listed)))
+    with opened("./x.tar") as image:
+        assert image.tag == "1"
+        assert layer_data(image) == list(LAYERS)
+
+
 LISTED = "@0 (a:1); @1 (b:1, b:2)"
 
 

@@ -83,9 +83,17 @@ REFUSED: dict[str, tuple[bytes, type[ImgfsError], str]] = {
     ),
     # The manifest list.
     "no manifest.json": (
-        archive_of(member("etc/passwd")),
+        archive_of(member("x/etc/passwd")),
         InvalidImage,
         "not an image archive: manifest.json is missing",
+    ),
+    "a root file system": (
+        archive_of(member("etc/passwd")),
+        InvalidImage,
+        (
+            "not an image archive: manifest.json is missing; it looks like a root file system, as docker export writes "
+            "it: docker import makes an image of it"
+        ),
     ),
     "before 1.10, with repositories": (
         archive_of(member("repositories", b"{}"), member(f"{'a' * 64}/layer.tar")),

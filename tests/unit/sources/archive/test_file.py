@@ -2,10 +2,12 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import random
 import re
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.errors import DigestMismatch, ImgfsError, InvalidImage, NoSpace, Unavailable
+from fusefs.errors import DigestMismatch, ImgfsError, InvalidImage, NoSpace, Unavailable, Unsupported
 from fusefs.sources import open_image
 from tests.conftest import TakeWarnings
 from tests.support.builders import COMPRESSIONS, END, LAYERS, Archive, image_config, layer, member, sha256
@@ -235,7 +237,42 @@ def test_what_is_in_a_stream_is_refused_as_in_a_file(data: bytes, message: str) 
         Path(compression).write_bytes(compress(data))
         assert refused(f"./{compression}") == (InvalidImage, f"./{compression}: {message}")
     with piped(data):
-        assert refused("-") == (InvalidImage, f"standard input: {message}")
+        in_pipe = f": {message}" if data else " is empty; did the command before the pipe fail?"
+        assert refused("-") == (InvalidImage, f"standard input{in_pipe}")
+
+
+def unpacked(data: bytes, path: str) -> None:
+    """Unpack an archive into the directory *path*."""
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        archive.extractall(path, filter="tar")  # which takes leading slashes off
+
+
+@pytest.mark.parametrize("argument", ["./dir", "docker-archive:dir", "docker-archive:dir:test/image:1"])
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "links"])  # of which one is absolute
+def test_an_unpacked_docker_archive_is_read_as_the_archive_is(name: str, argument: str) -> None:
+    data = LAYOUTS[name]()
+    unpacked(data, "dir")
+    Path("x.tar").write_bytes(data)
+    with opened("./x.tar") as packed, opened(argument) as image:
+        check_image(image)
+        assert image.manifest.content.data == packed.manifest.content.data
+        assert [stored(layer) for layer in image.layers] == list(LAYERS)
+
+
+def test_the_archive_in_a_directory_may_link_its_members_but_not_out_of_it() -> None:
+    unpacked(Archive(layer_names=["a/0", "1", "2", "3"][: len(LAYERS)]).data(), "dir")
+    Path("dir/1").unlink()
+    Path("dir/1").symlink_to("../x")
+    kind, message = refusal("./dir")
+    assert (kind, "leads out of the layout" in message) == (InvalidImage, True)
+
+
+def test_a_directory_of_skopeos_own_transport_is_named() -> None:
+    Path("dir").mkdir()
+    Path("dir/manifest.json").write_text("{}")
+    Path("dir/version").write_text("Directory Transport Version: 1.1\n")
+    message = "dir is a directory of skopeo's transport dir:; skopeo copy dir:./dir oci:DIR, then give oci:DIR"
+    assert refusal("./dir") == (Unsupported, f"./{message}")
 
 
 def test_a_stream_is_always_verified_and_a_plain_file_on_request() -> None:

@@ -3,18 +3,20 @@
 import base64
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fusefs.errors import Unavailable
+from fusefs.errors import InvalidImage, Unavailable
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import DOCKER_MANIFEST, OCI_MANIFEST
 from fusefs.oci.platform import Platform
 from tests.conftest import TakeWarnings
-from tests.support.builders import COMPRESSIONS, CREATED_NS, DECOMPRESSIONS, LAYERS, archive_of, member
+from tests.support.builders import COMPRESSIONS, CREATED_NS, DECOMPRESSIONS, LAYERS, archive_of, member, sha256
 from tests.support.conformance import SETTINGS, check_image, open_descriptors, opened, refusal, stored
 from tests.support.layouts import HOST, IMAGE_LAYOUTS, OTHER, Layout, attestation, platform_json, two_platforms
 
@@ -108,7 +110,8 @@ def named(*names: str | None) -> Layout:
         ("docker.io/library/nginx:latest", "nginx"),
         ("nginx", "docker.io/library/nginx:latest"),
         ("Any Text! é", "Any Text! é"),
-        ("@0", "@0"),
+        ("@x", "@x"),
+        ("localhost/nginx:latest", "nginx"),
     ],
 )
 def test_an_image_is_chosen_by_its_name_however_that_is_spelled(name: str, ref: str) -> None:
@@ -176,13 +179,111 @@ def test_every_choice_that_is_listed_can_be_chosen(number: int) -> None:
     assert layers_of(layout, f"oci:dir:{choice}") == list((A, B)[number])
 
 
-def test_several_names_of_one_image_are_listed_too() -> None:
-    # Which of them the mountpoint is to have is for the user to say; containers/image wants one as well.
+def test_one_image_under_two_names_is_one_image_with_the_first_name() -> None:
     layout = Layout()
     image = layout.image(A)
-    choices = f"1.27 ({HOST}); latest ({HOST})"
-    message = unavailable(layout.list(image, "1.27").list(image, "latest"))
-    assert message == f"x.tar holds several images; choose one with its name: there are {choices}"
+    assert layers_of(layout.list(image, "1.27").list(image, "latest")) == list(A)
+    with opened("oci:dir") as found:
+        assert found.tag == "1.27"
+
+
+@pytest.mark.parametrize("argument", ["oci:dir:v1", "oci:dir"])
+def test_the_first_of_two_images_with_one_name_counts(argument: str) -> None:
+    # OCI, "Image Layout": of several matching descriptors the first SHOULD be used.
+    assert layers_of(named("v1", "v1"), argument) == list(A)
+
+
+def test_two_images_with_one_name_are_listed_with_their_digests() -> None:
+    layout = named("v1", "v1")
+    first, second = (f"v1 {entry['digest']} ({HOST})" for entry in layout.entries)
+    assert unavailable(layout, "oci:dir:v2") == f"x.tar has no image v2; there are {first}; {second}"
+
+
+@pytest.mark.parametrize(("index", "layers"), [(0, A), (1, B), (2, C)])
+def test_an_entry_is_chosen_by_its_place(index: int, layers: tuple[bytes, ...]) -> None:
+    # As in containers/image: oci:DIR:@INDEX.
+    assert layers_of(named("1", None, "1"), f"oci:dir:@{index}") == list(layers)
+
+
+def test_a_place_that_is_not_there_lists_the_choices() -> None:
+    assert unavailable(named("1", "2"), "oci:dir:@2") == f"x.tar has no image @2; there are 1 ({HOST}); 2 ({HOST})"
+
+
+def artifact(layout: Layout, data: bytes, **more: object) -> dict[str, Any]:
+    """Put an artifact of one file in and return its manifest's descriptor, as ORAS writes it."""
+    config = layout.blob("application/vnd.oci.empty.v1+json", b"{}")
+    manifest = {
+        "schemaVersion": 2,
+        "artifactType": "text/plain",
+        "config": config,
+        "layers": [layout.blob("t/p", data)],
+    }
+    return layout.document("manifest", manifest | more)
+
+
+def test_an_artifact_without_a_name_beside_an_image_is_no_choice() -> None:
+    layout = Layout()
+    image = layout.image(A)
+    sbom = artifact(layout, b"sbom", subject=image)
+    layout.list(sbom).list(image, "v1").list(sbom | {"artifactType": "text/plain"})
+    assert layers_of(layout) == list(A)
+
+
+def test_an_artifact_with_a_name_is_a_choice() -> None:
+    layout = Layout()
+    choices = f"x.tar holds several images; choose one with its name: there are v1 ({HOST}); signature"
+    assert unavailable(layout.list(layout.image(A), "v1").list(artifact(layout, b"s"), "signature")) == choices
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_every_manifest_is_chosen_by_its_digest_at_any_depth(take_warnings: TakeWarnings, depth: int) -> None:
+    layout = Layout()
+    image = layout.image(A, platform=platform_json(HOST))
+    wanted = {"image": image, "attestation": attestation(layout, image), "artifact": artifact(layout, b"one")}
+    outer = [*wanted.values(), artifact(layout, b"two"), layout.image(B, runs_on=OTHER, platform=platform_json(OTHER))]
+    for _ in range(depth):
+        outer = [layout.index(*outer)]
+    for descriptor in outer:
+        layout.list(descriptor, "many")
+    layout.write("dir")
+    for name, descriptor in wanted.items():
+        with opened(f"oci:dir:{descriptor['digest']}") as found:
+            assert str(found.manifest.descriptor.digest) == descriptor["digest"], name
+    take_warnings()
+
+
+@pytest.mark.parametrize("what", ["config", "layer", "nothing"])
+def test_a_digest_of_no_manifest_is_no_image(what: str) -> None:
+    layout = named("1")
+    manifest = json.loads(layout.files[f"blobs/{layout.entries[0]['digest'].replace(':', '/')}"])
+    digest = {"config": manifest["config"]["digest"], "layer": manifest["layers"][0]["digest"]}.get(what, sha256(b"no"))
+    assert unavailable(layout, f"oci:dir:{digest}") == f"x.tar has no image {digest}; there are 1 ({HOST})"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"artifactType": "application/vnd.amazon.soci.index.v2+json"},
+        {"platform": platform_json(HOST) | {"os.features": ["nydus.remoteimage.v1"]}},
+    ],
+    ids=["SOCI", "nydus"],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_an_entry_that_cannot_be_run_never_wins(changes: dict[str, Any], *, first: bool) -> None:
+    layout = Layout()
+    plain = layout.image(A, platform=platform_json(HOST))
+    other = layout.image(B, platform=platform_json(HOST)) | changes
+    layout.list(layout.index(*((other, plain) if first else (plain, other))), "1")
+    assert layers_of(layout) == list(A)
+    assert layers_of(layout, platform=str(HOST)) == list(A)
+
+
+def test_layers_of_another_kind_never_win_over_those_that_a_machine_runs() -> None:
+    layout = Layout()
+    blob = layout.blob("application/vnd.oci.image.layer.nydus.blob.v1", LAYERS[1])
+    other = layout.image(B, platform=platform_json(HOST), stored=[blob])
+    layout.list(layout.index(other, layout.image(A, platform=platform_json(HOST))), "1")
+    assert layers_of(layout) == list(A)
 
 
 @pytest.mark.parametrize("ref", ["gone", "1.2", "1:2", "example.org/1"])
@@ -382,3 +483,32 @@ def test_platforms_are_compared_by_the_names_of_go() -> None:
         list(C),
         list(C),
     ]
+
+
+def test_blobs_may_be_in_a_directory_that_layouts_share() -> None:
+    for path, layers in (("dir", A), ("other", B)):
+        layout = Layout()
+        layout.list(layout.image(layers)).write(path)
+    for path in ("dir", "other"):
+        shutil.copytree(f"{path}/blobs", "shared", dirs_exist_ok=True)
+        shutil.rmtree(f"{path}/blobs")
+    for path, layers in (("dir", A), ("other", B)):
+        with opened(f"oci:{path}", replace(SETTINGS, shared_blobs="shared")) as image:
+            check_image(image)
+            assert [stored(layer) for layer in image.layers] == list(layers)
+
+
+def test_a_shared_directory_is_the_only_place_of_blobs() -> None:
+    named("1").write("dir")
+    Path("shared").mkdir()
+    kind, message = refusal("oci:dir", replace(SETTINGS, shared_blobs="shared"))
+    assert (kind, message.endswith(" is missing")) == (InvalidImage, True)
+
+
+def test_a_link_may_not_lead_out_of_a_shared_directory() -> None:
+    layout = named("1")
+    layout.write("dir")
+    Path("shared").mkdir()
+    Path("shared/sha256").symlink_to("../dir/blobs/sha256")
+    kind, message = refusal("oci:dir", replace(SETTINGS, shared_blobs="shared"))
+    assert (kind, "leads out of the layout" in message) == (InvalidImage, True)
