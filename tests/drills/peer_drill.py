@@ -104,15 +104,18 @@ def _combines(refusing: Sequence[Unpacker], stack: Stack, own: Files, verdict: V
 
 
 def _agrees_without_refused(peer: Unpacker, stack: Stack, own: Files, strange: Iterable[bytes]) -> bool:
-    made = set()
+    """Return whether a peer agrees once the members that it refuses are left out, but for what these make."""
+    made: set[bytes] = set()
     while place := _refused_at(peer, stack):
-        made.add(posixpath.normpath("/" + stack[place[0]][place[1]].path)[1:].encode())
+        path = posixpath.normpath("/" + stack[place[0]][place[1]].path)[1:].encode()
+        made |= {path[:at] for at in range(len(path)) if path[at : at + 1] == b"/"} | {path}
         stack = without(stack, *place)
     theirs, ours = peer.unpack(tars(stack)), shown(tars(stack)).outcome
     if isinstance(theirs, Refused) or isinstance(ours, Refused):
         return False
     files, less = compared(theirs), compared(ours)
-    return all(own.get(path) == less.get(path) == files.get(path) for path in strange if path not in made)
+    others = [path for path in strange if path not in made or path in less]
+    return others != [] and all(own.get(path) == less.get(path) == files.get(path) for path in others)
 
 
 def _refused_at(peer: Unpacker, stack: Stack) -> tuple[int, int] | None:

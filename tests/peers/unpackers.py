@@ -150,7 +150,7 @@ class Engine:
         try:
             return tree_at(mountpoint, overlay=True)
         finally:
-            subprocess.run(["umount", mountpoint], check=True)
+            subprocess.run(["umount", "--lazy", mountpoint], check=True)
 
     def _directories(self, name: str, layers: Layers) -> list[str]:
         """Return the directories of the layers, the uppermost first."""
