@@ -9,8 +9,9 @@ names are made, as containerd (continuity fs.RootPath, then mkparent) and umoci 
 """
 
 from collections.abc import Iterable
+from itertools import starmap
 
-from fusefs.layers.record import MAX_NAME, MAX_TARGET, WHITEOUT, symlink_text
+from fusefs.layers.record import MAX_NAME, MAX_TARGET, WHITEOUT, symlink_text, without_flags
 from fusefs.tar.header import Kind
 from fusefs.tar.members import normalised
 
@@ -114,9 +115,13 @@ class DraftTree:
         self.folders: dict[bytes, Folder] = {}
         """Some directories by their paths as members spell them, until a directory or a link is replaced."""
         self._implicit = implicit
+        self._marker = without_flags(implicit)
+        """The second part of the record of a whiteout that is also a directory, as names lie below it."""
         self._heap = heap
         self._made = 0
         """How many directories were implicit when they were made."""
+        self._has_markers = False
+        """Whether a directory has the name of a whiteout."""
         self._room = _IMPLICIT
         """How many of these there may be."""
         self._steps = _STEPS
@@ -136,6 +141,7 @@ class DraftTree:
         if there is not None:
             self.replace(there)
         there = folder.children[base] = Folder(packed)
+        self._has_markers = self._has_markers or base.startswith(WHITEOUT)
         self._remember(path, there)
 
     def add_file(self, name: bytes, node: bytes | Linked) -> None:
@@ -169,26 +175,35 @@ class DraftTree:
         Raises Skipped, which says *whose* path this is, where a file is on the way.
         """
         way = self._walk(_Way(self.root, parts))
-        if way.rest and way.rest[-1] in way.folders[-1].children:
+        if way.rest and way.rest[-1] in way.folders[-1].children and not way.rest[-1].startswith(WHITEOUT):
             raise Skipped(f"its {whose} leads through a file")
         return (None if way.rest else way.folders[-1]), way.names + way.rest[::-1]
 
-    def drop_whited_out(self) -> None:
+    def settle_whiteouts(self) -> None:
         """Remove implicit directories with nothing but whiteouts below, where a whiteout hides their lower layers.
 
-        The whiteout of a directory says all that those below it say.
+        The whiteout of a directory says all that those below it say.  A directory with the name of a whiteout and
+        names below it gets the attributes of an implicit one: to engines its own member was only a whiteout.
         """
-        if not self._made:
+        if not self._made and not self._has_markers:
             return
         directories = [(self.root, b"", self.root, False)]
         """Parent, name, directory, and whether its lower layers are hidden; parents first."""
         for _, _, parent, hidden in directories:  # grows meanwhile
             for name, node in parent.children.items():
                 if isinstance(node, Folder):
-                    directories.append((parent, name, node, hidden or WHITEOUT + name in parent.children))
+                    directories.append((parent, name, node, hidden or self.is_whited_out(parent, name)))
         for parent, name, folder, hidden in reversed(directories):
-            if hidden and folder.packed is self._implicit and all(map(_is_whiteout, folder.children)):
+            implicit = folder.packed is self._implicit
+            if implicit and hidden and all(starmap(_is_marker, folder.children.items())):
                 del parent.children[name]
+            elif not implicit and name.startswith(WHITEOUT) and folder.children:
+                folder.packed = self._marker
+
+    def is_whited_out(self, folder: Folder, name: bytes) -> bool:
+        """Return whether *folder* has a whiteout of *name*; an implicit directory of that name is none."""
+        marker = folder.children.get(WHITEOUT + name)
+        return marker is not None and not (isinstance(marker, Folder) and marker.packed is self._implicit)
 
     def count_names(self) -> None:
         """Count the names of files that may have several."""
@@ -211,13 +226,16 @@ class DraftTree:
         way = _Way(self.root, parts)
         while self._walk(way).rest:
             name, parent = way.rest.pop(), way.folders[-1]
-            if base.startswith(WHITEOUT) and (name in parent.children or WHITEOUT + name in parent.children):
+            packed = self._implicit
+            if name in parent.children and name.startswith(WHITEOUT):
+                packed = self._marker  # engines make no file of a whiteout, so a directory of its name can be made
+            elif base.startswith(WHITEOUT) and (name in parent.children or self.is_whited_out(parent, name)):
                 raise Ineffective
-            if name in parent.children:
+            elif name in parent.children:
                 raise Skipped("its path leads through a file")
             if self._made >= self._room:
                 raise TooMany(f"paths lead through more than {_IMPLICIT:,} implicit directories")
-            folder = parent.children[name] = Folder(self._implicit)
+            folder = parent.children[name] = Folder(packed)
             self._made += 1
             way.enter(name, folder)
         return way.folders[-1]
@@ -269,8 +287,9 @@ class DraftTree:
             self.folders[path] = folder
 
 
-def _is_whiteout(name: bytes) -> bool:
-    return name.startswith(WHITEOUT)
+def _is_marker(name: bytes, node: DraftNode) -> bool:
+    """Return whether a file is a whiteout or an opaque marker and nothing else."""
+    return name.startswith(WHITEOUT) and not (isinstance(node, Folder) and node.children)
 
 
 def parts_of(path: bytes) -> list[bytes]:

@@ -13,6 +13,7 @@ from zlib import crc32
 from fusefs.content.file import OpenFile
 from fusefs.content.window import Readable, Window
 from fusefs.layers.record import (
+    IMPLICIT,
     RECORD_SIZE,
     RECORDS,
     WHITEOUT,
@@ -129,8 +130,21 @@ class LayerIndex:
         """Yield the names of a directory's whiteouts without their prefix, in order."""
         number, end = self._reach(directory, WHITEOUT)
         while number < end and (name := self.name(number)).startswith(WHITEOUT):
-            yield name[len(WHITEOUT) :]
+            if not self.record(number).flags & IMPLICIT:
+                yield name[len(WHITEOUT) :]
             number += 1
+
+    def has_marker(self, directory: int, name: bytes) -> bool:
+        """Return whether *directory* has the whiteout or opaque marker *name*; an implicit directory is none."""
+        number = self.find(directory, name)
+        return number is not None and not self.record(number).flags & IMPLICIT
+
+    def is_shown(self, number: int, name: bytes) -> bool:
+        """Return whether the record called *name* is a file of the merged layers.
+
+        A whiteout is none, but engines make a directory of its name where a member lies below it.
+        """
+        return not name.startswith(WHITEOUT) or self.record(number).children > 0
 
     def _reach(self, directory: int, name: bytes) -> tuple[int, int]:
         """Return the number of the first record that does not precede *name*, and the end of the directory's run."""

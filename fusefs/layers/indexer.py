@@ -170,7 +170,7 @@ class LayerIndexer:
         found = children.get(base)
         if isinstance(found, Folder):
             raise Skipped("a hard link to a directory")
-        if found is None and WHITEOUT + base in children:
+        if found is None and folder is not None and self._tree.is_whited_out(folder, base):
             # Of a file that this layer removed, overlayfs has a whiteout device: a link to it is a whiteout.
             self._whiteout(b"/".join((*directory, WHITEOUT + last)), attributes)
             return
@@ -236,7 +236,7 @@ class LayerIndexer:
 
     def write(self, file: BinaryIO) -> None:
         """Write the layer index to *file*, from its beginning; the indexer cannot be used afterwards."""
-        self._tree.drop_whited_out()
+        self._tree.settle_whiteouts()
         if self._linked:
             self._tree.count_names()
         IndexWriter(file, self._heap).write(self._tree.root, self._headers, self._sums)

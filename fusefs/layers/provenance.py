@@ -48,7 +48,7 @@ def _look_up(index: LayerIndex, path: Sequence[bytes]) -> tuple[Record | None, b
     for name in path:
         if not index.is_directory(number):
             return None, True
-        removes = removes or any(index.find(number, mark) is not None for mark in (WHITEOUT + name, OPAQUE))
+        removes = removes or any(index.has_marker(number, mark) for mark in (WHITEOUT + name, OPAQUE))
         below = index.find(number, name)
         if below is None:
             return None, removes

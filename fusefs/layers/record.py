@@ -113,6 +113,11 @@ class FilePart(NamedTuple):
         return cls(*_FILE_PART.unpack(packed))
 
 
+def without_flags(packed: bytes) -> bytes:
+    """Return the second part of a record with no flags set."""
+    return pack_file(*FilePart.unpacked(packed)._replace(flags=0))
+
+
 def symlink_text(packed: bytes) -> tuple[int, int] | None:
     """Return offset and length of a symbolic link's target, from the second part of its record; None for others."""
     part = FilePart.unpacked(packed)

@@ -114,21 +114,19 @@ def _directory(layers: Sequence[LayerIndex], path: Iterable[bytes]) -> tuple[Sta
 
 def _found(layers: Sequence[LayerIndex], stack: Stack, name: bytes) -> Stack:
     """Return the directories or the one file called *name*, links not followed."""
-    if name.startswith(WHITEOUT):
-        return ()
     found: list[tuple[int, int]] = []
     lowest, _ = stack[-1] if stack else (0, 0)
     for layer, directory in stack:
         index = layers[layer]
         number = index.find(directory, name)
-        if number is not None:
+        if number is not None and index.is_shown(number, name):
             record = index.record(number)
             if not stat.S_ISDIR(record.mode):
                 return tuple(found) or ((layer, number),)
             found.append((layer, number))
         if layer == lowest:  # whiteouts of the lowest layer hide nothing
             break
-        if index.find(directory, WHITEOUT + name) is not None or index.find(directory, OPAQUE) is not None:
+        if index.has_marker(directory, WHITEOUT + name) or index.has_marker(directory, OPAQUE):
             break
     return tuple(found)
 
@@ -172,7 +170,7 @@ def merge(layers: Sequence[LayerIndex], stack: Stack) -> Iterator[_Listed]:
 
 def _listed(index: LayerIndex, directory: int, above: int, layer: int) -> Iterator[_Listed]:
     for name, number, inode, mode, flags in index.listed(directory):
-        if name[:4] != WHITEOUT:
+        if name[:4] != WHITEOUT or index.is_shown(number, name):
             yield name, above, layer, number, inode, mode, flags
 
 
@@ -287,10 +285,15 @@ class RootfsTree:
         stack = self._stack(directory)
         if len(stack) == 1 and not self._transform:  # the common case, nothing to merge, in a third of the time
             ((layer, at),) = stack
-            listed = list(self._layers[layer].listed(at))
+            index = self._layers[layer]
+            listed = list(index.listed(at))
             if not any(flags & LOWER_LINK for _, _, _, _, flags in listed):
                 base = layer << _SHIFT
-                return [(name, base + inode) for name, _, inode, _, _ in listed if name[:4] != WHITEOUT]
+                return [
+                    (name, base + inode)
+                    for name, number, inode, _, _ in listed
+                    if name[:4] != WHITEOUT or index.is_shown(number, name)
+                ]
         return [(name, number) for name, _, number in self._named(directory)]
 
     def _named(self, directory: int) -> Iterator[tuple[bytes, int, int]]:

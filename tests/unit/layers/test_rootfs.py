@@ -168,7 +168,8 @@ def test_what_aufs_left_behind_is_not_shown_and_hides_nothing() -> None:
 
 def test_a_hard_link_to_what_aufs_left_behind_has_its_bytes() -> None:
     layer = changeset(folder(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", b"1"), hard_link("a", ".wh..wh.plnk/1.2"))
-    assert rootfs_of(layer) == shown(("a", a_file(b"1", nlink=2)))
+    linked = a_file(b"1", nlink=2)
+    assert rootfs_of(layer) == shown(("a", linked), (".wh..wh.plnk", IMPLICIT), (".wh..wh.plnk/1.2", linked))
 
 
 def test_a_directory_over_a_directory_merges_their_entries_and_takes_the_upper_attributes() -> None:
@@ -254,8 +255,29 @@ def test_127_layers_merge() -> None:
     )
 
 
-def test_there_is_no_name_that_begins_as_a_whiteout() -> None:
+def test_no_file_has_the_name_of_a_whiteout() -> None:
     odd = changeset(
-        file(".wh.x"), file(".wh.a/b"), folder("d"), file("d/.wh.y"), file(".wha"), file(".wh"), file("a.wh.b")
+        file(".wh.x"), folder(".wh.a"), folder("d"), file("d/.wh.y"), file(".wha"), file(".wh"), file("a.wh.b")
     )
     assert set(rootfs_of(odd, changeset(whiteout("z")))) == {b"", b"d", b".wha", b".wh", b"a.wh.b"}
+
+
+WHITEOUTS_WITH_FILES = {
+    "a directory": ([folder(".wh.d", UPPER), file(".wh.d/x", b"1")], False),
+    "a file": ([file(".wh.d"), file(".wh.d/x", b"1")], False),
+    "a directory that comes last": ([file(".wh.d/x", b"1"), folder(".wh.d", UPPER)], False),
+    "no whiteout": ([file(".wh.d/x", b"1")], True),
+}
+
+
+@pytest.mark.parametrize(("members", "stays"), WHITEOUTS_WITH_FILES.values(), ids=WHITEOUTS_WITH_FILES.keys())
+def test_files_below_the_name_of_a_whiteout_are_shown_and_hide_nothing_themselves(
+    members: list[bytes],
+    stays: bool,  # noqa: FBT001
+) -> None:
+    """As all peers do: they make a directory of that name for what lies below it."""
+    below = (".wh.d", IMPLICIT), (".wh.d/x", a_file(b"1"))
+    for layers in ([BASE, changeset(*members)], [BASE, changeset(*members), changeset(file("f", b"f"))]):
+        assert rootfs_of(*layers) == shown(*below, *((D, E, X, Y) if stays else ()), F)
+    whited = [BASE, changeset(*members), changeset(file(".wh.f"), file(".wh.d/y"))]
+    assert rootfs_of(*whited) == shown(*below, (".wh.d/y", a_file()), *((D, E, X, Y) if stays else ()))
