@@ -73,12 +73,9 @@ class DirectoryBlobs:
 
     def place(self, name: bytes) -> Place:
         """Return the place of the file at the path *name*; InvalidImage if it is missing."""
-        content = self.content(name)
-        try:
-            stat = os.fstat(content.file.descriptor)
-        finally:
-            content.close()
-        return stat.st_dev, stat.st_ino, content.offset
+        content = self.content(name)  # stays open
+        status = os.fstat(content.file.descriptor)
+        return status.st_dev, status.st_ino, content.offset
 
     def names(self) -> Collection[bytes]:
         """Return the names in the directory."""
