@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from fusefs.content.file import Extent, OpenFile
-from fusefs.content.protocol import Content
+from fusefs.content.protocol import Content, Literal
 from fusefs.content.spool import unlinked_file
 from fusefs.errors import NoSpace
 from fusefs.image.indexing import NewIndex, index_into
@@ -15,7 +15,8 @@ from fusefs.image.model import Image, Layer, LayerCache
 from fusefs.image.uncompressed import uncompressed_tar
 from fusefs.layers.index import BrokenIndex, LayerIndex
 from fusefs.layers.tree import LayerFiles
-from fusefs.oci.digest import Digest
+from fusefs.oci.digest import DiffID, Digest
+from fusefs.oci.documents import OCI_LAYER, Descriptor
 from fusefs.tree.once import Once
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,11 @@ def _key(layer: Layer) -> _Key:
     return layer.descriptor.digest, layer.diff_id
 
 
+_NO_BYTES = Digest.of([])
+_NONE = Layer(DiffID(_NO_BYTES), Descriptor(OCI_LAYER, 0, _NO_BYTES), Literal(b""), None, "no layer")
+"""The empty layer that is the root file system of an image without layers."""
+
+
 class Layers:
     """The layers of an image.  Safe under concurrency; a repeated layer is made once."""
 
@@ -49,8 +55,8 @@ class Layers:
         self._tars: dict[_Key, Once[Content]] = {}
         self._files: dict[_Key, Once[LayerFiles]] = {}
         self._made: list[Content] = []
-        for layer in image.layers:
-            if layer.content is not None and layer.diff_id is not None and _key(layer) not in self._tars:
+        for layer in image.layers or (_NONE,):
+            if layer.readable and _key(layer) not in self._tars:
                 self._tars[_key(layer)] = Once(self._tar_maker(layer))
                 self._files[_key(layer)] = Once(self._files_maker(layer))
 
@@ -71,7 +77,7 @@ class Layers:
 
         Calls *indexed* with each layer when it is indexed.
         """
-        layers = tuple(filter(self.readable, self._image.layers))
+        layers = tuple(filter(self.readable, self._image.layers or (_NONE,)))
         waiting = iter(layers)
         failed: list[Exception] = []
 

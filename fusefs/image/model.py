@@ -12,6 +12,7 @@ from fusefs.oci.documents import Descriptor
 from fusefs.oci.platform import Platform
 from fusefs.oci.transport import Source
 from fusefs.tar.compression import Compression
+from fusefs.text import printable
 
 Hash = Callable[[Content, str], Digest]
 """Function that returns the digest of a content by an algorithm."""
@@ -57,6 +58,13 @@ class Layer:
     """How the stored bytes are compressed."""
     where: str
     """The name of the image and the source's name of the layer, for messages."""
+    is_tar: bool = True
+    """Whether the plain bytes are a tar, unlike those of a signature or an encrypted layer."""
+
+    @property
+    def readable(self) -> bool:
+        """Whether it is stored and a changeset of a file system."""
+        return self.content is not None and self.diff_id is not None and self.is_tar
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,8 @@ class Image:
     """The layers, the base first."""
     documents: tuple[Document, ...] = ()
     """Stored OCI indexes and manifests that lead to the config."""
+    artifact: bool = False
+    """Whether it is no image: its config is not an image config, and its layers are files."""
 
     @property
     def name(self) -> str:
@@ -84,12 +94,28 @@ class Image:
         return self.source.name
 
     @property
+    def why_no_rootfs(self) -> str:
+        """Why its layers are not a root file system; empty if they are."""
+        if self.artifact:
+            return f"it is an artifact, its config is {printable(self.config.descriptor.media_type)}"
+        for number, layer in enumerate(self.layers):
+            if layer.content is None:
+                return f"layer {number} is not stored"
+            if layer.diff_id is None:
+                return "its config states no diffIDs"
+            if not layer.is_tar:
+                return f"layer {number} ({printable(layer.descriptor.media_type)}) is not a tar"
+        return ""
+
+    @property
     def oci_manifest(self) -> Document:
         """The manifest in OCI form: the stored one, or a generated one that describes the stored blobs."""
         for document in (self.manifest, *self.documents):
             if document.descriptor.media_type == documents.OCI_MANIFEST:
                 return document
-        config = replace(self.config.descriptor, media_type=documents.OCI_CONFIG)
+        config = self.config.descriptor
+        if not self.artifact:
+            config = replace(config, media_type=documents.OCI_CONFIG)
         layers = (replace(layer.descriptor, media_type=_oci_media_type(layer)) for layer in self.layers)
         return Document.of(documents.OCI_MANIFEST, documents.write_manifest(documents.OCI_MANIFEST, config, layers))
 
@@ -159,6 +185,8 @@ class SourcedImage:
 def _oci_media_type(layer: Layer) -> str:
     """Return OCI's media type of the stored bytes; for a foreign layer that is not stored, of its descriptor."""
     stated = layer.descriptor.media_type
+    if layer.content is not None and not layer.readable:
+        return stated
     if not stated.startswith(_FOREIGN):
         return _OCI_LAYERS[layer.compression]
     if layer.content is None:

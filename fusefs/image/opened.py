@@ -36,10 +36,7 @@ class Opened:
         return self._rootfs.get()
 
     def _merged(self) -> RootfsTree:
-        layers = self.image.layers
-        missing = [number for number, layer in enumerate(layers) if not self.layers.readable(layer)]
-        if missing or not layers:
-            why = f"layer {missing[0]} is not stored or not part of a file system" if missing else "it has no layers"
+        if why := self.image.why_no_rootfs:
             raise Unavailable(f"{self.shown} has no root file system: {why}")
         return RootfsTree(self.index(), transform_symlinks=False)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fusefs.content.protocol import Content, Literal
 from fusefs.errors import InvalidImage
+from fusefs.image.artifact import TitledFiles, titled_files
 from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import Image, Layer
 from fusefs.layers.rootfs import RootfsTree
@@ -77,8 +78,10 @@ class _View:
             entries[b".uncompressed"] = self._uncompressed(compressed)
         if self._options.trees:
             entries[b"layers"] = self._layer_trees()
-            if image.layers and all(map(self._layers.readable, image.layers)):
+            if not image.why_no_rootfs:
                 entries[b"rootfs"] = self._lazy(self._rootfs)
+        if files := titled_files(image.layers):
+            entries[b"files"] = self._files(files)
         named = {"ref": image.name, "id": str(image.config.descriptor.digest), "platform": str(image.platform or "")}
         return Directory(self._directory, entries, xattrs=(*_xattrs(named), *self._options.xattrs))
 
@@ -87,7 +90,7 @@ class _View:
         return {
             number: layer
             for number, layer in enumerate(self._image.layers)
-            if layer.compression is not None and layer.content is not None and layer.diff_id is not None
+            if layer.compression is not None and layer.readable
         }
 
     def _blobs(self, compressed: Mapping[int, Layer]) -> Directory:
@@ -128,6 +131,17 @@ class _View:
 
     def _tar_tree(self, layer: Layer) -> Callable[[], Tree]:
         return lambda: KnownTree(Directory(self._directory, {b"tar": self._regular(self._layers.tar(layer))}))
+
+    def _files(self, files: TitledFiles) -> Directory:
+        return Directory(
+            self._directory,
+            {
+                name: self._files(below)
+                if isinstance(below, dict)
+                else self._regular(below.content, _described(below.descriptor))
+                for name, below in files.items()
+            },
+        )
 
     def _layer_trees(self) -> Directory:
         return Directory(

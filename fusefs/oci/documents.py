@@ -87,7 +87,8 @@ class Descriptor:
 class ImageConfig:
     """The parts of an image config that imgfs needs."""
 
-    diff_ids: tuple[DiffID, ...]
+    diff_ids: tuple[DiffID, ...] | None
+    """None without a rootfs: it is the config of an artifact."""
     created_ns: int
     """Nanoseconds since 1970, 0 if missing or malformed."""
     platform: Platform
@@ -115,14 +116,16 @@ def parse_image_config(data: bytes, where: str) -> ImageConfig:
     """Return the diffIDs, the time and the platform in *data*, an image config."""
     document = parse_object(data, where, "an image config")
     rootfs = field_of(document, "rootfs")
-    if not isinstance(rootfs, dict):
-        raise InvalidImage(f"{where} has no rootfs: it is {kind(rootfs)}")
-    diff_ids = as_strings(field_of(rootfs, "diff_ids"), f"{where}: rootfs.diff_ids")
     return ImageConfig(
-        diff_ids=tuple(DiffID(parse_digest(text, f"{where}: rootfs.diff_ids[{n}]")) for n, text in enumerate(diff_ids)),
+        diff_ids=None if rootfs is None else _diff_ids(as_object(rootfs, f"{where}: rootfs"), where),
         created_ns=nanoseconds(field_of(document, "created")),
         platform=_platform(document),
     )
+
+
+def _diff_ids(rootfs: Mapping[str, Json], where: str) -> tuple[DiffID, ...]:
+    texts = as_strings(field_of(rootfs, "diff_ids"), f"{where}: rootfs.diff_ids")
+    return tuple(DiffID(parse_digest(text, f"{where}: rootfs.diff_ids[{n}]")) for n, text in enumerate(texts))
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:

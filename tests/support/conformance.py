@@ -19,7 +19,7 @@ from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import Image, Layer
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.oci.digest import DiffID, Digest
-from fusefs.oci.documents import DOCKER_LAYER, OCI_CONFIG, OCI_MANIFEST, Descriptor
+from fusefs.oci.documents import DOCKER_LAYER, LAYERS, OCI_MANIFEST, Descriptor
 from fusefs.oci.transport import DOCKER_ARCHIVE, Source
 from fusefs.progress import Advance, Silent
 from fusefs.sources import open_image
@@ -74,18 +74,19 @@ def check_view(image: Image) -> None:
         assert (index["schemaVersion"], entry["mediaType"]) == (2, OCI_MANIFEST)
         assert entry["annotations"] == {"org.opencontainers.image.ref.name": image.tag}
         assert entry.get("platform") == _platform_json(image)
+        assert (b"rootfs" in root.entries) is (image.why_no_rootfs == "")
         manifest = json.loads(_resolved(root, entry))
         assert manifest.get("mediaType", OCI_MANIFEST) == OCI_MANIFEST
         assert _resolved(root, manifest["config"]) == image.config.content.data
         for number, (stated, layer) in enumerate(zip(manifest["layers"], image.layers, strict=True)):
             if layer.content is not None:
                 assert _resolved(root, stated) == stored(layer)
-            if layer.content is not None and layer.diff_id is not None:
-                assert manifest["config"]["mediaType"] == OCI_CONFIG
+            if layer.readable and layer.diff_id is not None:
                 told = _OCI_LAYERS[layer.compression and layer.compression.value]
-                assert stated["mediaType"].replace(".nondistributable", "") == told
+                if layer.descriptor.media_type in LAYERS:
+                    assert stated["mediaType"].replace(".nondistributable", "") == told
                 check_reads(_content(root, f"blobs/{layer.diff_id.algorithm}/{layer.diff_id.encoded}"))
-            if layer.content is not None and layer.compression and layer.diff_id:
+            if layer.readable and layer.compression and layer.diff_id:
                 plain = _content(root, f".uncompressed/{number}/tar")
                 assert _digest(plain, layer.diff_id.algorithm) == str(layer.diff_id)
         _check_blobs(root)
@@ -161,7 +162,7 @@ def entries_of(directory: Directory | LazyDirectory) -> dict[bytes, Node]:
 
 def _check_compression(layer: Layer) -> None:
     """Assert that the compression of *layer* is that of its bytes, and what comes out has the diffID."""
-    if layer.content is None or layer.diff_id is None:
+    if not layer.readable or layer.diff_id is None:
         return
     data = stored(layer)
     plain = data if layer.compression is None else DECOMPRESSIONS[layer.compression.value](data)

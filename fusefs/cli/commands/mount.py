@@ -31,6 +31,8 @@ from fusefs.tree.node import Directory
 if TYPE_CHECKING:  # imported by `BackgroundImport`
     from fusefs.mount.session import MountOptions
 
+log = logging.getLogger(__name__)
+
 _NUMBERS = {"uid": 10, "gid": 10, "umask": 8}
 """Mount options that override the image's owners and modes, and the base of their numbers."""
 
@@ -83,6 +85,8 @@ class MountCommand:
         """Open the image, index its layers if the options say so, and return the tree to mount."""
         arguments = self._arguments
         opened = Opened(open_image(arguments.image, settings), settings.tmpdir, settings.progress)
+        if (why := opened.image.why_no_rootfs) and not arguments.no_trees:
+            log.warning("%s is mounted without rootfs/: %s", opened.shown, why)
         if arguments.index and not arguments.no_trees:
             opened.index()
         options = ViewOptions(

@@ -190,7 +190,8 @@ def _stored_platform(blobs: Blobs, found: Descriptor) -> Platform | None:
     try:
         manifest = documents.parse_manifest(document(blobs, found, "").content.data, "")
         if manifest.config.media_type in documents.IMAGE_CONFIGS:
-            return documents.parse_image_config(document(blobs, manifest.config, "").content.data, "").platform
+            stated = documents.parse_image_config(document(blobs, manifest.config, "").content.data, "").platform
+            return stated if str(stated) else None
     except ImgfsError:  # reported if this manifest is chosen
         pass
     return None

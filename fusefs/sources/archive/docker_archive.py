@@ -81,7 +81,7 @@ class DockerArchive:
                     raise self._wrong_platform(config, platform)
                 return self._item_image(item, data, config, source, tag)
         entry = entry_of(self.blobs, image_id)
-        found = candidates(self.blobs, [entry]) if entry else iter(())
+        found = candidates(self.blobs, [entry], everything=True) if entry else iter(())
         if entry is None and only:
             # Newer engines leave out the index when they save one platform.
             found = iter(self._layout())
@@ -155,9 +155,15 @@ class DockerArchive:
         self, item: ManifestItem, config_data: bytes, config: ImageConfig, source: Source, tag: str
     ) -> Image:
         """Return the image of a manifest item."""
-        stored = self._stored_layers(item, config.diff_ids)
         document = Document.of(documents.DOCKER_CONFIG, config_data)
-        found = self._stored_manifest(document.descriptor.digest, stored)
+        found = self._stored_manifest(document.descriptor.digest, item)
+        if config.diff_ids is None:  # an artifact, as engines with a containerd store save it
+            if found is None:
+                raise InvalidImage(f"{self._name}: {printable(item.config)} has no rootfs: it is null or missing")
+            return candidate_image(self.blobs, found, source, tag)
+        if found is not None and not self._is_of_tars(found):
+            return candidate_image(self.blobs, found, source, tag)
+        stored = self._stored_layers(item, config.diff_ids)
         if found is not None and any(layer.compression for layer in stored):
             return candidate_image(self.blobs, found, source, tag)
         digests: dict[Place, Digest] = {}
@@ -192,7 +198,7 @@ class DockerArchive:
     def _candidate_image(self, candidate: Candidate, source: Source, tag: str) -> Image:
         """Return the image of a manifest in the archive's image layout, with the manifest of a Docker archive."""
         image = candidate_image(self.blobs, candidate, source, tag)
-        if any(layer.compression or layer.content is None for layer in image.layers):
+        if image.artifact or any(layer.compression or not layer.readable for layer in image.layers):
             return image
         layers = tuple(
             replace(layer, descriptor=replace(layer.descriptor, media_type=documents.DOCKER_LAYER))
@@ -221,7 +227,7 @@ class DockerArchive:
         rank = suitability(config.platform, wanted, exact=True)
         if rank == 0:
             return None
-        own = self._stored_manifest(Digest.of([data]), self._stored_layers(item, config.diff_ids))
+        own = self._stored_manifest(Digest.of([data]), item)
         siblings = [] if own is None else [other for other in self._layout() if other.entry == own.entry]
         if len(siblings) > 1:
             best = choose(self.blobs, siblings, wanted)
@@ -240,9 +246,12 @@ class DockerArchive:
         except ImgfsError:  # the manifest list decides: some engines wrote wrong indexes
             return []
 
-    def _stored_manifest(self, config: Digest, layers: Sequence[_StoredLayer]) -> Candidate | None:
-        """Return the stored manifest of the image with this *config* and these *layers*, None without one."""
-        places = [layer.place for layer in layers]
+    def _is_of_tars(self, candidate: Candidate) -> bool:
+        return all(layer.media_type in documents.LAYERS for layer in self._manifest(candidate).layers)
+
+    def _stored_manifest(self, config: Digest, item: ManifestItem) -> Candidate | None:
+        """Return the stored manifest of the image with this *config* and the layers of *item*, None without one."""
+        places = [self.blobs.place(name) for name in item.layers]
         for candidate in self._layout():
             try:
                 manifest = self._manifest(candidate)

@@ -65,7 +65,7 @@ def _verify(image: Image, settings: Settings) -> None:
         image.verify(lambda content, algorithm: _digest_of(content, algorithm, advance))
     compressed = {(layer.descriptor.digest, layer.diff_id): layer for layer in image.layers if layer.compression}
     for layer in compressed.values():
-        if layer.diff_id is None or layer.content is None:
+        if not layer.readable:
             continue
         with _readable(shown), settings.progress.transfer(f"decompressing {layer.where}", None) as advance:
             for chunk in plain_chunks(layer):

@@ -4,20 +4,21 @@ Format: OCI image specification 1.1, "Image Layout", "Image Manifest".  Docker's
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from fusefs.content.protocol import Content
+from fusefs.content.protocol import Bytes, Content, chunks
 from fusefs.errors import InvalidImage, Unsupported
-from fusefs.image.model import Image, Layer
+from fusefs.image.model import Document, Image, Layer
 from fusefs.oci import documents
 from fusefs.oci.digest import DiffID, Digest
-from fusefs.oci.documents import Manifest
+from fusefs.oci.documents import ImageConfig, Manifest
 from fusefs.oci.platform import Platform
 from fusefs.oci.reference import tag_of
 from fusefs.oci.transport import Source
 from fusefs.sources.archive.blobs import Blobs, blob, document
 from fusefs.sources.archive.candidates import Candidate, name_of, pick, top_entries
-from fusefs.tar.compression import FIRST_BYTES, Compression, compression_of, is_unread
+from fusefs.tar.compression import FIRST_BYTES, Compression, compression_of, decompressed, is_unread
+from fusefs.tar.header import BLOCK, is_header, is_zero
 from fusefs.text import printable
 
 log = logging.getLogger(__name__)
@@ -43,42 +44,80 @@ def candidate_image(blobs: Blobs, candidate: Candidate, source: Source, ref: str
     stored = document(blobs, candidate.manifest, "the manifest")
     manifest = documents.parse_manifest(stored.content.data, f"{blobs.name}: the manifest {candidate.manifest.digest}")
     config = document(blobs, manifest.config, "the image config")
-    diff_ids: tuple[DiffID | None, ...] = (None,) * len(manifest.layers)
-    created_ns, platform = 0, candidate.platform
-    if manifest.config.media_type in documents.IMAGE_CONFIGS:
+    parsed = _image_config(blobs, candidate, manifest, config)
+    artifact = parsed is None or parsed.diff_ids is None
+    return Image(
+        source=source,
+        tag=tag_of(ref) or ref or "latest",
+        platform=candidate.platform if parsed is None or artifact else parsed.platform,
+        created_ns=0 if parsed is None or artifact else parsed.created_ns,
+        config=config,
+        manifest=stored,
+        layers=tuple(_layers(blobs, manifest, parsed.diff_ids if parsed else None)),
+        documents=candidate.way,
+        artifact=artifact,
+    )
+
+
+def _image_config(blobs: Blobs, candidate: Candidate, manifest: Manifest, config: Document) -> ImageConfig | None:
+    """Return the image config, None for the config of an artifact: the bytes decide, and then the media type."""
+    stated = manifest.config.media_type in documents.IMAGE_CONFIGS
+    try:
         parsed = documents.parse_image_config(config.content.data, f"{blobs.name}: {manifest.config.digest}")
+        # Without any diffIDs, the layers are shown as blobs.
         if parsed.diff_ids and len(parsed.diff_ids) != len(manifest.layers):
             raise InvalidImage(
                 f"{blobs.name}: the manifest {candidate.manifest.digest} lists {len(manifest.layers)} layers, "
                 f"the config {len(parsed.diff_ids)}"
             )
-        diff_ids, created_ns, platform = parsed.diff_ids or diff_ids, parsed.created_ns, parsed.platform
-    return Image(
-        source=source,
-        tag=tag_of(ref) or ref or "latest",
-        platform=platform,
-        created_ns=created_ns,
-        config=config,
-        manifest=stored,
-        layers=tuple(_layers(blobs, manifest, diff_ids)),
-        documents=candidate.way,
-    )
+    except InvalidImage:
+        if stated:
+            raise
+        return None
+    return parsed
 
 
-def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Iterable[DiffID | None]) -> Iterator[Layer]:
-    for number, (descriptor, diff_id) in enumerate(zip(manifest.layers, diff_ids, strict=True)):
+def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Sequence[DiffID] | None) -> Iterator[Layer]:
+    for number, descriptor in enumerate(manifest.layers):
+        diff_id = diff_ids[number] if diff_ids else None
         where = f"{blobs.name}: layer {number}"
-        if diff_id is not None and descriptor.media_type not in documents.LAYERS:
-            raise Unsupported(f"{where} has the unsupported media type '{printable(descriptor.media_type)}'")
         content = blob(blobs, descriptor, f"layer {number}")
-        compression = None
-        if content is not None:
-            compression = layer_compression(content, where) if diff_id is not None else None
-            check_plain(diff_id, descriptor.digest, where, plain=compression is None)
-        else:  # a foreign layer, or one that was left out of a sparse layout
+        compression, is_tar = None, True
+        if content is None:  # a foreign layer, or one that was left out of a sparse layout
             kind = "a foreign layer and " if descriptor.urls else ""
             log.warning("%s %s is %snot stored", where, descriptor.digest, kind)
-        yield Layer(diff_id, descriptor, content, compression, f"{where} ({descriptor.digest})")
+        elif diff_id is not None:
+            compression, is_tar = _tar_in(content, descriptor.media_type, where)
+            if is_tar:
+                check_plain(diff_id, descriptor.digest, where, plain=compression is None)
+        yield Layer(diff_id, descriptor, content, compression, f"{where} ({descriptor.digest})", is_tar)
+
+
+def _tar_in(content: Content, media_type: str, where: str) -> tuple[Compression | None, bool]:
+    """Return how a layer is compressed, and whether it is a tar.
+
+    A media type of a tar is believed, so that damage is reported and not hidden.  Else the first bytes decide.
+    """
+    if media_type in documents.LAYERS:
+        return layer_compression(content, where), True
+    compression = compression_of(content.read_at(0, FIRST_BYTES))
+    try:
+        plain = chunks(content) if compression is None else decompressed(chunks(content), compression, where)
+        first = b"".join(_beginning(plain))
+    except InvalidImage:
+        return None, False
+    is_tar = not first or (len(first) == BLOCK and (is_zero(first) or is_header(first)))
+    return (compression, True) if is_tar else (None, False)
+
+
+def _beginning(stream: Iterable[Bytes]) -> Iterator[bytes]:
+    """Yield the first block of *stream*."""
+    left = BLOCK
+    for data in stream:
+        yield bytes(data[:left])
+        left -= min(left, len(data))
+        if not left:
+            return
 
 
 def layer_compression(content: Content, where: str) -> Compression | None:

@@ -13,6 +13,7 @@ from fusefs.content.protocol import Content
 from fusefs.errors import DigestMismatch
 from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import Document, Image, Layer
+from fusefs.layers.rootfs import RootfsTree
 from fusefs.layers.tree import LayerFiles
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.oci.digest import DiffID, Digest
@@ -20,7 +21,7 @@ from fusefs.oci.documents import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, OCI_
 from fusefs.oci.platform import Platform
 from fusefs.tree.node import Attributes, Directory, LazyDirectory, Node, RegularFile, Special, Symlink
 from tests.support.builders import COMPRESSIONS, LAYERS, compressed
-from tests.support.changesets import changeset, symlink
+from tests.support.changesets import changeset, file, symlink
 from tests.support.conformance import (
     SOURCE,
     closing_what_is_opened,
@@ -292,9 +293,47 @@ def test_where_a_layer_cannot_be_read_there_is_no_root_file_system_and_no_tree_o
     assert b"rootfs" not in root.entries
 
 
-def test_an_image_without_layers_has_no_root_file_system() -> None:
+def test_an_image_without_layers_has_an_empty_root_file_system() -> None:
     root = view(image(), trees=True)
     assert folder(root, b"layers").entries == {}
+    rootfs = root.entries[b"rootfs"]
+    assert isinstance(rootfs, LazyDirectory)
+    tree = rootfs.fill()
+    assert isinstance(tree, RootfsTree)
+    assert [*tree.listing(0)] == []
+
+
+def artifact(*layers: Layer) -> Image:
+    """Return an artifact of *layers*."""
+    return replace(image(*layers), artifact=True)
+
+
+def titled(data: bytes, title: str) -> Layer:
+    """Return a layer of an artifact with a title."""
+    layer = literal_layer(data)
+    descriptor = replace(layer.descriptor, annotations={"org.opencontainers.image.title": title})
+    return replace(layer, diff_id=None, descriptor=descriptor)
+
+
+def test_the_layers_of_an_artifact_are_files_with_their_titles() -> None:
+    root = view(artifact(titled(b"1", "chart.tgz"), titled(b"2", "docs/a"), literal_layer(b"3")), trees=True)
+    assert b"rootfs" not in root.entries
+    files = folder(root, b"files")
+    assert sorted(files.entries) == [b"chart.tgz", b"docs"]
+    assert content_at(root, "files/chart.tgz") == b"1"
+    assert content_at(root, "files/docs/a") == b"2"
+
+
+def test_an_image_has_no_files_by_title() -> None:
+    layer = literal_layer(changeset(file("a")))
+    annotated = replace(layer.descriptor, annotations={"org.opencontainers.image.title": "a"})
+    assert b"files" not in view(image(replace(layer, descriptor=annotated)), trees=True).entries
+
+
+def test_a_layer_that_is_no_tar_leaves_out_itself_and_the_root_file_system() -> None:
+    layers = literal_layer(changeset(file("a"))), replace(literal_layer(b"{}"), is_tar=False)
+    root = view(image(*layers), trees=True)
+    assert list(folder(root, b"layers").entries) == [b"0"]
     assert b"rootfs" not in root.entries
 
 

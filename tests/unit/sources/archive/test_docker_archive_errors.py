@@ -181,7 +181,7 @@ REFUSED: dict[str, tuple[bytes, type[ImgfsError], str]] = {
         InvalidImage,
         "c has no rootfs: it is null or missing",
     ),
-    "rootfs is a list": (config(b'{"rootfs":[]}'), InvalidImage, "c has no rootfs: it is a list"),
+    "rootfs is a list": (config(b'{"rootfs":[]}'), InvalidImage, "c: rootfs is a list, not an object"),
     "diffIDs are an object": (
         config(b'{"rootfs":{"diff_ids":{}}}'),
         InvalidImage,

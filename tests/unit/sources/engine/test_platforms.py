@@ -212,3 +212,17 @@ def test_the_layers_that_were_saved_for_this_machine_are_those_of_inspect(engine
     saves(engine, _with_index())
     _, message = refusal(engine, None)
     assert message == "multi:1: the saved image has other layers (4) than the engine says (1)"
+
+
+def test_an_artifact_of_a_containerd_store_is_shown(engine: Engine) -> None:
+    # Docker describes it with no layers at all.
+    layout = Layout()
+    config = layout.blob("application/vnd.cncf.helm.config.v1+json", b"{}")
+    chart = layout.blob("application/vnd.cncf.helm.chart.content.v1.tar+gzip", b"chart")
+    artifact = layout.image([], config=config, stored=[chart])
+    described = {"Id": artifact["digest"], "Size": 10, "RepoTags": ["multi:1"], "RootFS": {"Type": "", "Layers": None}}
+    engine.script.inspect = json_answer(described)
+    saves(engine, _saved(layout, artifact, item=artifact))
+    with image_of(engine, None) as image:
+        check_image(image)
+        assert (image.artifact, str(image.manifest.descriptor.digest)) == (True, artifact["digest"])
