@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.builders import CREATED_NS, LAYERS, Archive, image_config, layer, schema2_manifest, sha256
 from tests.support.documents import LAYOUT, oci_index, oci_manifest
+from tests.support.layouts import Layout
 from tests.support.mounts import Bench, bench, the_mount, tree
 
 BIG = layer({"noise": random.Random(7).randbytes(3_000_001)})
@@ -258,7 +259,7 @@ def test_the_mount_is_read_only_without_set_user_id_and_without_devices(image: P
     assert not {"allow_other", "default_permissions"} & mount.super_options
 
 
-def test_an_image_without_layers_has_three_blobs_and_no_root_file_system(imgfs: Bench) -> None:
+def test_an_image_without_layers_has_three_blobs_and_an_empty_root_file_system(imgfs: Bench) -> None:
     archive = Archive(layers=[])
     mountpoint = imgfs.mount(archive.write(imgfs.folder / "empty.tar"))
     config, manifest = archive.config_data, schema2_manifest(archive.config_data, [])
@@ -269,12 +270,37 @@ def test_an_image_without_layers_has_three_blobs_and_no_root_file_system(imgfs: 
         "oci-layout": LAYOUT,
         "index.json": oci_index(oci),
         "layers": None,
+        "rootfs": None,
         "blobs": None,
         "blobs/sha256": None,
         f"blobs/sha256/{sha256(config)[7:]}": config,
         f"blobs/sha256/{sha256(manifest)[7:]}": manifest,
         f"blobs/sha256/{sha256(oci)[7:]}": oci,
     }
+    for words in (["ls"], ["ls", "-la"], ["diff", imgfs.folder / "empty.tar"]):
+        assert imgfs.run(*words, imgfs.folder / "empty.tar").status == 0
+
+
+def test_an_artifact_is_mounted_with_its_files_and_a_line_that_says_so(imgfs: Bench) -> None:
+    layout = Layout()
+    title = {"org.opencontainers.image.title": "docs/a.txt"}
+    config = layout.blob("application/vnd.oci.empty.v1+json", b"{}")
+    text = layout.blob("text/plain", b"hello", annotations=title)
+    layout.list(layout.image([], config=config, stored=[text]), "1").write(str(imgfs.folder / "layout"))
+    mountpoint = imgfs.mountpoint()
+    done = imgfs.run("mount", "--log-file", imgfs.log, f"oci:{imgfs.folder}/layout", mountpoint)
+    why = "it is an artifact, its config is application/vnd.oci.empty.v1+json"
+    first, second = done.err.splitlines()
+    assert first == f"imgfs: warning: oci:{imgfs.folder}/layout is mounted without rootfs/: {why}"
+    assert second.startswith(f"imgfs: oci:{imgfs.folder}/layout is mounted on {mountpoint}")
+    found = tree(mountpoint)
+    assert {path: found.get(path) for path in ("files", "files/docs", "files/docs/a.txt", "config")} == {
+        "files": None,
+        "files/docs": None,
+        "files/docs/a.txt": b"hello",
+        "config": b"{}",
+    }
+    assert ("layers" in found, "rootfs" in found) == (True, False)
 
 
 def test_an_image_without_a_time_is_from_1970(imgfs: Bench) -> None:
