@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fusefs.image.model import Image, Layer
-from fusefs.oci.config import Details, Step, parse_details
+from fusefs.oci.config import Details, Healthcheck, Step, parse_details
 from fusefs.oci.times import known_time
 from fusefs.oci.untrusted_json import Json
 
@@ -76,6 +76,22 @@ def as_json(inspection: Inspection) -> dict[str, Json]:
         "layers": [_layer_json(layer) for layer in inspection.layers],
         "history": [_step_json(step, layer) for step, layer in inspection.lines() if step is not None]
         or [_step_json(step, None) for step in details.history],
+        "generated": image.generated,
+        "repoDigests": [*image.repo_digests],
+        "shell": [*details.shell],
+        "onBuild": [*details.on_build],
+        "healthcheck": None if details.healthcheck is None else _healthcheck_json(details.healthcheck),
+    }
+
+
+def _healthcheck_json(check: Healthcheck) -> dict[str, Json]:
+    return {
+        "test": [*check.test],
+        "interval": check.interval_ns / 1e9,
+        "timeout": check.timeout_ns / 1e9,
+        "startPeriod": check.start_period_ns / 1e9,
+        "startInterval": check.start_interval_ns / 1e9,
+        "retries": check.retries,
     }
 
 
@@ -91,6 +107,7 @@ def _layer_json(inspected: InspectedLayer) -> dict[str, Json]:
         "compression": None if layer.compression is None else layer.compression.value,
         "stored": layer.content is not None,
         "createdBy": None if step is None else step.created_by,
+        "plainSize": layer.descriptor.size if layer.readable and layer.compression is None else None,
     }
 
 

@@ -55,7 +55,9 @@ class Layers:
         self._tars: dict[_Key, Once[Content]] = {}
         self._files: dict[_Key, Once[LayerFiles]] = {}
         self._made: list[Content] = []
-        for layer in image.layers or (_NONE,):
+        self.stack = image.layers or (_NONE,)
+        """The layers that the root file system is merged of, the base first."""
+        for layer in self.stack:
             if layer.readable and _key(layer) not in self._tars:
                 self._tars[_key(layer)] = Once(self._tar_maker(layer))
                 self._files[_key(layer)] = Once(self._files_maker(layer))
@@ -77,7 +79,7 @@ class Layers:
 
         Calls *indexed* with each layer when it is indexed.
         """
-        layers = tuple(filter(self.readable, self._image.layers or (_NONE,)))
+        layers = tuple(filter(self.readable, self.stack))
         waiting = iter(layers)
         failed: list[Exception] = []
 

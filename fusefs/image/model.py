@@ -85,6 +85,10 @@ class Image:
     """The layers, the base first."""
     documents: tuple[Document, ...] = ()
     """Stored OCI indexes and manifests that lead to the config."""
+    generated: bool = False
+    """Whether imgfs generated the manifest, so that no registry has its digest."""
+    repo_digests: tuple[str, ...] = ()
+    """The names with digests that the engine knows the image by in registries."""
     artifact: bool = False
     """Whether it is no image: its config is not an image config, and its layers are files."""
 

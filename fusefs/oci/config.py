@@ -27,6 +27,19 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Healthcheck:
+    """How an engine finds out whether a container works.  Times are nanoseconds; 0 is the engine's default."""
+
+    test: tuple[str, ...]
+    """``CMD`` and its arguments, ``CMD-SHELL`` and a line, or ``NONE``."""
+    interval_ns: int
+    timeout_ns: int
+    start_period_ns: int
+    start_interval_ns: int
+    retries: int
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
     """The texts of an image config.  All of them are untrusted and may hold control characters."""
 
@@ -41,6 +54,10 @@ class Details:
     volumes: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     stop_signal: str = ""
+    shell: tuple[str, ...] = ()
+    on_build: tuple[str, ...] = ()
+    """Instructions for the build of an image that is based on this one."""
+    healthcheck: Healthcheck | None = None
     history: tuple[Step, ...] = ()
 
     def steps(self, layers: int) -> tuple[Step | None, ...]:
@@ -69,6 +86,9 @@ def parse_details(data: bytes) -> Details:
         volumes=_keys(field_of(run, "Volumes")),
         labels=_texts(field_of(run, "Labels")),
         stop_signal=as_string(field_of(run, "StopSignal")),
+        shell=_words(field_of(run, "Shell")),
+        on_build=_words(field_of(run, "OnBuild")),
+        healthcheck=_healthcheck(field_of(run, "Healthcheck")),
         history=tuple(_step(line) for line in history if isinstance(line, dict)) if isinstance(history, list) else (),
     )
 
@@ -81,6 +101,23 @@ def _step(line: Mapping[str, Json]) -> Step:
         comment=as_string(field_of(line, "comment")),
         empty=field_of(line, "empty_layer") is True,
     )
+
+
+def _healthcheck(value: Json) -> Healthcheck | None:
+    if not isinstance(value, dict):
+        return None
+    return Healthcheck(
+        test=_words(field_of(value, "Test")),
+        interval_ns=_number(field_of(value, "Interval")),
+        timeout_ns=_number(field_of(value, "Timeout")),
+        start_period_ns=_number(field_of(value, "StartPeriod")),
+        start_interval_ns=_number(field_of(value, "StartInterval")),
+        retries=_number(field_of(value, "Retries")),
+    )
+
+
+def _number(value: Json) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _words(value: Json) -> tuple[str, ...]:

@@ -31,5 +31,13 @@ HISTORY = [
     {"created_by": f'CMD ["{HOSTILE}"]', "empty_layer": True},
     {"created_by": "RUN rm /etc/gone"},
 ]
-RUN = {"Entrypoint": ["/e", "a b"], "Cmd": ["é"], "Env": ["A=b", f"B={HOSTILE}"], "ExposedPorts": {"80/tcp": {}}}
+RUN = {
+    "Entrypoint": ["/e", "a b"],
+    "Cmd": ["é"],
+    "Env": ["A=b", f"B={HOSTILE}"],
+    "ExposedPorts": {"80/tcp": {}},
+    "Shell": ["/bin/ash", "-c"],
+    "OnBuild": [f"RUN {HOSTILE}"],
+    "Healthcheck": {"Test": ["CMD", "x"], "Interval": 30_000_000_000, "Retries": 3},
+}
 CONFIG = image_config([BASE, UPPER], author="me", history=HISTORY, config=RUN | {"Labels": {HOSTILE: HOSTILE}})

@@ -37,7 +37,8 @@ def _side(argument: str, open_image: Callable[[str], Opened]) -> Side:
     name, path = split_path(argument)
     opened = open_image(name)
     tree = opened.rootfs()
-    return Side(tree, [layer.diff_id for layer in opened.image.layers], found_at(tree, path or b"/", name, follow=True))
+    layers = [layer.diff_id for layer in opened.layers.stack]
+    return Side(tree, layers, found_at(tree, path or b"/", name, follow=True))
 
 
 def _write(difference: Difference, output: Output, *, human: bool) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fusefs.cli.opening import opening
 from fusefs.cli.output.stdout import BOLD, CYAN, DIM, GREEN, Output, clipped, human_size, table
 from fusefs.image.inspection import InspectedLayer, Inspection, as_json, inspect
-from fusefs.oci.config import Step
+from fusefs.oci.config import Healthcheck, Step
 from fusefs.oci.times import known_time
 from fusefs.text import printable
 
@@ -43,6 +43,9 @@ def _properties(inspection: Inspection) -> Iterator[tuple[str, Sequence[str]]]:
     yield "Name", [image.name]
     yield "ID", [str(image.config.descriptor.digest)]
     yield "Digest", [str(image.manifest.descriptor.digest)]
+    if image.generated:
+        yield "", ["of a manifest that imgfs generated, as docker and skopeo do; registries have another"]
+    yield from _stated("Repo digests", image.repo_digests)
     yield "Media type", [image.manifest.descriptor.media_type]
     yield from _stated("Platform", [] if image.platform is None else [str(image.platform)])
     created = known_time(image.created_ns)
@@ -52,6 +55,9 @@ def _properties(inspection: Inspection) -> Iterator[tuple[str, Sequence[str]]]:
     yield "Size", [f"{human_size(inspection.size)} in {count} layer{'' if count == 1 else 's'}"]
     yield from _stated("Entrypoint", _command(details.entrypoint))
     yield from _stated("Command", _command(details.command))
+    yield from _stated("Shell", _command(details.shell))
+    yield from _stated("Healthcheck", _healthcheck(details.healthcheck))
+    yield from _stated("On build", details.on_build)
     yield from _stated("Directory", [details.working_dir])
     yield from _stated("User", [details.user])
     yield from _stated("Environment", details.environment)
@@ -67,6 +73,18 @@ def _stated(name: str, values: Iterable[str]) -> Iterator[tuple[str, Sequence[st
         yield name, found
 
 
+def _healthcheck(check: Healthcheck | None) -> list[str]:
+    """Return the test and the times that differ from the engine's defaults."""
+    if check is None:
+        return []
+    times = {"interval": check.interval_ns, "timeout": check.timeout_ns, "start period": check.start_period_ns}
+    times["start interval"] = check.start_interval_ns
+    parts = [json.dumps([*check.test], ensure_ascii=False)]
+    parts += [f"{name} {nanoseconds / 1e9:g} s" for name, nanoseconds in times.items() if nanoseconds]
+    parts += [f"{check.retries} retries"] if check.retries else []
+    return [", ".join(parts)]
+
+
 def _command(words: Sequence[str]) -> list[str]:
     """Return *words* in the exec form of a Dockerfile."""
     return [json.dumps([*words], ensure_ascii=False)] if words else []
@@ -76,9 +94,9 @@ def _write_layers(inspection: Inspection, output: Output, *, short: bool) -> Non
     """Write a line for each step of the history, oldest first."""
     lines = inspection.lines() or tuple((step, None) for step in inspection.details.history)
     full = "█" if output.terminal else "#"
-    rows: list[tuple[str, ...]] = [("#", "SIZE", "SHARE", "", "DIFF ID", "MEDIA TYPE", "CREATED BY")]
+    rows: list[tuple[str, ...]] = [("#", "SIZE", "STORED", "SHARE", "", "DIFF ID", "MEDIA TYPE", "CREATED BY")]
     rows += [_row(step, inspected, full, short=short) for step, inspected in lines]
-    shown = table(rows, right=(0, 1, 2))
+    shown = table(rows, right=(0, 1, 3))
     start = shown[0].index("CREATED BY")
     width = None if output.columns is None or not short else max(16, output.columns - start)
     for number, (text, row) in enumerate(zip(shown, rows, strict=True)):
@@ -88,7 +106,7 @@ def _write_layers(inspection: Inspection, output: Output, *, short: bool) -> Non
         elif lines[number - 1][1] is None:
             line = output.styled(line, DIM)
         else:
-            bar, diff_id = row[3].rstrip(), row[4]
+            bar, diff_id = row[4].rstrip(), row[5]
             line = line.replace(bar, output.styled(bar, GREEN), 1) if bar else line
             line = line.replace(diff_id, output.styled(diff_id, CYAN), 1) if diff_id != "-" else line
         output.line(line)
@@ -98,7 +116,7 @@ def _row(step: Step | None, inspected: InspectedLayer | None, full: str, *, shor
     """Return the cells of a line; *full* is the character for one column of a bar."""
     created_by = "-" if step is None else printable(_one_line(step.created_by or step.comment)) or "-"
     if inspected is None:
-        return "-", "empty", "", "", "-", "-", created_by
+        return "-", "empty", "", "", "", "-", "-", created_by
     layer = inspected.layer
     diff_id = "-" if layer.diff_id is None else str(layer.diff_id)
     media_type = printable(layer.descriptor.media_type)
@@ -107,7 +125,17 @@ def _row(step: Step | None, inspected: InspectedLayer | None, full: str, *, shor
         media_type = _VENDOR.sub(r"\1 ", media_type)
     bar = full * max(round(inspected.share * _BAR), 1 if inspected.share else 0)
     size = human_size(layer.descriptor.size) + ("" if layer.content is not None else " (not stored)")
-    return str(inspected.number), size, f"{inspected.share:.0%}", f"{bar:<{_BAR}}", diff_id, media_type, created_by
+    stored = "-" if layer.content is None else "plain" if layer.compression is None else layer.compression.value
+    return (
+        str(inspected.number),
+        size,
+        stored,
+        f"{inspected.share:.0%}",
+        f"{bar:<{_BAR}}",
+        diff_id,
+        media_type,
+        created_by,
+    )
 
 
 def _one_line(text: str) -> str:

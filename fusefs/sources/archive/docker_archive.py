@@ -193,6 +193,7 @@ class DockerArchive:
             manifest=Document.of(documents.DOCKER_MANIFEST, manifest),
             layers=layers,
             documents=() if found is None else self._documents(found),
+            generated=True,
         )
 
     def _candidate_image(self, candidate: Candidate, source: Source, tag: str) -> Image:
@@ -214,6 +215,7 @@ class DockerArchive:
             layers=layers,
             manifest=Document.of(documents.DOCKER_MANIFEST, manifest),
             documents=(*image.documents, image.manifest),
+            generated=True,
         )
 
     def _documents(self, found: Candidate) -> tuple[Document, ...]:

@@ -1,7 +1,7 @@
 """The answer of an engine to *inspect*, before it saves an image, and the comparison of the saved image with it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fusefs.errors import DigestMismatch, InvalidImage
@@ -28,6 +28,7 @@ class Inspected:
     diff_ids: tuple[DiffID, ...]
     platform: Platform | None
     """The platform that the description is of."""
+    repo_digests: tuple[str, ...]
     storage: str
     """The engine's storage driver, which decides on the format of a save; empty if it is not stated."""
 
@@ -52,6 +53,7 @@ def parse_inspected(answer: Any) -> Inspected:
     size: Any = field_of(answer, "Size")
     root: Any = field_of(answer, "RootFS")
     tags: Any = field_of(answer, "RepoTags") or ()
+    digests: Any = field_of(answer, "RepoDigests") or ()
     diff_ids: Any = field_of(root, "Layers") or ()
     return Inspected(
         image_id=Digest.parse(image_id if ":" in image_id else f"sha256:{image_id}"),
@@ -59,6 +61,7 @@ def parse_inspected(answer: Any) -> Inspected:
         size=int(size),
         diff_ids=tuple(DiffID(Digest.parse(text)) for text in diff_ids),
         platform=_platform(answer),
+        repo_digests=tuple(text for text in digests if isinstance(text, str)),
         storage=_storage(answer),
     )
 
@@ -91,7 +94,7 @@ def checked_image(tar: SpooledTar, target: Target, *, only: bool) -> Image:
             f"than the engine says ({len(inspected.diff_ids)})"
         )
     image.verify(tar.digest_of)
-    return image
+    return replace(image, repo_digests=inspected.repo_digests)
 
 
 def _platform(answer: Mapping[str, Any]) -> Platform | None:

@@ -42,9 +42,11 @@ def test_inspect_says_what_the_image_says(image: Path) -> None:
     assert facts["Command"] == '["é"]'
     assert facts["Environment"] == "A=b"
     assert facts["Ports"] == "80/tcp"
+    assert facts["Shell"] == '["/bin/ash", "-c"]'
+    assert facts["Healthcheck"] == '["CMD", "x"], interval 30 s, 3 retries'
     assert facts["Size"].endswith(" in 2 layers")
     header, *rows = lines[lines.index("") + 1 :]
-    assert re.split(r"  +", header) == ["#", "SIZE", "SHARE", "DIFF ID", "MEDIA TYPE", "CREATED BY"]
+    assert re.split(r"  +", header) == ["#", "SIZE", "STORED", "SHARE", "DIFF ID", "MEDIA TYPE", "CREATED BY"]
     assert [row.split()[0] for row in rows] == ["0", "-", "1"]
     assert sha256(BASE) in rows[0]
     assert rows[0].endswith("  ADD base /")
@@ -58,6 +60,7 @@ def test_inspect_has_stable_keys(image: Path) -> None:
     assert list(found) == [
         *("name", "tag", "id", "digest", "mediaType", "platform", "created", "author", "size", "user", "workingDir"),
         *("entrypoint", "cmd", "env", "exposedPorts", "volumes", "labels", "stopSignal", "layers", "history"),
+        *("generated", "repoDigests", "shell", "onBuild", "healthcheck"),
     ]
     assert (found["id"], found["platform"], found["tag"]) == (sha256(CONFIG), "linux/amd64", "1")
     assert (found["env"], found["labels"]) == (RUN["Env"], {HOSTILE: HOSTILE})
@@ -67,7 +70,7 @@ def test_inspect_has_stable_keys(image: Path) -> None:
     assert found["size"] == sum(layer["size"] for layer in found["layers"])
     assert {layer["compression"] for layer in found["layers"]} <= {None, "gzip"}
     assert list(found["layers"][0]) == [
-        *("number", "size", "share", "digest", "diffId", "mediaType", "compression", "stored", "createdBy")
+        *("number", "size", "share", "digest", "diffId", "mediaType", "compression", "stored", "createdBy", "plainSize")
     ]
     assert [(step["emptyLayer"], step["layer"]) for step in found["history"]] == [(False, 0), (True, None), (False, 1)]
     assert found["history"][0] == {

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fusefs.oci.config import Details, Step, parse_details
+from fusefs.oci.config import Details, Healthcheck, Step, parse_details
 from tests.support.builders import CREATED, CREATED_NS
 
 
@@ -25,6 +25,9 @@ def test_everything_that_is_stated_is_told() -> None:
         "Volumes": {"/data": {}},
         "Labels": {"a": "b"},
         "StopSignal": "SIGQUIT",
+        "Shell": ["/bin/ash", "-c"],
+        "OnBuild": ["COPY . /"],
+        "Healthcheck": {"Test": ["CMD", "x"], "Interval": 30_000_000_000, "Retries": 3, "Timeout": "5s"},
     }
     history = [{"created": CREATED, "created_by": "ADD x", "comment": "c", "author": "a"}, {"empty_layer": True}]
     assert details(author="me", config=config, history=history) == Details(
@@ -38,6 +41,9 @@ def test_everything_that_is_stated_is_told() -> None:
         volumes=("/data",),
         labels={"a": "b"},
         stop_signal="SIGQUIT",
+        shell=("/bin/ash", "-c"),
+        on_build=("COPY . /",),
+        healthcheck=Healthcheck(("CMD", "x"), 30_000_000_000, 0, 0, 0, 3),
         history=(Step(CREATED_NS, "ADD x", "a", "c", empty=False), Step(0, "", "", "", empty=True)),
     )
 

@@ -14,12 +14,13 @@ ANSWER: dict[str, Any] = {
     "RepoTags": ["a:1"],
     "Size": 5,
     "RootFS": {"Layers": [str(ID)]},
+    "RepoDigests": ["a@sha256:1"],
     "Os": "linux",
     "Architecture": "arm64",
     "Variant": "v8",
     "GraphDriver": {"Name": "overlay2"},
 }
-DESCRIBED = Inspected(ID, ("a:1",), 5, (DiffID(ID),), Platform("linux", "arm64", "v8"), "overlay2")
+DESCRIBED = Inspected(ID, ("a:1",), 5, (DiffID(ID),), Platform("linux", "arm64", "v8"), ("a@sha256:1",), "overlay2")
 
 
 def test_names_of_fields_count_in_any_case_as_in_go() -> None:
