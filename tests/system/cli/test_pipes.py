@@ -117,7 +117,7 @@ def test_ctrl_c_while_a_pipe_is_read_leaves_nothing(imgfs: Bench) -> None:
 @pytest.mark.parametrize(
     ("data", "status", "message"),
     [
-        (b"", 5, "standard input: not a tar archive: the file is empty"),
+        (b"", 5, "standard input is empty; did the command before the pipe fail?"),
         (b"\x07garbage" * 1000, 5, "standard input: not a tar archive: the checksum does not match at offset 0"),
         (
             DATA[:_CUT],
