@@ -100,7 +100,6 @@ _INDEX = """\
 import sys, tempfile, time
 from fusefs.content.file import Extent, OpenFile
 from fusefs.layers.indexer import index_layer
-from fusefs.layers.record import HEADER
 from fusefs.tar.members import ContentSource
 with open(sys.argv[1], "rb") as tar, tempfile.TemporaryFile(dir=sys.argv[2]) as index:
     content = Extent(OpenFile(tar.fileno(), "layer"), 0, tar.seek(0, 2))

@@ -14,7 +14,7 @@ import pytest
 from tests.support.builders import Archive, layer
 from tests.support.changesets import About, changeset, file, folder, hard_link, symlink, whiteout
 from tests.support.layouts import Layout
-from tests.support.mounts import Bench, bench
+from tests.support.mounts import Bench, Finished, bench
 from tests.support.processes import until
 from tests.support.real_image import root_file_system
 from tests.support.requirements import need
@@ -155,7 +155,9 @@ def test_an_artifact_has_no_trees_and_nothing_to_index(imgfs: Bench, options: li
     )
     layout.list(artifact, "1")
     (imgfs.folder / "x.tar").write_bytes(layout.tar())
-    mountpoint = imgfs.mount(imgfs.folder / "x.tar", *options)
+    mountpoint = imgfs.mountpoint()
+    done = imgfs.run("mount", "-q", "--log-file", imgfs.log, *options, imgfs.folder / "x.tar", mountpoint)
+    assert done == Finished(0, "", "")
     assert "rootfs" not in os.listdir(mountpoint)
     assert not (mountpoint / "layers").exists() or os.listdir(mountpoint / "layers") == []
     assert (mountpoint / "blobs" / layout.digest(b"model").replace(":", "/")).read_bytes() == b"model"
