@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tests.support.changesets import About, changeset, fifo, file, folder, hard_link, opaque, symlink, whiteout
 
 NAMES = ("a", "b", "c", "lib", "usr")
-ODD_NAMES = ("ü", "new\nline", " ", "n" * 101, ".wh", "wh.a", "..a", "...")
+ODD_NAMES = ("ü", "new\nline", " ", "n" * 101, ".wh", "wh.a", "..a", "...", ".wh.b", ".wh..wh.plnk")
 _KINDS = {"file": 30, "folder": 18, "symlink": 20, "hard link": 12, "whiteout": 12, "opaque": 5, "fifo": 3}
 _TIMES = (1_500_000_000_000_000_000, 1_400_000_000_000_000_000, 0)
 

@@ -159,7 +159,7 @@ def _strange(mine: Files, trees: Mapping[str, Files], *, all_take: bool) -> Iter
         if own is None or not same:
             files = {name: other and _named(other) for name, other in theirs.items()}
             yield path, f"{_named(own) if own else 'absent'}; peers: {_grouped(files)}"
-        elif not all_take and (own.names or own.mtime_ns is None or own.is_link):
+        elif not all_take and (own.names or own.is_link or None in (own.mtime_ns, *(other.mtime_ns for other in same))):
             continue
         elif all(other.attributes != own.attributes for other in same):
             attributes = {name: other and other.attributes for name, other in theirs.items()}
