@@ -11,7 +11,8 @@ names are made, as containerd (continuity fs.RootPath, then mkparent) and umoci 
 from collections.abc import Iterable
 from itertools import starmap
 
-from fusefs.layers.record import MAX_NAME, MAX_TARGET, WHITEOUT, symlink_text, without_flags
+from fusefs.layers.draft_nodes import DraftNode, Folder, Linked, Place, Way
+from fusefs.layers.record import MAX_NAME, MAX_TARGET, OPAQUE, WHITEOUT, symlink_text, without_flags
 from fusefs.tar.header import Kind
 from fusefs.tar.members import normalised
 
@@ -47,60 +48,6 @@ class Ineffective(ValueError):
 
 class TooMany(ValueError):
     """The tree would be out of proportion to its members; the message names the limit."""
-
-
-class Folder:
-    """A directory."""
-
-    __slots__ = ("children", "packed")
-
-    def __init__(self, packed: bytes) -> None:
-        self.packed = packed
-        """The second part of its record."""
-        self.children: dict[bytes, bytes | Folder | Linked] = {}
-
-
-class Linked:
-    """A file with several names, or a hard link into a lower layer."""
-
-    __slots__ = ("lower", "names", "number", "packed")
-
-    def __init__(self, packed: bytes, *, lower: bool) -> None:
-        self.packed = packed
-        self.lower = lower
-        self.names = 0
-        """How many names there are; counted at the end."""
-        self.number = 0
-        """Record of the first name."""
-
-
-DraftNode = bytes | Folder | Linked
-
-
-class _Way:
-    """A walk along a path: where it has come to, and the rest of the path."""
-
-    __slots__ = ("folders", "links", "names", "rest")
-
-    def __init__(self, root: Folder, parts: list[bytes]) -> None:
-        self.folders = [root]
-        self.names: list[bytes] = []
-        """Of all folders but the root."""
-        self.rest = parts[::-1]
-        """Components that are still to come, the next one last."""
-        self.links = 0
-        """Symbolic links followed so far."""
-
-    def enter(self, name: bytes, folder: Folder) -> None:
-        """Go into *folder*, a child of the last one."""
-        self.names.append(name)
-        self.folders.append(folder)
-
-    def leave(self) -> None:
-        """Go up, but not above the root."""
-        if self.names:
-            self.names.pop()
-            self.folders.pop()
 
 
 class DraftTree:
@@ -169,15 +116,19 @@ class DraftTree:
             self._remember(path, folder)
         return folder, base
 
-    def find(self, parts: list[bytes], whose: str) -> tuple[Folder | None, list[bytes]]:
-        """Return a directory, None if it does not exist, and its path with links resolved as far as it exists.
+    def find(self, parts: list[bytes], whose: str) -> Place:
+        """Return the directory at a path.
 
         Raises Skipped, which says *whose* path this is, where a file is on the way.
         """
-        way = self._walk(_Way(self.root, parts))
+        way = self._walk(Way(self.root, parts))
         if way.rest and way.rest[-1] in way.folders[-1].children and not way.rest[-1].startswith(WHITEOUT):
             raise Skipped(f"its {whose} leads through a file")
-        return (None if way.rest else way.folders[-1]), way.names + way.rest[::-1]
+        names = [*way.names, *way.rest[-1:]]
+        hidden = any(OPAQUE in folder.children for folder in way.folders) or any(
+            map(self.is_whited_out, way.folders, names)
+        )
+        return Place(None if way.rest else way.folders[-1], way.names + way.rest[::-1], hidden)
 
     def settle_whiteouts(self) -> None:
         """Remove implicit directories with nothing but whiteouts below, where a whiteout hides their lower layers.
@@ -223,7 +174,7 @@ class DraftTree:
         """
         self._room += _IMPLICIT_EACH
         self._steps += _STEPS_EACH
-        way = _Way(self.root, parts)
+        way = Way(self.root, parts)
         while self._walk(way).rest:
             name, parent = way.rest.pop(), way.folders[-1]
             packed = self._implicit
@@ -240,29 +191,30 @@ class DraftTree:
             way.enter(name, folder)
         return way.folders[-1]
 
-    def _walk(self, way: _Way) -> _Way:
+    def _walk(self, way: Way) -> Way:
         """Go on along *way* as far as there are directories, through symbolic links; return it.
 
         Raises Skipped for more than 40 links, or one that names no file; TooMany.
         """
-        rest = way.rest
-        while rest:
-            if rest[-1] == b"..":  # of a link
-                rest.pop()
+        while way.rest:
+            name = way.rest[-1]
+            if name == b"..":  # of a link
                 way.leave()
                 continue
-            child = way.folders[-1].children.get(rest[-1])
+            child = way.folders[-1].children.get(name)
             if isinstance(child, Folder):
-                way.enter(rest.pop(), child)
-                continue
-            target = None if child is None else self._target(child)
-            if target is None:
+                way.enter(way.rest.pop(), child)
+            elif child is None or name.startswith(WHITEOUT):  # engines make no file of a whiteout
+                if not way.take_back():
+                    break
+            elif (target := self._target(child)) is not None:
+                way.rest.pop()
+                self._follow(way, target)
+            else:
                 break
-            rest.pop()
-            self._follow(way, target)
         return way
 
-    def _follow(self, way: _Way, target: bytes) -> None:
+    def _follow(self, way: Way, target: bytes) -> None:
         way.links += 1
         if way.links > _MAX_LINKS:
             raise Skipped(f"its path leads through more than {_MAX_LINKS} symbolic links")
@@ -273,7 +225,7 @@ class DraftTree:
         self._steps -= len(parts)
         if self._steps < 0:
             raise TooMany(f"paths lead through symbolic links of more than {_STEPS:,} components")
-        way.rest += reversed(parts)
+        way.follow(parts)
 
     def _target(self, node: bytes | Linked) -> bytes | None:
         """Return the target of a symbolic link, None for another file."""

@@ -19,12 +19,11 @@ from zlib import crc32
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.errors import NO_ROOM, ImgfsError, InvalidImage, NoSpace
+from fusefs.layers.draft_nodes import Folder, Linked, Place
 from fusefs.layers.draft_tree import (
     ODD_NAMES,
     DraftTree,
-    Folder,
     Ineffective,
-    Linked,
     Skipped,
     TooMany,
     check_not_root,
@@ -158,26 +157,21 @@ class LayerIndexer:
         if last.startswith(WHITEOUT):  # engines look at nothing but the name of a whiteout
             self._whiteout(name, attributes)
             return
-        target = parts_of(link)
-        if not target:
-            raise Skipped("a hard link to the root")
-        base = target.pop()
-        folder, path = self._tree.find(target, "target")
-        own_path = [*self._tree.find(directory, "path")[1], last]
-        if [*path, base][: len(own_path)] == own_path:  # engines remove it before they make the link
-            raise Skipped("a hard link to itself or below itself")
-        children = {} if folder is None else folder.children
+        place, base = self._target_of_link(directory, last, link)
+        children = {} if place.folder is None else place.folder.children
         found = children.get(base)
         if isinstance(found, Folder):
             raise Skipped("a hard link to a directory")
-        if found is None and folder is not None and self._tree.is_whited_out(folder, base):
+        if found is None and place.folder is not None and self._tree.is_whited_out(place.folder, base):
             # Of a file that this layer removed, overlayfs has a whiteout device: a link to it is a whiteout.
             self._whiteout(b"/".join((*directory, WHITEOUT + last)), attributes)
             return
+        if found is None and place.lower_hidden:
+            raise Skipped("a hard link to a file that its layer has removed")
         if found is None:
             # It has the attributes of the file in the lower layer, so none are stored.
             nothing = FileAttributes(stat.S_IFREG, 0, 0, 0, 0, 0, 0, ())
-            text = b"/".join((*path, base))
+            text = b"/".join((*place.path, base))
             found = Linked(self._packed(nothing, 0, 0, LOWER_LINK, text), lower=True)
         elif isinstance(found, bytes):
             found = children[base] = Linked(found, lower=False)
@@ -185,6 +179,22 @@ class LayerIndexer:
         self._tree.add_file(name, found)
         if not found.lower:
             found.packed = self._relinked(found.packed, attributes)
+
+    def _target_of_link(self, directory: list[bytes], last: bytes, link: bytes) -> tuple[Place, bytes]:
+        """Return the place and name of a hard link's target; Skipped if engines find none, wherever it may be."""
+        target = parts_of(link)
+        if not target:
+            raise Skipped("a hard link to the root")
+        base = target.pop()
+        place = self._tree.find(target, "target")
+        path, own_path = [*place.path, base], [*self._tree.find(directory, "path").path, last]
+        if path[: len(own_path)] == own_path:  # engines remove it before they make the link
+            raise Skipped("a hard link to itself or below itself")
+        if own_path[: len(path)] == path:
+            raise Skipped("a hard link below its own target")
+        if base.startswith(WHITEOUT):
+            raise Skipped("a hard link to a whiteout")
+        return place, base
 
     def _whiteout(self, name: bytes, attributes: FileAttributes) -> None:
         self._tree.add_file(name, self._packed(attributes, 0, 0, 0, b""))

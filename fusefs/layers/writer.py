@@ -4,7 +4,7 @@ from array import array
 from collections import deque
 from typing import BinaryIO
 
-from fusefs.layers.draft_tree import DraftNode, Folder
+from fusefs.layers.draft_nodes import DraftNode, Folder
 from fusefs.layers.record import RECORDS, Header, pack_place
 
 _PIECE = 1 << 18

@@ -93,13 +93,25 @@ def _is_fault(pool: ThreadPoolExecutor, peers: Sequence[Unpacker], stack: Stack)
     return judge(outcomes(pool, peers, stack), shown(tars(stack))).is_fault
 
 
+_REASONS = ("no such file or directory", "not a directory", "file exists", "not permitted", "too many l", "duplicates")
+"""What messages of peers say of the reason for which they refuse a stack."""
+
+
+def _reason(peer: Unpacker, stack: Stack) -> tuple[tuple[int, int] | None, str]:
+    """Return which member a peer refuses first, and why."""
+    place, outcome = _refused_at(peer, stack), peer.unpack(tars(stack))
+    message = outcome.message if isinstance(outcome, Refused) else ""
+    return place, next((reason for reason in _REASONS if reason in message), "")
+
+
 def _combines(refusing: Sequence[Unpacker], stack: Stack, own: Files, verdict: Verdict) -> bool:
     """Return whether imgfs follows one peer here and another there, and each refuses what it does not follow.
 
-    So it is if peers refuse different members, or if a peer agrees once the members that it refuses are left out.
+    So it is if peers refuse different members, or one for different reasons; and if a peer agrees once the members that
+    it refuses are left out.
     """
-    if verdict.kind == "silent":
-        return len({_refused_at(peer, stack) for peer in refusing}) > 1
+    if verdict.kind == "silent" and len({_reason(peer, stack) for peer in refusing}) > 1:
+        return True
     return any(_agrees_without_refused(peer, stack, own, verdict.strange) for peer in refusing)
 
 
@@ -114,6 +126,8 @@ def _agrees_without_refused(peer: Unpacker, stack: Stack, own: Files, strange: I
     if isinstance(theirs, Refused) or isinstance(ours, Refused):
         return False
     files, less = compared(theirs), compared(ours)
+    if files == own:  # what it refuses has no effect in imgfs
+        return True
     others = [path for path in strange if path not in made or path in less]
     return others != [] and all(own.get(path) == less.get(path) == files.get(path) for path in others)
 

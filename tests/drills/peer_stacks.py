@@ -113,6 +113,8 @@ class _Drawing:
         here = self._here
         if _key(path, member.kind) in here:
             return False
+        if member.kind == "opaque" and any(f"{at}.wh.{name}" in here for at, name in _steps(path)):
+            return False
         parents = [path[:at] for at, letter in enumerate(path) if letter == "/"]
         if any(here[above].kind != "folder" for above in parents if above in here):
             return False
@@ -242,6 +244,14 @@ class _Drawing:
         xattrs = {b"user.x": b"%d" % rng.randrange(3)} if kind in ("file", "folder") and rng.random() < 0.2 else {}
         owner = rng.randrange(3)
         return About(mode, owner, owner, rng.choice(_TIMES), xattrs)
+
+
+def _steps(path: str) -> Iterator[tuple[str, str]]:
+    """Yield each component of *path*, after what comes before it."""
+    above = ""
+    for name in path.split("/"):
+        yield above, name
+        above += f"{name}/"
 
 
 def _key(path: str, kind: str) -> str:

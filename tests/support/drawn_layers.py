@@ -193,10 +193,14 @@ def linked(things: Things, member: Drawn) -> tuple[Path, Thing]:
     directory, rest = walked(things, member.path[:-1], missing)
     own = (*directory, *rest, member.path[-1])
     found = things.get(target)
-    if target[: len(own)] == own or (found is not None and found.is_folder):
+    if target[: len(own)] == own or own[: len(target)] == target or (found is not None and found.is_folder):
         raise RefusedError
     if found is None and len(mark) == len(target) and mark in things:
         return (*member.path[:-1], f".wh.{member.path[-1]}"), Thing(a_file())
+    if found is None and (
+        is_hidden(things, target) or any((*target[:at], OPAQUE) in things for at in range(len(target)))
+    ):
+        raise RefusedError
     return member.path, found or Thing(a_file(), lower=target)
 
 

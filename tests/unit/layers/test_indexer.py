@@ -213,6 +213,36 @@ def test_a_hard_link_to_itself_or_below_itself_is_skipped(name: str, target: str
     assert layer_of(changeset(*members, hard_link(name, target)), skipped=warning) == layer_of(changeset(*members))
 
 
+@pytest.mark.parametrize(("name", "target"), [("a/b", "a"), ("l/e/f", "d/e"), ("a/b/c", "./a")])
+def test_a_hard_link_below_its_own_target_is_skipped(name: str, target: str) -> None:
+    """Engines and umoci make a directory of the target's name, or find a file in its place."""
+    members = (symlink("l", "d"),)
+    warning = skipped(1, f"{name}: a hard link below its own target")
+    assert layer_of(changeset(*members, hard_link(name, target)), skipped=warning) == layer_of(changeset(*members))
+
+
+@pytest.mark.parametrize("there", [b"", whiteout("b"), symlink(".wh.b", "a"), folder(".wh.b")])
+def test_a_hard_link_to_a_whiteout_is_skipped(there: bytes) -> None:
+    """Engines and umoci make no file of a whiteout."""
+    warning = skipped(1, "h: a hard link to a whiteout")
+    assert layer_of(changeset(there, hard_link("h", ".wh.b")), skipped=warning) == layer_of(changeset(there))
+
+
+@pytest.mark.parametrize("removal", [opaque("d"), opaque("d/e"), whiteout("d"), whiteout("d/e")])
+def test_a_hard_link_to_a_lower_file_that_its_layer_has_removed_is_skipped(removal: bytes) -> None:
+    warning = skipped(1, "h: a hard link to a file that its layer has removed")
+    link = hard_link("h", "d/e/f")
+    assert layer_of(changeset(removal, link), skipped=warning) == layer_of(changeset(removal))
+    below = changeset(file("d/e/f", b"1"))
+    assert rootfs_of(below, changeset(link, removal))[b"h"].content == b"1"
+
+
+def test_a_path_through_a_link_with_the_name_of_a_whiteout_makes_a_directory() -> None:
+    """To engines and umoci the link is a whiteout."""
+    layers = changeset(file("b")), changeset(symlink(".wh.b", "d"), file(".wh.b/x", b"1"))
+    assert rootfs_of(*layers) == shown((".wh.b", IMPLICIT), (".wh.b/x", a_file(b"1")))
+
+
 def test_a_hard_link_whose_target_leads_through_a_file_is_skipped() -> None:
     layer = changeset(file("a", b"1"), hard_link("b", "a/x/y"))
     assert layer_of(layer, skipped=skipped(1, "b: its target leads through a file")) == shown(("a", a_file(b"1")))

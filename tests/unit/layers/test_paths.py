@@ -64,7 +64,9 @@ WAYS: dict[str, tuple[Sequence[bytes], str]] = {
     ),
     "empty and single dots": ((symlink("lib", ".//usr/./lib/"), C), "lib->.//usr/./lib/ usr/ usr/lib/ usr/lib/c=1"),
     "dangling": ((symlink("lib", "no/where"), C), "lib->no/where no/ no/where/ no/where/c=1"),
-    "dangling and up": ((symlink("lib", "no/../where"), C), "lib->no/../where no/ where/ where/c=1"),
+    "dangling and up": ((symlink("lib", "no/../where"), C), "lib->no/../where where/ where/c=1"),
+    "dangling and up several": ((symlink("lib", "no/no/../../usr/a/b/../c"), file("usr/x"), C),
+        "lib->no/no/../../usr/a/b/../c usr/ usr/a/ usr/a/c/ usr/a/c/c=1 usr/x="),
     "a chain": (
         (folder("d"), symlink("a/b", "../d"), symlink("lib", "a/b"), C),
         "a/ a/b->../d d/ d/c=1 lib->a/b",

@@ -138,12 +138,6 @@ def test_a_hard_link_to_nothing_or_to_a_directory_below_is_not_there(take_warnin
     assert take_warnings() == ["layer 1: skipped 6 hard links to nothing; the first: 1"]
 
 
-def test_a_hard_link_to_a_whiteout_of_a_lower_layer_is_not_there(take_warnings: TakeWarnings) -> None:
-    layers = [changeset(whiteout("w"), file("x")), changeset(hard_link("a", ".wh.w"))]
-    assert rootfs_of(*layers) == shown(("x", a_file()))
-    assert take_warnings() == ["layer 1: skipped 1 hard links to nothing; the first: a"]
-
-
 def test_a_hard_link_to_nothing_is_warned_of(take_warnings: TakeWarnings) -> None:
     layers = [changeset(file("x")), changeset(hard_link("broken", "no/where"))]
     assert rootfs_of(*layers) == shown(("x", a_file()))
