@@ -123,7 +123,7 @@ def peers(stacks: int = 2_000, seed: int = 0) -> Figures:
     assert not found.faults
     return Figures(
         f"{found.stacks:,} stacks from seed {seed} on, {found.members.total():,} members, unpacked by {len(unpackers)} "
-        f"peers; these disagree about {found.disputed:,}, imgfs with all of them about 0",
+        f"peers; these differ in {found.disputed:,}, nothing unexplained",
         f"{found.mounted} through a mount",
     )
 

@@ -25,7 +25,7 @@ def unpackers_fixture(
         yield [
             Engine("docker 20.10", docker_engine),
             Engine("docker 26", docker26_classic),
-            ContainerdStore("docker 26, containerd", docker26_containerd),
+            ContainerdStore("docker 26 (containerd)", docker26_containerd),
             Engine("podman", podman_engine),
             Umoci(folder),
         ]

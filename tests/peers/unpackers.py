@@ -198,7 +198,7 @@ def all_unpackers() -> Iterator[list[Unpacker]]:
         yield [
             Engine("docker 20.10", give(empty_docker())),
             Engine("docker 26", give(docker_26(root, "docker26"))),
-            ContainerdStore("docker 26, containerd", give(docker_26(root, "docker26-containerd", features=store))),
+            ContainerdStore("docker 26 (containerd)", give(docker_26(root, "docker26-containerd", features=store))),
             Engine("podman", give(podman())),
             Umoci(give(umoci_folder())),
         ]
