@@ -1,4 +1,4 @@
-"""What the tree of a layer in memory is made of: directories, files of several names, and a walk along a path."""
+"""Parts of a draft tree: directories, files with several names, and the walk along a path."""
 
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ class Linked:
 DraftNode = bytes | Folder | Linked
 
 
-class Place(NamedTuple):
+class ResolvedPath(NamedTuple):
     """A directory, found by a path."""
 
     folder: Folder | None
@@ -42,7 +42,7 @@ class Place(NamedTuple):
     """Whether a whiteout or an opaque marker of the layer hides it in the lower layers."""
 
 
-class Way:
+class PathWalk:
     """A walk along a path: where it has come to, and the rest of the path."""
 
     __slots__ = ("_ups", "folders", "links", "names", "rest")

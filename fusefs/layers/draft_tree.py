@@ -11,7 +11,7 @@ names are made, as containerd (continuity fs.RootPath, then mkparent) and umoci 
 from collections.abc import Iterable
 from itertools import starmap
 
-from fusefs.layers.draft_nodes import DraftNode, Folder, Linked, Place, Way
+from fusefs.layers.draft_nodes import DraftNode, Folder, Linked, PathWalk, ResolvedPath
 from fusefs.layers.record import MAX_NAME, MAX_TARGET, OPAQUE, WHITEOUT, symlink_text, without_flags
 from fusefs.tar.header import Kind
 from fusefs.tar.members import normalised
@@ -116,19 +116,19 @@ class DraftTree:
             self._remember(path, folder)
         return folder, base
 
-    def find(self, parts: list[bytes], whose: str) -> Place:
+    def find(self, parts: list[bytes], whose: str) -> ResolvedPath:
         """Return the directory at a path.
 
         Raises Skipped, which says *whose* path this is, where a file is on the way.
         """
-        way = self._walk(Way(self.root, parts))
+        way = self._walk(PathWalk(self.root, parts))
         if way.rest and way.rest[-1] in way.folders[-1].children and not way.rest[-1].startswith(WHITEOUT):
             raise Skipped(f"its {whose} leads through a file")
         names = [*way.names, *way.rest[-1:]]
         hidden = any(OPAQUE in folder.children for folder in way.folders) or any(
             map(self.is_whited_out, way.folders, names)
         )
-        return Place(None if way.rest else way.folders[-1], way.names + way.rest[::-1], hidden)
+        return ResolvedPath(None if way.rest else way.folders[-1], way.names + way.rest[::-1], hidden)
 
     def settle_whiteouts(self) -> None:
         """Remove implicit directories with nothing but whiteouts below, where a whiteout hides their lower layers.
@@ -174,7 +174,7 @@ class DraftTree:
         """
         self._room += _IMPLICIT_EACH
         self._steps += _STEPS_EACH
-        way = Way(self.root, parts)
+        way = PathWalk(self.root, parts)
         while self._walk(way).rest:
             name, parent = way.rest.pop(), way.folders[-1]
             packed = self._implicit
@@ -191,7 +191,7 @@ class DraftTree:
             way.enter(name, folder)
         return way.folders[-1]
 
-    def _walk(self, way: Way) -> Way:
+    def _walk(self, way: PathWalk) -> PathWalk:
         """Go on along *way* as far as there are directories, through symbolic links; return it.
 
         Raises Skipped for more than 40 links, or one that names no file; TooMany.
@@ -214,7 +214,7 @@ class DraftTree:
                 break
         return way
 
-    def _follow(self, way: Way, target: bytes) -> None:
+    def _follow(self, way: PathWalk, target: bytes) -> None:
         way.links += 1
         if way.links > _MAX_LINKS:
             raise Skipped(f"its path leads through more than {_MAX_LINKS} symbolic links")

@@ -17,7 +17,7 @@ from fusefs.layers.record import (
     RECORD_SIZE,
     RECORDS,
     WHITEOUT,
-    Header,
+    IndexHeader,
     Record,
     children_span,
     iter_listed,
@@ -50,7 +50,7 @@ class LayerIndex:
         self._data = file.read_at(0, file.length())
         if not self._data:
             raise BrokenIndex("the layer index is empty")
-        header = Header.unpacked(self._data)
+        header = IndexHeader.unpacked(self._data)
         if header is None:
             raise BrokenIndex("the file is not a layer index of this version")
         if header.size != len(self._data) or not header.is_consistent():

@@ -19,7 +19,7 @@ from zlib import crc32
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.errors import NO_ROOM, ImgfsError, InvalidImage, NoSpace
-from fusefs.layers.draft_nodes import Folder, Linked, Place
+from fusefs.layers.draft_nodes import Folder, Linked, ResolvedPath
 from fusefs.layers.draft_tree import (
     ODD_NAMES,
     DraftTree,
@@ -180,7 +180,7 @@ class LayerIndexer:
         if not found.lower:
             found.packed = self._relinked(found.packed, attributes)
 
-    def _target_of_link(self, directory: list[bytes], last: bytes, link: bytes) -> tuple[Place, bytes]:
+    def _target_of_link(self, directory: list[bytes], last: bytes, link: bytes) -> tuple[ResolvedPath, bytes]:
         """Return the place and name of a hard link's target; Skipped if engines find none, wherever it may be."""
         target = parts_of(link)
         if not target:

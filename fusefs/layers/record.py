@@ -163,13 +163,13 @@ def unpack_xattrs(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 _HEADER = struct.Struct("<16sQQQQQQ")
-"""Magic, then the fields of `Header`, the size of the file first."""
+"""Magic, then the fields of `IndexHeader`, the size of the file first."""
 RECORDS = _HEADER.size
 """Offset of the first record."""
 _OFFSET_SIZE, _SUM_SIZE, _LINK_SIZE = 8, 4, 4
 
 
-class Header(NamedTuple):
+class IndexHeader(NamedTuple):
     """Where the parts of a layer index lie, in bytes from its beginning, and how long they are."""
 
     size: int
@@ -185,7 +185,7 @@ class Header(NamedTuple):
     """Hard links into lower layers."""
 
     @classmethod
-    def of(cls, records: int, heap_size: int, members: int, lower_links: int) -> "Header":
+    def of(cls, records: int, heap_size: int, members: int, lower_links: int) -> "IndexHeader":
         """Return the header over parts of these lengths."""
         heap = RECORDS + records * RECORD_SIZE
         tables = heap + heap_size
@@ -193,7 +193,7 @@ class Header(NamedTuple):
         return cls(size, records, heap, tables, members, lower_links)
 
     @classmethod
-    def unpacked(cls, data: bytes) -> "Header | None":
+    def unpacked(cls, data: bytes) -> "IndexHeader | None":
         """Return the header that *data* begins with, None if that is not one of this version."""
         if len(data) < RECORDS or not data.startswith(MAGIC):
             return None
@@ -205,7 +205,7 @@ class Header(NamedTuple):
 
     def is_consistent(self) -> bool:
         """Return whether the parts make up the whole file, and there is a root."""
-        return self.records >= 1 and self == Header.of(
+        return self.records >= 1 and self == IndexHeader.of(
             self.records, max(self.tables - self.heap, 0), self.members, self.lower_links
         )
 

@@ -5,7 +5,7 @@ from collections import deque
 from typing import BinaryIO
 
 from fusefs.layers.draft_nodes import DraftNode, Folder
-from fusefs.layers.record import RECORDS, Header, pack_place
+from fusefs.layers.record import RECORDS, IndexHeader, pack_place
 
 _PIECE = 1 << 18
 """Bytes that are written at once."""
@@ -42,7 +42,7 @@ class IndexWriter:
         for table in (headers, sums, self._lower):
             file.write(table)
         file.seek(0)
-        file.write(Header.of(self._count, len(heap), len(headers), len(self._lower)).packed())
+        file.write(IndexHeader.of(self._count, len(heap), len(headers), len(self._lower)).packed())
         file.flush()
 
     def _add(self, children: dict[bytes, DraftNode], directory: int) -> None:

@@ -24,7 +24,7 @@ _ANSWER = "answer"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ChildReport:
     """One message of the child."""
 
     value: Any
@@ -33,10 +33,10 @@ class Answer:
     """Files that the child opened and passed to this process."""
 
 
-Say = Callable[[Answer], None]
+Say = Callable[[ChildReport], None]
 
 
-def answers(work: Callable[[Say], None], seconds: float) -> Iterator[Answer]:
+def answers(work: Callable[[Say], None], seconds: float) -> Iterator[ChildReport]:
     """Run *work* in a child process and yield its messages until it ends, or sends none for *seconds*.
 
     Raises the ImgfsError of *work*.  The child has neither open files of this process nor a terminal.  Call it only
@@ -61,7 +61,7 @@ def _forked() -> int:
         raise MountError(f"cannot start a process: {error.strerror}") from None
 
 
-def _received(connection: socket.socket, seconds: float) -> Iterator[Answer]:
+def _received(connection: socket.socket, seconds: float) -> Iterator[ChildReport]:
     connection.settimeout(seconds)
     while True:
         try:
@@ -76,7 +76,7 @@ def _received(connection: socket.socket, seconds: float) -> Iterator[Answer]:
         if name != _ANSWER:
             kinds = {kind.__name__: kind for kind in ImgfsError.__subclasses__()}
             raise kinds.get(name, RuntimeError)(value)
-        yield Answer(value, tuple(descriptors))
+        yield ChildReport(value, tuple(descriptors))
 
 
 def _be_child(work: Callable[[Say], None], connection: socket.socket) -> NoReturn:
@@ -85,7 +85,7 @@ def _be_child(work: Callable[[Say], None], connection: socket.socket) -> NoRetur
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         _close_others(connection.fileno())
 
-        def say(answer: Answer) -> None:
+        def say(answer: ChildReport) -> None:
             socket.send_fds(connection, [json.dumps([_ANSWER, answer.value]).encode()], answer.descriptors)
 
         try:

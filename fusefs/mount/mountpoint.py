@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from fusefs.errors import MountError
-from fusefs.mount.abandonable import Answer, Say, answers
+from fusefs.mount.abandonable import ChildReport, Say, answers
 from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mount_id, mount_of, mounts, path_of
 from fusefs.mount.privileges import may_mount
 from fusefs.mount.status import State, state_of
@@ -90,7 +90,7 @@ def _checked(path: str) -> tuple[int, int, int]:
     A child process opens it, since a file system on its path or a mount on it may never answer.
     """
     shown = printable(path)
-    told: list[Answer] = list(answers(lambda say: _check(path, say), _PATIENCE))
+    told: list[ChildReport] = list(answers(lambda say: _check(path, say), _PATIENCE))
     if told and told[-1].descriptors:
         device, inode = told[-1].value
         return told[-1].descriptors[0], device, inode
@@ -107,7 +107,7 @@ def _check(path: str, say: Say) -> None:
         kind = f"{printable(mount.file_system)} of user {mount.owner}"
         raise MountError(f"cannot mount on {shown}: it is in {kind}; choose a directory of your own")
     if mount is not None and mount.file_system == FILE_SYSTEM and mount.mountpoint == path_of(directory):
-        say(Answer("mounted"))
+        say(ChildReport("mounted"))
         _clear_dead(mount, shown)
         _check(path, say)
         return
@@ -118,7 +118,7 @@ def _check(path: str, say: Say) -> None:
         dead = mount is not None and error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
         hint = f"; a dead {mount.file_system} mount is there, umount {shown} first" if mount and dead else ""
         raise MountError(f"cannot mount on {shown}: {error.strerror}{hint}") from None
-    say(Answer((about.st_dev, about.st_ino), (directory,)))
+    say(ChildReport((about.st_dev, about.st_ino), (directory,)))
 
 
 def _opened(path: str) -> int:

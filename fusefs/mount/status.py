@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import unquote_to_bytes
 
-from fusefs.mount.abandonable import Answer, Say, answers
+from fusefs.mount.abandonable import ChildReport, Say, answers
 from fusefs.mount.mountinfo import Mount, mount_id
 from fusefs.tree.node import Xattrs
 
@@ -110,7 +110,7 @@ def _query_all(mounts: Sequence[Mount], say: Say, deadline: float) -> None:
     def query(number: int, mount: Mount) -> None:
         state, attributes = state_of(mount)
         with telling:
-            say(Answer((number, state.value, attributes)))
+            say(ChildReport((number, state.value, attributes)))
 
     threads = []
     for question in enumerate(mounts):

@@ -14,7 +14,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from fusefs.errors import MountError
-from fusefs.mount.abandonable import Answer, Say, answers
+from fusefs.mount.abandonable import ChildReport, Say, answers
 from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mount_id, mount_of, mounts, path_of
 from fusefs.mount.privileges import may_mount
 from fusefs.mount.status import State, query_status
@@ -75,7 +75,7 @@ def _tried(targets: Sequence[str | Mount], *, lazily: bool) -> list[_Failure]:
             about = None
             if failure:
                 about = (failure.shown, failure.reason, astuple(failure.mount) if failure.mount else None)
-            say(Answer(about))
+            say(ChildReport(about))
 
     done = 0
     failures = []
@@ -181,7 +181,7 @@ def _forced(mount: Mount, shown: str, state: State) -> list[str]:
     def work(say: Say) -> None:
         if state is State.STUCK:
             _abort(mount, shown)
-        say(Answer(detach(mount, lazily=True)))
+        say(ChildReport(detach(mount, lazily=True)))
 
     try:
         told = [answer.value for answer in answers(work, _PATIENCE)]

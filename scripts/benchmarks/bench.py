@@ -1,4 +1,4 @@
-"""What every case is given, and how it takes its samples: in pairs, in changing order."""
+"""The context of a benchmark case, and its sampling: in pairs, in changing order."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ from benchmarks.tools import Tools
 from benchmarks.workplace import Workplace
 
 Sample = Mapping[str, float]
-"""What one round of one contestant gave: numbers by their names."""
+"""The result of one round of one contestant: numbers by their names."""
 Contestant = Callable[[], Sample]
 Measure = Callable[["Bench"], Iterator[Row | Curve]]
 

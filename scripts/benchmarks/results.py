@@ -1,4 +1,4 @@
-"""What a case measures: rows with a target, and curves of what scales."""
+"""Results of a case: rows with a target, and curves over a size."""
 
 import statistics
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def summary(samples: list[float]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Target:
-    """What is to hold for the median of *kind*: of ours ÷ theirs, of ours - theirs, or of ours alone."""
+    """The bound on a median; *kind*: of ours ÷ theirs, of ours - theirs, or of ours alone."""
 
     relation: Literal["≤", "≥"]
     bound: float

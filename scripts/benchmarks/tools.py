@@ -24,7 +24,7 @@ _PROGRAMS = {
 }
 _QUIETLY = ("mount", "--quiet")
 USER = 65534
-"""Who mounts without privileges."""
+"""The user who mounts without privileges."""
 
 
 @dataclass(frozen=True)

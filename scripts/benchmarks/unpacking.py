@@ -1,4 +1,4 @@
-"""What one does without imgfs to look at one file of an archive: convert and unpack, or load into an engine."""
+"""Ways to look at one file of an archive without imgfs: convert and unpack, or load into an engine."""
 
 import os
 import shutil

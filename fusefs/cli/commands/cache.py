@@ -29,12 +29,12 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
             output.raw(os.fsencode(path) + b"\n")  # unchanged, for scripts
         case "list":
             with _using(path):
-                kept = Cache(path).entries() if _is_there(path) else []
+                entries = Cache(path).entries() if _is_there(path) else []
             if arguments.json:
-                output.json([_json(one) for one in kept])
+                output.json([_json(entry) for entry in entries])
             else:
                 header, *lines = table(
-                    [("ID", "PLATFORM", "SIZE", "LAST USED", "IN USE", "IMAGE"), *map(_row, kept)], (2,)
+                    [("ID", "PLATFORM", "SIZE", "LAST USED", "IN USE", "IMAGE"), *map(_row, entries)], (2,)
                 )
                 output.line(output.styled(header, BOLD))
                 for line in lines:
@@ -63,21 +63,28 @@ def _is_there(path: str) -> bool:
     return True
 
 
-def _row(kept: ListedEntry) -> tuple[str, ...]:
-    about = kept.about
-    is_image = kept.kind == SAVED
+def _row(entry: ListedEntry) -> tuple[str, ...]:
+    about = entry.about
+    is_image = entry.kind == SAVED
     identity = about["id"].partition(":")[2][:_SHORT] if is_image else "-"
-    used = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(kept.used_ns // 10**9))
+    used = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.used_ns // 10**9))
     image = ", ".join(about["names"]) if is_image else about["path"]
-    cells = (identity, about.get("platform") or "-", human_size(kept.size), used, "yes" if kept.in_use else "no", image)
+    cells = (
+        identity,
+        about.get("platform") or "-",
+        human_size(entry.size),
+        used,
+        "yes" if entry.in_use else "no",
+        image,
+    )
     return tuple(map(printable, cells))
 
 
-def _json(kept: ListedEntry) -> dict[str, Any]:
-    about = kept.about
+def _json(entry: ListedEntry) -> dict[str, Any]:
+    about = entry.about
     what = {name: about.get(name) for name in ("names", "id", "platform", "storage", "path")}
-    times = {"created": _time(about["created_ns"]), "used": _time(kept.used_ns)}
-    return what | {"size": kept.size} | times | {"inUse": kept.in_use, "key": kept.key}
+    times = {"created": _time(about["created_ns"]), "used": _time(entry.used_ns)}
+    return what | {"size": entry.size} | times | {"inUse": entry.in_use, "key": entry.key}
 
 
 def _time(ns: int) -> str:

@@ -16,8 +16,8 @@ from fusefs.tar.header import BrokenHeader, Kind
 from fusefs.tar.members import Member, MemberTable, member_at
 from fusefs.text import printable
 
-Place = tuple[int, int, int]
-"""Device, inode and offset of bytes in a file; device and inode are 0 where there is one file."""
+MemberKey = tuple[int, int, int]
+"""Identifies a member, whatever names lead to it: device, inode and offset; the first two are 0 in a tar."""
 
 
 class Blobs(Protocol):
@@ -39,8 +39,8 @@ class Blobs(Protocol):
     def content(self, name: bytes) -> Content:
         """Return the content of the file at the path *name*; InvalidImage if it is missing or not a regular file."""
 
-    def place(self, name: bytes) -> Place:
-        """Return what two names of one file, or of one member, have in common; raises as `content` does."""
+    def member_key(self, name: bytes) -> MemberKey:
+        """Return the key of the file or member called *name*; raises as `content` does."""
 
     def names(self) -> Collection[bytes]:
         """Return the names of the files, of a directory those at its top."""
@@ -79,8 +79,8 @@ class TarBlobs:
         member = self._regular(name)
         return self._sparse(name, member) if member.sparse else Extent(self.tar, member.offset, member.size)
 
-    def place(self, name: bytes) -> Place:
-        """Return the place of the data of the member called *name*, which identifies it; raises as `content` does."""
+    def member_key(self, name: bytes) -> MemberKey:
+        """Return the key of the member called *name*; raises as `content` does."""
         return 0, 0, self._regular(name).offset
 
     def _sparse(self, name: bytes, listed: Member) -> Sparse:

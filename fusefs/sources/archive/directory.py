@@ -13,7 +13,7 @@ from fusefs.content.file import Extent, OpenFile
 from fusefs.content.watched import WatchedFile
 from fusefs.errors import InvalidImage, Unavailable
 from fusefs.oci import documents
-from fusefs.sources.archive.blobs import Place, limited
+from fusefs.sources.archive.blobs import MemberKey, limited
 from fusefs.text import printable
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -71,8 +71,8 @@ class DirectoryBlobs:
             raise InvalidImage(f"{self.name}: {printable(name)} is missing")
         return found
 
-    def place(self, name: bytes) -> Place:
-        """Return the place of the file at the path *name*; InvalidImage if it is missing."""
+    def member_key(self, name: bytes) -> MemberKey:
+        """Return the key of the file at the path *name*; InvalidImage if it is missing."""
         content = self.content(name)  # stays open
         status = os.fstat(content.file.descriptor)
         return status.st_dev, status.st_ino, content.offset

@@ -17,7 +17,7 @@ from fusefs.oci.documents import Descriptor, ImageConfig, Manifest
 from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.reference import same_image, tag_of, tagged
 from fusefs.oci.transport import Source
-from fusefs.sources.archive.blobs import Blobs, Place, blob, document, limited
+from fusefs.sources.archive.blobs import Blobs, MemberKey, blob, document, limited
 from fusefs.sources.archive.candidates import Candidate, candidates, choose, entry_of, top_entries
 from fusefs.sources.archive.image_layout import candidate_image, layer_compression
 from fusefs.sources.archive.manifest_list import MANIFEST_LIST_LIMIT, ManifestItem, parse_manifest_list
@@ -39,8 +39,7 @@ class _StoredLayer:
 
     diff_id: DiffID
     content: Content
-    place: Place
-    """Of its bytes: identifies the member or file, whatever names lead to it."""
+    key: MemberKey
     compression: Compression | None
     where: str
 
@@ -166,15 +165,15 @@ class DockerArchive:
         stored = self._stored_layers(item, config.diff_ids)
         if found is not None and any(layer.compression for layer in stored):
             return candidate_image(self.blobs, found, source, tag)
-        digests: dict[Place, Digest] = {}
+        digests: dict[MemberKey, Digest] = {}
         for layer in stored:
-            if layer.place not in digests:  # a repeated layer is hashed once
+            if layer.key not in digests:  # a repeated layer is hashed once
                 plain = layer.compression is None
-                digests[layer.place] = layer.diff_id if plain else self.digest_of(layer.content, "sha256")
+                digests[layer.key] = layer.diff_id if plain else self.digest_of(layer.content, "sha256")
         layers = tuple(
             Layer(
                 layer.diff_id,
-                Descriptor(documents.DOCKER_LAYER, layer.content.size, digests[layer.place]),
+                Descriptor(documents.DOCKER_LAYER, layer.content.size, digests[layer.key]),
                 layer.content,
                 layer.compression,
                 layer.where,
@@ -253,13 +252,13 @@ class DockerArchive:
 
     def _stored_manifest(self, config: Digest, item: ManifestItem) -> Candidate | None:
         """Return the stored manifest of the image with this *config* and the layers of *item*, None without one."""
-        places = [self.blobs.place(name) for name in item.layers]
+        keys = [self.blobs.member_key(name) for name in item.layers]
         for candidate in self._layout():
             try:
                 manifest = self._manifest(candidate)
                 if (
                     manifest.config.digest == config
-                    and [self._blob_place(layer.digest) for layer in manifest.layers] == places
+                    and [self._blob_key(layer.digest) for layer in manifest.layers] == keys
                     and all(blob(self.blobs, part, "") for part in (manifest.config, *manifest.layers))
                 ):
                     return candidate
@@ -272,8 +271,8 @@ class DockerArchive:
             document(self.blobs, candidate.manifest, "the manifest").content.data, self._name
         )
 
-    def _blob_place(self, digest: Digest) -> Place:
-        return self.blobs.place(f"blobs/{digest.algorithm}/{digest.encoded}".encode())
+    def _blob_key(self, digest: Digest) -> MemberKey:
+        return self.blobs.member_key(f"blobs/{digest.algorithm}/{digest.encoded}".encode())
 
     def _stored_layers(self, item: ManifestItem, diff_ids: Sequence[DiffID]) -> list[_StoredLayer]:
         if len(item.layers) != len(diff_ids):
@@ -281,15 +280,15 @@ class DockerArchive:
                 f"{self._name}: manifest.json lists {len(item.layers)} layers, the config {len(diff_ids)}"
             )
         by_diff_id: dict[DiffID, _StoredLayer] = {}
-        by_place: dict[Place, DiffID] = {}
+        by_key: dict[MemberKey, DiffID] = {}
         for number, (name, diff_id) in enumerate(zip(item.layers, diff_ids, strict=True)):
-            content, place = self.blobs.content(name), self.blobs.place(name)
-            other = by_place.setdefault(place, diff_id)
+            content, key = self.blobs.content(name), self.blobs.member_key(name)
+            other = by_key.setdefault(key, diff_id)
             if other != diff_id:
                 raise InvalidImage(f"{self._name}: {printable(name)} is listed for two diffIDs: {other} and {diff_id}")
             # A repeated layer counts as its first member, whatever its name.
             if diff_id not in by_diff_id:
                 compression = layer_compression(content, f"{self._name}: {printable(name)}")
                 where = f"{self._name}: layer {number} ({printable(name)})"
-                by_diff_id[diff_id] = _StoredLayer(diff_id, content, place, compression, where)
+                by_diff_id[diff_id] = _StoredLayer(diff_id, content, key, compression, where)
         return [by_diff_id[diff_id] for diff_id in diff_ids]

@@ -131,7 +131,7 @@ def _probing(timeout: float) -> list[tuple[int, int, int]]:
     ]
 
 
-class _Stream:
+class _SdkStream:
     """The answer to a save."""
 
     def __init__(self, response: requests.Response, timeout: float | None) -> None:
@@ -214,7 +214,7 @@ class SdkEngine:
                 f"the engine at {shown} describes {printable(name)} in a way that imgfs does not understand: {error!r}"
             ) from None
 
-    def begin(self, target: Target) -> _Stream:
+    def begin(self, target: Target) -> _SdkStream:
         """Return the answer to a save once it begins.
 
         The SDK's own `get_image` takes no platform, and yields pieces of 32 KiB, which take twice as long to write.
@@ -230,7 +230,7 @@ class SdkEngine:
             raise refusal(
                 self, target.name, message_of(_received(response, MAX_ANSWER), response.reason), platform_hint(target)
             )
-        return _Stream(response, self.timeout)
+        return _SdkStream(response, self.timeout)
 
     def _is_list(self, name: str) -> bool:
         """Return whether *name* is a manifest list of podman, which the API of Docker does not show."""

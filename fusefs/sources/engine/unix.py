@@ -36,7 +36,7 @@ class NoPlainAnswer(Exception):
     """This client cannot describe the image; the caller should use the SDK."""
 
 
-class _Stream:
+class _UnixStream:
     """The answer to a save."""
 
     def __init__(self, answer: http.client.HTTPResponse, connection: UnixConnection) -> None:
@@ -101,7 +101,7 @@ class UnixEngine:
         except (InvalidImage, *_FAILURES, *NONSENSE):
             raise NoPlainAnswer from None
 
-    def begin(self, target: Target) -> _Stream:
+    def begin(self, target: Target) -> _UnixStream:
         """Return the answer to a save once it begins; EngineError if the engine refuses."""
         platform = target.platform
         parameters = {}
@@ -112,7 +112,7 @@ class UnixEngine:
         if answer.status != _OK:
             self._connection.wait(self._timeout)
             raise refusal(self, target.name, message_of(answer.read(MAX_ANSWER), answer.reason), platform_hint(target))
-        return _Stream(answer, self._connection)
+        return _UnixStream(answer, self._connection)
 
     def _get(self, path: str, timeout: float | None) -> http.client.HTTPResponse:
         connection = self._connection

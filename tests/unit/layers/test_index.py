@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.layers.index import BrokenIndex, LayerIndex
-from fusefs.layers.record import IMPLICIT, LOWER_LINK, RECORD_SIZE, RECORDS, ROOT, SPARSE, Header
+from fusefs.layers.record import IMPLICIT, LOWER_LINK, RECORD_SIZE, RECORDS, ROOT, SPARSE, IndexHeader
 from tests.support.builders import BLOCK, CREATED_NS, Memory
 from tests.support.changesets import (
     About,
@@ -167,10 +167,10 @@ def test_an_index_with_something_behind_it_is_broken() -> None:
 @pytest.mark.parametrize("change", [1, -1, 1 << 40, -(1 << 40)])
 def test_an_index_whose_parts_do_not_make_up_its_size_is_broken(number: int, change: int) -> None:
     whole = an_index()
-    fields = list(Header.unpacked(whole) or ())
+    fields = list(IndexHeader.unpacked(whole) or ())
     fields[number] = (fields[number] + change) % (1 << 64)
     with pytest.raises(BrokenIndex, match="its parts do not add up to"):
-        opened(Header(*fields).packed() + whole[RECORDS:])
+        opened(IndexHeader(*fields).packed() + whole[RECORDS:])
 
 
 def test_an_index_of_another_version_is_broken() -> None:
