@@ -65,7 +65,7 @@ def test_an_artifact_in_a_containerd_store_shows_its_documents_and_blobs(
     docker26_containerd.docker("load", "-i", path)
     try:
         mountpoint = imgfs.mountpoint()
-        options = ["--log-file", imgfs.log, "--host", docker26_containerd.host]
+        options = ["--log-file", str(imgfs.log), "--host", docker26_containerd.host]
         mounted = imgfs.run("mount", *options, f"{reference}:1", mountpoint)
         shown = tree(mountpoint)
     finally:
