@@ -284,14 +284,17 @@ class Operations(pyfuse3.Operations):
     @_answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:  # noqa: ARG002
         """Describe a full file system: `df` shows the total size of the image's files."""
-        nodes = [self._view.node(number) for number in range(len(self._view))]
-        sizes = [node.content.size for node in nodes if isinstance(node, RegularFile)]
         data = StatvfsData()
         data.f_bsize = data.f_frsize = _BLOCK
-        data.f_blocks = sum(-(-size // _BLOCK) for size in sizes)
-        data.f_files = len(nodes)
+        data.f_blocks, data.f_files = self._blocks, len(self._view)
         data.f_namemax = _MAX_NAME
         return data
+
+    @functools.cached_property
+    def _blocks(self) -> int:
+        """The blocks of all files of the view, which does not change."""
+        nodes = (self._view.node(number) for number in range(len(self._view)))
+        return sum(-(-node.content.size // _BLOCK) for node in nodes if isinstance(node, RegularFile))
 
     setattr = mknod = mkdir = unlink = rmdir = symlink = rename = link = _read_only  # type: ignore[assignment]
     write = create = setxattr = removexattr = _read_only  # type: ignore[assignment]
