@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusefs.cache.entry import INDEX, CacheEntry, clean, clear, read_index, remove
 from fusefs.cache.location import open_root, unusable
@@ -38,8 +38,7 @@ _SHARE = 8
 Waiting = Callable[[], contextlib.AbstractContextManager[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class ListedEntry:
+class ListedEntry(NamedTuple):
     """An entry as `imgfs cache list` shows it."""
 
     kind: str

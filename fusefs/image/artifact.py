@@ -1,8 +1,7 @@
 """The files of an artifact: layers that are no changesets, by the titles that ORAS and others give them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Union
+from typing import NamedTuple, Union
 
 from fusefs.content.protocol import Content
 from fusefs.image.model import Layer
@@ -13,8 +12,7 @@ _MAX_NAME = 255
 """Bytes of a name that Linux accepts."""
 
 
-@dataclass(frozen=True, slots=True)
-class TitledFile:
+class TitledFile(NamedTuple):
     """A layer with a title."""
 
     descriptor: Descriptor

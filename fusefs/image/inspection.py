@@ -1,6 +1,6 @@
 """The data that `imgfs inspect` shows: the documents of an image, layer by layer."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusefs.image.model import Image, Layer
 from fusefs.oci.config import Details, Healthcheck, Step, parse_details
@@ -8,8 +8,7 @@ from fusefs.oci.times import known_time
 from fusefs.oci.untrusted_json import Json
 
 
-@dataclass(frozen=True, slots=True)
-class InspectedLayer:
+class InspectedLayer(NamedTuple):
     """One layer."""
 
     number: int
@@ -21,8 +20,7 @@ class InspectedLayer:
     """The step that made it, None if the history does not tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(NamedTuple):
     """All data shown of an image."""
 
     image: Image

@@ -1,8 +1,7 @@
 """The model of an image: its documents and blobs, and its names."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from fusefs.content.protocol import Content, Literal
 from fusefs.errors import DigestMismatch
@@ -31,8 +30,7 @@ _FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar"
 _OCI_FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """A JSON document of the image: its exact bytes and their descriptor."""
 
     descriptor: Descriptor
@@ -44,8 +42,7 @@ class Document:
         return cls(Descriptor(media_type, len(data), Digest.of([data])), Literal(data))
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """One layer in the image's list of layers; a repeated layer occurs there several times."""
 
     diff_id: DiffID | None
@@ -67,8 +64,7 @@ class Layer:
         return self.content is not None and self.diff_id is not None and self.is_tar
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """An image whose layers can be read until the process ends."""
 
     source: Source
@@ -119,8 +115,8 @@ class Image:
                 return document
         config = self.config.descriptor
         if not self.artifact:
-            config = replace(config, media_type=documents.OCI_CONFIG)
-        layers = (replace(layer.descriptor, media_type=_oci_media_type(layer)) for layer in self.layers)
+            config = config._replace(media_type=documents.OCI_CONFIG)
+        layers = (layer.descriptor._replace(media_type=_oci_media_type(layer)) for layer in self.layers)
         return Document.of(documents.OCI_MANIFEST, documents.write_manifest(documents.OCI_MANIFEST, config, layers))
 
     def blobs(self) -> Iterator[tuple[Descriptor, Content]]:
@@ -177,8 +173,7 @@ class LayerCache(Protocol):
         """Remove the cached file *name*; readers that have it open can continue."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourcedImage:
+class SourcedImage(NamedTuple):
     """An image as a source returns it."""
 
     image: Image

@@ -2,7 +2,6 @@
 
 import stat
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -22,8 +21,7 @@ class Change(Enum):
     REMOVED = "D"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """One path that differs."""
 
     path: tuple[bytes, ...]
@@ -34,8 +32,7 @@ class Difference:
     """Changed properties: ``type``, ``content``, ``mode``, ``owner``, ``target``, ``device``, ``xattrs``, ``time``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(NamedTuple):
     """One of the two root file systems."""
 
     tree: RootfsTree

@@ -1,8 +1,8 @@
 """The layers that add, change or remove a path of the root file system."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from fusefs.layers.index import LayerIndex
 from fusefs.layers.record import IMPLICIT, OPAQUE, ROOT, WHITEOUT, Record
@@ -16,8 +16,7 @@ class Deed(Enum):
     REMOVED = "removed"
 
 
-@dataclass(frozen=True, slots=True)
-class Touch:
+class Touch(NamedTuple):
     """One layer's change to a path."""
 
     layer: int

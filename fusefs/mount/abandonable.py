@@ -11,8 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from fusefs.errors import ImgfsError, MountError
 
@@ -23,8 +22,7 @@ _ANSWER = "answer"
 """First word of an answer; an error begins with the name of its class."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChildReport:
+class ChildReport(NamedTuple):
     """One message of the child."""
 
     value: Any

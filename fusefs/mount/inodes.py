@@ -11,7 +11,7 @@ A lazy directory keeps the inode number under which its parent lists it.  Memory
 not with the number of visited nodes.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusefs.errors import Unavailable
 from fusefs.tree.node import KnownTree, LazyDirectory, Node, Stat, Tree, stat_of
@@ -24,8 +24,7 @@ _MASK = (1 << _SHIFT) - 1
 _MAX_TREES = 1 << (64 - _SHIFT)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A node of a tree."""
 
     tree: Tree
@@ -39,8 +38,7 @@ class Place:
         return self.base + number
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
+class _Made(NamedTuple):
     """A lazy directory and its tree."""
 
     tree: Tree

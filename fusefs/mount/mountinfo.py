@@ -6,8 +6,8 @@ Any user can write into it: mountpoints, sources and subtypes of FUSE are text t
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from fusefs.errors import MountError
 
@@ -19,21 +19,20 @@ _OCTAL = re.compile(rb"\\([0-7]{3})")
 _OWNER = re.compile(rb"(?:^|,)user_id=([0-9]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """One line of the table."""
 
     mountpoint: str
     file_system: str
     connection: int
     """The minor device number, which is how FUSE names the connection."""
-    source: str = field(default="", compare=False)
+    source: str = ""
     """The device, which for FUSE is any text."""
-    owner: int | None = field(default=None, compare=False)
+    owner: int | None = None
     """The user who has mounted it, where the file system says so as FUSE does."""
-    id: int = field(default=0, compare=False)
+    id: int = 0
     """The mount ID, unique while the mount exists."""
-    parent: int = field(default=0, compare=False)
+    parent: int = 0
     """The mount ID of the mount that the mountpoint lies in."""
 
     @property

@@ -7,7 +7,7 @@ import stat
 import struct
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusefs.errors import MountError
 from fusefs.mount.abandonable import ChildReport, Say, answers
@@ -27,8 +27,7 @@ _MAX_START = (1 << 62) - 1
 """The last byte of the file that is locked: one byte stands for a directory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mountpoint:
+class Mountpoint(NamedTuple):
     """An empty directory to mount on.  It stays the same directory even if its path changes."""
 
     directory: int

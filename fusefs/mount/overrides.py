@@ -1,8 +1,7 @@
 """Owners and modes that a mount shows instead of those in the image."""
 
-from dataclasses import dataclass
 from stat import S_IFMT, S_ISLNK
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fusefs.tree.node import Stat
 
@@ -10,8 +9,7 @@ if TYPE_CHECKING:
     from pyfuse3 import EntryAttributes
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
+class Overrides(NamedTuple):
     """The values of `-o uid=,gid=,umask=`; None keeps the attribute of the image."""
 
     uid: int | None = None

@@ -8,8 +8,8 @@ import signal
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pyfuse3
 import trio
@@ -39,8 +39,7 @@ _MAX_SOURCE = 1024
 _STDERR = 2
 
 
-@dataclass(frozen=True, slots=True)
-class MountOptions:
+class MountOptions(NamedTuple):
     """Options of the mount itself."""
 
     source: str

@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from fusefs.mount.abandonable import ChildReport, Say, answers
@@ -69,13 +70,12 @@ class State(Enum):
     """Another mount covers it."""
 
 
-@dataclass(frozen=True, slots=True)
-class MountStatus:
+class MountStatus(NamedTuple):
     """A mount, its state, and the attributes that it reports."""
 
     mount: Mount
     state: State
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = MappingProxyType({})
     """Extended attributes by the last part of their names: ``id``, ``pid``; empty unless the mount answers."""
 
     @property

@@ -10,8 +10,8 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fusefs.errors import MountError
 from fusefs.mount.abandonable import ChildReport, Say, answers
@@ -30,8 +30,7 @@ _OWN_PATIENCE = 5.0
 """Seconds to wait for a mount of this user before it is aborted."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
+class _Failure(NamedTuple):
     """A mount that could not be removed."""
 
     shown: str
@@ -74,7 +73,7 @@ def _tried(targets: Sequence[str | Mount], *, lazily: bool) -> list[_Failure]:
             failure = _unmount(target, lazily=lazily)
             about = None
             if failure:
-                about = (failure.shown, failure.reason, astuple(failure.mount) if failure.mount else None)
+                about = (failure.shown, failure.reason, failure.mount)
             say(ChildReport(about))
 
     done = 0

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusefs.content.protocol import Content, Literal
 from fusefs.errors import InvalidImage
@@ -26,8 +26,7 @@ _MAX_LAYERS = 10_000
 """Far more than engines allow (127), and within the range of inode numbers."""
 
 
-@dataclass(frozen=True, slots=True)
-class ViewOptions:
+class ViewOptions(NamedTuple):
     """The user's options for the tree."""
 
     uid: int

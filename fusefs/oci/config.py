@@ -5,15 +5,15 @@ parts, so a malformed one is left out and is not an error.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from fusefs.errors import InvalidImage
 from fusefs.oci.times import nanoseconds
 from fusefs.oci.untrusted_json import Json, as_string, field_of, parse_object
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step of the history."""
 
     created_ns: int
@@ -26,8 +26,7 @@ class Step:
     """The step made no layer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Healthcheck:
+class Healthcheck(NamedTuple):
     """How an engine finds out whether a container works.  Times are nanoseconds; 0 is the engine's default."""
 
     test: tuple[str, ...]
@@ -39,8 +38,7 @@ class Healthcheck:
     retries: int
 
 
-@dataclass(frozen=True, slots=True)
-class Details:
+class Details(NamedTuple):
     """The texts of an image config.  All of them are untrusted and may hold control characters."""
 
     author: str = ""
@@ -52,7 +50,7 @@ class Details:
     """``NAME=value`` each."""
     ports: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = MappingProxyType({})
     stop_signal: str = ""
     shell: tuple[str, ...] = ()
     on_build: tuple[str, ...] = ()

@@ -3,8 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 _GRAMMAR = re.compile(r"(?P<algorithm>[a-z0-9]+(?:[+._-][a-z0-9]+)*):(?P<encoded>[A-Za-z0-9=_-]+)")
 _ENCODED = {
@@ -14,8 +13,7 @@ _ENCODED = {
 }
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Digest:
+class Digest(NamedTuple):
     """An algorithm and the encoded hash: ``sha256`` and 64 lower-case hexadecimal characters."""
 
     algorithm: str

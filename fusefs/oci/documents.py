@@ -7,7 +7,8 @@ parser takes the raw bytes and their name for messages, and raises InvalidImage.
 import base64
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from fusefs.errors import InvalidImage, Unsupported
 from fusefs.oci.digest import DiffID, Digest
@@ -60,8 +61,7 @@ LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 """The content of ``oci-layout``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """A reference from a document to a blob."""
 
     media_type: str
@@ -69,7 +69,7 @@ class Descriptor:
     """Bytes as stored."""
     digest: Digest
     platform: Platform | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = MappingProxyType({})
     urls: tuple[str, ...] = ()
     """Other places of the blob."""
     artifact_type: str = ""
@@ -83,8 +83,7 @@ class Descriptor:
         return self.annotations.get(REF_NAME, "")
 
 
-@dataclass(frozen=True, slots=True)
-class ImageConfig:
+class ImageConfig(NamedTuple):
     """The parts of an image config that imgfs needs."""
 
     diff_ids: tuple[DiffID, ...] | None
@@ -94,8 +93,7 @@ class ImageConfig:
     platform: Platform
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """An image manifest: OCI's, or Docker's schema 2."""
 
     media_type: str
@@ -105,8 +103,7 @@ class Manifest:
     """The kind of artifact; empty for an image."""
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(NamedTuple):
     """An image index, or Docker's manifest list."""
 
     manifests: tuple[Descriptor, ...]

@@ -6,7 +6,7 @@ the order of fallbacks are those of github.com/containerd/platforms.
 
 import os
 import re
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 _OS = {"macos": "darwin"}
 _ARCHITECTURES = {
@@ -43,8 +43,7 @@ _SYSTEM = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)\))?")
 """An operating system, maybe with its version: ``windows(10.0.20348)``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(NamedTuple):
     """An operating system, an architecture and an optional variant: ``linux/arm64/v8``."""
 
     os: str
@@ -85,7 +84,7 @@ class Platform:
         architecture, variant = self.architecture.lower(), self.variant.lower()
         architecture, implied = _ARCHITECTURES.get(architecture, (architecture, ""))
         variant = f"v{variant}" if variant[:1].isdigit() else variant
-        return replace(self, os=_OS.get(system, system), architecture=architecture, variant=variant or implied)
+        return self._replace(os=_OS.get(system, system), architecture=architecture, variant=variant or implied)
 
     @property
     def known(self) -> bool:

@@ -5,7 +5,7 @@ Grammars: containers-transports(5) for the transports, github.com/distribution/r
 
 import os
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusefs.errors import UsageError
 from fusefs.oci.reference import check_reference
@@ -23,15 +23,13 @@ _UNREAD = {
 """Transports of skopeo that imgfs does not read, and what to do instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineImage:
+class EngineImage(NamedTuple):
     """An image in an engine: a name, with tag or digest or neither, or an ID or its beginning."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class FileImage:
+class FileImage(NamedTuple):
     """An image in a file, a directory or a pipe."""
 
     transport: Transport | None

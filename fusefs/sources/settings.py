@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusefs.cache.store import Cache
 from fusefs.errors import UsageError
@@ -45,8 +45,7 @@ def _no_cache() -> Cache | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The options that sources follow, and where they report progress."""
 
     host: str | None

@@ -2,7 +2,7 @@
 
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from fusefs.content.protocol import Content
@@ -13,6 +13,9 @@ BLOCK = 512
 
 Xattrs = tuple[tuple[bytes, bytes | Callable[[], bytes]], ...]
 """Extended attributes of nodes that imgfs generates.  A value may be a function that returns the current value."""
+
+
+_NOTHING: "Mapping[bytes, Node]" = MappingProxyType({})
 
 
 class Attributes(NamedTuple):
@@ -27,8 +30,7 @@ class Attributes(NamedTuple):
     nlink: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class RegularFile:
+class RegularFile(NamedTuple):
     """A file with bytes."""
 
     attributes: Attributes
@@ -36,16 +38,14 @@ class RegularFile:
     xattrs: Xattrs = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Symlink:
+class Symlink(NamedTuple):
     """A symbolic link."""
 
     attributes: Attributes
     target: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Special:
+class Special(NamedTuple):
     """A device, a fifo or a socket."""
 
     attributes: Attributes
@@ -54,13 +54,12 @@ class Special:
     rdev: int
 
 
-@dataclass(frozen=True, slots=True)
-class Directory:
+class Directory(NamedTuple):
     """A directory.  `entries` is only for generated directories; a tree lists those of layers."""
 
     attributes: Attributes
-    entries: "Mapping[bytes, Node]" = field(default_factory=dict)
-    unlisted: "Mapping[bytes, Node]" = field(default_factory=dict)
+    entries: "Mapping[bytes, Node]" = _NOTHING
+    unlisted: "Mapping[bytes, Node]" = _NOTHING
     """Directory entries that can be looked up but are not listed."""
     xattrs: Xattrs = ()
 

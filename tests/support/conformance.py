@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -255,7 +254,7 @@ SETTINGS = Settings(
     host=None, context=None, tmpdir="/nonexistent", verify=False, platform=None, environment={}, progress=Silent()
 )
 """What a file that is read in place needs of the command line: nothing."""
-SPOOLING = replace(SETTINGS, tmpdir=tempfile.gettempdir())
+SPOOLING = SETTINGS._replace(tmpdir=tempfile.gettempdir())
 """What a compressed file or a pipe needs: a place."""
 
 

@@ -26,6 +26,6 @@ def tmpfs(path: Path, size: str = "1m") -> Iterator[Path]:
         )
 
 
-def mounted(path: str, file_system: str) -> Mount:
-    """Return what is to be found at *path*."""
-    return Mount(path, file_system, os.minor(os.stat(path).st_dev))
+def is_at(mount: Mount | None, path: str, file_system: str) -> bool:
+    """Return whether *mount* is the one of type *file_system* at *path*."""
+    return mount is not None and mount[:3] == (path, file_system, os.minor(os.stat(path).st_dev))

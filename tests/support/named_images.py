@@ -1,7 +1,5 @@
 """Small image layouts whose images are told apart by their layers, and the layers that a choice shows."""
 
-from dataclasses import replace
-
 from fusefs.oci.platform import Platform
 from tests.support.builders import LAYERS
 from tests.support.conformance import SETTINGS, check_image, opened, stored
@@ -15,7 +13,7 @@ def layers_of(layout: Layout, argument: str = "oci:dir", platform: str | None = 
     """Return the layers of the image that is picked from *layout*, all else that holds for it checked."""
     layout.write("dir")
     wanted = None if platform is None else Platform.parse(platform)
-    with opened(argument, replace(SETTINGS, platform=wanted)) as image:
+    with opened(argument, SETTINGS._replace(platform=wanted)) as image:
         check_image(image)
         return [stored(layer) for layer in image.layers]
 

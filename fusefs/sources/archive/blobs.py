@@ -1,7 +1,6 @@
 """The blobs and documents of an image layout, in a directory or a tar."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Protocol
 
 from fusefs.content.file import Extent, OpenFile, Sparse
@@ -46,12 +45,13 @@ class Blobs(Protocol):
         """Return the names of the files, of a directory those at its top."""
 
 
-@dataclass(frozen=True, slots=True)
 class TarBlobs:
     """Members of an indexed tar."""
 
-    tar: OpenFile
-    index: MemberTable
+    def __init__(self, tar: OpenFile, index: MemberTable) -> None:
+        """Read the members in *index* from *tar*."""
+        self.tar = tar
+        self.index = index
 
     @property
     def name(self) -> str:

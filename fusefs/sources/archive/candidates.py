@@ -5,7 +5,7 @@ Format: OCI image specification 1.1, "Image Layout", "Image Index".  Docker's me
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fusefs.errors import ImgfsError, InvalidImage, Unavailable
 from fusefs.image.model import Document
@@ -25,8 +25,7 @@ _NO_MANIFEST = "vnd.docker.reference.type"
 """Annotation of a manifest that belongs to an image, for example an attestation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A manifest of an image, and the indexes on the way to it."""
 
     manifest: Descriptor
@@ -136,7 +135,7 @@ def _typed(blobs: Blobs, found: Descriptor) -> Descriptor:
     stored = None if found.media_type else stored_document(blobs, found, "the manifest")
     if stored is None:
         return found
-    return replace(found, media_type=documents.media_type_of(stored.content.data, f"{blobs.name}: {found.digest}"))
+    return found._replace(media_type=documents.media_type_of(stored.content.data, f"{blobs.name}: {found.digest}"))
 
 
 def entry_of(blobs: Blobs, digest: Digest) -> Descriptor | None:

@@ -7,7 +7,6 @@ import errno
 import os
 import stat
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.watched import WatchedFile
@@ -22,14 +21,14 @@ _MAX_LINKS = 40
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
-@dataclass(frozen=True, slots=True)
 class DirectoryBlobs:
     """Files below a directory."""
 
-    path: str
-    shared_blobs: str | None = None
-    """The directory of the blobs; None: ``blobs`` below *path*."""
-    _opened: dict[tuple[str, ...], Extent] = field(default_factory=dict)
+    def __init__(self, path: str, shared_blobs: str | None = None) -> None:
+        """Read the files below *path*, the blobs from *shared_blobs*, by default ``blobs`` below *path*."""
+        self.path = path
+        self.shared_blobs = shared_blobs
+        self._opened: dict[tuple[str, ...], Extent] = {}
 
     @property
     def name(self) -> str:

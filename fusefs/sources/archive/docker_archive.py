@@ -6,7 +6,7 @@ Newer engines add an image layout; imgfs uses only the parts of it that agree wi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from fusefs.content.protocol import Content
 from fusefs.errors import ImgfsError, InvalidImage, Unavailable, Unsupported
@@ -33,8 +33,7 @@ def _is_same(asked: str, name: str) -> bool:
     return tagged(asked) == tagged(name)
 
 
-@dataclass(frozen=True, slots=True)
-class _StoredLayer:
+class _StoredLayer(NamedTuple):
     """A layer as its member stores it, before the digest of those bytes is known."""
 
     diff_id: DiffID
@@ -44,8 +43,7 @@ class _StoredLayer:
     where: str
 
 
-@dataclass(frozen=True, slots=True)
-class DockerArchive:
+class DockerArchive(NamedTuple):
     """An indexed Docker archive whose members can be read."""
 
     blobs: Blobs
@@ -201,15 +199,14 @@ class DockerArchive:
         if image.artifact or any(layer.compression or not layer.readable for layer in image.layers):
             return image
         layers = tuple(
-            replace(layer, descriptor=replace(layer.descriptor, media_type=documents.DOCKER_LAYER))
+            layer._replace(descriptor=layer.descriptor._replace(media_type=documents.DOCKER_LAYER))
             for layer in image.layers
         )
-        config = replace(image.config, descriptor=replace(image.config.descriptor, media_type=documents.DOCKER_CONFIG))
+        config = image.config._replace(descriptor=image.config.descriptor._replace(media_type=documents.DOCKER_CONFIG))
         manifest = documents.write_manifest(
             documents.DOCKER_MANIFEST, config.descriptor, (layer.descriptor for layer in layers)
         )
-        return replace(
-            image,
+        return image._replace(
             config=config,
             layers=layers,
             manifest=Document.of(documents.DOCKER_MANIFEST, manifest),

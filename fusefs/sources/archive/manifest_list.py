@@ -1,6 +1,6 @@
 """The ``manifest.json`` of a Docker archive: its manifest items (moby image/spec v1.2)."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusefs.errors import InvalidImage
 from fusefs.oci.untrusted_json import Json, as_object, as_strings, field_of, kind, parse_list
@@ -10,8 +10,7 @@ MANIFEST_LIST_LIMIT = 1 << 20
 """Maximum size of a manifest list, in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class ManifestItem:
+class ManifestItem(NamedTuple):
     """One image: the member names of its config and layers, and its tags."""
 
     config: bytes

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusefs.content.protocol import Buffer, Bytes, Content, chunks
 from fusefs.content.spool import Spool
@@ -20,8 +20,7 @@ _AFTER_THE_END = 1 << 20
 """Bytes that are still read past the end of the tar: an engine may have put an error message there."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpooledTar:
+class SpooledTar(NamedTuple):
     """A tar in a spool file."""
 
     blobs: TarBlobs

@@ -9,8 +9,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from fusefs.errors import UsageError
@@ -20,8 +20,7 @@ _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _DEFAULT_CONTEXT = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
+class Tls(NamedTuple):
     """Encryption settings.  imgfs never connects without encryption to an endpoint that has them."""
 
     ca: Path | None
@@ -31,8 +30,7 @@ class Tls:
     verify: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """An engine's address, as ``unix:///path``, ``tcp://host:port`` or ``ssh://user@host``."""
 
     host: str

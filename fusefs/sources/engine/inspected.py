@@ -1,8 +1,7 @@
 """The answer of an engine to *inspect*, before it saves an image, and the comparison of the saved image with it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from fusefs.errors import DigestMismatch, InvalidImage
 from fusefs.image.model import Image
@@ -16,8 +15,7 @@ from fusefs.sources.archive.spooled import SpooledTar
 from fusefs.text import printable
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
+class Inspected(NamedTuple):
     """An engine's description of an image."""
 
     image_id: Digest
@@ -33,8 +31,7 @@ class Inspected:
     """The engine's storage driver, which decides on the format of a save; empty if it is not stated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """The image that the user asked for, and the engine's description of it."""
 
     source: Source
@@ -94,7 +91,7 @@ def checked_image(tar: SpooledTar, target: Target, *, only: bool) -> Image:
             f"than the engine says ({len(inspected.diff_ids)})"
         )
     image.verify(tar.digest_of)
-    return replace(image, repo_digests=inspected.repo_digests)
+    return image._replace(repo_digests=inspected.repo_digests)
 
 
 def _platform(answer: Mapping[str, Any]) -> Platform | None:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,7 +105,7 @@ def test_docker_refuses_an_image_without_layers_and_says_why(imgfs: Bench, docke
 def test_an_engines_image_passes_the_conformance_check(engine: RealEngine, tmp_path: Path) -> None:
     for image in (NGINX, OTHER):
         with closing_what_is_opened():
-            check_image(open_image(image, replace(SETTINGS, host=engine.host, tmpdir=str(tmp_path))).image)
+            check_image(open_image(image, SETTINGS._replace(host=engine.host, tmpdir=str(tmp_path))).image)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,7 +4,6 @@ import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +87,7 @@ def store_fixture(request: pytest.FixtureRequest) -> RealEngine:
 @contextmanager
 def image_in(engine: RealEngine, name: str, platform: Platform | None = None) -> Iterator[Image]:
     """Open the image *name* in *engine* as the command does."""
-    with opened(name, replace(SPOOLING, host=engine.host, platform=platform)) as image:
+    with opened(name, SPOOLING._replace(host=engine.host, platform=platform)) as image:
         yield image
 
 
@@ -244,7 +243,7 @@ def test_an_image_that_is_only_for_another_platform_is_shown_if_asked(imgfs: Ben
 
 
 def test_a_platform_that_is_not_there_is_an_error_with_the_choices(containerd: RealEngine) -> None:
-    _, message = refusal("multi:1", replace(SPOOLING, host=containerd.host, platform=Platform("linux", "s390x")))
+    _, message = refusal("multi:1", SPOOLING._replace(host=containerd.host, platform=Platform("linux", "s390x")))
     choices = f"{FOREIGN['digest']} ({OTHER}); {OWN['digest']} ({HOST})"
     assert message == f"multi:1 has no image for linux/s390x; there are {choices}"
 
@@ -253,7 +252,7 @@ def test_a_platform_that_is_not_there_is_an_error_with_the_choices(containerd: R
 def test_a_platform_of_an_image_for_one_is_compared(store: RealEngine, kind: str) -> None:
     with image_in(store, f"{kind}:1", Platform("linux", "amd64")) as image:
         assert shown(image).config == _config(kind)
-    _, message = refusal(f"{kind}:1", replace(SPOOLING, host=store.host, platform=OTHER))
+    _, message = refusal(f"{kind}:1", SPOOLING._replace(host=store.host, platform=OTHER))
     assert message.startswith(f"{kind}:1 has no image for {OTHER}; ")
 
 
@@ -261,7 +260,7 @@ def test_a_platform_of_an_image_for_one_is_compared(store: RealEngine, kind: str
 def test_a_saved_image_of_two_platforms_is_read_from_the_file(containerd: RealEngine, tmp_path: Path, by: str) -> None:
     path = containerd.save(tmp_path / "saved.tar", names_of(containerd, "multi")[by])
     for platform, expected in ((None, OWN), (OTHER, FOREIGN)):
-        with opened(str(path), replace(SPOOLING, platform=platform)) as image:
+        with opened(str(path), SPOOLING._replace(platform=platform)) as image:
             check_image(image)
             assert sha256(shown(image).manifest) == expected["digest"]
 

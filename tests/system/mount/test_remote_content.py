@@ -1,7 +1,6 @@
 """A content that is no local file is a layer like any other."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,7 +60,7 @@ def test_the_index_of_a_remote_layer_is_cached_by_the_identity_of_its_bytes(tmp_
     for identity, made in (("one", 1), ("one", 1), ("other", 2)):
         image = remote_image([TOP])
         content = RemoteContent(TOP, identity)
-        image = replace(image, layers=(replace(image.layers[0], content=content),))
+        image = image._replace(layers=(image.layers[0]._replace(content=content),))
         Layers(image, str(tmp_path), entry).all_files()
         cached = [name for name in os.listdir(entry.path) if name.endswith(".layer")]
         assert len(cached) == made

@@ -1,7 +1,5 @@
 """The files of an artifact, by their titles."""
 
-from dataclasses import replace
-
 import pytest
 
 from fusefs.image.artifact import TitledFile, TitledFiles, titled_files
@@ -13,7 +11,7 @@ def titled(data: bytes, title: str | None) -> Layer:
     """Return a layer of an artifact."""
     layer = literal_layer(data)
     annotations = {} if title is None else {"org.opencontainers.image.title": title}
-    return replace(layer, diff_id=None, descriptor=replace(layer.descriptor, annotations=annotations))
+    return layer._replace(diff_id=None, descriptor=layer.descriptor._replace(annotations=annotations))
 
 
 def paths(files: TitledFiles, above: bytes = b"") -> dict[bytes, bytes]:
@@ -66,6 +64,6 @@ def test_the_second_of_one_name_has_a_number() -> None:
 
 def test_layers_of_a_file_system_and_those_that_are_not_stored_are_left_out() -> None:
     layer = titled(b"data", "a")
-    readable = replace(literal_layer(b"data"), descriptor=layer.descriptor)
-    assert titled_files([replace(layer, content=None), readable]) == {}
-    assert paths(titled_files([replace(readable, is_tar=False)])) == {b"a": b"data"}
+    readable = literal_layer(b"data")._replace(descriptor=layer.descriptor)
+    assert titled_files([layer._replace(content=None), readable]) == {}
+    assert paths(titled_files([readable._replace(is_tar=False)])) == {b"a": b"data"}

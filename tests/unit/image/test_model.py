@@ -1,7 +1,6 @@
 """An image, and the comparison of its layers with their digests."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from fusefs.oci.platform import Platform
 from tests.support.builders import COMPRESSIONS, LAYERS, Archive, image_config, schema2_manifest, sha256
 from tests.support.conformance import SETTINGS, SOURCE, Noted, check_image, literal_layer, opened, refusal, stored
 
-VERIFYING = replace(SETTINGS, verify=True)
+VERIFYING = SETTINGS._replace(verify=True)
 LIE = Archive(layers=[LAYERS[0], b"a lie"], config=image_config(LAYERS[:2]), config_name="c", layer_names=["a", "b"])
 MESSAGE = f"./x.tar: layer 1 (b) has the digest {sha256(b'a lie')}, the image says {sha256(LAYERS[1])}"
 
@@ -63,8 +62,8 @@ def test_the_blobs_are_config_manifests_and_each_layer_as_often_as_it_is_listed(
 def test_a_stored_oci_manifest_is_the_one_to_list() -> None:
     own = Document.of(OCI_MANIFEST, b"{}")
     whole = image()
-    assert replace(whole, manifest=own).oci_manifest == own
-    assert replace(whole, documents=(whole.config, own)).oci_manifest == own
+    assert whole._replace(manifest=own).oci_manifest == own
+    assert whole._replace(documents=(whole.config, own)).oci_manifest == own
 
 
 def test_the_oci_manifest_that_is_generated_says_how_layers_are_stored() -> None:
@@ -92,7 +91,7 @@ def test_the_oci_manifest_that_is_generated_says_how_layers_are_stored() -> None
 
 
 def test_a_layer_that_is_not_stored_is_no_blob_and_not_verified() -> None:
-    foreign = replace(literal_layer(b"b"), content=None)
+    foreign = literal_layer(b"b")._replace(content=None)
     hashing = Hashing()
     whole = image(foreign)
     assert foreign.descriptor not in [descriptor for descriptor, _ in whole.blobs()]
@@ -109,7 +108,7 @@ def test_each_layer_is_verified_once_by_its_own_algorithm() -> None:
 
 
 def test_the_first_wrong_layer_is_named_with_both_digests() -> None:
-    wrong = replace(literal_layer(b"b"), content=Literal(b"c"), where="x: layer 1 (b.tar)")
+    wrong = literal_layer(b"b")._replace(content=Literal(b"c"), where="x: layer 1 (b.tar)")
     hashing = Hashing()
     with pytest.raises(DigestMismatch) as caught:
         image(literal_layer(b"a"), wrong, literal_layer(b"d")).verify(hashing)
@@ -139,8 +138,8 @@ def test_the_progress_of_a_verification_ends_at_its_total() -> None:
     Archive(layers=LAYERS).write(Path("honest.tar"))
     total = sum(len(data) for data in set(LAYERS))
     noted = Noted()
-    with opened("./honest.tar", replace(VERIFYING, progress=noted)):
+    with opened("./honest.tar", VERIFYING._replace(progress=noted)):
         assert (noted.transfers, noted.done) == ([("verifying ./honest.tar", total)], total)
     noted = Noted()
-    assert refusal("./x.tar", replace(VERIFYING, progress=noted)) == (DigestMismatch, MESSAGE)
+    assert refusal("./x.tar", VERIFYING._replace(progress=noted)) == (DigestMismatch, MESSAGE)
     assert noted.done == len(LAYERS[0]) + len(b"a lie")

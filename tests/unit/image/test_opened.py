@@ -1,7 +1,6 @@
 """An opened image as the Python API uses it."""
 
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,8 +38,8 @@ def test_the_python_api_indexes_layers_in_parallel(tmp_path: Path, monkeypatch: 
     meeting = threading.Barrier(len(tars))
     image = remote_image(tars)
     contents = [MeetingContent(tar, meeting) for tar in tars]
-    layers = tuple(replace(layer, content=content) for layer, content in zip(image.layers, contents, strict=True))
-    opened = Opened(SourcedImage(replace(image, layers=layers)), str(tmp_path), Silent())
+    layers = tuple(layer._replace(content=content) for layer, content in zip(image.layers, contents, strict=True))
+    opened = Opened(SourcedImage(image._replace(layers=layers)), str(tmp_path), Silent())
     with OpenedImage(opened) as python_image:
         root = python_image.rootfs
         assert (root / "d" / "data").read_bytes() == DATA

@@ -1,7 +1,6 @@
 """The plain tar of a compressed layer."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ def test_the_plain_tar_comes_out_and_can_be_read_in_all_ways(
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_another_content_than_the_diff_id_says_is_refused(compression: str) -> None:
-    lie = replace(literal_layer(b"a lie", compression=compression), diff_id=DiffID(Digest.of([LAYERS[0]])))
+    lie = literal_layer(b"a lie", compression=compression)._replace(diff_id=DiffID(Digest.of([LAYERS[0]])))
     message = f"somewhere decompresses to the digest {sha256(b'a lie')}, the image says {sha256(LAYERS[0])}"
     assert refused(lie) == (DigestMismatch, message)
 
@@ -44,14 +43,14 @@ def test_another_content_than_the_diff_id_says_is_refused(compression: str) -> N
 def test_a_truncated_layer_is_named(compression: str) -> None:
     whole = literal_layer(LAYERS[0], compression=compression)
     assert isinstance(whole.content, Literal)
-    cut = replace(whole, content=Literal(whole.content.data[:-1]))
+    cut = whole._replace(content=Literal(whole.content.data[:-1]))
     message = f"somewhere: truncated: the {compression} stream ends at offset {whole.descriptor.size - 1}"
     assert refused(cut) == (InvalidImage, message)
 
 
 def test_a_corrupt_layer_is_named() -> None:
     whole = COMPRESSIONS["gzip"](LAYERS[0])
-    corrupt = replace(literal_layer(LAYERS[0], compression="gzip"), content=Literal(whole[:-8] + bytes(8)))
+    corrupt = literal_layer(LAYERS[0], compression="gzip")._replace(content=Literal(whole[:-8] + bytes(8)))
     error, message = refused(corrupt)
     assert error is InvalidImage
     assert message.startswith(f"somewhere: corrupt gzip data before offset {len(whole)}: CRC check failed")

@@ -5,11 +5,11 @@ import os
 import pytest
 
 from fusefs.mount.mountinfo import Mount, mount_at, parsed
-from tests.support.file_systems import mounted
+from tests.support.file_systems import is_at
 
 
 def test_a_mount_is_found_by_its_path() -> None:
-    assert mount_at("/proc") == mounted("/proc", "proc")
+    assert is_at(mount_at("/proc"), "/proc", "proc")
 
 
 @pytest.mark.parametrize("path", ["/proc/self", "/proc/", "/proc\n", "", "/no such directory", "proc"])
@@ -23,8 +23,7 @@ LINE = b"36 35 0:52 / %s rw,nosuid - %s src rw,user_id=1000,group_id=1000\n"
 def test_lines_end_at_newlines_alone_and_types_are_any_bytes() -> None:
     table = LINE % (b"/a\rb\x0c\x85", b"fuse.imgfs") + LINE % (b"/b", b"fuse.\xff\r")
     first, second = parsed(table)
-    assert first == Mount(os.fsdecode(b"/a\rb\x0c\x85"), "fuse.imgfs", 52)
-    assert (first.id, first.parent, first.owner) == (36, 35, 1000)
+    assert first == Mount(os.fsdecode(b"/a\rb\x0c\x85"), "fuse.imgfs", 52, "src", 1000, 36, 35)
     assert (second.mountpoint, os.fsencode(second.file_system)) == ("/b", b"fuse.\xff\r")
 
 

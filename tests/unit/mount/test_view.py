@@ -4,7 +4,6 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -139,7 +138,7 @@ def test_blobs_of_another_algorithm_have_their_own_directory() -> None:
 
 def test_every_document_on_the_way_is_a_blob() -> None:
     stored, index = Document.of(OCI_MANIFEST, b"stored"), Document.of(OCI_INDEX, b"index")
-    root = view(replace(image(), documents=(index, stored)))
+    root = view(image()._replace(documents=(index, stored)))
     blobs = [(name(data), data) for data in (b"config", b"manifest", b"stored", b"index")]
     assert bytes_in(folder(root, b"blobs", b"sha256")) == blobs
     (entry,) = json.loads(content_at(root, "index.json"))["manifests"]
@@ -147,7 +146,7 @@ def test_every_document_on_the_way_is_a_blob() -> None:
 
 
 def test_an_artifact_without_a_platform_is_listed_without_one() -> None:
-    (entry,) = json.loads(content_at(view(replace(image(), platform=None)), "index.json"))["manifests"]
+    (entry,) = json.loads(content_at(view(image()._replace(platform=None)), "index.json"))["manifests"]
     assert entry.keys() == {"mediaType", "size", "digest", "annotations"}
 
 
@@ -179,7 +178,7 @@ def test_a_diff_id_that_is_not_stored_leads_unlisted_to_the_plain_tar() -> None:
 
 
 def test_a_diff_id_by_another_algorithm_has_a_folder_of_links_only() -> None:
-    layer = replace(literal_layer(b"b", compression="gzip"), diff_id=DiffID(Digest.of([b"b"], "sha512")))
+    layer = literal_layer(b"b", compression="gzip")._replace(diff_id=DiffID(Digest.of([b"b"], "sha512")))
     blobs = folder(view(image(layer)), b"blobs", b"sha512")
     assert (dict(blobs.entries), list(blobs.unlisted)) == ({}, [name(b"b", "sha512")])
 
@@ -195,8 +194,8 @@ def test_a_diff_id_that_is_stored_as_well_is_that_blob() -> None:
     [
         (),
         (literal_layer(b"a"),),
-        (replace(literal_layer(b"a", compression="gzip"), content=None),),
-        (replace(literal_layer(b"a", compression="gzip"), diff_id=None),),
+        (literal_layer(b"a", compression="gzip")._replace(content=None),),
+        (literal_layer(b"a", compression="gzip")._replace(diff_id=None),),
     ],
     ids=["no layers", "plain", "not stored", "an artifact"],
 )
@@ -223,7 +222,7 @@ def test_nothing_is_decompressed_before_the_first_look_and_a_repeated_layer_once
 def test_one_blob_that_is_listed_for_two_diff_ids_is_compared_with_each() -> None:
     # Else the second diffID's file in blobs/ would have bytes of another digest.
     honest = literal_layer(b"a", compression="gzip")
-    lie = replace(honest, diff_id=DiffID(Digest.of([b"other"])))
+    lie = honest._replace(diff_id=DiffID(Digest.of([b"other"])))
     root = view(image(honest, lie))
     assert content_at(root, f"blobs/sha256/{name(b'a').decode()}") == b"a"
     with pytest.raises(DigestMismatch):
@@ -236,7 +235,7 @@ def stored(data: bytes, compression: str | None = None) -> Layer:
     bytes_stored = compressed(data, compression)
     os.write(descriptor, bytes_stored)
     extent = Extent(OpenFile(descriptor, "layer"), 0, len(bytes_stored))
-    return replace(literal_layer(data, compression=compression), content=extent)
+    return literal_layer(data, compression=compression)._replace(content=extent)
 
 
 def test_there_is_a_tree_for_each_layer_and_one_for_all() -> None:
@@ -284,7 +283,7 @@ def test_without_trees_there_are_none() -> None:
 
 @pytest.mark.parametrize(
     "unreadable",
-    [replace(literal_layer(b"a"), content=None), replace(literal_layer(b"a"), diff_id=None)],
+    [literal_layer(b"a")._replace(content=None), literal_layer(b"a")._replace(diff_id=None)],
     ids=["not stored", "an artifact"],
 )
 def test_where_a_layer_cannot_be_read_there_is_no_root_file_system_and_no_tree_of_it(unreadable: Layer) -> None:
@@ -305,14 +304,14 @@ def test_an_image_without_layers_has_an_empty_root_file_system() -> None:
 
 def artifact(*layers: Layer) -> Image:
     """Return an artifact of *layers*."""
-    return replace(image(*layers), artifact=True)
+    return image(*layers)._replace(artifact=True)
 
 
 def titled(data: bytes, title: str) -> Layer:
     """Return a layer of an artifact with a title."""
     layer = literal_layer(data)
-    descriptor = replace(layer.descriptor, annotations={"org.opencontainers.image.title": title})
-    return replace(layer, diff_id=None, descriptor=descriptor)
+    descriptor = layer.descriptor._replace(annotations={"org.opencontainers.image.title": title})
+    return layer._replace(diff_id=None, descriptor=descriptor)
 
 
 def test_the_layers_of_an_artifact_are_files_with_their_titles() -> None:
@@ -326,12 +325,12 @@ def test_the_layers_of_an_artifact_are_files_with_their_titles() -> None:
 
 def test_an_image_has_no_files_by_title() -> None:
     layer = literal_layer(changeset(file("a")))
-    annotated = replace(layer.descriptor, annotations={"org.opencontainers.image.title": "a"})
-    assert b"files" not in view(image(replace(layer, descriptor=annotated)), trees=True).entries
+    annotated = layer.descriptor._replace(annotations={"org.opencontainers.image.title": "a"})
+    assert b"files" not in view(image(layer._replace(descriptor=annotated)), trees=True).entries
 
 
 def test_a_layer_that_is_no_tar_leaves_out_itself_and_the_root_file_system() -> None:
-    layers = literal_layer(changeset(file("a"))), replace(literal_layer(b"{}"), is_tar=False)
+    layers = literal_layer(changeset(file("a"))), literal_layer(b"{}")._replace(is_tar=False)
     root = view(image(*layers), trees=True)
     assert list(folder(root, b"layers").entries) == [b"0"]
     assert b"rootfs" not in root.entries

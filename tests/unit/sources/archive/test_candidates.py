@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def unavailable(layout: Layout, argument: str = "oci:dir", platform: str | None 
     """Return why no image is picked."""
     Path("x.tar").write_bytes(layout.tar())
     wanted = None if platform is None else Platform.parse(platform)
-    error, message = refusal(argument.replace("oci:dir", "oci-archive:x.tar"), replace(SETTINGS, platform=wanted))
+    error, message = refusal(argument.replace("oci:dir", "oci-archive:x.tar"), SETTINGS._replace(platform=wanted))
     assert error is Unavailable
     return message
 

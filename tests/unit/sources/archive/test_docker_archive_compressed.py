@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,14 +86,14 @@ def test_what_nothing_states_the_digest_of_is_hashed_once_with_progress() -> Non
     blobs = [LAYERS[0], *(COMPRESSIONS["gzip"](data) for data in LAYERS[1:])]
     Archive(layers=blobs, config=image_config(LAYERS)).write(Path("x.tar"))
     noted = Noted()
-    with opened("./x.tar", replace(SETTINGS, progress=noted)):
+    with opened("./x.tar", SETTINGS._replace(progress=noted)):
         assert noted.done == sum(len(data) for data in blobs[1:3])  # the last one is the second again
 
 
 def test_what_states_its_digests_is_not_hashed() -> None:
     Path("x.tar").write_bytes(COMPRESSED_LAYOUTS["containerd store, gzip"]())
     noted = Noted()
-    with opened("./x.tar", replace(SETTINGS, progress=noted)):
+    with opened("./x.tar", SETTINGS._replace(progress=noted)):
         assert noted.transfers == []
 
 
@@ -240,7 +239,7 @@ def test_the_best_of_several_variants_is_picked() -> None:
 def unavailable(data: bytes, platform: str) -> str:
     """Return why there is no image for *platform*."""
     Path("x.tar").write_bytes(data)
-    error, message = refusal("./x.tar", replace(SETTINGS, platform=Platform.parse(platform)))
+    error, message = refusal("./x.tar", SETTINGS._replace(platform=Platform.parse(platform)))
     assert error is Unavailable
     return message
 

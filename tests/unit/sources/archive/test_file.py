@@ -11,7 +11,6 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -284,7 +283,7 @@ def test_a_stream_is_always_verified_and_a_plain_file_on_request() -> None:
     with piped(LIE):
         assert refused("-") == (DigestMismatch, f"standard input: {LIED}")
     with pytest.raises(DigestMismatch) as caught, closing_what_is_opened():
-        open_image("./plain", replace(SETTINGS, verify=True))
+        open_image("./plain", SETTINGS._replace(verify=True))
     assert str(caught.value) == f"./plain: {LIED}"
 
 
@@ -292,7 +291,7 @@ def test_a_stream_is_not_read_again_to_be_verified() -> None:
     noted = Noted()
     data = gzip.compress(COMPRESSED_LAYOUTS["kaniko, gzip"]())
     Path("x.gz").write_bytes(data)
-    with opened("./x.gz", replace(SPOOLING, verify=True, progress=noted)):
+    with opened("./x.gz", SPOOLING._replace(verify=True, progress=noted)):
         assert noted.transfers == [("reading ./x.gz", len(data))]
         assert noted.done == len(data)
 
@@ -300,14 +299,14 @@ def test_a_stream_is_not_read_again_to_be_verified() -> None:
 def test_nobody_knows_how_long_a_pipe_is() -> None:
     noted = Noted()
     data = Archive().data()
-    with piped(data), opened("-", replace(SPOOLING, progress=noted)):
+    with piped(data), opened("-", SPOOLING._replace(progress=noted)):
         assert (noted.transfers, noted.done) == ([("reading standard input", None)], len(data))
 
 
 def test_a_stream_needs_a_place_and_a_plain_file_none() -> None:
     Path("x.gz").write_bytes(gzip.compress(Archive().data()))
     reason = "No such file or directory; choose another directory with --tmpdir"
-    assert refusal("./x.gz", replace(SETTINGS, tmpdir="gone")) == (NoSpace, f"cannot write in gone: {reason}")
+    assert refusal("./x.gz", SETTINGS._replace(tmpdir="gone")) == (NoSpace, f"cannot write in gone: {reason}")
 
 
 def test_garbage_behind_a_compressed_archive_is_a_warning(take_warnings: TakeWarnings) -> None:

@@ -4,7 +4,6 @@ import base64
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,7 +136,7 @@ def test_blobs_may_be_in_a_directory_that_layouts_share() -> None:
         shutil.copytree(f"{path}/blobs", "shared", dirs_exist_ok=True)
         shutil.rmtree(f"{path}/blobs")
     for path, layers in (("dir", A), ("other", B)):
-        with opened(f"oci:{path}", replace(SETTINGS, shared_blobs="shared")) as image:
+        with opened(f"oci:{path}", SETTINGS._replace(shared_blobs="shared")) as image:
             check_image(image)
             assert [stored(layer) for layer in image.layers] == list(layers)
 
@@ -145,7 +144,7 @@ def test_blobs_may_be_in_a_directory_that_layouts_share() -> None:
 def test_a_shared_directory_is_the_only_place_of_blobs() -> None:
     named("1").write("dir")
     Path("shared").mkdir()
-    kind, message = refusal("oci:dir", replace(SETTINGS, shared_blobs="shared"))
+    kind, message = refusal("oci:dir", SETTINGS._replace(shared_blobs="shared"))
     assert (kind, message.endswith(" is missing")) == (InvalidImage, True)
 
 
@@ -154,5 +153,5 @@ def test_a_link_may_not_lead_out_of_a_shared_directory() -> None:
     layout.write("dir")
     Path("shared").mkdir()
     Path("shared/sha256").symlink_to("../dir/blobs/sha256")
-    kind, message = refusal("oci:dir", replace(SETTINGS, shared_blobs="shared"))
+    kind, message = refusal("oci:dir", SETTINGS._replace(shared_blobs="shared"))
     assert (kind, "leads out of the layout" in message) == (InvalidImage, True)

@@ -4,7 +4,6 @@ import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from tests.support.conformance import SETTINGS, check_image, opened, refusal, st
 from tests.support.layouts import HOST, Json, Layout, platform_json
 from tests.support.processes import unprivileged
 
-VERIFYING = replace(SETTINGS, verify=True)
+VERIFYING = SETTINGS._replace(verify=True)
 GONE = sha256(b"gone")
 NO_CONFIG = b'{"rootfs":1}'
 Refused = tuple[type[ImgfsError], str]

@@ -1,7 +1,6 @@
 """Hints for the user when an engine does not have an image, or cannot save it."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ def engine_on_a_socket(tmp_path: Path) -> Iterator[Engine]:
 def refusal(engine: Engine, name: str = "img", **changes: object) -> tuple[type[ImgfsError], str]:
     """Return the class and message of the error for an image of *engine*."""
     with pytest.raises(ImgfsError) as caught:
-        open_image(name, replace(SPOOLING, host=engine.host, **changes))  # type: ignore[arg-type]
+        open_image(name, SPOOLING._replace(host=engine.host, **changes))  # type: ignore[arg-type]
     return type(caught.value), str(caught.value)
 
 
@@ -61,4 +60,4 @@ def test_a_file_that_is_there_is_named_also_when_no_engine_answers(engine: Engin
     engine.script.inspect = json_answer({"message": "no such image"}, 404)
     assert refusal(engine, "p.oci")[1].endswith("; ./p.oci is the file of that name")
     with pytest.raises(EngineError, match=r"; or give the file of that name as \./p\.oci$"):
-        open_image("p.oci", replace(SPOOLING, host="tcp://127.0.0.1:1"))
+        open_image("p.oci", SPOOLING._replace(host="tcp://127.0.0.1:1"))

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -82,7 +81,7 @@ def image_of(engine: Engine, platform: Platform | None) -> Iterator[Image]:
 
     Only what is the image's own is closed: the server is in this process, too, and has its sockets.
     """
-    image = open_image("multi:1", replace(SPOOLING, host=engine.host, platform=platform)).image
+    image = open_image("multi:1", SPOOLING._replace(host=engine.host, platform=platform)).image
     until(lambda: engine.connections == 0, "all connections are closed")
     spool = {layer.content.file for layer in image.layers if isinstance(layer.content, Extent)}
     try:
@@ -95,7 +94,7 @@ def image_of(engine: Engine, platform: Platform | None) -> Iterator[Image]:
 def refusal(engine: Engine, platform: Platform | None) -> tuple[type[ImgfsError], str]:
     """Return the class and message of the error that opening the image is."""
     with pytest.raises(ImgfsError) as caught:
-        open_image("multi:1", replace(SPOOLING, host=engine.host, platform=platform))
+        open_image("multi:1", SPOOLING._replace(host=engine.host, platform=platform))
     return type(caught.value), str(caught.value)
 
 
