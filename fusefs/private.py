@@ -79,7 +79,7 @@ def _opened(name: str, directory: int) -> int | None:
             return None
         raise
     status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077:
+    if status.st_mode == stat.S_IFREG | 0o600 and status.st_uid == os.geteuid():
         return descriptor
     os.close(descriptor)
     return None

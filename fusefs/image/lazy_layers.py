@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content, Literal
-from fusefs.content.spool import unlinked_file
+from fusefs.content.spool import file_or_memory
 from fusefs.errors import NoSpace
 from fusefs.image.indexing import NewIndex, index_into
 from fusefs.image.model import Image, Layer, LayerCache
@@ -142,7 +142,7 @@ class Layers:
                         return self._cached_now(layer, tar, cache, name)
                 except NoSpace as error:
                     log.info("%s: cannot cache its layer index: %s", layer.where, error)
-            return self._indexed(layer, tar, unlinked_file(self._tmpdir), self._tmpdir, os.close)
+            return self._indexed(layer, tar, *file_or_memory(self._tmpdir), os.close)
 
         return make
 

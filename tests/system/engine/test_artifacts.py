@@ -41,9 +41,7 @@ ARTIFACTS = {
         b'{"name":"chart"}',
         {"application/vnd.cncf.helm.chart.content.v1.tar+gzip": compressed(b"chart", "gzip")},
     ),
-    "wasm": Artifact(
-        "application/vnd.wasm.config.v0+json", b'{"os":"wasip1"}', {"application/wasm": b"\0asm\1\0\0\0"}
-    ),
+    "wasm": Artifact("application/vnd.wasm.config.v0+json", b'{"os":"wasip1"}', {"application/wasm": b"\0asm\1\0\0\0"}),
     "cosign": Artifact(
         "application/vnd.oci.image.config.v1+json",
         b'{"architecture":"","os":"","config":{},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' % (b"0" * 64),
