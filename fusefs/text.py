@@ -1,5 +1,11 @@
 """Untrusted text, made safe to print."""
 
+import re
+
+_PASSWORD = re.compile(r"(^|://)([^/?#@:]*):(?!//).*@", re.DOTALL)
+"""User and password of a URL (RFC 3986, 3.2.1), with or without its scheme, up to the last ``@``: also if the
+password contains characters that it may not contain."""
+
 _MAX_LENGTH = 4096
 """Characters that are shown: as many as the bytes of the longest path (PATH_MAX)."""
 
@@ -17,6 +23,11 @@ def printable(text: bytes | str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def without_password(url: str) -> str:
+    """Return *url* with its password replaced by ``***``."""
+    return _PASSWORD.sub(r"\1\2:***@", url)
 
 
 def _escaped(char: str) -> str:

@@ -18,7 +18,6 @@ from fusefs.cache.sealed_file import (
     Altered,
     Facts,
     link,
-    lock,
     new_file,
     open_sealed,
     read_document,
@@ -26,6 +25,7 @@ from fusefs.cache.sealed_file import (
     write_document,
 )
 from fusefs.errors import NoSpace
+from fusefs.private import lock_within, try_lock
 from fusefs.text import printable
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class CacheEntry:
                     facts = facts | {"file": stated(tar)}
                 with contextlib.suppress(FileExistsError):  # another mount completed the same archive first
                     write_document(self.directory, INDEX, facts, sync=True)
-                fcntl.flock(self.directory, fcntl.LOCK_SH)
+                lock_within(self.directory, fcntl.LOCK_SH, 0)  # its own exclusive lock becomes a shared one
         except OSError as error:
             log.warning("cannot cache the image in %s: %s", printable(self.path), error.strerror)
             self.abandon()
@@ -165,7 +165,7 @@ class CacheEntry:
             return
         self._lost = True
         with contextlib.suppress(OSError, Altered), self._cache.deciding():
-            if lock(self.directory, fcntl.LOCK_EX) and read_index(self.directory) is None:
+            if try_lock(self.directory, fcntl.LOCK_EX) and read_index(self.directory) is None:
                 remove(self.path, self.directory)
             fcntl.flock(self.directory, fcntl.LOCK_UN)
 

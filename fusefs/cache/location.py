@@ -6,6 +6,7 @@ import stat
 
 from fusefs.cache.sealed_file import link, new_file
 from fusefs.errors import NoSpace
+from fusefs.private import make_parents, private_directory
 from fusefs.text import printable
 
 _TAG = "CACHEDIR.TAG"
@@ -16,9 +17,8 @@ _TAG_DATA = b"Signature: 8a477f597d28d172789f06886806bc55\n# imgfs caches contai
 def open_root(path: str) -> int:
     """Open the directory at *path*, created if missing; NoSpace if other users may write there or it is no cache."""
     if not os.path.lexists(path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path, 0o700)
+        make_parents(path)
+        os.close(private_directory(path))
     if os.path.islink(path):
         raise unusable(path, "it is a symbolic link")
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

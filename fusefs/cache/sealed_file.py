@@ -1,22 +1,23 @@
 """Sealed files and checksummed documents of a cache entry; a file without a valid seal is ignored."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from typing import Any
 
 SEAL = ".seal"
 """Suffix of the name of a seal, after the name of its file."""
-_FORMAT = 1
-_MAGIC = b"imgfs cache %d " % _FORMAT
+FORMAT = 1
+"""The format of all documents in an entry.  Another format needs folders with other names (`store`)."""
+_MAGIC = b"imgfs cache %d " % FORMAT
+_ANY_MAGIC = re.compile(rb"imgfs cache [0-9]{1,4} ")
 _SUM = 64
 """Hexadecimal digits of the checksum, which follows the magic; a line feed and the document follow it."""
 _MAX_DOCUMENT = 256 << 20
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 Facts = dict[str, Any]
 
 
@@ -25,9 +26,11 @@ class Altered(Exception):
 
 
 def new_file(directory: int) -> int:
-    """Return the descriptor of a new file without a name in *directory*."""
+    """Return the descriptor of a new file without a name in *directory*; its mode is 0600."""
     # No O_EXCL: it would forbid to link the file later.
-    return os.open(f"/proc/self/fd/{directory}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(f"/proc/self/fd/{directory}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    os.fchmod(descriptor, 0o600)  # the umask may have removed bits
+    return descriptor
 
 
 def link(descriptor: int, directory: int, name: str) -> None:
@@ -35,15 +38,6 @@ def link(descriptor: int, directory: int, name: str) -> None:
     source = f"/proc/self/fd/{descriptor}"
     # Only with src_dir_fd does Python call linkat(2), which follows the symbolic link; link(2) fails with EXDEV.
     os.link(source, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
-
-
-def lock(directory: int, kind: int) -> bool:
-    """Try to take the flock(2) of this *kind*, without waiting; return whether that succeeded."""
-    try:
-        fcntl.flock(directory, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def stated(descriptor: int) -> list[int]:
@@ -90,8 +84,11 @@ def write_document(directory: int, name: str, document: Facts, *, sync: bool = F
         os.close(descriptor)
 
 
-def read_document(directory: int, name: str) -> Facts | None:
-    """Return the document in the file *name*, None if it is missing; Altered if its checksum does not match."""
+def read_document(directory: int, name: str, *, any_format: bool = False) -> Facts | None:
+    """Return the document in the file *name*, None if it is missing; Altered if its checksum does not match.
+
+    *any_format*: also read one of another version of imgfs, if it looks like ours.
+    """
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
@@ -103,16 +100,12 @@ def read_document(directory: int, name: str) -> Facts | None:
         raise Altered(f"{name} is not a regular file")
     with open(descriptor, "rb") as file:
         raw = file.read(_MAX_DOCUMENT)
-    if not raw.startswith(_MAGIC):
+    magic = _ANY_MAGIC.match(raw)
+    if magic is None or not (any_format or magic[0] == _MAGIC):
         raise Altered(f"{name} was written by another version of imgfs")
-    checksum, _, data = raw.removeprefix(_MAGIC).partition(b"\n")
+    checksum, _, data = raw[magic.end() :].partition(b"\n")
     if hashlib.sha256(data).hexdigest().encode() != checksum:
         raise Altered(f"{name} was altered")
     document = json.loads(data)
-    assert isinstance(document, dict)  # the checksum matches what `write_document` wrote
+    assert isinstance(document, dict)  # as every version writes it: the checksum matches
     return document
-
-
-def open_directory(directory: int, name: str) -> int:
-    """Open the directory *name* in *directory*; symbolic links are not followed."""
-    return os.open(name, _DIRECTORY, dir_fd=directory)

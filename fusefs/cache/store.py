@@ -1,9 +1,13 @@
 """The cache: images from engines, layer indexes and plain tars, for the next mount.
 
 ``saved/<key>`` holds an engine's image, ``files/<key>`` the layer indexes and plain tars of a user's archive.
-The lock of the cache's root directory guards every decision (use, create or remove an entry) and is held for
-milliseconds.  A mount holds the lock of its entry while it lives.  A root directory that belongs to another user, or
-that other users may write, is refused.  Symbolic links are not followed.
+The lock of the file ``lock`` guards every decision (use, create or remove an entry) and is held for milliseconds.  A
+mount holds the lock of its entry while it lives.  Files and directories are private, so that no other user can lock
+them, and every wait ends.  A root directory that belongs to another user, or that other users may write, is refused.
+Symbolic links are not followed.
+
+The next format of the documents takes folders of its own, ``saved-2`` and ``files-2``: a cache counts and lists the
+entries of other formats, and evicts them in their turn, but neither reads nor repairs them (`survey.FOLDERS`).
 """
 
 import contextlib
@@ -12,13 +16,14 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from fusefs.cache.entry import INDEX, CacheEntry, clean, clear, read_index, remove
 from fusefs.cache.location import open_root, unusable
-from fusefs.cache.sealed_file import Altered, Facts, lock, new_file, open_directory, read_document
-from fusefs.cache.survey import SurveyedEntry, each, taken
+from fusefs.cache.sealed_file import Altered, Facts, new_file
+from fusefs.cache.survey import SurveyedEntry, all_folders, description, each, taken
+from fusefs.private import lock_within, private_directory, private_file, try_lock
 from fusefs.text import printable
 
 log = logging.getLogger(__name__)
@@ -26,6 +31,13 @@ log = logging.getLogger(__name__)
 DEFAULT_LIMIT = 10 << 30
 """Default limit of the cache: disk space in bytes."""
 _KINDS = SAVED, FILES = "saved", "files"
+"""The folders of this format (`sealed_file.FORMAT`)."""
+_LOCK = "lock"
+"""The file whose lock all formats share."""
+_LOCK_WAIT = 10.0
+"""Seconds to wait for the lock of the cache, which a stopped process may hold."""
+_MAKER_WAIT = 900.0
+"""Seconds to wait for a process that receives the same image; a save of 15 minutes is rare."""
 _RESERVE = 10
 """The fraction of the disk that stays free: one tenth."""
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
@@ -44,12 +56,14 @@ class ListedEntry(NamedTuple):
     kind: str
     key: str
     about: Facts
-    """The description of the image, from the code that made the entry."""
+    """The description of the image, from the code that made the entry; empty if another version hides it."""
     size: int
     """Disk space in bytes."""
     used_ns: int
     """Time of the last use, in nanoseconds since 1970."""
     in_use: bool
+    ours: bool
+    """It has the format of this version of imgfs."""
 
 
 class Cache:
@@ -76,10 +90,8 @@ class Cache:
         self._stands_until = 0.0
         try:
             self._root = open_root(path)
-            for kind in _KINDS:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(kind, 0o700, dir_fd=self._root)
-            self._folders = {kind: open_directory(self._root, kind) for kind in _KINDS}
+            os.close(private_file(_LOCK, self._root))
+            self._folders = {kind: private_directory(kind, self._root) for kind in _KINDS}
             os.close(new_file(self._folders[SAVED]))
             with self.deciding():  # fails on a file system without locks
                 pass
@@ -89,31 +101,41 @@ class Cache:
 
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:
-        """Hold the lock of the cache: no other process or thread adds or removes files during the block."""
-        directory = open_directory(self._root, ".")
+        """Hold the lock of the cache: no other process or thread adds or removes files during the block.
+
+        Raises OSError if the cache was removed, or if another process holds the lock for too long.
+        """
+        file = os.open(_LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._root)
         try:
-            fcntl.flock(directory, fcntl.LOCK_EX)
+            lock_within(file, fcntl.LOCK_EX, _LOCK_WAIT)
             yield
         finally:
-            os.close(directory)
+            os.close(file)
+
+    @contextlib.contextmanager
+    def _surveying(self) -> Iterator[Mapping[str, int]]:
+        """Hold the lock of the cache, and give the open folders of all formats."""
+        with self.deciding(), all_folders(self._root, self._folders) as folders:
+            yield folders
 
     def saved(self, key: str, waiting: Waiting) -> tuple[CacheEntry, Facts | None]:
         """Return the entry of an engine's image and its document `INDEX`, None if the caller has to fill the entry.
 
         The caller that fills an entry has it exclusively until it is complete; others wait here, within *waiting*.
+        Raises OSError if the entry cannot be used, or if the wait takes too long.
         """
         while True:
             with self.deciding():
                 path, directory = self._open(SAVED, key)
                 with _closing_if_it_fails(directory):
-                    if lock(directory, fcntl.LOCK_SH):
+                    if try_lock(directory, fcntl.LOCK_SH):
                         facts = _index(path, directory)
                         if facts is None:
                             directory = self._alone(path, directory)
                         return CacheEntry(path, directory, self, of_user=False), facts
             try:
                 with waiting():
-                    fcntl.flock(directory, fcntl.LOCK_SH)
+                    lock_within(directory, fcntl.LOCK_SH, _MAKER_WAIT)
             finally:
                 os.close(directory)
 
@@ -122,7 +144,7 @@ class Cache:
         with self.deciding():
             path, directory = self._open(FILES, key)
             with _closing_if_it_fails(directory):
-                fcntl.flock(directory, fcntl.LOCK_SH)  # never waits: exclusive locks here are held only while deciding
+                lock_within(directory, fcntl.LOCK_SH, 0)  # exclusive locks here are held only while deciding
                 facts = _index(path, directory)
             return CacheEntry(path, directory, self, of_user=True), facts
 
@@ -133,21 +155,21 @@ class Cache:
         even that would not make enough room.
         """
         try:
-            with self.deciding():
-                return self._room(need)
+            with self._surveying() as folders:
+                return self._room(need, folders)
         except OSError as error:
             self._complain(error)
             return 0
 
-    def _room(self, need: int) -> int:
+    def _room(self, need: int, folders: Mapping[str, int]) -> int:
         free = self._free()
         if not self._surely(need):
-            entries = [entry for entry, _ in each(self._folders)]
+            entries = [entry for entry, _ in each(folders, _KINDS)]
             in_use = sum(entry.size for entry in entries if not entry.free)
             could_free = sum(entry.size for entry in entries if entry.free)
             if in_use + need > self._limit or free + could_free < need:
                 return 0
-            free += self._evict(entries, need)
+            free += self._evict(entries, need, folders)
         return max(0, min(self._limit - self._in_use, free))
 
     def trim(self, added: int | None = None) -> None:
@@ -156,72 +178,69 @@ class Cache:
         *added* bytes were just cached; if a recent survey found plenty of room, they need no new one.
         """
         try:
-            with self.deciding():
+            with self._surveying() as folders:
                 if added is None or not self._surely(added):
-                    self._evict([entry for entry, _ in each(self._folders)], 0)
+                    self._evict([entry for entry, _ in each(folders, _KINDS)], 0, folders)
         except OSError as error:
             self._complain(error)
 
     def prune(self, *, everything: bool) -> int:
         """Remove broken, incomplete and excess entries, or *everything* that is not in use; return the bytes freed."""
         freed, remaining = 0, []
-        with self.deciding():
-            for entry, directory in each(self._folders):
+        with self._surveying() as folders:
+            for entry, directory in each(folders, _KINDS):
                 path = self._path(entry.kind, entry.key)
-                if entry.free and (everything or _is_broken(path, directory)):
+                if entry.free and (everything or (entry.ours and _is_broken(path, directory))):
                     freed += remove(path, directory)
                     continue
-                if entry.free:
+                if entry.free and entry.ours:
                     cleaned = clean(path, directory)
                     entry.size -= cleaned
                     entry.leftovers = False
                     freed += cleaned
                 remaining.append(entry)
-            return freed + self._evict(remaining, 0)
+            return freed + self._evict(remaining, 0, folders)
 
     def entries(self) -> list[ListedEntry]:
-        """Return the complete entries, the most recently used first."""
+        """Return the complete entries, and all of other formats, the most recently used first."""
         listed = []
-        with self.deciding():
-            for entry, directory in each(self._folders):
-                path = self._path(entry.kind, entry.key)
-                facts = None
-                with contextlib.suppress(Altered), _telling(path):
-                    facts = read_document(directory, INDEX)
-                if facts is not None and entry.used_ns:
-                    about = facts["about"]
-                    listed.append(ListedEntry(entry.kind, entry.key, about, entry.size, entry.used_ns, not entry.free))
+        with self._surveying() as folders:
+            for entry, directory in each(folders, _KINDS):
+                about = None
+                with contextlib.suppress(Altered), _telling(self._path(entry.kind, entry.key)):
+                    about = description(directory, ours=entry.ours)
+                if about is not None and entry.used_ns:
+                    listed.append(
+                        ListedEntry(entry.kind, entry.key, about, entry.size, entry.used_ns, not entry.free, entry.ours)
+                    )
         return sorted(listed, key=lambda entry: -entry.used_ns)
 
     def _path(self, kind: str, key: str) -> str:
         return os.path.join(self.path, kind, key)
 
     def _open(self, kind: str, key: str) -> tuple[str, int]:
-        folder = self._folders[kind]
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(key, 0o700, dir_fd=folder)
-        return self._path(kind, key), open_directory(folder, key)
+        return self._path(kind, key), private_directory(key, self._folders[kind])
 
     def _alone(self, path: str, directory: int) -> int:
         """Return the incomplete entry's *directory* at *path*, or a new one, empty and exclusively locked."""
-        if lock(directory, fcntl.LOCK_EX):
+        if try_lock(directory, fcntl.LOCK_EX):
             clear(directory)
             return directory
         # A mount still uses the broken entry: rename it; a later survey removes it.
         os.rename(path, f"{path}.{os.urandom(4).hex()}")
         _, fresh = self._open(SAVED, os.path.basename(path))
-        fcntl.flock(fresh, fcntl.LOCK_EX)
+        lock_within(fresh, fcntl.LOCK_EX, 0)
         os.close(directory)
         return fresh
 
-    def _evict(self, entries: list[SurveyedEntry], need: int) -> int:
+    def _evict(self, entries: list[SurveyedEntry], need: int, folders: Mapping[str, int]) -> int:
         """Remove incomplete entries, then others to make room for *need* bytes; return the bytes freed."""
         total, free, freed = sum(entry.size for entry in entries), self._free(), 0
         for entry in sorted(entries, key=lambda entry: entry.used_ns):
             fits = total + need - freed <= self._limit and free + freed >= need
             if not entry.free or (entry.used_ns and fits and not entry.leftovers):
                 continue
-            with taken(self._folders, entry) as directory:
+            with taken(folders, entry) as directory:
                 if directory is None:
                     continue
                 path = self._path(entry.kind, entry.key)

@@ -1,5 +1,8 @@
 """Surveys all entries of a cache, with one open directory at a time: there may be more entries than descriptors.
 
+Entries of other formats are there, too.  All formats have this in common: the names of their folders, a directory for
+each entry, its flock(2) while it is in use, and the time of its document `INDEX` as the last use.
+
 Every function needs the lock of `Cache.deciding`.
 """
 
@@ -7,14 +10,20 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from fusefs.cache.entry import INDEX, files, has_leftovers
-from fusefs.cache.sealed_file import lock, open_directory
+from fusefs.cache.sealed_file import Altered, Facts, read_document
+from fusefs.private import open_private, try_lock
 
-_NO_ENTRY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-"""Errors of opening a name that is not an entry, or was removed."""
+FOLDERS = re.compile(r"(?:saved|files)(?:-[0-9]{1,4})?")
+"""The names of the folders of all formats."""
+_DESCRIBED = {"names": list, "id": str, "platform": str, "storage": str, "path": str, "created_ns": int}
+"""The parts of a description that are shown of another format, with their types."""
+_NO_ENTRY = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
+"""Errors of opening a name that is not an entry, was removed, or belongs to another user."""
 
 
 @dataclass(slots=True)
@@ -33,12 +42,28 @@ class SurveyedEntry:
     """Nobody uses it."""
     leftovers: bool
     """It has files without a seal, or seals without a file."""
+    ours: bool
+    """It has the format of this version of imgfs."""
 
 
-def each(folders: Mapping[str, int]) -> Iterator[tuple[SurveyedEntry, int]]:
+@contextlib.contextmanager
+def all_folders(root: int, ours: Mapping[str, int]) -> Iterator[Mapping[str, int]]:
+    """Give the open folders *ours*, and those of other formats in the cache *root*, by name."""
+    with contextlib.ExitStack() as stack:
+        others = {}
+        for name in os.listdir(root):
+            if name not in ours and FOLDERS.fullmatch(name):
+                folder = _opened(root, name)
+                if folder is not None:
+                    stack.callback(os.close, folder)
+                    others[name] = folder
+        yield {**ours, **others}
+
+
+def each(folders: Mapping[str, int], ours: Collection[str]) -> Iterator[tuple[SurveyedEntry, int]]:
     """Yield all entries with their directories: each is open until the next one, and locked if nobody uses it.
 
-    *folders*: the open folder of each kind.
+    *folders*: the open folder of each kind; *ours*: the kinds that have the format of this version.
     """
     for kind, folder in folders.items():
         for key in os.listdir(folder):
@@ -46,7 +71,7 @@ def each(folders: Mapping[str, int]) -> Iterator[tuple[SurveyedEntry, int]]:
             if directory is None:  # not a directory: not made by imgfs
                 continue
             try:
-                yield _survey(kind, key, directory), directory
+                yield _survey(kind, key, directory, ours=kind in ours), directory
             finally:
                 os.close(directory)
 
@@ -56,7 +81,7 @@ def taken(folders: Mapping[str, int], entry: SurveyedEntry) -> Iterator[int | No
     """Give the locked directory of *entry*; None if it was replaced since, or is in use."""
     directory = _opened(folders[entry.kind], entry.key)
     try:
-        if directory is None or _identity(directory) != entry.identity or not lock(directory, fcntl.LOCK_EX):
+        if directory is None or _identity(directory) != entry.identity or not try_lock(directory, fcntl.LOCK_EX):
             yield None
         else:
             yield directory
@@ -68,7 +93,7 @@ def taken(folders: Mapping[str, int], entry: SurveyedEntry) -> Iterator[int | No
 def _opened(folder: int, key: str) -> int | None:
     """Return the directory of the entry *key*, None if it does not exist."""
     try:
-        return open_directory(folder, key)
+        return open_private(key, folder)
     except OSError as error:
         if error.errno in _NO_ENTRY:
             return None
@@ -80,10 +105,28 @@ def _identity(directory: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _survey(kind: str, key: str, directory: int) -> SurveyedEntry:
+def _survey(kind: str, key: str, directory: int, *, ours: bool) -> SurveyedEntry:
     """Return the state of an entry, and lock the entry if nobody uses it."""
-    free = lock(directory, fcntl.LOCK_EX)
+    free = try_lock(directory, fcntl.LOCK_EX)
     present = dict(files(directory))
     size = sum(status.st_blocks for status in present.values()) * 512
     used_ns = present[INDEX].st_mtime_ns if INDEX in present and "." not in key else 0
-    return SurveyedEntry(kind, key, _identity(directory), size, used_ns, free, has_leftovers(present))
+    if not ours:  # whether it is complete is not known
+        used_ns = used_ns or os.fstat(directory).st_mtime_ns
+    leftovers = ours and has_leftovers(present)
+    return SurveyedEntry(kind, key, _identity(directory), size, used_ns, free, leftovers, ours)
+
+
+def description(directory: int, *, ours: bool) -> Facts | None:
+    """Return the description of the image in an entry, None for an incomplete entry; Altered for a damaged one.
+
+    An entry of another format has at least an empty description.
+    """
+    if ours:
+        facts = read_document(directory, INDEX)
+        return facts and facts["about"]
+    with contextlib.suppress(Altered, ValueError):
+        about = (read_document(directory, INDEX, any_format=True) or {}).get("about")
+        if isinstance(about, dict):
+            return {name: about[name] for name, kind in _DESCRIBED.items() if isinstance(about.get(name), kind)}
+    return {}

@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -112,11 +113,17 @@ def unlinked_file(directory: str) -> int:
     """Return the descriptor of a new file without a name in *directory*; NoSpace if it cannot be created."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_EXCL
     try:
-        return os.open(directory, flags | os.O_TMPFILE, 0o600)
+        descriptor = os.open(directory, flags | os.O_TMPFILE, 0o600)
     except OSError as error:
         # Kernels and file systems without O_TMPFILE fail with EISDIR, among others.
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
             raise _unusable(directory, error) from None
+        descriptor = _named_and_unlinked(directory, flags)
+    os.fchmod(descriptor, 0o600)  # the umask may have removed bits
+    return descriptor
+
+
+def _named_and_unlinked(directory: str, flags: int) -> int:
     path = os.path.join(directory, f"imgfs-{os.getpid()}-{os.urandom(8).hex()}")
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -124,6 +131,19 @@ def unlinked_file(directory: str) -> int:
         raise _unusable(directory, error) from None
     os.unlink(path)
     return descriptor
+
+
+def file_or_memory(directory: str) -> tuple[int, str]:
+    """Return the descriptor of a new file without a name and its place for messages: *directory*, else memory.
+
+    Memory is for a *directory* that cannot be used, such as /var/tmp on a read-only disk.  The file must be small.
+    """
+    try:
+        return unlinked_file(directory), directory
+    except NoSpace:
+        with suppress(OSError):
+            return os.memfd_create("imgfs", os.MFD_CLOEXEC), "memory"
+        raise
 
 
 def _unusable(directory: str, error: OSError) -> NoSpace:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content, Literal
-from fusefs.content.spool import unlinked_file
+from fusefs.content.spool import file_or_memory
 from fusefs.errors import NoSpace
 from fusefs.image.indexing import NewIndex, index_into
 from fusefs.image.model import Image, Layer, LayerCache
 from fusefs.image.uncompressed import uncompressed_tar
 from fusefs.layers.index import BrokenIndex, LayerIndex
+from fusefs.layers.record import MAGIC as INDEX_FORMAT
 from fusefs.layers.tree import LayerFiles
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import OCI_LAYER, Descriptor
@@ -130,7 +131,7 @@ class Layers:
             tar = self.tar(layer)
             cache = self._cache
             # Implicit directories get the time of the image, and one archive may hold several images.
-            name = f"{_cached_name(layer)}-{self._image.created_ns}.layer"
+            name = f"{_cached_name(layer, INDEX_FORMAT)}-{self._image.created_ns}.layer"
             if cache is not None:
                 compare = cache.of_user and layer.compression is None
                 cached = _cached_files(cache, name, tar, compare=compare)
@@ -141,7 +142,7 @@ class Layers:
                         return self._cached_now(layer, tar, cache, name)
                 except NoSpace as error:
                     log.info("%s: cannot cache its layer index: %s", layer.where, error)
-            return self._indexed(layer, tar, unlinked_file(self._tmpdir), self._tmpdir, os.close)
+            return self._indexed(layer, tar, *file_or_memory(self._tmpdir), os.close)
 
         return make
 
@@ -172,11 +173,14 @@ class Layers:
         return files
 
 
-def _cached_name(layer: Layer) -> str:
-    """Return the common part of the names of cached files: a hash of what identifies the bytes of *layer*."""
+def _cached_name(layer: Layer, *more: object) -> str:
+    """Return the first part of the name of a cached file: a hash of what identifies the bytes of *layer*, and *more*.
+
+    *more* is the format of layer indexes, so that versions of imgfs with different ones do not drop each other's.
+    """
     assert layer.content is not None
     identity = layer.content.identity
-    parts = (layer.descriptor.digest, layer.diff_id, identity, layer.descriptor.size, layer.compression)
+    parts = (layer.descriptor.digest, layer.diff_id, identity, layer.descriptor.size, layer.compression, *more)
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 

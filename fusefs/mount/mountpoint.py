@@ -3,10 +3,8 @@
 import errno
 import fcntl
 import os
-import stat
 import struct
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import NamedTuple
 
 from fusefs.errors import MountError
@@ -15,6 +13,7 @@ from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mount_id, mount_of, mount
 from fusefs.mount.privileges import may_mount
 from fusefs.mount.status import State, state_of
 from fusefs.mount.unmounting import detach
+from fusefs.private import private_directory, private_file
 from fusefs.text import printable
 
 _PATIENCE = 2.5
@@ -158,16 +157,11 @@ def _locked(device: int, inode: int, environment: Mapping[str, str]) -> int | No
     The lock is in a file that no other user can open.  Without a private folder there is no lock: if two processes
     mount there at the same time, the second one then notices it only just before it mounts.
     """
-    folder = _private_folder(environment)
-    if folder is None:
-        return None
-    try:
-        file = os.open(f"{folder}/mounting", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError:
+    file = _lock_file(environment)
+    if file is None:
         return None
     start = (device << 40 ^ inode) & _MAX_START
     try:
-        os.fchmod(file, 0o600)  # the umask may have removed bits
         # The background process inherits open file description locks with the descriptor.
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0))
     except BlockingIOError:
@@ -179,18 +173,18 @@ def _locked(device: int, inode: int, environment: Mapping[str, str]) -> int | No
     return file
 
 
-def _private_folder(environment: Mapping[str, str]) -> str | None:
-    """Return a folder that only this user can access, None if there is no such folder."""
+def _lock_file(environment: Mapping[str, str]) -> int | None:
+    """Open the file for locks in a folder that only this user can access; None if there is no such folder."""
     runtime = "/run" if os.geteuid() == 0 else environment.get("XDG_RUNTIME_DIR", "")
     if not runtime.startswith("/"):
         return None
-    folder = f"{runtime}/imgfs"
-    with suppress(OSError):
-        os.mkdir(folder, 0o700)
-        os.chmod(folder, 0o700)  # the umask may have removed bits
     try:
-        about = os.lstat(folder)
+        folder = private_directory(f"{runtime}/imgfs")
     except OSError:
         return None
-    private = stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and not about.st_mode & 0o077
-    return folder if private else None
+    try:
+        return private_file("mounting", folder)
+    except OSError:
+        return None
+    finally:
+        os.close(folder)

@@ -21,6 +21,7 @@ from fusefs.errors import ImgfsError, NoSpace
 from fusefs.mount.inodes import Inodes, Place
 from fusefs.mount.listing_cache import ListingCache
 from fusefs.mount.overrides import Overrides
+from fusefs.mount.privileges import may_administrate
 from fusefs.mount.shared_calls import SharedCallFailed, SharedCalls
 from fusefs.mount.status import BytesRead
 from fusefs.mount.throttled_log import ThrottledLog
@@ -38,6 +39,7 @@ _MAX_TARGET = 4095
 """Bytes of a symbolic link's target that the kernel accepts; ``transform_symlinks`` can make a target longer."""
 _MAX_READ = 1 << 20
 """Bytes of the largest read request that the kernel sends."""
+_TRUSTED = b"trusted."
 _DOTS = 2
 """Names before those of a tree: ``.`` and ``..``."""
 _COLD_READS = 64
@@ -204,10 +206,16 @@ class Operations(pyfuse3.Operations):
         raise FUSEError(pyfuse3.ENOATTR)
 
     @_answered
-    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:  # noqa: ARG002
-        """Return the names of the extended attributes."""
+    async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
+        """Return the names of the extended attributes: ``trusted.`` only for those who may read them (xattr(7)).
+
+        The kernel refuses the values to others, but a FUSE file system has to leave out the names.
+        """
         place = self._place(inode)
-        return [name for name, _ in place.tree.xattrs(place.number)]
+        names = [name for name, _ in place.tree.xattrs(place.number)]
+        if any(name.startswith(_TRUSTED) for name in names) and not may_administrate(ctx.pid):
+            return [name for name in names if not name.startswith(_TRUSTED)]
+        return names
 
     @_answered
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:  # noqa: ARG002

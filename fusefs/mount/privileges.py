@@ -4,7 +4,8 @@ import ctypes
 import os
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
+from pathlib import Path
 
 _DAC_OVERRIDE = 1
 _SYS_ADMIN = 21
@@ -12,6 +13,8 @@ _VERSION_3 = 0x20080522
 _HEADER = struct.Struct("=Ii")
 _DATA = struct.Struct("=6I")
 """Effective, permitted and inheritable, for the lower 32 capabilities and then the upper ones."""
+_ALL_USERS = [b"0", b"0", b"4294967295"]
+"""Users of the first user namespace, as /proc/PID/uid_map shows them (user_namespaces(7))."""
 _PR_CAPBSET_DROP = 24
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
@@ -19,15 +22,15 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def drop_privileges(folders: Iterable[str]) -> None:
+def drop_privileges(folders: Collection[str]) -> None:
     """Drop all capabilities of root but the one to unmount; leave none to new processes.
 
     This holds for the calling thread and for threads it starts later.  Other users than root keep theirs: they
     unmount with fusermount3, which is setuid and would lose its rights with `no_new_privs`.
 
     Files that root may open as their owner can still be opened.  CAP_DAC_OVERRIDE stays if one of the *folders* in
-    which files will be created, or the interpreter itself (which runs indexers), is closed to root without it:
-    otherwise the first access to a layer would fail.
+    which files will be created, or the interpreter itself (which runs indexers), is closed to root without it, but
+    not with it: otherwise the first access to a layer would fail.
     """
     if os.geteuid() != 0:
         return
@@ -35,8 +38,9 @@ def drop_privileges(folders: Iterable[str]) -> None:
     kept = {_SYS_ADMIN} & held
     # With a mtab that is a plain file, libfuse runs umount(8) at the end.
     for_children = kept if _is_plain_file("/etc/mtab") else set()
+    usable = _usable(folders)
     _set_capabilities(effective=kept, permitted=held)
-    if not _can_work(folders):
+    if usable - _usable(folders):
         kept |= {_DAC_OVERRIDE} & held
         for_children |= {_DAC_OVERRIDE} & held
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
@@ -51,10 +55,25 @@ def may_mount() -> bool:
     return _SYS_ADMIN in _effective()
 
 
-def _can_work(folders: Iterable[str]) -> bool:
-    """Return whether the effective capabilities suffice to create files in *folders* and to run the interpreter."""
-    program = all(os.access(path, os.R_OK, effective_ids=True) for path in (os.__file__, __file__, sys.executable))
-    return program and all(os.access(path, os.W_OK | os.X_OK, effective_ids=True) for path in folders)
+def may_administrate(thread: int) -> bool:
+    """Return whether the *thread* with this id has CAP_SYS_ADMIN in the first user namespace; False if that is unknown.
+
+    In another user namespace a capability counts for nothing outside of it.
+    """
+    try:
+        status = Path(f"/proc/{thread}/status").read_bytes()
+        identities = Path(f"/proc/{thread}/uid_map").read_bytes()
+    except OSError:
+        return False
+    effective = int(status.partition(b"\nCapEff:")[2].split(b"\n", 1)[0], 16)
+    return bool(effective >> _SYS_ADMIN & 1) and identities.split() == _ALL_USERS
+
+
+def _usable(folders: Collection[str]) -> set[str]:
+    """Return the *folders* and files of the interpreter that the effective capabilities suffice to use."""
+    needed = dict.fromkeys((os.__file__, __file__, sys.executable), os.R_OK)
+    needed |= dict.fromkeys(folders, os.W_OK | os.X_OK)
+    return {path for path, mode in needed.items() if os.access(path, mode, effective_ids=True)}
 
 
 def _is_plain_file(path: str) -> bool:

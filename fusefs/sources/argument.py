@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fusefs.errors import UsageError
 from fusefs.oci.reference import check_reference
 from fusefs.oci.transport import DOCKER_ARCHIVE, DOCKER_DAEMON, STANDARD_INPUT, Source, Transport, transport_of
-from fusefs.text import printable
+from fusefs.text import printable, without_password
 
 _ARCHIVE_ENDINGS = tuple(
     f".{ending}" for ending in ("tar", "tar.gz", "tgz", "tar.zst", "tzst", "tar.xz", "txz", "tar.bz2", "tbz2", "tbz")
@@ -56,9 +56,8 @@ def parse_image(argument: str) -> EngineImage | FileImage:
     elif transport is not None:
         return _file(transport, rest)
     if "://" in argument:
-        raise UsageError(
-            f"bad reference '{printable(argument)}': imgfs reads no registry; docker pull it, then give its name"
-        )
+        shown = printable(without_password(argument))
+        raise UsageError(f"bad reference '{shown}': imgfs reads no registry; docker pull it, then give its name")
     if word in _UNREAD and (word != "dir" or rest.startswith(("/", "."))):
         raise UsageError(f"bad reference '{printable(argument)}': {word}: is not read; {_UNREAD[word]}")
     check_reference(argument)

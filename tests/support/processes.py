@@ -83,6 +83,16 @@ def _unescaped(word: bytes) -> str:
 
 
 @contextmanager
+def umask_of(mask: int) -> Iterator[None]:
+    """Have the umask *mask* for a while."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
 def unprivileged() -> Iterator[None]:
     """Be nobody for a while, if we are root."""
     if os.geteuid() != 0:

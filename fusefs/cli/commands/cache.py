@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fusefs.cache.location import unusable
-from fusefs.cache.store import DEFAULT_LIMIT, SAVED, Cache, ListedEntry
+from fusefs.cache.store import DEFAULT_LIMIT, Cache, ListedEntry
 from fusefs.cli.cache_folder import cache_folder
 from fusefs.cli.output.logs import stderr_handler
 from fusefs.cli.output.stdout import BOLD, Output, human_size, table
@@ -65,17 +65,15 @@ def _is_there(path: str) -> bool:
 
 def _row(entry: ListedEntry) -> tuple[str, ...]:
     about = entry.about
-    is_image = entry.kind == SAVED
-    identity = about["id"].partition(":")[2][:_SHORT] if is_image else "-"
     used = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.used_ns // 10**9))
-    image = ", ".join(about["names"]) if is_image else about["path"]
+    image = ", ".join(about.get("names") or [about.get("path") or "-"])
     cells = (
-        identity,
+        about.get("id", "").partition(":")[2][:_SHORT] or "-",
         about.get("platform") or "-",
         human_size(entry.size),
         used,
         "yes" if entry.in_use else "no",
-        image,
+        image if entry.ours else f"{image} (of another version of imgfs)",
     )
     return tuple(map(printable, cells))
 
@@ -83,8 +81,8 @@ def _row(entry: ListedEntry) -> tuple[str, ...]:
 def _json(entry: ListedEntry) -> dict[str, Any]:
     about = entry.about
     what = {name: about.get(name) for name in ("names", "id", "platform", "storage", "path")}
-    times = {"created": _time(about["created_ns"]), "used": _time(entry.used_ns)}
-    return what | {"size": entry.size} | times | {"inUse": entry.in_use, "key": entry.key}
+    times = {"created": _time(about.get("created_ns", 0)), "used": _time(entry.used_ns)}
+    return what | {"size": entry.size} | times | {"inUse": entry.in_use, "key": entry.key, "usable": entry.ours}
 
 
 def _time(ns: int) -> str:

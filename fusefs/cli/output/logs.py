@@ -1,18 +1,24 @@
 """Log handlers: stderr in the foreground, and the log of a mount, which always exists."""
 
+import errno
 import io
 import logging
 import os
 import socket
+import stat
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from fusefs.errors import NoSpace
+from fusefs.private import make_parents
 from fusefs.text import printable
+
+log = logging.getLogger(__name__)
 
 _SYSLOG = "/dev/log"
 _STATE_OF_ROOT = "/var/log/imgfs"
+_NO_FILE = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "it is not a regular file"}
+"""Errors of opening a file for logs, in plain words."""
 
 
 class _OneLine(logging.Formatter):
@@ -24,16 +30,32 @@ class _OneLine(logging.Formatter):
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that only its owner may read."""
+    """A log file that only its owner may read if it is new."""
 
     def _open(self) -> io.TextIOWrapper:
-        return open(
-            self.baseFilename,
-            "a",
-            encoding=self.encoding,
-            errors=self.errors,
-            opener=lambda path, flags: os.open(path, flags, 0o600),
-        )
+        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_opened)
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open the log file *path*; OSError for a symbolic link, a pipe or a socket.  A new file has mode 0600."""
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # do not wait for the reader of a pipe
+    try:
+        try:
+            descriptor = os.open(path, flags | os.O_EXCL, 0o600)
+        except FileExistsError:
+            descriptor = os.open(path, flags, 0o600)
+        else:
+            os.fchmod(descriptor, 0o600)  # the umask may have removed bits
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise OSError(error.errno, _NO_FILE[error.errno]) from None
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISCHR(mode)):  # such as /dev/null
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, _NO_FILE[errno.ENXIO])
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def stderr_handler(level: int) -> logging.Handler:
@@ -48,7 +70,8 @@ def open_log(path: str | None, environment: Mapping[str, str]) -> logging.Handle
     """Return the handler for a mount's log; its `name` is the file's path, or ``syslog``.
 
     The log is *path* if given, otherwise syslog if it can be reached, otherwise ``imgfs.log`` in
-    ``$XDG_STATE_HOME/imgfs`` (root: /var/log/imgfs).  Raises NoSpace if it cannot be written.
+    ``$XDG_STATE_HOME/imgfs`` (root: /var/log/imgfs).  Raises NoSpace if *path* cannot be written.  If the default
+    cannot be, that is a warning, and the handler has no name and discards all records.
     """
     if path is None and _can_connect(_SYSLOG):
         from logging.handlers import SysLogHandler  # noqa: PLC0415 - imports many modules that a log file does not need
@@ -57,25 +80,35 @@ def open_log(path: str | None, environment: Mapping[str, str]) -> logging.Handle
         handler.setFormatter(logging.Formatter("imgfs[%(process)d]: %(levelname)s: %(message)s"))
         handler.name = "syslog"
         return handler
-    file = Path(path) if path else _state_folder(environment) / "imgfs.log"
+    file = path or f"{_state_folder(environment)}/imgfs.log"
     try:
         if path is None:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_parents(file)
+            _check_folder(os.path.dirname(file))
         handler = _LogFile(file, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise NoSpace(
-            f"cannot write the log {printable(str(file))}: {error.strerror}; choose another file with --log-file"
-        ) from None
+        why = f"cannot write the log {printable(file)}: {error.strerror}; choose another file with --log-file"
+        if path is not None:
+            raise NoSpace(why) from None
+        log.warning("continuing without a log: %s", why)
+        return logging.NullHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s imgfs[%(process)d]: %(levelname)s: %(message)s"))
-    handler.name = printable(str(file))
+    handler.name = printable(file)
     return handler
 
 
-def _state_folder(environment: Mapping[str, str]) -> Path:
+def _state_folder(environment: Mapping[str, str]) -> str:
     if os.geteuid() == 0:
-        return Path(_STATE_OF_ROOT)
-    state = environment.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path(environment.get("HOME") or "/") / ".local" / "state") / "imgfs"
+        return _STATE_OF_ROOT
+    state = environment.get("XDG_STATE_HOME") or os.path.join(environment.get("HOME") or "/", ".local", "state")
+    return os.path.join(state, "imgfs")
+
+
+def _check_folder(path: str) -> None:
+    """Raise PermissionError if others may put files into the directory at *path*."""
+    status = os.lstat(path)
+    if stat.S_ISLNK(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(errno.EACCES, "its directory is a symbolic link, or others may write there")
 
 
 def _can_connect(path: str) -> bool:

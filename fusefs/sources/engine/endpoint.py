@@ -14,7 +14,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from fusefs.errors import UsageError
-from fusefs.text import printable
+from fusefs.text import printable, without_password
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _DEFAULT_CONTEXT = "default"
@@ -38,8 +38,8 @@ class Endpoint(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """The host in messages."""
-        return printable(self.host)
+        """The host in messages, without a password."""
+        return printable(without_password(self.host))
 
 
 def find_endpoint(host: str | None, context: str | None, environment: Mapping[str, str]) -> Endpoint:
@@ -137,6 +137,11 @@ def _tls(files: Path, present: set[str], *, verify: bool) -> Tls:
 
 def _checked(endpoint: Endpoint) -> Endpoint:
     """Return *endpoint* as the SDK expects it; UsageError if it is malformed."""
+    if without_password(endpoint.host) != endpoint.host:
+        raise UsageError(
+            f"bad engine host '{endpoint.shown}': imgfs sends no password, and the list of mounts would show it; "
+            "use TLS files or ssh keys"
+        )
     scheme, separator, rest = endpoint.host.partition("://")
     if not separator:  # for example, docker -H localhost:2375
         scheme, rest = "tcp", endpoint.host

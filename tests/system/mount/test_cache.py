@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.cache.sealed_file import SEAL, open_directory, read_document, stated, write_document
+from fusefs.cache.sealed_file import SEAL, read_document, stated, write_document
+from fusefs.private import open_private
 from tests.support.builders import LAYERS, Archive, compressed, image_config, layer, sha256
 from tests.support.fake_engine import Answer, Engine, default_engine, fake_engine, json_answer
 from tests.support.mounts import Bench, Finished, tree
@@ -235,7 +236,7 @@ def test_one_of_another_version_is_made_anew(imgfs: Bench, engine: Engine) -> No
 
 def _rewritten(entry: Path, **changes: object) -> None:
     """Write the index of *entry* anew, with *changes* and a checksum that is right."""
-    directory = open_directory(os.open(entry.parent, os.O_RDONLY), entry.name)
+    directory = open_private(str(entry))
     facts = read_document(directory, "index")
     assert facts is not None
     (entry / "index").unlink()
@@ -345,7 +346,7 @@ def test_an_image_in_use_outlives_all_others(imgfs: Bench, engine: Engine) -> No
 
 def _sealed(path: Path) -> None:
     """Let the kept file *path*, which was altered, be one that is as it was kept."""
-    directory = open_directory(os.open(path.parent.parent, os.O_RDONLY), path.parent.name)
+    directory = open_private(str(path.parent))
     seal = path.name + SEAL
     facts = read_document(directory, seal)
     assert facts is not None

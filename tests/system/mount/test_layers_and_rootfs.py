@@ -5,11 +5,13 @@ import os
 import re
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.programs import planted
 from tests.support.builders import CREATED_NS, Archive, compressed, image_config
 from tests.support.changesets import (
     About,
@@ -101,18 +103,35 @@ def test_listing_the_mount_and_layers_indexes_nothing(imgfs: Bench) -> None:
     assert imgfs.made_files(mountpoint) == []
 
 
+def _noting(imgfs: Bench) -> Path:
+    """Let the command note which layers it indexes, and return where."""
+    notes = imgfs.folder / "notes"
+    imgfs.command = (sys.executable, planted.__file__, f"note={notes}")
+    return notes
+
+
 def test_a_look_into_a_layer_indexes_that_layer_and_then_it_has_its_own_attributes(imgfs: Bench) -> None:
-    tmpdir = imgfs.mountpoint("tmpdir")
-    mountpoint = imgfs.mount(ARCHIVE.write(imgfs.folder / "image.tar"), "--no-cache", "--tmpdir", tmpdir)
+    notes = _noting(imgfs)
+    mountpoint = imgfs.mount(ARCHIVE.write(imgfs.folder / "image.tar"), "--no-cache")
     assert _said(mountpoint / "layers" / "0") == UNLOOKED
     assert "owned" in os.listdir(mountpoint / "layers" / "0")
     assert _said(mountpoint / "layers" / "0") == ("drwxrwxrwt", 1, 2, NS)
     assert _said(mountpoint / "layers" / "1") == UNLOOKED
-    # The third is the first again: looked at for itself, and indexed no second time, which now would be an error.
-    tmpdir.rmdir()
+    # The third is the first again: looked at for itself, and indexed no second time.
     assert _said(mountpoint / "layers" / "2") == UNLOOKED
     assert (mountpoint / "layers" / "2" / "owned").read_bytes() == b"12345"
     assert _said(mountpoint / "layers" / "2") == ("drwxrwxrwt", 1, 2, NS)
+    assert notes.read_text() == "index\n"
+
+
+def test_without_a_temporary_directory_plain_layers_are_indexed_in_memory(imgfs: Bench) -> None:
+    tmpdir = imgfs.mountpoint("tmpdir")
+    archive = Archive(
+        layers=[BASE, compressed(UPPER, "gzip")], layer_names=["1.tar", "2.tar"], config=image_config([BASE, UPPER])
+    )
+    mountpoint = imgfs.mount(archive.write(imgfs.folder / "image.tar"), "--no-cache", "--tmpdir", tmpdir)
+    tmpdir.rmdir()
+    assert (mountpoint / "layers" / "0" / "etc" / "motd").read_bytes() == b"old\n"
     imgfs.log_is_quiet = False
     with pytest.raises(OSError, match="No space left on device"):
         os.listdir(mountpoint / "layers" / "1")
@@ -123,14 +142,15 @@ def test_a_look_into_a_layer_indexes_that_layer_and_then_it_has_its_own_attribut
 
 
 def test_a_look_into_rootfs_indexes_all_layers_once(imgfs: Bench) -> None:
-    tmpdir = imgfs.mountpoint("tmpdir")
-    mountpoint = imgfs.mount(ARCHIVE.write(imgfs.folder / "image.tar"), "--no-cache", "--tmpdir", tmpdir)
+    notes = _noting(imgfs)
+    mountpoint = imgfs.mount(ARCHIVE.write(imgfs.folder / "image.tar"), "--no-cache")
     assert _said(mountpoint / "rootfs") == UNLOOKED
     assert (mountpoint / "rootfs" / "etc" / "up").read_bytes() == b"12345"
     assert _said(mountpoint / "rootfs") == ("drwxrwxrwt", 1, 2, NS)
-    tmpdir.rmdir()  # whatever is indexed now is an error
+    assert notes.read_text() == "index\n" * 2
     for number in range(3):
         os.listdir(mountpoint / "layers" / str(number))
+    assert notes.read_text() == "index\n" * 2
 
 
 def test_rootfs_is_the_layers_on_each_other_and_layers_shows_the_whiteouts(image: Path) -> None:
@@ -259,11 +279,12 @@ def test_without_trees_there_are_none(imgfs: Bench) -> None:
 
 
 def test_with_index_all_layers_are_indexed_before_the_mount_returns(imgfs: Bench) -> None:
-    tmpdir = imgfs.mountpoint("tmpdir")
-    mountpoint = imgfs.mount(ARCHIVE.write(imgfs.folder / "image.tar"), "--index", "--no-cache", "--tmpdir", tmpdir)
-    tmpdir.rmdir()  # whatever is indexed now is an error
+    notes = _noting(imgfs)
+    mountpoint = imgfs.mount(ARCHIVE.write(imgfs.folder / "image.tar"), "--index", "--no-cache")
+    assert notes.read_text() == "index\n" * 2
     assert (mountpoint / "rootfs" / "owned").read_bytes() == b"12345"
     assert os.listdir(mountpoint / "layers" / "1")
+    assert notes.read_text() == "index\n" * 2
 
 
 def test_indexing_that_takes_long_says_how_far_it_is(imgfs: Bench) -> None:
