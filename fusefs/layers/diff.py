@@ -40,14 +40,23 @@ class Side:
 
     tree: RootfsTree
     layers: Sequence[Hashable]
-    """A key for each layer: layers with equal keys have the same records and bytes."""
+    """A key for each layer: layers with equal keys have the same bytes, and the same records but for `created_ns`."""
+    created_ns: int
+    """The time of implicit directories, nanoseconds since 1970."""
     top: PathNode
     """The file to compare, or the directory to compare with everything below it."""
 
-    def identity(self, number: int) -> Hashable:
-        """Return a key; nodes with equal keys are equal, with everything below them.  None: no key, so compare them."""
+    def identity(self, number: int, *, times: bool) -> Hashable:
+        """Return a key; nodes with equal keys are equal, with everything below them.  None: no key, so compare them.
+
+        *times*: equal in their times, too.
+        """
         origins = self.tree.origins(number)
-        return None if origins is None else tuple((self.layers[layer], record) for layer, record in origins)
+        if origins is None:
+            return None
+        # Only directories can be implicit.
+        created_ns = self.created_ns if times and stat.S_ISDIR(self.tree.stat(number).mode) else None
+        return created_ns, *((self.layers[layer], record) for layer, record in origins)
 
 
 def compare(old: Side, new: Side, *, times: bool = False) -> Iterator[Difference]:
@@ -61,8 +70,8 @@ def compare(old: Side, new: Side, *, times: bool = False) -> Iterator[Difference
     while waiting:
         path, before, after = waiting.pop()
         if before is not None and after is not None:
-            identity = old.identity(before)
-            if identity is not None and identity == new.identity(after):
+            identity = old.identity(before, times=times)
+            if identity is not None and identity == new.identity(after, times=times):
                 continue
         was = None if before is None else _Node.of(old.tree, before)
         now = None if after is None else _Node.of(new.tree, after)

@@ -93,8 +93,7 @@ def checked_image(tar: SpooledTar, target: Target, *, only: bool) -> Image:
             f"{printable(name)}: the saved image has other layers ({len(diff_ids)}) "
             f"than the engine says ({len(inspected.diff_ids)})"
         )
-    image.verify(tar.digest_of)
-    return replace(image, repo_digests=inspected.repo_digests)
+    return replace(image.verify(tar.digest_of), repo_digests=inspected.repo_digests)
 
 
 def _platform(answer: Mapping[str, Any]) -> Platform | None:
