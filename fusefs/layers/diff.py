@@ -67,6 +67,7 @@ def compare(old: Side, new: Side, *, times: bool = False) -> Iterator[Difference
     """
     waiting: list[tuple[tuple[bytes, ...], int | None, int | None]]
     waiting = [(new.top.parts, old.top.number, new.top.number)]
+    known: _Known = {}
     while waiting:
         path, before, after = waiting.pop()
         if before is not None and after is not None:
@@ -75,7 +76,7 @@ def compare(old: Side, new: Side, *, times: bool = False) -> Iterator[Difference
                 continue
         was = None if before is None else _Node.of(old.tree, before)
         now = None if after is None else _Node.of(new.tree, after)
-        difference = _difference(path, was, now, times=times)
+        difference = _difference(path, was, now, known, times=times)
         if difference is not None:
             yield difference
         olds, news = _children(was), _children(now)
@@ -97,12 +98,23 @@ def _children(node: _Node | None) -> dict[bytes, int]:
     return dict(node.tree.listing(node.number)) if node is not None and stat.S_ISDIR(node.stat.mode) else {}
 
 
-def _difference(path: tuple[bytes, ...], was: _Node | None, now: _Node | None, *, times: bool) -> Difference | None:
+_Known = dict[tuple[int, int], tuple[str, ...]]
+"""Changed properties of pairs of files that both have several names: they are read once."""
+
+
+def _difference(
+    path: tuple[bytes, ...], was: _Node | None, now: _Node | None, known: _Known, *, times: bool
+) -> Difference | None:
     if was is None:
         return Difference(path, Change.ADDED, None, now.stat if now else None)
     if now is None:
         return Difference(path, Change.REMOVED, was.stat, None)
-    what = tuple(_changed_properties(was, now, times=times))
+    pair = was.number, now.number
+    what = known.get(pair)
+    if what is None:
+        what = tuple(_changed_properties(was, now, times=times))
+        if min(was.stat.nlink, now.stat.nlink) > 1:
+            known[pair] = what
     return Difference(path, Change.CHANGED, was.stat, now.stat, what) if what else None
 
 
