@@ -162,8 +162,8 @@ class Sparse:
 
     @property
     def identity(self) -> str:
-        """The same for all sparse files: it tells them from files without holes."""
-        return "sparse"
+        """The identity of the first run; all files of one size without a run have the same bytes."""
+        return " ".join(["sparse", *(run.identity for run in self._loaded()[1][:1])])
 
     def slice(self, offset: int, size: int) -> Content:
         """Return a part of the bytes."""

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content, Literal
@@ -74,6 +74,25 @@ class Layers:
     def files(self, layer: Layer) -> LayerFiles:
         """Return the files of *layer*; the first access indexes it."""
         return self._files[_key(layer)].get()
+
+    def bytes_key(self, layer: Layer) -> Hashable:
+        """Return a key of the plain tar of *layer*: tars with equal keys, also of other images, have the same bytes.
+
+        A digest is a key only if imgfs compared it with the bytes: the diffID when it decompressed the layer, the
+        descriptor's digest in a verified image.  Otherwise the key is the place of the bytes in an unchanged file.
+        """
+        if layer.compression is not None:
+            return layer.diff_id
+        if self._image.verified:
+            return layer.descriptor.digest
+        tar = self.tar(layer)
+        place = tar.file_place()
+        if place is None:
+            return object()
+        status = os.fstat(place.descriptor)
+        tar.check()
+        state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return *state, place.offset, tar.size
 
     def all_files(self, indexed: Callable[[Layer], None] = lambda _: None) -> Sequence[LayerFiles]:
         """Return the files of all readable layers, the base first; indexes several layers in parallel.

@@ -87,6 +87,8 @@ class Image(NamedTuple):
     """The names with digests that the engine knows the image by in registries."""
     artifact: bool = False
     """Whether it is no image: its config is not an image config, and its layers are files."""
+    verified: bool = False
+    """Whether the stored layers were compared with their digests; otherwise their digests are only stated."""
 
     @property
     def name(self) -> str:
@@ -127,8 +129,10 @@ class Image(NamedTuple):
             if layer.content is not None:
                 yield layer.descriptor, layer.content
 
-    def verify(self, digest_of: Hash) -> None:
-        """Compare each stored layer with its digest; DigestMismatch names the first layer that differs.
+    def verify(self, digest_of: Hash) -> "Image":
+        """Compare each stored layer with its digest and return the image as verified.
+
+        DigestMismatch names the first layer that differs.
 
         The digest of an uncompressed layer is its diffID.  JSON documents were compared when they were read.
         """
@@ -141,6 +145,7 @@ class Image(NamedTuple):
             if actual != stated:
                 raise DigestMismatch(f"{layer.where} has the digest {actual}, the image says {stated}")
             checked.add(stated)
+        return self._replace(verified=True)
 
 
 class LayerCache(Protocol):

@@ -37,14 +37,23 @@ class Side(NamedTuple):
 
     tree: RootfsTree
     layers: Sequence[Hashable]
-    """A key for each layer: layers with equal keys have the same records and bytes."""
+    """A key for each layer: layers with equal keys have the same bytes, and the same records but for `created_ns`."""
+    created_ns: int
+    """The time of implicit directories, nanoseconds since 1970."""
     top: PathNode
     """The file to compare, or the directory to compare with everything below it."""
 
-    def identity(self, number: int) -> Hashable:
-        """Return a key; nodes with equal keys are equal, with everything below them.  None: no key, so compare them."""
+    def identity(self, number: int, *, times: bool) -> Hashable:
+        """Return a key; nodes with equal keys are equal, with everything below them.  None: no key, so compare them.
+
+        *times*: equal in their times, too.
+        """
         origins = self.tree.origins(number)
-        return None if origins is None else tuple((self.layers[layer], record) for layer, record in origins)
+        if origins is None:
+            return None
+        # Only directories can be implicit.
+        created_ns = self.created_ns if times and stat.S_ISDIR(self.tree.stat(number).mode) else None
+        return created_ns, *((self.layers[layer], record) for layer, record in origins)
 
 
 def compare(old: Side, new: Side, *, times: bool = False) -> Iterator[Difference]:
@@ -55,15 +64,16 @@ def compare(old: Side, new: Side, *, times: bool = False) -> Iterator[Difference
     """
     waiting: list[tuple[tuple[bytes, ...], int | None, int | None]]
     waiting = [(new.top.parts, old.top.number, new.top.number)]
+    known: _Known = {}
     while waiting:
         path, before, after = waiting.pop()
         if before is not None and after is not None:
-            identity = old.identity(before)
-            if identity is not None and identity == new.identity(after):
+            identity = old.identity(before, times=times)
+            if identity is not None and identity == new.identity(after, times=times):
                 continue
         was = None if before is None else _Node.of(old.tree, before)
         now = None if after is None else _Node.of(new.tree, after)
-        difference = _difference(path, was, now, times=times)
+        difference = _difference(path, was, now, known, times=times)
         if difference is not None:
             yield difference
         olds, news = _children(was), _children(now)
@@ -85,12 +95,23 @@ def _children(node: _Node | None) -> dict[bytes, int]:
     return dict(node.tree.listing(node.number)) if node is not None and stat.S_ISDIR(node.stat.mode) else {}
 
 
-def _difference(path: tuple[bytes, ...], was: _Node | None, now: _Node | None, *, times: bool) -> Difference | None:
+_Known = dict[tuple[int, int], tuple[str, ...]]
+"""Changed properties of pairs of files that both have several names: they are read once."""
+
+
+def _difference(
+    path: tuple[bytes, ...], was: _Node | None, now: _Node | None, known: _Known, *, times: bool
+) -> Difference | None:
     if was is None:
         return Difference(path, Change.ADDED, None, now.stat if now else None)
     if now is None:
         return Difference(path, Change.REMOVED, was.stat, None)
-    what = tuple(_changed_properties(was, now, times=times))
+    pair = was.number, now.number
+    what = known.get(pair)
+    if what is None:
+        what = tuple(_changed_properties(was, now, times=times))
+        if min(was.stat.nlink, now.stat.nlink) > 1:
+            known[pair] = what
     return Difference(path, Change.CHANGED, was.stat, now.stat, what) if what else None
 
 

@@ -52,7 +52,7 @@ def _case(name: str, verb: str, base: str, file_system: str, number: int = 1) ->
     @contextmanager
     def arranged(imgfs: Bench) -> Iterator[Command]:
         with ExitStack() as stack:
-            first = [stack.enter_context(_hostile(base, file_system)) for _ in range(number)][0]
+            first, *_ = [stack.enter_context(_hostile(base, file_system)) for _ in range(number)]
             yield Command(_words(imgfs, verb, first))
 
     def check(imgfs: Bench, finished: Finished) -> None:

@@ -11,14 +11,15 @@ from fusefs.layers.record import LOWER_LINK
 from fusefs.layers.rootfs import RootfsTree
 from fusefs.tree.walk import ROOT
 from tests.conftest import TakeWarnings
+from tests.support.builders import CREATED_NS
 from tests.support.changesets import Seen, all_indexed, everything, numbers
 from tests.support.drawn_layers import LAYERS, Drawn, shown_ones, tar
 from tests.support.trees import side
 
 
-def _naively(old: dict[bytes, Seen], new: dict[bytes, Seen]) -> set[tuple[bytes, Change]]:
+def _naively(old: dict[bytes, Seen], new: dict[bytes, Seen], *, times: bool) -> set[tuple[bytes, Change]]:
     def told(seen: Seen) -> Seen:
-        return seen._replace(mtime_ns=0, nlink=1)
+        return seen._replace(mtime_ns=seen.mtime_ns if times else 0, nlink=1)
 
     changed = {path for path in old.keys() & new.keys() if told(old[path]) != told(new[path])}
     return (
@@ -28,18 +29,24 @@ def _naively(old: dict[bytes, Seen], new: dict[bytes, Seen]) -> set[tuple[bytes,
     )
 
 
-@given(base=LAYERS, olds=LAYERS, news=LAYERS, shared=st.integers(0, 3))
+@given(base=LAYERS, olds=LAYERS, news=LAYERS, drawn=st.tuples(st.integers(0, 3), st.integers(0, 1), st.booleans()))
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_stacks_differ_as_a_look_at_everything_says(
-    take_warnings: TakeWarnings, base: list[list[Drawn]], olds: list[list[Drawn]], news: list[list[Drawn]], shared: int
+    take_warnings: TakeWarnings,
+    base: list[list[Drawn]],
+    olds: list[list[Drawn]],
+    news: list[list[Drawn]],
+    drawn: tuple[int, int, bool],
 ) -> None:
+    shared, later, times = drawn
     old = [tar(shown_ones(layer)) for layer in [*base[:shared], *olds]]
     new = [tar(shown_ones(layer)) for layer in [*base[:shared], *news]]
-    with all_indexed(old) as old_files, all_indexed(new) as new_files:
-        before, after = side(old_files, old), side(new_files, new)
-        found = [(b"/".join(one.path), one.change) for one in compare(before, after)]
+    created_ns = CREATED_NS + later
+    with all_indexed(old) as old_files, all_indexed(new, created_ns) as new_files:
+        before, after = side(old_files, old), side(new_files, new, created_ns=created_ns)
+        found = [(b"/".join(one.path), one.change) for one in compare(before, after, times=times)]
         assert len(found) == len(set(found))
-        assert set(found) == _naively(everything(before.tree), everything(after.tree))
+        assert set(found) == _naively(everything(before.tree), everything(after.tree), times=times)
     take_warnings()
 
 

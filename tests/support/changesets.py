@@ -238,24 +238,24 @@ class Indexed(NamedTuple):
 
 
 @contextmanager
-def indexed(data: bytes) -> Iterator[Indexed]:
-    """Index the layer *data*, which is called ``layer`` in messages; both live in memory."""
+def indexed(data: bytes, created_ns: int = CREATED_NS) -> Iterator[Indexed]:
+    """Index the layer *data* of an image of that time, called ``layer`` in messages; both live in memory."""
     tar = OpenFile(os.memfd_create("layer", os.MFD_CLOEXEC), "layer")
     try:
         os.write(tar.descriptor, data)
         extent = Extent(tar, 0, len(data))
         with open(os.memfd_create("index", os.MFD_CLOEXEC), "wb") as index:
-            warnings = index_layer(ContentSource(extent, "layer"), CREATED_NS, index)
+            warnings = index_layer(ContentSource(extent, "layer"), created_ns, index)
             yield Indexed(LayerFiles(LayerIndex(index.fileno()), extent), "\n".join(warnings) or None)
     finally:
         tar.close()
 
 
 @contextmanager
-def all_indexed(layers: Sequence[bytes]) -> Iterator[list[LayerFiles]]:
+def all_indexed(layers: Sequence[bytes], created_ns: int = CREATED_NS) -> Iterator[list[LayerFiles]]:
     """Index several *layers*, the base first; nothing may be skipped in them."""
     with ExitStack() as stack:
-        all_of_them = [stack.enter_context(indexed(data)) for data in layers]
+        all_of_them = [stack.enter_context(indexed(data, created_ns)) for data in layers]
         assert [layer.warning for layer in all_of_them] == [None] * len(layers)
         yield [layer.files for layer in all_of_them]
 

@@ -9,6 +9,7 @@ from fusefs.layers.tree import LayerFiles
 from fusefs.tree.listing import LongListing
 from fusefs.tree.node import Directory, Tree
 from fusefs.tree.walk import resolve
+from tests.support.builders import CREATED_NS
 from tests.support.changesets import numbers
 
 
@@ -30,7 +31,9 @@ def check_directories(tree: Tree) -> None:
         assert tree.parent(number) == found[path.rpartition(b"/")[0]]
 
 
-def side(files: Sequence[LayerFiles], layers: Sequence[bytes], path: bytes = b"/") -> Side:
-    """Return *path* in the merged *layers*, indexed as *files*, as a side of a comparison."""
+def side(
+    files: Sequence[LayerFiles], layers: Sequence[bytes], path: bytes = b"/", created_ns: int = CREATED_NS
+) -> Side:
+    """Return *path* in the merged *layers* of an image of that time, indexed as *files*, as a side of a comparison."""
     tree = RootfsTree(files, transform_symlinks=False)
-    return Side(tree, layers, resolve(tree, path))
+    return Side(tree, layers, created_ns, resolve(tree, path))

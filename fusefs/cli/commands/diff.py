@@ -37,8 +37,8 @@ def _side(argument: str, open_image: Callable[[str], Opened]) -> Side:
     name, path = split_path(argument)
     opened = open_image(name)
     tree = opened.rootfs()
-    layers = [layer.diff_id for layer in opened.layers.stack]
-    return Side(tree, layers, found_at(tree, path or b"/", name, follow=True))
+    keys = [opened.layers.bytes_key(layer) for layer in opened.layers.stack]
+    return Side(tree, keys, opened.image.created_ns, found_at(tree, path or b"/", name, follow=True))
 
 
 def _write(difference: Difference, output: Output, *, human: bool) -> None:

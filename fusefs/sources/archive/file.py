@@ -41,28 +41,24 @@ def file_image(asked: FileImage, name: str, settings: Settings) -> SourcedImage:
     checked.
     """
     if asked.path != _STDIN and os.path.isdir(asked.path):
-        found = SourcedImage(_directory_image(asked, name, settings))
-    else:
-        with _opened(asked.path) as file:
-            if asked.transport is OCI:
-                raise Unavailable(f"{file.name} is no directory; oci-archive:{file.name} reads a tar")
-            if not _in_place(file):
-                return SourcedImage(_spooled_image(file, asked, name, settings))
-            found = _in_place_image(file, asked, name, settings)
-            _verify(found.image, settings)
-            return found
-    _verify(found.image, settings)
-    return found
+        return SourcedImage(_verified(_directory_image(asked, name, settings), settings))
+    with _opened(asked.path) as file:
+        if asked.transport is OCI:
+            raise Unavailable(f"{file.name} is no directory; oci-archive:{file.name} reads a tar")
+        if not _in_place(file):
+            return SourcedImage(_spooled_image(file, asked, name, settings))
+        found = _in_place_image(file, asked, name, settings)
+        return found._replace(image=_verified(found.image, settings))
 
 
-def _verify(image: Image, settings: Settings) -> None:
-    """Read all layers and compare their digests, if the user asks for it."""
+def _verified(image: Image, settings: Settings) -> Image:
+    """Return *image*, after all layers were read and compared with their digests if the user asks for it."""
     if not settings.verify:
-        return
+        return image
     shown = printable(image.name)
     total = sum({layer.descriptor.digest: layer.descriptor.size for layer in image.layers}.values())
     with _readable(shown), settings.progress.transfer(f"verifying {shown}", total) as advance:
-        image.verify(lambda content, algorithm: _digest_of(content, algorithm, advance))
+        image = image.verify(lambda content, algorithm: _digest_of(content, algorithm, advance))
     compressed = {(layer.descriptor.digest, layer.diff_id): layer for layer in image.layers if layer.compression}
     for layer in compressed.values():
         if not layer.readable:
@@ -70,6 +66,7 @@ def _verify(image: Image, settings: Settings) -> None:
         with _readable(shown), settings.progress.transfer(f"decompressing {layer.where}", None) as advance:
             for chunk in plain_chunks(layer):
                 advance(len(chunk))
+    return image
 
 
 def _directory_image(asked: FileImage, name: str, settings: Settings) -> Image:
@@ -134,7 +131,7 @@ def _spooled_image(file: OpenFile, asked: FileImage, name: str, settings: Settin
             raise InvalidImage(f"{file.name} is empty; did the command before the pipe fail?") from None
         spooled.log_warnings()
         image = _tar_image(asked, name, settings.platform, spooled.blobs, spooled.digest_of)
-        image.verify(spooled.digest_of)
+        image = image.verify(spooled.digest_of)
     file.close()
     return image
 

@@ -90,8 +90,7 @@ def checked_image(tar: SpooledTar, target: Target, *, only: bool) -> Image:
             f"{printable(name)}: the saved image has other layers ({len(diff_ids)}) "
             f"than the engine says ({len(inspected.diff_ids)})"
         )
-    image.verify(tar.digest_of)
-    return image._replace(repo_digests=inspected.repo_digests)
+    return image.verify(tar.digest_of)._replace(repo_digests=inspected.repo_digests)
 
 
 def _platform(answer: Mapping[str, Any]) -> Platform | None:

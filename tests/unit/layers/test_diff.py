@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from fusefs.layers.diff import Change, Difference, compare
 from fusefs.layers.provenance import Deed, touches
+from fusefs.tree.node import Node
 from tests.support.changesets import (
     About,
     all_indexed,
@@ -95,6 +96,23 @@ def test_directories_of_the_same_layers_are_not_looked_into() -> None:
         new.tree.listing = listing  # type: ignore[method-assign]
         assert [one.path for one in compare(old, new)] == [(b"x",)]
         assert listed == [0]
+
+
+def test_a_file_with_many_names_is_read_once() -> None:
+    names = [hard_link(f"link{number}", "file") for number in range(50)]
+    one, other = changeset(file("file", b"1"), *names), changeset(file("file", b"2"), *names)
+    with all_indexed([one]) as olds, all_indexed([other]) as news:
+        old, new = side(olds, [one]), side(news, [other])
+        asked: list[int] = []
+        real = new.tree.node
+
+        def node(number: int) -> Node:
+            asked.append(number)
+            return real(number)
+
+        new.tree.node = node  # type: ignore[method-assign]
+        assert [one.what for one in compare(old, new)] == [("content",)] * 51
+        assert len(set(asked)) == len(asked)
 
 
 def test_hard_links_into_other_lower_layers_are_not_taken_for_the_same() -> None:
