@@ -6,22 +6,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from fusefs.mount.kernel.attach import attach, check_contents
+from fusefs.mount.kernel.attach import check_contents
 from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.kernel.loop import bind_loop_device
 from fusefs.mount.kernel.support import Backing, KernelUnable
 from fusefs.mount.mountinfo import Mount, mount_at
 from fusefs.mount.syscalls import MNT_DETACH, umount2
 from tests.programs import loop_binder
-from tests.support.erofs_images import BLOCK, ErofsImage, bound_loop_devices, need_kernel_mounts, open_files
+from tests.support.erofs_images import BLOCK, ErofsImage, bound_loop_devices, mounted_on, need_kernel_mounts, open_files
 from tests.support.file_systems import tmpfs
 from tests.support.folders import new_folder
-from tests.support.processes import Mounted, mounts_at, until
+from tests.support.processes import mounts_at, until
 
 DATA = bytes(range(256)) * 16
 """A device of eight blocks."""
@@ -41,6 +40,14 @@ def disk_folder() -> Iterator[Path]:
         for mount in mounts_at(folder):
             umount2(os.fsencode(mount.path), MNT_DETACH)
         shutil.rmtree(folder)
+
+
+@pytest.fixture(name="mountpoint")
+def mountpoint_folder(folder: Path) -> Path:
+    """Give an empty directory."""
+    mountpoint = folder / "mnt"
+    mountpoint.mkdir()
+    return mountpoint
 
 
 @pytest.fixture(name="memory")
@@ -63,37 +70,20 @@ def backing_folder(request: pytest.FixtureRequest, folder: Path, memory: Path) -
     return folder if request.param is Backing.FILE else memory
 
 
-@contextmanager
-def attached(mount: int, directory: Path) -> Iterator[Mounted]:
-    """Attach a mount for as long as the block takes; its descriptor is closed."""
-    target = os.open(directory, os.O_PATH)
-    attach(mount, target)
-    os.close(target)
-    os.close(mount)
-    try:
-        (found,) = mounts_at(directory)
-        yield found
-    finally:
-        umount2(os.fsencode(directory), 0)
-
-
-def test_the_contents_are_those_of_metadata_and_device(folder: Path, place: Path) -> None:
-    with open_files(place, IMAGE.metadata(), DATA) as (metadata, device):
-        mount = mount_erofs(metadata, [device], "nginx")
-    # From here on only the mount has the files.
-    with attached(mount, folder) as mounted:
-        assert {path.name: path.read_bytes() for path in folder.iterdir()} == {os.fsdecode(k): v for k, v in KNOWN}
-        assert os.getxattr(folder, "user.imgfs.image") == b"nginx"
+def test_the_contents_are_those_of_metadata_and_device(mountpoint: Path, place: Path, folder: Path) -> None:
+    # Once it is mounted, only the mount has the files.
+    with mounted_on(mountpoint, IMAGE, "nginx", DATA, place=place) as mounted:
+        assert {path.name.encode(): path.read_bytes() for path in mountpoint.iterdir()} == dict(KNOWN)
+        assert os.getxattr(mountpoint, "user.imgfs.image") == b"nginx"
         assert (mounted.file_system, mounted.source) == ("erofs", "nginx")
         assert mounted.options >= {"ro", "nosuid", "nodev"}
         assert "ro" in mounted.super_options
-        assert len(bound_loop_devices(place)) == (0 if folder == place else 2)
+        assert len(bound_loop_devices(place)) == (0 if place == folder else 2)
 
 
-def test_flags_are_those_of_the_mount(folder: Path) -> None:
-    with open_files(folder, ErofsImage().metadata()) as (metadata,):
-        mount = mount_erofs(metadata, [], "x", ["noexec", "noatime", "allow_other", "noexec"])
-    with attached(mount, folder) as mounted:
+def test_flags_are_those_of_the_mount(mountpoint: Path) -> None:
+    flags = ["noexec", "noatime", "allow_other", "noexec"]
+    with mounted_on(mountpoint, ErofsImage(), "nginx", flags=flags) as mounted:
         assert mounted.options == {"ro", "nosuid", "nodev", "noexec", "noatime"}
 
 
@@ -108,20 +98,23 @@ def test_flags_are_those_of_the_mount(folder: Path) -> None:
         *((name, "imgfs") for name in ("", "/", "/x.tar", "/proc/1/x", "/missing/x.tar", ".", "..")),
     ],
 )
-def test_the_source_is_the_image_argument(folder: Path, name: str, shown: str) -> None:
-    with open_files(folder, ErofsImage().metadata()) as (metadata,):
-        mount = mount_erofs(metadata, [], name)
-    with attached(mount, folder) as mounted:
+def test_the_source_is_the_image_argument(mountpoint: Path, name: str, shown: str) -> None:
+    with mounted_on(mountpoint, ErofsImage(), name) as mounted:
         assert mounted.source == shown
     assert not Path("/missing").exists()
 
 
 def test_naming_the_source_changes_nothing_for_this_process(folder: Path) -> None:
-    before = os.getcwd(), os.readlink("/proc/self/ns/mnt"), Path("/proc/self/mountinfo").read_bytes()
+    def state() -> tuple[object, ...]:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        root = [line for line in lines if line.split()[4] == "/"]
+        return os.getcwd(), os.readlink("/proc/self/ns/mnt"), os.readlink("/proc/self/root"), root, os.listdir("/srv")
+
+    before = state()
     with open_files(folder, ErofsImage().metadata()) as (metadata,):
         for name in ("x/y", "/srv/x"):
             os.close(mount_erofs(metadata, [], name))
-    assert before == (os.getcwd(), os.readlink("/proc/self/ns/mnt"), Path("/proc/self/mountinfo").read_bytes())
+    assert state() == before
 
 
 def test_a_mount_that_is_not_attached_ends_with_its_descriptor(memory: Path) -> None:
@@ -233,11 +226,9 @@ def test_a_killed_process_leaves_no_loop_device_and_no_mount(memory: Path) -> No
             process.communicate()
 
 
-def test_the_mount_table_lists_it_as_a_kernel_mount(folder: Path) -> None:
-    with open_files(folder, ErofsImage().metadata()) as (metadata,):
-        mount = mount_erofs(metadata, [], "nginx")
-    with attached(mount, folder):
-        found = mount_at(str(folder))
-        assert found == Mount(str(folder), "erofs", os.minor(folder.stat().st_dev))
+def test_the_mount_table_lists_it_as_a_kernel_mount(mountpoint: Path) -> None:
+    with mounted_on(mountpoint, ErofsImage(), "nginx"):
+        found = mount_at(str(mountpoint))
+        assert found == Mount(str(mountpoint), "erofs", os.minor(mountpoint.stat().st_dev))
         assert found is not None
         assert (found.is_fuse, found.owner, found.is_foreign(0)) == (False, None, False)
