@@ -115,7 +115,7 @@ def _is_image(mount: Mount) -> bool:
     if mount.file_system != KERNEL_FILE_SYSTEM:
         return mount.file_system == FILE_SYSTEM
     try:
-        with _opened(mount) as (_, root):
+        with opened_root(mount) as (_, root):
             if root is None:
                 return True  # `detach` will find that it has changed
             try:
@@ -157,7 +157,7 @@ def detach(mount: Mount, *, lazily: bool) -> str | None:
     Asks the mount nothing.  May wait for a file system on the way to it.
     """
     try:
-        with _opened(mount) as (folder, root):
+        with opened_root(mount) as (folder, root):
             if root is None:
                 return _CHANGED
             if not may_mount():
@@ -176,7 +176,7 @@ def detach(mount: Mount, *, lazily: bool) -> str | None:
 
 
 @contextmanager
-def _opened(mount: Mount) -> Iterator[tuple[int, int | None]]:
+def opened_root(mount: Mount) -> Iterator[tuple[int, int | None]]:
     """Yield descriptors of the directory that contains *mount* and of its root, if it still exists."""
     above, name = os.path.split(mount.mountpoint)
     folder = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -237,7 +237,7 @@ def _abort(mount: Mount, shown: str) -> None:
                 f"{shown} does not answer and cannot be aborted: {error.strerror}; kill its process"
             ) from None
         # Without the FUSE control file system, a forced unmount aborts the mount, even if it reports "busy".
-        with suppress(OSError), _opened(mount) as (folder, root):
+        with suppress(OSError), opened_root(mount) as (folder, root):
             if root is not None:
                 os.close(root)
                 name = os.fsencode(os.path.basename(mount.mountpoint))

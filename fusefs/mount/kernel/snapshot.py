@@ -1,9 +1,10 @@
-"""A copy of a file whose bytes stay as they are, whatever is written to the file later."""
+"""Files whose bytes stay as they are, which is what the kernel can be given."""
 
 import fcntl
 import os
-from typing import NamedTuple
 
+from fusefs.content.file import OpenFile
+from fusefs.content.watched import WatchedFile
 from fusefs.mount.kernel.support import KernelUnable
 from fusefs.text import printable
 
@@ -11,39 +12,36 @@ _FICLONE = 0x40049409
 """ioctl_ficlone(2): _IOW(0x94, 9, int)."""
 
 
-class FileState(NamedTuple):
-    """What changes when somebody writes to a file."""
+def stable_file(file: OpenFile) -> int:
+    """Return a new descriptor of the bytes of *file* as they are now, which nobody changes later.
 
-    size: int
-    mtime_ns: int
-    ctime_ns: int
+    Nobody writes to files of imgfs's own (spool, cache).  Of a user's file, this is a snapshot: a file without a name
+    in its directory, which shares its blocks and is gone with its last descriptor or mount.  Only xfs and btrfs make
+    snapshots, at once for any size.
 
-
-def file_state(file: int) -> FileState:
-    """Return the state of an open file."""
-    status = os.fstat(file)
-    return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def snapshot(file: int, state: FileState) -> int:
-    """Return a file without a name that shares the bytes of the open *file*: the copy of a moment, made at once.
-
-    Only file systems that can share blocks make it (xfs, btrfs).  It lies in the directory of *file* until its last
-    descriptor or mount is gone.  *state* is the state of the file when it was read before.  Raises KernelUnable if
-    there can be no snapshot, or if the file has changed since.
+    Raises KernelUnable if there can be no snapshot, and Unavailable if the user's file has been written to since it
+    was opened: what was read before may then not belong to this copy.
     """
-    path = os.readlink(f"/proc/self/fd/{file}")
-    shown = printable(path)
+    if not isinstance(file, WatchedFile):
+        return os.dup(file.descriptor)
+    copy = _snapshot(file)
     try:
-        copy = os.open(os.path.dirname(path), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise KernelUnable(f"{shown} could be written to, and no snapshot can be made: {error.strerror}") from None
+        file.check()
+    except BaseException:
+        os.close(copy)
+        raise
+    return copy
+
+
+def _snapshot(file: OpenFile) -> int:
+    folder = os.path.dirname(os.readlink(f"/proc/self/fd/{file.descriptor}"))
+    copy = -1
     try:
-        fcntl.ioctl(copy, _FICLONE, file)
+        copy = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.ioctl(copy, _FICLONE, file.descriptor)
     except OSError as error:
-        os.close(copy)
-        raise KernelUnable(f"{shown} could be written to, and no snapshot can be made: {error.strerror}") from None
-    if file_state(file) != state or os.fstat(copy).st_size != state.size:
-        os.close(copy)
-        raise KernelUnable(f"{shown} was changed while it is in use")
+        if copy >= 0:
+            os.close(copy)
+        where = f"no snapshot of it can be made in {printable(folder)}"
+        raise KernelUnable(f"{file.name} may be written to, and {where}: {error.strerror}") from None
     return copy

@@ -56,7 +56,7 @@ def memory_folder() -> Iterator[Path]:
     need_kernel_mounts()
     folder = new_folder("kernel", 0o755)
     try:
-        with tmpfs(folder):
+        with tmpfs(folder, "32m"):
             yield folder
             until(lambda: not bound_loop_devices(folder), "all loop devices are free")
     finally:
@@ -176,6 +176,25 @@ def test_a_process_without_rights_is_told(folder: Path) -> None:
         words = ["setpriv", "--bounding-set=-all", "--", sys.executable, "-c", program, str(metadata)]
         done = subprocess.run(words, capture_output=True, text=True, check=False, pass_fds=[metadata])
     assert done.stderr.splitlines()[-1].endswith("KernelUnable: only root of the machine may mount EROFS")
+
+
+def test_pages_that_a_killed_reader_asked_for_are_right_for_the_next_one(place: Path) -> None:
+    data = os.urandom(16 << 20)
+    image = ErofsImage(stored={b"big": (0, len(data))}, blocks=len(data) // BLOCK)
+    program = "import sys\nwith open(sys.argv[1], 'rb') as file:\n  while file.read(1 << 20): print(flush=True)"
+    with open_files(place, image.metadata(), data) as (metadata, device):
+        os.fsync(device)
+        for lines in range(12):
+            os.posix_fadvise(device, 0, 0, os.POSIX_FADV_DONTNEED)
+            mount = mount_erofs(metadata, [device], "nginx")
+            words = [sys.executable, "-c", program, f"/proc/{os.getpid()}/fd/{mount}/big"]
+            with subprocess.Popen(words, stdout=subprocess.PIPE) as reader:
+                assert reader.stdout is not None
+                for _ in range(lines):
+                    reader.stdout.readline()
+                reader.kill()
+            check_contents(mount, [(b"big", data)])
+            os.close(mount)
 
 
 def test_a_loop_device_has_the_blocks_of_its_file_and_cannot_be_written(memory: Path) -> None:
