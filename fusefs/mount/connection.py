@@ -1,15 +1,10 @@
 """The kernel's switches for a FUSE connection (fuse.rst, "FUSE control filesystem")."""
 
-import ctypes
 import os
 
-_FOLDER = "/sys/fs/fuse/connections"
-# The numbers of these calls are the same on all architectures (asm-generic/unistd.h).
-_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
-_CLOEXEC = 1
-_CREATE = 6
+from fusefs.mount.syscalls import FSCONFIG_CMD_CREATE, fsconfig, fsmount, fsopen
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_FOLDER = "/sys/fs/fuse/connections"
 
 
 def set_switch(connection: int, name: str, value: int) -> None:
@@ -30,16 +25,9 @@ def set_switch(connection: int, name: str, value: int) -> None:
 
 def _open_detached() -> int:
     """Return a descriptor of the control file system, mounted detached, for this process alone.  Requires root."""
-    context = _syscall(_FSOPEN, b"fusectl", _CLOEXEC)
+    context = fsopen(b"fusectl")
     try:
-        _syscall(_FSCONFIG, context, _CREATE, None, None, 0)
-        return _syscall(_FSMOUNT, context, _CLOEXEC, 0)
+        fsconfig(context, FSCONFIG_CMD_CREATE)
+        return fsmount(context)
     finally:
         os.close(context)
-
-
-def _syscall(*arguments: object) -> int:
-    result: int = _libc.syscall(*arguments)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result

@@ -12,7 +12,10 @@ from typing import NamedTuple
 from fusefs.errors import MountError
 
 FILE_SYSTEM = "fuse.imgfs"
-"""The type of our mounts."""
+"""The type of our FUSE mounts."""
+
+KERNEL_FILE_SYSTEM = "erofs"
+"""The type of our kernel mounts, and of others: the root of ours says so (`fusefs.mount.status`)."""
 
 _TABLE = "/proc/self/mountinfo"
 _OCTAL = re.compile(rb"\\([0-7]{3})")
@@ -39,6 +42,11 @@ class Mount(NamedTuple):
     def is_fuse(self) -> bool:
         """Whether a process answers for it."""
         return self.file_system.startswith("fuse") and self.file_system != "fusectl"
+
+    @property
+    def may_be_image(self) -> bool:
+        """Whether it is a mount of an image, or of a type that images are mounted with, too."""
+        return self.file_system in (FILE_SYSTEM, KERNEL_FILE_SYSTEM)
 
     def is_foreign(self, user: int) -> bool:
         """Return whether somebody answers for it who is neither *user* nor root."""

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from fusefs.errors import MountError
 from fusefs.mount.abandonable import ChildReport, Say, answers
-from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mount_id, mount_of, mounts, path_of
+from fusefs.mount.mountinfo import FILE_SYSTEM, KERNEL_FILE_SYSTEM, Mount, mount_id, mount_of, mounts, path_of
 from fusefs.mount.privileges import may_mount
-from fusefs.mount.status import State, state_of
+from fusefs.mount.status import State, may_be_image_root, state_of
 from fusefs.mount.unmounting import detach
 from fusefs.private import private_directory, private_file
 from fusefs.text import printable
@@ -109,6 +109,8 @@ def _check(path: str, say: Say) -> None:
         _clear_dead(mount, shown)
         _check(path, say)
         return
+    if _is_root_of_kernel_image(directory, mount):
+        raise _mounted_there(shown)
     try:
         _check_empty(directory, shown)
         about = os.stat(f"/proc/self/fd/{directory}")
@@ -117,6 +119,12 @@ def _check(path: str, say: Say) -> None:
         hint = f"; a dead {mount.file_system} mount is there, umount {shown} first" if mount and dead else ""
         raise MountError(f"cannot mount on {shown}: {error.strerror}{hint}") from None
     say(ChildReport((about.st_dev, about.st_ino), (directory,)))
+
+
+def _is_root_of_kernel_image(directory: int, mount: Mount | None) -> bool:
+    if mount is None or mount.file_system != KERNEL_FILE_SYSTEM or mount.mountpoint != path_of(directory):
+        return False
+    return may_be_image_root(directory)
 
 
 def _opened(path: str) -> int:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from fusefs.mount.abandonable import ChildReport, Say, answers
-from fusefs.mount.mountinfo import Mount, mount_id
+from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mount_id, mounts
 from fusefs.tree.node import Xattrs
 
 _PREFIX = "user.imgfs."
@@ -79,6 +79,16 @@ class MountStatus(NamedTuple):
     """Extended attributes by the last part of their names: ``id``, ``pid``; empty unless the mount answers."""
 
     @property
+    def is_image(self) -> bool:
+        """Whether it is a mount of an image: FUSE mounts are by their type, others if their root says so."""
+        return self.mount.file_system == FILE_SYSTEM or bool(self.attributes.get("image"))
+
+    @property
+    def driver(self) -> str:
+        """What answers for it: ``fuse``, or the kernel's ``erofs``."""
+        return "fuse" if self.mount.is_fuse else self.mount.file_system
+
+    @property
     def image(self) -> str:
         """The IMAGE argument; the kernel's table of mounts has it even for a dead mount."""
         return self.attributes.get("image") or os.fsdecode(unquote_to_bytes(os.fsencode(self.mount.source)))
@@ -89,12 +99,28 @@ class MountStatus(NamedTuple):
         return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
-def query_status(mounts: Iterable[Mount], seconds: float = _ANSWER_TIMEOUT) -> list[MountStatus]:
-    """Return the status of *mounts*, queried in parallel, within *seconds* even if some are stuck.
+def image_mounts(seconds: float = _ANSWER_TIMEOUT) -> list[Mount]:
+    """Return the mounts of images, the earliest first.  Asks only those whose type does not tell."""
+    candidates = [mount for mount in mounts() if mount.may_be_image]
+    asked = query_status((mount for mount in candidates if mount.file_system != FILE_SYSTEM), seconds)
+    images = {status.mount.id for status in asked if status.is_image}
+    return [mount for mount in candidates if mount.file_system == FILE_SYSTEM or mount.id in images]
+
+
+def may_be_image_root(root: int) -> bool:
+    """Return whether the root of a kernel mount, an open file, is that of an image, or hides that from this user."""
+    try:
+        return bool(os.getxattr(f"/proc/self/fd/{root}", f"{_PREFIX}image"))
+    except OSError as error:
+        return error.errno == errno.EACCES
+
+
+def query_status(asked: Iterable[Mount], seconds: float = _ANSWER_TIMEOUT) -> list[MountStatus]:
+    """Return the status of the mounts *asked*, queried in parallel, within *seconds* even if some are stuck.
 
     A child process queries them: a mount that never answers would keep this process from ending.
     """
-    queried = list(mounts)
+    queried = list(asked)
     statuses = {number: MountStatus(mount, State.STUCK) for number, mount in enumerate(queried)}
     deadline = time.monotonic() + seconds
     for answer in answers(lambda say: _query_all(queried, say, deadline), seconds) if queried else ():
@@ -103,7 +129,7 @@ def query_status(mounts: Iterable[Mount], seconds: float = _ANSWER_TIMEOUT) -> l
     return list(statuses.values())
 
 
-def _query_all(mounts: Sequence[Mount], say: Say, deadline: float) -> None:
+def _query_all(queried: Sequence[Mount], say: Say, deadline: float) -> None:
     """Ask each mount in a thread of its own."""
     telling = threading.Lock()
 
@@ -113,7 +139,7 @@ def _query_all(mounts: Sequence[Mount], say: Say, deadline: float) -> None:
             say(ChildReport((number, state.value, attributes)))
 
     threads = []
-    for question in enumerate(mounts):
+    for question in enumerate(queried):
         thread = threading.Thread(target=query, args=question, daemon=True)
         with suppress(RuntimeError):  # as many as this user may have
             thread.start()

@@ -10,11 +10,91 @@ MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 """umount2(2): follow no symbolic link in the last component."""
 
+FSCONFIG_SET_FLAG, FSCONFIG_SET_STRING, FSCONFIG_CMD_CREATE = 0, 1, 6
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOATIME = 1, 2, 4, 8, 16
+MOVE_MOUNT_BENEATH = 0x200
+"""move_mount(2), since Linux 6.5: attach beneath the mount whose root the target is."""
+
+CLONE_FS = 0x200
+"""unshare(2): a working directory of this thread alone."""
+CLONE_NEWNS = 0x20000
+"""unshare(2): the same, and a mount namespace."""
+_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
+
+# The numbers of these calls are the same on all architectures (asm-generic/unistd.h).
+_MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 429, 430, 431, 432
+_CLOEXEC = 1
+_AT_FDCWD = -100
+_FROM_DESCRIPTOR = 0x4
+"""MOVE_MOUNT_F_EMPTY_PATH: the mount is the descriptor's."""
+_ONTO_DESCRIPTOR = 0x40
+"""MOVE_MOUNT_T_EMPTY_PATH: the target is the descriptor's file."""
+_FOLLOW = 0x10
+"""MOVE_MOUNT_T_SYMLINKS."""
+_MAX_MESSAGES = 16
+_MAX_MESSAGE = 1024
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def umount2(path: bytes, flags: int) -> None:
     """Unmount what is mounted on *path*; OSError if the kernel refuses."""
-    if _libc.umount2(path, flags) != 0:
+    _checked(_libc.umount2(path, flags))
+
+
+def fsopen(file_system: bytes) -> int:
+    """Return the descriptor of a new file system's configuration, which holds the kernel's messages, too."""
+    return _syscall(_FSOPEN, file_system, _CLOEXEC)
+
+
+def fsconfig(context: int, command: int, key: bytes | None = None, value: bytes | None = None) -> None:
+    """Set an option of a file system, or create it; OSError if the kernel refuses."""
+    _syscall(_FSCONFIG, context, command, key, value, 0)
+
+
+def fsmessages(context: int) -> list[str]:
+    """Return what the kernel says about a file system's configuration, without the marks for errors and the like."""
+    messages = []
+    for _ in range(_MAX_MESSAGES):
+        try:
+            messages.append(os.read(context, _MAX_MESSAGE).decode("utf-8", "replace").strip()[2:])
+        except OSError:  # ENODATA: there are no more
+            break
+    return messages
+
+
+def fsmount(context: int, attributes: int = 0) -> int:
+    """Return a descriptor of the root of a mount of a created file system.  The mount is attached nowhere.
+
+    It ends with its last descriptor unless `move_mount` attaches it.
+    """
+    return _syscall(_FSMOUNT, context, _CLOEXEC, attributes)
+
+
+def move_mount(mount: int, target: int | bytes, flags: int = 0) -> None:
+    """Attach a mount onto a directory, given as a descriptor or a path; OSError if the kernel refuses."""
+    if isinstance(target, int):
+        _syscall(_MOVE_MOUNT, mount, b"", target, b"", flags | _FROM_DESCRIPTOR | _ONTO_DESCRIPTOR)
+    else:
+        _syscall(_MOVE_MOUNT, mount, b"", _AT_FDCWD, target, flags | _FROM_DESCRIPTOR | _FOLLOW)
+
+
+def unshare(flags: int) -> None:
+    """Give the calling thread a copy of what it shares with others; OSError if the kernel refuses."""
+    _checked(_libc.unshare(flags))
+
+
+def make_mounts_private() -> None:
+    """Let no mount of this namespace appear in others, nor the reverse; OSError if the kernel refuses."""
+    _checked(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None))
+
+
+def _syscall(*arguments: object) -> int:
+    return _checked(_libc.syscall(*arguments))
+
+
+def _checked(result: int) -> int:
+    if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+    return result

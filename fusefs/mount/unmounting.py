@@ -15,15 +15,16 @@ from typing import NamedTuple
 
 from fusefs.errors import MountError
 from fusefs.mount.abandonable import ChildReport, Say, answers
-from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mount_id, mount_of, mounts, path_of
+from fusefs.mount.mountinfo import FILE_SYSTEM, KERNEL_FILE_SYSTEM, Mount, mount_id, mount_of, mounts, path_of
 from fusefs.mount.privileges import may_mount
-from fusefs.mount.status import State, query_status
+from fusefs.mount.status import State, may_be_image_root, query_status
 from fusefs.mount.syscalls import MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW, umount2
 from fusefs.text import printable
 
 _BUSY = "a file or directory in it is in use"
 _SILENT = "it does not answer"
 _CHANGED = "something else is there by now"
+_NOT_ROOT = "only root may unmount a kernel mount"
 _PATIENCE = 2.0
 """Seconds to wait for a mount of another user, or for a file system on its path, before it counts as stuck."""
 _OWN_PATIENCE = 5.0
@@ -97,8 +98,8 @@ def _unmount(target: str | Mount, *, lazily: bool) -> _Failure | None:
     mount = target if isinstance(target, Mount) else _mounted_on(target)
     if mount is None:
         return _Failure(shown, f"{shown} is not a mountpoint; imgfs list shows what is mounted")
-    if mount.file_system != FILE_SYSTEM:
-        return _Failure(shown, f"{shown} is not an imgfs mount but a {printable(mount.file_system)} mount; use umount")
+    if not _is_image(mount):
+        return _Failure(shown, f"{shown} is not an imgfs mount but of type {printable(mount.file_system)}; use umount")
     host = _foreign_host(mount)
     if host is not None:
         reason = f"it lies in the {printable(host.file_system)} of user {host.owner}, who may unmount it"
@@ -107,6 +108,22 @@ def _unmount(target: str | Mount, *, lazily: bool) -> _Failure | None:
     if refused == _CHANGED:
         return _Failure(shown, f"cannot unmount {shown}: {refused}")
     return _Failure(shown, refused, mount) if refused else None
+
+
+def _is_image(mount: Mount) -> bool:
+    """Return whether *mount* is of an image.  Asks only a kernel mount, which the kernel answers."""
+    if mount.file_system != KERNEL_FILE_SYSTEM:
+        return mount.file_system == FILE_SYSTEM
+    try:
+        with opened_root(mount) as (_, root):
+            if root is None:
+                return True  # `detach` will find that it has changed
+            try:
+                return may_be_image_root(root)
+            finally:
+                os.close(root)
+    except OSError:
+        return False
 
 
 def _mounted_on(path: str) -> Mount | None:
@@ -140,12 +157,12 @@ def detach(mount: Mount, *, lazily: bool) -> str | None:
     Asks the mount nothing.  May wait for a file system on the way to it.
     """
     try:
-        with _opened(mount) as (folder, root):
+        with opened_root(mount) as (folder, root):
             if root is None:
                 return _CHANGED
             if not may_mount():
                 os.close(root)
-                return _fusermount(mount.mountpoint, lazily=lazily)
+                return _fusermount(mount.mountpoint, lazily=lazily) if mount.is_fuse else _NOT_ROOT
             if lazily:
                 umount2(b"/proc/self/fd/%d" % root, MNT_DETACH)
                 os.close(root)
@@ -159,7 +176,7 @@ def detach(mount: Mount, *, lazily: bool) -> str | None:
 
 
 @contextmanager
-def _opened(mount: Mount) -> Iterator[tuple[int, int | None]]:
+def opened_root(mount: Mount) -> Iterator[tuple[int, int | None]]:
     """Yield descriptors of the directory that contains *mount* and of its root, if it still exists."""
     above, name = os.path.split(mount.mountpoint)
     folder = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -178,7 +195,7 @@ def _forced(mount: Mount, shown: str, state: State) -> list[str]:
     """Remove a mount whose process is gone or silent, even if its files are open; return the failures."""
 
     def work(say: Say) -> None:
-        if state is State.STUCK:
+        if state is State.STUCK and mount.is_fuse:
             _abort(mount, shown)
         say(ChildReport(detach(mount, lazily=True)))
 
@@ -220,7 +237,7 @@ def _abort(mount: Mount, shown: str) -> None:
                 f"{shown} does not answer and cannot be aborted: {error.strerror}; kill its process"
             ) from None
         # Without the FUSE control file system, a forced unmount aborts the mount, even if it reports "busy".
-        with suppress(OSError), _opened(mount) as (folder, root):
+        with suppress(OSError), opened_root(mount) as (folder, root):
             if root is not None:
                 os.close(root)
                 name = os.fsencode(os.path.basename(mount.mountpoint))

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,3 +30,18 @@ def tmpfs(path: Path, size: str = "1m") -> Iterator[Path]:
 def is_at(mount: Mount | None, path: str, file_system: str) -> bool:
     """Return whether *mount* is the one of type *file_system* at *path*."""
     return mount is not None and mount[:3] == (path, file_system, os.minor(os.stat(path).st_dev))
+
+
+@contextmanager
+def disk(kind: str, path: Path) -> Iterator[Path]:
+    """Mount an empty file system of a *kind* (``xfs``) on a directory, which may be missing."""
+    need(ROOT, "mount", "umount", f"mkfs.{kind}", "/dev/loop-control")
+    path.mkdir(exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent) as image:
+        image.truncate(512 << 20)
+        subprocess.run([f"mkfs.{kind}", "-q", image.name], check=True)
+        subprocess.run(["mount", "-o", "loop", image.name, path], check=True)
+        try:
+            yield path
+        finally:
+            subprocess.run(["umount", path], check=True)

@@ -32,6 +32,8 @@ _DEADLINE = 1.0
 """Seconds until an answer is too late."""
 _ENGINE_TIMEOUT = 0.7
 """Seconds for an engine to connect, and to answer; without it the other completions are still in time."""
+_KERNEL_TIMEOUT = 0.3
+"""Seconds for kernel mounts to say whether they are of images."""
 _PATHS = {Holder.FILE: FILES, Holder.DIRECTORY: FOLDERS, Holder.ENGINE: NOTHING}
 """The paths that a shell completes after a transport."""
 _DEFAULT_PREFIX = re.compile(r"^(docker\.io/(library/)?|localhost/)")
@@ -124,13 +126,13 @@ def _archives() -> Iterator[Completion]:
 
 
 def _mounted(word: str) -> Answer:
-    """Complete a mountpoint of an image, from the kernel's table: a stuck mount would not answer."""
+    """Complete a mountpoint of an image, from the kernel's table: a stuck FUSE mount would not answer."""
     from fusefs.cli.commands.umount import unmountable  # noqa: PLC0415
 
     here = os.getcwd().rstrip("/") + "/"
     beginning = "./" if word.startswith("./") else ""
     shown = []
-    for mountpoint in (mount.mountpoint for mount in unmountable()):
+    for mountpoint in (mount.mountpoint for mount in unmountable(_KERNEL_TIMEOUT)):
         if word.startswith("~/"):
             if mountpoint.startswith(os.path.expanduser(word)):
                 shown.append(mountpoint)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fusefs.cli.output.stdout import BOLD, DIM, RED, YELLOW, Output, human_size, table
-from fusefs.mount.mountinfo import FILE_SYSTEM, mounts
+from fusefs.mount.mountinfo import mounts
 from fusefs.mount.status import MountStatus, State, query_status
 from fusefs.text import printable
 
@@ -19,11 +19,12 @@ _SHORT = 12
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """List the imgfs mounts in the kernel's table, with the status of each."""
     output = Output(environment)
-    statuses = query_status(mount for mount in mounts() if mount.file_system == FILE_SYSTEM)
+    statuses = query_status(mount for mount in mounts() if mount.may_be_image)
+    statuses = [status for status in statuses if status.is_image]
     if arguments.json:
         output.json([_json(status) for status in statuses])
     else:
-        header_cells = ("MOUNTPOINT", "IMAGE", "ID", "SOURCE", "PID", "SINCE", "READ", "STATE")
+        header_cells = ("MOUNTPOINT", "IMAGE", "ID", "SOURCE", "PID", "SINCE", "READ", "DRIVER", "STATE")
         header, *lines = table([header_cells, *map(_row, statuses)], right=(4, 6))
         output.line(output.styled(header, BOLD))
         for status, line in zip(statuses, lines, strict=True):
@@ -43,6 +44,7 @@ def _row(status: MountStatus) -> tuple[str, ...]:
         attributes.get("pid", ""),
         _local(attributes.get("since", "")),
         "" if read is None else human_size(read),
+        status.driver,
         status.state.value,
     )
     return tuple(printable(cell) or "-" for cell in cells)
@@ -67,5 +69,6 @@ def _json(status: MountStatus) -> dict[str, Any]:
         "pid": status.number("pid"),
         "since": attributes.get("since"),
         "bytesRead": status.number("bytes_read"),
+        "driver": status.driver,
         "state": status.state.value,
     }

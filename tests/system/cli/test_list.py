@@ -124,11 +124,12 @@ def test_list_shows_each_mount(imgfs: Bench, archive: Path) -> None:
         "pid": imgfs.serving(first),
         "since": os.getxattr(first, "user.imgfs.since").decode(),
         "bytesRead": found[0]["bytesRead"],
+        "driver": "fuse",
         "state": "mounted",
     }
     assert (found[1]["image"], found[1]["source"]) == (archive.name, str(archive))
     lines = imgfs.run("list").out.splitlines()
-    assert lines[0].split() == ["MOUNTPOINT", "IMAGE", "ID", "SOURCE", "PID", "SINCE", "READ", "STATE"]
+    assert lines[0].split() == ["MOUNTPOINT", "IMAGE", "ID", "SOURCE", "PID", "SINCE", "READ", "DRIVER", "STATE"]
     (row,) = (line for line in lines if line.startswith(f"{first} "))
     assert row.split()[:5] == [str(first), str(archive), sha256(CONFIG)[7:19], str(archive), str(imgfs.serving(first))]
     assert row.endswith("  mounted")
@@ -142,7 +143,7 @@ def test_a_mount_counts_the_bytes_that_were_read(imgfs: Bench) -> None:
     (found,) = _listed(imgfs)
     assert 3 << 20 <= found["bytesRead"] < 4 << 20
     (row,) = (line for line in imgfs.run("list").out.splitlines() if line.startswith(f"{mountpoint} "))
-    assert re.search(r" 3\.[0-9] MB  mounted$", row)
+    assert re.search(r" 3\.[0-9] MB  fuse    mounted$", row)
 
 
 def test_list_of_nothing_is_a_header_or_an_empty_list(imgfs: Bench) -> None:
@@ -222,7 +223,7 @@ def test_umount_refuses_what_is_no_image_also_lazily(imgfs: Bench) -> None:
     with tmpfs(folder):
         for options in ([], ["-l"]):
             done = imgfs.run("umount", *options, folder)
-            assert done == Finished(9, "", f"imgfs: {folder} is not an imgfs mount but a tmpfs mount; use umount\n")
+            assert done == Finished(9, "", f"imgfs: {folder} is not an imgfs mount but of type tmpfs; use umount\n")
         assert the_mount(folder).file_system == "tmpfs"
 
 

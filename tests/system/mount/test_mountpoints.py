@@ -152,7 +152,7 @@ def test_umount_refuses_the_mount_of_another_file_system(imgfs: Bench) -> None:
     mountpoint = imgfs.mountpoint()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mountpoint], check=True)
     done = imgfs.run("umount", mountpoint)
-    assert done == Finished(9, "", f"imgfs: {mountpoint} is not an imgfs mount but a tmpfs mount; use umount\n")
+    assert done == Finished(9, "", f"imgfs: {mountpoint} is not an imgfs mount but of type tmpfs; use umount\n")
     assert mounted_below(mountpoint) == [str(mountpoint)]
     subprocess.run(["umount", mountpoint], check=True)
 
@@ -161,7 +161,7 @@ def test_umount_refuses_an_image_that_something_is_mounted_over(imgfs: Bench, ar
     mountpoint = imgfs.mount(archive)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mountpoint], check=True)
     done = imgfs.run("umount", mountpoint)
-    assert done == Finished(9, "", f"imgfs: {mountpoint} is not an imgfs mount but a tmpfs mount; use umount\n")
+    assert done == Finished(9, "", f"imgfs: {mountpoint} is not an imgfs mount but of type tmpfs; use umount\n")
     subprocess.run(["umount", mountpoint], check=True)
 
 

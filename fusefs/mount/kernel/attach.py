@@ -1,0 +1,96 @@
+"""Attaching a mount: onto a directory, or in the place of a FUSE mount without a moment in between."""
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+
+from fusefs.errors import MountError
+from fusefs.mount.kernel.support import KernelUnable, can_mount_beneath
+from fusefs.mount.mountinfo import Mount, mounts
+from fusefs.mount.syscalls import MNT_DETACH, MOVE_MOUNT_BENEATH, move_mount, umount2
+from fusefs.mount.unmounting import opened_root
+from fusefs.text import printable
+
+_GONE = "it is not mounted there any more"
+
+
+def check_contents(mount: int, known: Iterable[tuple[bytes, bytes]]) -> None:
+    """Read files through a mount; KernelUnable unless each begins with the bytes that it has to.
+
+    *mount* is a descriptor of its root, attached or not; *known* are pairs of a path below it and the first bytes.
+    """
+    for path, expected in known:
+        shown = printable(os.fsdecode(path))
+        try:
+            found = _first_bytes(mount, path, len(expected))
+        except OSError as error:
+            raise KernelUnable(f"{shown} cannot be read through the kernel mount: {error.strerror}") from None
+        if found != expected:
+            raise KernelUnable(f"{shown} has other bytes in the kernel mount")
+
+
+def _first_bytes(mount: int, path: bytes, size: int) -> bytes:
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=mount)
+    with open(file, "rb") as stream:
+        return stream.read(size)
+
+
+def attach(mount: int, directory: int) -> None:
+    """Attach a mount (a descriptor of its root) onto an open directory, on top of what is there; MountError."""
+    try:
+        move_mount(mount, directory)
+    except OSError as error:
+        raise MountError(f"cannot attach the kernel mount: {error.strerror}") from None
+
+
+def take_over(mount: int, old: Mount) -> None:
+    """Attach a mount (a descriptor of its root) where the mount *old* is, and detach that one lazily.
+
+    *mount* is put beneath the old one first, so that at any moment a path leads to one of them.  Open files and
+    working directories stay in the old mount, which ends with the last of them: then the server of a FUSE mount
+    reads ENODEV.  Nothing is asked of the old mount.
+
+    Raises KernelUnable, with the old mount as it was: before Linux 6.5, if it is not mounted any more, if something
+    is mounted in it (which would be detached, too), or if the kernel refuses.
+    """
+    names = os.uname()
+    if not can_mount_beneath(names.release, names.version):
+        raise KernelUnable(f"a mount can take over from another one since Linux 6.5; this is {names.release}")
+    table = list(mounts())
+    current = next((entry for entry in table if _identity(entry) == _identity(old)), None)
+    if current is None:
+        raise KernelUnable(_GONE)
+    inside = next((entry for entry in table if entry.parent == old.id), None)
+    if inside is not None:
+        raise KernelUnable(f"{printable(inside.mountpoint)} is mounted in it")
+    try:
+        with opened_root(current) as (_, root):
+            if root is None:
+                raise KernelUnable(_GONE)
+            try:
+                _replace(mount, root)
+            finally:
+                os.close(root)  # it would keep the old mount, and its server, for ever
+    except OSError as error:
+        raise KernelUnable(f"cannot open {printable(current.mountpoint)}: {error.strerror}") from None
+
+
+def _identity(mount: Mount) -> tuple[int, int, str]:
+    return mount.id, mount.connection, mount.file_system
+
+
+def _replace(mount: int, root: int) -> None:
+    try:
+        move_mount(mount, root, MOVE_MOUNT_BENEATH)
+    except OSError as error:
+        raise KernelUnable(f"cannot mount beneath it: {error.strerror}") from None
+    try:
+        umount2(_path(root), MNT_DETACH)
+    except OSError as error:
+        with suppress(OSError):
+            umount2(_path(mount), MNT_DETACH)
+        raise KernelUnable(f"cannot detach it: {error.strerror}") from None
+
+
+def _path(descriptor: int) -> bytes:
+    return b"/proc/self/fd/%d" % descriptor

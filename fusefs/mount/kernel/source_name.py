@@ -1,0 +1,96 @@
+"""The source of a kernel mount in the mount table: the IMAGE argument, as in a FUSE mount.
+
+A file system's source is the path by which EROFS opens its metadata.  So that path has to be the name that is to be
+shown, which `mount -a` compares with the one in fstab.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+
+from fusefs.mount.syscalls import (
+    CLONE_FS,
+    CLONE_NEWNS,
+    FSCONFIG_CMD_CREATE,
+    fsconfig,
+    fsmount,
+    fsopen,
+    make_mounts_private,
+    move_mount,
+    unshare,
+)
+
+_MAX_LENGTH = 255
+"""Bytes of an option's value in fsconfig(2)."""
+_ELLIPSIS = "…".encode()
+_ANONYMOUS = b"imgfs"
+"""The name if the file system of names refuses the one that was asked for."""
+
+
+def shown_source(name: str) -> bytes:
+    """Return *name* as the source of a mount: its end, after an ellipsis, if it is too long."""
+    data = os.fsencode(name).rstrip(b"/")
+    if len(data) <= _MAX_LENGTH:
+        return data
+    end = data[len(_ELLIPSIS) - _MAX_LENGTH :].decode("utf-8", "ignore").encode()
+    return _ELLIPSIS + end
+
+
+def call_with_path(name: bytes, descriptor: int, use: Callable[[bytes], None]) -> None:
+    """Call *use* with a path to the open file *descriptor* that is *name* itself, or ``imgfs`` if that cannot be.
+
+    The path exists for the duration of the call and for its thread alone: in a file system of links that is mounted
+    nowhere, or, for an absolute *name*, in a mount namespace of that thread.  Errors of *use* are raised.
+    """
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            use(_linked(name, f"/proc/self/fd/{descriptor}".encode()))
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+def _linked(name: bytes, target: bytes) -> bytes:
+    """Make *name* a link to *target* for the calling thread, and return the name that it has become."""
+    links = _links()
+    try:
+        unshare(CLONE_FS)
+        os.fchdir(links)
+        try:
+            if name.startswith(b"/"):
+                _give_root(name, links)
+            os.makedirs(os.path.dirname(name) or b".", exist_ok=True)
+            os.symlink(target, name)
+        except OSError:
+            name = _ANONYMOUS
+            os.symlink(target, name)
+        return name
+    finally:
+        os.close(links)
+
+
+def _give_root(name: bytes, links: int) -> None:
+    """Cover the first directory of the absolute path *name* with the file system *links*, for this thread alone."""
+    first = name.lstrip(b"/").partition(b"/")[0]
+    if first in (b"", b"proc"):  # the target of the link lies there
+        raise FileExistsError
+    unshare(CLONE_NEWNS)
+    make_mounts_private()
+    move_mount(links, b"/" + first)
+
+
+def _links() -> int:
+    """Return a descriptor of an empty file system in memory, which ends with it."""
+    context = fsopen(b"tmpfs")
+    try:
+        fsconfig(context, FSCONFIG_CMD_CREATE)
+        return fsmount(context)
+    finally:
+        os.close(context)
