@@ -165,6 +165,10 @@ class Sparse:
         """The same for all sparse files: it tells them from files without holes."""
         return "sparse"
 
+    def runs(self) -> Sequence[tuple[int, Content]]:
+        """Return each run of stored bytes with its offset in this file, in order."""
+        return list(zip(*self._loaded(), strict=True))
+
     def slice(self, offset: int, size: int) -> Content:
         """Return a part of the bytes."""
         return Slice(self, offset, size)
