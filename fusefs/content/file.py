@@ -165,6 +165,10 @@ class Sparse:
         """The identity of the first run; all files of one size without a run have the same bytes."""
         return " ".join(["sparse", *(run.identity for run in self._loaded()[1][:1])])
 
+    def runs(self) -> Sequence[tuple[int, Content]]:
+        """Return each run of stored bytes with its offset in this file, in order."""
+        return list(zip(*self._loaded(), strict=True))
+
     def slice(self, offset: int, size: int) -> Content:
         """Return a part of the bytes."""
         return Slice(self, offset, size)

@@ -14,12 +14,14 @@ from fusefs.content.file import OpenFile
 from fusefs.content.window import Readable, Window
 from fusefs.layers.record import (
     IMPLICIT,
+    MAX_NAME,
     RECORD_SIZE,
     RECORDS,
     WHITEOUT,
     IndexHeader,
     Record,
     children_span,
+    iter_files,
     iter_listed,
     iter_runs,
     name_place,
@@ -63,6 +65,10 @@ class LayerIndex:
         """Return a record."""
         return _record(Record, (number, *record_fields(self._data, RECORDS + number * RECORD_SIZE)))
 
+    def files(self) -> Iterator[tuple[int, ...]]:
+        """Yield the `FileFields` of each record, as plain tuples, the first record's first."""
+        return iter_files(memoryview(self._data)[RECORDS : self._heap])
+
     def listed(self, directory: int) -> Iterator[tuple[bytes, int, int, int, int]]:
         """Yield name, number, inode, mode and flags of a directory's records, in order: all that a listing needs."""
         data, heap = self._data, self._heap
@@ -102,7 +108,7 @@ class LayerIndex:
 
     def name(self, number: int) -> bytes:
         """Return a record's name."""
-        return self._bytes(*name_place(self._data, RECORDS + number * RECORD_SIZE))
+        return self.bytes_at(*name_place(self._data, RECORDS + number * RECORD_SIZE))
 
     def is_directory(self, number: int) -> bool:
         """Return whether a record is that of a directory."""
@@ -111,7 +117,7 @@ class LayerIndex:
 
     def text(self, record: Record) -> bytes:
         """Return the target of a symbolic link, or the path of a hard link into a lower layer."""
-        return self._bytes(record.text_offset, record.text_length)
+        return self.bytes_at(record.text_offset, record.text_length)
 
     def runs(self, record: Record) -> list[tuple[int, int, int]]:
         """Return the runs of a sparse file: offset in the file, offset in the tar, size."""
@@ -119,7 +125,7 @@ class LayerIndex:
 
     def xattrs(self, record: Record) -> list[tuple[bytes, bytes]]:
         """Return the extended attributes of a file."""
-        return unpack_xattrs(self._bytes(record.xattr_offset, record.xattr_length))
+        return unpack_xattrs(self.bytes_at(record.xattr_offset, record.xattr_length))
 
     def find(self, directory: int, name: bytes) -> int | None:
         """Return the number of the record called *name* in *directory*, None if there is no such record."""
@@ -142,9 +148,10 @@ class LayerIndex:
     def is_shown(self, number: int, name: bytes) -> bool:
         """Return whether the record called *name* is a file of the merged layers.
 
-        A whiteout is none, but engines make a directory of its name where a member lies below it.
+        A whiteout is none, but engines make a directory of its name where a member lies below it, unless the name
+        is longer than the kernel takes.
         """
-        return not name.startswith(WHITEOUT) or self.record(number).children > 0
+        return not name.startswith(WHITEOUT) or (self.record(number).children > 0 and len(name) <= MAX_NAME)
 
     def _reach(self, directory: int, name: bytes) -> tuple[int, int]:
         """Return the number of the first record that does not precede *name*, and the end of the directory's run."""
@@ -160,6 +167,7 @@ class LayerIndex:
                 high = middle
         return low, end
 
-    def _bytes(self, offset: int, length: int) -> bytes:
+    def bytes_at(self, offset: int, length: int) -> bytes:
+        """Return a piece of the heap."""
         start = self._heap + offset
         return self._data[start : start + length]

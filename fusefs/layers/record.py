@@ -138,6 +138,25 @@ record_mode = _projection("mode").unpack_from
 iter_listed = _projection("name_offset", "name_length", "inode", "mode", "flags").iter_unpack
 """Unpacks these fields from each of several records."""
 
+
+class FileFields(NamedTuple):
+    """What a record says of a file alone; the fields of `Record` with these names."""
+
+    nlink: int
+    offset: int
+    size: int
+    mtime: int
+    mtime_ns: int
+    mode: int
+    uid: int
+    gid: int
+    xattr_length: int
+    flags: int
+
+
+iter_files = _projection(*FileFields._fields).iter_unpack
+"""Unpacks the fields of `FileFields`, as plain tuples, from each of several records."""
+
 _RUN = struct.Struct("<QQQ")
 pack_run, iter_runs = _RUN.pack, _RUN.iter_unpack
 """A run of a sparse file in the heap: offset in the file, offset in the tar, size."""

@@ -9,7 +9,7 @@ import heapq
 import logging
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from fusefs.layers.index import LayerIndex
@@ -181,9 +181,9 @@ class RootfsTree:
 
     def __init__(self, files: Sequence[LayerFiles], *, transform_symlinks: bool) -> None:
         """Merge the layers *files*, the base first."""
-        self._files = files
+        self.files = files
         self._layers = [layer.index for layer in files]
-        self._transform = transform_symlinks
+        self.transform_symlinks = transform_symlinks
         self._root = root_stack(self._layers)
         self._short_listing = lru_cache(_LISTINGS)(self._list)
         self._stacks: dict[int, Stack] = {}
@@ -192,6 +192,11 @@ class RootfsTree:
         """Number of hard links from upper layers to a file."""
         for number in sorted(self._linking):
             self._follow_links(number)
+
+    @property
+    def shared_names(self) -> Collection[int]:
+        """Nodes whose number of links counts names in other layers."""
+        return self._links
 
     def _follow_links(self, number: int) -> None:
         index, dead = self._layers[number], []
@@ -217,8 +222,8 @@ class RootfsTree:
         layer, record = self._record(number)
         if stat.S_ISDIR(record.mode):
             return Directory(attributes_of(self._explicit(number)[1]))
-        node = self._files[layer].node(record)
-        if self._transform and isinstance(node, Symlink):
+        node = self.files[layer].node(record)
+        if self.transform_symlinks and isinstance(node, Symlink):
             layer = number >> _SHIFT  # of this name
             return inside(node, len(self._path(layer, self._layers[layer].record(number & _RECORD))) - 1)
         return node
@@ -228,7 +233,7 @@ class RootfsTree:
         _, record = self._record(number)
         if record.flags & IMPLICIT:
             _, record = self._explicit(number)
-        elif self._transform and stat.S_ISLNK(record.mode):
+        elif self.transform_symlinks and stat.S_ISLNK(record.mode):
             return stat_of(self.node(number))
         return stat_of_record(record)
 
@@ -267,7 +272,7 @@ class RootfsTree:
         if not stack:
             return None
         layer, at = stack[0]
-        if self._transform and stat.S_ISLNK(self._layers[layer].record(at).mode):
+        if self.transform_symlinks and stat.S_ISLNK(self._layers[layer].record(at).mode):
             stack = _found(self._layers, here, name)  # each name is a link of its own
         return self._number(stack)
 
@@ -283,7 +288,7 @@ class RootfsTree:
 
     def _list(self, directory: int) -> Sequence[tuple[bytes, int]]:
         stack = self._stack(directory)
-        if len(stack) == 1 and not self._transform:  # the common case, nothing to merge, in a third of the time
+        if len(stack) == 1 and not self.transform_symlinks:  # the common case, nothing to merge, in a third of the time
             ((layer, at),) = stack
             index = self._layers[layer]
             listed = list(index.listed(at))
@@ -296,17 +301,27 @@ class RootfsTree:
                 ]
         return [(name, number) for name, _, number in self._named(directory)]
 
+    def entries(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yield name, node and mode of all names to show, in their order."""
+        for name, _, number, mode in self._shown(directory):
+            yield name, number, mode
+
     def _named(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
         """Yield name, key for `_name`, and node of each name."""
+        for name, key, number, _ in self._shown(directory):
+            yield name, key, number
+
+    def _shown(self, directory: int) -> Iterator[tuple[bytes, int, int, int]]:
+        """Yield name, key for `_name`, node and mode of each name."""
         for name, _, layer, at, inode, mode, flags in merge(self._layers, self._stack(directory)):
             base = layer << _SHIFT
             if flags & LOWER_LINK:
-                number = self.find(directory, name)
-                if number is None:
+                found = self.find(directory, name)
+                if found is None:
                     continue
+                yield name, base + at, found, self._record(found)[1].mode
             else:  # a directory is its own inode: it has one name
-                number = base + (at if self._transform and stat.S_ISLNK(mode) else inode)
-            yield name, base + at, number
+                yield name, base + at, base + (at if self.transform_symlinks and stat.S_ISLNK(mode) else inode), mode
 
     def _name(self, key: int) -> bytes:
         return self._layers[key >> _SHIFT].name(key & _RECORD)

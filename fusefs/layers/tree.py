@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from fusefs.content.file import Sparse
@@ -34,7 +34,7 @@ class LayerFiles:
     def __init__(self, index: LayerIndex, tar: Content) -> None:
         """Read files from *tar*, the plain tar that was indexed."""
         self.index = index
-        self._tar = tar
+        self.tar = tar
 
     def node(self, record: Record) -> Node:
         """Return the node of a record."""
@@ -50,10 +50,10 @@ class LayerFiles:
 
     def _content(self, record: Record) -> Content:
         if not record.flags & SPARSE:
-            return self._tar.slice(record.offset, record.size)
+            return self.tar.slice(record.offset, record.size)
 
         def runs() -> list[tuple[int, Content]]:
-            return [(offset, self._tar.slice(at, size)) for offset, at, size in self.index.runs(record)]
+            return [(offset, self.tar.slice(at, size)) for offset, at, size in self.index.runs(record)]
 
         return Sparse(record.size, record.blocks * BLOCK, runs)
 
@@ -118,27 +118,34 @@ class LayerTree:
     """The files of one layer, whiteout files included.  A node's number is its record's number."""
 
     has_lazy = False
+    shared_names: Collection[int] = ()
+    """Nodes whose number of links counts names in other layers: none."""
 
     def __init__(self, files: LayerFiles, *, transform_symlinks: bool, xattrs: Xattrs = ()) -> None:
         """Show *files*; the root has *xattrs* in addition to its own."""
         self._files = files
         self._index = files.index
-        self._transform = transform_symlinks
+        self.transform_symlinks = transform_symlinks
         self._xattrs = xattrs
         self._short_listing = lru_cache(_LISTINGS)(self._list)
+
+    @property
+    def files(self) -> Sequence[LayerFiles]:
+        """The files that the tree shows: those of one layer."""
+        return (self._files,)
 
     def node(self, number: int) -> Node:
         """Return a node."""
         record = self._index.record(number)
         node = self._files.node(record)
-        if self._transform and isinstance(node, Symlink):
+        if self.transform_symlinks and isinstance(node, Symlink):
             return inside(node, self._depth(record))
         return node
 
     def stat(self, number: int) -> Stat:
         """Return the stat result of a node."""
         record = self._index.record(number)
-        if self._transform and stat.S_ISLNK(record.mode):
+        if self.transform_symlinks and stat.S_ISLNK(record.mode):
             return stat_of(self.node(number))
         return stat_of_record(record)
 
@@ -174,6 +181,12 @@ class LayerTree:
             return self._short_listing(directory)
         return LongListing(self._named(directory), self._index.name)
 
+    def entries(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yield name, node and mode of all names to show, in their order."""
+        for name, number, inode, mode, flags in self._index.listed(directory):
+            if _is_shown(len(name), flags):
+                yield name, self._node_number(number, inode, mode), mode
+
     def _list(self, directory: int) -> Sequence[tuple[bytes, int]]:
         return [(name, number) for name, _, number in self._named(directory)]
 
@@ -190,7 +203,7 @@ class LayerTree:
 
     def _node_number(self, number: int, inode: int, mode: int) -> int:
         # A changed target depends on the depth of the link, so its names are no longer one file.
-        return number if self._transform and stat.S_ISLNK(mode) else inode
+        return number if self.transform_symlinks and stat.S_ISLNK(mode) else inode
 
 
 def _is_shown(name_length: int, flags: int) -> bool:

@@ -20,12 +20,13 @@ from fusefs.content.protocol import Content
 from fusefs.errors import ImgfsError, NoSpace
 from fusefs.mount.inodes import Inodes, Place
 from fusefs.mount.listing_cache import ListingCache
-from fusefs.mount.overrides import Overrides
+from fusefs.mount.overrides import fill
 from fusefs.mount.privileges import may_administrate
 from fusefs.mount.shared_calls import SharedCallFailed, SharedCalls
 from fusefs.mount.status import BytesRead
 from fusefs.mount.throttled_log import ThrottledLog
 from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink
+from fusefs.tree.overrides import Overrides
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class Operations(pyfuse3.Operations):
         if stat is None:
             raise FUSEError(errno.ESTALE)
         entry = _new_entry()
-        self._overrides.fill(entry, inode, stat)
+        fill(entry, inode, stat, self._overrides)
         lazy = self._inodes.unmade(inode)
         if lazy is not None and not lazy.settled:  # the layers' own attributes are known after the first access
             entry.attr_timeout = 0
@@ -271,7 +272,7 @@ class Operations(pyfuse3.Operations):
         entry, base, stat = _new_entry(), place.base, place.tree.stat
         for position in range(max(0, start_id - _DOTS), len(listing)):
             name, number = listing[position]
-            self._overrides.fill(entry, base + number, stat(number))
+            fill(entry, base + number, stat(number), self._overrides)
             if not readdir_reply(token, name, entry, position + _DOTS + 1):
                 return
 

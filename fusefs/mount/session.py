@@ -19,13 +19,13 @@ from fusefs.mount.connection import set_switch
 from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mounts
 from fusefs.mount.mountpoint import Mountpoint
 from fusefs.mount.operations import Operations
-from fusefs.mount.overrides import Overrides
 from fusefs.mount.privileges import drop_privileges
 from fusefs.mount.requestloop import RequestLoop
 from fusefs.mount.status import BytesRead, State, state_of
 from fusefs.mount.unmounting import detach
 from fusefs.text import printable
 from fusefs.tree.node import Directory
+from fusefs.tree.overrides import Overrides
 
 log = logging.getLogger(__name__)
 

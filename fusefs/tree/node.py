@@ -111,6 +111,12 @@ class Tree(Protocol):
     def listing(self, directory: int) -> "Sequence[tuple[bytes, int]]":
         """Return name and number of the listed entries, always in the same order."""
 
+    def entries(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yield name, number and st_mode of all entries, listed or not, sorted by name.
+
+        Of the mode only the type is right for a directory.
+        """
+
 
 class LazyDirectory:
     """A directory whose tree is made on first access."""
@@ -208,3 +214,8 @@ class KnownTree:
     def listing(self, directory: int) -> Sequence[tuple[bytes, int]]:
         """Return name and number of the listed entries."""
         return self._listings[directory]
+
+    def entries(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yield name, number and mode of all entries, sorted by name."""
+        for name, number in sorted(self._entries[directory].items()):
+            yield name, number, self.stat(number).mode

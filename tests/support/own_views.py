@@ -11,11 +11,11 @@ from pathlib import Path
 
 from fusefs.image.lazy_layers import Layers
 from fusefs.mount.mountpoint import claim_mountpoint
-from fusefs.mount.overrides import Overrides
 from fusefs.mount.session import MountOptions, serve
 from fusefs.mount.status import BytesRead
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.tree.node import Attributes, Directory, KnownTree, LazyDirectory, Tree
+from fusefs.tree.overrides import Overrides
 from tests.support.mounts import Bench
 from tests.support.remote_content import remote_image
 

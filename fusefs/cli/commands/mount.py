@@ -20,13 +20,13 @@ from fusefs.cli.parsing.mount_options import libfuse_flags, number_option
 from fusefs.image.opened import Opened
 from fusefs.mount.background import in_background
 from fusefs.mount.mountpoint import claim_mountpoint
-from fusefs.mount.overrides import Overrides
 from fusefs.mount.status import BytesRead, mount_xattrs
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.sources import open_image
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 from fusefs.tree.node import Directory
+from fusefs.tree.overrides import Overrides
 
 if TYPE_CHECKING:  # imported by `BackgroundImport`
     from fusefs.mount.session import MountOptions
