@@ -6,7 +6,7 @@ import struct
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 
-from fusefs.errors import TOO_MANY_FILES
+from fusefs.errors import limit_reached
 from fusefs.mount.kernel.loop import bind_loop_device
 from fusefs.mount.kernel.source_name import call_with_path, shown_source
 from fusefs.mount.kernel.support import Backing, KernelUnable, backing_here
@@ -110,7 +110,7 @@ def _no_erofs(error: OSError) -> str:
 
 
 def _refusal(context: int, error: OSError) -> str:
-    if error.errno in TOO_MANY_FILES:
-        return f"the kernel refuses the EROFS mount: {error.strerror}; raise the limit of open files (ulimit -n)"
+    if limit := limit_reached(error):
+        return f"the kernel refuses the EROFS mount: {limit}"
     words = "; ".join(filter(None, map(printable, fsmessages(context))))
     return f"the kernel refuses the EROFS mount: {error.strerror}{words and f' ({words})'}"
