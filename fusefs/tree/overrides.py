@@ -1,13 +1,12 @@
 """Owners and modes that a mount shows instead of those in the image."""
 
-from dataclasses import dataclass
 from stat import S_IFMT, S_ISLNK
+from typing import NamedTuple
 
 from fusefs.tree.node import Stat
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
+class Overrides(NamedTuple):
     """The values of `-o uid=,gid=,umask=`; None keeps the attribute of the image."""
 
     uid: int | None = None
