@@ -38,17 +38,19 @@ class PlacedTree:
         exclusive: Collection[int] = (),
         elsewhere: Iterable[int] = (),
         root: Stat | None = None,
+        root_permissions: int | None = None,
     ) -> None:
         """Place the nodes of *tree*.
 
         *shared* are the nids of files that are written already, of each layer; *exclusive* are nodes that get a nid
         of their own in any case; *elsewhere* are directories whose nids are set later.  *root* replaces the
-        attributes of the root.
+        attributes of the root, *root_permissions* its mode, whatever the overrides are.
         """
         self._tree = tree
         self._shared = shared
         self._exclusive = exclusive
         self._root = root
+        self._root_permissions = root_permissions
         self.parent = 0
         """The nid of the directory above the tree."""
         self._own = [array("I", [0]) * len(nids) for nids in shared]
@@ -118,8 +120,9 @@ class PlacedTree:
         blocks = packed(with_dots(self._dirents(number), self.nid(number), parent))
         first, second = next(blocks), next(blocks, b"")
         xattrs = inodes.xattrs(self._tree, number, stat.mode)
+        permissions = None if number else self._root_permissions
         if not second and len(first) <= MAX_INLINE:
-            inode = Inode(stat, xattrs, stored(Literal(first)))
+            inode = Inode(stat, xattrs, stored(Literal(first)), permissions)
             place = inode.place(cursor)
         else:
             start, size = -(-cursor.position // BLOCK), 0
@@ -127,7 +130,7 @@ class PlacedTree:
                 size += -size % BLOCK
                 inodes.stream.put(start * BLOCK + size, data)
                 size += len(data)
-            inode = Inode(stat, xattrs, Body(size, FLAT_PLAIN, start))
+            inode = Inode(stat, xattrs, Body(size, FLAT_PLAIN, start), permissions)
             place = cursor.place(inode.head, 0, -(-size // BLOCK))
         inodes.put(inode, place)
         return place[0]
