@@ -38,21 +38,21 @@ class PlacedTree:
         exclusive: Collection[int] = (),
         elsewhere: Iterable[int] = (),
         root: Stat | None = None,
-        root_permissions: int | None = None,
     ) -> None:
         """Place the nodes of *tree*.
 
         *shared* are the nids of files that are written already, of each layer; *exclusive* are nodes that get a nid
         of their own in any case; *elsewhere* are directories whose nids are set later.  *root* replaces the
-        attributes of the root, *root_permissions* its mode, whatever the overrides are.
+        attributes of the root.
         """
         self._tree = tree
         self._shared = shared
         self._exclusive = exclusive
         self._root = root
-        self._root_permissions = root_permissions
         self.parent = 0
         """The nid of the directory above the tree."""
+        self.root_permissions: int | None = None
+        """The low 12 bits of the root's mode, in place of its own and of overrides."""
         self._own = [array("I", [0]) * len(nids) for nids in shared]
         self._order = array("Q")
         """The numbers of the nodes that get nids here, in this order."""
@@ -120,7 +120,7 @@ class PlacedTree:
         blocks = packed(with_dots(self._dirents(number), self.nid(number), parent))
         first, second = next(blocks), next(blocks, b"")
         xattrs = inodes.xattrs(self._tree, number, stat.mode)
-        permissions = None if number else self._root_permissions
+        permissions = None if number else self.root_permissions
         if not second and len(first) <= MAX_INLINE:
             inode = Inode(stat, xattrs, stored(Literal(first)), permissions)
             place = inode.place(cursor)

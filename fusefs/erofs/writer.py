@@ -72,7 +72,7 @@ class _Mounted:
 class _Known:
     """A tree of known nodes, with the lazy directories in it."""
 
-    def __init__(self, tree: KnownTree, mounted: "_Mounted | None" = None, root_permissions: int | None = None) -> None:
+    def __init__(self, tree: KnownTree, mounted: "_Mounted | None" = None) -> None:
         self.tree = tree
         self.mounted = mounted
         self.lazy: list[_Mounted] = []
@@ -83,7 +83,7 @@ class _Known:
         nids = array("I", [0]) * len(tree)
         elsewhere = [mounted.number for mounted in self.lazy]
         root = stat_of(mounted.directory) if mounted and mounted.directory.settled else None
-        self.placed = PlacedTree(tree, [nids], elsewhere=elsewhere, root=root, root_permissions=root_permissions)
+        self.placed = PlacedTree(tree, [nids], elsewhere=elsewhere, root=root)
 
     def contents(self) -> Iterator[Content]:
         """Yield the contents of the tree's files."""
@@ -98,7 +98,8 @@ class _Known:
 class _Writer:
     def __init__(self, view: Directory, out: BinaryIO, overrides: Overrides, root_permissions: int | None) -> None:
         self._stream = Stream(out)
-        self._known = [_Known(KnownTree(view), root_permissions=root_permissions)]
+        self._known = [_Known(KnownTree(view))]
+        self._known[0].placed.root_permissions = root_permissions
         self._layered: list[tuple[_Mounted, LayerTree | RootfsTree]] = []
         for known in self._known:  # grows
             for mounted in known.lazy:

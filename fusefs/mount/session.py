@@ -23,8 +23,9 @@ from fusefs.mount.operations import Operations
 from fusefs.mount.privileges import drop_privileges
 from fusefs.mount.requestloop import RequestLoop, reserved_buffers
 from fusefs.mount.status import BytesRead, State, state_of
+from fusefs.mount.succession import Succession, Successor
 from fusefs.mount.trial import Trial
-from fusefs.mount.unmounting import detach
+from fusefs.mount.unmounting import detach, stop_signals
 from fusefs.text import printable
 from fusefs.tree.node import Directory
 from fusefs.tree.overrides import Overrides
@@ -55,6 +56,8 @@ class MountOptions(NamedTuple):
     """The counter of bytes read."""
     folders: tuple[str, ...] = ()
     """Directories in which files will be created: root's process keeps the capabilities for that."""
+    successor: Successor | None = None
+    """The kernel mount that takes the place of this one when all layers are indexed."""
 
     def for_libfuse(self) -> list[str]:
         """Return libfuse's options in our order; in libfuse the last one wins."""
@@ -65,15 +68,17 @@ class MountOptions(NamedTuple):
         return options
 
 
-def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]) -> None:
+def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]) -> Mount | None:
     """Mount the tree below *root* and answer requests until it is unmounted or a signal arrives.
+
+    Returns the kernel mount that has taken its place, None if there was none or a signal has unmounted it.
 
     *ready* is called once the mount is usable.  SIGINT, SIGTERM, SIGXCPU and SIGHUP (unless ignored) unmount at
     once, even while files are open and requests wait: those fail with ENOTCONN.  Raises MountError if it cannot mount.
     """
     trial = Trial()
     try:
-        trio.run(_serve, root, mountpoint, options, trial, ready)
+        return trio.run(_serve, root, mountpoint, options, trial, ready)
     except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # as trio wraps it
@@ -85,14 +90,14 @@ def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready:
 
 async def _serve(
     root: Directory, mountpoint: Mountpoint, options: MountOptions, trial: Trial, ready: Callable[[], None]
-) -> None:
+) -> Mount | None:
     logging.getLogger("pyfuse3").addFilter(_is_relevant)
     operations = Operations(root, options.overrides, options.bytes_read)
     buffers = reserved_buffers(_MAX_REQUESTS)
     # Without a limit of memory pyfuse3 may end workers that are idle; with one, each keeps its buffer.
     least, most = (1, _MAX_REQUESTS) if buffers is None else (len(buffers), len(buffers))
     # Signals are received from here on, so that none can leave a mount behind.
-    with trio.open_signal_receiver(*_stop_signals()) as signals:
+    with trio.open_signal_receiver(*stop_signals()) as signals:
         mounting = _Mounting(mountpoint)
         with _captured_stderr() as captured:
             try:
@@ -104,11 +109,14 @@ async def _serve(
         try:
             mount = mounting.find()
             drop_privileges(options.folders)  # before other threads start: each thread has capabilities of its own
+            succession = Succession(mount, options.successor)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
+                nursery.start_soon(_stop_on_signal, signals, succession, nursery.cancel_scope)
                 nursery.start_soon(_try_and_tune, trial, mount, ready)
+                nursery.start_soon(succession.run)
                 await pyfuse3.main(least, most)
                 nursery.cancel_scope.cancel()
+            return succession.finish()
         finally:
             # libfuse would unmount by path, which may lead to another directory by now.
             pyfuse3.close(unmount=False)
@@ -201,15 +209,10 @@ def _set_max_background(mount: Mount) -> None:
             return
 
 
-def _stop_signals() -> list[signal.Signals]:
-    """Return the signals that unmount; SIGHUP only if it is not ignored, as it is under nohup(1)."""
-    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, signal.SIGXCPU, *([] if ignored else [signal.SIGHUP])]
-
-
-async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+async def _stop_on_signal(signals: AsyncIterator[int], succession: Succession, scope: trio.CancelScope) -> None:
     async for number in signals:
         log.info("%s: unmounting", signal.Signals(number).name)
+        succession.stopped = True
         # Not pyfuse3.terminate(): that waits for running handlers.
         scope.cancel()
 
