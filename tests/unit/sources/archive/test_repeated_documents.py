@@ -2,14 +2,16 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from fusefs.errors import InvalidImage, Unavailable
+from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.transport import DOCKER_ARCHIVE, OCI, Source
-from fusefs.sources.archive import candidates, layout
+from fusefs.sources.archive import candidates
 from fusefs.sources.archive.directory import DirectoryBlobs
 from fusefs.sources.archive.docker_archive import DockerArchive
 from fusefs.sources.archive.image_layout import layout_image
@@ -62,13 +64,13 @@ def test_a_document_is_read_and_parsed_once_however_often_it_is_listed(
 ) -> None:
     parsed: Counter[str] = Counter()
     for name in ("parse_index", "parse_manifest", "parse_image_config", "media_type_of"):
-        honest = getattr(layout.documents, name)
+        honest = getattr(documents, name)
 
         def counted(data: bytes, where: str, name: str = name, honest: object = honest) -> object:
             parsed[name] += 1
             return honest(data, where)  # type: ignore[operator]
 
-        monkeypatch.setattr(layout.documents, name, counted)
+        monkeypatch.setattr(documents, name, counted)
     blobs = _written(_many(100, 100, typed=typed), tmp_path)
     layout_image(blobs, None, None, SOURCE)
     assert max(blobs.reads.values()) <= 3
@@ -136,7 +138,7 @@ def test_a_message_lists_ten_candidates(tmp_path: Path, count: int, more: str) -
     assert str(raised.value) == f"{tmp_path} has no image missing; there are {shown}{more}"
 
 
-def _docker(folder: Path, items: list[dict[str, object]]) -> CountingBlobs:
+def _docker(folder: Path, items: Sequence[Mapping[str, object]]) -> CountingBlobs:
     archive = Archive()
     (folder / archive.item()["Config"]).write_bytes(archive.config_data)
     (folder / "manifest.json").write_text(json.dumps(items))
@@ -155,7 +157,7 @@ def test_a_message_lists_ten_manifest_items_with_ten_tags(tmp_path: Path, count:
 
 
 def test_a_config_that_many_manifest_items_name_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive = DockerArchive(_docker(tmp_path, [Archive().item()] * 1000), lambda *_: Digest.of([b""]))
+    archive = DockerArchive(_docker(tmp_path, [{**Archive().item()}] * 1000), lambda *_: Digest.of([b""]))
     hashed: Counter[int] = Counter()
     honest = Digest.of
 
