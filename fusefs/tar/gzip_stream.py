@@ -25,13 +25,17 @@ def _library() -> Any:
     return importlib.import_module("zlib")
 
 
+LIBRARY = _library()
+"""Imported with this module: a serving process opens as few files as possible."""
+
+
 class GzipStream:
     """The plain bytes of *file*.  Raises BadGzipFile, EOFError if it is truncated, and the library's own error."""
 
-    def __init__(self, file: io.BufferedReader, library: Any = None) -> None:
-        """*library* has the functions of `zlib`; default: isal, or zlib itself."""
+    def __init__(self, file: io.BufferedReader, library: Any = LIBRARY) -> None:
+        """*library* has the functions of `zlib`."""
         self._file = file
-        self._library = library or _library()
+        self._library = library
         self._data = b""
         self._at = 0
         """The position in `_data`, bytes of *file* that are in use."""

@@ -14,7 +14,8 @@ from fusefs.tar.gzip_stream import GzipStream
 from tests.fuzz.random_archives import archive, damaged
 
 STREAMS = 800
-LIBRARIES = {"isal": isal_zlib, "zlib": zlib}
+LIBRARIES: dict[str, Any] = {"isal": isal_zlib, "zlib": zlib}
+_INFLATE_ERRORS: tuple[type[Exception], ...] = tuple(library.error for library in LIBRARIES.values())
 _HEADER_SUM, _EXTRA, _NAME, _COMMENT = 2, 4, 8, 16
 
 
@@ -35,7 +36,7 @@ def _read(read1: Callable[[int], bytes], size: int) -> Result:
         return Result(b"".join(out), "truncated")
     except gzip.BadGzipFile as error:
         return Result(b"".join(out), str(error))
-    except (zlib.error, isal_zlib.error):
+    except _INFLATE_ERRORS:
         return Result(b"".join(out), "corrupt")
     return Result(b"".join(out), "")
 
