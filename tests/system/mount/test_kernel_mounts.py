@@ -201,6 +201,19 @@ def test_pages_that_a_killed_reader_asked_for_are_right_for_the_next_one(place: 
             os.close(mount)
 
 
+def test_the_capability_that_the_process_of_a_mount_keeps_is_enough(place: Path) -> None:
+    program = (
+        "import sys\n"
+        "from fusefs.mount.kernel.attach import check_contents\n"
+        "from fusefs.mount.kernel.erofs import mount_erofs\n"
+        "for name in ('nginx', '/srv/x.tar'):\n"
+        "    check_contents(mount_erofs(int(sys.argv[1]), [int(sys.argv[2])], name), [(b'a', b'inline')])\n"
+    )
+    with open_files(place, IMAGE.metadata(), DATA) as files:
+        words = ["setpriv", "--bounding-set=-all,+sys_admin", "--", sys.executable, "-c", program, *map(str, files)]
+        subprocess.run(words, check=True, pass_fds=files)
+
+
 def test_a_loop_device_has_the_blocks_of_its_file_and_cannot_be_written(memory: Path) -> None:
     with open_files(memory, DATA + b"x" * 511) as (file,):
         device = bind_loop_device(file)
