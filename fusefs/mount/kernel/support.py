@@ -90,9 +90,8 @@ def backing_of(release: str, version: str = "") -> Backing:
     if _reaches(parsed, *_LOOP):
         return Backing.LOOP
     patch = f".{parsed.patch}" if parsed.patch >= 0 else "-rc"
-    raise KernelUnable(
-        f"kernel mounts need Linux 6.4 or later, or 6.1.113 or a later 6.1; this is {parsed.major}.{parsed.minor}{patch}"
-    )
+    shown = f"{parsed.major}.{parsed.minor}{patch}"
+    raise KernelUnable(f"kernel mounts need Linux 6.4 or later, or 6.1.113 or a later 6.1; this is {shown}")
 
 
 def backing_here() -> Backing:
