@@ -96,18 +96,18 @@ def test_flags_are_those_of_the_mount(mountpoint: Path) -> None:
         ("oci:dir/", "oci:dir"),
         ("x" + "é" * 127 + "/y", "…" + "é" * 125 + "/y"),
         *((name, "imgfs") for name in ("", "/", "/x.tar", "/proc/1/x", "/missing/x.tar", ".", "..")),
+        *((name, "imgfs") for name in ("/srv/../etc/x.tar", "/./srv/x.tar", "//srv/x.tar", "/srv/./x", "/../x/y")),
     ],
 )
 def test_the_source_is_the_image_argument(mountpoint: Path, name: str, shown: str) -> None:
     with mounted_on(mountpoint, ErofsImage(), name) as mounted:
         assert mounted.source == shown
-    assert not Path("/missing").exists()
+    assert not os.path.lexists(name) or os.path.isdir(name)
 
 
 def test_naming_the_source_changes_nothing_for_this_process(folder: Path) -> None:
     def state() -> tuple[object, ...]:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        root = [line for line in lines if line.split()[4] == "/"]
+        root = [line for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n") if b" / / " in line]
         return os.getcwd(), os.readlink("/proc/self/ns/mnt"), os.readlink("/proc/self/root"), root, os.listdir("/srv")
 
     before = state()
@@ -170,10 +170,13 @@ def test_a_refusal_of_the_kernel_has_its_reason(place: Path) -> None:
     assert str(caught.value).startswith("the kernel refuses the EROFS mount: Invalid argument")
 
 
-def test_a_process_without_rights_is_told(folder: Path) -> None:
+@pytest.mark.parametrize(
+    "wrapper", [("setpriv", "--bounding-set=-all", "--"), ("unshare", "--user", "--map-root-user", "--mount", "--")]
+)
+def test_a_process_without_rights_is_told(folder: Path, wrapper: tuple[str, ...]) -> None:
     program = "import sys; from fusefs.mount.kernel.erofs import mount_erofs; mount_erofs(int(sys.argv[1]), [], 'x')"
     with open_files(folder, ErofsImage().metadata()) as (metadata,):
-        words = ["setpriv", "--bounding-set=-all", "--", sys.executable, "-c", program, str(metadata)]
+        words = [*wrapper, sys.executable, "-c", program, str(metadata)]
         done = subprocess.run(words, capture_output=True, text=True, check=False, pass_fds=[metadata])
     assert done.stderr.splitlines()[-1].endswith("KernelUnable: only root of the machine may mount EROFS")
 
@@ -195,6 +198,19 @@ def test_pages_that_a_killed_reader_asked_for_are_right_for_the_next_one(place: 
                 reader.kill()
             check_contents(mount, [(b"big", data)])
             os.close(mount)
+
+
+def test_the_capability_that_the_process_of_a_mount_keeps_is_enough(place: Path) -> None:
+    program = (
+        "import sys\n"
+        "from fusefs.mount.kernel.attach import check_contents\n"
+        "from fusefs.mount.kernel.erofs import mount_erofs\n"
+        "for name in ('nginx', '/srv/x.tar'):\n"
+        "    check_contents(mount_erofs(int(sys.argv[1]), [int(sys.argv[2])], name), [(b'a', b'inline')])\n"
+    )
+    with open_files(place, IMAGE.metadata(), DATA) as files:
+        words = ["setpriv", "--bounding-set=-all,+sys_admin", "--", sys.executable, "-c", program, *map(str, files)]
+        subprocess.run(words, check=True, pass_fds=files)
 
 
 def test_a_loop_device_has_the_blocks_of_its_file_and_cannot_be_written(memory: Path) -> None:
