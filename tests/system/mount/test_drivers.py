@@ -65,7 +65,7 @@ def by_kernel(imgfs: Bench, image: str | Path, *options: str, name: str = "kerne
 
 
 def attributes(folder: Path) -> dict[str, tuple[object, ...]]:
-    """Return all that stat and the extended attributes tell of the files below *folder*, but st_blksize and the like."""
+    """Return what stat and the extended attributes tell of the files below *folder*."""
     found = {}
     for path in folder.rglob("*"):
         about = os.lstat(path)
