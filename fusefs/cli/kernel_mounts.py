@@ -29,6 +29,7 @@ class KernelMounts:
         self._opened = opened
         self._indexed = threading.Event()
         self._view: KernelView | None = None
+        self._why_fuse = ""
         if driver == FUSE or (driver == AUTO and not may_mount()):
             return
         try:
@@ -48,7 +49,7 @@ class KernelMounts:
     def _give_up(self, error: ImgfsError) -> None:
         if self._driver == EROFS:
             raise error
-        log.info("%s is mounted by FUSE: %s", self._opened.shown, error)
+        self._why_fuse = f"{self._opened.shown} is mounted by FUSE: {error}"
         if self._view is not None:
             self._view.close()
             self._view = None
@@ -66,6 +67,11 @@ class KernelMounts:
             self._give_up(error)
             return None
         return root
+
+    def log_why_fuse(self) -> None:
+        """Write into the log why the kernel mounts nothing, unless nobody asked for that."""
+        if self._why_fuse:
+            log.info("%s", self._why_fuse)
 
     @property
     def indexed(self) -> Callable[[], None]:

@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -135,28 +136,35 @@ class MountCommand:
         xattrs = (*view.xattrs, *process_xattrs(self._bytes_read))
         root = image_view(opened.image, opened.layers, view._replace(xattrs=xattrs, merged=kernel.indexed))
         try:
-            mount = serve(root, self._mountpoint, self._mount_options(settings, kernel), partial(self._begin, ready))
+            mount = serve(
+                root, self._mountpoint, self._mount_options(settings, kernel), partial(self._begin, kernel, ready)
+            )
             self._hold(mount)
         finally:
             self._finish()
 
     def _serve_by_kernel(self, root: int, ready: Callable[[], None]) -> None:
         """Attach the kernel mount, call *ready*, drain background writes; in the foreground, wait for the unmount."""
-        try:
-            attach_root(root, self._mountpoint)
-            mount = mount_of(root)
-            os.close(root)
-            self._mountpoint.close()
-            ready()
-            self._hold(mount)
-        finally:
-            self._finish()
+        from fusefs.mount.kernel.hold import stop_signals_blocked  # noqa: PLC0415 - other mounts do not need it
+
+        with stop_signals_blocked() if self._arguments.foreground else nullcontext():
+            try:
+                attach_root(root, self._mountpoint)
+                mount = mount_of(root)
+                os.close(root)
+                self._mountpoint.close()
+                ready()
+                self._hold(mount)
+            finally:
+                self._finish()
 
     def _hold(self, mount: Mount | None) -> None:
         """In the foreground, wait until a kernel mount is unmounted."""
-        if mount is not None and self._arguments.foreground:
-            from fusefs.mount.kernel.hold import hold_until_unmounted  # noqa: PLC0415 - other mounts do not need it
+        if mount is None or not self._arguments.foreground:
+            return
+        from fusefs.mount.kernel.hold import hold_until_unmounted, stop_signals_blocked  # noqa: PLC0415
 
+        with stop_signals_blocked():
             hold_until_unmounted(mount)
 
     def _finish(self) -> None:
@@ -164,13 +172,14 @@ class MountCommand:
             notify("STOPPING=1", self._environment)  # background writes may still have to reach the disk
         self._writeback.finish()
 
-    def _begin(self, ready: Callable[[], None]) -> None:
+    def _begin(self, kernel: KernelMounts, ready: Callable[[], None]) -> None:
         """Start the threads that may not exist before a fork, then report that the mount is usable."""
         self._mountpoint.close()
         self._writeback.start()
         # The first access to a layer needs the indexer.  In a thread, the import does not delay reads of blobs.
         import_in_thread("fusefs.layers.indexer")
         ready()
+        kernel.log_why_fuse()
 
     def _ready_in_foreground(self, log: logging.Handler | None) -> None:
         self._announce(log)

@@ -1,9 +1,8 @@
-"""Waiting for the end of a kernel mount, for which no process is needed: a service manager wants one."""
+"""Waiting for the end of a kernel mount: it needs no process, but a service manager wants one."""
 
 import signal
-import time
-from types import FrameType
-from typing import NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from fusefs.mount.mountinfo import Mount, mounts
 from fusefs.mount.unmounting import detach, stop_signals
@@ -12,23 +11,19 @@ _INTERVAL = 0.3
 """Seconds between two looks at the mount table."""
 
 
-class _Stopped(Exception):
-    """A signal has arrived."""
+@contextmanager
+def stop_signals_blocked() -> Iterator[None]:
+    """Let the signals at which a process unmounts wait for `hold_until_unmounted`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def hold_until_unmounted(mount: Mount) -> None:
-    """Return when *mount* is unmounted; unmount it, even if it is in use, at a signal (`stop_signals`)."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - as signal(2) calls it
-        raise _Stopped
-
+    """Return when *mount* is unmounted; unmount it, even if it is in use, at a signal, which is blocked."""
     signals = stop_signals()
-    try:
-        for number in signals:
-            signal.signal(number, stop)
-        while any((found.id, found.mountpoint) == (mount.id, mount.mountpoint) for found in mounts()):
-            time.sleep(_INTERVAL)
-    except _Stopped:
-        for number in signals:
-            signal.signal(number, signal.SIG_IGN)
-        detach(mount, lazily=True)
+    while any((found.id, found.mountpoint) == (mount.id, mount.mountpoint) for found in mounts()):
+        if signal.sigtimedwait(signals, _INTERVAL):
+            detach(mount, lazily=True)

@@ -4,17 +4,15 @@ import gzip
 import os
 import signal
 import stat
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.programs import looker
-from tests.support.builders import LAYERS, Archive, compressed
+from tests.support.builders import LAYERS, Archive, compressed, image_config
 from tests.support.erofs_images import need_kernel_mounts
 from tests.support.fake_engine import Engine, default_engine
+from tests.support.lookers import looked_at
 from tests.support.mounts import Bench, mounted_below, the_mount, tree
 from tests.support.processes import until
 
@@ -38,7 +36,7 @@ def engine_on_a_socket(imgfs: Bench) -> Iterator[Engine]:
 @pytest.fixture(name="spooled")
 def spooled_archive(imgfs: Bench) -> Path:
     """An archive that is compressed as a whole, with a compressed layer in it: its bytes cannot move."""
-    archive = Archive(layers=[LAYERS[0], compressed(LAYERS[1], "gzip"), *LAYERS[2:]])
+    archive = Archive(layers=[LAYERS[0], compressed(LAYERS[1], "gzip"), *LAYERS[2:]], config=image_config(LAYERS))
     path = imgfs.folder / "image.tar.gz"
     path.write_bytes(gzip.compress(archive.data()))
     return path
@@ -59,14 +57,14 @@ def by_kernel(imgfs: Bench, image: str | Path, *options: str, name: str = "kerne
     mountpoint = imgfs.mountpoint(name)
     done = imgfs.run("mount", "--driver", "erofs", *options, image, mountpoint)
     assert (done.status, done.out) == (0, "")
-    assert done.err.splitlines()[-1] == f"imgfs: {image} is mounted on {mountpoint}"
+    assert done.err.splitlines()[-1].startswith(f"imgfs: {image} is mounted on {mountpoint}")
     assert kind(mountpoint) == "erofs"
     return mountpoint
 
 
-def attributes(folder: Path) -> dict[str, tuple[object, ...]]:
+def attributes(folder: Path) -> dict[str, object]:
     """Return what stat and the extended attributes tell of the files below *folder*."""
-    found = {}
+    found: dict[str, object] = {}
     for path in folder.rglob("*"):
         about = os.lstat(path)
         size = 0 if stat.S_ISDIR(about.st_mode) else about.st_size
@@ -83,10 +81,9 @@ def test_the_kernel_shows_what_fuse_shows(imgfs: Bench, spooled: Path, options: 
     kernel = by_kernel(imgfs, spooled, *options)
     fuse = imgfs.mount(spooled, "--driver", "fuse", *options)
     list(fuse.rglob("*"))  # lazy directories have their attributes then
+    # The names of plain tars, which FUSE does not list.
     listed = {path.relative_to(kernel) for path in (kernel / "blobs").rglob("*") if path.is_symlink()}
-    assert {path.name for path in listed} <= {os.path.basename(path) for path in map(os.path.realpath, [])} | {
-        path.name for path in listed
-    }
+    assert all((fuse / path).is_symlink() for path in listed)
     shown = {path: data for path, data in tree(kernel).items() if Path(path) not in listed}
     assert shown == tree(fuse)
     about = {path: facts for path, facts in attributes(kernel).items() if Path(path) not in listed}
@@ -113,20 +110,10 @@ def test_without_allow_other_the_root_is_private(imgfs: Bench, spooled: Path, op
 
 def test_nobody_sees_the_kernel_take_over(imgfs: Bench, spooled: Path) -> None:
     mountpoint = imgfs.mount(spooled)
-    words = [sys.executable, looker.__file__, str(mountpoint / "blobs" / "sha256"), "5000"]
-    lookers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    outputs = [process.stdout for process in lookers if process.stdout]
-    assert [output.readline() for output in outputs] == ["half\n"] * 4
-    assert kind(mountpoint) == "fuse.imgfs"
     with (mountpoint / "config").open("rb") as file:
-        os.listdir(mountpoint / "rootfs")
-        until_kernel(mountpoint)
-        results = [output.read().split() for output in outputs]
-        assert {devices for devices, _, _ in results} == {"2"}
-        assert sum(int(stats) for _, stats, _ in results) >= 100_000
-        assert [process.wait() for process in lookers] == [0] * 4
-        for output in outputs:
-            output.close()
+        with looked_at(mountpoint / "blobs" / "sha256", 100_000):
+            os.listdir(mountpoint / "rootfs")
+            until_kernel(mountpoint)
         assert imgfs.processes()
         assert file.read() == (mountpoint / "config").read_bytes()
     until(lambda: not imgfs.processes(), "the process ends with the last open file")
@@ -155,9 +142,11 @@ def test_fuse_stays_fuse(imgfs: Bench, spooled: Path, options: list[str]) -> Non
 
 
 def test_an_archive_that_may_change_stays_fuse_and_the_log_says_why(imgfs: Bench) -> None:
-    mountpoint = imgfs.mount(Archive().write(imgfs.folder / "image.tar"), "-v", "--index")
+    archive = Archive().write(imgfs.folder / "image.tar")
+    mountpoint = imgfs.mount(archive, "--index")
     list(mountpoint.rglob("*"))
     assert kind(mountpoint) == "fuse.imgfs"
+    assert f"{archive} is mounted by FUSE: {archive} may be written to, and " in imgfs.log.read_text()
 
 
 def test_the_driver_erofs_refuses_such_an_archive(imgfs: Bench) -> None:

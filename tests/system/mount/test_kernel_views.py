@@ -14,7 +14,7 @@ from fusefs.mount.kernel.attach import attach, check_contents, take_over
 from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.kernel.support import Backing
 from fusefs.mount.mountinfo import mount_at
-from fusefs.mount.status import BytesRead, mount_xattrs
+from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.progress import Silent
 from fusefs.sources import open_image
@@ -46,7 +46,7 @@ LAYERS = (hostile_image.BASE, hostile_image.UPPER, MORE)
 def kernel_mount(archive: Path, place: Path) -> Iterator[int]:
     """Give a mount of the view of *archive*, with its metadata in *place*, and close it in the end."""
     opened = Opened(open_image(str(archive), SETTINGS), str(place), Silent())
-    xattrs = mount_xattrs(str(archive), str(archive), BytesRead())
+    xattrs = (*image_xattrs(str(archive), str(archive)), *process_xattrs(BytesRead()))
     view = image_view(opened.image, opened.layers, ViewOptions(uid=os.getuid(), gid=os.getgid(), xattrs=xattrs))
     metadata = os.open(place, os.O_TMPFILE | os.O_RDWR, 0o600)
     with open(metadata, "w+b") as out:
