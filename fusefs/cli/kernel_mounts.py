@@ -78,11 +78,11 @@ class KernelMounts:
         """The function to call when all layers are indexed."""
         return self._indexed.set
 
-    def successor(self) -> "Successor | None":
-        """Return what takes the place of a FUSE mount, None if nothing can."""
+    def successor(self, *, foreground: bool) -> "Successor | None":
+        """Return what takes the place of a FUSE mount, None if nothing can; *foreground* as in `Successor`."""
         from fusefs.mount.succession import Successor  # noqa: PLC0415 - imports trio
 
-        return None if self._view is None else Successor(self._indexed, self._view.written)
+        return None if self._view is None else Successor(self._indexed, self._view.written, foreground)
 
 
 def attach_root(root: int, mountpoint: "Mountpoint") -> None:

@@ -68,17 +68,16 @@ class MountOptions(NamedTuple):
         return options
 
 
-def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]) -> Mount | None:
+def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]) -> None:
     """Mount the tree below *root* and answer requests until it is unmounted or a signal arrives.
 
-    Returns the kernel mount that has taken its place, None if there was none or a signal has unmounted it.
 
     *ready* is called once the mount is usable.  SIGINT, SIGTERM, SIGXCPU and SIGHUP (unless ignored) unmount at
     once, even while files are open and requests wait: those fail with ENOTCONN.  Raises MountError if it cannot mount.
     """
     trial = Trial()
     try:
-        return trio.run(_serve, root, mountpoint, options, trial, ready)
+        trio.run(_serve, root, mountpoint, options, trial, ready)
     except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # as trio wraps it
@@ -90,7 +89,7 @@ def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready:
 
 async def _serve(
     root: Directory, mountpoint: Mountpoint, options: MountOptions, trial: Trial, ready: Callable[[], None]
-) -> Mount | None:
+) -> None:
     logging.getLogger("pyfuse3").addFilter(_is_relevant)
     operations = Operations(root, options.overrides, options.bytes_read)
     buffers = reserved_buffers(_MAX_REQUESTS)
@@ -115,8 +114,9 @@ async def _serve(
                 nursery.start_soon(_try_and_tune, trial, mount, ready)
                 nursery.start_soon(succession.run)
                 await pyfuse3.main(least, most)
+                await succession.hold()
                 nursery.cancel_scope.cancel()
-            return succession.finish()
+            succession.finish()
         finally:
             # libfuse would unmount by path, which may lead to another directory by now.
             pyfuse3.close(unmount=False)

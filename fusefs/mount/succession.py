@@ -9,11 +9,14 @@ from typing import NamedTuple
 import trio
 
 from fusefs.errors import ImgfsError
-from fusefs.mount.mountinfo import Mount, mount_of
+from fusefs.mount.mountinfo import Mount, is_mounted, mount_of
 from fusefs.mount.unmounting import detach
 from fusefs.text import printable
 
 log = logging.getLogger(__name__)
+
+_INTERVAL = 0.3
+"""Seconds between two looks at the mount table."""
 
 
 class Successor(NamedTuple):
@@ -23,6 +26,8 @@ class Successor(NamedTuple):
     """Set when all layers are indexed."""
     mount: Callable[[], int]
     """Makes the mount and returns a descriptor of its root; raises as `KernelView.written` does."""
+    foreground: bool
+    """Whether this process ends with the kernel mount, and not already with the last open file of the FUSE mount."""
 
 
 class Succession:
@@ -62,9 +67,13 @@ class Succession:
         finally:
             os.close(root)
 
-    def finish(self) -> Mount | None:
-        """Return the kernel mount once the FUSE mount has ended; None, and unmount it, if a signal has asked to."""
+    async def hold(self) -> None:
+        """In the foreground, wait until the kernel mount is unmounted."""
+        if self._successor is not None and self._successor.foreground:
+            while self._kernel_mount is not None and is_mounted(self._kernel_mount):
+                await trio.sleep(_INTERVAL)
+
+    def finish(self) -> None:
+        """Unmount the kernel mount if a signal has asked for it."""
         if self._kernel_mount is not None and self.stopped:
             detach(self._kernel_mount, lazily=True)
-            return None
-        return self._kernel_mount

@@ -19,7 +19,7 @@ from fusefs.cli.output.stdout import say
 from fusefs.cli.parsing.mount_options import libfuse_flags, number_option
 from fusefs.image.opened import Opened
 from fusefs.mount.background import in_background
-from fusefs.mount.mountinfo import Mount, mount_of
+from fusefs.mount.mountinfo import mount_of
 from fusefs.mount.mountpoint import claim_mountpoint
 from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs
 from fusefs.mount.view import ViewOptions, image_view
@@ -125,7 +125,8 @@ class MountCommand:
 
         folders = (settings.tmpdir, *cache_folders(self._arguments, self._environment))
         overrides, image = Overrides(**self._overrides), self._arguments.image
-        return MountOptions(image, self._flags, overrides, self._bytes_read, folders, kernel.successor())
+        successor = kernel.successor(foreground=self._arguments.foreground)
+        return MountOptions(image, self._flags, overrides, self._bytes_read, folders, successor)
 
     def _serve(
         self, opened: Opened, view: ViewOptions, kernel: KernelMounts, settings: Settings, ready: Callable[[], None]
@@ -139,13 +140,12 @@ class MountCommand:
             mount = serve(
                 root, self._mountpoint, self._mount_options(settings, kernel), partial(self._begin, kernel, ready)
             )
-            self._hold(mount)
         finally:
             self._finish()
 
     def _serve_by_kernel(self, root: int, ready: Callable[[], None]) -> None:
         """Attach the kernel mount, call *ready*, drain background writes; in the foreground, wait for the unmount."""
-        from fusefs.mount.kernel.hold import stop_signals_blocked  # noqa: PLC0415 - other mounts do not need it
+        from fusefs.mount.kernel.hold import hold_until_unmounted, stop_signals_blocked  # noqa: PLC0415
 
         with stop_signals_blocked() if self._arguments.foreground else nullcontext():
             try:
@@ -154,18 +154,10 @@ class MountCommand:
                 os.close(root)
                 self._mountpoint.close()
                 ready()
-                self._hold(mount)
+                if mount is not None and self._arguments.foreground:
+                    hold_until_unmounted(mount)
             finally:
                 self._finish()
-
-    def _hold(self, mount: Mount | None) -> None:
-        """In the foreground, wait until a kernel mount is unmounted."""
-        if mount is None or not self._arguments.foreground:
-            return
-        from fusefs.mount.kernel.hold import hold_until_unmounted, stop_signals_blocked  # noqa: PLC0415
-
-        with stop_signals_blocked():
-            hold_until_unmounted(mount)
 
     def _finish(self) -> None:
         if self._arguments.foreground:

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fusefs.mount.mountinfo import Mount, mounts
+from fusefs.mount.mountinfo import Mount, is_mounted
 from fusefs.mount.unmounting import detach, stop_signals
 
 _INTERVAL = 0.3
@@ -24,6 +24,6 @@ def stop_signals_blocked() -> Iterator[None]:
 def hold_until_unmounted(mount: Mount) -> None:
     """Return when *mount* is unmounted; unmount it, even if it is in use, at a signal, which is blocked."""
     signals = stop_signals()
-    while any((found.id, found.mountpoint) == (mount.id, mount.mountpoint) for found in mounts()):
+    while is_mounted(mount):
         if signal.sigtimedwait(signals, _INTERVAL):
             detach(mount, lazily=True)
