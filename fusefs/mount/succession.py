@@ -38,6 +38,7 @@ class Succession:
         self._mount = mount
         self._successor = successor
         self._kernel_mount: Mount | None = None
+        self._taking_over = trio.Lock()
         self.stopped = False
         """Whether a signal has asked to unmount."""
 
@@ -50,7 +51,8 @@ class Succession:
         shown = printable(self._mount.mountpoint)
         try:
             root = await trio.to_thread.run_sync(successor.mount, abandon_on_cancel=True)
-            self._kernel_mount = await trio.to_thread.run_sync(self._take_over, root)
+            async with self._taking_over:
+                self._kernel_mount = await trio.to_thread.run_sync(self._take_over, root)
         except (ImgfsError, OSError, MemoryError) as error:
             log.info("%s stays a FUSE mount: %s", shown, error)
         except Exception:
@@ -68,10 +70,13 @@ class Succession:
             os.close(root)
 
     async def hold(self) -> None:
-        """In the foreground, wait until the kernel mount is unmounted."""
-        if self._successor is not None and self._successor.foreground:
-            while self._kernel_mount is not None and is_mounted(self._kernel_mount):
-                await trio.sleep(_INTERVAL)
+        """After the end of the FUSE mount, wait in the foreground until the kernel mount is unmounted."""
+        if self._successor is None or not self._successor.foreground:
+            return
+        async with self._taking_over:  # the FUSE mount may end a moment before it is known why
+            kernel_mount = self._kernel_mount
+        while kernel_mount is not None and is_mounted(kernel_mount):
+            await trio.sleep(_INTERVAL)  # noqa: ASYNC110 - the kernel has no event that trio understands
 
     def finish(self) -> None:
         """Unmount the kernel mount if a signal has asked for it."""
