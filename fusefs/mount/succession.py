@@ -76,7 +76,7 @@ class Succession:
         async with self._taking_over:  # the FUSE mount may end a moment before it is known why
             kernel_mount = self._kernel_mount
         while kernel_mount is not None and is_mounted(kernel_mount):
-            await trio.sleep(_INTERVAL)  # noqa: ASYNC110 - the kernel has no event that trio understands
+            await trio.sleep(_INTERVAL)
 
     def finish(self) -> None:
         """Unmount the kernel mount if a signal has asked for it."""
