@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.drills import engine_drills, member_drills, mount_drills, peer_drill, waiting_drills
+from tests.drills import engine_drills, hostile_drill, member_drills, mount_drills, peer_drill, waiting_drills
+from tests.drills.hostile_cases import KINDS
 from tests.fuzz import processes
 from tests.fuzz.oracles import check
 from tests.fuzz.random_archives import HONEST, LYING, archive, damaged
@@ -128,6 +129,23 @@ def peers(stacks: int = 2_000, seed: int = 0) -> Figures:
     )
 
 
+def hostile() -> Figures:
+    """Run the command in hostile surroundings."""
+    reports = []
+    for kind, cases in KINDS.items():
+        with bench() as imgfs:
+            reports.append(hostile_drill.drill(imgfs, kind, cases()))
+    print(hostile_drill.HEAD, *(report.row() for report in reports), sep="\n", flush=True)
+    faults = [fault for report in reports for fault in report.faults]
+    print(*faults, sep="\n", flush=True)
+    assert not faults
+    right, count = sum(report.right for report in reports), sum(len(report.outcomes) for report in reports)
+    return Figures(
+        f"{count} cases: {right} right, {count - right} refused with one line",
+        memory=f"{max(report.peak for report in reports) / 1e6:.0f} MB",
+    )
+
+
 def fuzz_random(minutes: float = 2) -> Figures:
     """Walk layers of random parts."""
     logging.disable()
@@ -159,6 +177,7 @@ DRILLS: dict[str, Callable[..., Figures]] = {
     "mounts": mounts,
     "members": members,
     "load": load,
+    "hostile": hostile,
 }
 
 

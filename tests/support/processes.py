@@ -4,7 +4,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +36,15 @@ def marked(variable: str) -> dict[int, list[str]]:
                 found[int(entry)] = [os.fsdecode(word) for word in words]
         except OSError:  # it ended meanwhile, or is another user's
             continue
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the ids of the children of *pid*, of their children, and so on."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(FileNotFoundError):  # it ended meanwhile
+            found += [int(child), *descendants(int(child))]
     return found
 
 
