@@ -1,7 +1,161 @@
-"""HTTP over a unix socket."""
+"""HTTP from an engine that may be hostile: every answer has a bound, in bytes, in lines and in time.
+
+The limits that Python's `http.client` has (100 headers, lines of 64 KiB) end neither a hundred of ``100 Continue`` nor
+trailers without end, nor an answer that sends a byte each second.
+"""
 
 import http.client
+import io
 import socket
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from fusefs.text import printable
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+MAX_ANSWER = 4 << 20
+"""Maximum size of an answer other than an image, in bytes.  As JSON it takes up to 30 times as much memory."""
+MAX_REFUSAL = 1 << 16
+"""Bytes that are read of the reason for a refusal."""
+MAX_LINES = 1 << 16
+"""Maximum size of lines in a row, in bytes: of all headers, or of all trailers."""
+_MAX_LOCATION = 200
+"""Characters that are shown of the target of a redirect."""
+_REDIRECTS = range(300, 400)
+
+
+class Headers(Protocol):
+    """The headers of an answer, of any library."""
+
+    def get(self, name: str, default: str, /) -> str:
+        """Return the value of the header *name*."""
+
+
+class RefusedAnswer(http.client.HTTPException):
+    """An answer violates a bound."""
+
+
+class _Received(io.RawIOBase):
+    """The bytes that a socket receives, within a time."""
+
+    def __init__(self, sock: socket.socket, seconds: float | None) -> None:
+        """Limit the time of all bytes: to the timeout of *sock*, if it has one, else to *seconds* from the first on."""
+        self._raw = sock.makefile("rb", buffering=0)
+        self._sock = sock
+        self._seconds = seconds
+        timeout = sock.gettimeout()
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int | None:
+        """Receive some bytes; TimeoutError if the time is over."""
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("timed out")
+            self._sock.settimeout(left)
+        count = self._raw.readinto(buffer)
+        if self._deadline is None and self._seconds is not None:
+            self._deadline = time.monotonic() + self._seconds
+        return count
+
+    def wait(self, seconds: float | None) -> None:
+        """From now on, limit the time of each read, and not that of all together."""
+        self._deadline = self._seconds = None
+        if not self.closed:
+            self._sock.settimeout(seconds)
+
+    def close(self) -> None:
+        """Close the socket, if nobody else has it."""
+        self._raw.close()
+        super().close()
+
+
+class _Lines(io.BufferedReader):
+    """Reads no more than `MAX_LINES` of lines in a row, and no negative number of bytes."""
+
+    _in_a_row = 0
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """Return the next line; RefusedAnswer if there are too many, or one without end."""
+        left = MAX_LINES + 1 - self._in_a_row
+        line = super().readline(left if size is None or size < 0 else min(size, left))
+        self._in_a_row += len(line)
+        if self._in_a_row > MAX_LINES:
+            raise RefusedAnswer(f"its headers have more than {MAX_LINES} bytes")
+        return line
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return up to *size* bytes; a chunk of a negative size would be all that come."""
+        if size is None or size < 0:
+            raise RefusedAnswer("its answer has a negative size")
+        self._in_a_row = 0
+        return super().read(size)
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        """Fill *buffer*."""
+        self._in_a_row = 0
+        return super().readinto(buffer)
+
+
+class BoundedResponse(http.client.HTTPResponse):
+    """An answer whose lines are bounded, and whose time: all of it, until `wait` changes that."""
+
+    seconds: float | None = None
+    """The time of an answer that may take long to begin, from its first byte on; None: no limit."""
+
+    def __init__(
+        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
+    ) -> None:
+        """Set the connection."""
+        super().__init__(sock, debuglevel, method, url)
+        self.fp.close()
+        self._received = _Received(sock, self.seconds)
+        self.fp = _Lines(self._received)
+
+    def wait(self, seconds: float | None) -> None:
+        """From now on, limit the time of each read to *seconds*."""
+        self._received.wait(seconds)
+
+    def whole(self) -> bytes:
+        """Return the body of an answer other than an image; RefusedAnswer if it is too large or compressed."""
+        check_encoding(self.headers)
+        data = self.read(MAX_ANSWER + 1)
+        check_size(data)
+        if self.length:
+            raise http.client.IncompleteRead(b"", self.length)
+        return data
+
+
+def bounded_response(seconds: float | None) -> type[BoundedResponse]:
+    """Return the class of the answers to a client that waits so long."""
+    return type("Response", (BoundedResponse,), {"seconds": seconds})
+
+
+def check_encoding(headers: Headers) -> None:
+    """Raise RefusedAnswer for a compressed answer: imgfs asks for plain ones."""
+    encoding = headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        raise RefusedAnswer(f"its answer is compressed ({printable(encoding)[:20]}), although that was not asked for")
+
+
+def check_size(data: bytes) -> None:
+    """Raise RefusedAnswer if *data*, read up to a byte more than `MAX_ANSWER`, is that large."""
+    if len(data) > MAX_ANSWER:
+        raise RefusedAnswer(f"its answer has more than {MAX_ANSWER} bytes")
+
+
+def redirect(status: int, headers: Headers) -> str:
+    """Return the reason for the refusal of an answer that is a redirect, empty for another *status*."""
+    if status not in _REDIRECTS:
+        return ""
+    location = printable(headers.get("Location", ""))[:_MAX_LOCATION] or "nowhere"
+    return f"it redirects to {location}, which imgfs does not follow"
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -10,16 +164,11 @@ class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str, timeout: float | None) -> None:
         """Set the socket's path; `connect` connects."""
         super().__init__("localhost", timeout=timeout)
+        self.response_class = bounded_response(timeout)
         self._path = path
-        self._connected: socket.socket | None = None
 
     def connect(self) -> None:
         """Connect."""
-        self._connected = self.sock = socket.socket(socket.AF_UNIX)
+        self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
-
-    def wait(self, seconds: float | None) -> None:
-        """Set the timeout of each read.  An answer that ends with the connection takes `sock` over."""
-        assert self._connected is not None
-        self._connected.settimeout(seconds)

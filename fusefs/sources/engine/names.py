@@ -10,12 +10,11 @@ from fusefs.errors import UsageError
 from fusefs.oci.reference import check_reference
 from fusefs.oci.untrusted_json import field_of
 from fusefs.sources.engine.endpoint import Endpoint
-from fusefs.sources.engine.http import UnixConnection
+from fusefs.sources.engine.http import BoundedResponse, UnixConnection, bounded_response
 from fusefs.sources.engine.tls import ssl_context
 
 _DEFAULT_PORTS = {"tcp": 2375, "http": 80, "https": 443}
 _TLS_PORT = 2376
-_MAX_ANSWER = 16 << 20
 _LONGEST = 400
 """Maximum length of a name with its tag, in characters."""
 
@@ -23,13 +22,16 @@ _LONGEST = 400
 def image_names(endpoint: Endpoint, timeout: float) -> list[str]:
     """Return the names of the images of an engine, with their tags; an empty list if the engine does not answer.
 
-    *timeout* is in seconds, for each system call.  An engine's answer is untrusted and goes to a shell: only a valid
-    reference, which has no blank, quote or dollar sign, is returned.
+    *timeout* is in seconds, for the connection and for the answer.  An engine's answer is untrusted and goes to a
+    shell: only a valid reference, which has no blank, quote or dollar sign, is returned.
     """
     try:
         with closing(_connection(endpoint, timeout)) as connection:
+            connection.response_class = bounded_response(timeout)
             connection.request("GET", "/images/json")
-            document = json.loads(connection.getresponse().read(_MAX_ANSWER))
+            answer = connection.getresponse()
+            assert isinstance(answer, BoundedResponse)
+            document = json.loads(answer.whole())
         return sorted(set(_names(document)))
     except (OSError, http.client.HTTPException, ValueError, RecursionError):
         return []

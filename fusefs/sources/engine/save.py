@@ -22,21 +22,23 @@ from fusefs.oci.transport import Source
 from fusefs.progress import Advance
 from fusefs.sources.archive.spooled import SpooledTar, spool_tar
 from fusefs.sources.engine.cached import cached_or_entry, complete_entry
+from fusefs.sources.engine.http import RefusedAnswer
 from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, checked_image
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 
 log = logging.getLogger(__name__)
 
-PLATFORM_VERSION = "1.48"
+PLATFORM_VERSION = (1, 48)
 """The first version of the API whose save takes a platform; earlier versions ignore the parameter."""
-MAX_ANSWER = 16 << 20
-"""Maximum size of an answer other than an image, in bytes."""
 _ERROR_TAIL = 1 << 14
 """Bytes at the end of a stream that are searched for the engine's error."""
 _MAX_WHY = 500
 """Maximum length of an engine's reason in a message, in characters."""
 _JSON_ERROR = re.compile(rb'\{\s*"(?:errorDetail|error|message|cause)"')
+
+
+_VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}")
 
 
 class Stream(Protocol):
@@ -95,6 +97,16 @@ def requested_platform(platform: Platform) -> str:
     return json.dumps({key: value for key, value in wanted.items() if value})
 
 
+def is_version(text: str) -> bool:
+    """Return whether *text* is a version of the API, as in ``1.41``."""
+    return bool(_VERSION.fullmatch(text))
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """Return a version of the API as numbers, which can be compared."""
+    return tuple(map(int, version.split(".")))
+
+
 def refusal(engine: Engine, name: str, why: str, hint: str = "") -> EngineError:
     """Return the error for an engine that refuses a request, with a *hint* for the user."""
     shown = why if len(why) <= _MAX_WHY else f"{why[:_MAX_WHY]}…"
@@ -150,7 +162,7 @@ def cause_of(error: BaseException) -> BaseException:
         if isinstance(error, OSError) and (error.errno is not None or isinstance(error, TimeoutError)):
             break
         # The causes of these are details of the parser.
-        if isinstance(error, (json.JSONDecodeError, http.client.IncompleteRead)):
+        if isinstance(error, (json.JSONDecodeError, http.client.IncompleteRead, RefusedAnswer)):
             break
         inner = [arg for arg in (*error.args, getattr(error, "reason", None)) if isinstance(arg, BaseException)]
         deeper = inner[-1] if inner else error.__cause__ or error.__context__

@@ -1,5 +1,6 @@
 """An engine at any address, through the Docker SDK: TLS, proxies, SSH.  Only this module imports the SDK."""
 
+import http.client
 import json
 import math
 import socket
@@ -20,18 +21,29 @@ import requests.adapters
 import requests.utils
 import urllib3.exceptions
 from docker import errors as sdk
-from docker.utils import version_gte
-from urllib3.connection import HTTPConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from fusefs.errors import EngineError, Unavailable
+from fusefs.errors import EngineError, InvalidImage, Unavailable
 from fusefs.oci.platform import Platform
+from fusefs.oci.untrusted_json import parse_object
 from fusefs.sources.engine.advice import is_podman, when_missing, when_unreachable
 from fusefs.sources.engine.endpoint import Endpoint
+from fusefs.sources.engine.http import (
+    MAX_ANSWER,
+    MAX_REFUSAL,
+    BoundedResponse,
+    RefusedAnswer,
+    bounded_response,
+    check_encoding,
+    check_size,
+    redirect,
+)
 from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected
 from fusefs.sources.engine.save import (
-    MAX_ANSWER,
     PLATFORM_VERSION,
     cause_of,
+    is_version,
     message_of,
     platform_hint,
     reason,
@@ -39,18 +51,21 @@ from fusefs.sources.engine.save import (
     requested_platform,
     timed_out,
     unanswered,
+    version_numbers,
 )
 from fusefs.sources.engine.tls import ssl_context
 from fusefs.text import printable
 
 _CHUNK = 1 << 20
+_OK = 200
 _NO_CONTENT = 204
+_NOT_FOUND = 404
 _PROBES = 3
 """Unanswered probes after which a connection breaks."""
 _MAX_INTERVAL = 32767
 """The longest interval between two probes that Linux allows, in seconds."""
 
-_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+_FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 """The exceptions of a failed connection that the SDK does not translate."""
 
 
@@ -66,12 +81,35 @@ def _connect(endpoint: Endpoint, timeout: float | None) -> docker.APIClient:
     try:
         # Engines refuse API versions that are too old or too new, but answer a request for the version without one.
         with closing(_client(endpoint, docker.constants.MINIMUM_DOCKER_API_VERSION, timeout)) as client:
-            version = client.version(api_version=False)
-        if not isinstance(version, dict) or not isinstance(version.get("ApiVersion"), str):
-            raise EngineError(f"no Docker API at {endpoint.shown}: it states no API version")
-        return _client(endpoint, version["ApiVersion"], timeout)
-    except (sdk.DockerException, RecursionError, *NONSENSE, *_FAILURES) as error:
+            version = _api_version(client, endpoint)
+        return _client(endpoint, version, timeout)
+    except (sdk.DockerException, *NONSENSE, *_FAILURES) as error:
         raise _unreachable(endpoint, error, timeout) from None
+
+
+def _api_version(client: docker.APIClient, endpoint: Endpoint) -> str:
+    """Return the version of the API that the engine states; EngineError if it is none."""
+    with _get(client, "/version") as response:
+        if response.status_code != _OK:
+            why = redirect(response.status_code, response.headers)
+            raise EngineError(
+                f"no Docker API at {endpoint.shown}: {why or f'it answers with the status {response.status_code}'}"
+            )
+        try:
+            document = json.loads(_whole(response))
+        except (ValueError, RecursionError):
+            raise EngineError(f"no Docker API at {endpoint.shown}: its answer is not JSON") from None
+    match document:
+        case {"ApiVersion": str(version)} if is_version(version):
+            return version
+    raise EngineError(f"no Docker API at {endpoint.shown}: it states no API version")
+
+
+def _get(client: docker.APIClient, path: str, **how: Any) -> requests.Response:
+    """Return the engine's answer, its body not yet read.  Redirects are not followed."""
+    how = {"timeout": client.timeout} | how
+    url, headers = f"{client.base_url}{path}", {"Accept-Encoding": "identity"}
+    return client.get(url, headers=headers, stream=True, allow_redirects=False, **how)
 
 
 def _client(endpoint: Endpoint, version: str, timeout: float | None) -> docker.APIClient:
@@ -86,6 +124,9 @@ def _client(endpoint: Endpoint, version: str, timeout: float | None) -> docker.A
     client = docker.APIClient(base_url=endpoint.host, version=version, tls=tls, timeout=timeout)  # type: ignore[arg-type]  # None: no limit
     # With trust_env a REQUESTS_CA_BUNDLE in the environment overrides the endpoint's own CA.
     client.trust_env = False
+    if endpoint.host.startswith("unix://"):
+        path = endpoint.host.removeprefix("unix://")
+        client.mount("http+docker://", _UnixAdapter(path, timeout))  # type: ignore[arg-type]  # None: no limit
     if client.base_url.startswith("http://"):
         client.mount("http://", _Adapter(timeout, None))
     if client.base_url.startswith("https://"):
@@ -93,6 +134,30 @@ def _client(endpoint: Endpoint, version: str, timeout: float | None) -> docker.A
     if client.base_url.startswith(("http://", "https://")):
         client.proxies.update(requests.utils.get_environ_proxies(client.base_url))
     return client
+
+
+class _UnixPool(docker.transport.unixconn.UnixHTTPConnectionPool):
+    """Connections to a unix socket, with bounded answers."""
+
+    response_class: type[BoundedResponse]
+
+    def _new_conn(self) -> Any:
+        connection: Any = super()._new_conn()
+        connection.response_class = self.response_class
+        return connection
+
+
+class _UnixAdapter(docker.transport.UnixHTTPAdapter):
+    """Connections to a unix socket; a pool for each URL."""
+
+    def get_connection(self, url: Any, proxies: object = None) -> _UnixPool:  # noqa: ARG002 - as in the base class
+        """Return the pool for *url*."""
+        with self.pools.lock:
+            pool = self.pools.get(url)
+            if pool is None:
+                pool = self.pools[url] = _UnixPool(url, self.socket_path, self.timeout)
+                pool.response_class = bounded_response(self.timeout)
+        return pool
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
@@ -104,6 +169,10 @@ class _Adapter(requests.adapters.HTTPAdapter):
     def __init__(self, timeout: float | None, tls: ssl.SSLContext | None) -> None:
         self._timeout = timeout
         self._tls = tls
+        self._pools = {
+            "http": _bounded(HTTPConnectionPool, HTTPConnection, timeout),
+            "https": _bounded(HTTPSConnectionPool, HTTPSConnection, timeout),
+        }
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **others: Any) -> None:
@@ -111,13 +180,22 @@ class _Adapter(requests.adapters.HTTPAdapter):
         if self._timeout is not None:
             others["socket_options"] = [*HTTPConnection.default_socket_options, *_probing(self._timeout)]
         super().init_poolmanager(*args, ssl_context=self._tls, **others)
+        self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, proxy: str, **others: Any) -> Any:
         """Return the pool of connections through *proxy*."""
-        return super().proxy_manager_for(proxy, ssl_context=self._tls, **others)
+        manager = super().proxy_manager_for(proxy, ssl_context=self._tls, **others)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
 
     def cert_verify(self, *_: Any) -> None:
         """Do nothing: the method of requests would also trust the authorities that requests brings along."""
+
+
+def _bounded(pool: type, connection: type, timeout: float | None) -> type:
+    """Return a class of *pool* whose connections, of a class of *connection*, give bounded answers."""
+    bounded = type("Connection", (connection,), {"response_class": bounded_response(timeout)})
+    return type("Pool", (pool,), {"ConnectionCls": bounded})
 
 
 def _probing(timeout: float) -> list[tuple[int, int, int]]:
@@ -137,6 +215,7 @@ class _SdkStream:
     def __init__(self, response: requests.Response, timeout: float | None) -> None:
         self._response = response
         self._timeout = timeout
+        _wait(response, None)  # engines may take minutes to prepare the first byte
 
     def __enter__(self) -> Self:
         return self
@@ -146,7 +225,7 @@ class _SdkStream:
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the bytes in chunks."""
-        chunk = _received(self._response, 1)  # engines may take minutes to prepare the first byte
+        chunk = _received(self._response, 1)
         _wait(self._response, self._timeout)
         chunk += _received(self._response, _CHUNK - 1)
         while chunk:
@@ -163,13 +242,22 @@ def _received(response: requests.Response, size: int) -> bytes:
     return data
 
 
+def _whole(response: requests.Response) -> bytes:
+    """Return the body of an answer other than an image; RefusedAnswer if it is too large or compressed."""
+    check_encoding(response.headers)
+    data = _received(response, MAX_ANSWER + 1)
+    check_size(data)
+    return data + _received(response, 1)  # nothing more, or the error that the answer is cut short
+
+
 def _wait(response: requests.Response, seconds: float | None) -> None:
     """Set the timeout of each further read of an answer."""
     raw: Any = response.raw
-    if raw.connection is not None:  # None after the end of the answer
-        # If the end of the connection marks the end of the answer, the answer owns the socket.
-        sock = raw.connection.sock or raw._fp.fp.raw._sock  # noqa: SLF001 - nothing public leads there
-        sock.settimeout(seconds)
+    answer = raw._fp  # noqa: SLF001 - nothing public leads there
+    if isinstance(answer, BoundedResponse):
+        answer.wait(seconds)
+    elif raw.connection is not None:  # ssh, before the end of the answer
+        raw.connection.sock.settimeout(seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,29 +277,21 @@ class SdkEngine:
 
     def picks(self, platform: Platform | None) -> bool:
         """Return whether the engine can send only the *platform* of an image."""
-        return platform is not None and version_gte(self.client.api_version, PLATFORM_VERSION)
+        return platform is not None and version_numbers(self.client.api_version) >= PLATFORM_VERSION
 
     def inspect(self, name: str) -> Inspected:
         """Return the engine's description of the image *name*."""
-        shown = self.endpoint.shown
         try:
-            return parse_inspected(self.client.inspect_image(name))  # type: ignore[no-untyped-call]
-        except sdk.ImageNotFound:
-            if self._is_list(name):
-                raise Unavailable(
-                    f"{printable(name)} is a manifest list of podman and not an image; "
-                    f"podman manifest inspect {printable(name)} lists its images"
-                ) from None
-            raise Unavailable(
-                f"no image {printable(name)} in the engine at {shown}; {when_missing(shown, name)}"
-            ) from None
-        except sdk.APIError as error:
-            raise self._refused(name, error) from None
+            with _get(self.client, f"/v{self.client.api_version}/images/{quote(name, safe='/:@')}/json") as response:
+                if response.status_code != _OK:
+                    raise self._missing(name) if response.status_code == _NOT_FOUND else _refused(self, name, response)
+                return parse_inspected(parse_object(_whole(response), self.shown, "an image"))
         except _FAILURES as error:
             raise _unreachable(self.endpoint, error, self.timeout) from None
-        except (RecursionError, *NONSENSE) as error:
+        except (InvalidImage, *NONSENSE) as error:
             raise EngineError(
-                f"the engine at {shown} describes {printable(name)} in a way that imgfs does not understand: {error!r}"
+                f"the engine at {self.shown} describes {printable(name)} in a way that imgfs does not understand: "
+                f"{printable(str(error))}"
             ) from None
 
     def begin(self, target: Target) -> _SdkStream:
@@ -223,37 +303,47 @@ class SdkEngine:
         parameters = {}
         if platform is not None and self.picks(platform):
             parameters["platform"] = requested_platform(platform)
-        url = f"{client.base_url}/v{client.api_version}/images/{target.inspected.image_id}/get"
-        response = client.get(url, params=parameters, stream=True, timeout=(self.timeout, None))
-        if not response.ok:
-            _wait(response, self.timeout)
-            raise refusal(
-                self, target.name, message_of(_received(response, MAX_ANSWER), response.reason), platform_hint(target)
-            )
+        path = f"/v{client.api_version}/images/{target.inspected.image_id}/get"
+        response = _get(client, path, params=parameters, timeout=(self.timeout, None))
+        if response.status_code != _OK:
+            with response:
+                raise _refused(self, target.name, response, platform_hint(target))
+        check_encoding(response.headers)
         return _SdkStream(response, self.timeout)
+
+    def _missing(self, name: str) -> Unavailable:
+        """Return the error for an image that the engine does not have."""
+        shown = self.shown
+        if self._is_list(name):
+            return Unavailable(
+                f"{printable(name)} is a manifest list of podman and not an image; "
+                f"podman manifest inspect {printable(name)} lists its images"
+            )
+        return Unavailable(f"no image {printable(name)} in the engine at {shown}; {when_missing(shown, name)}")
 
     def _is_list(self, name: str) -> bool:
         """Return whether *name* is a manifest list of podman, which the API of Docker does not show."""
         if not is_podman(self.shown):
             return False
-        with suppress(*_FAILURES):
-            path = f"/v4.0.0/libpod/manifests/{quote(name, safe='')}/exists"
-            return self.client.get(f"{self.client.base_url}{path}", timeout=self.timeout).status_code == _NO_CONTENT
+        with (
+            suppress(*_FAILURES),
+            _get(self.client, f"/v4.0.0/libpod/manifests/{quote(name, safe='')}/exists") as response,
+        ):
+            return response.status_code == _NO_CONTENT
         return False
 
-    def _refused(self, name: str, error: sdk.APIError) -> EngineError:
-        why = error.explanation or (error.response.reason if error.response is not None else error)
-        return refusal(self, name, str(why))
+
+def _refused(engine: SdkEngine, name: str, response: requests.Response, hint: str = "") -> EngineError:
+    """Return the error for an answer that is a refusal or a redirect."""
+    why = redirect(response.status_code, response.headers)
+    why = why or message_of(_received(response, MAX_REFUSAL), response.reason)
+    return refusal(engine, name, why, hint)
 
 
 def _unreachable(endpoint: Endpoint, error: Exception, timeout: float | None) -> EngineError:
     if timed_out(error):
         return unanswered(endpoint.shown, timeout)
-    if isinstance(error, sdk.APIError) and error.response is not None:
-        return EngineError(
-            f"no Docker API at {endpoint.shown}: it answers with the status {error.response.status_code}"
-        )
-    if isinstance(cause_of(error), json.JSONDecodeError):
+    if isinstance(cause_of(error), RefusedAnswer):
         return EngineError(f"no Docker API at {endpoint.shown}: {reason(error)}")
     hint = when_unreachable(endpoint, cause_of(error))
     return EngineError(f"cannot reach an engine at {endpoint.shown}: {reason(error)}; {hint}")

@@ -13,16 +13,17 @@ from fusefs.errors import InvalidImage
 from fusefs.oci.platform import Platform
 from fusefs.oci.untrusted_json import parse_object
 from fusefs.sources.engine.endpoint import Endpoint
-from fusefs.sources.engine.http import UnixConnection
+from fusefs.sources.engine.http import MAX_REFUSAL, BoundedResponse, UnixConnection, check_encoding, redirect
 from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected
 from fusefs.sources.engine.save import (
-    MAX_ANSWER,
     PLATFORM_VERSION,
+    is_version,
     message_of,
     platform_hint,
     refusal,
     requested_platform,
     unanswered,
+    version_numbers,
 )
 
 _UNIX = "unix://"
@@ -39,9 +40,10 @@ class NoPlainAnswer(Exception):
 class _UnixStream:
     """The answer to a save."""
 
-    def __init__(self, answer: http.client.HTTPResponse, connection: UnixConnection) -> None:
+    def __init__(self, answer: BoundedResponse, connection: UnixConnection) -> None:
         self._answer = answer
         self._connection = connection
+        answer.wait(None)  # engines may take minutes to prepare the first byte
 
     def __enter__(self) -> Self:
         return self
@@ -53,9 +55,9 @@ class _UnixStream:
     def chunks(self) -> Iterator[Buffer]:
         """Yield the bytes in chunks.  All chunks share one buffer: each overwrites the one before."""
         buffer = memoryview(bytearray(_CHUNK))
-        count = self._answer.readinto(buffer[:1])  # engines may take minutes to prepare the first byte
+        count = self._answer.readinto(buffer[:1])
         if count:
-            self._connection.wait(self._connection.timeout)
+            self._answer.wait(self._connection.timeout)
             count += self._answer.readinto(buffer[count:])
         while count:
             yield buffer[:count]
@@ -82,7 +84,7 @@ class UnixEngine:
 
     def picks(self, platform: Platform | None) -> bool:
         """Return whether the engine can send only the *platform* of an image."""
-        return platform is not None and _numbers(self._version) >= _numbers(PLATFORM_VERSION)
+        return platform is not None and version_numbers(self._version) >= PLATFORM_VERSION
 
     def inspect(self, name: str) -> Inspected:
         """Return the engine's description of the image *name*.
@@ -91,11 +93,10 @@ class UnixEngine:
         """
         try:
             answer = self._get(f"/images/{quote(name, safe='/:@')}/json", self._timeout)
-            if answer.status != _OK:
-                raise NoPlainAnswer
             self._version = answer.headers.get("Api-Version", "")
-            _numbers(self._version)
-            return parse_inspected(parse_object(answer.read(MAX_ANSWER), self.shown, "an image"))
+            if answer.status != _OK or not is_version(self._version):
+                raise NoPlainAnswer
+            return parse_inspected(parse_object(answer.whole(), self.shown, "an image"))
         except TimeoutError:
             raise unanswered(self.shown, self._timeout) from None
         except (InvalidImage, *_FAILURES, *NONSENSE):
@@ -110,19 +111,18 @@ class UnixEngine:
         path = f"/v{self._version}/images/{target.inspected.image_id}/get"
         answer = self._get(f"{path}?{urlencode(parameters)}" if parameters else path, None)
         if answer.status != _OK:
-            self._connection.wait(self._timeout)
-            raise refusal(self, target.name, message_of(answer.read(MAX_ANSWER), answer.reason), platform_hint(target))
+            why = redirect(answer.status, answer.headers) or message_of(answer.read(MAX_REFUSAL), answer.reason)
+            raise refusal(self, target.name, why, platform_hint(target))
+        check_encoding(answer.headers)
         return _UnixStream(answer, self._connection)
 
-    def _get(self, path: str, timeout: float | None) -> http.client.HTTPResponse:
+    def _get(self, path: str, timeout: float | None) -> BoundedResponse:
+        """Return the answer once its headers are there; without a *timeout*, it may take long to begin."""
         connection = self._connection
         if connection.sock is None:
             connection.connect()
-        connection.wait(timeout)
+        connection.sock.settimeout(timeout)
         connection.request("GET", path)
-        return connection.getresponse()
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Return a version of the API as numbers; ValueError if it is malformed."""
-    return tuple(map(int, version.split(".")))
+        answer = connection.getresponse()
+        assert isinstance(answer, BoundedResponse)
+        return answer
