@@ -135,6 +135,8 @@ def drill(imgfs: Bench, kind: str, cases: Iterable[Case]) -> Report:
     report = Report(kind)
     for case in cases:
         report.outcomes.append(run(imgfs, case))
+        for fault in report.outcomes[-1].faults:
+            print(f"{kind}: {case.name}: {fault}", flush=True)
     names = [outcome.case.name for outcome in report.outcomes]
     assert len(set(names)) == len(names), "each case has a name of its own"
     return report

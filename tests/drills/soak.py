@@ -137,7 +137,6 @@ def hostile() -> Figures:
             reports.append(hostile_drill.drill(imgfs, kind, cases()))
     print(hostile_drill.HEAD, *(report.row() for report in reports), sep="\n", flush=True)
     faults = [fault for report in reports for fault in report.faults]
-    print(*faults, sep="\n", flush=True)
     assert not faults
     right, count = sum(report.right for report in reports), sum(len(report.outcomes) for report in reports)
     return Figures(
