@@ -11,10 +11,6 @@ from typing import ClassVar
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a write that fails at a full disk, a quota or a file size limit."""
 
-TOO_MANY_FILES = frozenset({errno.EMFILE, errno.ENFILE})
-FEW_FILES = "too many open files; raise their limit (ulimit -n)"
-"""The message for these error numbers wherever a file is opened."""
-
 
 class ImgfsError(Exception):
     """Base class of all errors that are not bugs."""
@@ -68,3 +64,38 @@ class MountError(ImgfsError):
     """The mountpoint cannot be used, or FUSE refused the mount or unmount."""
 
     exit_code = 9
+
+
+class LimitReached(ImgfsError):
+    """A limit of this process was reached: memory, threads, processes or open files."""
+
+    exit_code = 10
+
+
+_NO_MEMORY = "out of memory; raise the limit of the address space (ulimit -v)"
+_NO_THREAD = "cannot start a thread or process; raise the limit of processes or of memory (ulimit -u, -v)"
+_NO_FILE = "too many open files; raise their limit (ulimit -n)"
+
+
+def limit_reached(error: BaseException) -> LimitReached | None:
+    """Return *error* as an error for the user if a limit of this process is its cause, else None."""
+    text = str(error)
+    match error:
+        case LimitReached():
+            return error
+        case BaseExceptionGroup():
+            return next(filter(None, map(limit_reached, error.exceptions)), None)
+        case MemoryError() | OSError(errno=errno.ENOMEM):
+            message = _NO_MEMORY
+        # The words of dlopen(3), and of CPython's compiler without memory.
+        case ImportError() | SystemError() if any(words in text for words in ("map segment", "returned NULL without")):
+            message = _NO_MEMORY
+        case RuntimeError() if "start new thread" in text:  # `threading` has no class for this
+            message = _NO_THREAD
+        case OSError(errno=errno.EAGAIN):
+            message = _NO_THREAD
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            message = _NO_FILE
+        case _:
+            return None
+    return LimitReached(message)

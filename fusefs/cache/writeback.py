@@ -33,8 +33,9 @@ class Writeback:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread = threading.Thread(target=self._run, name="writeback")
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="writeback")
+        thread.start()
+        self._thread = thread
 
     def finish(self) -> None:
         """Wait until all work is done; no work may follow."""

@@ -8,10 +8,11 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from fusefs.cli.caller import ignore_python_variables, save_memory
 from fusefs.cli.imports import import_command
 from fusefs.cli.output.stdout import ReaderGone, flush_stderr, say
 from fusefs.cli.parsing.mount8 import FAILURE, is_helper, mount_status, parse_call
-from fusefs.errors import FEW_FILES, TOO_MANY_FILES, ImgfsError
+from fusefs.errors import ImgfsError, LimitReached, limit_reached
 from fusefs.text import printable
 
 _INTERRUPTED = 130
@@ -37,11 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Called as a helper of mount(8), return the exit status that mount(8) expects.
     """
     _open_standard_streams()
+    if argv is None:
+        ignore_python_variables()
     _receive_signals()
     program, *words = sys.argv if argv is None else ("imgfs", *argv)
     helper = is_helper(program, words)
     try:
         status = _run(program, words)
+        if status == LimitReached.exit_code and argv is None:
+            os._exit(FAILURE if helper else status)  # Python's own end needs memory, and would complain
         return mount_status(status) if helper else status
     except Exception:
         if not helper:
@@ -63,19 +68,21 @@ def _receive_signals() -> None:
 
 def _run(program: str, words: Sequence[str]) -> int:
     try:
+        save_memory()
         arguments = parse_call(program, words)
         import_command(arguments.command).run(arguments, os.environ)
     except ImgfsError as error:
         say(printable(str(error)))
         return error.exit_code
-    except OSError as error:
-        if error.errno not in TOO_MANY_FILES:
-            raise
-        say(FEW_FILES)
-        return ImgfsError.exit_code
     except ReaderGone:
         return _BROKEN_PIPE
     except KeyboardInterrupt:
         say("interrupted")
         return _INTERRUPTED
+    except Exception as error:
+        reached = limit_reached(error)
+        if reached is None:
+            raise
+        say(str(reached))
+        return reached.exit_code
     return 0

@@ -6,6 +6,7 @@ The garbage collector pauses meanwhile.  No import creates garbage, and the sear
 import gc
 import importlib
 import threading
+from contextlib import suppress
 from types import ModuleType
 
 
@@ -30,14 +31,30 @@ class BackgroundImport:
         """Start the thread, unless it was started already."""
         if self._thread is None:
             _pause_collector()
-            self._thread = threading.Thread(target=importlib.import_module, args=(self._name,))
-            self._thread.start()
+            self._thread = import_in_thread(self._name)
+            if self._thread is None:
+                _resume_collector()
 
     def finish(self) -> None:
         """Wait for the thread, if it was started; the process may fork afterwards."""
         if self._thread is not None:
             self._thread.join()
             _resume_collector()
+
+
+def import_in_thread(name: str) -> threading.Thread | None:
+    """Import the module *name* in a thread; without one, or if that fails, its first user imports it."""
+
+    def work() -> None:
+        with suppress(Exception):
+            importlib.import_module(name)
+
+    thread = threading.Thread(target=work, name="import", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # as many as this process may have
+        return None
+    return thread
 
 
 def _pause_collector() -> None:

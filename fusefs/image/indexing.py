@@ -5,11 +5,12 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import IO, NamedTuple
 
-from fusefs.content.protocol import Content, FilePlace
-from fusefs.errors import NO_ROOM, InvalidImage, NoSpace
+from fusefs.content.protocol import Content
+from fusefs.errors import NO_ROOM, InvalidImage, LimitReached, NoSpace
 from fusefs.image.model import Layer
 from fusefs.tar.members import ContentSource
 
@@ -18,13 +19,20 @@ log = logging.getLogger(__name__)
 CHILD_SIZE = 16 << 20
 """Size of a tar in bytes from which on a child process indexes it: a scan in a thread slows down reads."""
 
-_PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_CODE = f"import sys; sys.path.append({_PACKAGES!r}); from fusefs.layers.indexer import main; sys.exit(main())"
-INDEXER = (sys.executable, "-P", "-S", "-c", _CODE)
+_PACKAGES = os.fsencode(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+_CODE = (
+    f"import os, sys; sys.path.append(os.fsdecode({_PACKAGES!r})); "
+    "from fusefs.layers.indexer import main; sys.exit(main())"
+)
+INDEXER = (sys.executable, "-I", "-X", "utf8", "-S", "-c", _CODE)
 """The command without its arguments: a faster ``python -m fusefs.layers.indexer``, which skips the module `site`.
 
-It imports nothing from the current directory.
+Neither the current directory, nor variables such as ``PYTHONPATH`` and ``PYTHONVERBOSE``, nor the locale change it.
 """
+_NOT_INHERITED = ("PYTHON", "LANG", "LC_", "MALLOC_", "GLIBC_")
+"""Beginnings of the names of variables that the child does not get: they change the interpreter or its library."""
+_MAX_OUTPUT = 1 << 16
+"""Bytes of the child's output that are kept, the last ones."""
 
 
 class NewIndex(NamedTuple):
@@ -39,13 +47,16 @@ def index_into(index: NewIndex, layer: Layer, tar: Content, created_ns: int) -> 
     """Write the index of *layer*, whose plain tar is *tar*, into the new file *index*.
 
     Implicit directories get the time *created_ns*, nanoseconds since 1970.  Raises InvalidImage,
-    NoSpace, or OSError if the tar cannot be read.
+    NoSpace, MemoryError, or OSError if the tar cannot be read.
     """
     place = tar.file_place()
-    if place is None or tar.size < CHILD_SIZE:  # a child process can read only a local file
+    child = None
+    if place is not None and tar.size >= CHILD_SIZE:  # a child process can read only a local file
+        child = _child(index, layer, (*place, tar.size, index.descriptor, created_ns))
+    if child is None:
         _index_here(index, layer, tar, created_ns)
     else:
-        _index_in_child(index, layer, place, tar.size, created_ns)
+        _receive(child, index, layer)
 
 
 def _index_here(index: NewIndex, layer: Layer, tar: Content, created_ns: int) -> None:
@@ -60,30 +71,51 @@ def _index_here(index: NewIndex, layer: Layer, tar: Content, created_ns: int) ->
         raise _no_room(layer, index.directory, error.strerror) from None
 
 
-def _index_in_child(index: NewIndex, layer: Layer, place: FilePlace, size: int, created_ns: int) -> None:
-    command = [*INDEXER, *map(str, (*place, size, index.descriptor, created_ns)), layer.where]
-    # The child ends when its standard input closes, which this process holds open while it lives.
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=(place.descriptor, index.descriptor),
-        cwd="/",
-    ) as child:
+def _child(index: NewIndex, layer: Layer, numbers: Sequence[int]) -> subprocess.Popen[bytes] | None:
+    """Start the child; return None if that is impossible: without a free process or file descriptor, for example."""
+    command: list[str | bytes] = [*INDEXER, *map(str, numbers), layer.where.encode("utf-8", "surrogateescape")]
+    # The child ends when its standard input closes, which this process holds open while it lives.  Both its outputs
+    # are one pipe: this process cannot wait for one of them while the child waits for a reader of the other.
+    with suppress(OSError):
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(numbers[0], index.descriptor),
+            cwd="/",
+            env={name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)},
+        )
+    return None
+
+
+def _receive(child: subprocess.Popen[bytes], index: NewIndex, layer: Layer) -> None:
+    """Wait for *child*, log its warnings and raise its error."""
+    with child:
         assert child.stdout is not None
-        assert child.stderr is not None
-        warnings = child.stdout.read().decode("utf-8", "replace").splitlines()
-        error = child.stderr.read().decode("utf-8", "replace").strip()
-        status = child.wait()
-    if status:
-        if status == InvalidImage.exit_code:
-            raise InvalidImage(error)
-        if status == NoSpace.exit_code:
-            raise _no_room(layer, index.directory, error)
-        # Killed, or a read error: the image may be valid, so the next access tries again.
-        raise OSError(errno.EIO, f"the indexer of {layer.where} failed with status {status}: {error}")
-    _log(warnings)
+        said = _last_output(child.stdout).decode("utf-8", "replace").split("\n")
+    # The last line is the status: the kernel gives none to a program that ignores SIGCHLD (wait(2)).
+    status = int(said.pop()) if said[-1].isdecimal() else child.returncode or 1
+    if status == 0:
+        _log(said)
+        return
+    error = said[-1] if said else ""
+    if status == InvalidImage.exit_code:
+        raise InvalidImage(error)
+    if status == NoSpace.exit_code:
+        raise _no_room(layer, index.directory, error)
+    if status == LimitReached.exit_code:
+        raise MemoryError(f"the indexer of {layer.where}: {error}")
+    # Killed, or a read error: the image may be valid, so the next access tries again.
+    raise OSError(errno.EIO, f"the indexer of {layer.where} failed with status {status}: {error}")
+
+
+def _last_output(pipe: IO[bytes]) -> bytes:
+    """Read *pipe* to its end; return the last `_MAX_OUTPUT` bytes, without the last newline."""
+    output = b""
+    while piece := pipe.read(_MAX_OUTPUT):
+        output = (output + piece)[-_MAX_OUTPUT:]
+    return output.removesuffix(b"\n")
 
 
 def _no_room(layer: Layer, directory: str, why: str | None) -> NoSpace:

@@ -5,6 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content, Literal
@@ -93,9 +94,14 @@ class Layers:
                     return
 
         # Daemon threads, unlike those of an executor: a mount that ends does not wait for them.
-        workers = [threading.Thread(target=work, daemon=True) for _ in range(_WORKERS)]
-        for worker in workers:
-            worker.start()
+        workers = []
+        with suppress(RuntimeError):  # as many threads as this process may have
+            for _ in range(_WORKERS):
+                worker = threading.Thread(target=work, daemon=True)
+                worker.start()
+                workers.append(worker)
+        if not workers:
+            work()
         for worker in workers:
             worker.join()
         if failed:

@@ -6,7 +6,6 @@ at that moment, and applies its own attributes to it.  As a program this module 
 indexes a large layer.
 """
 
-import io
 import os
 import stat
 import sys
@@ -18,7 +17,7 @@ from typing import BinaryIO
 from zlib import crc32
 
 from fusefs.content.file import Extent, OpenFile
-from fusefs.errors import NO_ROOM, ImgfsError, InvalidImage, NoSpace
+from fusefs.errors import NO_ROOM, ImgfsError, InvalidImage, NoSpace, limit_reached
 from fusefs.layers.draft_nodes import Folder, Linked, ResolvedPath
 from fusefs.layers.draft_tree import (
     ODD_NAMES,
@@ -283,26 +282,35 @@ def index_layer(tar: ByteSource, created_ns: int, file: BinaryIO) -> list[str]:
 def main() -> int:
     """Index a layer: ``indexer TAR OFFSET SIZE INDEX CREATED_NS NAME``, files as open descriptors.
 
-    Warnings go to standard output, a line each, an error to standard error.  The end of standard input ends
-    this process: the parent process has ended.
+    Warnings or an error go to standard output, a line each, then a line with the exit status.  The end of standard
+    input ends this process: the parent process has ended.
     """
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # whatever the locale: a warning must not decide about the index
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    _give_way()
+    status = _run()
+    print(status)
+    return status
+
+
+def _run() -> int:
     descriptor, offset, size, index, created_ns = map(int, sys.argv[1:6])
     name = sys.argv[6]
-    content = Extent(OpenFile(descriptor, name), offset, size)
     try:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+        _give_way()
+        content = Extent(OpenFile(descriptor, name), offset, size)
         with open(index, "wb", closefd=False) as file:
             for warning in index_layer(ContentSource(content, name), created_ns, file):
-                print(warning)
+                print(printable(warning))
     except ImgfsError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)))
         return error.exit_code
-    except OSError as error:
-        print(error.strerror, file=sys.stderr)
+    except (OSError, MemoryError, RuntimeError) as error:
+        reached = limit_reached(error)
+        if reached:
+            print(reached)
+            return reached.exit_code
+        if not isinstance(error, OSError):
+            raise
+        print(error.strerror)
         return NoSpace.exit_code if error.errno in NO_ROOM else 1
     return 0
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
-from fusefs.errors import ImgfsError, MountError
+from fusefs.errors import ImgfsError, LimitReached
 
 _MAX_ANSWER = 1 << 17
 """Bytes of an answer: below the least buffer that a socket has (net.core.wmem_default)."""
@@ -43,20 +43,27 @@ def answers(work: Callable[[Say], None], seconds: float) -> Iterator[ChildReport
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
-            child = _forked()
-            if child == 0:
-                _be_child(work, theirs)
+            child = start(work, theirs)
         try:
             yield from _received(ours, seconds)
         finally:
-            _leave(child)
+            leave(child)
+
+
+def start(work: Callable[[Say], None], connection: socket.socket) -> int:
+    """Run *work* in a child process that has no open file but *connection*, to which its messages go; return its ID."""
+    child = _forked()
+    if child == 0:
+        _be_child(work, connection)
+    return child
 
 
 def _forked() -> int:
     try:
         return os.fork()
     except OSError as error:
-        raise MountError(f"cannot start a process: {error.strerror}") from None
+        reason = f"cannot start a process: {error.strerror}"
+        raise LimitReached(f"{reason}; raise the limit of processes or of memory (ulimit -u, -v)") from None
 
 
 def _received(connection: socket.socket, seconds: float) -> Iterator[ChildReport]:
@@ -104,7 +111,7 @@ def _close_others(kept: int) -> None:
     os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
 
 
-def _leave(child: int) -> None:
+def leave(child: int) -> None:
     """Kill *child* without waiting: it exits when the kernel lets it."""
     with suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
-from fusefs.errors import FEW_FILES, TOO_MANY_FILES, ImgfsError, MountError
+from fusefs.errors import ImgfsError, limit_reached
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def _background(run: Callable[[Callable[[], None]], None], writer: int, log_hand
     try:
         run(ready)
     except BaseException as raised:  # noqa: BLE001 - every error is reported and logged
-        error = _known(raised)
+        error = limit_reached(raised) or raised
         code = error.exit_code if isinstance(error, ImgfsError) else 1
         message = str(error) if isinstance(error, ImgfsError) else f"bug: {error!r}; see the log"
         if is_ready or not isinstance(error, ImgfsError):
@@ -79,19 +79,6 @@ def _background(run: Callable[[Callable[[], None]], None], writer: int, log_hand
     finally:
         logging.shutdown()
     return 0
-
-
-def _known(error: BaseException) -> BaseException:
-    """Return *error*, or one with a message for the user where a limit of the process was reached."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # as trio wraps it
-        error = error.exceptions[0]
-    if isinstance(error, OSError) and error.errno in TOO_MANY_FILES:
-        return MountError(FEW_FILES)
-    if isinstance(error, MemoryError):
-        return MountError("out of memory; raise the limit of the address space (ulimit -v)")
-    if isinstance(error, RuntimeError) and "start new thread" in str(error):
-        return MountError("cannot start a thread; raise the limit of processes or of memory (ulimit -u, -v)")
-    return error
 
 
 def _close_inherited() -> None:

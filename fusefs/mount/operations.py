@@ -17,11 +17,11 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, StatvfsData, readdir_reply
 
 from fusefs.content.protocol import Content
-from fusefs.errors import ImgfsError, NoSpace
+from fusefs.errors import ImgfsError, NoSpace, limit_reached
 from fusefs.mount.inodes import Inodes, Place
 from fusefs.mount.listing_cache import ListingCache
 from fusefs.mount.overrides import Overrides
-from fusefs.mount.shared_calls import SharedCallFailed, SharedCalls
+from fusefs.mount.shared_calls import SharedCallFailed, SharedCalls, in_thread
 from fusefs.mount.status import BytesRead
 from fusefs.mount.throttled_log import ThrottledLog
 from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink
@@ -64,21 +64,28 @@ def _answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Co
         except FUSEError:
             raise
         except SharedCallFailed as error:  # logged by the task that started the call
-            raise FUSEError(errno.ENOSPC if isinstance(error.cause, NoSpace) else errno.EIO) from None
+            raise FUSEError(_number(error.cause)) from None
         except OSError as error:
             _throttled.error(handler.__name__, error)
-            raise FUSEError(errno.ENOSPC if error.errno == errno.ENOSPC else errno.EIO) from None
+            raise FUSEError(_number(error)) from None
         except ImgfsError as error:
             _log_once(error)
-            raise FUSEError(errno.ENOSPC if isinstance(error, NoSpace) else errno.EIO) from None
-        except Exception as error:
-            if isinstance(error, MemoryError) or "can't start new thread" in str(error):  # a limit of this process
+            raise FUSEError(_number(error)) from None
+        except Exception as error:  # noqa: BLE001 - logged
+            if limit_reached(error):
                 _throttled.error(handler.__name__, OSError(errno.ENOMEM, str(error) or "out of memory"))
-                raise FUSEError(errno.ENOMEM) from None
-            log.exception("%s: a bug", handler.__name__)
+                raise FUSEError(_number(error)) from None
+            _throttled.bug(handler.__name__, error)
             raise FUSEError(errno.EIO) from None
 
     return answer
+
+
+def _number(error: Exception | None) -> int:
+    """Return the error number that a client gets for *error*."""
+    if isinstance(error, NoSpace) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+        return errno.ENOSPC
+    return errno.ENOMEM if error is not None and limit_reached(error) else errno.EIO
 
 
 def _log_once(error: ImgfsError) -> None:
@@ -98,13 +105,12 @@ async def _read_only(*_: object) -> NoReturn:
 class Operations(pyfuse3.Operations):
     """The handlers.  All of them run in one thread, the event loop's."""
 
-    def __init__(self, root: Directory, overrides: Overrides, ready: Callable[[], None], bytes_read: BytesRead) -> None:
-        """Serve the tree below *root*; *ready* is called once the kernel has opened the connection."""
+    def __init__(self, root: Directory, overrides: Overrides, bytes_read: BytesRead) -> None:
+        """Serve the tree below *root*."""
         super().__init__()
         self._view = KnownTree(root)
         self._inodes = Inodes(self._view)
         self._overrides = overrides
-        self._ready = ready
         self._bytes_read = bytes_read
         self._open: dict[int, Content] = {}
         self._handles = count(1)
@@ -115,10 +121,6 @@ class Operations(pyfuse3.Operations):
         self._first_accesses = trio.CapacityLimiter(math.inf)
         self._calls = SharedCalls()
         self._listings = ListingCache(self._calls)
-
-    def init(self) -> None:
-        """Report that the kernel has opened the connection: requests are answered from now on."""
-        self._ready()
 
     def _node(self, inode: int) -> Node:
         node = self._inodes.node(inode)
@@ -228,9 +230,7 @@ class Operations(pyfuse3.Operations):
         content = self._open[fh]
         data = content.read_cached(off, size, self._buffer)
         if data is None:
-            data = await trio.to_thread.run_sync(
-                content.read_at, off, size, limiter=self._cold_reads, abandon_on_cancel=True
-            )
+            data = await in_thread(functools.partial(content.read_at, off, size), self._cold_reads)
         self._bytes_read.total += len(data)
         return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
 

@@ -9,16 +9,25 @@ pyfuse3 uses trio through its attribute ``pyfuse3.trio``, which its own asyncio 
 `RequestLoop` stands in for the module there: it replaces the lock and the wait, and passes on every other name.
 """
 
+import mmap
 import os
+import resource
 import select
 import time
+from contextlib import suppress
 from typing import Any
 
 import trio
 import trio.lowlevel
 
+from fusefs.errors import LimitReached
+
 _BUSY = 50e-6
 """Seconds to poll for a request before sleeping."""
+_BUFFER = (1 << 20) + (1 << 16)
+"""Bytes that libfuse allocates for a request (FUSE_BUFFER_HEADER_SIZE and 256 pages), and what malloc adds."""
+_SHARE = 4
+_FEWEST = 8
 _TURNS = 64
 """Requests after which the scheduler has its turn: other tasks have waited for about a millisecond."""
 
@@ -44,10 +53,34 @@ class _WorkerLock:
         self._others.unpark()
 
 
+def reserved_buffers(most: int) -> list[mmap.mmap] | None:
+    """Return memory for each request that may be served at the same time, at most *most*; None without a limit.
+
+    libfuse allocates a buffer for each, and the mount ends if it cannot.  A quarter of the memory that is left is
+    reserved, the rest is for the work.  Raises LimitReached if that is too little.
+    """
+    limits = {resource.getrlimit(limit)[0] for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA)}
+    if limits == {resource.RLIM_INFINITY}:
+        return None
+    buffers: list[mmap.mmap] = []
+    with suppress(OSError):
+        while len(buffers) < most * _SHARE:
+            buffers.append(mmap.mmap(-1, _BUFFER, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    left = len(buffers)
+    del buffers[left // _SHARE :]
+    if len(buffers) < _FEWEST:
+        has, needs = left * _BUFFER >> 20, _FEWEST * _SHARE * _BUFFER >> 20
+        raise LimitReached(f"{has} MB of memory are left, a mount needs {needs} MB; raise its limit (ulimit -v, -d)")
+    return buffers
+
+
 class _LowLevel:
     """Stands in for ``trio.lowlevel``."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffers: list[mmap.mmap] | None) -> None:
+        self._buffers = buffers
+        self._workers: set[trio.lowlevel.Task] = set()
+        """Those that have a buffer."""
         self._poll: select.poll | None = None
         # With one processor the client cannot send anything while this process polls.
         self._allowed = len(os.sched_getaffinity(0)) > 1
@@ -59,6 +92,12 @@ class _LowLevel:
 
     async def wait_readable(self, descriptor: int) -> None:
         """Return when *descriptor*, which is always the same one, has a request."""
+        await self._wait(descriptor)
+        if self._buffers and (worker := trio.lowlevel.current_task()) not in self._workers:
+            self._workers.add(worker)
+            self._buffers.pop().close()  # libfuse allocates the worker's buffer next
+
+    async def _wait(self, descriptor: int) -> None:
         if self._poll is None:
             self._poll = select.poll()
             self._poll.register(descriptor, select.POLLIN)
@@ -83,8 +122,9 @@ class RequestLoop:
 
     Lock = _WorkerLock
 
-    def __init__(self) -> None:
-        self.lowlevel = _LowLevel()
+    def __init__(self, buffers: list[mmap.mmap] | None = None) -> None:
+        """Give each worker one of the *buffers* when it takes its first request; default: memory is unlimited."""
+        self.lowlevel = _LowLevel(buffers)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(trio, name)

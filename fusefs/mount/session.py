@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import signal
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,15 +15,16 @@ from typing import NamedTuple
 import pyfuse3
 import trio
 
-from fusefs.errors import MountError
+from fusefs.errors import LimitReached, MountError
 from fusefs.mount.connection import set_switch
 from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mounts
 from fusefs.mount.mountpoint import Mountpoint
 from fusefs.mount.operations import Operations
 from fusefs.mount.overrides import Overrides
 from fusefs.mount.privileges import drop_privileges
-from fusefs.mount.requestloop import RequestLoop
+from fusefs.mount.requestloop import RequestLoop, reserved_buffers
 from fusefs.mount.status import BytesRead, State, state_of
+from fusefs.mount.trial import Trial
 from fusefs.mount.unmounting import detach
 from fusefs.text import printable
 from fusefs.tree.node import Directory
@@ -36,6 +38,8 @@ _MAX_READS = (3000, 1000, 300, 100)
 """Of these, reads: the first number that the kernel accepts; its default is 12, which as many waiting reads use up."""
 _MAX_SOURCE = 1024
 """Bytes of the device's name as libfuse gets it; the kernel takes a page for that and all options (mount(2))."""
+_UNMOUNT_PATIENCE = 15.0
+"""Seconds for a process to become free for fusermount3: a thread counts as one, and those of trio end after 10 s."""
 _STDERR = 2
 
 
@@ -64,27 +68,35 @@ class MountOptions(NamedTuple):
 def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]) -> None:
     """Mount the tree below *root* and answer requests until it is unmounted or a signal arrives.
 
-    *ready* is called once the mount is usable.  SIGINT, SIGTERM and SIGHUP (unless ignored) unmount at once, even
-    while files are open and requests wait: those fail with ENOTCONN.  Raises MountError if it cannot mount.
+    *ready* is called once the mount is usable.  SIGINT, SIGTERM, SIGXCPU and SIGHUP (unless ignored) unmount at
+    once, even while files are open and requests wait: those fail with ENOTCONN.  Raises MountError if it cannot mount.
     """
-    trio.run(_serve, root, mountpoint, options, ready)
+    trial = Trial()
+    try:
+        trio.run(_serve, root, mountpoint, options, trial, ready)
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # as trio wraps it
+            error = error.exceptions[0]
+        raise error from None
+    finally:
+        trial.close()
 
 
-async def _serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]) -> None:
-    usable = trio.Event()
-
-    def on_ready() -> None:
-        ready()
-        usable.set()
-
+async def _serve(
+    root: Directory, mountpoint: Mountpoint, options: MountOptions, trial: Trial, ready: Callable[[], None]
+) -> None:
     logging.getLogger("pyfuse3").addFilter(_is_relevant)
-    operations = Operations(root, options.overrides, on_ready, options.bytes_read)
+    operations = Operations(root, options.overrides, options.bytes_read)
+    buffers = reserved_buffers(_MAX_REQUESTS)
+    # Without a limit of memory pyfuse3 may end workers that are idle; with one, each keeps its buffer.
+    least, most = (1, _MAX_REQUESTS) if buffers is None else (len(buffers), len(buffers))
     # Signals are received from here on, so that none can leave a mount behind.
     with trio.open_signal_receiver(*_stop_signals()) as signals:
         mounting = _Mounting(mountpoint)
         with _captured_stderr() as captured:
             try:
-                pyfuse3.trio = RequestLoop()  # type: ignore[attr-defined]
+                pyfuse3.trio = RequestLoop(buffers)  # type: ignore[attr-defined]
                 pyfuse3.init(operations, mounting.target, options.for_libfuse())  # type: ignore[arg-type]
             except RuntimeError as error:
                 output = captured().replace(mounting.target, mounting.path)
@@ -92,15 +104,15 @@ async def _serve(root: Directory, mountpoint: Mountpoint, options: MountOptions,
         try:
             mount = mounting.find()
             drop_privileges(options.folders)  # before other threads start: each thread has capabilities of its own
-            await trio.to_thread.run_sync(bool)  # serving needs threads: fail before "mounted" is said
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
-                nursery.start_soon(_tune_when_usable, usable, mount)
-                await pyfuse3.main(max_tasks=_MAX_REQUESTS)
+                nursery.start_soon(_try_and_tune, trial, mount, ready)
+                await pyfuse3.main(least, most)
                 nursery.cancel_scope.cancel()
         finally:
             # libfuse would unmount by path, which may lead to another directory by now.
             pyfuse3.close(unmount=False)
+            trial.close()  # its place is free for fusermount3, if this user may start few processes
             mounting.undo()
 
 
@@ -135,9 +147,23 @@ class _Mounting:
             ours = found is None or (mount.id, mount.connection) == (found.id, found.connection)
             # Of a mount that went astray its death is what tells it from another one's.
             if ours and self._is_new(mount) and (found or state_of(mount)[0] is State.STALE):
-                reason = detach(mount, lazily=True)
+                reason = _detached(mount)
                 if reason:
                     log.error("cannot unmount %s: %s", printable(mount.mountpoint), reason)
+
+
+def _detached(mount: Mount) -> str | None:
+    """Unmount *mount*; return None or the reason of the failure."""
+    deadline = time.monotonic() + _UNMOUNT_PATIENCE
+    while True:
+        try:
+            return detach(mount, lazily=True)
+        except MountError as error:
+            return str(error)
+        except LimitReached as error:  # fusermount3 cannot be started yet
+            if time.monotonic() > deadline:
+                return str(error)
+        time.sleep(0.1)
 
 
 def _identity(mount: Mount) -> tuple[int, int, str]:
@@ -145,8 +171,10 @@ def _identity(mount: Mount) -> tuple[int, int, str]:
     return mount.id, mount.connection, mount.mountpoint
 
 
-async def _tune_when_usable(usable: trio.Event, mount: Mount) -> None:
-    await usable.wait()
+async def _try_and_tune(trial: Trial, mount: Mount, ready: Callable[[], None]) -> None:
+    """Call *ready* once the mount has answered a request."""
+    await trial.run(mount)
+    ready()
     _set_read_ahead(mount)
     _set_max_background(mount)
 
@@ -176,7 +204,7 @@ def _set_max_background(mount: Mount) -> None:
 def _stop_signals() -> list[signal.Signals]:
     """Return the signals that unmount; SIGHUP only if it is not ignored, as it is under nohup(1)."""
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
+    return [signal.SIGINT, signal.SIGTERM, signal.SIGXCPU, *([] if ignored else [signal.SIGHUP])]
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

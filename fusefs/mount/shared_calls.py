@@ -9,7 +9,22 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
+from fusefs.errors import limit_reached
+
 _R = TypeVar("_R")
+
+
+async def in_thread(function: Callable[[], _R], limiter: trio.CapacityLimiter) -> _R:
+    """Return the result of *function*, called in a thread; *limiter* bounds their number.
+
+    If no thread can be started, it is called at once: slow for all other tasks, but right.
+    """
+    try:
+        return await trio.to_thread.run_sync(function, limiter=limiter, abandon_on_cancel=True)
+    except RuntimeError as error:
+        if limit_reached(error) is None:
+            raise
+    return function()
 
 
 class SharedCallFailed(Exception):
@@ -54,7 +69,7 @@ class _Call(Generic[_R]):
 
     async def run(self, limiter: trio.CapacityLimiter) -> _R:
         try:
-            result = await trio.to_thread.run_sync(self._function, limiter=limiter, abandon_on_cancel=True)
+            result = await in_thread(self._function, limiter)
         except Exception as error:
             self._error = error
             raise

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+import traceback
 from collections.abc import Callable
 
 _INTERVAL = 10.0
@@ -28,11 +29,17 @@ class ThrottledLog:
         """Log that *operation* failed; its kind is the operation and the error number."""
         self._write((operation, error.errno), f"{operation}: {error}")
 
+    def bug(self, operation: str, error: Exception) -> None:
+        """Log a traceback; its kind is the place that raised *error*."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        kind = f"{operation} {type(error).__name__} {place.filename}:{place.lineno}"
+        self._write((kind, None), f"{operation}: a bug", error)
+
     def message(self, message: str) -> None:
         """Log *message*, which is a kind of its own."""
         self._write((message, None), message)
 
-    def _write(self, kind: tuple[str, int | None], message: str) -> None:
+    def _write(self, kind: tuple[str, int | None], message: str, bug: Exception | None = None) -> None:
         now = self._clock()
         logged_at, suppressed = self._logged.get(kind, (-math.inf, 0))
         if now < logged_at + _INTERVAL:
@@ -42,4 +49,4 @@ class ThrottledLog:
             self._logged.clear()
         self._logged[kind] = now, 0
         more = f" (and {suppressed} more before)" if suppressed else ""
-        self._log.error("%s%s", message, more)
+        self._log.error("%s%s", message, more, exc_info=bug)

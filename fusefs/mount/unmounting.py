@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from fusefs.errors import MountError
+from fusefs.errors import MountError, limit_reached
 from fusefs.mount.abandonable import ChildReport, Say, answers
 from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mount_id, mount_of, mounts, path_of
 from fusefs.mount.privileges import may_mount
@@ -201,7 +201,8 @@ def _fusermount(mountpoint: str, *, lazily: bool) -> str | None:
             check=False,
         )
     except OSError as error:
-        raise MountError(f"cannot run fusermount3: {error.strerror}; install fuse3") from None
+        missing = MountError(f"cannot run fusermount3: {error.strerror}; install fuse3")
+        raise limit_reached(error) or missing from None
     if done.returncode == 0:
         return None
     reason = done.stderr.decode("utf-8", "replace").strip().splitlines()

@@ -24,15 +24,16 @@ def _crash(_self: Extent, offset: int, _size: int, _buffer: memoryview | None = 
 
 
 def _start_slowly(fifo: str) -> None:
-    from fusefs.mount.operations import Operations  # noqa: PLC0415 - only this fault wants it
+    from fusefs.mount.mountinfo import Mount  # noqa: PLC0415 - only this fault wants these
+    from fusefs.mount.trial import Trial  # noqa: PLC0415
 
-    ready = Operations.init
+    run = Trial.run
 
-    def init(self: Operations) -> None:
-        Path(fifo).read_bytes()
-        ready(self)
+    async def run_slowly(self: Trial, mount: Mount) -> None:
+        Path(fifo).read_bytes()  # noqa: ASYNC240 - nothing is served yet
+        await run(self, mount)
 
-    Operations.init = init  # type: ignore[method-assign]
+    Trial.run = run_slowly  # type: ignore[method-assign]
 
 
 def _note(path: str) -> None:

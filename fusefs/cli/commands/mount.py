@@ -1,17 +1,15 @@
 """imgfs mount: an image as a read-only directory."""
 
 import argparse
-import importlib
 import logging
 import os
-import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 from fusefs.cache.writeback import Writeback
 from fusefs.cli.cache_folder import cache_folders
-from fusefs.cli.imports import BackgroundImport
+from fusefs.cli.imports import BackgroundImport, import_in_thread
 from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of
 from fusefs.cli.output.logs import open_log, stderr_handler
@@ -121,7 +119,7 @@ class MountCommand:
         self._mountpoint.close()
         self._writeback.start()
         # The first access to a layer needs the indexer.  In a thread, the import does not delay reads of blobs.
-        threading.Thread(target=importlib.import_module, args=("fusefs.layers.indexer",), daemon=True).start()
+        import_in_thread("fusefs.layers.indexer")
         ready()
 
     def _ready_in_foreground(self, log: logging.Handler | None) -> None:

@@ -420,7 +420,7 @@ def test_the_program_imports_nothing_from_where_it_is_started(tmp_path: Path) ->
             assert child.stdout is not None
             assert child.stderr is not None
             assert (child.stdout.read(), child.stderr.read()) == (
-                skipped(1, "b/.wh.: a whiteout without a name") + "\n",
+                skipped(1, "b/.wh.: a whiteout without a name") + "\n0\n",
                 "",
             )
         assert child.returncode == 0
