@@ -75,7 +75,7 @@ class Succession:
             return
         async with self._taking_over:  # the FUSE mount may end a moment before it is known why
             kernel_mount = self._kernel_mount
-        while kernel_mount is not None and is_mounted(kernel_mount):
+        while kernel_mount is not None and is_mounted(kernel_mount):  # noqa: ASYNC110 - there is no event to wait for
             await trio.sleep(_INTERVAL)
 
     def finish(self) -> None:

@@ -137,9 +137,7 @@ class MountCommand:
         xattrs = (*view.xattrs, *process_xattrs(self._bytes_read))
         root = image_view(opened.image, opened.layers, view._replace(xattrs=xattrs, merged=kernel.indexed))
         try:
-            mount = serve(
-                root, self._mountpoint, self._mount_options(settings, kernel), partial(self._begin, kernel, ready)
-            )
+            serve(root, self._mountpoint, self._mount_options(settings, kernel), partial(self._begin, kernel, ready))
         finally:
             self._finish()
 
