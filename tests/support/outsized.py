@@ -30,3 +30,8 @@ def deep_chain(layers: int, depth: int) -> Iterator[bytes]:
     yield changeset(file("a/" * depth + "0", b"x"))
     for layer in range(1, layers):
         yield deep_link(str(layer), "a/" * depth + str(layer - 1), depth)
+
+
+def nested(depth: int) -> bytes:
+    """Return a layer of *depth* directories in each other, with an empty directory beside each."""
+    return changeset(*(folder("a/" * above + "b") for above in range(depth)), folder("a/" * depth))
