@@ -114,6 +114,14 @@ def test_links_to_one_path_are_found_by_it_once(searches: Searches) -> None:
     assert searches.taken() <= 4 * (DEEPEST + count)
 
 
+def test_links_to_one_path_store_it_once() -> None:
+    def size(links: int) -> int:
+        with indexed(changeset(*(hard_link(f"{number:03}", "a/" * DEEPEST + "f") for number in range(links)))) as layer:
+            return len(layer.files.index._data)  # its whole file
+
+    assert size(300) - size(1) < 300 * 256
+
+
 def test_links_to_nothing_are_counted_and_the_first_is_named(take_warnings: TakeWarnings) -> None:
     links = changeset(hard_link("d/x", "none/a"), hard_link("y", "none/b"))
     with indexed(links) as layer:
