@@ -49,10 +49,13 @@ def cases() -> Iterator[Case]:
 def _case(name: str, verb: str, base: str, file_system: str, number: int = 1) -> Case:
     """Return the case of a command beside *number* mounts named *base* of one type, or on the first of them."""
 
+    mountpoints: list[Path] = []
+
     @contextmanager
     def arranged(imgfs: Bench) -> Iterator[Command]:
         with ExitStack() as stack:
             made = [stack.enter_context(_hostile(base, file_system)) for _ in range(number)]
+            mountpoints[:] = [made[0][0]]
             servers = [str(server) for _, server in made if server is not None]
             # A child that the command has left behind ends with the server that it waits for.
             ending = ["sh", "-c", f'"$@"; status=$?; kill -9 {" ".join(servers)}; exit $status', "sh"]
@@ -61,6 +64,10 @@ def _case(name: str, verb: str, base: str, file_system: str, number: int = 1) ->
     def check(imgfs: Bench, finished: Finished) -> None:
         if verb == "mount":
             check_mount(imgfs, finished)
+        if verb == "mount here":
+            (mountpoint,) = mountpoints
+            assert (mountpoint / "config").read_bytes() == Archive().config_data
+            assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
         assert finished.out.isprintable() or finished.out.replace("\n", "").isprintable()
 
     beside = verb == "mount" or verb.startswith("list")
