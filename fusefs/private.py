@@ -66,7 +66,8 @@ def private_file(name: str, directory: int) -> int:
 
 def _new_file(name: str, directory: int) -> int:
     descriptor = os.open(name, _FILE | os.O_EXCL, 0o600, dir_fd=directory)
-    os.fchmod(descriptor, 0o600)
+    with contextlib.suppress(OSError):  # a file system without modes
+        os.fchmod(descriptor, 0o600)
     return descriptor
 
 

@@ -1,5 +1,6 @@
 """Sealed files and checksummed documents of a cache entry; a file without a valid seal is ignored."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -29,7 +30,8 @@ def new_file(directory: int) -> int:
     """Return the descriptor of a new file without a name in *directory*; its mode is 0600."""
     # No O_EXCL: it would forbid to link the file later.
     descriptor = os.open(f"/proc/self/fd/{directory}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    os.fchmod(descriptor, 0o600)  # the umask may have removed bits
+    with contextlib.suppress(OSError):  # a file system without modes
+        os.fchmod(descriptor, 0o600)  # the umask may have removed bits
     return descriptor
 
 

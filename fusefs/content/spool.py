@@ -119,7 +119,8 @@ def unlinked_file(directory: str) -> int:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
             raise _unusable(directory, error) from None
         descriptor = _named_and_unlinked(directory, flags)
-    os.fchmod(descriptor, 0o600)  # the umask may have removed bits
+    with suppress(OSError):  # a file system without modes
+        os.fchmod(descriptor, 0o600)  # the umask may have removed bits
     return descriptor
 
 

@@ -49,15 +49,25 @@ def cases() -> Iterator[Case]:
 def _case(name: str, verb: str, base: str, file_system: str, number: int = 1) -> Case:
     """Return the case of a command beside *number* mounts named *base* of one type, or on the first of them."""
 
+    mountpoints: list[Path] = []
+
     @contextmanager
     def arranged(imgfs: Bench) -> Iterator[Command]:
         with ExitStack() as stack:
-            first, *_ = [stack.enter_context(_hostile(base, file_system)) for _ in range(number)]
-            yield Command(_words(imgfs, verb, first))
+            made = [stack.enter_context(_hostile(base, file_system)) for _ in range(number)]
+            mountpoints[:] = [made[0][0]]
+            servers = [str(server) for _, server in made if server is not None]
+            # A child that the command has left behind ends with the server that it waits for.
+            ending = ["sh", "-c", f'"$@"; status=$?; kill -9 {" ".join(servers)}; exit $status', "sh"]
+            yield Command(_words(imgfs, verb, made[0][0]), wrapper=ending if servers else [])
 
     def check(imgfs: Bench, finished: Finished) -> None:
         if verb == "mount":
             check_mount(imgfs, finished)
+        if verb == "mount here":
+            (mountpoint,) = mountpoints
+            assert (mountpoint / "config").read_bytes() == Archive().config_data
+            assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
         assert finished.out.isprintable() or finished.out.replace("\n", "").isprintable()
 
     beside = verb == "mount" or verb.startswith("list")
@@ -79,8 +89,11 @@ def _words(imgfs: Bench, verb: str, mountpoint: Path) -> list[str | Path]:
 
 
 @contextmanager
-def _hostile(name: str, file_system: str) -> Iterator[Path]:
-    """Mount something as *name*, outside of the bench, whose own mounts are looked for at the end."""
+def _hostile(name: str, file_system: str) -> Iterator[tuple[Path, int | None]]:
+    """Mount something as *name*, outside of the bench, whose own mounts are looked for at the end.
+
+    Gives the mountpoint and the process of a server, if there is one.
+    """
     folder = new_folder("hostile", 0o755)
     mountpoint = folder / (name if "/" not in name else name.strip("/") or "mnt")
     try:
@@ -89,9 +102,9 @@ def _hostile(name: str, file_system: str) -> Iterator[Path]:
             if file_system == "tmpfs":
                 if _libc.mount(os.fsencode(name), os.fsencode(mountpoint), b"tmpfs", 0, b"size=4096") != 0:
                     raise OSError(ctypes.get_errno(), "mount")
+                yield mountpoint, None
             else:
-                stack.enter_context(_silent(mountpoint, file_system))
-            yield mountpoint
+                yield mountpoint, stack.enter_context(_silent(mountpoint, file_system))
     finally:
         for mount in mounts_at(folder):
             subprocess.run(["umount", "-l", mount.path], check=False, stderr=subprocess.DEVNULL)
@@ -99,12 +112,12 @@ def _hostile(name: str, file_system: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _silent(mountpoint: Path, file_system: str) -> Iterator[None]:
+def _silent(mountpoint: Path, file_system: str) -> Iterator[int]:
     words = [sys.executable, silent_server.__file__, str(mountpoint), str(USER), file_system]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as server:
         try:
             assert server.stdout is not None
             assert server.stdout.readline() == b"ready\n"
-            yield
+            yield server.pid
         finally:
             server.kill()  # which ends the connection and all who wait

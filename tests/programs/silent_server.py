@@ -22,10 +22,17 @@ def main(mountpoint: str, user: str, file_system: str = "fuse.imgfs") -> None:
     if libc.mount(b"hostile", os.fsencode(mountpoint), os.fsencode(file_system), 0, options.encode()) != 0:
         raise OSError(ctypes.get_errno(), "mount")
     print("ready", flush=True)
-    while True:
-        _, operation, unique = _IN.unpack_from(os.read(device, 1 << 18))
+    while request := _next(device):
+        _, operation, unique = _IN.unpack_from(request)
         if operation == _INIT:
             os.write(device, _OUT.pack(_OUT.size + len(_ANSWER), 0, unique) + _ANSWER)
+
+
+def _next(device: int) -> bytes:
+    try:
+        return os.read(device, 1 << 18)
+    except OSError:  # it is unmounted
+        return b""
 
 
 if __name__ == "__main__":

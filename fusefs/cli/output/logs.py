@@ -8,6 +8,7 @@ import socket
 import stat
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 
 from fusefs.errors import NoSpace
 from fusefs.private import make_parents
@@ -45,7 +46,8 @@ def _opened(path: str, flags: int) -> int:
         except FileExistsError:
             descriptor = os.open(path, flags, 0o600)
         else:
-            os.fchmod(descriptor, 0o600)  # the umask may have removed bits
+            with suppress(OSError):  # a file system without modes
+                os.fchmod(descriptor, 0o600)  # the umask may have removed bits
     except OSError as error:
         if error.errno in _NO_FILE:
             raise OSError(error.errno, _NO_FILE[error.errno]) from None

@@ -10,7 +10,7 @@ from threading import Barrier
 import pytest
 
 from fusefs.content.file import Extent
-from fusefs.errors import InvalidImage
+from fusefs.errors import InvalidImage, NoSpace
 from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import Image, Layer
 from fusefs.layers.index import LayerIndex
@@ -116,6 +116,19 @@ def test_without_a_directory_an_index_is_in_memory(tmp_path: Path, data: bytes) 
     with image_of(data) as image:
         assert b"d" in shown_by(Layers(image, str(directory)).files(image.layers[0]))
     assert not directory.exists()
+
+
+def test_want_of_a_directory_for_a_plain_tar_is_no_space_and_the_next_access_tries_again(tmp_path: Path) -> None:
+    directory = tmp_path / "later"
+    with image_of(SMALL, compression=Compression.GZIP) as image:
+        layers = Layers(image, str(directory))
+        for _ in range(2):
+            with pytest.raises(NoSpace, match=r"^cannot write in .*/later: No such file or directory"):
+                layers.files(image.layers[0])
+        directory.mkdir()
+        assert b"d" in shown_by(layers.files(image.layers[0]))
+        layers.close()
+    assert os.listdir(directory) == []
 
 
 @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["in a thread", "in a child"])
