@@ -3,15 +3,19 @@
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fusefs.mount.kernel.attach import attach
+from fusefs.mount.kernel.erofs import mount_erofs
 from tests.support.builders import Archive
 from tests.support.erofs_images import ErofsImage, mount_on, mounted_on, need_kernel_mounts
 from tests.support.file_systems import tmpfs
 from tests.support.mounts import Bench, Finished, mounted_below
+from tests.support.slow_archive import SlowFile
 from tests.support.users import users_bench
 
 __all__ = ["users_bench"]
@@ -26,6 +30,8 @@ IMAGE = ErofsImage(
         b"imgfs.since": b"2026-11-29T11:22:33Z",
     },
 )
+_PATIENCE = 3.0
+"""Seconds for a command, whatever the disks do."""
 OTHER = ErofsImage({b"config": b"{}"}, xattrs={b"imgfs.pid": b"1"})
 
 
@@ -148,8 +154,23 @@ def test_its_mountpoint_is_completed(imgfs: Bench, mountpoint: Path) -> None:
         assert [line.rstrip("\t") for line in done.out.splitlines()[2:]] == [str(mountpoint)]
 
 
-def test_a_mount_is_followed_below_it(imgfs: Bench, mountpoint: Path) -> None:
-    outer = ErofsImage({b"x": b""}, xattrs=IMAGE.xattrs)
-    with mounted_on(mountpoint, outer, "nginx"):
-        assert os.listdir(mountpoint) == ["x"]
-        assert imgfs.run("umount", mountpoint / "x").status == 9
+def test_a_disk_that_never_answers_holds_up_neither_list_nor_umount(imgfs: Bench, mountpoint: Path) -> None:
+    slow = SlowFile(imgfs, IMAGE.metadata())
+    file, directory = os.open(slow.path, os.O_RDONLY), os.open(mountpoint, os.O_PATH)
+    mount = mount_erofs(file, [], "nginx")
+    attach(mount, directory)
+    try:
+        slow.hold()
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        for descriptor in (file, directory, mount):
+            os.close(descriptor)
+        began = time.monotonic()
+        assert _listed(imgfs) == []
+        done = imgfs.run("umount", mountpoint)
+        assert done == Finished(9, "", f"imgfs: cannot unmount {mountpoint}: it does not answer\n")
+        assert time.monotonic() - began < 2 * _PATIENCE
+        slow.go()
+        assert [found["mountpoint"] for found in _listed(imgfs)] == [str(mountpoint)]
+        assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+    finally:
+        slow.end()
