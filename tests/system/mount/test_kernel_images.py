@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.support.builders import Archive
 from tests.support.erofs_images import ErofsImage, mount_on, mounted_on, need_kernel_mounts
 from tests.support.file_systems import tmpfs
 from tests.support.mounts import Bench, Finished, mounted_below
+from tests.support.requirements import need
 from tests.support.slow_archive import SlowFile
 from tests.support.users import users_bench
 
@@ -174,3 +176,15 @@ def test_a_disk_that_never_answers_holds_up_neither_list_nor_umount(imgfs: Bench
         assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
     finally:
         slow.end()
+
+
+@pytest.mark.parametrize("source", ["nginx:latest", "docker-archive:/srv/x.tar", "/srv/x.tar", "oci:dir/"])
+def test_mount_8_takes_it_for_the_line_of_fstab_that_it_is_of(imgfs: Bench, mountpoint: Path, source: str) -> None:
+    need("mount")
+    fstab = imgfs.folder / "fstab"
+    fstab.write_text(f"{source} {mountpoint} fuse.imgfs ro 0 0\n")
+    with mounted_on(mountpoint, IMAGE, source):
+        done = subprocess.run(["mount", "-T", fstab, "-a", "-v"], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.search(rf"^{mountpoint} *: already mounted$", done.stdout)
+        assert mounted_below(mountpoint) == [str(mountpoint)]
