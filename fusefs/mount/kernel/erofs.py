@@ -32,6 +32,8 @@ _SUPERBLOCK = struct.Struct("<I 82x H 40x")
 """The magic and the number of devices besides the metadata (erofs_fs.h, struct erofs_super_block)."""
 _SUPERBLOCK_OFFSET = 1024
 _MAGIC = 0xE0F5E1E2
+_ABOUT_METADATA = frozenset({errno.EINVAL, errno.EUCLEAN, errno.EOPNOTSUPP, errno.EIO})
+"""EROFS gives the reason to the kernel's log."""
 
 
 def mount_erofs(metadata: int, devices: Sequence[int], source: str, flags: Collection[str] = ()) -> int:
@@ -106,4 +108,5 @@ def _reason(error: OSError) -> str:
         return "this kernel has no EROFS; load its module (modprobe erofs)"
     if error.errno == errno.EPERM:  # in a user namespace, too
         return "only root of the machine may mount EROFS"
-    return f"the kernel refuses the EROFS mount: {limit_reached(error) or error.strerror}"
+    hint = "; see dmesg" if error.errno in _ABOUT_METADATA else ""
+    return f"the kernel refuses the EROFS mount: {limit_reached(error) or error.strerror}{hint}"

@@ -1,6 +1,7 @@
 """Kernel mounts of EROFS images: what is mounted, how it is shown, and that nothing is left."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.kernel.loop import bind_loop_device
 from fusefs.mount.kernel.support import Backing, KernelUnable
 from fusefs.mount.mountinfo import mount_at
-from fusefs.mount.syscalls import MNT_DETACH, umount2
+from fusefs.mount.syscalls import FSCONFIG_SET_STRING, MNT_DETACH, fsconfig, fsmessages, fsopen, umount2
 from tests.programs import loop_binder
 from tests.support.erofs_images import BLOCK, ErofsImage, bound_loop_devices, mounted_on, need_kernel_mounts, open_files
 from tests.support.file_systems import tmpfs
@@ -167,7 +168,50 @@ def test_a_refusal_of_the_kernel_has_its_reason(place: Path) -> None:
     image[1024 + 12] = 8  # blocks of 256 bytes
     with open_files(place, bytes(image), DATA) as (metadata, device), pytest.raises(KernelUnable) as caught:
         mount_erofs(metadata, [device], "nginx")
-    assert str(caught.value).startswith("the kernel refuses the EROFS mount: Invalid argument")
+    assert str(caught.value) == "the kernel refuses the EROFS mount: Invalid argument; see dmesg"
+
+
+def test_what_the_kernel_says_of_an_option_is_read() -> None:
+    need_kernel_mounts()
+    context = fsopen(b"erofs")
+    for value in (b"a", b"b"):
+        with pytest.raises(OSError, match="Invalid argument"):
+            fsconfig(context, FSCONFIG_SET_STRING, b"nonsense", value)
+    assert fsmessages(context) == ["erofs: Unknown parameter 'nonsense'"] * 2
+    assert fsmessages(context) == []
+    os.close(context)
+
+
+def test_a_device_that_is_no_file_leaves_no_loop_device(memory: Path) -> None:
+    reader, writer = os.pipe()
+    with (
+        open_files(memory, IMAGE.metadata()) as (metadata,),
+        pytest.raises(KernelUnable, match=r"^cannot set up /dev/loop[0-9]+: Invalid argument$"),
+    ):
+        mount_erofs(metadata, [reader], "nginx")
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("commands", "message"),
+    [
+        ("true", "no loop devices: cannot open /dev/loop-control: No such file or directory"),
+        ("mknod /dev/loop-control c 10 237", "cannot open /dev/loop[0-9]+: No such file or directory"),
+        (
+            "mknod /dev/loop-control c 10 237 && for n in $(seq 0 99); do mknod /dev/loop$n b 254 99; done",
+            "(cannot open /dev/loop[0-9]+: No such device or address|/dev/loop[0-9]+ is not a loop device)",
+        ),
+    ],
+)
+def test_a_machine_without_loop_devices_is_told(memory: Path, commands: str, message: str) -> None:
+    program = "import sys; from fusefs.mount.kernel.erofs import mount_erofs; mount_erofs(int(sys.argv[1]), [], 'x')"
+    script = f'mount -t tmpfs t /dev && {commands} && exec "$@"'
+    with open_files(memory, ErofsImage().metadata()) as (metadata,):
+        words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+        words += [sys.executable, "-c", program, str(metadata)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, pass_fds=[metadata])
+    assert re.search(f"KernelUnable: {message}$", done.stderr.splitlines()[-1])
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,20 @@
 
 import os
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fusefs.erofs.writer import write
 from fusefs.image.opened import Opened
-from fusefs.mount.kernel.attach import attach, check_contents, take_over
+from fusefs.mount.kernel.attach import attach, check_contents
 from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.kernel.support import Backing
-from fusefs.mount.mountinfo import mount_at
 from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.progress import Silent
@@ -26,7 +28,7 @@ from tests.support.erofs_images import need_kernel_mounts
 from tests.support.file_systems import tmpfs
 from tests.support.lookers import looked_at
 from tests.support.mounts import Bench, the_mount
-from tests.support.processes import until
+from tests.support.namespaces import SOURCES
 
 NS = 1_500_000_000_123456789
 MORE = changeset(
@@ -113,16 +115,50 @@ def test_it_shows_what_fuse_shows(imgfs: Bench, place: Path, compression: str | 
     assert imgfs.run("umount", mountpoint, imgfs.folder / "kernel").status == 0
 
 
-def test_it_takes_over_from_fuse_while_files_are_read(imgfs: Bench) -> None:
+@contextmanager
+def self_replacing(imgfs: Bench) -> Iterator[tuple[Path, Callable[[], None], "subprocess.Popen[str]"]]:
+    """Serve an image with FUSE; give its mountpoint, a function that lets the process take over, and the process."""
     need_kernel_mounts()
     archive = Archive(layers=LAYERS, config=image_config(LAYERS)).write(imgfs.folder / "image.tar")
-    mountpoint = imgfs.mount(archive, "--index")
-    fuse = mount_at(str(mountpoint))
-    assert fuse is not None
-    with looked_at(mountpoint / "rootfs" / "many", 100_000), kernel_mount(archive, imgfs.folder) as mount:
-        take_over(mount, fuse)
-    assert (the_mount(mountpoint).file_system, the_mount(mountpoint).source) == ("erofs", str(archive))
-    until(lambda: not imgfs.processes(), "the process of the FUSE mount ends")
+    mountpoint = imgfs.mountpoint()
+    bench = replace(imgfs, command=(sys.executable, "-m", "tests.programs.self_replacing"))
+    process = bench.start(archive, mountpoint, imgfs.folder, stdin=subprocess.PIPE, PYTHONPATH=SOURCES)
+    stdin, stdout = process.stdin, process.stdout
+    assert stdin is not None
+    assert stdout is not None
+
+    def take_over() -> None:
+        stdin.write("\n")
+        stdin.flush()
+        assert stdout.readline() == "replaced\n"
+
+    assert stdout.readline() == "usable\n"
+    yield mountpoint, take_over, process
+
+
+def test_the_process_of_a_mount_replaces_itself_while_files_are_read(imgfs: Bench) -> None:
+    with self_replacing(imgfs) as (mountpoint, take_over, process):
+        with (mountpoint / "rootfs" / "etc" / "big").open("rb", buffering=0) as file:
+            with looked_at(mountpoint / "rootfs" / "many", 100_000):
+                take_over()
+            assert (the_mount(mountpoint).file_system, process.poll()) == ("erofs", None)
+            assert file.read() == bytes(range(256)) * 4000
+        assert process.communicate(timeout=20) == ("", "")
+        assert process.returncode == 0
     (row,) = (row for row in imgfs.run("list").out.splitlines() if row.startswith(f"{mountpoint} "))
     assert row.endswith("  erofs   mounted")
+    assert imgfs.run("umount", mountpoint).status == 0
+
+
+def test_a_signal_ends_the_process_that_has_been_replaced_and_not_the_kernel_mount(imgfs: Bench) -> None:
+    with (
+        self_replacing(imgfs) as (mountpoint, take_over, process),
+        (mountpoint / "rootfs" / "etc" / "big").open("rb", buffering=0) as file,
+    ):
+        take_over()
+        process.terminate()
+        assert process.communicate(timeout=20)[0] == ""
+        with pytest.raises(OSError, match=r"Transport endpoint|connection abort"):
+            file.read(1 << 20)
+    assert (mountpoint / "rootfs" / "etc" / "big").read_bytes() == bytes(range(256)) * 4000
     assert imgfs.run("umount", mountpoint).status == 0
