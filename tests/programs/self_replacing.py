@@ -15,7 +15,7 @@ from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.mountinfo import mount_at
 from fusefs.mount.mountpoint import claim_mountpoint
 from fusefs.mount.session import MountOptions, serve
-from fusefs.mount.status import BytesRead, mount_xattrs
+from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.oci.documents import LAYOUT
 from fusefs.progress import Silent
@@ -28,7 +28,7 @@ from tests.support.conformance import SETTINGS
 def main(archive: str, mountpoint: str, folder: str) -> None:
     """Serve."""
     opened = Opened(open_image(archive, SETTINGS), folder, Silent())
-    xattrs = mount_xattrs(archive, archive, BytesRead())
+    xattrs = (*image_xattrs(archive, archive), *process_xattrs(BytesRead()))
     view = image_view(opened.image, opened.layers, ViewOptions(uid=0, gid=0, xattrs=xattrs))
     claimed = claim_mountpoint(mountpoint, {})
 

@@ -1,4 +1,4 @@
-"""The same image mounted by FUSE and, with metadata of imgfs, by the kernel: no path, attribute or byte differs.
+"""The same image mounted by FUSE and by the kernel, with metadata that imgfs writes: no path or byte differs.
 
 But for what docs/architecture.md lists under "Decisions: erofs".
 """
