@@ -26,7 +26,7 @@ from tests.support.processes import descendants, mounts_at
 
 MAX_PEAK = 256 << 20
 """Bytes that the largest process of a case may take."""
-REFUSALS = frozenset(range(2, 10))
+REFUSALS = frozenset(range(2, 11))
 """The documented exit statuses of an error (docs/reference.md)."""
 _MEASURED = Path(__file__).parent.parent / "programs" / "measured.py"
 _MAX_LINE = 2000
