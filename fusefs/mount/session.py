@@ -106,7 +106,7 @@ async def _serve(
             drop_privileges(options.folders)  # before other threads start: each thread has capabilities of its own
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
-                nursery.start_soon(_try_and_tune, trial, mount, ready)
+                nursery.start_soon(_try_and_tune, trial, mount, most, ready)
                 await pyfuse3.main(least, most)
                 nursery.cancel_scope.cancel()
         finally:
@@ -171,12 +171,12 @@ def _identity(mount: Mount) -> tuple[int, int, str]:
     return mount.id, mount.connection, mount.mountpoint
 
 
-async def _try_and_tune(trial: Trial, mount: Mount, ready: Callable[[], None]) -> None:
-    """Call *ready* once the mount has answered a request."""
+async def _try_and_tune(trial: Trial, mount: Mount, most: int, ready: Callable[[], None]) -> None:
+    """Call *ready* once the mount, which serves *most* requests at the same time, has answered one."""
     await trial.run(mount)
     ready()
     _set_read_ahead(mount)
-    _set_max_background(mount)
+    _set_max_background(mount, most)
 
 
 def _set_read_ahead(mount: Mount) -> None:
@@ -189,15 +189,15 @@ def _set_read_ahead(mount: Mount) -> None:
         Path(f"/sys/class/bdi/0:{mount.connection}/read_ahead_kb").write_bytes(b"1024")
 
 
-def _set_max_background(mount: Mount) -> None:
+def _set_max_background(mount: Mount, most: int) -> None:
     """Let the kernel send more background requests at the same time, so that slow reads do not block others.
 
     Reads that fill the page cache are background requests, and the kernel queues those beyond the limit.  The limit
-    stays below `_MAX_REQUESTS`, so that lookups and attributes are always answered.
+    stays below *most*, so that lookups and attributes are always answered.
     """
     for number in _MAX_READS:
         with suppress(OSError):
-            set_switch(mount.connection, "max_background", number)
+            set_switch(mount.connection, "max_background", min(number, most * 3 // 4))
             return
 
 

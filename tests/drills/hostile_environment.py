@@ -44,7 +44,7 @@ def check_trees(imgfs: Bench, _: Finished) -> None:
         assert _read(mountpoint, name) == data
 
 
-def check_what_is_answered(imgfs: Bench, _: Finished) -> None:
+def check_what_is_answered(imgfs: Bench, __: Finished) -> None:
     """Check that files are right, unless the request fails alone: documents are always answered."""
     mountpoint = imgfs.folder / "mnt"
     for _ in range(2):
