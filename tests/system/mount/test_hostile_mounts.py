@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.drills.hostile_environment import has_locales, latin1
 from tests.programs import planted, silent_server
-from tests.support.builders import Archive
+from tests.support.builders import Archive, layer
 from tests.support.file_systems import tmpfs
 from tests.support.mounts import COMMAND, Bench, Finished, mounted_below
-from tests.support.processes import until
-from tests.support.requirements import need
+from tests.support.processes import mounts_at, until
+from tests.support.requirements import give_up, need
 from tests.support.users import USER, users_bench
 
 __all__ = ["users_bench"]
@@ -209,6 +210,31 @@ def test_an_image_with_a_long_path_is_mounted(imgfs: Bench, length: int) -> None
     assert os.getxattr(mountpoint, "user.imgfs.image") == os.fsencode(archive)
 
 
+_MAX_SOURCE = 1024
+"""Bytes of the device's name as libfuse gets it."""
+
+
+@pytest.mark.parametrize("over", [-1, 0, 1])
+@pytest.mark.parametrize(("unit", "escaped"), [("x", 1), ("é", 6), (",", 2)])
+@pytest.mark.parametrize("mounter", ["imgfs", "user"])
+def test_a_device_of_just_too_long_a_name_is_shortened(
+    request: pytest.FixtureRequest, mounter: str, unit: str, escaped: int, over: int
+) -> None:
+    bench: Bench = request.getfixturevalue(mounter)
+    room = _MAX_SOURCE + over - len(f"{bench.folder}/")
+    name = unit * ((room - 100) // escaped)  # the rest is in the name of the file
+    path = bench.folder.joinpath(*(name[at : at + 100] for at in range(0, len(name), 100)))
+    path.mkdir(parents=True)
+    length = sum(escaped if char == unit else 1 for char in f"{path}/")
+    archive = Archive().write(path / ("a" * (_MAX_SOURCE + over - length)))
+    mountpoint = bench.mountpoint()
+    os.chown(mountpoint, USER, USER)
+    done = bench.run("mount", "-q", "--log-file", bench.log, archive, mountpoint)
+    assert done == Finished(0, "", "")
+    (mount,) = mounts_at(mountpoint)
+    assert mount.source.startswith("%E2%80%A6") == (over > 0)
+
+
 @pytest.mark.parametrize("files", [10, 12, 14, 16])
 def test_too_few_files_are_one_line_or_enough(imgfs: Bench, archive: Path, files: int) -> None:
     imgfs.command = ("sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', COMMAND)
@@ -222,6 +248,22 @@ def test_too_few_files_are_one_line_or_enough(imgfs: Bench, archive: Path, files
         return
     assert "oo many open files" in line
     assert "bug" not in line
+
+
+def test_in_a_locale_of_latin_1_a_warning_in_other_letters_does_not_decide_what_is_read(imgfs: Bench) -> None:
+    need("localedef")
+    if not has_locales():
+        give_up("needs the sources of locales, /usr/share/i18n")
+    imgfs.log_is_quiet = False
+    imgfs.environment |= {name: str(value) for name, value in latin1(imgfs).items()}
+    codeset = "import locale; locale.setlocale(locale.LC_ALL, ''); print(locale.nl_langinfo(locale.CODESET))"
+    words = [sys.executable, "-c", codeset]
+    assert subprocess.run(words, env=imgfs.environment, capture_output=True, check=True).stdout == b"ISO-8859-1\n"
+    data = layer({"zeros": bytes(16 << 20), "\u4e00/.wh.": b""})
+    mountpoint = imgfs.mount(Archive(layers=(data,)).write(imgfs.folder / "image.tar"))
+    assert (mountpoint / "layers" / "0" / "zeros").stat().st_size == 16 << 20
+    assert (mountpoint / "rootfs" / "zeros").read_bytes() == bytes(16 << 20)
+    assert "the first: \u4e00/.wh.: a whiteout without a name" in imgfs.log.read_text(encoding="utf-8")
 
 
 def test_made_up_file_handles_are_stale_and_leave_nothing_in_the_log(imgfs: Bench, archive: Path) -> None:

@@ -37,3 +37,22 @@ def test_a_message_is_told_as_seldom(caplog: pytest.LogCaptureFixture) -> None:
         throttled.message("one")
         throttled.message("other")
     assert caplog.messages == ["one", "other", "one (and 1 more before)", "other (and 1 more before)"]
+
+
+def test_a_bug_is_told_once_in_ten_seconds_with_a_traceback_for_each_place_in_the_code(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    throttled = ThrottledLog(logging.getLogger("tests"), lambda: 0.0)
+    for number in range(100):
+        for value in (0, "x"):
+            try:
+                1 / value  # type: ignore[operator]
+            except (ZeroDivisionError, TypeError) as error:
+                throttled.bug("read", error)
+        try:
+            raise ValueError(number)
+        except ValueError as error:
+            throttled.bug("read", error)
+    kinds = [record.exc_info and record.exc_info[0] for record in caplog.records]
+    assert kinds == [ZeroDivisionError, TypeError, ValueError]
+    assert caplog.messages == ["read: a bug"] * 3
