@@ -251,7 +251,7 @@ def test_umount_all_takes_all_of_a_user_and_root_all(user: Bench, who: str) -> N
     # In a namespace of its own, so that it takes none of other tests' or people's.
     script = '"$@" umount -a; echo $?; exec cat /proc/self/mountinfo'
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *commands[who]]
-    done = subprocess.run(words, env=user.environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(words, env=user.environment, capture_output=True, text=True, check=True, errors="replace")
     status, *table = done.stdout.splitlines()
     left = [line.split()[4] for line in table if line.split()[4].startswith(f"{user.folder}/")]
     assert (status, done.stderr, left) == ("0", "", [f"{user.folder}/c"] if who == "user" else [])

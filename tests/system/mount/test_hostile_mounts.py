@@ -116,7 +116,9 @@ def test_umount_takes_what_it_looked_at_though_a_link_leads_elsewhere(
         # In a namespace of its own, so that it takes none of other tests' or people's.
         script = '"$@"; exec cat /proc/self/mountinfo'
         words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *command]
-        done = subprocess.run(words, env=imgfs.environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            words, env=imgfs.environment, capture_output=True, text=True, check=True, errors="replace"
+        )
         assert f" {victim} " in done.stdout
         assert mountpoint.parent.is_symlink()
     moved = mountpoint.parent.with_name("here.moved") / "mnt"
