@@ -1,6 +1,7 @@
 """The data of directories: blocks of entries, sorted by name, each block with its names behind its entries."""
 
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 from fusefs.erofs.limits import check_names
 from fusefs.erofs.ondisk import BLOCK, DIRENT_SIZE, FILE_TYPES, pack_dirent
@@ -21,40 +22,29 @@ def size_of(lengths: Iterable[int]) -> int:
     return blocks * BLOCK + used
 
 
-def with_dots(entries: Iterable[tuple[bytes, int, int]], own: int, parent: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield sorted *entries* (name, nid, mode) with ``.`` and ``..``, which the kernel finds in their order."""
-    dots = [(DOTS, parent, 0o040000), (DOT, own, 0o040000)]
-    for entry in entries:
-        while dots and entry[0] > dots[-1][0]:
-            yield dots.pop()
-        yield entry
-    while dots:
-        yield dots.pop()
-
-
 def packed(entries: Iterable[tuple[bytes, int, int]]) -> Iterator[bytes]:
-    """Yield the blocks of a directory; the last one ends with its last name, so do the others but for zeros."""
+    """Yield the blocks of a directory; the last one ends with its last name, so do the others but for zeros.
+
+    *entries* are name, nid and st_mode of each, sorted, ``.`` and ``..`` among them.
+    """
     names: list[bytes] = []
-    numbers: list[tuple[int, int]] = []
+    nids: list[int] = []
+    modes: list[int] = []
     used, last = 0, b""
     for name, nid, mode in entries:
         used += DIRENT_SIZE + len(name)
         if used > BLOCK:
             check_names(names, last)
-            last = names[-1]
-            yield _block(names, numbers)
-            names, numbers = [], []
-            used = DIRENT_SIZE + len(name)
+            yield _block(names, nids, modes)
+            used, last = DIRENT_SIZE + len(name), names[-1]
+            names, nids, modes = [], [], []
         names.append(name)
-        numbers.append((nid, _TYPES[mode >> 12]))
+        nids.append(nid)
+        modes.append(mode)
     check_names(names, last)
-    yield _block(names, numbers)
+    yield _block(names, nids, modes)
 
 
-def _block(names: list[bytes], numbers: list[tuple[int, int]]) -> bytes:
-    offset = DIRENT_SIZE * len(names)
-    entries = []
-    for name, (nid, kind) in zip(names, numbers, strict=True):
-        entries.append(pack_dirent(nid, offset, kind))
-        offset += len(name)
-    return b"".join(entries + names)
+def _block(names: list[bytes], nids: list[int], modes: list[int]) -> bytes:
+    offsets = accumulate(map(len, names), initial=DIRENT_SIZE * len(names))
+    return b"".join([*map(pack_dirent, nids, offsets, [_TYPES[mode >> 12] for mode in modes]), *names])

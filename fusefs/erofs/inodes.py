@@ -23,6 +23,24 @@ from fusefs.tree.node import Directory, LazyDirectory, RegularFile, Special, Sta
 from fusefs.tree.overrides import Overrides
 
 
+class Place(NamedTuple):
+    """Where an inode is."""
+
+    nid: int
+    block: int
+    """The first of the blocks of its body."""
+    shared: int
+    """The block of the first of its shared extended attributes."""
+
+
+class Data(NamedTuple):
+    """What an inode states of its data."""
+
+    layout: int
+    size: int
+    union: int
+
+
 class Inode(NamedTuple):
     """An inode before it has a place."""
 
@@ -30,8 +48,6 @@ class Inode(NamedTuple):
     """The size is that of `body`."""
     xattrs: InodeXattrs
     body: Body
-    permissions: int | None = None
-    """The low 12 bits of the mode, in place of those of `stat` and of overrides."""
 
     @property
     def head(self) -> int:
@@ -40,10 +56,10 @@ class Inode(NamedTuple):
         table = self.body.table
         return head if table is None else -(-head // table.unit) * table.unit + table.unit * table.count
 
-    def place(self, cursor: Cursor) -> tuple[int, int]:
-        """Return the nid and the first block of the inode at *cursor*."""
-        shared = sum(-(-len(entry) // BLOCK) for entry in self.xattrs.shared)
-        return cursor.place(self.head, self.body.tail_size, self.body.block_count + shared)
+    def place(self, cursor: Cursor) -> Place:
+        """Place the inode at *cursor*."""
+        shared, block = cursor.blocks(self.xattrs.block_count), cursor.blocks(self.body.block_count)
+        return Place(cursor.inode(self.head, self.body.tail_size), block, shared)
 
 
 class Inodes:
@@ -78,50 +94,50 @@ class Inodes:
                 raise AssertionError
         return Inode(stat, xattrs, body)
 
-    def put(self, inode: Inode, place: tuple[int, int]) -> None:
+    def put(self, inode: Inode, place: Place) -> None:
         """Write an *inode* at its *place*; OSError if it or its data cannot be written or read."""
-        nid, block = place
-        _, xattrs, body = inode[:3]
-        position = block * BLOCK
+        stat, xattrs, body = inode
+        places = self.put_shared(xattrs, place.shared)
+        position = place.block * BLOCK
         for piece in body.blocks:
             self._put_piece(position, piece)
             position += -(-piece.size // BLOCK) * BLOCK
+        union = place.block if body.blocks and body.table is None else body.union
+        structure = self.structure(stat, xattrs, Data(body.layout, body.size, union), place.nid)
+        self.stream.put(place.nid * SLOT, structure + xattrs.packed(places))
+        end = place.nid * SLOT + inode.head
+        table = body.table
+        if table is not None:
+            self._copied += table.cost
+            if self._copied > MAX_COPIED:
+                raise Unfit("its files with holes need too much room")
+            self.stream.put(end - table.unit * table.count, table.packed(place.block))
+        if body.tail:
+            self._put_piece(end, body.tail)
+
+    def put_shared(self, xattrs: InodeXattrs, block: int) -> list[int]:
+        """Write the shared extended attributes from *block* on, and return their offsets."""
         places = []
         for entry in xattrs.shared:
-            places.append(position)
-            self.stream.put(position, entry)
-            position += -(-len(entry) // BLOCK) * BLOCK
-        self._put_head(inode, nid, xattrs.packed(places), block)
-        if body.tail:
-            self._put_piece(nid * SLOT + inode.head, body.tail)
+            places.append(block * BLOCK)
+            self.stream.put(block * BLOCK, entry)
+            block += -(-len(entry) // BLOCK)
+        return places
 
     def _put_piece(self, position: int, piece: Piece) -> None:
         for data in piece.chunks():
             self.stream.put(position, data)
             position += len(data)
 
-    def _put_head(self, inode: Inode, nid: int, xattrs: bytes, block: int) -> None:
-        body = inode.body
-        union = block if body.blocks and body.table is None else body.union
-        self.stream.put(nid * SLOT, self._structure(inode, nid, union) + xattrs)
-        table = body.table
-        if table is not None:
-            self._copied += table.cost
-            if self._copied > MAX_COPIED:
-                raise Unfit("its files with holes need too much room")
-            self.stream.put(nid * SLOT + inode.head - table.unit * table.count, table.packed(block))
-
-    def _structure(self, inode: Inode, nid: int, union: int) -> bytes:
-        stat, xattrs, body = inode[:3]
+    def structure(self, stat: Stat, xattrs: InodeXattrs, data: Data, nid: int, permissions: int | None = None) -> bytes:
+        """Return the structure of an inode; *permissions*, if given, are in place of its own and of overrides."""
         uid, gid = self.overrides.owner(stat)
-        mode = self.overrides.mode(stat)
-        if inode.permissions is not None:
-            mode = S_IFMT(mode) | inode.permissions
+        mode = self.overrides.mode(stat) if permissions is None else S_IFMT(stat.mode) | permissions
         seconds, nanoseconds = divmod(stat.mtime_ns, SECOND)
-        check_inode(mode, stat.nlink, uid, gid, body.size)
+        check_inode(mode, stat.nlink, uid, gid, data.size)
         check_time(seconds, nanoseconds)
         return pack_inode(
-            *(inode_format(body.layout), xattrs.words, mode, 0, body.size, union, nid & 0xFFFFFFFF),
+            *(inode_format(data.layout), xattrs.words, mode, 0, data.size, data.union, nid),
             *(uid, gid, seconds, nanoseconds, stat.nlink),
         )
 

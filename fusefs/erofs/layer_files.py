@@ -62,8 +62,9 @@ def write_files(files: LayerFiles, inodes: Inodes, cursor: Cursor, *, symlinks: 
         else:
             plain.flush()
             inode = inodes.of(tree, number)
-            place = nids[number], _ = inode.place(cursor)
+            place = inode.place(cursor)
             inodes.put(inode, place)
+            nids[number] = place.nid
     plain.flush()
     return nids
 

@@ -12,7 +12,7 @@ _BUFFER = 1 << 20
 
 
 class Cursor:
-    """A position in the metadata, moved ahead as inodes are placed.
+    """A position in the metadata, moved ahead as blocks and inodes are placed.
 
     An inode is its head (the structure, extended attributes, chunk table) and its *tail*, the inline data.  The
     blocks that belong to it come before it.
@@ -26,18 +26,21 @@ class Cursor:
         self.inodes = 0
         """How many were placed."""
 
-    def place(self, head: int, tail: int = 0, blocks: int = 0) -> tuple[int, int]:
-        """Return the nid of an inode with *head* and *tail* bytes, and the first of its *blocks*."""
-        position = self.position
-        first = -(-position // BLOCK)
-        if blocks:
-            position = (first + blocks) * BLOCK
-        position = -(-position // SLOT) * SLOT
-        begin = (position + head) % BLOCK
+    def blocks(self, count: int) -> int:
+        """Place *count* blocks, and return the number of the first one."""
+        first = -(-self.position // BLOCK)
+        if count:
+            self.advance((first + count) * BLOCK, 0)
+        return first
+
+    def inode(self, head: int, tail: int = 0) -> int:
+        """Place an inode with *head* and *tail* bytes, and return its nid."""
+        nid = self.next_nid
+        begin = (nid * SLOT + head) % BLOCK
         if tail and begin + tail > BLOCK:
-            position += BLOCK - begin // SLOT * SLOT
-        self.advance(position + head + tail, 1)
-        return position // SLOT, first
+            nid += BLOCK // SLOT - begin // SLOT
+        self.advance(nid * SLOT + head + tail, 1)
+        return nid
 
     @property
     def next_nid(self) -> int:

@@ -1,16 +1,15 @@
 """One tree of the view: its nodes get places in the metadata, and are written there."""
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import chain
-from stat import S_ISDIR
+from stat import S_IFDIR, S_ISDIR
 
-from fusefs.content.protocol import Literal
-from fusefs.erofs.bodies import Body, stored
-from fusefs.erofs.dirents import DOT, DOTS, packed, size_of, with_dots
-from fusefs.erofs.inodes import Inode, Inodes
-from fusefs.erofs.ondisk import BLOCK, FLAT_PLAIN, INODE_SIZE
+from fusefs.erofs.dirents import DOT, DOTS, packed, size_of
+from fusefs.erofs.inodes import Data, Inodes
+from fusefs.erofs.ondisk import BLOCK, FLAT_INLINE, FLAT_PLAIN, INODE_SIZE, SLOT
 from fusefs.erofs.stream import MAX_INLINE, Cursor
+from fusefs.erofs.xattrs import NO_XATTRS
 from fusefs.tree.node import Stat, Tree
 
 SHIFT = 32
@@ -33,110 +32,123 @@ class PlacedTree:
     def __init__(
         self,
         tree: Tree,
-        shared: "Sequence[Nids[int]]",
+        nids: "list[Nids[int]]",
         *,
-        exclusive: Collection[int] = (),
+        exclusive: Iterable[int] = (),
         elsewhere: Iterable[int] = (),
         root: Stat | None = None,
     ) -> None:
         """Place the nodes of *tree*.
 
-        *shared* are the nids of files that are written already, of each layer; *exclusive* are nodes that get a nid
-        of their own in any case; *elsewhere* are directories whose nids are set later.  *root* replaces the
-        attributes of the root.
+        *nids* are those of files that are written already, for each layer, and take all others; *exclusive* are
+        nodes that get nids of their own in any case; *elsewhere* are directories whose nids are set later.  *root*
+        replaces the attributes of the root.
         """
         self._tree = tree
-        self._shared = shared
-        self._exclusive = exclusive
+        self._nids = nids
         self._root = root
         self.parent = 0
         """The nid of the directory above the tree."""
         self.root_permissions: int | None = None
         """The low 12 bits of the root's mode, in place of its own and of overrides."""
-        self._own = [array("I", [0]) * len(nids) for nids in shared]
-        self._order = array("Q")
+        self._directories, self._files = array("Q", [0]), array("Q")
         """The numbers of the nodes that get nids here, in this order."""
-        self._add(0)
+        self._above = array("I", [0])
+        """For each directory, the one around it, by its place among these."""
+        self._heads = array("I")
+        """For each directory, the bytes of its inode with its extended attributes."""
+        for number in exclusive:
+            self.set_nid(number, 0)
         for number in elsewhere:
             self.set_nid(number, _WAITING)
+        self.set_nid(0, _WAITING)
 
     def nid(self, number: int) -> int:
         """Return the nid of a node."""
-        layer, record = number >> SHIFT, number & RECORD
-        return self._own[layer][record] or self._shared[layer][record]
+        return self._nids[number >> SHIFT][number & RECORD]
 
     def set_nid(self, number: int, nid: int) -> None:
         """Set the nid of a node."""
-        self._own[number >> SHIFT][number & RECORD] = nid
-
-    def _add(self, number: int) -> None:
-        self.set_nid(number, _WAITING)
-        self._order.append(number)
+        self._nids[number >> SHIFT][number & RECORD] = nid
 
     def place(self, cursor: Cursor, inodes: Inodes) -> None:
         """Give all nodes a place from *cursor* on."""
-        for number in self._order:  # grows while directories are listed
-            stat = self._stat(number)
-            if S_ISDIR(stat.mode):
-                size = size_of(self._lengths(number))
-                head = INODE_SIZE + inodes.xattrs(self._tree, number, stat.mode).size
-                inline = size <= MAX_INLINE
-                nid, _ = cursor.place(head, size if inline else 0, 0 if inline else -(-size // BLOCK))
-            else:
-                nid, _ = inodes.of(self._tree, number).place(cursor)
-            self.set_nid(number, nid)
+        for place, number in enumerate(self._directories):  # grows while directories are listed
+            xattrs = inodes.xattrs(self._tree, number, S_IFDIR)
+            self._heads.append(INODE_SIZE + xattrs.size)
+            cursor.blocks(xattrs.block_count)
+            size = size_of(self._lengths(place, number))
+            if size > MAX_INLINE:
+                cursor.blocks(-(-size // BLOCK))
+                size = 0
+            self.set_nid(number, cursor.inode(INODE_SIZE + xattrs.size, size))
+        for number in self._files:
+            self.set_nid(number, inodes.of(self._tree, number).place(cursor).nid)
 
-    def _stat(self, number: int) -> Stat:
-        return self._root if self._root and not number else self._tree.stat(number)
-
-    def _lengths(self, directory: int) -> Iterator[int]:
+    def _lengths(self, place: int, directory: int) -> Iterator[int]:
         """Yield the lengths of a directory's names, and add the nodes that have no nid."""
-        own, shared, exclusive = self._own, self._shared, self._exclusive
-        dots = [DOTS, DOT]
-        for name, number, _ in self._tree.entries(directory):
+        nids, dots = self._nids, [DOTS, DOT]
+        for name, number, mode in self._tree.entries(directory):
             while dots and name > dots[-1]:
                 yield len(dots.pop())
             yield len(name)
-            layer, record = number >> SHIFT, number & RECORD
-            if not own[layer][record] and (not shared[layer][record] or number in exclusive):
-                self._add(number)
+            if not nids[number >> SHIFT][number & RECORD]:
+                self.set_nid(number, _WAITING)
+                if S_ISDIR(mode):
+                    self._directories.append(number)
+                    self._above.append(place)
+                else:
+                    self._files.append(number)
         while dots:
             yield len(dots.pop())
 
     def write(self, cursor: Cursor, inodes: Inodes) -> None:
         """Write all nodes from *cursor* on, which is where `place` began."""
-        for number in self._order:
-            stat = self._stat(number)
-            if S_ISDIR(stat.mode):
-                nid = self._write_directory(number, stat, cursor, inodes)
-            else:
-                inode = inodes.of(self._tree, number)
-                place = nid, _ = inode.place(cursor)
-                inodes.put(inode, place)
+        for place, number in enumerate(self._directories):
+            nid = self._write_directory(place, number, cursor, inodes)
             assert nid == self.nid(number)
+        for number in self._files:
+            inode = inodes.of(self._tree, number)
+            there = inode.place(cursor)
+            assert there.nid == self.nid(number)
+            inodes.put(inode, there)
 
-    def _write_directory(self, number: int, stat: Stat, cursor: Cursor, inodes: Inodes) -> int:
-        parent = self.nid(self._tree.parent(number)) if number else self.parent
-        blocks = packed(with_dots(self._dirents(number), self.nid(number), parent))
-        first, second = next(blocks), next(blocks, b"")
-        xattrs = inodes.xattrs(self._tree, number, stat.mode)
-        permissions = None if number else self.root_permissions
-        if not second and len(first) <= MAX_INLINE:
-            inode = Inode(stat, xattrs, stored(Literal(first)), permissions)
-            place = inode.place(cursor)
+    def _write_directory(self, place: int, number: int, cursor: Cursor, inodes: Inodes) -> int:
+        stat = self._root if self._root and not number else self._tree.stat(number)
+        has_xattrs = self._heads[place] > INODE_SIZE
+        xattrs = inodes.xattrs(self._tree, number, S_IFDIR) if has_xattrs else NO_XATTRS
+        shared = inodes.put_shared(xattrs, cursor.blocks(xattrs.block_count))
+        blocks = packed(self._dirents(place, number))
+        first = next(blocks)
+        second = next(blocks, b"")
+        if second or len(first) > MAX_INLINE:
+            data = self._put_blocks(chain((first, second), blocks), cursor, inodes)
+            first = b""
         else:
-            start, size = -(-cursor.position // BLOCK), 0
-            for data in chain((first, second), blocks) if second else (first,):
-                size += -size % BLOCK
-                inodes.stream.put(start * BLOCK + size, data)
-                size += len(data)
-            inode = Inode(stat, xattrs, Body(size, FLAT_PLAIN, start), permissions)
-            place = cursor.place(inode.head, 0, -(-size // BLOCK))
-        inodes.put(inode, place)
-        return place[0]
+            data = Data(FLAT_INLINE, len(first), 0)
+        nid = cursor.inode(self._heads[place], len(first))
+        permissions = None if number else self.root_permissions
+        structure = inodes.structure(stat, xattrs, data, nid, permissions)
+        inodes.stream.put(nid * SLOT, structure + xattrs.packed(shared) + first)
+        return nid
 
-    def _dirents(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
-        own, shared = self._own, self._shared
+    def _put_blocks(self, blocks: Iterable[bytes], cursor: Cursor, inodes: Inodes) -> Data:
+        """Write the blocks of a directory."""
+        start, size = cursor.blocks(0), 0
+        for data in filter(None, blocks):
+            inodes.stream.put(start * BLOCK + size + -size % BLOCK, data)
+            size += -size % BLOCK + len(data)
+        cursor.blocks(-(-size // BLOCK))
+        return Data(FLAT_PLAIN, size, start)
+
+    def _dirents(self, place: int, directory: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yield name, nid and mode of a directory's entries, sorted by name, ``.`` and ``..`` among them."""
+        nids = self._nids
+        parent = self.nid(self._directories[self._above[place]]) if directory else self.parent
+        dots = [(DOTS, parent, S_IFDIR), (DOT, self.nid(directory), S_IFDIR)]
         for name, number, mode in self._tree.entries(directory):
-            layer, record = number >> SHIFT, number & RECORD
-            yield name, own[layer][record] or shared[layer][record], mode
+            while dots and name > dots[-1][0]:
+                yield dots.pop()
+            yield name, nids[number >> SHIFT][number & RECORD], mode
+        while dots:
+            yield dots.pop()

@@ -144,7 +144,7 @@ class _Writer:
         shared = {files: write_files(files, self._inodes, cursor, symlinks=symlinks) for files in self._files}
         for mounted, tree in self._layered:
             root = stat_of(mounted.directory) if mounted.directory.settled else None
-            nids = [shared[files] for files in tree.files]
+            nids = [shared[files][:] for files in tree.files]
             placed = PlacedTree(tree, nids, exclusive=tree.shared_names, root=root)
             placed.parent = mounted.above
             begin = Cursor(cursor.position)

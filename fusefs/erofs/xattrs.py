@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from fusefs.erofs.limits import MAX_SHARED_XATTRS, MAX_XATTR_VALUE, MAX_XATTR_WORDS, Unfit
-from fusefs.erofs.ondisk import WORD, XATTR_HEADER_SIZE, XATTR_PREFIXES, pack_xattr, pack_xattr_header
+from fusefs.erofs.ondisk import BLOCK, WORD, XATTR_HEADER_SIZE, XATTR_PREFIXES, pack_xattr, pack_xattr_header
 
 _ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 _MAX_BODY = XATTR_HEADER_SIZE + WORD * (MAX_XATTR_WORDS - 1)
@@ -37,6 +37,11 @@ class InodeXattrs(NamedTuple):
         """The size as the inode states it."""
         size = self.size
         return size and (size - XATTR_HEADER_SIZE) // WORD + 1
+
+    @property
+    def block_count(self) -> int:
+        """The number of blocks of the shared ones."""
+        return sum(-(-len(entry) // BLOCK) for entry in self.shared)
 
     def packed(self, places: Iterable[int]) -> bytes:
         """Return what follows the inode; *places* are the offsets of the shared ones in the metadata."""

@@ -55,9 +55,10 @@ def test_numbers_and_names_up_to_their_bounds(
 
 def test_metadata_have_at_most_8_gibibytes() -> None:
     cursor = Cursor((8 << 30) - 64)
-    assert cursor.place(64) == (((8 << 30) - 64) // 32, 1 << 24)
-    with pytest.raises(Unfit, match="8 GiB"):
-        cursor.place(1)
+    assert cursor.inode(64) == ((8 << 30) - 64) // 32
+    for place in (cursor.inode, cursor.blocks):
+        with pytest.raises(Unfit, match="8 GiB"):
+            place(1)
 
 
 def test_every_nid_has_room_in_32_bits() -> None:

@@ -11,7 +11,8 @@ from fusefs.erofs.limits import Unfit
 from fusefs.erofs.xattrs import inode_xattrs, is_acl
 from fusefs.tree.node import Attributes, Directory, RegularFile
 from fusefs.tree.overrides import Overrides
-from tests.support.erofs_views import FOLDER, metadata
+from tests.support.changesets import About, all_indexed, changeset, file, folder
+from tests.support.erofs_views import FOLDER, check, metadata, stack_view
 
 _FILE = stat.S_IFREG | 0o644
 _ACCESS, _DEFAULT = b"system.posix_acl_access", b"system.posix_acl_default"
@@ -59,6 +60,16 @@ def test_all_of_the_view_are_stored() -> None:
     root = Directory(FOLDER, xattrs=((b"user.imgfs.image", b"nginx"), (b"user.imgfs.pid", lambda: b"7")))
     erofs = metadata(root).erofs
     assert erofs.xattrs(erofs.shown[b""]) == {b"user.imgfs.image": b"nginx", b"user.imgfs.pid": b"7"}
+
+
+@pytest.mark.parametrize("entries", [0, 500])
+def test_directories_may_have_more_than_fit_behind_their_inode(entries: int) -> None:
+    xattrs = tuple((b"user.%d" % number, b"%d" % number * 60_000) for number in range(10))
+    root = Directory(FOLDER, {b"%d" % number: Directory(FOLDER) for number in range(entries)}, xattrs=xattrs)
+    layer = changeset(folder("d", About(mode=0o755, xattrs=dict(xattrs))), *(file(f"d/{n}") for n in range(entries)))
+    assert len(check(root).erofs.xattrs(check(root).erofs.shown[b""])) == 10
+    with all_indexed([layer]) as files:
+        check(stack_view(files))
 
 
 _BODY = 4 * (65_535 - 1)
