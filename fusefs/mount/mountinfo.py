@@ -6,6 +6,7 @@ Any user can write into it: mountpoints, sources and subtypes of FUSE are text t
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -119,6 +120,25 @@ def mount_id(descriptor: int) -> int:
     except OSError as error:
         raise MountError(f"cannot read /proc/self/fdinfo: {error.strerror}; mount /proc first") from None
     return next(int(line[len(b"mnt_id:") :]) for line in lines if line.startswith(b"mnt_id:"))
+
+
+@contextmanager
+def opened_root(mount: Mount) -> Iterator[tuple[int, int | None]]:
+    """Yield descriptors of the directory that contains *mount* and of its root (None: it is gone).
+
+    The caller closes the root: while it is open, the mount is busy.
+    """
+    above, name = os.path.split(mount.mountpoint)
+    folder = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        root = os.open(name or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        if mount_id(root) == mount.id:
+            yield folder, root
+        else:
+            os.close(root)
+            yield folder, None
+    finally:
+        os.close(folder)
 
 
 def path_of(descriptor: int) -> str:

@@ -9,14 +9,22 @@ import errno
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from fusefs.errors import MountError, limit_reached
 from fusefs.mount.abandonable import ChildReport, Say, answers
-from fusefs.mount.mountinfo import FILE_SYSTEM, KERNEL_FILE_SYSTEM, Mount, mount_id, mount_of, mounts, path_of
+from fusefs.mount.mountinfo import (
+    FILE_SYSTEM,
+    KERNEL_FILE_SYSTEM,
+    Mount,
+    mount_of,
+    mounts,
+    opened_root,
+    path_of,
+)
 from fusefs.mount.privileges import may_mount
 from fusefs.mount.status import State, may_be_image_root, query_status
 from fusefs.mount.syscalls import MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW, umount2
@@ -180,22 +188,6 @@ def detach(mount: Mount, *, lazily: bool) -> str | None:
     except OSError as error:
         return _BUSY if error.errno == errno.EBUSY else error.strerror
     return None
-
-
-@contextmanager
-def opened_root(mount: Mount) -> Iterator[tuple[int, int | None]]:
-    """Yield descriptors of the directory that contains *mount* and of its root, if it still exists."""
-    above, name = os.path.split(mount.mountpoint)
-    folder = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        root = os.open(name or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-        if mount_id(root) == mount.id:
-            yield folder, root
-        else:
-            os.close(root)
-            yield folder, None
-    finally:
-        os.close(folder)
 
 
 def _forced(mount: Mount, shown: str, state: State) -> list[str]:

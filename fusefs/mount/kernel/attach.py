@@ -6,9 +6,8 @@ from contextlib import suppress
 
 from fusefs.errors import MountError
 from fusefs.mount.kernel.support import KernelUnable, can_mount_beneath
-from fusefs.mount.mountinfo import Mount, mounts
+from fusefs.mount.mountinfo import Mount, mounts, opened_root
 from fusefs.mount.syscalls import MNT_DETACH, MOVE_MOUNT_BENEATH, move_mount, umount2
-from fusefs.mount.unmounting import opened_root
 from fusefs.text import printable
 
 _GONE = "it is not mounted there any more"
