@@ -162,12 +162,12 @@ class RootfsTree:
 
     def entries(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
         """Yield name, node and mode of all names to show, in their order."""
-        stack = self._stack(directory)
-        if len(stack) > 1 or self.transform_symlinks or stack[0][0] in self._linking:
+        places = self._joined(directory).places
+        if len(places) > 1 or self.transform_symlinks or places[0][0] in self._linking:
             for name, _, number, mode in self._shown(directory):
                 yield name, number, mode
             return
-        ((layer, at),) = stack  # the common case, nothing to merge, in half the time
+        ((layer, at),) = places  # the common case, nothing to merge, in half the time
         index, base = self._layers[layer], layer << _SHIFT
         for name, number, inode, mode, _ in index.listed(at):
             if name[:4] != WHITEOUT or index.is_shown(number, name):
