@@ -30,6 +30,8 @@ MAX_OFFSET = 1 << 62
 """No file is that long; offsets that a header lies about stay within the range of `pread`."""
 _TRAILER = 1 << 20
 """Bytes after the end of the archive that are searched for garbage."""
+MAX_MEMBERS, MAX_NAMES = 1 << 18, 64 << 20
+"""Limits of a table: its members, and the bytes of their names and links.  A member takes 500 bytes of memory."""
 _MAX_LINKS = 40
 """Links that are followed for one name, as many as Linux follows (path_resolution(7))."""
 
@@ -97,8 +99,9 @@ class MemberTable(NamedTuple):
 
     @classmethod
     def of(cls, archive: str, members: Iterable[Member]) -> "MemberTable":
-        """Collect *members*, ``..`` in their names resolved inside the root; InvalidImage if a name contains NUL."""
+        """Collect *members*, ``..`` in their names resolved inside the root; InvalidImage for NUL and for too many."""
         by_name: dict[bytes, Member] = {}
+        names = 0
         for member in members:
             if member.kind is Kind.PAX_GLOBAL:  # not applied to the members that follow, as in archive/tar
                 continue
@@ -107,6 +110,9 @@ class MemberTable(NamedTuple):
                     f"{archive}: refused: the member name or link '{printable(member.name)}' contains NUL"
                 )
             by_name[normalised(member.name)] = member._replace(block=b"", pax=_NO_RECORDS)
+            names += len(member.name) + len(member.link)
+            if len(by_name) > MAX_MEMBERS or names > MAX_NAMES:
+                raise InvalidImage(f"{archive}: refused: more than {MAX_MEMBERS} members or {MAX_NAMES} bytes of names")
         return cls(archive, by_name)
 
     def find(self, name: bytes) -> Member | None:

@@ -396,3 +396,17 @@ def test_ten_thousand_extended_headers_in_a_row_end() -> None:
     with pytest.raises(InvalidImage, match=r"^x\.tar: damaged: the GNU long name at offset 0 belongs to no member$"):
         list(scan(source))
     assert source.reads == 2 * 10000 + 1
+
+
+@pytest.mark.parametrize(("count", "length", "refused"), [(3, 1, False), (4, 1, True), (3, 8, False), (3, 9, True)])
+def test_a_table_of_members_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, count: int, length: int, *, refused: bool
+) -> None:
+    monkeypatch.setattr("fusefs.tar.members.MAX_MEMBERS", 3)
+    monkeypatch.setattr("fusefs.tar.members.MAX_NAMES", 24)
+    archive = archive_of(*(member(f"{number}".rjust(length, "x"), b"") for number in range(count)))
+    if refused:
+        with pytest.raises(InvalidImage, match=r"^x\.tar: refused: more than 3 members or 24 bytes of names$"):
+            index(archive)
+    else:
+        assert len(index(archive).members) == count
