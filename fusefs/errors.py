@@ -75,6 +75,8 @@ class LimitReached(ImgfsError):
 _NO_MEMORY = "out of memory; raise the limit of the address space (ulimit -v)"
 _NO_THREAD = "cannot start a thread or process; raise the limit of processes or of memory (ulimit -u, -v)"
 _NO_FILE = "too many open files; raise their limit (ulimit -n)"
+_MEMORY_WORDS = ("map segment", "returned NULL without", "without exception set")
+"""In messages of dlopen(3) and of CPython that mean lack of memory."""
 
 
 def limit_reached(error: BaseException) -> LimitReached | None:
@@ -87,8 +89,7 @@ def limit_reached(error: BaseException) -> LimitReached | None:
             return next(filter(None, map(limit_reached, error.exceptions)), None)
         case MemoryError() | OSError(errno=errno.ENOMEM):
             message = _NO_MEMORY
-        # The words of dlopen(3), and of CPython's compiler without memory.
-        case ImportError() | SystemError() if any(words in text for words in ("map segment", "returned NULL without")):
+        case ImportError() | SystemError() if any(words in text for words in _MEMORY_WORDS):
             message = _NO_MEMORY
         case RuntimeError() if "start new thread" in text:  # `threading` has no class for this
             message = _NO_THREAD
