@@ -1,6 +1,7 @@
 """Untrusted text, made safe to print."""
 
 import re
+from collections.abc import Sequence
 
 _PASSWORD = re.compile(r"(^|://)([^/?#@:]*):(?!//).*@", re.DOTALL)
 """User and password of a URL (RFC 3986, 3.2.1), with or without its scheme, up to the last ``@``: also if the
@@ -8,6 +9,14 @@ password contains characters that it may not contain."""
 
 _MAX_LENGTH = 4096
 """Characters that are shown: as many as the bytes of the longest path (PATH_MAX)."""
+_MAX_LISTED = 10
+"""Texts that a message lists."""
+
+
+def listing(texts: Sequence[str], separator: str = "; ") -> str:
+    """Return *texts* in one line: ten of them, and the number of the others."""
+    more = len(texts) - _MAX_LISTED
+    return separator.join([*texts[:_MAX_LISTED], *([f"and {more} more"] if more > 0 else [])])
 
 
 def printable(text: bytes | str) -> str:

@@ -12,6 +12,7 @@ from hypothesis import settings
 pytest_plugins = [
     "tests.support.engines",
     "tests.support.modern_engines",
+    "tests.support.fsck_erofs",  # after what it imports
     "tests.support.mounts",
     "tests.support.namespaces",
     "tests.support.users",

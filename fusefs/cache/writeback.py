@@ -31,6 +31,11 @@ class Writeback:
         else:
             _do(work)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no work waits to be done."""
+        return self._queue.empty()
+
     def start(self) -> None:
         """Start the thread."""
         thread = threading.Thread(target=self._run, name="writeback")

@@ -7,8 +7,8 @@ import threading
 from contextlib import suppress
 
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_HARMLESS = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"})
-"""Variables that are often set, in containers for example."""
+_HARMLESS = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONWARNINGS"})
+"""Variables that are often set, in containers and by developers, and change nothing that imgfs needs."""
 _M_ARENA_MAX = -8
 """A parameter of mallopt(3)."""
 _STACK = 2 << 20

@@ -1,6 +1,7 @@
 """Inodes: from the nodes of a tree to bytes of the metadata."""
 
 import os
+from stat import S_IFMT
 from typing import NamedTuple
 
 from fusefs.content.protocol import Literal
@@ -29,6 +30,8 @@ class Inode(NamedTuple):
     """The size is that of `body`."""
     xattrs: InodeXattrs
     body: Body
+    permissions: int | None = None
+    """The low 12 bits of the mode, in place of those of `stat` and of overrides."""
 
     @property
     def head(self) -> int:
@@ -78,7 +81,7 @@ class Inodes:
     def put(self, inode: Inode, place: tuple[int, int]) -> None:
         """Write an *inode* at its *place*; OSError if it or its data cannot be written or read."""
         nid, block = place
-        _, xattrs, body = inode
+        _, xattrs, body = inode[:3]
         position = block * BLOCK
         for piece in body.blocks:
             self._put_piece(position, piece)
@@ -109,9 +112,11 @@ class Inodes:
             self.stream.put(nid * SLOT + inode.head - table.unit * table.count, table.packed(block))
 
     def _structure(self, inode: Inode, nid: int, union: int) -> bytes:
-        stat, xattrs, body = inode
+        stat, xattrs, body = inode[:3]
         uid, gid = self.overrides.owner(stat)
         mode = self.overrides.mode(stat)
+        if inode.permissions is not None:
+            mode = S_IFMT(mode) | inode.permissions
         seconds, nanoseconds = divmod(stat.mtime_ns, SECOND)
         check_inode(mode, stat.nlink, uid, gid, body.size)
         check_time(seconds, nanoseconds)

@@ -8,6 +8,8 @@ Linux 6.1 reads is used: blocks of 512 bytes, extended inodes, uncompressed data
 import stat
 import struct
 
+FORMAT = 1
+"""Changes whenever imgfs writes other metadata for the same view: cached ones are then written again."""
 BLOCK_BITS = 9
 BLOCK = 1 << BLOCK_BITS
 """Bytes of a block: those of a tar, so that its files begin at whole blocks."""

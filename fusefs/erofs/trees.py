@@ -51,6 +51,8 @@ class PlacedTree:
         self._root = root
         self.parent = 0
         """The nid of the directory above the tree."""
+        self.root_permissions: int | None = None
+        """The low 12 bits of the root's mode, in place of its own and of overrides."""
         self._own = [array("I", [0]) * len(nids) for nids in shared]
         self._order = array("Q")
         """The numbers of the nodes that get nids here, in this order."""
@@ -118,8 +120,9 @@ class PlacedTree:
         blocks = packed(with_dots(self._dirents(number), self.nid(number), parent))
         first, second = next(blocks), next(blocks, b"")
         xattrs = inodes.xattrs(self._tree, number, stat.mode)
+        permissions = None if number else self.root_permissions
         if not second and len(first) <= MAX_INLINE:
-            inode = Inode(stat, xattrs, stored(Literal(first)))
+            inode = Inode(stat, xattrs, stored(Literal(first)), permissions)
             place = inode.place(cursor)
         else:
             start, size = -(-cursor.position // BLOCK), 0
@@ -127,7 +130,7 @@ class PlacedTree:
                 size += -size % BLOCK
                 inodes.stream.put(start * BLOCK + size, data)
                 size += len(data)
-            inode = Inode(stat, xattrs, Body(size, FLAT_PLAIN, start))
+            inode = Inode(stat, xattrs, Body(size, FLAT_PLAIN, start), permissions)
             place = cursor.place(inode.head, 0, -(-size // BLOCK))
         inodes.put(inode, place)
         return place[0]

@@ -38,13 +38,16 @@ class Written:
     """The files with the data, in the order in which the kernel must get them."""
 
 
-def write(view: Directory, out: BinaryIO, overrides: Overrides = _NO_OVERRIDES) -> Written:
+def write(
+    view: Directory, out: BinaryIO, overrides: Overrides = _NO_OVERRIDES, root_permissions: int | None = None
+) -> Written:
     """Write the tree below *view* to *out*, which is empty and can be positioned; first access to all its layers.
 
-    The entries that the view does not list are listed.  Raises Unfit if EROFS cannot show the tree, OSError if it
+    *root_permissions*, if given, are those of the root, whatever the overrides are.  The entries that the view does
+    not list are listed.  Raises Unfit if EROFS cannot show the tree, OSError if it
     cannot be written, and the exceptions of a first access.  The superblock is written last.
     """
-    return _Writer(view, out, overrides).write()
+    return _Writer(view, out, overrides, root_permissions).write()
 
 
 @dataclass(slots=True)
@@ -93,9 +96,10 @@ class _Known:
 
 
 class _Writer:
-    def __init__(self, view: Directory, out: BinaryIO, overrides: Overrides) -> None:
+    def __init__(self, view: Directory, out: BinaryIO, overrides: Overrides, root_permissions: int | None) -> None:
         self._stream = Stream(out)
         self._known = [_Known(KnownTree(view))]
+        self._known[0].placed.root_permissions = root_permissions
         self._layered: list[tuple[_Mounted, LayerTree | RootfsTree]] = []
         for known in self._known:  # grows
             for mounted in known.lazy:

@@ -76,6 +76,14 @@ class Layers:
         """Return the files of *layer*; the first access indexes it."""
         return self._files[_key(layer)].get()
 
+    def cached_names(self) -> list[str]:
+        """Return the names under which the layers' indexes are cached; they depend on all that the indexes do."""
+        return [self._index_name(layer) for layer in self.stack if self.readable(layer)]
+
+    def _index_name(self, layer: Layer) -> str:
+        # Implicit directories get the time of the image, and one archive may hold several images.
+        return f"{_cached_name(layer, INDEX_FORMAT)}-{self._image.created_ns}.layer"
+
     def bytes_key(self, layer: Layer) -> Hashable:
         """Return a key of the plain tar of *layer*: tars with equal keys, also of other images, have the same bytes.
 
@@ -155,8 +163,7 @@ class Layers:
         def make() -> LayerFiles:
             tar = self.tar(layer)
             cache = self._cache
-            # Implicit directories get the time of the image, and one archive may hold several images.
-            name = f"{_cached_name(layer, INDEX_FORMAT)}-{self._image.created_ns}.layer"
+            name = self._index_name(layer)
             if cache is not None:
                 compare = cache.of_user and layer.compression is None
                 cached = _cached_files(cache, name, tar, compare=compare)

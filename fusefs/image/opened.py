@@ -22,6 +22,8 @@ class Opened:
     def __init__(self, sourced: SourcedImage, tmpdir: str, progress: Progress) -> None:
         """Spool files that cannot be cached in *tmpdir*; report indexing to *progress*."""
         self.image = sourced.image
+        self.cache = sourced.cache
+        """The cache for files that are made of its layers, None if there is none."""
         self.layers = Layers(sourced.image, tmpdir, sourced.cache)
         self._progress = progress
         self._rootfs = Once(self._merged)

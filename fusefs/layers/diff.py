@@ -62,23 +62,26 @@ def compare(old: Side, new: Side, *, times: bool = False) -> Iterator[Difference
     Nodes from the same layers are not compared, and only files of equal size are read.  Times are compared
     only if *times* is set, since they differ after every build of an image.
     """
-    waiting: list[tuple[tuple[bytes, ...], int | None, int | None]]
-    waiting = [(new.top.parts, old.top.number, new.top.number)]
+    way = [b"", *new.top.parts]
+    """The names from the root to the path compared last."""
+    waiting: list[tuple[int, bytes, int | None, int | None]]
+    waiting = [(len(way) - 1, way[-1], old.top.number, new.top.number)]
     known: _Known = {}
     while waiting:
-        path, before, after = waiting.pop()
+        depth, name, before, after = waiting.pop()
+        way[depth:] = [name]
         if before is not None and after is not None:
             identity = old.identity(before, times=times)
             if identity is not None and identity == new.identity(after, times=times):
                 continue
         was = None if before is None else _Node.of(old.tree, before)
         now = None if after is None else _Node.of(new.tree, after)
-        difference = _difference(path, was, now, known, times=times)
+        difference = _difference(way, was, now, known, times=times)
         if difference is not None:
             yield difference
         olds, news = _children(was), _children(now)
         names = sorted({*olds, *news}, reverse=True)
-        waiting.extend(((*path, name), olds.get(name), news.get(name)) for name in names)
+        waiting.extend((depth + 1, name, olds.get(name), news.get(name)) for name in names)
 
 
 class _Node(NamedTuple):
@@ -100,19 +103,19 @@ _Known = dict[tuple[int, int], tuple[str, ...]]
 
 
 def _difference(
-    path: tuple[bytes, ...], was: _Node | None, now: _Node | None, known: _Known, *, times: bool
+    way: Sequence[bytes], was: _Node | None, now: _Node | None, known: _Known, *, times: bool
 ) -> Difference | None:
     if was is None:
-        return Difference(path, Change.ADDED, None, now.stat if now else None)
+        return Difference(tuple(way[1:]), Change.ADDED, None, now.stat if now else None)
     if now is None:
-        return Difference(path, Change.REMOVED, was.stat, None)
+        return Difference(tuple(way[1:]), Change.REMOVED, was.stat, None)
     pair = was.number, now.number
     what = known.get(pair)
     if what is None:
         what = tuple(_changed_properties(was, now, times=times))
         if min(was.stat.nlink, now.stat.nlink) > 1:
             known[pair] = what
-    return Difference(path, Change.CHANGED, was.stat, now.stat, what) if what else None
+    return Difference(tuple(way[1:]), Change.CHANGED, was.stat, now.stat, what) if what else None
 
 
 def _changed_properties(old: _Node, new: _Node, *, times: bool) -> Iterator[str]:

@@ -60,6 +60,8 @@ class LayerIndex:
         self._header = header
         self._heap = header.heap
         self.count = header.records
+        self._marked = self._data.find(WHITEOUT, header.heap, header.tables) >= 0
+        """Whether there may be whiteouts: most layers have none, and need no search for them."""
 
     def record(self, number: int) -> Record:
         """Return a record."""
@@ -142,7 +144,7 @@ class LayerIndex:
 
     def has_marker(self, directory: int, name: bytes) -> bool:
         """Return whether *directory* has the whiteout or opaque marker *name*; an implicit directory is none."""
-        number = self.find(directory, name)
+        number = self.find(directory, name) if self._marked else None
         return number is not None and not self.record(number).flags & IMPLICIT
 
     def is_shown(self, number: int, name: bytes) -> bool:

@@ -55,6 +55,10 @@ _MAX_BLOCKS = (1 << 32) - 1
 """The most that a record can hold."""
 
 
+_LOWER_LINKS = 256
+"""Limit of the links into lower layers that are remembered."""
+
+
 class LayerIndexer:
     """Takes a layer's members in order, then writes the layer index.
 
@@ -66,6 +70,8 @@ class LayerIndexer:
         implicit = FileAttributes(stat.S_IFDIR | 0o755, 0, 0, created, created_ns, 0, 0, ())
         self._heap = bytearray()
         self._tree = DraftTree(self._packed(implicit, 0, 0, IMPLICIT, b""), self._heap)
+        self._lower_links: dict[bytes, bytes] = {}
+        """Records of links into lower layers, by the path there: many links to one file have one text in the heap."""
         self._headers, self._sums = array("Q"), array("I")
         self._linked = False
         self._skipped = 0
@@ -168,16 +174,26 @@ class LayerIndexer:
         if found is None and place.lower_hidden:
             raise Skipped("a hard link to a file that its layer has removed")
         if found is None:
-            # It has the attributes of the file in the lower layer, so none are stored.
-            nothing = FileAttributes(stat.S_IFREG, 0, 0, 0, 0, 0, 0, ())
-            text = b"/".join((*place.path, base))
-            found = Linked(self._packed(nothing, 0, 0, LOWER_LINK, text), lower=True)
+            found = Linked(self._lower_link(b"/".join((*place.path, base))), lower=True)
         elif isinstance(found, bytes):
             found = children[base] = Linked(found, lower=False)
         self._linked = True
         self._tree.add_file(name, found)
         if not found.lower:
             found.packed = self._relinked(found.packed, attributes)
+
+    def _lower_link(self, path: bytes) -> bytes:
+        """Return the second part of the record of a link to *path* in a lower layer."""
+        packed = self._lower_links.get(path)
+        if packed is None:
+            # It has the attributes of the file in the lower layer, so none are stored.
+            nothing = FileAttributes(stat.S_IFREG, 0, 0, 0, 0, 0, 0, ())
+            packed = self._packed(nothing, 0, 0, LOWER_LINK, path)
+            if len(self._lower_links) >= _LOWER_LINKS:
+                self._lower_links.clear()
+            if len(path) <= MAX_TARGET:
+                self._lower_links[path] = packed
+        return packed
 
     def _target_of_link(self, directory: list[bytes], last: bytes, link: bytes) -> tuple[ResolvedPath, bytes]:
         """Return the place and name of a hard link's target; Skipped if engines find none, wherever it may be."""

@@ -101,6 +101,11 @@ def mount_at(mountpoint: str) -> Mount | None:
     return found
 
 
+def is_mounted(mount: Mount) -> bool:
+    """Return whether *mount* is still there."""
+    return any((other.id, other.mountpoint) == (mount.id, mount.mountpoint) for other in mounts())
+
+
 def mount_of(descriptor: int) -> Mount | None:
     """Return the mount that an open file lies in, if the table lists it.  Nothing is asked of the mount itself."""
     number = mount_id(descriptor)

@@ -164,7 +164,7 @@ class Operations(pyfuse3.Operations):
                 return self._stat_of_handle(parent_inode, name)
         place = await self._directory(parent_inode)
         number = place.tree.find(place.number, name)
-        return _NEGATIVE if number is None else self._stat(place.inode(number))
+        return _NEGATIVE if number is None else self._stat(place.numbered.inode(number))
 
     def _stat_of_handle(self, inode: int, name: bytes) -> EntryAttributes:
         """Return the attributes of a node or of its parent: the kernel asks for a file handle that it was given.
@@ -265,14 +265,14 @@ class Operations(pyfuse3.Operations):
         if place.tree.has_lazy:  # the attributes of lazy directories change at their first access
             for position in range(max(0, start_id - _DOTS), len(listing)):
                 name, number = listing[position]
-                if not readdir_reply(token, name, self._stat(place.inode(number)), position + _DOTS + 1):
+                if not readdir_reply(token, name, self._stat(place.numbered.inode(number)), position + _DOTS + 1):
                     return
             return
         # readdir_reply copies each entry, so one object serves all.
-        entry, base, stat = _new_entry(), place.base, place.tree.stat
+        entry, inode_of, stat = _new_entry(), place.numbered.inode, place.tree.stat
         for position in range(max(0, start_id - _DOTS), len(listing)):
             name, number = listing[position]
-            fill(entry, base + number, stat(number), self._overrides)
+            fill(entry, inode_of(number), stat(number), self._overrides)
             if not readdir_reply(token, name, entry, position + _DOTS + 1):
                 return
 

@@ -23,8 +23,9 @@ from fusefs.mount.operations import Operations
 from fusefs.mount.privileges import drop_privileges
 from fusefs.mount.requestloop import RequestLoop, reserved_buffers
 from fusefs.mount.status import BytesRead, State, state_of
+from fusefs.mount.succession import Succession, Successor
 from fusefs.mount.trial import Trial
-from fusefs.mount.unmounting import detach
+from fusefs.mount.unmounting import detach, stop_signals
 from fusefs.text import printable
 from fusefs.tree.node import Directory
 from fusefs.tree.overrides import Overrides
@@ -55,6 +56,8 @@ class MountOptions(NamedTuple):
     """The counter of bytes read."""
     folders: tuple[str, ...] = ()
     """Directories in which files will be created: root's process keeps the capabilities for that."""
+    successor: Successor | None = None
+    """The kernel mount that takes the place of this one when all layers are indexed."""
 
     def for_libfuse(self) -> list[str]:
         """Return libfuse's options in our order; in libfuse the last one wins."""
@@ -92,7 +95,7 @@ async def _serve(
     # Without a limit of memory pyfuse3 may end workers that are idle; with one, each keeps its buffer.
     least, most = (1, _MAX_REQUESTS) if buffers is None else (len(buffers), len(buffers))
     # Signals are received from here on, so that none can leave a mount behind.
-    with trio.open_signal_receiver(*_stop_signals()) as signals:
+    with trio.open_signal_receiver(*stop_signals()) as signals:
         mounting = _Mounting(mountpoint)
         with _captured_stderr() as captured:
             try:
@@ -104,11 +107,15 @@ async def _serve(
         try:
             mount = mounting.find()
             drop_privileges(options.folders)  # before other threads start: each thread has capabilities of its own
+            succession = Succession(mount, options.successor)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
-                nursery.start_soon(_try_and_tune, trial, mount, ready)
+                nursery.start_soon(_stop_on_signal, signals, succession, nursery.cancel_scope)
+                nursery.start_soon(_try_and_tune, trial, mount, most, ready)
+                nursery.start_soon(succession.run)
                 await pyfuse3.main(least, most)
+                await succession.hold()
                 nursery.cancel_scope.cancel()
+            succession.finish()
         finally:
             # libfuse would unmount by path, which may lead to another directory by now.
             pyfuse3.close(unmount=False)
@@ -171,12 +178,12 @@ def _identity(mount: Mount) -> tuple[int, int, str]:
     return mount.id, mount.connection, mount.mountpoint
 
 
-async def _try_and_tune(trial: Trial, mount: Mount, ready: Callable[[], None]) -> None:
-    """Call *ready* once the mount has answered a request."""
+async def _try_and_tune(trial: Trial, mount: Mount, most: int, ready: Callable[[], None]) -> None:
+    """Call *ready* once the mount, which serves *most* requests at the same time, has answered one."""
     await trial.run(mount)
     ready()
     _set_read_ahead(mount)
-    _set_max_background(mount)
+    _set_max_background(mount, most)
 
 
 def _set_read_ahead(mount: Mount) -> None:
@@ -189,27 +196,22 @@ def _set_read_ahead(mount: Mount) -> None:
         Path(f"/sys/class/bdi/0:{mount.connection}/read_ahead_kb").write_bytes(b"1024")
 
 
-def _set_max_background(mount: Mount) -> None:
+def _set_max_background(mount: Mount, most: int) -> None:
     """Let the kernel send more background requests at the same time, so that slow reads do not block others.
 
     Reads that fill the page cache are background requests, and the kernel queues those beyond the limit.  The limit
-    stays below `_MAX_REQUESTS`, so that lookups and attributes are always answered.
+    stays below *most*, so that lookups and attributes are always answered.
     """
     for number in _MAX_READS:
         with suppress(OSError):
-            set_switch(mount.connection, "max_background", number)
+            set_switch(mount.connection, "max_background", min(number, most * 3 // 4))
             return
 
 
-def _stop_signals() -> list[signal.Signals]:
-    """Return the signals that unmount; SIGHUP only if it is not ignored, as it is under nohup(1)."""
-    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, signal.SIGXCPU, *([] if ignored else [signal.SIGHUP])]
-
-
-async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+async def _stop_on_signal(signals: AsyncIterator[int], succession: Succession, scope: trio.CancelScope) -> None:
     async for number in signals:
         log.info("%s: unmounting", signal.Signals(number).name)
+        succession.stopped = True
         # Not pyfuse3.terminate(): that waits for running handlers.
         scope.cancel()
 

@@ -39,15 +39,20 @@ class BytesRead:
         self.total = 0
 
 
-def mount_xattrs(image: str, source: str, bytes_read: BytesRead) -> Xattrs:
-    """Return the extended attributes of a mount that starts now.
+def image_xattrs(image: str, source: str) -> Xattrs:
+    """Return the extended attributes of every mount of an image.
 
     *image* is the IMAGE argument, *source* the engine's address or the file's path.
     """
+    return tuple(
+        (f"{_PREFIX}{name}".encode(), os.fsencode(value)) for name, value in (("image", image), ("source", source))
+    )
+
+
+def process_xattrs(bytes_read: BytesRead) -> Xattrs:
+    """Return the extended attributes of a mount that starts now and that this process or a child of it serves."""
     since = dt.datetime.now(dt.UTC).replace(tzinfo=None).isoformat(timespec="seconds")
     values: dict[str, bytes | Callable[[], bytes]] = {
-        "image": os.fsencode(image),
-        "source": os.fsencode(source),
         # A function: the process that serves is a child of the process that opens the image.
         "pid": lambda: str(os.getpid()).encode(),
         "since": f"{since}Z".encode(),

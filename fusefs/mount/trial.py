@@ -7,6 +7,7 @@ A child process makes it: a thread that waits for its own process would keep a k
 import json
 import os
 import socket
+from contextlib import suppress
 
 import trio
 
@@ -18,7 +19,7 @@ from fusefs.text import printable
 _PATIENCE = 30.0
 """Seconds to wait for the answer; the files that are read are in memory."""
 _FILE = "manifest.json"
-"""A file that is in every mount."""
+"""A file in every mount of an image."""
 _MAX_MESSAGE = 1 << 16
 
 
@@ -69,5 +70,6 @@ def _read(mount: Mount) -> None:
     root = os.open(mount.mountpoint, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     if mount_id(root) == mount.id:
         os.listdir(f"/proc/self/fd/{root}")
-        file = os.open(_FILE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
-        os.read(file, 1)
+        with suppress(FileNotFoundError):  # another view than that of an image
+            file = os.open(_FILE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
+            os.read(file, 1)

@@ -7,6 +7,7 @@ descriptor of the mount itself: with any other, the open descriptor makes the mo
 
 import errno
 import os
+import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -149,6 +150,12 @@ def _foreign_host(mount: Mount) -> Mount | None:
         seen.add(host.id)
         host = table.get(host.parent)
     return host if host is not None and host.is_foreign(user) else None
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals at which a process unmounts; SIGHUP only if it is not ignored, as it is under nohup(1)."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, signal.SIGXCPU, *([] if ignored else [signal.SIGHUP])]
 
 
 def detach(mount: Mount, *, lazily: bool) -> str | None:

@@ -38,6 +38,8 @@ class ViewOptions(NamedTuple):
     """Make absolute symbolic links in them lead into the mount."""
     xattrs: Xattrs = ()
     """Additional extended attributes of the root."""
+    merged: Callable[[], None] = lambda: None
+    """Called when the tree of `rootfs/` has been made: all layers are indexed."""
 
 
 def image_view(image: Image, layers: Layers, options: ViewOptions) -> Directory:
@@ -157,7 +159,9 @@ class _View:
         return lambda: LayerTree(self._layers.files(layer), transform_symlinks=transform, xattrs=xattrs)
 
     def _rootfs(self) -> Tree:
-        return RootfsTree(self._layers.all_files(), transform_symlinks=self._options.transform_symlinks)
+        tree = RootfsTree(self._layers.all_files(), transform_symlinks=self._options.transform_symlinks)
+        self._options.merged()
+        return tree
 
     def _lazy(self, make: Callable[[], Tree], xattrs: Xattrs = ()) -> LazyDirectory:
         # Until first access it has the attributes of an implicit directory.

@@ -52,7 +52,7 @@ _MAGIC = {
 _UNREAD = re.compile(rb"\x04\x22\x4d\x18|LZIP|\x1f\x9d|\x5d\x00\x00")
 """First bytes of lz4, lzip, compress and the older lzma: formats that imgfs does not read."""
 _MODULES = {
-    Compression.GZIP: "gzip",
+    Compression.GZIP: "fusefs.tar.gzip_stream",
     Compression.ZSTD: "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd",
     Compression.XZ: "lzma",
     Compression.BZIP2: "bz2",
@@ -118,7 +118,7 @@ def _opened(file: io.BufferedReader, compression: Compression) -> Any:
     module = importlib.import_module(_MODULES[compression])
     match compression:
         case Compression.GZIP:
-            return module.open(file, "rb")
+            return contextlib.closing(module.GzipStream(file))
         case Compression.BZIP2:
             return contextlib.closing(_Streams(file, lambda _: module.BZ2Decompressor()))
         case Compression.XZ:

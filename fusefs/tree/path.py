@@ -126,7 +126,7 @@ class ImagePath(Traversable):
     def iterdir(self) -> Iterator["ImagePath"]:
         """Yield the paths in the directory, sorted by name."""
         for entry in children(self._tree, self._directory()):
-            yield self / os.fsdecode(entry.parts[-1])
+            yield self / os.fsdecode(entry.name)
 
     def walk(self) -> Iterator[tuple["ImagePath", list[str], list[str]]]:
         """Yield this directory and each one below it, with the names of its subdirectories and of its other files.
@@ -136,7 +136,7 @@ class ImagePath(Traversable):
         for directory, entries in walk(self._tree, self._directory()):
             names: tuple[list[str], list[str]] = ([], [])
             for entry in entries:
-                names[not is_directory(self._tree, entry.number)].append(os.fsdecode(entry.parts[-1]))
+                names[not is_directory(self._tree, entry.number)].append(os.fsdecode(entry.name))
             yield ImagePath(self._tree, os.fsdecode(directory.path)), *names
 
     @overload

@@ -14,20 +14,27 @@ _MAX_LINKS = 40
 
 
 class PathNode(NamedTuple):
-    """A node and its path from the root."""
+    """A node and its path from the root, without symbolic links, ``.`` and ``..``."""
 
     number: int
     """The number of the node in its tree."""
-    parts: tuple[bytes, ...]
-    """The names from the root to the node, without symbolic links, ``.`` and ``..``."""
+    name: bytes
+    """Its name in the directory; empty for the root."""
+    above: bytes
+    """The path of the directory, empty for the root: an object that the nodes of one directory share."""
 
     @property
     def path(self) -> bytes:
         """The absolute path: ``/etc/motd``."""
-        return b"/" + b"/".join(self.parts)
+        return b"%b/%b" % (self.above, self.name)
+
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """The names from the root to the node."""
+        return tuple(self.path.split(b"/")[1:]) if self.name else ()
 
 
-ROOT = PathNode(0, ())
+ROOT = PathNode(0, b"", b"")
 
 
 def resolve(tree: Tree, path: bytes, start: PathNode = ROOT, *, follow: bool = True) -> PathNode:
@@ -43,14 +50,15 @@ def resolve(tree: Tree, path: bytes, start: PathNode = ROOT, *, follow: bool = T
     links = 0
     while parts:
         part = parts.popleft()
-        if not is_directory(tree, way[-1].number):
+        here, _ = way[-1]
+        if not is_directory(tree, here):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fsdecode(path))
         if part in (b"", b"."):
             continue
         if part == b"..":
             del way[max(1, len(way) - 1) :]
             continue
-        number = tree.find(way[-1].number, part)
+        number = tree.find(here, part)
         if number is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(path))
         if stat.S_ISLNK(tree.stat(number).mode) and (parts or must_follow):
@@ -63,17 +71,18 @@ def resolve(tree: Tree, path: bytes, start: PathNode = ROOT, *, follow: bool = T
                 del way[1:]
             parts.extendleft(reversed(node.target.split(b"/")))
             continue
-        way.append(PathNode(number, (*way[-1].parts, part)))
-    return way[-1]
+        way.append((number, part))
+    number, name = way[-1]
+    return PathNode(number, name, b"/".join(name for _, name in way[:-1]))
 
 
-def _way(tree: Tree, start: PathNode) -> list[PathNode]:
-    """Return the directories from the root to *start*, both included."""
-    way = [ROOT]
-    for count, part in enumerate(start.parts, 1):
-        number = tree.find(way[-1].number, part)
+def _way(tree: Tree, start: PathNode) -> list[tuple[int, bytes]]:
+    """Return number and name of the directories from the root to *start*, both included."""
+    way = [(0, b"")]
+    for part in start.parts:
+        number = tree.find(way[-1][0], part)
         assert number is not None
-        way.append(PathNode(number, start.parts[:count]))
+        way.append((number, part))
     return way
 
 
@@ -84,8 +93,8 @@ def is_directory(tree: Tree, number: int) -> bool:
 
 def children(tree: Tree, directory: PathNode) -> list[PathNode]:
     """Return the entries of a *directory*, sorted by name."""
-    entries = sorted(tree.listing(directory.number))
-    return [PathNode(number, (*directory.parts, name)) for name, number in entries]
+    above = directory.path if directory.name else b""
+    return [PathNode(number, name, above) for name, number in sorted(tree.listing(directory.number))]
 
 
 def walk(tree: Tree, directory: PathNode, *, hidden: bool = True) -> Iterator[tuple[PathNode, list[PathNode]]]:
@@ -93,13 +102,17 @@ def walk(tree: Tree, directory: PathNode, *, hidden: bool = True) -> Iterator[tu
 
     Without *hidden*, directories below *directory* whose name begins with a dot are not entered.
     """
-    waiting = [directory]
+    names = [b"", *directory.parts]
+    """The names from the root to the directory entered last."""
+    waiting = [(len(names) - 1, directory.number, names[-1])]
     while waiting:
-        here = waiting.pop()
+        depth, number, name = waiting.pop()
+        names[depth:] = [name]
+        here = PathNode(number, name, b"/".join(names[:-1]))
         entries = children(tree, here)
         yield here, entries
         waiting.extend(
-            entry
+            (depth + 1, entry.number, entry.name)
             for entry in reversed(entries)
-            if (hidden or not entry.parts[-1].startswith(b".")) and is_directory(tree, entry.number)
+            if (hidden or not entry.name.startswith(b".")) and is_directory(tree, entry.number)
         )

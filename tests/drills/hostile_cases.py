@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable
 
-from tests.drills import hostile_engine, hostile_locks, hostile_mount_table
+from tests.drills import hostile_engine, hostile_environment, hostile_limits
 from tests.drills.hostile_drill import Case
 
 KINDS: dict[str, Callable[[], Iterable[Case]]] = {
     "engine": hostile_engine.cases,
-    "locks": hostile_locks.cases,
-    "mount table": hostile_mount_table.cases,
+    "environment": hostile_environment.cases,
+    "limits": hostile_limits.cases,
 }

@@ -26,7 +26,7 @@ from tests.support.processes import descendants, mounts_at
 
 MAX_PEAK = 256 << 20
 """Bytes that the largest process of a case may take."""
-REFUSALS = frozenset(range(2, 10))
+REFUSALS = frozenset(range(2, 11))
 """The documented exit statuses of an error (docs/reference.md)."""
 _MEASURED = Path(__file__).parent.parent / "programs" / "measured.py"
 _MAX_LINE = 2000
@@ -135,6 +135,8 @@ def drill(imgfs: Bench, kind: str, cases: Iterable[Case]) -> Report:
     report = Report(kind)
     for case in cases:
         report.outcomes.append(run(imgfs, case))
+        for fault in report.outcomes[-1].faults:
+            print(f"{kind}: {case.name}: {fault}", flush=True)
     names = [outcome.case.name for outcome in report.outcomes]
     assert len(set(names)) == len(names), "each case has a name of its own"
     return report

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Sequence
 
 from fusefs.content.file import Extent, OpenFile
+from fusefs.erofs.limits import Unfit
 from fusefs.errors import ImgfsError
 from fusefs.image.model import Image
 from fusefs.layers.index import LayerIndex
@@ -19,6 +20,7 @@ from fusefs.sources.archive.manifest_list import parse_manifest_list
 from fusefs.tar.header import BLOCK, BrokenHeader, is_zero, pax_records
 from fusefs.tree.node import Directory, KnownTree, LazyDirectory, RegularFile, Symlink, Tree
 from tests.fuzz.random_archives import LYING, Random, archive, damaged
+from tests.support import erofs_views
 from tests.support.builders import CREATED_NS, END, Memory, extended, header, padded, resealed
 from tests.support.conformance import SPOOLING, closing_what_is_opened, view_of
 
@@ -112,10 +114,20 @@ def check(layers: Sequence[bytes]) -> int:
             walk(LayerTree(files, transform_symlinks=True), limit)
         if found:
             walk(RootfsTree(found, transform_symlinks=False), limit)
+            check_metadata(found)
         return len(found)
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def check_metadata(files: Sequence[LayerFiles], *, transform_symlinks: bool = False) -> int:
+    """Write layers as EROFS and compare what is read again; return the number of paths, 0 if they do not fit."""
+    try:
+        return len(erofs_views.check(erofs_views.stack_view(files, transform_symlinks=transform_symlinks)).erofs.shown)
+    except Unfit as error:
+        _check_message(error, "")
+        return 0
 
 
 class Chosen(random.Random):
@@ -217,6 +229,10 @@ def _check_view(image: Image, limit: int) -> None:
                     folders.append((node.fill(), 0))
                 except ImgfsError as error:
                     _check_message(error, "")
+    try:
+        erofs_views.check(view_of(image))
+    except ImgfsError as error:
+        _check_message(error, "")
 
 
 def _any_tar(data: bytes) -> None:

@@ -121,6 +121,27 @@ def test_merged_layers_are_what_applying_them_one_after_the_other_gives(
     take_warnings()  # links to nothing are among what is drawn
 
 
+@given(layers=LAYERS, places=st.lists(st.integers(0, 4), min_size=1, max_size=40))
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_many_layers_merge_and_a_repeated_one_is_no_exception(
+    take_warnings: TakeWarnings, layers: list[list[Drawn]], places: list[int]
+) -> None:
+    layers = list(map(shown_ones, layers))
+    stack = [layers[place % len(layers)] for place in places]
+    expected: Things = {}
+    for layer in stack:
+        expected = applied(expected, unpacked(layer))
+    with all_indexed([tar(layer) for layer in layers]) as once, all_indexed([tar(layer) for layer in stack]) as each:
+        repeated = RootfsTree([once[place % len(once)] for place in places], transform_symlinks=False)
+        separate = RootfsTree(each, transform_symlinks=False)
+        for tree in (repeated, separate):
+            assert without_nlink(everything(tree)) == without_nlink(as_shown(expected))
+            assert same_file(tree) == as_groups(expected)
+            check_directories(tree)
+        assert numbers(repeated) == numbers(separate)
+    take_warnings()
+
+
 STEPS = st.sampled_from(["a", "b", "c", "..", "..", ".", ""])
 LINKS = st.builds(Drawn, st.just("symlink"), PATHS, st.lists(STEPS, min_size=1, max_size=7).map("/".join).filter(bool))
 CLIMBING = st.lists(st.lists(MEMBERS | LINKS, max_size=10), min_size=1, max_size=2)

@@ -13,7 +13,7 @@ import pytest
 
 from fusefs.content.file import OpenFile
 from fusefs.content.protocol import Content, Literal, chunks
-from fusefs.errors import ImgfsError
+from fusefs.errors import ImgfsError, InvalidImage
 from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import Image, Layer
 from fusefs.mount.view import ViewOptions, image_view
@@ -29,6 +29,7 @@ from fusefs.tar.compression import Compression
 from fusefs.tar.members import MemberTable, scan
 from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
 from tests.support.builders import COMPRESSIONS, DECOMPRESSIONS
+from tests.support.erofs_views import check as check_metadata
 
 _OCI_LAYERS = {
     None: "application/vnd.oci.image.layer.v1.tar",
@@ -89,6 +90,9 @@ def check_view(image: Image) -> None:
                 plain = _content(root, f".uncompressed/{number}/tar")
                 assert _digest(plain, layer.diff_id.algorithm) == str(layer.diff_id)
         _check_blobs(root)
+        if all(layer.content is None or layer.content.file_place() for layer in image.layers):
+            with suppress(InvalidImage):  # a layer that is no tar
+                check_metadata(root)  # what the kernel would show
 
 
 def view_of(image: Image) -> Directory:

@@ -6,8 +6,10 @@ Sources: ``Documentation/filesystems/erofs.rst`` and ``fs/erofs/erofs_fs.h``; wh
 
 import os
 import stat
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 _ZERO = bytes(1 << 16)
@@ -27,6 +29,10 @@ _TYPES = {
     stat.S_IFSOCK: 6,
     stat.S_IFLNK: 7,
 }
+
+
+_INODE = struct.Struct("<HHHHQIIIIqIIQQ")
+"""Format, words of xattrs, mode, 0, size, union, number for 32 bits, uid, gid, seconds, nanoseconds, links, unused."""
 
 
 def _number(data: bytes, offset: int, size: int) -> int:
@@ -79,6 +85,7 @@ class Erofs:
         assert _number(data, 1024, 4) == 0xE0F5E1E2
         self.data = data
         self.devices = devices
+        self._inodes: dict[int, ReadInode] = {}
         features = _number(data, 1024 + 80, 4)
         assert features & ~0xC == 0
         assert _number(data, 1024 + 8, 4) & 1 == 0, "it says that it has a checksum"
@@ -112,31 +119,23 @@ class Erofs:
 
     def inode(self, nid: int) -> ReadInode:
         """Return an inode."""
+        if nid not in self._inodes:
+            self._inodes[nid] = self._inode(nid)
+        return self._inodes[nid]
+
+    def _inode(self, nid: int) -> ReadInode:
         at = self._meta + 32 * nid
-        data = self.data[at : at + 64]
-        assert len(data) == 64
-        form, words = _number(data, 0, 2), _number(data, 2, 2)
+        form, words, mode, zero, size, union, _, uid, gid, seconds, nanoseconds, nlink, *unused = _INODE.unpack_from(
+            self.data, at
+        )
         assert form & ~0xF == 0
         assert form & 1, "a compact inode"
         assert form >> 1 in (0, 2, 4)
-        assert _number(data, 6, 2) == 0
-        seconds = int.from_bytes(data[32:40], "little", signed=True)
-        nanoseconds = _number(data, 40, 4)
+        assert (zero, *unused) == (0, 0, 0)
         assert nanoseconds < 10**9
-        assert not any(data[48:])
-        found = ReadInode(
-            nid,
-            form >> 1,
-            _number(data, 4, 2),
-            _number(data, 8, 8),
-            _number(data, 16, 4),
-            _number(data, 24, 4),
-            _number(data, 28, 4),
-            seconds * 10**9 + nanoseconds,
-            _number(data, 44, 4),
-            at + 64,
-            12 + 4 * (words - 1) if words else 0,
-        )
+        xattr_size = 12 + 4 * (words - 1) if words else 0
+        mtime_ns = seconds * 10**9 + nanoseconds
+        found = ReadInode(nid, form >> 1, mode, size, union, uid, gid, mtime_ns, nlink, at + 64, xattr_size)
         assert found.type in _TYPES
         assert found.nlink > 0
         assert found.size < 1 << 63
@@ -244,7 +243,8 @@ class Erofs:
         assert dots == {b".": directory.nid, b"..": parent}
         for name, nid, kind in found:
             assert 0 < len(name) <= 255
-            assert not {b"/", b"\0"} & {name[at : at + 1] for at in range(len(name))}
+            assert b"/" not in name
+            assert b"\0" not in name
             assert _TYPES[self.inode(nid).type] == kind
             if name not in dots:
                 yield name, nid
@@ -262,8 +262,9 @@ class Erofs:
                 name = name.rstrip(b"\0")
             yield name, _number(data, 12 * number, 8), data[12 * number + 10]
 
-    def walk(self) -> dict[bytes, ReadInode]:
-        """Return all inodes by path; that of the root is empty."""
+    @cached_property
+    def shown(self) -> dict[bytes, ReadInode]:
+        """All inodes by path; that of the root is empty."""
         found = {b"": self.inode(self.root)}
         queue = [(b"", self.root, self.root)]
         directories = {self.root}

@@ -37,6 +37,8 @@ class Answer:
     """The end of the connection is the end of the body, as in HTTP/1.0."""
     gate: threading.Event | None = None
     """Waited for before the first byte of the body is sent."""
+    raw: Iterable[bytes] | None = None
+    """Sent instead of all others, status line and headers included, before the connection ends."""
 
 
 def json_answer(document: object, status: int = 200) -> Answer:
@@ -124,6 +126,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, answer: Answer) -> None:
         if answer.gate is not None:
             answer.gate.wait()
+        if answer.raw is not None:
+            self.close_connection = True
+            for data in answer.raw:
+                self.wfile.write(data)
+            return
         self.send_response(answer.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Api-Version", self.engine.api_version())

@@ -1,4 +1,4 @@
-"""Docker 26 and skopeo 1.18, from a Debian 13 of their own: newer than what the tests' machines have."""
+"""Docker 26, skopeo 1.18 and erofs-utils 1.8, from a Debian 13 of their own: newer than the tests' machines have."""
 
 import json
 import os
@@ -44,13 +44,13 @@ exec "$@"
 Skopeo = Callable[..., bytes]
 
 
-def debian_13() -> Path:
-    """Return the root directory of a Debian 13 with Docker and skopeo, made once for all sessions."""
-    path = root_file_system().parent / "debian-13-docker-1"
+def debian_13(name: str = "docker-1", packages: str = _PACKAGES) -> Path:
+    """Return the root directory of a Debian 13 with *packages*, made once for all sessions, as *name*."""
+    path = root_file_system().parent / f"debian-13-{name}"
     if not path.exists():
         need("mmdebstrap")
         unfinished = path.parent / f"unfinished-{os.getpid()}"
-        command = ["mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", "trixie", str(unfinished)]
+        command = ["mmdebstrap", "--variant=minbase", f"--include={packages}", "trixie", str(unfinished)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -66,7 +66,7 @@ def modern_root_fixture() -> Path:
     return debian_13()
 
 
-def _inside(root: Path, folders: list[Path], *command: str) -> list[str]:
+def inside(root: Path, folders: list[Path], *command: str) -> list[str]:
     """Return a command that runs *command* in *root*, where *folders* below ``/var/tmp`` are, too.
 
     It is the first process of its own: with it, killed or not, every other one in there ends.
@@ -83,7 +83,7 @@ def docker_26(root: Path, name: str, **settings: object) -> Iterator[RealEngine]
         socket_path = folder / "docker.sock"
         options = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
         options += ["--iptables=false", "--ip6tables=false", "--bridge=none", f"--config-file={folder}/daemon.json"]
-        command = _inside(root, [folder], "/usr/sbin/dockerd", *options, "-H", f"unix://{socket_path}")
+        command = inside(root, [folder], "/usr/sbin/dockerd", *options, "-H", f"unix://{socket_path}")
         with _running(command, folder / "log", socket_path):
             engine = RealEngine(name, f"unix://{socket_path}", folder)
             assert json.loads(engine.docker("version", "-f", "{{json .Server.Version}}")).startswith("26.")
@@ -92,7 +92,7 @@ def docker_26(root: Path, name: str, **settings: object) -> Iterator[RealEngine]
 
 @contextmanager
 def _running(command: list[str], log: Path, ready: Path) -> Iterator[None]:
-    """Run a command of `_inside` for as long as the block takes; it is *ready* once it listens there."""
+    """Run a command of `inside` for as long as the block takes; it is *ready* once it listens there."""
     name, value = "IMGFS_TESTS_ENGINE", uuid.uuid4().hex
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -129,7 +129,7 @@ def skopeo118_fixture(modern_root: Path) -> Skopeo:
     """Give a function that runs skopeo 1.18 where *folders* of this machine are, and returns what it prints."""
 
     def run(*arguments: str | Path, folders: list[Path]) -> bytes:
-        command = _inside(modern_root, folders, "skopeo", "--insecure-policy", *map(str, arguments))
+        command = inside(modern_root, folders, "skopeo", "--insecure-policy", *map(str, arguments))
         done = subprocess.run(command, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout

@@ -144,7 +144,7 @@ class Bench:
     def end_mounts(self) -> None:
         """Unmount what is mounted."""
         for mount in mounts_at(self.folder):
-            if mount.file_system == "fuse.imgfs":
+            if mount.file_system in ("fuse.imgfs", "erofs"):
                 subprocess.run([COMMAND, "umount", mount.path], check=False, timeout=_TIMEOUT)
 
     def nothing_left(self) -> None:

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         old, new = (_side(argument, open_image) for argument in (arguments.image, arguments.other))
         differences = compare(old, new, times=arguments.times)
         if arguments.json:
-            output.json([_json(difference) for difference in differences])
+            output.json_list(map(_json, differences))
         else:
             for difference in differences:
                 _write(difference, output, human=arguments.human_readable)

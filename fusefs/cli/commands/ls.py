@@ -4,11 +4,11 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping
 
 from fusefs.cli.opening import opening, split_path
-from fusefs.cli.output.files import Accounts, file_json, found_at, long_row
-from fusefs.cli.output.stdout import Output, table
+from fusefs.cli.output.files import Accounts, arrow, file_json, found_at, long_columns
+from fusefs.cli.output.stdout import Output, aligned, column_widths
 from fusefs.text import printable
 from fusefs.tree.node import Tree
-from fusefs.tree.walk import PathNode, children, is_directory, walk
+from fusefs.tree.walk import ROOT, PathNode, children, is_directory, walk
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
@@ -22,7 +22,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         found = found_at(tree, path or b"/", name, follow=not (arguments.long or arguments.directory))
         lists = _lists(tree, found, arguments)
         if arguments.json:
-            output.json([file_json(tree, file) for _, files in lists for _, file in files])
+            output.json_list(file_json(tree, file) for _, files in lists for _, file in files)
         else:
             _write_lists(tree, lists, arguments, output)
     output.finish()
@@ -52,10 +52,9 @@ def _lists(tree: Tree, found: PathNode, arguments: argparse.Namespace) -> Iterat
     hidden = arguments.all or arguments.almost_all
     directories = walk(tree, found, hidden=hidden) if arguments.recursive else [(found, children(tree, found))]
     for directory, entries in directories:
-        files = [(printable(file.parts[-1]), file) for file in entries if hidden or not file.parts[-1].startswith(b".")]
+        files = [(printable(file.name), file) for file in entries if hidden or not file.name.startswith(b".")]
         if arguments.all and not arguments.json:
-            above = PathNode(tree.parent(directory.number), directory.parts[:-1])
-            files[:0] = [(".", directory), ("..", above)]
+            files[:0] = [(".", directory), ("..", ROOT._replace(number=tree.parent(directory.number)))]
         yield directory, files
 
 
@@ -64,6 +63,8 @@ def _write(tree: Tree, files: _Files, arguments: argparse.Namespace, accounts: A
         for name, _ in files:
             output.line(name)
         return
-    rows = [long_row(tree, file, name, accounts, human=arguments.human_readable) for name, file in files]
-    for line in table(rows, right=(1, 4)) if rows else ():
-        output.line(line)
+    rows = [long_columns(tree, file, accounts, human=arguments.human_readable) for _, file in files]
+    widths = column_widths(rows)
+    for (name, file), row in zip(files, rows, strict=True):
+        target = arrow(tree, file) if row[0].startswith("l") else ""
+        output.line(f"{aligned(row, widths, right=(1, 4))}  {name}{target}".rstrip())

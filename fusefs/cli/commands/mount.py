@@ -4,12 +4,14 @@ import argparse
 import logging
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
 from fusefs.cache.writeback import Writeback
 from fusefs.cli.cache_folder import cache_folders
 from fusefs.cli.imports import BackgroundImport, import_in_thread
+from fusefs.cli.kernel_mounts import KernelMounts, attach_root
 from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of
 from fusefs.cli.output.logs import open_log, stderr_handler
@@ -17,16 +19,17 @@ from fusefs.cli.output.stdout import say
 from fusefs.cli.parsing.mount_options import libfuse_flags, number_option
 from fusefs.image.opened import Opened
 from fusefs.mount.background import in_background
+from fusefs.mount.mountinfo import mount_of
 from fusefs.mount.mountpoint import claim_mountpoint
-from fusefs.mount.status import BytesRead, mount_xattrs
+from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.sources import open_image
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
-from fusefs.tree.node import Directory
 from fusefs.tree.overrides import Overrides
 
 if TYPE_CHECKING:  # imported by `BackgroundImport`
+    from fusefs.mount.kernel.view import KernelOptions
     from fusefs.mount.session import MountOptions
 
 log = logging.getLogger(__name__)
@@ -67,11 +70,26 @@ class MountCommand:
         importing = BackgroundImport("fusefs.mount.session")
         settings = settings_of(arguments, self._environment, self._writeback, importing.begin)
         try:
-            root = self._view(settings)
+            opened = self._opened(settings)
+            view = self._view_options(opened)
+            kernel = KernelMounts(arguments.driver, opened, view, partial(self._kernel_options, settings))
+            root = kernel.root()
+            if root is None and arguments.index and not arguments.no_trees:
+                opened.index()
+                kernel.indexed()
         finally:
             importing.finish()
-        serve = partial(self._serve, root, self._mount_options(settings))
-        if log is None or arguments.foreground:
+        if root is None:
+            self._run(partial(self._serve, opened, view, kernel, settings), log)
+        elif self._writeback.idle and not arguments.foreground:
+            attach_root(root, self._mountpoint)
+            self._announce(None)
+        else:
+            self._run(partial(self._serve_by_kernel, root), log)
+
+    def _run(self, serve: Callable[[Callable[[], None]], None], log: logging.Handler | None) -> None:
+        """Call *serve*, in the background or here, and say when it is ready."""
+        if log is None or self._arguments.foreground:
             if log:
                 logging.getLogger().addHandler(log)
             serve(partial(self._ready_in_foreground, log))
@@ -79,48 +97,79 @@ class MountCommand:
             in_background(serve, log)
             self._announce(log)
 
-    def _view(self, settings: Settings) -> Directory:
-        """Open the image, index its layers if the options say so, and return the tree to mount."""
+    def _opened(self, settings: Settings) -> Opened:
+        """Open the image."""
         arguments = self._arguments
         opened = Opened(open_image(arguments.image, settings), settings.tmpdir, settings.progress)
         if (why := opened.image.why_no_rootfs) and not arguments.no_trees:
             log.warning("%s is mounted without rootfs/: %s", opened.shown, why)
-        if arguments.index and not arguments.no_trees:
-            opened.index()
-        options = ViewOptions(
+        return opened
+
+    def _view_options(self, opened: Opened) -> ViewOptions:
+        arguments = self._arguments
+        return ViewOptions(
             uid=os.getuid(),
             gid=os.getgid(),
             trees=not arguments.no_trees,
             transform_symlinks="transform_symlinks" in arguments.options,
-            xattrs=mount_xattrs(arguments.image, opened.image.source.place, self._bytes_read),
+            xattrs=image_xattrs(arguments.image, opened.image.source.place),
         )
-        return image_view(opened.image, opened.layers, options)
 
-    def _mount_options(self, settings: Settings) -> "MountOptions":
+    def _kernel_options(self, settings: Settings) -> "KernelOptions":
+        from fusefs.mount.kernel.view import KernelOptions  # noqa: PLC0415 - other mounts do not need it
+
+        return KernelOptions(self._arguments.image, self._flags, Overrides(**self._overrides), settings.tmpdir)
+
+    def _mount_options(self, settings: Settings, kernel: KernelMounts) -> "MountOptions":
         from fusefs.mount.session import MountOptions  # noqa: PLC0415 - imported by `BackgroundImport`
 
         folders = (settings.tmpdir, *cache_folders(self._arguments, self._environment))
-        overrides = Overrides(**self._overrides)
-        return MountOptions(self._arguments.image, self._flags, overrides, self._bytes_read, folders)
+        overrides, image = Overrides(**self._overrides), self._arguments.image
+        successor = kernel.successor(foreground=self._arguments.foreground)
+        return MountOptions(image, self._flags, overrides, self._bytes_read, folders, successor)
 
-    def _serve(self, root: Directory, options: "MountOptions", ready: Callable[[], None]) -> None:
-        """Mount, call *ready* and serve until the end; background writes run meanwhile and are drained."""
+    def _serve(
+        self, opened: Opened, view: ViewOptions, kernel: KernelMounts, settings: Settings, ready: Callable[[], None]
+    ) -> None:
+        """Mount by FUSE, call *ready* and serve until the end; background writes run meanwhile and are drained."""
         from fusefs.mount.session import serve  # noqa: PLC0415 - imported by `BackgroundImport`
 
+        xattrs = (*view.xattrs, *process_xattrs(self._bytes_read))
+        root = image_view(opened.image, opened.layers, view._replace(xattrs=xattrs, merged=kernel.indexed))
         try:
-            serve(root, self._mountpoint, options, partial(self._begin, ready))
+            serve(root, self._mountpoint, self._mount_options(settings, kernel), partial(self._begin, kernel, ready))
         finally:
-            if self._arguments.foreground:
-                notify("STOPPING=1", self._environment)  # background writes may still have to reach the disk
-            self._writeback.finish()
+            self._finish()
 
-    def _begin(self, ready: Callable[[], None]) -> None:
+    def _serve_by_kernel(self, root: int, ready: Callable[[], None]) -> None:
+        """Attach the kernel mount, call *ready*, drain background writes; in the foreground, wait for the unmount."""
+        from fusefs.mount.kernel.hold import hold_until_unmounted, stop_signals_blocked  # noqa: PLC0415
+
+        with stop_signals_blocked() if self._arguments.foreground else nullcontext():
+            try:
+                attach_root(root, self._mountpoint)
+                mount = mount_of(root)
+                os.close(root)
+                self._mountpoint.close()
+                ready()
+                if mount is not None and self._arguments.foreground:
+                    hold_until_unmounted(mount)
+            finally:
+                self._finish()
+
+    def _finish(self) -> None:
+        if self._arguments.foreground:
+            notify("STOPPING=1", self._environment)  # background writes may still have to reach the disk
+        self._writeback.finish()
+
+    def _begin(self, kernel: KernelMounts, ready: Callable[[], None]) -> None:
         """Start the threads that may not exist before a fork, then report that the mount is usable."""
         self._mountpoint.close()
         self._writeback.start()
         # The first access to a layer needs the indexer.  In a thread, the import does not delay reads of blobs.
         import_in_thread("fusefs.layers.indexer")
         ready()
+        kernel.log_why_fuse()
 
     def _ready_in_foreground(self, log: logging.Handler | None) -> None:
         self._announce(log)

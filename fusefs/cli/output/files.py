@@ -24,6 +24,8 @@ _KINDS = {
 }
 _MAX_PASSWD = 1 << 20
 """Bytes read of each of ``/etc/passwd`` and ``/etc/group``."""
+_MAX_ACCOUNT = 255
+"""Bytes of a name in them; a longer one is no name on Linux (LOGIN_NAME_MAX)."""
 
 
 def found_at(tree: Tree, path: bytes, image: str, *, follow: bool) -> PathNode:
@@ -60,17 +62,21 @@ def file_json(tree: Tree, found: PathNode) -> dict[str, Any]:
     return document
 
 
-def long_row(tree: Tree, found: PathNode, name: str, accounts: "Accounts", *, human: bool) -> tuple[str, ...]:
-    """Return the columns of ``ls -l``: mode, links, owner, group, size, time, name."""
+def long_columns(tree: Tree, found: PathNode, accounts: "Accounts", *, human: bool) -> tuple[str, ...]:
+    """Return the columns of ``ls -l`` before the name: mode, links, owner, group, size, time."""
     status = tree.stat(found.number)
-    node = tree.node(found.number)
     size = human_size(status.size) if human else str(status.size)
     if stat.S_ISCHR(status.mode) or stat.S_ISBLK(status.mode):
         size = f"{os.major(status.rdev)}, {os.minor(status.rdev)}"
-    if isinstance(node, Symlink):
-        name = f"{name} -> {printable(node.target)}"
     owner, group = accounts.user(status), accounts.group(status)
-    return stat.filemode(status.mode), str(status.nlink), owner, group, size, _local_time(status), name
+    return stat.filemode(status.mode), str(status.nlink), owner, group, size, _local_time(status)
+
+
+def arrow(tree: Tree, found: PathNode) -> str:
+    """Return what ``ls -l`` shows after the name of a symbolic link: its target."""
+    node = tree.node(found.number)
+    assert isinstance(node, Symlink)
+    return f" -> {printable(node.target)}"
 
 
 def _local_time(status: Stat) -> str:
@@ -111,6 +117,6 @@ def _names(tree: Tree, path: bytes) -> dict[int, str]:
     names: dict[int, str] = {}
     for line in data.split(b"\n"):
         fields: Sequence[bytes] = line.split(b":")
-        if len(fields) > 2 and fields[0] and fields[2].isdigit() and len(fields[2]) < 11:
+        if len(fields) > 2 and 0 < len(fields[0]) <= _MAX_ACCOUNT and fields[2].isdigit() and len(fields[2]) < 11:
             names.setdefault(int(fields[2]), printable(fields[0]))
     return names

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from fusefs.errors import NoSpace
@@ -56,14 +56,23 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """Write a line of text that is printable already."""
-        try:
-            self._stream.write(f"{text}\n")
-        except OSError as error:
-            raise _failed(error) from None
+        self._write(f"{text}\n")
 
     def json(self, document: Any) -> None:
         """Write a JSON document in ASCII, without control characters."""
         self.line(json.dumps(document, indent=2).replace("\x7f", "\\u007f"))
+
+    def json_list(self, documents: Iterable[Any]) -> None:
+        """Write a list of JSON documents as `json` does, each as soon as it comes.
+
+        If one cannot be made, the list has no end.
+        """
+        before = "[\n  "
+        for document in documents:
+            text = json.dumps(document, indent=2).replace("\x7f", "\\u007f").replace("\n", "\n  ")
+            self._write(before + text)
+            before = ",\n  "
+        self.line("\n]" if before.startswith(",") else "[]")
 
     def raw(self, data: bytes | bytearray) -> None:
         """Write bytes unchanged."""
@@ -75,9 +84,11 @@ class Output:
 
     def text(self, text: str) -> None:
         """Write untrusted *text*, all but newlines and tabs made printable."""
-        shown = "".join(char if char in "\n\t" else printable(char) for char in text)
+        self._write("".join(char if char in "\n\t" else printable(char) for char in text))
+
+    def _write(self, text: str) -> None:
         try:
-            self._stream.write(shown)
+            self._stream.write(text)
         except OSError as error:
             raise _failed(error) from None
 
@@ -121,16 +132,22 @@ def _failed(error: OSError) -> Exception:
 
 def table(rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
     """Return the lines of a table; the columns with the numbers in *right* are right-aligned."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    aligned = set(right)
-    return [
-        "  ".join(
-            cell.rjust(width) if number in aligned else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    rows, right = list(rows), tuple(right)
+    widths = column_widths(rows)
+    return [aligned(row, widths, right).rstrip() for row in rows]
+
+
+def column_widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width of each column of a table."""
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
+def aligned(row: Sequence[str], widths: Sequence[int], right: Collection[int] = ()) -> str:
+    """Return a line of a table, padded up to its end; the columns with the numbers in *right* are right-aligned."""
+    return "  ".join(
+        cell.rjust(width) if number in right else cell.ljust(width)
+        for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+    )
 
 
 def human_size(size: float) -> str:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from fusefs.errors import UsageError
 from fusefs.text import printable
 
+AUTO, FUSE, EROFS = "auto", "fuse", "erofs"
+"""Drivers: FUSE and then the kernel, FUSE alone, the kernel at once."""
+
 _FOR_LIBFUSE = frozenset({"allow_other", "allow_root", "noexec", "noatime"})
 _ALWAYS = frozenset({"ro", "nosuid", "nodev"})
 _IGNORED = frozenset(
@@ -25,6 +28,7 @@ _MAX_NUMBERS = {10: 0xFFFFFFFE, 8: 0o777}
 _IGNORED_BEGINNINGS = ("x-", "comment=")
 _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True, "timeout": True} | {
     "shared-blob-dir": True,
+    "driver": True,
     "cache-dir": True,
     "cache-size": True,
     "progress": True,

@@ -9,7 +9,7 @@ from fusefs import __version__
 from fusefs.cli.parsing.image_forms import forms
 from fusefs.cli.parsing.image_options import CACHE_DIR, add_cache_options, add_image_options
 from fusefs.cli.parsing.look_commands import add_list, add_looks
-from fusefs.cli.parsing.mount_options import long_options, split_options
+from fusefs.cli.parsing.mount_options import AUTO, EROFS, FUSE, long_options, split_options
 from fusefs.cli.parsing.parser import Commands, HelpRequested, Parser
 from fusefs.errors import UsageError
 
@@ -93,6 +93,13 @@ def _add_mount(commands: Commands) -> None:
         default=[],
         help="allow_other, allow_root, noexec, noatime, uid=N, gid=N, umask=N, "
         "transform_symlinks, or long options (no --)",
+    )
+    mount.add_argument(
+        "--driver",
+        metavar="DRIVER",
+        choices=(AUTO, FUSE, EROFS),
+        default=AUTO,
+        help="auto (default; FUSE, then the kernel if root mounts), fuse or erofs (the kernel at once)",
     )
     mount.add_argument("--no-trees", action="store_true", help="mount without layers/ and rootfs/")
     mount.add_argument("--index", action="store_true", help="index all layers first (default: each at first access)")

@@ -23,6 +23,8 @@ def check_contents(mount: int, known: Iterable[tuple[bytes, bytes]]) -> None:
         shown = printable(os.fsdecode(path))
         try:
             found = _first_bytes(mount, path, len(expected))
+        except PermissionError:  # the options may deny the user everything
+            continue
         except OSError as error:
             raise KernelUnable(f"{shown} cannot be read through the kernel mount: {error.strerror}") from None
         if found != expected:
@@ -36,7 +38,10 @@ def _first_bytes(mount: int, path: bytes, size: int) -> bytes:
 
 
 def attach(mount: int, directory: int) -> None:
-    """Attach a mount (a descriptor of its root) onto an open directory, on top of what is there; MountError."""
+    """Attach a mount (a descriptor of its root) onto an open directory, on top of what is there; MountError.
+
+    Close the descriptor afterwards: it makes the mount busy.
+    """
     try:
         move_mount(mount, directory)
     except OSError as error:
@@ -46,9 +51,9 @@ def attach(mount: int, directory: int) -> None:
 def take_over(mount: int, old: Mount) -> None:
     """Attach a mount (a descriptor of its root) where the mount *old* is, and detach that one lazily.
 
-    *mount* is put beneath the old one first, so that at any moment a path leads to one of them.  Open files and
-    working directories stay in the old mount, which ends with the last of them: then the server of a FUSE mount
-    reads ENODEV.  Nothing is asked of the old mount.
+    *mount* is put beneath the old one first, so that at any moment a path leads to one of them.  Close it afterwards.
+    Open files and working directories stay in the old mount, which ends with the last of them: then the server of a
+    FUSE mount reads ENODEV.  Nothing is asked of the old mount.
 
     Raises KernelUnable, with the old mount as it was: before Linux 6.5, if it is not mounted any more, if something
     is mounted in it (which would be detached, too), or if the kernel refuses.

@@ -32,6 +32,8 @@ _SUPERBLOCK = struct.Struct("<I 82x H 40x")
 """The magic and the number of devices besides the metadata (erofs_fs.h, struct erofs_super_block)."""
 _SUPERBLOCK_OFFSET = 1024
 _MAGIC = 0xE0F5E1E2
+_ABOUT_METADATA = frozenset({errno.EINVAL, errno.EUCLEAN, errno.EOPNOTSUPP, errno.EIO})
+"""EROFS gives the reason to the kernel's log."""
 
 
 def mount_erofs(metadata: int, devices: Sequence[int], source: str, flags: Collection[str] = ()) -> int:
@@ -81,7 +83,7 @@ def _mounted(metadata: int, devices: Iterable[int], source: str, attributes: int
     try:
         context = fsopen(b"erofs")
     except OSError as error:
-        raise KernelUnable(_no_erofs(error)) from None
+        raise KernelUnable(_reason(error)) from None
     try:
         fsconfig(context, FSCONFIG_SET_FLAG, b"ro")
         for device in devices:
@@ -89,9 +91,9 @@ def _mounted(metadata: int, devices: Iterable[int], source: str, attributes: int
         call_with_path(shown_source(source), metadata, lambda path: _create(context, path))
         return fsmount(context, attributes)
     except OSError as error:
-        if error.errno == errno.ENOTBLK:
-            raise _NotABlockDevice(_refusal(context, error)) from None
-        raise KernelUnable(_refusal(context, error)) from None
+        unable = _NotABlockDevice if error.errno == errno.ENOTBLK else KernelUnable
+        words = "; ".join(filter(None, map(printable, fsmessages(context))))
+        raise unable(f"{_reason(error)}{words and f' ({words})'}") from None
     finally:
         os.close(context)
 
@@ -101,16 +103,10 @@ def _create(context: int, source: bytes) -> None:
     fsconfig(context, FSCONFIG_CMD_CREATE)
 
 
-def _no_erofs(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     if error.errno == errno.ENODEV:
         return "this kernel has no EROFS; load its module (modprobe erofs)"
-    if error.errno == errno.EPERM:
+    if error.errno == errno.EPERM:  # in a user namespace, too
         return "only root of the machine may mount EROFS"
-    return f"cannot mount EROFS: {error.strerror}"
-
-
-def _refusal(context: int, error: OSError) -> str:
-    if limit := limit_reached(error):
-        return f"the kernel refuses the EROFS mount: {limit}"
-    words = "; ".join(filter(None, map(printable, fsmessages(context))))
-    return f"the kernel refuses the EROFS mount: {error.strerror}{words and f' ({words})'}"
+    hint = "; see dmesg" if error.errno in _ABOUT_METADATA else ""
+    return f"the kernel refuses the EROFS mount: {limit_reached(error) or error.strerror}{hint}"

@@ -42,6 +42,7 @@ def _snapshot(file: OpenFile) -> int:
     except OSError as error:
         if copy >= 0:
             os.close(copy)
-        where = f"no snapshot of it can be made in {printable(folder)}"
-        raise KernelUnable(f"{file.name} may be written to, and {where}: {error.strerror}") from None
+        why = f"no snapshot of it can be made in {printable(folder)}: {error.strerror}"
+        hint = "pipe it into imgfs, or let FUSE mount it"
+        raise KernelUnable(f"{file.name} may be written to, and {why}; {hint}") from None
     return copy

@@ -4,6 +4,7 @@ A file system's source is the path by which EROFS opens its metadata.  So that p
 shown, which `mount -a` compares with the one in fstab.
 """
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -51,7 +52,10 @@ def call_with_path(name: bytes, descriptor: int, use: Callable[[bytes], None]) -
             failed.append(error)
 
     thread = threading.Thread(target=run)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        raise OSError(errno.EAGAIN, "cannot start a thread") from None
     thread.join()
     if failed:
         raise failed[0]
@@ -62,12 +66,12 @@ def _linked(name: bytes, target: bytes) -> bytes:
     links = _links()
     try:
         unshare(CLONE_FS)
-        os.fchdir(links)
+        os.fchdir(links)  # all is created here: ".." of its root is itself
         try:
             if name.startswith(b"/"):
-                _give_root(name, links)
-            os.makedirs(os.path.dirname(name) or b".", exist_ok=True)
-            os.symlink(target, name)
+                _link_absolutely(name, target, links)
+            else:
+                _link(name, target)
         except OSError:
             name = _ANONYMOUS
             os.symlink(target, name)
@@ -76,11 +80,17 @@ def _linked(name: bytes, target: bytes) -> bytes:
         os.close(links)
 
 
-def _give_root(name: bytes, links: int) -> None:
-    """Cover the first directory of the absolute path *name* with the file system *links*, for this thread alone."""
-    first = name.lstrip(b"/").partition(b"/")[0]
-    if first in (b"", b"proc"):  # the target of the link lies there
+def _link(name: bytes, target: bytes) -> None:
+    os.makedirs(os.path.dirname(name) or b".", exist_ok=True)
+    os.symlink(target, name)
+
+
+def _link_absolutely(name: bytes, target: bytes, links: int) -> None:
+    """Link what follows the first directory of *name*, and cover that directory with the file system *links*."""
+    first, *below = name[1:].split(b"/")
+    if first == b"proc" or not below or {b"", b".", b".."} & {first, *below}:  # the target lies in /proc
         raise FileExistsError
+    _link(b"/".join(below), target)
     unshare(CLONE_NEWNS)
     make_mounts_private()
     move_mount(links, b"/" + first)

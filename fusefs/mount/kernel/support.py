@@ -21,7 +21,9 @@ eade54040384       7.0        files: after the reader that filled a page was kil
   (stable 6.12)    6.12.80
 =================  =========  ===========================================================================
 
-Since eade54040384 a file that is too short gives EIO, as loop devices always did.  6.13 to 6.17 ended without it.
+The commits are at https://git.kernel.org/linus/COMMIT.  Since eade54040384 a file that is too short gives EIO, as
+loop devices always did.  6.13 to 6.17 ended without it.
+
 Tried: 6.1.192 (Debian 12) and 6.8.0-151 (Ubuntu 24.04) with loop devices; 6.12.118 (Debian 13), 6.18.44 and 7.2.13
 with both.  A distribution may port commits into older versions; imgfs does not rely on that.
 """
@@ -87,7 +89,8 @@ def backing_of(release: str, version: str = "") -> Backing:
         return Backing.FILE
     if _reaches(parsed, *_LOOP):
         return Backing.LOOP
-    shown = ".".join(map(str, parsed))
+    patch = f".{parsed.patch}" if parsed.patch >= 0 else "-rc"
+    shown = f"{parsed.major}.{parsed.minor}{patch}"
     raise KernelUnable(f"kernel mounts need Linux 6.4 or later, or 6.1.113 or a later 6.1; this is {shown}")
 
 

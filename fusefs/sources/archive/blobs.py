@@ -29,6 +29,9 @@ class Blobs(Protocol):
     def has(self, *parts: str) -> bool:
         """Return whether a path below the root exists."""
 
+    def size(self, *parts: str) -> int | None:
+        """Return the size of the file at a path below the root, None if it is missing."""
+
     def file(self, *parts: str) -> Content | None:
         """Return the content of the file at a path below the root, None if it is missing.  It stays readable."""
 
@@ -61,6 +64,11 @@ class TarBlobs:
     def has(self, *parts: str) -> bool:
         """Return whether there is a member of that name."""
         return self.index.find("/".join(parts).encode()) is not None
+
+    def size(self, *parts: str) -> int | None:
+        """Return the size of a member, None if it is missing."""
+        content = self.file(*parts)
+        return None if content is None else content.size
 
     def file(self, *parts: str) -> Content | None:
         """Return the content of a member, links in the archive followed, None if it is missing."""
@@ -112,7 +120,7 @@ def blob(blobs: Blobs, descriptor: Descriptor, what: str) -> Content | None:
     if content is None and descriptor.data is not None:
         content = _checked(blobs, descriptor, what, descriptor.data).content
     if content is not None:
-        _check_size(blobs, descriptor, what, content.size)
+        check_size(blobs, descriptor, what, content.size)
     return content
 
 
@@ -139,14 +147,15 @@ def is_stored(blobs: Blobs, descriptor: Descriptor) -> bool:
 
 def _checked(blobs: Blobs, descriptor: Descriptor, what: str, data: bytes) -> Document:
     """Return *data* as the document of *descriptor*, its size and digest checked."""
-    _check_size(blobs, descriptor, what, len(data))
+    check_size(blobs, descriptor, what, len(data))
     digest = Digest.of([data], descriptor.digest.algorithm)
     if digest != descriptor.digest:
         raise DigestMismatch(f"{blobs.name}: {what} has the digest {digest}, its descriptor says {descriptor.digest}")
     return Document(descriptor, Literal(data))
 
 
-def _check_size(blobs: Blobs, descriptor: Descriptor, what: str, size: int) -> None:
+def check_size(blobs: Blobs, descriptor: Descriptor, what: str, size: int) -> None:
+    """Raise InvalidImage if the blob of *descriptor* has another *size* than it says; *what* names it in messages."""
     if size != descriptor.size:
         raise InvalidImage(
             f"{blobs.name}: {what} {descriptor.digest} has {size} bytes, its descriptor says {descriptor.size}"

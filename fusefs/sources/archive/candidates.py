@@ -4,34 +4,37 @@ Format: OCI image specification 1.1, "Image Layout", "Image Index".  Docker's me
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from fusefs.errors import ImgfsError, InvalidImage, Unavailable
-from fusefs.image.model import Document
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
-from fusefs.oci.documents import Descriptor, Manifest
+from fusefs.oci.documents import Descriptor
 from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.reference import same_image, tagged
-from fusefs.sources.archive.blobs import Blobs, document, is_stored, stored_document
-from fusefs.text import printable
+from fusefs.sources.archive.layout import Layout
+from fusefs.text import listing, printable
 
 log = logging.getLogger(__name__)
 
 _MAX_NESTING = 8
 """Maximum number of indexes on the way to a manifest."""
+MAX_LISTED = 1 << 16
+"""Maximum number of descriptors that are looked at, of all indexes."""
 _NO_MANIFEST = "vnd.docker.reference.type"
 """Annotation of a manifest that belongs to an image, for example an attestation."""
 
 
 class Candidate(NamedTuple):
-    """A manifest of an image, and the indexes on the way to it."""
+    """A manifest of an image."""
 
     manifest: Descriptor
     platform: Platform | None
     """From its descriptor or its config; None if neither states it."""
-    way: tuple[Document, ...]
+    way: tuple[Descriptor, ...]
+    """The indexes on the way to it."""
     stored: bool
     """Its manifest is stored."""
     entry: Descriptor
@@ -63,48 +66,50 @@ def name_of(entry: Descriptor) -> str:
     return entry.annotations.get("io.containerd.image.name", "") or entry.ref_name
 
 
-def pick(blobs: Blobs, entries: Sequence[Descriptor], choice: str | int | None, platform: Platform | None) -> Candidate:
+def pick(
+    layout: Layout, entries: Sequence[Descriptor], choice: str | int | None, platform: Platform | None
+) -> Candidate:
     """Return the manifest below *entries* of ``index.json`` that *choice* and *platform* pick.
 
     *choice* is a name, a digest or an index into *entries*.  Unavailable lists the choices.
     """
-    found = _chosen(blobs, entries, choice)
+    found = _chosen(layout, entries, choice)
     if not found and choice is not None:
         asked = f"@{choice}" if isinstance(choice, int) else printable(choice)
-        raise Unavailable(f"{blobs.name} has no image {asked}; {_listed(candidates(blobs, entries))}")
+        raise Unavailable(f"{layout.name} has no image {asked}; {_listed(candidates(layout, entries))}")
     if _entries(found) > 1:
-        found = _without_companions(blobs, found)
+        found = _without_companions(layout, found)
     if _entries(found) > 1:
         names = {candidate.name for candidate in found}
         # Of several under one name the first counts (OCI, "Image Layout", on index.json); under none nothing decides.
         if (choice is None and len(names) > 1) or ((len(names) > 1 or not found[0].name) and _ambiguous(found)):
-            raise Unavailable(f"{blobs.name} holds several images; choose one with its name: {_listed(found)}")
-    return choose(blobs, found, platform)
+            raise Unavailable(f"{layout.name} holds several images; choose one with its name: {_listed(found)}")
+    return choose(layout, found, platform)
 
 
-def _chosen(blobs: Blobs, entries: Sequence[Descriptor], choice: str | int | None) -> list[Candidate]:
+def _chosen(layout: Layout, entries: Sequence[Descriptor], choice: str | int | None) -> list[Candidate]:
     """Return the candidates that *choice* leaves, all for None."""
     match choice:
         case None:
-            return list(candidates(blobs, entries))
+            return list(candidates(layout, entries))
         case int():
-            return list(candidates(blobs, entries[choice : choice + 1], everything=True))
+            return list(candidates(layout, entries[choice : choice + 1], everything=True))
     named = [entry for entry in entries if choice in (entry.ref_name, name_of(entry), str(entry.digest))]
     named = named or [entry for entry in entries if tagged(choice) == tagged(name_of(entry))]
     named = named or [entry for entry in entries if same_image(choice, name_of(entry))]
     if named:
-        return list(candidates(blobs, named, everything=choice in map(str, (entry.digest for entry in named))))
+        return list(candidates(layout, named, everything=choice in map(str, (entry.digest for entry in named))))
     try:
-        below = entry_of(blobs, Digest.parse(choice))
+        below = entry_of(layout, Digest.parse(choice))
     except (ValueError, ImgfsError):  # not a digest; or that of a blob that is no manifest
         return []
-    return list(candidates(blobs, [below], everything=True)) if below else []
+    return list(candidates(layout, [below], everything=True)) if below else []
 
 
-def _without_companions(blobs: Blobs, found: list[Candidate]) -> list[Candidate]:
+def _without_companions(layout: Layout, found: list[Candidate]) -> list[Candidate]:
     """Return *found* without nameless artifacts, as SBOMs and signatures, if there is an image among them."""
-    images = [candidate for candidate in found if candidate.name or _runs(blobs, candidate)]
-    return images if any(_runs(blobs, candidate) for candidate in images) else found
+    images = [candidate for candidate in found if candidate.name or _runs(layout, candidate)]
+    return images if any(_runs(layout, candidate) for candidate in images) else found
 
 
 def _entries(found: Iterable[Candidate]) -> int:
@@ -122,81 +127,85 @@ def _ambiguous(found: Iterable[Candidate]) -> bool:
     return False
 
 
-def top_entries(blobs: Blobs) -> list[Descriptor]:
+def top_entries(layout: Layout) -> list[Descriptor]:
     """Return the descriptors in ``index.json``."""
-    data = blobs.data("index.json")
+    data = layout.blobs.data("index.json")
     if data is None:
-        raise InvalidImage(f"{blobs.name}: not an OCI image layout: index.json is missing")
-    return [_typed(blobs, entry) for entry in documents.parse_index(data, f"{blobs.name}: index.json").manifests]
+        raise InvalidImage(f"{layout.name}: not an OCI image layout: index.json is missing")
+    return [layout.typed(entry) for entry in documents.parse_index(data, f"{layout.name}: index.json").manifests]
 
 
-def _typed(blobs: Blobs, found: Descriptor) -> Descriptor:
-    """Return *found* with a media type: without one, the stored manifest or index states what it is."""
-    stored = None if found.media_type else stored_document(blobs, found, "the manifest")
-    if stored is None:
-        return found
-    return found._replace(media_type=documents.media_type_of(stored.content.data, f"{blobs.name}: {found.digest}"))
-
-
-def entry_of(blobs: Blobs, digest: Digest) -> Descriptor | None:
+def entry_of(layout: Layout, digest: Digest) -> Descriptor | None:
     """Return a descriptor of the stored manifest or index with this *digest*, None without one."""
-    data = blobs.data("blobs", digest.algorithm, digest.encoded)
-    media_type = data and documents.media_type_of(data, f"{blobs.name}: {digest}")
+    data = layout.blobs.data("blobs", digest.algorithm, digest.encoded)
+    media_type = data and documents.media_type_of(data, f"{layout.name}: {digest}")
     return Descriptor(media_type, len(data), digest) if data and media_type else None
 
 
-def candidates(blobs: Blobs, entries: Iterable[Descriptor], *, everything: bool = False) -> Iterator[Candidate]:
+def candidates(layout: Layout, entries: Iterable[Descriptor], *, everything: bool = False) -> Iterator[Candidate]:
     """Yield the manifests below *entries*, in order, without attestations unless *everything* is asked for.
 
-    An index that is not stored yields nothing: a pull of one platform may leave out the others.
+    An index that is not stored yields nothing: a pull of one platform may leave out the others.  InvalidImage if more
+    than `MAX_LISTED` descriptors are listed on the way: indexes that list each other make millions of a few.
     """
+    walk = _Walk(layout)
     for entry in entries:
+        yield from walk.below(entry, everything=everything)
+
+
+class _Walk:
+    """A walk down from entries of ``index.json``."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._count = 0
+        """Descriptors, each as often as it was listed."""
+        self._seen: set[tuple[Digest, str]] = set()
+
+    def below(self, entry: Descriptor, *, everything: bool) -> Iterator[Candidate]:
+        """Yield the manifests below *entry*."""
+        self._seen.clear()
         if everything and entry.media_type not in documents.INDEXES:
-            yield _candidate(blobs, entry, entry, ())
+            self._up()
+            yield self._candidate(entry, entry, ())
         else:
-            yield from _below(blobs, entry, entry, (), set())
+            yield from self._below(entry, entry, ())
 
+    def _up(self) -> None:
+        self._count += 1
+        if self._count > MAX_LISTED:
+            raise InvalidImage(f"{self._layout.name}: its indexes list more than {MAX_LISTED} manifests")
 
-def _candidate(blobs: Blobs, found: Descriptor, entry: Descriptor, way: tuple[Document, ...]) -> Candidate:
-    return Candidate(found, found.platform or _stored_platform(blobs, found), way, is_stored(blobs, found), entry)
+    def _candidate(self, found: Descriptor, entry: Descriptor, way: tuple[Descriptor, ...]) -> Candidate:
+        layout = self._layout
+        return Candidate(found, found.platform or layout.platform(found), way, layout.is_stored(found), entry)
 
-
-def _below(
-    blobs: Blobs, found: Descriptor, entry: Descriptor, way: tuple[Document, ...], seen: set[tuple[Digest, str]]
-) -> Iterator[Candidate]:
-    if _NO_MANIFEST in found.annotations or (found.platform is not None and not found.platform.known):
-        return
-    if (found.digest, str(found.platform)) in seen:  # each index is walked once
-        return
-    seen.add((found.digest, str(found.platform)))
-    if found.media_type not in documents.INDEXES:
+    def _below(self, found: Descriptor, entry: Descriptor, way: tuple[Descriptor, ...]) -> Iterator[Candidate]:
+        self._up()
+        if _NO_MANIFEST in found.annotations or (found.platform is not None and not found.platform.known):
+            return
+        if (found.digest, str(found.platform)) in self._seen:  # each index is walked once
+            return
+        self._seen.add((found.digest, str(found.platform)))
+        if found.media_type in documents.INDEXES:
+            for listed in self._listed(found, way):
+                yield from self._below(self._layout.typed(listed), entry, (*way, found))
         # An unknown media type in a nested index is to be ignored; in index.json it is an error with its name.
-        if not way or found.media_type in documents.MANIFESTS:
-            yield _candidate(blobs, found, entry, way)
-        return
-    if len(way) >= _MAX_NESTING:
-        raise InvalidImage(f"{blobs.name}: the index {found.digest} is nested more than {_MAX_NESTING} deep")
-    index = stored_document(blobs, found, "the index")
-    if index is None:
-        log.warning("%s: the index %s is not stored", blobs.name, found.digest)
-        return
-    for below in documents.parse_index(index.content.data, f"{blobs.name}: the index {found.digest}").manifests:
-        yield from _below(blobs, _typed(blobs, below), entry, (*way, index), seen)
+        elif not way or found.media_type in documents.MANIFESTS:
+            yield self._candidate(found, entry, way)
+
+    def _listed(self, index: Descriptor, way: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
+        name = self._layout.name
+        if len(way) >= _MAX_NESTING:
+            raise InvalidImage(f"{name}: the index {index.digest} is nested more than {_MAX_NESTING} deep")
+        listed = self._layout.index(index)
+        if listed is None:
+            log.warning("%s: the index %s is not stored", name, index.digest)
+            return ()
+        return listed
 
 
-def _stored_platform(blobs: Blobs, found: Descriptor) -> Platform | None:
-    """Return the platform that the config of a manifest states, None if it cannot be read."""
-    try:
-        manifest = documents.parse_manifest(document(blobs, found, "").content.data, "")
-        if manifest.config.media_type in documents.IMAGE_CONFIGS:
-            stated = documents.parse_image_config(document(blobs, manifest.config, "").content.data, "").platform
-            return stated if str(stated) else None
-    except ImgfsError:  # reported if this manifest is chosen
-        pass
-    return None
-
-
-def choose(blobs: Blobs, found: Iterable[Candidate], wanted: Platform | None) -> Candidate:
+def choose(layout: Layout, found: Iterable[Candidate], wanted: Platform | None) -> Candidate:
     """Return the candidate that suits the *wanted* platform best; default: this machine's.
 
     A single candidate suits if no platform is asked for.  One that no machine runs, as an artifact, is only returned
@@ -204,7 +213,7 @@ def choose(blobs: Blobs, found: Iterable[Candidate], wanted: Platform | None) ->
     """
     found = list(found)
     if not found:
-        raise InvalidImage(f"{blobs.name} holds no image")
+        raise InvalidImage(f"{layout.name} holds no image")
     if wanted is None:  # an engine may have pulled one platform only
         found = [candidate for candidate in found if candidate.stored] or found
     if len({candidate.manifest.digest for candidate in found}) == 1 and wanted is None:
@@ -215,13 +224,13 @@ def choose(blobs: Blobs, found: Iterable[Candidate], wanted: Platform | None) ->
         platform = candidate.platform
         rank = None if platform is None else suitability(platform, target, exact=wanted is not None)
         if rank is not None:
-            ranked.append((not _runs(blobs, candidate), rank, number))
+            ranked.append((not _runs(layout, candidate), rank, number))
     if not ranked:
-        raise Unavailable(f"{blobs.name} has no image for {target}; {_listed(found)}")
+        raise Unavailable(f"{layout.name} has no image for {target}; {_listed(found)}")
     return found[min(ranked)[-1]]
 
 
-def _runs(blobs: Blobs, candidate: Candidate) -> bool:
+def _runs(layout: Layout, candidate: Candidate) -> bool:
     """Return whether a manifest is of an image that a machine can run; one that is not stored may be.
 
     Not so artifacts as SBOMs and SOCI indexes, and images that need a feature, as those of nydus.
@@ -229,26 +238,12 @@ def _runs(blobs: Blobs, candidate: Candidate) -> bool:
     needs = candidate.platform is not None and candidate.platform.os == "linux" and candidate.platform.os_features
     if needs or candidate.manifest.artifact_type:
         return False
-    try:
-        manifest = _manifest(blobs, candidate.manifest)
-    except ImgfsError:  # reported if this manifest is chosen
-        return True
-    if manifest is None:
-        return True
-    is_image = manifest.config.media_type in documents.IMAGE_CONFIGS and not manifest.artifact_type
-    return is_image and all(layer.media_type in documents.LAYERS for layer in manifest.layers)
-
-
-def _manifest(blobs: Blobs, descriptor: Descriptor) -> Manifest | None:
-    stored = stored_document(blobs, descriptor, "the manifest")
-    return None if stored is None else documents.parse_manifest(stored.content.data, blobs.name)
+    manifest = layout.manifest(candidate.manifest)
+    return manifest is None or manifest.of_image
 
 
 def _listed(found: Iterable[Candidate]) -> str:
     found = list(found)
-    shown = [candidate.shown for candidate in found]
-    texts = [
-        candidate.shown_with_digest if shown.count(text) > 1 else text
-        for candidate, text in zip(found, shown, strict=True)
-    ]
-    return "there are " + ("; ".join(dict.fromkeys(texts)) or "none")
+    count = Counter(candidate.shown for candidate in found)
+    texts = (candidate.shown_with_digest if count[candidate.shown] > 1 else candidate.shown for candidate in found)
+    return "there are " + (listing(list(dict.fromkeys(texts))) or "none")

@@ -44,6 +44,16 @@ class DirectoryBlobs:
             return error.errno not in _MISSING
         return True
 
+    def size(self, *parts: str) -> int | None:
+        """Return the size of a file."""
+        file = self._file(parts)
+        if file is None:
+            return None
+        try:
+            return file.length()
+        finally:
+            file.close()
+
     def file(self, *parts: str) -> Extent | None:
         """Return the content of a file, which stays open."""
         if parts not in self._opened:

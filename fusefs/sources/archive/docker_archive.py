@@ -5,7 +5,7 @@ links, repeated layers and the generated manifest are those of containers/image,
 Newer engines add an image layout; imgfs uses only the parts of it that agree with the manifest list.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from fusefs.content.protocol import Content
@@ -19,10 +19,11 @@ from fusefs.oci.reference import same_image, tag_of, tagged
 from fusefs.oci.transport import Source
 from fusefs.sources.archive.blobs import Blobs, MemberKey, blob, document, limited
 from fusefs.sources.archive.candidates import Candidate, candidates, choose, entry_of, top_entries
-from fusefs.sources.archive.image_layout import candidate_image, layer_compression
+from fusefs.sources.archive.image_layout import candidate_image, layer_compression, stored_indexes
+from fusefs.sources.archive.layout import Layout
 from fusefs.sources.archive.manifest_list import MANIFEST_LIST_LIMIT, ManifestItem, parse_manifest_list
 from fusefs.tar.compression import Compression
-from fusefs.text import printable
+from fusefs.text import listing, printable
 
 MANIFEST_LIST = b"manifest.json"
 _ROOT_NAMES = frozenset({b".dockerenv", b"bin", b"etc", b"lib", b"sbin", b"usr", b"Files"})
@@ -43,12 +44,14 @@ class _StoredLayer(NamedTuple):
     where: str
 
 
-class DockerArchive(NamedTuple):
+class DockerArchive:
     """An indexed Docker archive whose members can be read."""
 
-    blobs: Blobs
-    digest_of: Hash
-    """Hashes a content whose digest no document states."""
+    def __init__(self, blobs: Blobs, digest_of: Hash) -> None:
+        """Read members from *blobs*; *digest_of* hashes a content whose digest no document states."""
+        self.blobs = blobs
+        self.digest_of = digest_of
+        self.layout = Layout(blobs)
 
     def image(self, choice: str | int | None, platform: Platform | None, source: Source) -> Image:
         """Return the image that *choice*, a name or an index, and *platform* pick."""
@@ -69,16 +72,15 @@ class DockerArchive(NamedTuple):
 
         *only*: the engine saved the *platform* alone, and may have left out the index that the ID is the digest of.
         """
-        listed = self.blobs.has(MANIFEST_LIST.decode())
-        for item in self._items() if listed else ():
+        for item in self._items_by_config():
             data = self._config_data(item)
             if Digest.of([data], image_id.algorithm) == image_id:
                 config = self._config(item, data)
                 if platform is not None and suitability(config.platform, platform, exact=True) is None:
                     raise self._wrong_platform(config, platform)
                 return self._item_image(item, data, config, source, tag)
-        entry = entry_of(self.blobs, image_id)
-        found = candidates(self.blobs, [entry], everything=True) if entry else iter(())
+        entry = entry_of(self.layout, image_id)
+        found = candidates(self.layout, [entry], everything=True) if entry else iter(())
         if entry is None and only:
             # Newer engines leave out the index when they save one platform.
             found = iter(self._layout())
@@ -86,7 +88,7 @@ class DockerArchive(NamedTuple):
             raise InvalidImage(
                 f"{self._name}: no image config, manifest or index has the digest {image_id}, the image's ID"
             )
-        return self._candidate_image(choose(self.blobs, found, platform), source, tag)
+        return self._candidate_image(choose(self.layout, found, platform), source, tag)
 
     @property
     def _name(self) -> str:
@@ -97,6 +99,15 @@ class DockerArchive(NamedTuple):
             raise self._no_manifest()
         where = f"{self._name}: manifest.json"
         return parse_manifest_list(limited(self.blobs.content(MANIFEST_LIST), MANIFEST_LIST_LIMIT, where), where)
+
+    def _items_by_config(self) -> Iterator[ManifestItem]:
+        """Yield the first manifest item of each config."""
+        seen: set[MemberKey] = set()
+        for item in self._items() if self.blobs.has(MANIFEST_LIST.decode()) else ():
+            key = self.blobs.member_key(item.config)
+            if key not in seen:
+                seen.add(key)
+                yield item
 
     def _item(self, choice: str | int | None, name: str) -> ManifestItem:
         items = self._items()
@@ -113,8 +124,8 @@ class DockerArchive(NamedTuple):
         raise Unavailable(self._choices(choice, name, items))
 
     def _choices(self, choice: str | int | None, name: str, items: Sequence[ManifestItem]) -> str:
-        tags = (", ".join(map(printable, item.repo_tags)) or "no tag" for item in items)
-        listed = "; ".join(f"@{n} ({names})" for n, names in enumerate(tags))
+        tags = (listing([*map(printable, item.repo_tags)], ", ") or "no tag" for item in items)
+        listed = listing([f"@{n} ({names})" for n, names in enumerate(tags)])
         match choice:
             case None:
                 path = printable(name.removeprefix("docker-archive:"))
@@ -215,7 +226,7 @@ class DockerArchive(NamedTuple):
         )
 
     def _documents(self, found: Candidate) -> tuple[Document, ...]:
-        return (*found.way, document(self.blobs, found.manifest, "the manifest"))
+        return (*stored_indexes(self.blobs, found), document(self.blobs, found.manifest, "the manifest"))
 
     def _of_platform(self, item: ManifestItem, data: bytes, config: ImageConfig, wanted: Platform) -> Candidate | None:
         """Return a manifest that suits better than the item, None if the item suits best.
@@ -228,7 +239,7 @@ class DockerArchive(NamedTuple):
         own = self._stored_manifest(Digest.of([data]), item)
         siblings = [] if own is None else [other for other in self._layout() if other.entry == own.entry]
         if len(siblings) > 1:
-            best = choose(self.blobs, siblings, wanted)
+            best = choose(self.layout, siblings, wanted)
             return None if best == own else best
         if rank is None:
             raise self._wrong_platform(config, wanted)
@@ -240,7 +251,7 @@ class DockerArchive(NamedTuple):
     def _layout(self) -> list[Candidate]:
         """Return the manifests in the archive's image layout; an empty list if that is missing or damaged."""
         try:
-            return list(candidates(self.blobs, top_entries(self.blobs)))
+            return list(candidates(self.layout, top_entries(self.layout)))
         except ImgfsError:  # the manifest list decides: some engines wrote wrong indexes
             return []
 
@@ -250,7 +261,13 @@ class DockerArchive(NamedTuple):
     def _stored_manifest(self, config: Digest, item: ManifestItem) -> Candidate | None:
         """Return the stored manifest of the image with this *config* and the layers of *item*, None without one."""
         keys = [self.blobs.member_key(name) for name in item.layers]
+        seen: set[tuple[Digest, int]] = set()
         for candidate in self._layout():
+            stated = self.layout.manifest(candidate.manifest)
+            key = (candidate.manifest.digest, candidate.manifest.size)
+            if stated is None or stated.config.digest != config or key in seen:
+                continue
+            seen.add(key)
             try:
                 manifest = self._manifest(candidate)
                 if (

@@ -17,6 +17,7 @@ from fusefs.oci.reference import tag_of
 from fusefs.oci.transport import Source
 from fusefs.sources.archive.blobs import Blobs, blob, document
 from fusefs.sources.archive.candidates import Candidate, name_of, pick, top_entries
+from fusefs.sources.archive.layout import Layout
 from fusefs.tar.compression import FIRST_BYTES, Compression, compression_of, decompressed, is_unread
 from fusefs.tar.header import BLOCK, is_header, is_zero
 from fusefs.text import printable
@@ -26,11 +27,12 @@ log = logging.getLogger(__name__)
 
 def layout_image(blobs: Blobs, choice: str | int | None, platform: Platform | None, source: Source) -> Image:
     """Return the image of a layout that *choice*, a name, a digest or an index, and *platform* pick."""
-    entries = top_entries(blobs)
+    layout = Layout(blobs)
+    entries = top_entries(layout)
     version = blobs.data("oci-layout")
     if version is not None:  # skopeo, crane and trivy read layouts without it
         documents.check_layout(version, f"{blobs.name}: oci-layout")
-    chosen = pick(blobs, entries, choice, platform)
+    chosen = pick(layout, entries, choice, platform)
     is_name = isinstance(choice, str) and choice not in (str(chosen.entry.digest), str(chosen.manifest.digest))
     return candidate_image(blobs, chosen, source, str(choice) if is_name else name_of(chosen.entry))
 
@@ -54,9 +56,14 @@ def candidate_image(blobs: Blobs, candidate: Candidate, source: Source, ref: str
         config=config,
         manifest=stored,
         layers=tuple(_layers(blobs, manifest, parsed.diff_ids if parsed else None)),
-        documents=candidate.way,
+        documents=stored_indexes(blobs, candidate),
         artifact=artifact,
     )
+
+
+def stored_indexes(blobs: Blobs, candidate: Candidate) -> tuple[Document, ...]:
+    """Return the indexes on the way to a *candidate*."""
+    return tuple(document(blobs, index, "the index") for index in candidate.way)
 
 
 def _image_config(blobs: Blobs, candidate: Candidate, manifest: Manifest, config: Document) -> ImageConfig | None:

@@ -127,9 +127,13 @@ class BoundedResponse(http.client.HTTPResponse):
         check_encoding(self.headers)
         data = self.read(MAX_ANSWER + 1)
         check_size(data)
+        self.check_end()
+        return data
+
+    def check_end(self) -> None:
+        """Raise IncompleteRead if the body, read to its end, is shorter than its stated length."""
         if self.length:
             raise http.client.IncompleteRead(b"", self.length)
-        return data
 
 
 def bounded_response(seconds: float | None) -> type[BoundedResponse]:

@@ -62,6 +62,7 @@ class _UnixStream:
         while count:
             yield buffer[:count]
             count = self._answer.readinto(buffer)
+        self._answer.check_end()
 
 
 class UnixEngine:

@@ -109,9 +109,9 @@ def test_an_engine_that_never_comes_to_an_end_is_left(tmp_path: Path) -> None:
             yield b" "
 
     with fake_engine(Script(images=Reply(parts=drops())), socket=tmp_path / "s") as engine:
-        found, seconds = answer("mount", "docker-d", DOCKER_HOST=engine.host)
+        found, seconds = answer("mount", "docker-d", cwd=tmp_path, DOCKER_HOST=engine.host)
         gate.set()
-    assert found == []
+    assert found == ["nothing", "", "docker-daemon:\tan image in Docker or Podman"]
     assert seconds < 2
 
 

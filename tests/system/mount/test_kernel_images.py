@@ -2,16 +2,22 @@
 
 import json
 import os
+import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fusefs.mount.kernel.attach import attach
+from fusefs.mount.kernel.erofs import mount_erofs
 from tests.support.builders import Archive
 from tests.support.erofs_images import ErofsImage, mount_on, mounted_on, need_kernel_mounts
 from tests.support.file_systems import tmpfs
 from tests.support.mounts import Bench, Finished, mounted_below
+from tests.support.requirements import need
+from tests.support.slow_archive import SlowFile
 from tests.support.users import users_bench
 
 __all__ = ["users_bench"]
@@ -26,6 +32,8 @@ IMAGE = ErofsImage(
         b"imgfs.since": b"2026-11-29T11:22:33Z",
     },
 )
+_PATIENCE = 3.0
+"""Seconds for a command, whatever the disks do."""
 OTHER = ErofsImage({b"config": b"{}"}, xattrs={b"imgfs.pid": b"1"})
 
 
@@ -110,8 +118,8 @@ def test_umount_all_takes_the_images_and_no_other_erofs_mount(imgfs: Bench, opti
     script = '"$@" umount -a $OPTIONS; echo $?; exec cat /proc/self/mountinfo'
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *imgfs.command]
     environment = imgfs.environment | {"OPTIONS": " ".join(options)}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
-    status, *table = done.stdout.splitlines()
+    done = subprocess.run(words, env=environment, capture_output=True, errors="surrogateescape", check=True)
+    status, *table = done.stdout.split("\n")[:-1]
     left = [line.split()[4] for line in table if line.split()[4].startswith(f"{imgfs.folder}/")]
     assert (status, done.stderr, left) == ("0", "", [str(places[1])])
     for place in places[:3]:
@@ -148,8 +156,35 @@ def test_its_mountpoint_is_completed(imgfs: Bench, mountpoint: Path) -> None:
         assert [line.rstrip("\t") for line in done.out.splitlines()[2:]] == [str(mountpoint)]
 
 
-def test_a_mount_is_followed_below_it(imgfs: Bench, mountpoint: Path) -> None:
-    outer = ErofsImage({b"x": b""}, xattrs=IMAGE.xattrs)
-    with mounted_on(mountpoint, outer, "nginx"):
-        assert os.listdir(mountpoint) == ["x"]
-        assert imgfs.run("umount", mountpoint / "x").status == 9
+def test_a_disk_that_never_answers_holds_up_neither_list_nor_umount(imgfs: Bench, mountpoint: Path) -> None:
+    slow = SlowFile(imgfs, IMAGE.metadata())
+    file, directory = os.open(slow.path, os.O_RDONLY), os.open(mountpoint, os.O_PATH)
+    mount = mount_erofs(file, [], "nginx")
+    attach(mount, directory)
+    try:
+        slow.hold()
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        for descriptor in (file, directory, mount):
+            os.close(descriptor)
+        began = time.monotonic()
+        assert _listed(imgfs) == []
+        done = imgfs.run("umount", mountpoint)
+        assert done == Finished(9, "", f"imgfs: cannot unmount {mountpoint}: it does not answer\n")
+        assert time.monotonic() - began < 2 * _PATIENCE
+        slow.go()
+        assert [found["mountpoint"] for found in _listed(imgfs)] == [str(mountpoint)]
+        assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+    finally:
+        slow.end()
+
+
+@pytest.mark.parametrize("source", ["nginx:latest", "docker-archive:/srv/x.tar", "/srv/x.tar", "oci:dir/"])
+def test_mount_8_takes_it_for_the_line_of_fstab_that_it_is_of(imgfs: Bench, mountpoint: Path, source: str) -> None:
+    need("mount")
+    fstab = imgfs.folder / "fstab"
+    fstab.write_text(f"{source} {mountpoint} fuse.imgfs ro 0 0\n")
+    with mounted_on(mountpoint, IMAGE, source):
+        done = subprocess.run(["mount", "-T", fstab, "-a", "-v"], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.search(rf"^{mountpoint} *: already mounted$", done.stdout)
+        assert mounted_below(mountpoint) == [str(mountpoint)]

@@ -1,6 +1,7 @@
 """Kernel mounts of EROFS images: what is mounted, how it is shown, and that nothing is left."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.kernel.loop import bind_loop_device
 from fusefs.mount.kernel.support import Backing, KernelUnable
 from fusefs.mount.mountinfo import mount_at
-from fusefs.mount.syscalls import MNT_DETACH, umount2
+from fusefs.mount.syscalls import FSCONFIG_SET_STRING, MNT_DETACH, fsconfig, fsmessages, fsopen, umount2
 from tests.programs import loop_binder
 from tests.support.erofs_images import BLOCK, ErofsImage, bound_loop_devices, mounted_on, need_kernel_mounts, open_files
 from tests.support.file_systems import tmpfs
@@ -96,18 +97,18 @@ def test_flags_are_those_of_the_mount(mountpoint: Path) -> None:
         ("oci:dir/", "oci:dir"),
         ("x" + "é" * 127 + "/y", "…" + "é" * 125 + "/y"),
         *((name, "imgfs") for name in ("", "/", "/x.tar", "/proc/1/x", "/missing/x.tar", ".", "..")),
+        *((name, "imgfs") for name in ("/srv/../etc/x.tar", "/./srv/x.tar", "//srv/x.tar", "/srv/./x", "/../x/y")),
     ],
 )
 def test_the_source_is_the_image_argument(mountpoint: Path, name: str, shown: str) -> None:
     with mounted_on(mountpoint, ErofsImage(), name) as mounted:
         assert mounted.source == shown
-    assert not Path("/missing").exists()
+    assert not os.path.lexists(name) or os.path.isdir(name)
 
 
 def test_naming_the_source_changes_nothing_for_this_process(folder: Path) -> None:
     def state() -> tuple[object, ...]:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-        root = [line for line in lines if line.split()[4] == "/"]
+        root = [line for line in Path("/proc/self/mountinfo").read_bytes().split(b"\n") if b" / / " in line]
         return os.getcwd(), os.readlink("/proc/self/ns/mnt"), os.readlink("/proc/self/root"), root, os.listdir("/srv")
 
     before = state()
@@ -167,13 +168,59 @@ def test_a_refusal_of_the_kernel_has_its_reason(place: Path) -> None:
     image[1024 + 12] = 8  # blocks of 256 bytes
     with open_files(place, bytes(image), DATA) as (metadata, device), pytest.raises(KernelUnable) as caught:
         mount_erofs(metadata, [device], "nginx")
-    assert str(caught.value).startswith("the kernel refuses the EROFS mount: Invalid argument")
+    assert str(caught.value) == "the kernel refuses the EROFS mount: Invalid argument; see dmesg"
 
 
-def test_a_process_without_rights_is_told(folder: Path) -> None:
+def test_what_the_kernel_says_of_an_option_is_read() -> None:
+    need_kernel_mounts()
+    context = fsopen(b"erofs")
+    for value in (b"a", b"b"):
+        with pytest.raises(OSError, match="Invalid argument"):
+            fsconfig(context, FSCONFIG_SET_STRING, b"nonsense", value)
+    assert fsmessages(context) == ["erofs: Unknown parameter 'nonsense'"] * 2
+    assert fsmessages(context) == []
+    os.close(context)
+
+
+def test_a_device_that_is_no_file_leaves_no_loop_device(memory: Path) -> None:
+    reader, writer = os.pipe()
+    with (
+        open_files(memory, IMAGE.metadata()) as (metadata,),
+        pytest.raises(KernelUnable, match=r"^cannot set up /dev/loop[0-9]+: Invalid argument$"),
+    ):
+        mount_erofs(metadata, [reader], "nginx")
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("commands", "message"),
+    [
+        ("true", "no loop devices: cannot open /dev/loop-control: No such file or directory"),
+        ("mknod /dev/loop-control c 10 237", "cannot open /dev/loop[0-9]+: No such file or directory"),
+        (
+            "mknod /dev/loop-control c 10 237 && for n in $(seq 0 99); do mknod /dev/loop$n b 254 99; done",
+            "(cannot open /dev/loop[0-9]+: No such device or address|/dev/loop[0-9]+ is not a loop device)",
+        ),
+    ],
+)
+def test_a_machine_without_loop_devices_is_told(memory: Path, commands: str, message: str) -> None:
+    program = "import sys; from fusefs.mount.kernel.erofs import mount_erofs; mount_erofs(int(sys.argv[1]), [], 'x')"
+    script = f'mount -t tmpfs t /dev && {commands} && exec "$@"'
+    with open_files(memory, ErofsImage().metadata()) as (metadata,):
+        words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+        words += [sys.executable, "-c", program, str(metadata)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, pass_fds=[metadata])
+    assert re.search(f"KernelUnable: {message}$", done.stderr.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    "wrapper", [("setpriv", "--bounding-set=-all", "--"), ("unshare", "--user", "--map-root-user", "--mount", "--")]
+)
+def test_a_process_without_rights_is_told(folder: Path, wrapper: tuple[str, ...]) -> None:
     program = "import sys; from fusefs.mount.kernel.erofs import mount_erofs; mount_erofs(int(sys.argv[1]), [], 'x')"
     with open_files(folder, ErofsImage().metadata()) as (metadata,):
-        words = ["setpriv", "--bounding-set=-all", "--", sys.executable, "-c", program, str(metadata)]
+        words = [*wrapper, sys.executable, "-c", program, str(metadata)]
         done = subprocess.run(words, capture_output=True, text=True, check=False, pass_fds=[metadata])
     assert done.stderr.splitlines()[-1].endswith("KernelUnable: only root of the machine may mount EROFS")
 
@@ -195,6 +242,19 @@ def test_pages_that_a_killed_reader_asked_for_are_right_for_the_next_one(place: 
                 reader.kill()
             check_contents(mount, [(b"big", data)])
             os.close(mount)
+
+
+def test_the_capability_that_the_process_of_a_mount_keeps_is_enough(place: Path) -> None:
+    program = (
+        "import sys\n"
+        "from fusefs.mount.kernel.attach import check_contents\n"
+        "from fusefs.mount.kernel.erofs import mount_erofs\n"
+        "for name in ('nginx', '/srv/x.tar'):\n"
+        "    check_contents(mount_erofs(int(sys.argv[1]), [int(sys.argv[2])], name), [(b'a', b'inline')])\n"
+    )
+    with open_files(place, IMAGE.metadata(), DATA) as files:
+        words = ["setpriv", "--bounding-set=-all,+sys_admin", "--", sys.executable, "-c", program, *map(str, files)]
+        subprocess.run(words, check=True, pass_fds=files)
 
 
 def test_a_loop_device_has_the_blocks_of_its_file_and_cannot_be_written(memory: Path) -> None:

@@ -353,3 +353,11 @@ def test_more_large_directories_at_a_time_than_are_kept_are_listed_whole(imgfs: 
             scan.close()
     assert [len(together) for together in listed] == [1] * 2000
     assert set().union(*listed) == names
+
+
+def test_every_inode_number_fits_into_32_bits(imgfs: Bench) -> None:
+    mountpoint = imgfs.mount(Archive().write(imgfs.folder / "image.tar"))
+    words = ["find", str(mountpoint), "-printf", "%i %P\\n"]
+    numbers = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(numbers) > 20
+    assert [line for line in numbers if int(line.split()[0]) >= 1 << 32] == []

@@ -11,12 +11,12 @@ from fusefs.mount.kernel.attach import take_over
 from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.kernel.support import KernelUnable
 from fusefs.mount.mountinfo import Mount, mount_at
-from tests.programs import looker
 from tests.programs import take_over as taking_program
 from tests.support.builders import Archive
 from tests.support.changesets import changeset, file
 from tests.support.erofs_images import BLOCK, ErofsImage, need_kernel_mounts, open_files
 from tests.support.file_systems import tmpfs
+from tests.support.lookers import looked_at
 from tests.support.mounts import Bench, mounted_below, the_mount
 from tests.support.processes import until
 
@@ -57,15 +57,8 @@ def _mounted(mountpoint: Path) -> Mount:
 
 
 def test_nobody_sees_an_error(imgfs: Bench, mountpoint: Path) -> None:
-    words = [sys.executable, looker.__file__, str(mountpoint), "7000"]
-    lookers = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    outputs = [process.stdout for process in lookers if process.stdout]
-    assert [output.readline() for output in outputs] == ["half\n"] * 4
-    _take_over(imgfs.folder, mountpoint, *ADMIN_ALONE)
-    assert [output.read().split() for output in outputs] == [["2", "28000", "7000"]] * 4
-    for process in lookers:
-        process.communicate()
-        assert process.returncode == 0
+    with looked_at(mountpoint, 100_000):
+        _take_over(imgfs.folder, mountpoint, *ADMIN_ALONE)
     (kernel,) = mounted_below(mountpoint)
     assert (kernel, the_mount(mountpoint).file_system) == (str(mountpoint), "erofs")
     until(lambda: not imgfs.processes(), "the process of the FUSE mount ends")

@@ -2,17 +2,23 @@
 
 import errno
 import gc
+import gzip
 import importlib
+import io
 import random
 import re
 import sys
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from isal import isal_zlib
 
 from fusefs.errors import InvalidImage, Unavailable, Unsupported
+from fusefs.tar import gzip_stream
 from fusefs.tar.compression import FIRST_BYTES, Compression, compression_of, decompressed
 from tests.support.builders import COMPRESSIONS, END, LAYERS, header, layer
 
@@ -248,3 +254,41 @@ def test_one_stream_at_a_time_has_a_large_window() -> None:
     next(abandoned)
     del abandoned
     assert plain(with_zstd_window(29), "zstd") == LAYERS[0]
+
+
+def test_gzip_is_read_by_isal_and_by_zlib_where_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = COMPRESSIONS["gzip"](NOISE)
+    assert gzip_stream.LIBRARY is isal_zlib
+    for name in ("isal", "isal.isal_zlib"):
+        monkeypatch.setitem(sys.modules, name, None)
+    try:
+        assert importlib.reload(gzip_stream).LIBRARY is zlib
+        assert plain(data, "gzip") == NOISE
+        assert failure(data[:-1], "gzip")[1] == f"x: truncated: the gzip stream ends at offset {len(data) - 1}"
+    finally:
+        monkeypatch.undo()
+        importlib.reload(gzip_stream)
+
+
+def test_thousands_of_small_members_are_not_copied_over_and_over() -> None:
+    """As estargz has them.  An inflater copies the bytes behind its member, up to all that it is given."""
+    copied = 0
+
+    class Inflater:
+        def __init__(self) -> None:
+            self._inflater = zlib.decompressobj(-15)
+
+        def __getattr__(self, name: str) -> Any:
+            nonlocal copied
+            if name == "unused_data":
+                copied += len(self._inflater.unused_data)
+            return getattr(self._inflater, name)
+
+    library = SimpleNamespace(decompressobj=lambda _: Inflater(), crc32=zlib.crc32)
+    member = gzip.compress(b"a small file" * 20, mtime=0)
+    file: Any = io.BytesIO(member * 10_000)
+    stream, found = gzip_stream.GzipStream(io.BufferedReader(file, 1 << 18), library), 0
+    while data := stream.read1(1 << 20):
+        found += len(data)
+    assert found == 10_000 * 240
+    assert copied < 10_000 * (1 << 14)

@@ -47,6 +47,11 @@ def test_versions_that_are_not_understood_give_no_kernel_mount(release: str) -> 
     assert str(caught.value).isprintable()
 
 
+def test_a_candidate_is_named_as_one() -> None:
+    with pytest.raises(KernelUnable, match=r"; this is 6\.4-rc$"):
+        backing_of("6.4.0-rc7")
+
+
 def test_the_true_version_of_debians_kernels_counts() -> None:
     names = "6.1.0-28-amd64", "#1 SMP PREEMPT_DYNAMIC Debian {}-1 (2024-11-22)"
     assert backing_of(names[0], names[1].format("6.1.113")) is Backing.LOOP

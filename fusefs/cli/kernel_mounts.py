@@ -1,0 +1,94 @@
+"""The driver of a mount: FUSE, or the kernel's own file system EROFS."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fusefs.cli.parsing.mount_options import AUTO, EROFS, FUSE
+from fusefs.errors import ImgfsError, MountError
+from fusefs.image.opened import Opened
+from fusefs.mount.privileges import may_mount
+from fusefs.mount.view import ViewOptions, image_view
+from fusefs.text import printable
+
+if TYPE_CHECKING:
+    from fusefs.mount.kernel.view import KernelOptions, KernelView
+    from fusefs.mount.mountpoint import Mountpoint
+    from fusefs.mount.succession import Successor
+
+log = logging.getLogger(__name__)
+
+
+class KernelMounts:
+    """The kernel mounts of one image: at once if its metadata are cached or asked for, else in the place of FUSE."""
+
+    def __init__(self, driver: str, opened: Opened, view: ViewOptions, options: "Callable[[], KernelOptions]") -> None:
+        """Decide whether a kernel mount is possible; MountError if it is not and *driver* is ``erofs``."""
+        self._driver = driver
+        self._opened = opened
+        self._indexed = threading.Event()
+        self._view: KernelView | None = None
+        self._why_fuse = ""
+        if driver == FUSE or (driver == AUTO and not may_mount()):
+            return
+        try:
+            self._view = self._kernel_view(view, options())
+        except ImgfsError as error:
+            self._give_up(error)
+
+    def _kernel_view(self, view: ViewOptions, options: "KernelOptions") -> "KernelView":
+        from fusefs.mount.kernel.view import KernelView  # noqa: PLC0415 - other mounts do not need it
+
+        if not may_mount():
+            raise MountError("only root may mount with the driver erofs")
+        layers = self._opened.layers
+        names = [*layers.cached_names(), str(view.transform_symlinks)] if view.trees else []
+        return KernelView(image_view(self._opened.image, layers, view), names, self._opened.cache, options)
+
+    def _give_up(self, error: ImgfsError) -> None:
+        if self._driver == EROFS:
+            raise error
+        self._why_fuse = f"{self._opened.shown} is mounted by FUSE: {error}"
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+
+    def root(self) -> int | None:
+        """Return a descriptor of the root of a kernel mount that is attached nowhere; None: mount by FUSE."""
+        if self._view is None:
+            return None
+        try:
+            root = self._view.cached()
+            if root is None and self._driver == EROFS:
+                self._opened.index()
+                root = self._view.written()
+        except ImgfsError as error:
+            self._give_up(error)
+            return None
+        return root
+
+    def log_why_fuse(self) -> None:
+        """Write into the log why the kernel mounts nothing, unless nobody asked for that."""
+        if self._why_fuse:
+            log.info("%s", self._why_fuse)
+
+    @property
+    def indexed(self) -> Callable[[], None]:
+        """The function to call when all layers are indexed."""
+        return self._indexed.set
+
+    def successor(self, *, foreground: bool) -> "Successor | None":
+        """Return what takes the place of a FUSE mount, None if nothing can; *foreground* as in `Successor`."""
+        from fusefs.mount.succession import Successor  # noqa: PLC0415 - imports trio
+
+        return None if self._view is None else Successor(self._indexed, self._view.written, foreground)
+
+
+def attach_root(root: int, mountpoint: "Mountpoint") -> None:
+    """Attach the kernel mount with the open *root* onto *mountpoint*; MountError if something is mounted there."""
+    from fusefs.mount.kernel.attach import attach  # noqa: PLC0415 - other mounts do not need it
+
+    if mountpoint.covers():
+        raise MountError(f"cannot mount on {printable(mountpoint.path)}: something is mounted there by now")
+    attach(root, mountpoint.directory)

@@ -1,0 +1,210 @@
+"""The view of an image as a kernel mount, from cached metadata or from metadata that are written now."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from fusefs.content.file import OpenFile, Sparse, open_files
+from fusefs.content.protocol import Content, Literal
+from fusefs.content.spool import unlinked_file
+from fusefs.content.watched import WatchedFile
+from fusefs.erofs.ondisk import FORMAT
+from fusefs.image.model import LayerCache
+from fusefs.mount.kernel.attach import check_contents
+from fusefs.mount.kernel.erofs import mount_erofs
+from fusefs.mount.kernel.snapshot import stable_file
+from fusefs.mount.kernel.support import KernelUnable, backing_here
+from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
+from fusefs.tree.overrides import Overrides
+
+_PRIVATE = 0o500
+"""Permissions of the root if only the user who mounts may read the image."""
+_ROOM = 1 << 20
+"""Bytes that must be free to cache metadata.  Their size is not known in advance; most are smaller."""
+_FIRST = 512
+"""Bytes of each blob that are compared."""
+
+
+class KernelOptions(NamedTuple):
+    """The options of a kernel mount."""
+
+    source: str
+    """The device in the mount table: the IMAGE argument."""
+    flags: tuple[str, ...]
+    """Any of ``allow_other``, ``allow_root``, ``noexec``, ``noatime``."""
+    overrides: Overrides
+    tmpdir: str
+    """The directory of metadata that are not cached."""
+
+
+class KernelView:
+    """A view that the kernel can mount.  For use by one thread at a time."""
+
+    def __init__(
+        self, view: Directory, layers: Sequence[str], cache: LayerCache | None, options: KernelOptions
+    ) -> None:
+        """Take snapshots of the user's files that the *view* shows.
+
+        *layers* are names that change with the files of the layers and with the options for their trees.
+        Raises KernelUnable if this kernel cannot mount or a file may change; Unavailable if one has changed.
+        """
+        backing_here()
+        self._view = view
+        self._layers = layers
+        self._cache = cache
+        self._options = options
+        self._snapshots: dict[int, int] = {}
+        try:
+            for file in self._user_files():
+                self._snapshots[file.descriptor] = stable_file(file)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the snapshots; mounts hold them open."""
+        for snapshot in self._snapshots.values():
+            os.close(snapshot)
+        self._snapshots.clear()
+
+    def cached(self) -> int | None:
+        """Mount from cached metadata; return a descriptor of the mount's root, None if nothing is cached.
+
+        The mount is attached nowhere.  Raises KernelUnable.
+        """
+        metadata = None if self._cache is None else self._cache.open_cached(self._name())
+        if metadata is None:
+            return None
+        try:
+            return self._mounted(metadata)
+        finally:
+            os.close(metadata)
+
+    def written(self) -> int:
+        """Write the metadata, cache them, and mount; return a descriptor of the mount's root.
+
+        Decompresses and indexes layers that were not needed before.  The mount is attached nowhere.
+        Raises KernelUnable, Unfit, and the exceptions of a first access.
+        """
+        from fusefs.erofs.writer import write  # noqa: PLC0415 - cached metadata need no writer
+
+        metadata, finish = self._new_file()
+        try:
+            permissions = None if {"allow_other", "allow_root"} & set(self._options.flags) else _PRIVATE
+            with open(metadata, "wb", closefd=False) as out:
+                written = write(self._view, out, self._options.overrides, permissions)
+            assert [device.descriptor for device in written.devices] == [file.descriptor for file in self._files()]
+            mount = self._mounted(metadata)
+        except OSError as error:
+            os.close(metadata)
+            raise KernelUnable(f"cannot write its metadata: {error.strerror}") from None
+        except BaseException:
+            os.close(metadata)
+            raise
+        finish()
+        return mount
+
+    def _new_file(self) -> tuple[int, Callable[[], None]]:
+        """Return a new file, and the function to call, which closes it, when it is complete."""
+        cache = self._cache
+        if cache is None or not cache.room(_ROOM):
+            metadata = unlinked_file(self._options.tmpdir)
+            return metadata, lambda: os.close(metadata)
+        metadata = cache.new_file()
+
+        def add() -> None:
+            try:
+                cache.add(self._name(), metadata)
+            finally:
+                os.close(metadata)
+
+        return metadata, lambda: cache.later(add)
+
+    def _mounted(self, metadata: int) -> int:
+        options = self._options
+        devices = [self._snapshots.get(file.descriptor, file.descriptor) for file in self._files()]
+        mount = mount_erofs(metadata, devices, options.source, options.flags)
+        try:
+            check_contents(mount, self._known())
+        except BaseException:
+            os.close(mount)
+            raise
+        return mount
+
+    def _files(self) -> list[OpenFile]:
+        """Return the files that hold the bytes of the view, plain tars included, in the order of the devices."""
+        return open_files(_contents(KnownTree(self._view)))
+
+    def _user_files(self) -> list[OpenFile]:
+        files = open_files(_own_contents(KnownTree(self._view)))
+        return [file for file in files if isinstance(file, WatchedFile)]
+
+    def _known(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield paths of generated files and blobs, and their first bytes."""
+        blobs = self._view.entries[b"blobs"]
+        assert isinstance(blobs, Directory)
+        folders = {b"": self._view}
+        folders |= {b"blobs/%s/" % name: node for name, node in blobs.entries.items() if isinstance(node, Directory)}
+        for path, folder in folders.items():
+            for name, node in folder.entries.items():
+                if isinstance(node, RegularFile):
+                    yield path + name, bytes(node.content.read_at(0, min(_FIRST, node.content.size)))
+
+    def _name(self) -> str:
+        """Return the name of the cached metadata: a hash of all that they depend on."""
+        files = {
+            file.descriptor: number for number, file in enumerate(open_files(_own_contents(KnownTree(self._view))))
+        }
+        users = [_state(file) for file in self._user_files()]
+        options = self._options.overrides, {"allow_other", "allow_root"} & set(self._options.flags)
+        facts = (FORMAT, *self._layers, users, options, _described(self._view, files))
+        return f"{hashlib.sha256(repr(facts).encode()).hexdigest()}.erofs"
+
+
+def _contents(tree: KnownTree) -> Iterator[Content]:
+    """Yield the contents of a tree's files, then those of plain tars, which are decompressed if they are not yet."""
+    yield from _own_contents(tree)
+    for number in range(len(tree)):
+        node = tree.node(number)
+        if isinstance(node, LazyDirectory) and node.settled:
+            below: Tree = node.fill()
+            assert isinstance(below, KnownTree)
+            yield from _contents(below)
+
+
+def _own_contents(tree: KnownTree) -> Iterator[Content]:
+    for number in range(len(tree)):
+        node = tree.node(number)
+        if isinstance(node, RegularFile):
+            yield node.content
+
+
+def _state(file: OpenFile) -> tuple[int, ...]:
+    """Return what changes with each write to a user's file."""
+    about = os.fstat(file.descriptor)
+    return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def _described(node: Node, files: dict[int, int]) -> tuple[object, ...]:
+    """Return all that metadata say of *node*; *files* are the numbers of open files by their descriptors."""
+    match node:
+        case Directory():
+            below = {**node.entries, **node.unlisted}
+            return node.attributes, node.xattrs, [(name, _described(child, files)) for name, child in below.items()]
+        case LazyDirectory():
+            return node.attributes, node.xattrs, node.settled
+        case RegularFile():
+            return node.attributes, node.xattrs, _place(node.content, files)
+        case Symlink():
+            return node.attributes, node.target
+    return node.attributes, node.type, node.rdev
+
+
+def _place(content: Content, files: dict[int, int]) -> object:
+    if isinstance(content, Literal):
+        return content.data
+    if isinstance(content, Sparse):
+        return content.size, [(offset, _place(run, files)) for offset, run in content.runs()]
+    place = content.file_place()
+    return place and (files.get(place.descriptor), place.offset, content.size)

@@ -1,0 +1,84 @@
+"""The change from a FUSE mount to a kernel mount in its place, while the FUSE mount is in use."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+import trio
+
+from fusefs.errors import ImgfsError
+from fusefs.mount.mountinfo import Mount, is_mounted, mount_of
+from fusefs.mount.unmounting import detach
+from fusefs.text import printable
+
+log = logging.getLogger(__name__)
+
+_INTERVAL = 0.3
+"""Seconds between two looks at the mount table."""
+
+
+class Successor(NamedTuple):
+    """A kernel mount that can take the place of a FUSE mount."""
+
+    wanted: threading.Event
+    """Set when all layers are indexed."""
+    mount: Callable[[], int]
+    """Makes the mount and returns a descriptor of its root; raises as `KernelView.written` does."""
+    foreground: bool
+    """Whether this process ends with the kernel mount, and not already with the last open file of the FUSE mount."""
+
+
+class Succession:
+    """The change of one mount.  It never ends the FUSE mount with an error."""
+
+    def __init__(self, mount: Mount, successor: Successor | None) -> None:
+        """Let *successor*, if there is one, take the place of the FUSE mount *mount* of this process."""
+        self._mount = mount
+        self._successor = successor
+        self._kernel_mount: Mount | None = None
+        self._taking_over = trio.Lock()
+        self.stopped = False
+        """Whether a signal has asked to unmount."""
+
+    async def run(self) -> None:
+        """Wait until the kernel mount is wanted, make it, and let it take over."""
+        successor = self._successor
+        if successor is None:
+            return
+        await trio.to_thread.run_sync(successor.wanted.wait, abandon_on_cancel=True)
+        shown = printable(self._mount.mountpoint)
+        try:
+            root = await trio.to_thread.run_sync(successor.mount, abandon_on_cancel=True)
+            async with self._taking_over:
+                self._kernel_mount = await trio.to_thread.run_sync(self._take_over, root)
+        except (ImgfsError, OSError, MemoryError) as error:
+            log.info("%s stays a FUSE mount: %s", shown, error)
+        except Exception:
+            log.exception("%s stays a FUSE mount: a bug", shown)
+        else:
+            log.info("%s is a kernel mount now", shown)
+
+    def _take_over(self, root: int) -> Mount | None:
+        from fusefs.mount.kernel.attach import take_over  # noqa: PLC0415 - few mounts have a successor
+
+        try:
+            take_over(root, self._mount)
+            return mount_of(root)
+        finally:
+            os.close(root)
+
+    async def hold(self) -> None:
+        """After the end of the FUSE mount, wait in the foreground until the kernel mount is unmounted."""
+        if self._successor is None or not self._successor.foreground:
+            return
+        async with self._taking_over:  # the FUSE mount may end a moment before it is known why
+            kernel_mount = self._kernel_mount
+        while kernel_mount is not None and is_mounted(kernel_mount):  # noqa: ASYNC110 - there is no event to wait for
+            await trio.sleep(_INTERVAL)
+
+    def finish(self) -> None:
+        """Unmount the kernel mount if a signal has asked for it."""
+        if self._kernel_mount is not None and self.stopped:
+            detach(self._kernel_mount, lazily=True)

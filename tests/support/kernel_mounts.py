@@ -1,0 +1,120 @@
+"""Views mounted by the kernel, as EROFS, for tests; and what a mount shows as plain values."""
+
+import ctypes
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from fusefs.erofs.writer import write
+from fusefs.tree.node import Directory
+from fusefs.tree.overrides import Overrides
+from tests.support.requirements import ROOT, give_up, need
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_FLAGS = 1 | 2 | 4
+"""MS_RDONLY, MS_NOSUID, MS_NODEV."""
+_DETACH = 2
+"""MNT_DETACH."""
+_SAFE = (6, 15)
+"""Before this version of Linux, mounts of files may hang or panic."""
+_PIECE = 1 << 20
+
+
+@contextmanager
+def kernel_mount(view: Directory, mountpoint: Path, overrides: Overrides = Overrides()) -> Iterator[None]:  # noqa: B008
+    """Mount *view* by the kernel for as long as the block takes; its metadata are a file without a name."""
+    need(ROOT)
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    if version is None or tuple(map(int, version.groups())) < _SAFE:
+        give_up("needs Linux 6.15 or later")
+    file = os.open(mountpoint.parent, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    try:
+        with open(file, "wb", closefd=False) as out:
+            written = write(view, out, overrides)
+        options = ",".join(f"device=/proc/self/fd/{device.descriptor}" for device in written.devices)
+        _mount(f"/proc/self/fd/{file}", mountpoint, options)
+    finally:
+        os.close(file)
+    try:
+        yield
+    finally:
+        if _LIBC.umount2(os.fsencode(mountpoint), 0):
+            _LIBC.umount2(os.fsencode(mountpoint), _DETACH)
+            raise AssertionError("the mount is busy")
+
+
+def _mount(source: str, mountpoint: Path, options: str) -> None:
+    if _LIBC.mount(source.encode(), os.fsencode(mountpoint), b"erofs", _FLAGS, options.encode()):
+        error = ctypes.get_errno()
+        if error in (errno.ENODEV, errno.ENOTBLK):
+            give_up(f"needs EROFS mounts of files: {os.strerror(error)}")
+        raise OSError(error, os.strerror(error))
+
+
+class ShownPath(NamedTuple):
+    """All that a mount says of a path, but what differs between FUSE and EROFS."""
+
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    rdev: int
+    size: int
+    """0 for a directory."""
+    data: str
+    """The digest of a file's bytes, or the target of a symbolic link."""
+    xattrs: tuple[tuple[str, bytes], ...]
+
+
+class Walked(NamedTuple):
+    """A mount that was walked through."""
+
+    paths: dict[str, ShownPath]
+    groups: set[frozenset[str]]
+    """Paths that are names of one file with several links."""
+
+
+def walked(mountpoint: Path, more: tuple[str, ...] = ()) -> Walked:
+    """Walk through a mount, and look at the paths *more* that it may not list."""
+    paths: dict[str, ShownPath] = {}
+    groups: dict[int, set[str]] = {}
+    queue = ["", *more]
+    for path in queue:  # grows
+        full = os.path.join(mountpoint, path)
+        said = os.lstat(full)
+        paths[path] = _shown(full, said)
+        if stat.S_ISDIR(said.st_mode):
+            queue += (os.path.join(path, name) for name in sorted(os.listdir(full)))
+        elif said.st_nlink > 1:
+            groups.setdefault(said.st_ino, set()).add(path)
+    return Walked(paths, set(map(frozenset, groups.values())))
+
+
+def _shown(path: str, said: os.stat_result) -> ShownPath:
+    size, data = said.st_size, ""
+    if stat.S_ISDIR(said.st_mode):
+        size = 0
+    elif stat.S_ISLNK(said.st_mode):
+        data = os.readlink(path)
+    elif stat.S_ISREG(said.st_mode):
+        data = _digest(path)
+    names = sorted(os.listxattr(path, follow_symlinks=False))
+    xattrs = tuple((name, os.getxattr(path, name, follow_symlinks=False)) for name in names)
+    return ShownPath(
+        *(said.st_mode, said.st_nlink, said.st_uid, said.st_gid, said.st_mtime_ns, said.st_rdev, size, data, xattrs)
+    )
+
+
+def _digest(path: str) -> str:
+    hasher = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while data := file.read(_PIECE):
+            hasher.update(data)
+    return hasher.hexdigest()

@@ -1,0 +1,243 @@
+"""``--driver``: when FUSE serves a mount, when the kernel does, and the change from one to the other."""
+
+import gzip
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.builders import LAYERS, Archive, compressed, image_config
+from tests.support.erofs_images import need_kernel_mounts
+from tests.support.fake_engine import Engine, default_engine
+from tests.support.lookers import looked_at
+from tests.support.mounts import Bench, mounted_below, the_mount, tree
+from tests.support.processes import until
+
+pytestmark = pytest.mark.usefixtures("kernel_mounts")
+LINE = "is a kernel mount now"
+
+
+@pytest.fixture(name="kernel_mounts")
+def kernel_mounts_fixture() -> None:
+    """Skip where the kernel mounts no EROFS."""
+    need_kernel_mounts()
+
+
+@pytest.fixture(name="engine")
+def engine_on_a_socket(imgfs: Bench) -> Iterator[Engine]:
+    """An engine with an image whose layers are plain."""
+    with default_engine(imgfs) as engine:
+        yield engine
+
+
+@pytest.fixture(name="spooled")
+def spooled_archive(imgfs: Bench) -> Path:
+    """An archive that is compressed as a whole, with a compressed layer in it: its bytes cannot move."""
+    archive = Archive(layers=[LAYERS[0], compressed(LAYERS[1], "gzip"), *LAYERS[2:]], config=image_config(LAYERS))
+    path = imgfs.folder / "image.tar.gz"
+    path.write_bytes(gzip.compress(archive.data()))
+    return path
+
+
+def kind(mountpoint: Path) -> str:
+    """Return the type of the file system at *mountpoint*."""
+    return the_mount(mountpoint).file_system
+
+
+def until_kernel(mountpoint: Path) -> None:
+    """Wait until the kernel serves *mountpoint*."""
+    until(lambda: kind(mountpoint) == "erofs", "the kernel mount takes over")
+
+
+def by_kernel(imgfs: Bench, image: str | Path, *options: str, name: str = "kernel") -> Path:
+    """Mount *image* by the kernel at once."""
+    mountpoint = imgfs.mountpoint(name)
+    done = imgfs.run("mount", "--driver", "erofs", *options, image, mountpoint)
+    assert (done.status, done.out) == (0, "")
+    assert done.err.splitlines()[-1].startswith(f"imgfs: {image} is mounted on {mountpoint}")
+    assert kind(mountpoint) == "erofs"
+    return mountpoint
+
+
+def attributes(folder: Path) -> dict[str, object]:
+    """Return what stat and the extended attributes tell of the files below *folder*."""
+    found: dict[str, object] = {}
+    for path in folder.rglob("*"):
+        about = os.lstat(path)
+        size = 0 if stat.S_ISDIR(about.st_mode) else about.st_size
+        xattrs = {
+            name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)
+        }
+        key = str(path.relative_to(folder))
+        found[key] = (about.st_mode, about.st_uid, about.st_gid, size, about.st_mtime_ns, about.st_rdev, xattrs)
+    return found
+
+
+@pytest.mark.parametrize("options", [[], ["-o", "uid=7,gid=8,umask=077"], ["-o", "transform_symlinks"], ["--no-trees"]])
+def test_the_kernel_shows_what_fuse_shows(imgfs: Bench, spooled: Path, options: list[str]) -> None:
+    kernel = by_kernel(imgfs, spooled, *options)
+    fuse = imgfs.mount(spooled, "--driver", "fuse", *options)
+    list(fuse.rglob("*"))  # lazy directories have their attributes then
+    # The names of plain tars, which FUSE does not list.
+    listed = {path.relative_to(kernel) for path in (kernel / "blobs").rglob("*") if path.is_symlink()}
+    assert all((fuse / path).is_symlink() for path in listed)
+    shown = {path: data for path, data in tree(kernel).items() if Path(path) not in listed}
+    assert shown == tree(fuse)
+    about = {path: facts for path, facts in attributes(kernel).items() if Path(path) not in listed}
+    assert about == attributes(fuse)
+
+
+def test_a_kernel_mount_has_no_process_and_no_file_of_it_is_left(imgfs: Bench, spooled: Path) -> None:
+    mountpoint = by_kernel(imgfs, spooled)
+    until(lambda: not imgfs.processes(), "no process is left")
+    assert os.listdir(imgfs.spool) == []
+    spooled.unlink()
+    assert (mountpoint / "rootfs" / "a").exists() or tree(mountpoint)
+    assert imgfs.run("umount", mountpoint).status == 0
+    assert mounted_below(imgfs.folder) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "mode"),
+    [([], 0o500), (["-o", "allow_other"], 0o555), (["-o", "umask=0"], 0o500), (["-o", "allow_other,umask=077"], 0o700)],
+)
+def test_without_allow_other_the_root_is_private(imgfs: Bench, spooled: Path, options: list[str], mode: int) -> None:
+    assert stat.S_IMODE(os.stat(by_kernel(imgfs, spooled, *options)).st_mode) == mode
+
+
+def test_nobody_sees_the_kernel_take_over(imgfs: Bench, spooled: Path) -> None:
+    mountpoint = imgfs.mount(spooled)
+    with (mountpoint / "config").open("rb") as file:
+        with looked_at(mountpoint / "blobs" / "sha256", 100_000):
+            os.listdir(mountpoint / "rootfs")
+            until_kernel(mountpoint)
+        assert imgfs.processes()
+        assert file.read() == (mountpoint / "config").read_bytes()
+    until(lambda: not imgfs.processes(), "the process ends with the last open file")
+    assert LINE in imgfs.log.read_text()
+    assert mounted_below(mountpoint) == [str(mountpoint)]
+
+
+def test_index_makes_it_a_kernel_mount_without_an_access(imgfs: Bench, spooled: Path) -> None:
+    until_kernel(imgfs.mount(spooled, "--index"))
+
+
+def test_blobs_alone_do_not(imgfs: Bench, spooled: Path) -> None:
+    mountpoint = imgfs.mount(spooled)
+    for path in (mountpoint / "blobs" / "sha256").iterdir():
+        path.read_bytes()
+    os.listdir(mountpoint / "layers" / "0")
+    assert kind(mountpoint) == "fuse.imgfs"
+    assert len(imgfs.made_files(mountpoint)) < len(LAYERS)
+
+
+@pytest.mark.parametrize("options", [["--driver", "fuse"], ["-o", "driver=fuse"]])
+def test_fuse_stays_fuse(imgfs: Bench, spooled: Path, options: list[str]) -> None:
+    mountpoint = imgfs.mount(spooled, "--index", *options)
+    list(mountpoint.rglob("*"))
+    assert (kind(mountpoint), LINE in imgfs.log.read_text()) == ("fuse.imgfs", False)
+
+
+def test_an_archive_that_may_change_stays_fuse_and_the_log_says_why(imgfs: Bench) -> None:
+    archive = Archive().write(imgfs.folder / "image.tar")
+    mountpoint = imgfs.mount(archive, "--index")
+    list(mountpoint.rglob("*"))
+    assert kind(mountpoint) == "fuse.imgfs"
+    assert f"{archive} is mounted by FUSE: {archive} may be written to, and " in imgfs.log.read_text()
+
+
+def test_the_driver_erofs_refuses_such_an_archive(imgfs: Bench) -> None:
+    archive = Archive().write(imgfs.folder / "image.tar")
+    failed = imgfs.run("mount", "--driver", "erofs", archive, imgfs.mountpoint())
+    assert (failed.status, failed.out) == (9, "")
+    (line,) = failed.err.splitlines()
+    assert line.startswith(f"imgfs: {archive} may be written to, and no snapshot of it can be made in {imgfs.folder}: ")
+    assert line.endswith("; pipe it into imgfs, or let FUSE mount it")
+    assert mounted_below(imgfs.folder) == []
+
+
+def test_other_users_have_fuse_without_a_word(user: Bench) -> None:
+    path = user.folder / "image.tar.gz"
+    path.write_bytes(gzip.compress(Archive().data()))
+    mountpoint = user.mountpoint()
+    os.chown(mountpoint, 65534, 65534)
+    user.mount(path, "--index", at=mountpoint)
+    assert kind(mountpoint) == "fuse.imgfs"
+    assert user.log.read_text() == ""
+    failed = user.run("mount", "--driver", "erofs", path, user.mountpoint("other"))
+    assert (failed.status, failed.err) == (9, "imgfs: only root may mount with the driver erofs\n")
+
+
+@pytest.mark.usefixtures("engine")
+def test_cached_metadata_are_mounted_at_once(imgfs: Bench) -> None:
+    first = imgfs.mount("img")
+    os.listdir(first / "rootfs")
+    until_kernel(first)
+    until(lambda: not imgfs.processes(), "the FUSE mount ends")
+    (metadata,) = imgfs.cache.glob("saved/*/*.erofs")
+    written = metadata.stat()
+    second = imgfs.mountpoint("second")
+    done = imgfs.run("mount", "img", second)
+    assert (done.status, done.err) == (0, f"imgfs: img is mounted on {second}\n")
+    assert (kind(second), imgfs.processes()) == ("erofs", {})
+    assert metadata.stat().st_mtime_ns == written.st_mtime_ns
+    assert tree(second) == tree(first)
+    assert imgfs.run("cache", "prune", "--all").status == 0
+    assert tree(second) == tree(first)
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize(
+    "options", [["-o", "uid=5"], ["-o", "transform_symlinks"], ["--no-trees"], ["-o", "allow_other"]]
+)
+def test_metadata_of_other_options_are_not_used(imgfs: Bench, options: list[str]) -> None:
+    until_kernel(imgfs.mount("img", "--index"))
+    until(lambda: list(imgfs.cache.glob("saved/*/*.erofs.seal")), "the metadata are cached")
+    other = imgfs.mountpoint("other")
+    assert imgfs.run("mount", "--log-file", imgfs.log, *options, "img", other).status == 0
+    assert kind(other) == "fuse.imgfs"
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("damage", ["cut", "zeros", "no seal"])
+def test_damaged_metadata_are_written_again(imgfs: Bench, damage: str) -> None:
+    first = by_kernel(imgfs, "img", name="first")
+    shown = tree(first)
+    (seal,) = until(lambda: list(imgfs.cache.glob("saved/*/*.erofs.seal")), "the metadata are cached")
+    until(lambda: not imgfs.processes(), "all is written")
+    assert imgfs.run("umount", first).status == 0
+    metadata = seal.with_suffix("")
+    match damage:
+        case "cut":
+            os.truncate(metadata, 1024)
+        case "zeros":
+            metadata.write_bytes(bytes(metadata.stat().st_size))
+        case _:
+            seal.unlink()
+    mountpoint = imgfs.mountpoint("second")
+    assert imgfs.run("mount", "--driver", "erofs", "img", mountpoint).status == 0
+    assert tree(mountpoint) == shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("driver", ["auto", "erofs"])
+def test_in_the_foreground_a_signal_unmounts_it(
+    imgfs: Bench, spooled: Path, driver: str, number: signal.Signals
+) -> None:
+    mountpoint = imgfs.mountpoint()
+    process = imgfs.foreground(spooled, "--driver", driver, "--index", at=mountpoint)
+    until_kernel(mountpoint)
+    with (mountpoint / "config").open("rb"):
+        process.send_signal(number)
+        assert process.wait(20) == 0
+        assert mounted_below(imgfs.folder) == []
+
+
+def test_in_the_foreground_it_ends_when_it_is_unmounted(imgfs: Bench, spooled: Path) -> None:
+    mountpoint = imgfs.mountpoint()
+    process = imgfs.foreground(spooled, "--driver", "erofs", at=mountpoint)
+    assert imgfs.run("umount", mountpoint).status == 0
+    assert process.wait(20) == 0
