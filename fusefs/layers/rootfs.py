@@ -147,9 +147,7 @@ class RootfsTree:
 
     def _list(self, directory: int) -> Sequence[tuple[bytes, int]]:
         places = self._joined(directory).places
-        if (
-            len(places) == 1 and not self.transform_symlinks
-        ):  # the common case, nothing to merge, in a third of the time
+        if len(places) == 1 and not self.transform_symlinks:  # the common case, nothing to merge: a third of the time
             ((layer, at),) = places
             index = self._layers[layer]
             listed = list(index.listed(at))

@@ -13,6 +13,7 @@ from typing import Any
 from fusefs.content.protocol import Bytes
 from fusefs.errors import ImgfsError, InvalidImage, Unsupported
 from fusefs.tar.header import BLOCK, is_header
+from fusefs.tar.windows import xz_dictionary, zstd_window
 
 FIRST_BYTES = BLOCK
 """Bytes of a file that `compression_of` needs."""
@@ -124,12 +125,16 @@ def _opened(file: io.BufferedReader, compression: Compression) -> Any:
         case Compression.XZ:
             # The default also accepts the older .lzma, and takes xz's padding for the beginning of one.
             return contextlib.closing(
-                _Streams(file, lambda log: module.LZMADecompressor(module.FORMAT_XZ, (1 << log) + _XZ_OVERHEAD))
+                _Streams(
+                    file,
+                    lambda log: module.LZMADecompressor(module.FORMAT_XZ, (1 << log) + _XZ_OVERHEAD),
+                    xz_dictionary,
+                )
             )
         case Compression.ZSTD:
             limit = module.DecompressionParameter.window_log_max
             return contextlib.closing(
-                _Streams(file, lambda log: module.ZstdDecompressor(options={limit: log}), padding=b"")
+                _Streams(file, lambda log: module.ZstdDecompressor(options={limit: log}), zstd_window, padding=b"")
             )
 
 
@@ -143,10 +148,20 @@ class _Streams:
     Python's own files of xz and bzip2 take a damaged stream for a clean end, unless it is the first.
     """
 
-    def __init__(self, file: io.BufferedReader, begin: Callable[[int], Any], padding: bytes = b"\0") -> None:
-        """Read *file*; *begin* returns a decompressor for one stream, of at most 2^(its argument) bytes of window."""
+    def __init__(
+        self,
+        file: io.BufferedReader,
+        begin: Callable[[int], Any],
+        stated: Callable[[bytes], int | None] = lambda _: None,
+        padding: bytes = b"\0",
+    ) -> None:
+        """Read *file*; *begin* returns a decompressor for one stream, of at most 2^(its argument) bytes of window.
+
+        *stated* returns the bytes of the window that a stream states in its first bytes.
+        """
         self._file = file
         self._begin = begin
+        self._stated = stated
         self._padding = padding
         self._log = _WINDOW_LOG
         self._stream = begin(self._log)
@@ -186,15 +201,23 @@ class _Streams:
             if not any(words in str(error) for words in _TOO_LARGE):
                 raise
             if self._first is None or self._log == _LARGE_WINDOW_LOG:
-                raise _TooLarge(f"a window or dictionary of more than {1 << (self._log - 20)} MiB") from None
+                raise _TooLarge(self._refusal()) from None
             _LARGE_WINDOW.acquire()
             self._log = _LARGE_WINDOW_LOG
             self._stream = self._begin(self._log)
-            first, self._first = self._first, None
+            first, self._first = self._first, b""
             return self._decompressed(first, size)
         if plain:
             self._first = None
         return plain
+
+    def _refusal(self) -> str:
+        """Return which window is too large, and how large it may be."""
+        allowed = 1 << (self._log - 20)
+        wanted = None if self._first is None else self._stated(self._first)
+        if wanted is None:
+            return f"a window or dictionary of more than {allowed} MiB behind its beginning; {allowed} MiB are allowed"
+        return f"a window or dictionary of {-(-wanted >> 20)} MiB; {allowed} MiB are allowed"
 
 
 class _Compressed(io.RawIOBase):

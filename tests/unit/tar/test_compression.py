@@ -19,7 +19,7 @@ from isal import isal_zlib
 
 from fusefs.errors import InvalidImage, Unavailable, Unsupported
 from fusefs.tar import gzip_stream
-from fusefs.tar.compression import FIRST_BYTES, Compression, compression_of, decompressed
+from fusefs.tar.compression import FIRST_BYTES, Compression, compression_of, decompressed, is_unread
 from tests.support.builders import COMPRESSIONS, END, LAYERS, header, layer
 
 
@@ -211,9 +211,17 @@ def with_xz_dictionary(code: int) -> bytes:
 
 
 LARGE = {"zstd": [with_zstd_window(28), with_zstd_window(29)], "xz": [with_xz_dictionary(31), with_xz_dictionary(34)]}
+SINGLE = b"\x28\xb5\x2f\xfd"
+"""The first bytes of a frame whose window is as large as its content."""
 TOO_LARGE = {
-    "zstd": [with_zstd_window(29, 1), with_zstd_window(31), with_zstd_window(41)],
-    "xz": [with_xz_dictionary(35), with_xz_dictionary(40)],
+    "zstd": [
+        (with_zstd_window(29, 1), 576),
+        (with_zstd_window(31), 2048),
+        (with_zstd_window(41), 2 << 20),
+        (SINGLE + b"\xa0" + ((1 << 29) + 1).to_bytes(4, "little") + bytes(9), 513),
+        (SINGLE + b"\xe3" + bytes(4) + (1 << 40).to_bytes(8, "little") + bytes(9), 1 << 20),
+    ],
+    "xz": [(with_xz_dictionary(35), 768), (with_xz_dictionary(37), 1536), (with_xz_dictionary(40), 4096)],
 }
 
 
@@ -229,13 +237,32 @@ def test_a_window_of_up_to_512_mib_is_read(compression: str) -> None:
 @pytest.mark.parametrize("compression", TOO_LARGE)
 def test_a_larger_window_is_not_read_and_not_called_corrupt(compression: str) -> None:
     small = COMPRESSIONS[compression](LAYERS[0])
-    message = f"x: cannot read {compression} data with a window or dictionary of more than 512 MiB"
-    for too_large in TOO_LARGE[compression]:
+    for too_large, size in TOO_LARGE[compression]:
+        message = f"x: cannot read {compression} data with a window or dictionary of {size} MiB; 512 MiB are allowed"
         for data, before in ((too_large, b""), (small + too_large, LAYERS[0])):
             out: list[bytes] = []
             with pytest.raises(Unsupported) as refused:
                 out.extend(decompressed(pieces(data, 7), Compression(compression), "x"))
             assert (b"".join(out), str(refused.value)) == (before, message)
+
+
+def test_a_larger_dictionary_behind_the_beginning_of_a_stream_is_refused_with_the_limit() -> None:
+    blocks = [COMPRESSIONS["xz"](NOISE), with_xz_dictionary(33)]
+    first, second = (stream[12 : -12 - int.from_bytes(stream[-8:-4], "little") * 4 - 4] for stream in blocks)
+    out: list[bytes] = []
+    with pytest.raises(Unsupported) as refused:
+        out.extend(decompressed([blocks[0][:12] + first + second], Compression.XZ, "x"))
+    reason = "a window or dictionary of more than 128 MiB behind its beginning; 128 MiB are allowed"
+    assert str(refused.value) == f"x: cannot read xz data with {reason}"
+    assert out
+    assert NOISE.startswith(b"".join(out))
+
+
+@pytest.mark.parametrize("dictionary", [1 << 12, 3 << 29, (1 << 32) - 1])
+def test_the_older_lzma_is_not_read_whatever_its_dictionary(dictionary: int) -> None:
+    first = b"\x5d" + dictionary.to_bytes(4, "little") + bytes(100)
+    assert compression_of(first) is None
+    assert is_unread(first) == (dictionary & 0xFFFF == 0)  # as file(1) tells it
 
 
 def test_one_stream_at_a_time_has_a_large_window() -> None:
