@@ -31,8 +31,9 @@ def touches(layers: Sequence[LayerIndex], path: Sequence[bytes]) -> Iterator[Tou
     An implicit directory is not a change.
     """
     there = False
+    known = {id(index): _look_up(index, path) for index in {id(index): index for index in layers}.values()}
     for number, index in enumerate(layers):
-        record, removes = _look_up(index, path)
+        record, removes = known[id(index)]
         if record is not None and not record.flags & IMPLICIT:
             yield Touch(number, Deed.CHANGED if there else Deed.ADDED, record)
             there = True

@@ -24,7 +24,7 @@ _SHIFT = 32
 """A node's number: its layer above this bit, its record below."""
 _RECORD = (1 << _SHIFT) - 1
 _LISTINGS = 16
-_HELD = 1 << 18
+_HELD = 1 << 17
 """Limit of what is held of directories in memory, in units of 100 bytes."""
 
 

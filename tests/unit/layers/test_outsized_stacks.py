@@ -5,6 +5,7 @@ import tracemalloc
 import pytest
 
 from fusefs.layers.index import LayerIndex
+from fusefs.layers.provenance import Deed, touches
 from fusefs.layers.rootfs import RootfsTree
 from tests.conftest import TakeWarnings
 from tests.support.changesets import all_indexed, changeset, everything, file, hard_link, indexed, numbers
@@ -112,6 +113,16 @@ def test_links_to_one_path_are_found_by_it_once(searches: Searches) -> None:
         tree = RootfsTree(files, transform_symlinks=False)
         assert tree.stat(tree.find(0, b"000") or 0).nlink == count + 1
     assert searches.taken() <= 4 * (DEEPEST + count)
+
+
+def test_a_repeated_layer_is_asked_once_for_a_path(searches: Searches) -> None:
+    with indexed(deep_link("h")) as layer:
+        path = [*[b"a"] * DEEPEST, b"h"]
+        assert [touch.deed for touch in touches([layer.files.index] * 1000, path)] == [
+            Deed.ADDED,
+            *[Deed.CHANGED] * 999,
+        ]
+    assert searches.taken() <= 3 * len(path)
 
 
 def test_links_to_one_path_store_it_once() -> None:
