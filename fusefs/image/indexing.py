@@ -5,11 +5,12 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import IO, NamedTuple
 
-from fusefs.content.protocol import Content
+from fusefs.content.growing import report
+from fusefs.content.protocol import Content, FilePlace
 from fusefs.errors import NO_ROOM, InvalidImage, LimitReached, NoSpace
 from fusefs.image.model import Layer
 from fusefs.tar.members import ContentSource
@@ -22,10 +23,10 @@ CHILD_SIZE = 16 << 20
 _PACKAGES = os.fsencode(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 _CODE = (
     f"import os, sys; sys.path.append(os.fsdecode({_PACKAGES!r})); "
-    "from fusefs.layers.indexer import main; sys.exit(main())"
+    "from fusefs.layers.child import main; sys.exit(main())"
 )
 INDEXER = (sys.executable, "-I", "-X", "utf8", "-S", "-c", _CODE)
-"""The command without its arguments: a faster ``python -m fusefs.layers.indexer``, which skips the module `site`.
+"""The command without its arguments: a faster ``python -m fusefs.layers.child``, which skips the module `site`.
 
 Neither the current directory, nor variables such as ``PYTHONPATH`` and ``PYTHONVERBOSE``, nor the locale change it.
 """
@@ -43,20 +44,51 @@ class NewIndex(NamedTuple):
     """The directory of the file, for messages."""
 
 
-def index_into(index: NewIndex, layer: Layer, tar: Content, created_ns: int) -> None:
-    """Write the index of *layer*, whose plain tar is *tar*, into the new file *index*.
+class Indexing:
+    """Writes the index of one layer into a new file; may begin while the plain tar of the layer is being written.
 
-    Implicit directories get the time *created_ns*, nanoseconds since 1970.  Raises InvalidImage,
-    NoSpace, MemoryError, or OSError if the tar cannot be read.
+    For use by one thread at a time.
     """
-    place = tar.file_place()
-    child = None
-    if place is not None and tar.size >= CHILD_SIZE:  # a child process can read only a local file
-        child = _child(index, layer, (*place, tar.size, index.descriptor, created_ns))
-    if child is None:
-        _index_here(index, layer, tar, created_ns)
-    else:
-        _receive(child, index, layer)
+
+    def __init__(self, index: NewIndex, layer: Layer, created_ns: int) -> None:
+        """Implicit directories get the time *created_ns*, nanoseconds since 1970."""
+        self._index = index
+        self._layer = layer
+        self._created_ns = created_ns
+        self._child: subprocess.Popen[bytes] | None = None
+        self._tried = False
+
+    def written(self, place: FilePlace, total: int) -> None:
+        """Take note that *total* bytes of the plain tar are at *place*; a child follows once they are many."""
+        if not self._tried and total >= CHILD_SIZE:
+            self._tried = True
+            self._child = _child(self._index, self._layer, place, self._created_ns)
+        if self._child is not None:
+            _report(self._child, total, complete=False)
+
+    def abandon(self) -> None:
+        """Forget what was written: the plain tar is not completed, or another one is made in its place."""
+        child, self._child, self._tried = self._child, None, False
+        if child is not None:
+            with child:  # closes its standard input, which ends it
+                pass
+            os.ftruncate(self._index.descriptor, 0)
+            os.lseek(self._index.descriptor, 0, os.SEEK_SET)
+
+    def finish(self, tar: Content) -> None:
+        """Complete the index: *tar* is the plain tar, all of it.
+
+        Raises InvalidImage, NoSpace, MemoryError, or OSError if the tar cannot be read.
+        """
+        place = tar.file_place()
+        if place is not None:  # a child process can read only a local file
+            self.written(place, tar.size)
+        child, self._child = self._child, None
+        if child is None:
+            _index_here(self._index, self._layer, tar, self._created_ns)
+        else:
+            _report(child, tar.size, complete=True)
+            _receive(child, self._index, self._layer)
 
 
 def _index_here(index: NewIndex, layer: Layer, tar: Content, created_ns: int) -> None:
@@ -71,8 +103,9 @@ def _index_here(index: NewIndex, layer: Layer, tar: Content, created_ns: int) ->
         raise _no_room(layer, index.directory, error.strerror) from None
 
 
-def _child(index: NewIndex, layer: Layer, numbers: Sequence[int]) -> subprocess.Popen[bytes] | None:
+def _child(index: NewIndex, layer: Layer, tar: FilePlace, created_ns: int) -> subprocess.Popen[bytes] | None:
     """Start the child; return None if that is impossible: without a free process or file descriptor, for example."""
+    numbers = (tar.descriptor, tar.offset, index.descriptor, created_ns)
     command: list[str | bytes] = [*INDEXER, *map(str, numbers), layer.where.encode("utf-8", "surrogateescape")]
     # The child ends when its standard input closes, which this process holds open while it lives.  Both its outputs
     # are one pipe: this process cannot wait for one of them while the child waits for a reader of the other.
@@ -82,11 +115,20 @@ def _child(index: NewIndex, layer: Layer, numbers: Sequence[int]) -> subprocess.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=(numbers[0], index.descriptor),
+            pass_fds=(tar.descriptor, index.descriptor),
             cwd="/",
             env={name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)},
         )
     return None
+
+
+def _report(child: subprocess.Popen[bytes], written: int, *, complete: bool) -> None:
+    """Tell *child* how much of the tar is *written*.  Only the report of the *complete* tar waits for the child."""
+    assert child.stdin is not None
+    reports = child.stdin.fileno()
+    os.set_blocking(reports, complete)
+    with suppress(BlockingIOError, BrokenPipeError):  # it has many reports to read, or it has ended
+        os.write(reports, report(written, complete=complete))
 
 
 def _receive(child: subprocess.Popen[bytes], index: NewIndex, layer: Layer) -> None:

@@ -11,9 +11,9 @@ from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content, Literal
 from fusefs.content.spool import file_or_memory
 from fusefs.errors import NoSpace
-from fusefs.image.indexing import NewIndex, index_into
+from fusefs.image.indexing import Indexing, NewIndex
 from fusefs.image.model import Image, Layer, LayerCache
-from fusefs.image.uncompressed import uncompressed_tar
+from fusefs.image.uncompressed import Follower, uncompressed_tar
 from fusefs.layers.index import BrokenIndex, LayerIndex
 from fusefs.layers.record import MAGIC as INDEX_FORMAT
 from fusefs.layers.tree import LayerFiles
@@ -57,6 +57,7 @@ class Layers:
         self._tars: dict[_Key, Once[Content]] = {}
         self._files: dict[_Key, Once[LayerFiles]] = {}
         self._made: list[Content] = []
+        self._followers: dict[_Key, Follower] = {}
         self.stack = image.layers or (_NONE,)
         """The layers that the root file system is merged of, the base first."""
         for layer in self.stack:
@@ -152,8 +153,9 @@ class Layers:
                 file = OpenFile(cached, layer.where)
                 tar: Content = Extent(file, 0, file.length())
             else:
+                follower = self._followers.pop(_key(layer), None)
                 with self._decompressing:
-                    tar = uncompressed_tar(layer, self._tmpdir, cache, name)
+                    tar = uncompressed_tar(layer, self._tmpdir, cache, name, follower)
             self._made.append(tar)
             return tar
 
@@ -161,48 +163,71 @@ class Layers:
 
     def _files_maker(self, layer: Layer) -> Callable[[], LayerFiles]:
         def make() -> LayerFiles:
-            tar = self.tar(layer)
             cache = self._cache
             name = self._index_name(layer)
             if cache is not None:
-                compare = cache.of_user and layer.compression is None
-                cached = _cached_files(cache, name, tar, compare=compare)
-                if cached is not None:
-                    return cached
-                try:
-                    if cache.room(_INDEX_ROOM):
-                        return self._cached_now(layer, tar, cache, name)
-                except NoSpace as error:
-                    log.info("%s: cannot cache its layer index: %s", layer.where, error)
-            return self._indexed(layer, tar, *file_or_memory(self._tmpdir), os.close)
+                index = _cached_index(cache, name)
+                if index is not None:
+                    tar = self.tar(layer)
+                    # The headers in a plain tar of the user, who may have changed it.
+                    if not cache.of_user or layer.compression or _headers_match(cache, name, index, tar):
+                        return LayerFiles(index, tar)
+                new = self._new_cached(layer, cache)
+                if new is not None:
+                    try:
+                        return self._indexed(layer, new, lambda made: cache.later(lambda: _add(cache, name, made)))
+                    except _IndexNoSpace as error:
+                        log.info("%s: cannot cache its layer index: %s", layer.where, error)
+            return self._indexed(layer, NewIndex(*file_or_memory(self._tmpdir)), os.close)
 
         return make
 
-    def _cached_now(self, layer: Layer, tar: Content, cache: LayerCache, name: str) -> LayerFiles:
-        """Index *layer* into a file that is cached in *cache* as *name*."""
-
-        def add(descriptor: int) -> None:
-            try:
-                cache.add(name, descriptor)
-            finally:
-                os.close(descriptor)
-
-        return self._indexed(layer, tar, cache.new_file(), cache.path, lambda made: cache.later(lambda: add(made)))
-
-    def _indexed(
-        self, layer: Layer, tar: Content, descriptor: int, directory: str, made: Callable[[int], None]
-    ) -> LayerFiles:
-        """Index *layer* into the new file *descriptor* in *directory*; *made* gets and closes it at the end."""
+    def _new_cached(self, layer: Layer, cache: LayerCache) -> NewIndex | None:
+        """Return a new file in *cache* for the index of *layer*, None if there is no room."""
         try:
-            with self._indexing:
-                index_into(NewIndex(descriptor, directory), layer, tar, self._image.created_ns)
+            return NewIndex(cache.new_file(), cache.path) if cache.room(_INDEX_ROOM) else None
+        except NoSpace as error:
+            log.info("%s: cannot cache its layer index: %s", layer.where, error)
+            return None
+
+    def _indexed(self, layer: Layer, new: NewIndex, made: Callable[[int], None]) -> LayerFiles:
+        """Index *layer* into the file *new*, if possible while it is decompressed; *made* gets and closes the file."""
+        indexing = Indexing(new, layer, self._image.created_ns)
+        try:
+            tar = self._followed(layer, indexing)
+            try:
+                with self._indexing:
+                    indexing.finish(tar)
+            except NoSpace as error:
+                raise _IndexNoSpace(str(error)) from None
             tar.check()  # an index of changed bytes is neither used nor cached
-            files = LayerFiles(LayerIndex(descriptor), tar)
+            files = LayerFiles(LayerIndex(new.descriptor), tar)
         except BaseException:
-            os.close(descriptor)
+            indexing.abandon()
+            os.close(new.descriptor)
             raise
-        made(descriptor)
+        made(new.descriptor)
         return files
+
+    def _followed(self, layer: Layer, follower: Follower) -> Content:
+        """Return the plain tar of *layer*; if it is decompressed now, *follower* follows."""
+        self._followers[_key(layer)] = follower
+        try:
+            return self.tar(layer)
+        finally:
+            self._followers.pop(_key(layer), None)
+
+
+class _IndexNoSpace(NoSpace):
+    """There is no space for a layer index, but there may be for its tar."""
+
+
+def _add(cache: LayerCache, name: str, descriptor: int) -> None:
+    """Cache the file *descriptor* as *name*, and close it."""
+    try:
+        cache.add(name, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _cached_name(layer: Layer, *more: object) -> str:
@@ -216,28 +241,26 @@ def _cached_name(layer: Layer, *more: object) -> str:
     return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
-def _cached_files(cache: LayerCache, name: str, tar: Content, *, compare: bool) -> LayerFiles | None:
-    """Return the files of *tar* with the layer index cached as *name*, None if there is no valid one.
-
-    *compare*: compare the index with the headers in the tar, which the user may have changed.
-    """
+def _cached_index(cache: LayerCache, name: str) -> LayerIndex | None:
+    """Return the layer index cached as *name*, None if there is no valid one."""
     descriptor = cache.open_cached(name)
     if descriptor is None:
         return None
     try:
-        index = LayerIndex(descriptor)
+        return LayerIndex(descriptor)
     except BrokenIndex as error:
         cache.drop(name, str(error))
-        return None
     except OSError as error:
         cache.drop(name, f"cannot read it: {error.strerror}")
-        return None
     finally:
         os.close(descriptor)
-    if compare:
-        with _comparing:
-            matches = index.headers_match(tar)
-        if not matches:
-            cache.drop(name, "the headers of the layer differ")
-            return None
-    return LayerFiles(index, tar)
+    return None
+
+
+def _headers_match(cache: LayerCache, name: str, index: LayerIndex, tar: Content) -> bool:
+    """Return whether *index*, cached as *name*, has the headers in *tar*; otherwise it is dropped."""
+    with _comparing:
+        matches = index.headers_match(tar)
+    if not matches:
+        cache.drop(name, "the headers of the layer differ")
+    return matches

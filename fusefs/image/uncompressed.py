@@ -2,10 +2,13 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
+from queue import Queue
+from typing import Protocol
 
 from fusefs.content.file import Extent
-from fusefs.content.protocol import Content, chunks
+from fusefs.content.protocol import Content, FilePlace, chunks
 from fusefs.content.spool import Spool, free_space, megabytes
 from fusefs.errors import DigestMismatch, NoSpace
 from fusefs.image.model import Layer, LayerCache
@@ -15,16 +18,30 @@ from fusefs.tar.compression import decompressed
 log = logging.getLogger(__name__)
 
 
+_AHEAD = 3
+"""Pieces, of one or two MiB, that a thread may be ahead of the one that takes them."""
+
+
+class Follower(Protocol):
+    """Something that follows a plain tar while it is being written."""
+
+    def written(self, place: FilePlace, total: int) -> None:
+        """Take note that *total* bytes of the plain tar are at *place*."""
+
+    def abandon(self) -> None:
+        """Forget what was written: the plain tar is not completed, or another one is made in its place."""
+
+
 def plain_chunks(layer: Layer) -> Iterator[bytes]:
     """Yield the plain tar of *layer*; DigestMismatch at its end if its digest differs from the diffID.
 
-    Raises InvalidImage for a damaged stream.
+    Another thread decompresses meanwhile.  Raises InvalidImage for a damaged stream.
     """
     assert layer.content is not None
     assert layer.compression is not None
     assert layer.diff_id is not None
     hasher = hashlib.new(layer.diff_id.algorithm)
-    for data in decompressed(chunks(layer.content), layer.compression, layer.where):
+    for data in _ahead(decompressed(chunks(layer.content), layer.compression, layer.where)):
         hasher.update(data)
         yield data
     actual = Digest(layer.diff_id.algorithm, hasher.hexdigest())
@@ -32,10 +49,13 @@ def plain_chunks(layer: Layer) -> Iterator[bytes]:
         raise DigestMismatch(f"{layer.where} decompresses to the digest {actual}, the image says {layer.diff_id}")
 
 
-def uncompressed_tar(layer: Layer, tmpdir: str, cache: LayerCache | None = None, name: str = "") -> Content:
+def uncompressed_tar(
+    layer: Layer, tmpdir: str, cache: LayerCache | None = None, name: str = "", follower: Follower | None = None
+) -> Content:
     """Decompress *layer*, compare it with its diffID, and return the plain tar.
 
-    The tar is cached in *cache* as *name*, or spooled in *tmpdir* if the cache has no room for it.
+    The tar is cached in *cache* as *name*, or spooled in *tmpdir* if the cache has no room for it.  *follower* is
+    told how far it is written.
     Raises the exceptions of `plain_chunks`, and NoSpace if the plain tar exceeds the space that is free at the start.
     """
     assert layer.content is not None
@@ -43,7 +63,7 @@ def uncompressed_tar(layer: Layer, tmpdir: str, cache: LayerCache | None = None,
     if cache is not None and room:
         try:
             with Spool(cache.path, layer.where, cache.new_file(), room) as spool:
-                _decompress(layer, spool, room)
+                _decompress(layer, spool, room, follower)
         except NoSpace as error:
             log.info("%s: cannot cache its plain tar: %s", layer.where, error)
         else:
@@ -51,16 +71,61 @@ def uncompressed_tar(layer: Layer, tmpdir: str, cache: LayerCache | None = None,
             return Extent(spool.file, 0, spool.written)
     free = free_space(tmpdir)
     with Spool(tmpdir, layer.where) as spool:
-        _decompress(layer, spool, free)
+        _decompress(layer, spool, free, follower)
     return Extent(spool.file, 0, spool.written)
 
 
-def _decompress(layer: Layer, spool: Spool, free: int) -> None:
+def _decompress(layer: Layer, spool: Spool, free: int, follower: Follower | None) -> None:
     assert layer.content is not None
-    for data in plain_chunks(layer):
-        if spool.written + len(data) > free:
-            raise NoSpace(
-                f"{layer.where} has {megabytes(layer.content.size)} and decompresses to more than the "
-                f"{megabytes(free)} that are free in {spool.directory}; choose another directory with --tmpdir"
-            )
-        spool.write(data, free)
+    place = FilePlace(spool.file.descriptor, 0)
+    try:
+        for data in plain_chunks(layer):
+            if spool.written + len(data) > free:
+                raise NoSpace(
+                    f"{layer.where} has {megabytes(layer.content.size)} and decompresses to more than the "
+                    f"{megabytes(free)} that are free in {spool.directory}; choose another directory with --tmpdir"
+                )
+            spool.write(data, free)
+            if follower is not None:
+                follower.written(place, spool.written)
+    except BaseException:
+        if follower is not None:
+            follower.abandon()
+        raise
+
+
+def _ahead(pieces: Generator[bytes, None, None]) -> Iterator[bytes]:
+    """Yield *pieces*, none of them empty, which a thread of their own makes; without a free thread, this one does."""
+    queue: Queue[bytes | BaseException] = Queue(_AHEAD)
+    stopped = threading.Event()
+
+    def work() -> None:
+        try:
+            for piece in pieces:
+                queue.put(piece)
+                if stopped.is_set():
+                    break
+            pieces.close()
+            queue.put(b"")
+        except BaseException as error:  # noqa: BLE001 - raised below, in the other thread
+            queue.put(error)
+
+    try:
+        threading.Thread(target=work, daemon=True).start()
+    except RuntimeError:
+        yield from pieces
+        return
+    running = True
+    try:
+        while running:
+            piece = queue.get()
+            running = isinstance(piece, bytes) and bool(piece)
+            if isinstance(piece, BaseException):
+                raise piece
+            if piece:
+                yield piece
+    finally:
+        stopped.set()
+        while running:  # the thread may wait for a place in the queue
+            piece = queue.get()
+            running = isinstance(piece, bytes) and bool(piece)

@@ -2,22 +2,16 @@
 
 Rules for a layer by itself: the last member of a name wins, unless it
 lies below a file.  Paths are resolved as in `draft_tree`.  A hard link binds to the file that its target is
-at that moment, and applies its own attributes to it.  As a program this module is the child process that
-indexes a large layer.
+at that moment, and applies its own attributes to it.
 """
 
-import os
 import stat
-import sys
-import threading
 from array import array
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import BinaryIO
 from zlib import crc32
 
-from fusefs.content.file import Extent, OpenFile
-from fusefs.errors import NO_ROOM, ImgfsError, InvalidImage, NoSpace, limit_reached
+from fusefs.errors import InvalidImage
 from fusefs.layers.draft_nodes import Folder, Linked, ResolvedPath
 from fusefs.layers.draft_tree import (
     ODD_NAMES,
@@ -48,7 +42,7 @@ from fusefs.layers.scan import DIRECTORY, HARD_LINK, REGULAR, LayerScan, Plain
 from fusefs.layers.writer import IndexWriter
 from fusefs.tar.attributes import FileAttributes, file_attributes, listable_xattrs, sparse_runs
 from fusefs.tar.header import BrokenHeader, Kind
-from fusefs.tar.members import ByteSource, ContentSource, Member
+from fusefs.tar.members import ByteSource, Member
 from fusefs.text import printable
 
 _MAX_BLOCKS = (1 << 32) - 1
@@ -279,7 +273,9 @@ def index_layer(tar: ByteSource, created_ns: int, file: BinaryIO) -> list[str]:
     Implicit directories get the time *created_ns*.  Raises InvalidImage if the layer is not a tar archive, and OSError.
     """
     indexer = LayerIndexer(*divmod(created_ns, 10**9))
-    if not tar.length():  # to Go's archive/tar, which engines read layers with, no bytes are an archive of no members
+    if not tar.read_at(
+        0, 1
+    ):  # to Go's archive/tar, which engines read layers with, no bytes are an archive of no members
         indexer.write(file)
         return []
     warnings: list[str] = []
@@ -293,56 +289,3 @@ def index_layer(tar: ByteSource, created_ns: int, file: BinaryIO) -> list[str]:
         raise InvalidImage(f"{tar.name}: refused: {error}") from None
     indexer.write(file)
     return [*warnings, *indexer.warnings(tar.name)]
-
-
-def main() -> int:
-    """Index a layer: ``indexer TAR OFFSET SIZE INDEX CREATED_NS NAME``, files as open descriptors.
-
-    Warnings or an error go to standard output, a line each, then a line with the exit status.  The end of standard
-    input ends this process: the parent process has ended.
-    """
-    status = _run()
-    print(status)
-    return status
-
-
-def _run() -> int:
-    descriptor, offset, size, index, created_ns = map(int, sys.argv[1:6])
-    name = sys.argv[6]
-    try:
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
-        _give_way()
-        content = Extent(OpenFile(descriptor, name), offset, size)
-        with open(index, "wb", closefd=False) as file:
-            for warning in index_layer(ContentSource(content, name), created_ns, file):
-                print(printable(warning))
-    except ImgfsError as error:
-        print(printable(str(error)))
-        return error.exit_code
-    except (OSError, MemoryError, RuntimeError) as error:
-        reached = limit_reached(error)
-        if reached:
-            print(reached)
-            return reached.exit_code
-        if not isinstance(error, OSError):
-            raise
-        print(error.strerror)
-        return NoSpace.exit_code if error.errno in NO_ROOM else 1
-    return 0
-
-
-def _give_way() -> None:
-    """Let readers of the mount go first, but not so far that the first access never ends on a busy machine."""
-    with suppress(OSError):  # a sandbox may forbid this
-        os.nice(5)
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-def _end_with_stdin() -> None:
-    while os.read(0, 1):
-        pass
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,7 @@ import io
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from enum import Enum
 from typing import Any
 
@@ -79,7 +79,7 @@ def is_unread(first: Bytes) -> bool:
     return not is_header(first) and _UNREAD.match(first) is not None
 
 
-def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) -> Iterator[bytes]:
+def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) -> Generator[bytes, None, None]:
     """Yield the plain bytes of *stream*, about a MiB at a time.
 
     Raises InvalidImage, naming *where* and the offset, if the stream is corrupt or truncated, and Unsupported

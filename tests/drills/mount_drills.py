@@ -125,7 +125,7 @@ def kill_once(imgfs: Bench, case: Case, rng: random.Random, mountpoint: Path) ->
             client.wait(rng.uniform(0, 1.0))
     there = imgfs.processes()
     hit = "served" if client else "mounting"
-    if any("fusefs.layers.indexer" in words for words in there.values()):
+    if any("fusefs.layers.child" in word for words in there.values() for word in words):
         hit += ", indexing"
     kill_everything(imgfs, rng)
     process.communicate()

@@ -11,7 +11,7 @@ import pytest
 
 from fusefs.errors import InvalidImage, NoSpace
 from fusefs.image import indexing
-from fusefs.image.indexing import NewIndex, index_into
+from fusefs.image.indexing import Indexing, NewIndex
 from fusefs.layers.index import LayerIndex
 from tests.conftest import TakeWarnings
 from tests.support.builders import CREATED_NS
@@ -29,7 +29,7 @@ def indexed(data: bytes = LARGE) -> bytes:
         with image_of(data) as image:
             (layer,) = image.layers
             assert layer.content is not None
-            index_into(NewIndex(descriptor, "/nowhere"), layer, layer.content, CREATED_NS)
+            Indexing(NewIndex(descriptor, "/nowhere"), layer, CREATED_NS).finish(layer.content)
         assert LayerIndex(descriptor).count > 1
         return os.pread(descriptor, 1 << 20, 0)
     finally:

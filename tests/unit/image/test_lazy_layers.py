@@ -10,6 +10,7 @@ from threading import Barrier
 import pytest
 
 from fusefs.content.file import Extent
+from fusefs.content.growing import report
 from fusefs.errors import InvalidImage, NoSpace
 from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import Image, Layer
@@ -191,14 +192,17 @@ def index_in_child(layer: Layer, *, stdin: int = subprocess.PIPE) -> "subprocess
     assert isinstance(extent, Extent)
     index = os.memfd_create("index", os.MFD_CLOEXEC)
     try:
-        places = [extent.file.descriptor, extent.offset, extent.size, index, CREATED_NS]
-        command = [sys.executable, "-m", "fusefs.layers.indexer", *map(str, places), layer.where]
+        places = [extent.file.descriptor, extent.offset, index, CREATED_NS]
+        command = [sys.executable, "-m", "fusefs.layers.child", *map(str, places), layer.where]
         descriptors = (extent.file.descriptor, index)
         with subprocess.Popen(
             command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=descriptors
         ) as child:
             assert child.stdout is not None
             assert child.stderr is not None
+            if child.stdin is not None:
+                child.stdin.write(report(extent.size, complete=True))
+                child.stdin.flush()
             out, error = child.stdout.read(), child.stderr.read()
             child.wait()
         if not child.returncode:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fusefs.content.growing import report
 from fusefs.errors import InvalidImage
 from fusefs.image.indexing import INDEXER
 from tests.support.builders import END, directory, extended, header, pax
@@ -410,18 +411,21 @@ def test_the_program_imports_nothing_from_where_it_is_started(tmp_path: Path) ->
     layer = tmp_path / "layer.tar"
     layer.write_bytes(changeset(file("a"), file("b/.wh.")))
     with layer.open("rb") as tar, (tmp_path / "index").open("wb") as index:
-        places = [tar.fileno(), 0, layer.stat().st_size, index.fileno(), 0]
+        places = [tar.fileno(), 0, index.fileno(), 0]
         child = subprocess.Popen(
             [*INDEXER, *map(str, places), "layer"],
-            cwd=tmp_path, pass_fds=(tar.fileno(), index.fileno()), text=True,
+            cwd=tmp_path, pass_fds=(tar.fileno(), index.fileno()),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         with child:
+            assert child.stdin is not None
             assert child.stdout is not None
             assert child.stderr is not None
-            assert (child.stdout.read(), child.stderr.read()) == (
+            child.stdin.write(report(layer.stat().st_size, complete=True))
+            child.stdin.flush()
+            assert (child.stdout.read().decode(), child.stderr.read()) == (
                 skipped(1, "b/.wh.: a whiteout without a name") + "\n0\n",
-                "",
+                b"",
             )
         assert child.returncode == 0
     assert (tmp_path / "index").stat().st_size > 0

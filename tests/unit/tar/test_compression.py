@@ -154,7 +154,7 @@ def test_an_error_of_the_stream_itself_is_passed_on(compression: str, error: Exc
 def test_who_stops_reading_leaves_nothing_open(compression: str) -> None:
     reading = decompressed([COMPRESSIONS[compression](bytes(8 << 20))], Compression(compression), "x")
     next(reading)
-    reading.close()  # type: ignore[attr-defined]
+    reading.close()
     gc.collect()  # an unclosed file would warn, which is a failure
 
 
