@@ -4,6 +4,7 @@ import os
 import random
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,11 @@ def _closing() -> Iterator[None]:
 
 def _children() -> list[str]:
     """Return the command lines of the child processes of this process."""
-    found = []
+    found: list[str] = []
     for thread in os.listdir("/proc/self/task"):
-        for child in Path(f"/proc/self/task/{thread}/children").read_text().split():
-            found.append(Path(f"/proc/{child}/cmdline").read_text())
+        with suppress(FileNotFoundError):  # it has ended
+            children = Path(f"/proc/self/task/{thread}/children").read_text().split()
+            found.extend(Path(f"/proc/{child}/cmdline").read_text() for child in children)
     return found
 
 
