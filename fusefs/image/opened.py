@@ -6,6 +6,7 @@ from fusefs.content.protocol import Content
 from fusefs.errors import Unavailable
 from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import SourcedImage
+from fusefs.layers.needed import Need, NeededLayers, Question
 from fusefs.layers.rootfs import RootfsTree
 from fusefs.layers.tree import LayerFiles, LayerTree
 from fusefs.progress import Progress
@@ -38,9 +39,24 @@ class Opened:
         return self._rootfs.get()
 
     def _merged(self) -> RootfsTree:
+        self._check_rootfs()
+        return RootfsTree(self.index(), transform_symlinks=False)
+
+    def _check_rootfs(self) -> None:
         if why := self.image.why_no_rootfs:
             raise Unavailable(f"{self.shown} has no root file system: {why}")
-        return RootfsTree(self.index(), transform_symlinks=False)
+
+    def rootfs_for(self, *questions: Question) -> RootfsTree:
+        """Return a tree that answers *questions* as `rootfs` does; layers that cannot matter are not indexed."""
+        self._check_rootfs()
+        needed, files = NeededLayers(questions), []
+        with self._progress.transfer(f"indexing {self.shown}", None):
+            for layer in reversed(self.layers.stack):
+                files.append(self.layers.files(layer))
+                need = needed.add(files[-1].index)
+                if need is not Need.NEXT:
+                    break
+        return self.rootfs() if need is Need.ALL else RootfsTree(files[::-1], transform_symlinks=False)
 
     def index(self) -> Sequence[LayerFiles]:
         """Index all readable layers, several in parallel, and return their files, the base first."""

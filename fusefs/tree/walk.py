@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fusefs.tree.node import Symlink, Tree
 
-_MAX_LINKS = 40
+MAX_LINKS = 40
 """Symbolic links that one path may follow, as on Linux."""
 
 
@@ -63,7 +63,7 @@ def resolve(tree: Tree, path: bytes, start: PathNode = ROOT, *, follow: bool = T
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(path))
         if stat.S_ISLNK(tree.stat(number).mode) and (parts or must_follow):
             links += 1
-            if links > _MAX_LINKS:
+            if links > MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fsdecode(path))
             node = tree.node(number)
             assert isinstance(node, Symlink)

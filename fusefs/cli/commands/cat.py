@@ -9,6 +9,7 @@ from fusefs.cli.output.files import found_at, kind_of
 from fusefs.cli.output.stdout import Output
 from fusefs.content.protocol import Content, chunks
 from fusefs.errors import Unavailable, UsageError
+from fusefs.layers.needed import Question
 from fusefs.text import printable
 from fusefs.tree.node import RegularFile, Tree, stat_of
 
@@ -21,7 +22,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         raise UsageError(f"PATH is missing; use imgfs cat {printable(name)}:/PATH")
     with opening(arguments, environment) as open_image:
         opened = open_image(name)
-        tree: Tree = opened.rootfs() if arguments.layer is None else opened.layer(arguments.layer)
+        tree: Tree = opened.layer(arguments.layer) if arguments.layer is not None else opened.rootfs_for(Question(path))
         node = tree.node(found_at(tree, path, name, follow=True).number)
         if not isinstance(node, RegularFile):
             raise Unavailable(f"{opened.shown}: {printable(path)} is a {kind_of(stat_of(node).mode)}, not a file")

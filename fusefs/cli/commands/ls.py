@@ -4,8 +4,10 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping
 
 from fusefs.cli.opening import opening, split_path
-from fusefs.cli.output.files import Accounts, arrow, file_json, found_at, long_columns
+from fusefs.cli.output.files import ACCOUNT_FILES, Accounts, arrow, file_json, found_at, long_columns
 from fusefs.cli.output.stdout import Output, aligned, column_widths
+from fusefs.image.opened import Opened
+from fusefs.layers.needed import Question
 from fusefs.text import printable
 from fusefs.tree.node import Tree
 from fusefs.tree.walk import ROOT, PathNode, children, is_directory, walk
@@ -17,15 +19,23 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     name, path = split_path(arguments.image)
     with opening(arguments, environment) as open_image:
         opened = open_image(name)
-        tree: Tree = opened.rootfs() if arguments.layer is None else opened.layer(arguments.layer)
         # As in ls(1): a symbolic link on the command line is followed, unless with -l or -d.
-        found = found_at(tree, path or b"/", name, follow=not (arguments.long or arguments.directory))
+        asked = Question(path or b"/", follow=not (arguments.long or arguments.directory))
+        tree = _tree(opened, asked, arguments)
+        found = found_at(tree, asked.path, name, follow=asked.follow)
         lists = _lists(tree, found, arguments)
         if arguments.json:
             output.json_list(file_json(tree, file) for _, files in lists for _, file in files)
         else:
             _write_lists(tree, lists, arguments, output)
     output.finish()
+
+
+def _tree(opened: Opened, asked: Question, arguments: argparse.Namespace) -> Tree:
+    if arguments.layer is not None:
+        return opened.layer(arguments.layer)
+    names = arguments.long and not (arguments.numeric_uid_gid or arguments.json)
+    return opened.rootfs_for(asked, *(map(Question, ACCOUNT_FILES) if names else ()))
 
 
 _Files = list[tuple[str, PathNode]]

@@ -22,6 +22,7 @@ _KINDS = {
     stat.S_IFIFO: "fifo",
     stat.S_IFSOCK: "socket",
 }
+ACCOUNT_FILES = b"/etc/passwd", b"/etc/group"
 _MAX_PASSWD = 1 << 20
 """Bytes read of each of ``/etc/passwd`` and ``/etc/group``."""
 _MAX_ACCOUNT = 255
@@ -96,7 +97,8 @@ class Accounts:
     @classmethod
     def of(cls, tree: Tree) -> "Accounts":
         """Read the names in the root file system *tree*."""
-        return cls(_names(tree, b"/etc/passwd"), _names(tree, b"/etc/group"))
+        users, groups = (_names(tree, path) for path in ACCOUNT_FILES)
+        return cls(users, groups)
 
     def user(self, status: Stat) -> str:
         """Return the name of the owner, or the number if there is no name."""
