@@ -94,8 +94,17 @@ class Inodes:
                 raise AssertionError
         return Inode(stat, xattrs, body)
 
-    def put(self, inode: Inode, place: Place) -> None:
-        """Write an *inode* at its *place*; OSError if it or its data cannot be written or read."""
+    def write(self, tree: Tree, number: int, cursor: Cursor) -> int:
+        """Place the inode of a node at *cursor*, write it, and return its nid.
+
+        Raises the exceptions of `of`, and OSError if the inode or its data cannot be written or read.
+        """
+        inode = self.of(tree, number)
+        place = inode.place(cursor)
+        self._put(inode, place)
+        return place.nid
+
+    def _put(self, inode: Inode, place: Place) -> None:
         stat, xattrs, body = inode
         places = self.put_shared(xattrs, place.shared)
         position = place.block * BLOCK

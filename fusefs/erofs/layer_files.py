@@ -61,10 +61,7 @@ def write_files(files: LayerFiles, inodes: Inodes, cursor: Cursor, *, symlinks: 
             nids[number] = add(offset, size, mtime, ns, mode, uid, gid)
         else:
             plain.flush()
-            inode = inodes.of(tree, number)
-            place = inode.place(cursor)
-            inodes.put(inode, place)
-            nids[number] = place.nid
+            nids[number] = inodes.write(tree, number, cursor)
     plain.flush()
     return nids
 

@@ -5,6 +5,7 @@ They raise `Unfit`.  Structures, offsets and counts are the writer's own.
 """
 
 from collections.abc import Sequence
+from operator import lt
 
 from fusefs.erofs.ondisk import FILE_TYPES
 from fusefs.errors import Unsupported
@@ -73,10 +74,8 @@ def check_target(target: bytes) -> None:
 
 def check_names(names: Sequence[bytes], last: bytes) -> None:
     """Check names that follow *last* in a directory, ``.`` and ``..`` among them: sorted, and each only once."""
-    for name in names:
-        if name <= last or len(name) > MAX_NAME:
-            raise Unfit(f"a directory has the name {name[:300]!r} after {last!r}")
-        last = name
+    if not all(map(lt, (last, *names), names)) or max(map(len, names), default=0) > MAX_NAME:
+        raise Unfit(f"a directory has the same name twice, or one of more than {MAX_NAME} bytes")
     joined = b"".join(names)
     if b"/" in joined or b"\0" in joined:
         raise Unfit("a directory has a name with a slash or a NUL in it")

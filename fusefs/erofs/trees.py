@@ -108,16 +108,14 @@ class PlacedTree:
             nid = self._write_directory(place, number, cursor, inodes)
             assert nid == self.nid(number)
         for number in self._files:
-            inode = inodes.of(self._tree, number)
-            there = inode.place(cursor)
-            assert there.nid == self.nid(number)
-            inodes.put(inode, there)
+            nid = inodes.write(self._tree, number, cursor)
+            assert nid == self.nid(number)
 
     def _write_directory(self, place: int, number: int, cursor: Cursor, inodes: Inodes) -> int:
         stat = self._root if self._root and not number else self._tree.stat(number)
         has_xattrs = self._heads[place] > INODE_SIZE
         xattrs = inodes.xattrs(self._tree, number, S_IFDIR) if has_xattrs else NO_XATTRS
-        shared = inodes.put_shared(xattrs, cursor.blocks(xattrs.block_count))
+        shared = inodes.put_shared(xattrs, cursor.blocks(xattrs.block_count)) if has_xattrs else []
         blocks = packed(self._dirents(place, number))
         first = next(blocks)
         second = next(blocks, b"")

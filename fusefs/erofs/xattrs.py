@@ -25,18 +25,13 @@ class InodeXattrs(NamedTuple):
     """Those behind the inode, without a header."""
     shared: Sequence[bytes]
     """Those elsewhere."""
-
-    @property
-    def size(self) -> int:
-        """Bytes behind the inode, a multiple of `WORD`; 0 if there are none."""
-        body = WORD * len(self.shared) + len(self.inline)
-        return body and XATTR_HEADER_SIZE + body
+    size: int
+    """Bytes behind the inode, header included, a multiple of `WORD`; 0 if there are none."""
 
     @property
     def words(self) -> int:
         """The size as the inode states it."""
-        size = self.size
-        return size and (size - XATTR_HEADER_SIZE) // WORD + 1
+        return self.size and (self.size - XATTR_HEADER_SIZE) // WORD + 1
 
     @property
     def block_count(self) -> int:
@@ -51,7 +46,7 @@ class InodeXattrs(NamedTuple):
         return pack_xattr_header(len(self.shared)) + ids + self.inline
 
 
-NO_XATTRS = InodeXattrs(b"", ())
+NO_XATTRS = InodeXattrs(b"", (), 0)
 
 
 def inode_xattrs(xattrs: Iterable[tuple[bytes, bytes]], mode: int, *, acls: bool) -> InodeXattrs:
@@ -87,7 +82,8 @@ def _distributed(packed: list[bytes]) -> InodeXattrs:
             raise Unfit(f"a file has {len(packed)} extended attributes of {sum(map(len, packed))} bytes")
         chosen = set(shared)
         packed = [entry for entry in packed if entry not in chosen]
-    return InodeXattrs(b"".join(packed), shared)
+    inline = b"".join(packed)
+    return InodeXattrs(inline, shared, XATTR_HEADER_SIZE + WORD * len(shared) + len(inline))
 
 
 def is_acl(value: bytes) -> bool:

@@ -8,12 +8,14 @@ not mapped: a mapped file that somebody cuts, or a disk that fails, would end th
 import stat
 from array import array
 from collections.abc import Iterator
+from functools import cached_property
 from zlib import crc32
 
 from fusefs.content.file import OpenFile
 from fusefs.content.window import Readable, Window
 from fusefs.layers.record import (
     IMPLICIT,
+    LOWER_LINK,
     MAX_NAME,
     RECORD_SIZE,
     RECORDS,
@@ -80,6 +82,19 @@ class LayerIndex:
         for number, (at, length, inode, mode, flags) in enumerate(iter_listed(records), first):
             yield data[heap + at : heap + at + length], number, inode, mode, flags
 
+    def entries(self, directory: int, base: int = 0) -> Iterator[tuple[bytes, int, int]]:
+        """Yield name, inode plus *base*, and mode of a directory's records, without hard links into lower layers.
+
+        Left out are also names that are longer than the kernel takes.
+        """
+        data, heap = self._data, self._heap
+        first, children = children_span(data, RECORDS + directory * RECORD_SIZE)
+        start = RECORDS + first * RECORD_SIZE
+        records = memoryview(data)[start : start + children * RECORD_SIZE]
+        for at, length, inode, mode, flags in iter_listed(records):
+            if not flags & LOWER_LINK and length <= MAX_NAME:
+                yield data[heap + at : heap + at + length], base + inode, mode
+
     def lower_links(self) -> list[int]:
         """Return the numbers of the records that are hard links into lower layers."""
         return list(self._table("I", self._header.links, self._header.lower_links))
@@ -141,6 +156,11 @@ class LayerIndex:
             if not self.record(number).flags & IMPLICIT:
                 yield name[len(WHITEOUT) :]
             number += 1
+
+    @cached_property
+    def may_have_whiteouts(self) -> bool:
+        """Whether a name may begin as those of whiteouts do: whether the heap has that anywhere."""
+        return self._data.find(WHITEOUT, self._heap) >= 0
 
     def has_marker(self, directory: int, name: bytes) -> bool:
         """Return whether *directory* has the whiteout or opaque marker *name*; an implicit directory is none."""

@@ -182,15 +182,14 @@ class LayerTree:
         return LongListing(self._named(directory), self._index.name)
 
     def entries(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
-        """Yield name, node and mode of all names to show, in their order."""
-        if self.transform_symlinks:
-            for name, number, inode, mode, flags in self._index.listed(directory):
-                if _is_shown(len(name), flags):
-                    yield name, self._node_number(number, inode, mode), mode
-            return
-        for name, _, inode, mode, flags in self._index.listed(directory):
-            if not flags & LOWER_LINK and len(name) <= MAX_NAME:
-                yield name, inode, mode
+        """Return name, node and mode of all names to show, in their order."""
+        if not self.transform_symlinks:
+            return self._index.entries(directory)
+        return (
+            (name, self._node_number(number, inode, mode), mode)
+            for name, number, inode, mode, flags in self._index.listed(directory)
+            if _is_shown(len(name), flags)
+        )
 
     def _list(self, directory: int) -> Sequence[tuple[bytes, int]]:
         return [(name, number) for name, _, number in self._named(directory)]
