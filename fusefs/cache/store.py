@@ -195,8 +195,7 @@ class Cache:
                     continue
                 if entry.free and entry.ours:
                     cleaned = clean(path, directory)
-                    entry.size -= cleaned
-                    entry.leftovers = False
+                    entry = entry._replace(size=entry.size - cleaned, leftovers=False)  # noqa: PLW2901 - as it is now
                     freed += cleaned
                 remaining.append(entry)
             return freed + self._evict(remaining, 0, folders)

@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusefs.cache.entry import INDEX, files, has_leftovers
 from fusefs.cache.sealed_file import Altered, Facts, read_document
@@ -26,8 +26,7 @@ _NO_ENTRY = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 """Errors of opening a name that is not an entry, was removed, or belongs to another user."""
 
 
-@dataclass(slots=True)
-class SurveyedEntry:
+class SurveyedEntry(NamedTuple):
     """The state of an entry, valid while the caller holds the lock of the cache."""
 
     kind: str

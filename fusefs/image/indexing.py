@@ -3,17 +3,19 @@
 import errno
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from fusefs.content.growing import report
 from fusefs.content.protocol import Content, FilePlace
 from fusefs.errors import NO_ROOM, InvalidImage, LimitReached, NoSpace
 from fusefs.image.model import Layer
 from fusefs.tar.members import ContentSource
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class Indexing:
         self._index = index
         self._layer = layer
         self._created_ns = created_ns
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Popen[bytes] | None = None
         self._tried = False
 
     def written(self, place: FilePlace, total: int) -> None:
@@ -103,8 +105,10 @@ def _index_here(index: NewIndex, layer: Layer, tar: Content, created_ns: int) ->
         raise _no_room(layer, index.directory, error.strerror) from None
 
 
-def _child(index: NewIndex, layer: Layer, tar: FilePlace, created_ns: int) -> subprocess.Popen[bytes] | None:
+def _child(index: NewIndex, layer: Layer, tar: FilePlace, created_ns: int) -> "Popen[bytes] | None":
     """Start the child; return None if that is impossible: without a free process or file descriptor, for example."""
+    import subprocess  # noqa: PLC0415 - a mount starts faster without it
+
     numbers = (tar.descriptor, tar.offset, index.descriptor, created_ns)
     command: list[str | bytes] = [*INDEXER, *map(str, numbers), layer.where.encode("utf-8", "surrogateescape")]
     # The child ends when its standard input closes, which this process holds open while it lives.  Both its outputs
@@ -122,7 +126,7 @@ def _child(index: NewIndex, layer: Layer, tar: FilePlace, created_ns: int) -> su
     return None
 
 
-def _report(child: subprocess.Popen[bytes], written: int, *, complete: bool) -> None:
+def _report(child: "Popen[bytes]", written: int, *, complete: bool) -> None:
     """Tell *child* how much of the tar is *written*.  Only the report of the *complete* tar waits for the child."""
     assert child.stdin is not None
     reports = child.stdin.fileno()
@@ -131,7 +135,7 @@ def _report(child: subprocess.Popen[bytes], written: int, *, complete: bool) -> 
         os.write(reports, report(written, complete=complete))
 
 
-def _receive(child: subprocess.Popen[bytes], index: NewIndex, layer: Layer) -> None:
+def _receive(child: "Popen[bytes]", index: NewIndex, layer: Layer) -> None:
     """Wait for *child*, log its warnings and raise its error."""
     with child:
         assert child.stdout is not None

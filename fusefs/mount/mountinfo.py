@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 from fusefs.errors import MountError
@@ -57,7 +56,8 @@ class Mount(NamedTuple):
 def mounts() -> Iterator[Mount]:
     """Yield all mounts, the earliest first.  MountError without a /proc to read them from."""
     try:
-        table = Path(_TABLE).read_bytes()
+        with open(_TABLE, "rb") as file:
+            table = file.read()
     except OSError as error:
         raise MountError(f"cannot read {_TABLE}: {error.strerror}; mount /proc first") from None
     return parsed(table)
@@ -116,7 +116,8 @@ def mount_of(descriptor: int) -> Mount | None:
 def mount_id(descriptor: int) -> int:
     """Return the ID of the mount that an open file lies in (proc_pid_fdinfo(5))."""
     try:
-        lines = Path(f"/proc/self/fdinfo/{descriptor}").read_bytes().split(b"\n")
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
+            lines = file.read().split(b"\n")
     except OSError as error:
         raise MountError(f"cannot read /proc/self/fdinfo: {error.strerror}; mount /proc first") from None
     return next(int(line[len(b"mnt_id:") :]) for line in lines if line.startswith(b"mnt_id:"))

@@ -5,7 +5,6 @@ import os
 import struct
 import sys
 from collections.abc import Collection
-from pathlib import Path
 
 _DAC_OVERRIDE = 1
 _SYS_ADMIN = 21
@@ -61,8 +60,10 @@ def may_administrate(thread: int) -> bool:
     In another user namespace a capability counts for nothing outside of it.
     """
     try:
-        status = Path(f"/proc/{thread}/status").read_bytes()
-        identities = Path(f"/proc/{thread}/uid_map").read_bytes()
+        with open(f"/proc/{thread}/status", "rb") as file:
+            status = file.read()
+        with open(f"/proc/{thread}/uid_map", "rb") as file:
+            identities = file.read()
     except OSError:
         return False
     effective = int(status.partition(b"\nCapEff:")[2].split(b"\n", 1)[0], 16)

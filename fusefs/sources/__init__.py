@@ -2,15 +2,18 @@
 
 import os
 from contextlib import closing, suppress
+from typing import TYPE_CHECKING
 
 from fusefs.errors import EngineError
 from fusefs.image.model import SourcedImage
 from fusefs.oci.transport import DOCKER_DAEMON, Source
 from fusefs.sources.archive.file import file_image
 from fusefs.sources.argument import EngineImage, FileImage, parse_image
-from fusefs.sources.engine.endpoint import Endpoint, find_endpoint
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
+
+if TYPE_CHECKING:
+    from fusefs.sources.engine.endpoint import Endpoint
 
 
 def open_image(argument: str, settings: Settings) -> SourcedImage:
@@ -20,6 +23,8 @@ def open_image(argument: str, settings: Settings) -> SourcedImage:
     """
     match parse_image(argument):
         case EngineImage(text):
+            from fusefs.sources.engine.endpoint import find_endpoint  # noqa: PLC0415 - files need no engine
+
             endpoint = find_endpoint(settings.host, settings.context, settings.environment)
             try:
                 return _engine_image(endpoint, text, settings)
@@ -32,7 +37,7 @@ def open_image(argument: str, settings: Settings) -> SourcedImage:
             return file_image(file, argument, settings)
 
 
-def _engine_image(endpoint: Endpoint, name: str, settings: Settings) -> SourcedImage:
+def _engine_image(endpoint: "Endpoint", name: str, settings: Settings) -> SourcedImage:
     """Return the image *name* of an engine, if possible without the SDK, which takes 0.2 s to import."""
     from fusefs.sources.engine.save import engine_image  # noqa: PLC0415 - files need no engine
     from fusefs.sources.engine.unix import NoPlainAnswer, UnixEngine  # noqa: PLC0415
