@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.layouts import write_gzip_layout
 from benchmarks.workplace import Failed, Workplace
 
 NAME = "imgfs-bench:latest"
@@ -178,7 +179,7 @@ class Inputs:
                 unfinished.rename(path)
             finally:
                 with contextlib.suppress(FileNotFoundError):
-                    unfinished.unlink()
+                    shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
         return path
 
     @functools.cached_property
@@ -201,6 +202,11 @@ class Inputs:
     def image(self) -> Image:
         """The image that nearly everything is measured on, 400 MB, in the page cache."""
         return self.of_layers("image.tar", lambda: [self.base, self.upper])
+
+    @functools.cached_property
+    def gzip_layout(self) -> Path:
+        """The same image as a directory with an image layout, its layers compressed."""
+        return self._kept("gzip-layout", lambda path: write_gzip_layout(path, [self.base, self.upper]))
 
     def of_layers(self, name: str, layers: Callable[[], list[Path]]) -> Image:
         """Return the cached archive *name*, written from *layers* on first use."""

@@ -23,6 +23,7 @@ _CASES = (
     "mount-archive", "mount-scale", "blob-cold", "blob-warm", "random-4k", "find", "read-files", "index-members",
     "ls-again", "memory", "readers", "latency-while-indexing", "help", "first-file",
 )  # fmt: skip
+_WITH_UMOCI = "first-gzip"
 _WITH_ENGINE = ("engine-first", "engine-again", "first-file-engine")
 _CURVES = {"mount-scale": 3, "readers": 1}
 
@@ -98,6 +99,11 @@ def _check_case(document: dict[str, Any], case: str) -> None:
 @pytest.mark.parametrize("case", _CASES)
 def test_a_case_gives_numbers_and_leaves_nothing(run: Run, case: str) -> None:
     _check_case(_results(run, case), case)
+
+
+def test_a_case_with_umoci_gives_numbers_and_leaves_nothing(run: Run) -> None:
+    need("umoci")
+    _check_case(_results(run, _WITH_UMOCI), _WITH_UMOCI)
 
 
 @pytest.mark.parametrize("case", _WITH_ENGINE)
