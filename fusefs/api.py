@@ -44,16 +44,19 @@ def open_image(  # noqa: PLR0913 - each is an option of the command, too
     timeout: float | None = None,
     tmpdir: str | None = None,
     shared_blob_dir: str | None = None,
+    authfile: str | None = None,
+    insecure: bool = False,
     verify: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> "OpenedImage":
-    """Open an image in an engine, an archive or an image layout.
+    """Open an image in an engine, a registry, an archive or an image layout.
 
     *image*: a string is an IMAGE argument of the command line; a path object is a file or a directory.
 
     The other arguments are options of `imgfs mount`: the *host* or *context* of an engine, the *platform* (for
-    example ``linux/arm64``), the *timeout* of the engine in seconds, the directory *tmpdir* for spooled files, the
-    directory *shared_blob_dir* of the blobs of an image layout, and whether to *verify* the digests of a file.
+    example ``linux/arm64``), the *timeout* of servers in seconds, the directory *tmpdir* for spooled files, the
+    directory *shared_blob_dir* of the blobs of an image layout, the *authfile* with credentials for registries, whether
+    they may be *insecure*, and whether to *verify* all digests.
     *environment* replaces the environment of the process, whose variables configure the engine's address.
 
     Raises `ImgfsError` with a message for users.  Use the result in a ``with`` block, or `close` it.
@@ -66,6 +69,8 @@ def open_image(  # noqa: PLR0913 - each is an option of the command, too
         context=context,
         tmpdir=directory,
         shared_blobs=shared_blob_dir and absolute(shared_blob_dir),
+        authfile=authfile and absolute(authfile),
+        insecure=insecure,
         verify=verify,
         platform=platform_named(platform),
         environment=environment,

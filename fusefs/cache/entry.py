@@ -148,6 +148,16 @@ class CacheEntry:
             return
         self._cache.trim()
 
+    def replace(self, facts: Facts) -> None:
+        """Replace the document `INDEX`, if there is one; errors are logged."""
+        try:
+            with self._cache.deciding():
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(INDEX, dir_fd=self.directory)
+                write_document(self.directory, INDEX, facts, sync=True)
+        except OSError as error:
+            log.warning("cannot cache %s: %s", printable(self.path), error.strerror)
+
     def discard(self, why: str) -> None:
         """Mark the entry as incomplete, because something in it is wrong."""
         log.warning("%s: dropped: %s", printable(self.path), why)

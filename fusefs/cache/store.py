@@ -1,12 +1,13 @@
 """The cache: images from engines, layer indexes and plain tars, for the next mount.
 
-``saved/<key>`` holds an engine's image, ``files/<key>`` the layer indexes and plain tars of a user's archive.
+``saved/<key>`` holds an engine's image, ``files/<key>`` the layer indexes and plain tars of a user's archive,
+``blobs/<key>`` a blob of registries, ``tags/<key>`` the digest of a tag.
 The lock of the file ``lock`` guards every decision (use, create or remove an entry) and is held for milliseconds.  A
 mount holds the lock of its entry while it lives.  Files and directories are private, so that no other user can lock
 them, and every wait ends.  A root directory that belongs to another user, or that other users may write, is refused.
 Symbolic links are not followed.
 
-The next format of the documents takes folders of its own, ``saved-2`` and ``files-2``: a cache counts and lists the
+The next format of the documents takes folders of its own, ``saved-2`` and so on: a cache counts and lists the
 entries of other formats, and evicts them in their turn, but neither reads nor repairs them (`survey.FOLDERS`).
 """
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_LIMIT = 10 << 30
 """Default limit of the cache: disk space in bytes."""
-_KINDS = SAVED, FILES = "saved", "files"
+_KINDS = SAVED, FILES, BLOBS, TAGS = "saved", "files", "blobs", "tags"
 """The folders of this format (`sealed_file.FORMAT`)."""
 _LOCK = "lock"
 """The file whose lock all formats share."""
@@ -141,12 +142,16 @@ class Cache:
 
     def archive(self, key: str) -> tuple[CacheEntry, Facts | None]:
         """Return the entry of a user's archive and its document `INDEX`, None for an incomplete entry."""
+        return self.shared(FILES, key)
+
+    def shared(self, kind: str, key: str) -> tuple[CacheEntry, Facts | None]:
+        """Return an entry that several processes may fill, and its document `INDEX`, None for an incomplete entry."""
         with self.deciding():
-            path, directory = self._open(FILES, key)
+            path, directory = self._open(kind, key)
             with _closing_if_it_fails(directory):
                 lock_within(directory, fcntl.LOCK_SH, 0)  # exclusive locks here are held only while deciding
                 facts = _index(path, directory)
-            return CacheEntry(path, directory, self, of_user=True), facts
+            return CacheEntry(path, directory, self, of_user=kind == FILES), facts
 
     def room(self, need: int) -> int:
         """Make room for *need* bytes; return how many more may be cached, 0 if these may not.

@@ -18,7 +18,7 @@ from fusefs.cache.entry import INDEX, files, has_leftovers
 from fusefs.cache.sealed_file import Altered, Facts, read_document
 from fusefs.private import open_private, try_lock
 
-FOLDERS = re.compile(r"(?:saved|files)(?:-[0-9]{1,4})?")
+FOLDERS = re.compile(r"(?:saved|files|blobs|tags)(?:-[0-9]{1,4})?")
 """The names of the folders of all formats."""
 _DESCRIBED = {"names": list, "id": str, "platform": str, "storage": str, "path": str, "created_ns": int}
 """The parts of a description that are shown of another format, with their types."""

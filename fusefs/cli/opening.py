@@ -11,6 +11,7 @@ from fusefs.cache.writeback import Writeback
 from fusefs.cli.cache_folder import opening_cache
 from fusefs.cli.output.logs import stderr_handler
 from fusefs.cli.output.progress import NONE, progress_on
+from fusefs.content.remote import FetchFailed
 from fusefs.errors import Unavailable
 from fusefs.image.opened import Opened
 from fusefs.oci.transport import transport_of
@@ -59,6 +60,9 @@ def settings_of(
         environment=environment,
         progress=Observed(shown, waiting_began),
         timeout=timeout_named(arguments.timeout),
+        authfile=arguments.authfile and absolute(arguments.authfile),
+        insecure=arguments.insecure,
+        offline=arguments.offline,
         cache=opening_cache(arguments, environment, writeback),
     )
 
@@ -81,6 +85,8 @@ def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> It
 
     try:
         yield open_one
+    except FetchFailed as error:
+        raise error.error from None
     except OSError as error:
         raise Unavailable(f"cannot read {' or '.join(names)}: {error.strerror}") from None
     finally:

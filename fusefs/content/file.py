@@ -110,6 +110,9 @@ class Extent:
         """Return the position of the bytes."""
         return FilePlace(self.file.descriptor, self.offset)
 
+    def fetch(self) -> None:
+        """Do nothing: the bytes are here."""
+
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return the bytes; OSError (EIO) if the file ends before the extent."""
         size = clipped(self.size, offset, size)
@@ -186,6 +189,11 @@ class Sparse:
 
     def file_place(self) -> None:
         """Return None: the bytes are not contiguous."""
+
+    def fetch(self) -> None:
+        """Fetch the file of the runs."""
+        for run in self._loaded()[1][:1]:
+            run.fetch()
 
     def check(self) -> None:
         """Raise Unavailable if the bytes are known to be gone."""

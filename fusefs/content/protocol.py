@@ -49,6 +49,9 @@ class Content(Protocol):
     def file_place(self) -> FilePlace | None:
         """Return the position of the bytes if they are contiguous in a local file, else None."""
 
+    def fetch(self) -> None:
+        """Wait until no read waits for a network; OSError if that fails."""
+
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return *size* bytes from *offset* on; may wait for a disk."""
 
@@ -99,6 +102,9 @@ class Literal:
     def file_place(self) -> None:
         """Return None: the bytes are in memory."""
 
+    def fetch(self) -> None:
+        """Do nothing: the bytes are here."""
+
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return the bytes."""
         return self.data[offset : offset + size]
@@ -142,6 +148,10 @@ class Slice:
         """Return the position of the bytes in a local file, None if there is no such file."""
         place = self._content.file_place()
         return None if place is None else FilePlace(place.descriptor, place.offset + self._offset)
+
+    def fetch(self) -> None:
+        """Fetch the other content."""
+        self._content.fetch()
 
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return the bytes; OSError (EIO) if the other content ends before the slice."""

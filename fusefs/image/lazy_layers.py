@@ -4,8 +4,9 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content, Literal
@@ -26,10 +27,13 @@ log = logging.getLogger(__name__)
 _INDEX_ROOM = 1 << 20
 """Bytes that must be free to cache a layer index.  Its size is not known in advance; most are smaller."""
 _WORKERS = os.cpu_count() or 1
+_FETCHES = 4
+"""Layers that are fetched from a registry at the same time."""
 
 _comparing = threading.Lock()
 """Only one thread compares headers: two threads contend for the interpreter and take twice as long."""
 
+_NO_CACHES: Mapping[Digest, LayerCache] = MappingProxyType({})
 _Key = tuple[Digest, Digest | None]
 
 
@@ -46,10 +50,20 @@ _NONE = Layer(DiffID(_NO_BYTES), Descriptor(OCI_LAYER, 0, _NO_BYTES), Literal(b"
 class Layers:
     """The layers of an image.  Safe under concurrency; a repeated layer is made once."""
 
-    def __init__(self, image: Image, tmpdir: str, cache: LayerCache | None = None) -> None:
-        """Cache layer indexes and plain tars in *cache*, or spool them in *tmpdir*."""
+    def __init__(
+        self,
+        image: Image,
+        tmpdir: str,
+        cache: LayerCache | None = None,
+        layer_caches: Mapping[Digest, LayerCache] = _NO_CACHES,
+    ) -> None:
+        """Cache layer indexes and plain tars in *cache*, or spool them in *tmpdir*.
+
+        *layer_caches*: caches of layers that have one of their own, by digest.
+        """
         self._image = image
         self._cache = cache
+        self._layer_caches = layer_caches
         self._tmpdir = tmpdir
         # Separate limits, so that a long decompression does not delay the indexing of plain layers.
         self._indexing = threading.Semaphore(_WORKERS)
@@ -125,7 +139,7 @@ class Layers:
         # Daemon threads, unlike those of an executor: a mount that ends does not wait for them.
         workers = []
         with suppress(RuntimeError):  # as many threads as this process may have
-            for _ in range(_WORKERS):
+            for _ in range(max(_WORKERS, _FETCHES)):
                 worker = threading.Thread(target=work, daemon=True)
                 worker.start()
                 workers.append(worker)
@@ -142,17 +156,22 @@ class Layers:
         for tar in self._made:
             tar.close()
 
+    def _cache_of(self, layer: Layer) -> LayerCache | None:
+        return self._layer_caches.get(layer.descriptor.digest, self._cache)
+
     def _tar_maker(self, layer: Layer) -> Callable[[], Content]:
         def make() -> Content:
             assert layer.content is not None
             if layer.compression is None:
+                layer.content.fetch()
                 return layer.content
-            cache, name = self._cache, f"{_cached_name(layer)}.tar"
+            cache, name = self._cache_of(layer), f"{_cached_name(layer)}.tar"
             cached = None if cache is None else cache.open_cached(name)
             if cached is not None:
                 file = OpenFile(cached, layer.where)
                 tar: Content = Extent(file, 0, file.length())
             else:
+                layer.content.fetch()  # before the limit of decompressions, which wait for no network
                 follower = self._followers.pop(_key(layer), None)
                 with self._decompressing:
                     tar = uncompressed_tar(layer, self._tmpdir, cache, name, follower)
@@ -164,7 +183,7 @@ class Layers:
     def _files_maker(self, layer: Layer) -> Callable[[], LayerFiles]:
         def make() -> LayerFiles:
             name = self._index_name(layer)
-            cache = self._cache
+            cache = self._cache_of(layer)
             if cache is not None:
                 index = _cached_index(cache, name)
                 if index is not None:

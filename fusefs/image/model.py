@@ -1,6 +1,7 @@
 """The model of an image: its documents and blobs, and its names."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from fusefs.content.protocol import Content, Literal
@@ -23,6 +24,7 @@ _OCI_LAYERS = {
     # No media types exist for these; containers/image detects the compression from the bytes.
     Compression.XZ: documents.OCI_LAYER,
     Compression.BZIP2: documents.OCI_LAYER,
+    Compression.UNKNOWN: documents.OCI_LAYER,
 }
 
 
@@ -52,7 +54,7 @@ class Layer(NamedTuple):
     content: Content | None
     """The stored bytes; None for a foreign layer that is not stored."""
     compression: Compression | None
-    """How the stored bytes are compressed."""
+    """How the stored bytes are compressed; of a layer in a registry, as far as the documents tell."""
     where: str
     """The name of the image and the source's name of the layer, for messages."""
     is_tar: bool = True
@@ -84,7 +86,7 @@ class Image(NamedTuple):
     generated: bool = False
     """Whether imgfs generated the manifest, so that no registry has its digest."""
     repo_digests: tuple[str, ...] = ()
-    """The names with digests that the engine knows the image by in registries."""
+    """The names with digests that the image has in registries, as far as its source knows them."""
     artifact: bool = False
     """Whether it is no image: its config is not an image config, and its layers are files."""
     verified: bool = False
@@ -184,6 +186,8 @@ class SourcedImage(NamedTuple):
     image: Image
     cache: LayerCache | None = None
     """The cache for its layer indexes and plain tars; None if they are not cached."""
+    layer_caches: Mapping[Digest, LayerCache] = MappingProxyType({})
+    """Caches of layers that have one of their own, by digest."""
 
 
 def _oci_media_type(layer: Layer) -> str:

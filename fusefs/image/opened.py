@@ -1,8 +1,10 @@
 """An opened image and the trees of its layers, for one-shot commands and the Python API."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from fusefs.content.protocol import Content
+from fusefs.content.remote import FetchFailed
 from fusefs.errors import Unavailable
 from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import SourcedImage
@@ -14,10 +16,20 @@ from fusefs.text import printable
 from fusefs.tree.once import Once
 
 
+@contextmanager
+def _fetching() -> Iterator[None]:
+    """Raise the error for users if a layer cannot be fetched."""
+    try:
+        yield
+    except FetchFailed as error:
+        raise error.error from None
+
+
 class Opened:
     """An image and its layers, readable until it is closed.  Safe under concurrency.
 
-    `rootfs`, `layer` and `tar` raise Unavailable for layers that are not stored or not part of a file system.
+    `rootfs`, `layer` and `tar` raise Unavailable for layers that are not stored or not part of a file system, and the
+    error of a registry that does not send one.
     """
 
     def __init__(self, sourced: SourcedImage, tmpdir: str, progress: Progress) -> None:
@@ -25,7 +37,7 @@ class Opened:
         self.image = sourced.image
         self.cache = sourced.cache
         """The cache for files that are made of its layers, None if there is none."""
-        self.layers = Layers(sourced.image, tmpdir, sourced.cache)
+        self.layers = Layers(sourced.image, tmpdir, sourced.cache, sourced.layer_caches)
         self._progress = progress
         self._rootfs = Once(self._merged)
 
@@ -36,11 +48,12 @@ class Opened:
 
     def rootfs(self) -> RootfsTree:
         """Return all layers merged; the first access indexes them, several in parallel."""
-        return self._rootfs.get()
+        with _fetching():
+            return self._rootfs.get()
 
     def _merged(self) -> RootfsTree:
         self._check_rootfs()
-        return RootfsTree(self.index(), transform_symlinks=False)
+        return RootfsTree(self._index(), transform_symlinks=False)
 
     def _check_rootfs(self) -> None:
         if why := self.image.why_no_rootfs:
@@ -50,7 +63,7 @@ class Opened:
         """Return a tree that answers *questions* as `rootfs` does; layers that cannot matter are not indexed."""
         self._check_rootfs()
         needed, files = NeededLayers(questions), []
-        with self._progress.transfer(f"indexing {self.shown}", None):
+        with _fetching(), self._progress.transfer(f"indexing {self.shown}", None):
             for layer in reversed(self.layers.stack):
                 files.append(self.layers.files(layer))
                 need = needed.add(files[-1].index)
@@ -60,6 +73,10 @@ class Opened:
 
     def index(self) -> Sequence[LayerFiles]:
         """Index all readable layers, several in parallel, and return their files, the base first."""
+        with _fetching():
+            return self._index()
+
+    def _index(self) -> Sequence[LayerFiles]:
         total = sum(layer.descriptor.size for layer in self.image.layers)
         with self._progress.transfer(f"indexing {self.shown}", total) as advance:
             return self.layers.all_files(lambda layer: advance(layer.descriptor.size))
@@ -70,14 +87,16 @@ class Opened:
         if number >= len(layers):
             raise Unavailable(f"{self.shown} has {len(layers)} layers, numbered from 0; there is no layer {number}")
         self.tar(number)
-        return LayerTree(self.layers.files(layers[number]), transform_symlinks=False)
+        with _fetching():
+            return LayerTree(self.layers.files(layers[number]), transform_symlinks=False)
 
     def tar(self, number: int) -> Content:
         """Return the plain tar of one layer; the first access decompresses it."""
         layer = self.image.layers[number]
         if not self.layers.readable(layer):
             raise Unavailable(f"{self.shown}: layer {number} is not stored or not part of a file system")
-        return self.layers.tar(layer)
+        with _fetching():
+            return self.layers.tar(layer)
 
     def close(self) -> None:
         """Close all files; later reads of the image fail.  No other thread may read meanwhile."""

@@ -10,10 +10,10 @@ from typing import Protocol
 from fusefs.content.file import Extent
 from fusefs.content.protocol import Content, FilePlace, chunks
 from fusefs.content.spool import Spool, free_space, megabytes
-from fusefs.errors import DigestMismatch, NoSpace
+from fusefs.errors import DigestMismatch, NoSpace, Unsupported
 from fusefs.image.model import Layer, LayerCache
 from fusefs.oci.digest import Digest
-from fusefs.tar.compression import decompressed
+from fusefs.tar.compression import FIRST_BYTES, compression_of, decompressed, is_unread
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,24 @@ def plain_chunks(layer: Layer) -> Iterator[bytes]:
     assert layer.compression is not None
     assert layer.diff_id is not None
     hasher = hashlib.new(layer.diff_id.algorithm)
-    for data in _ahead(decompressed(chunks(layer.content), layer.compression, layer.where)):
+    for data in _ahead(_plain(layer, layer.content)):
         hasher.update(data)
         yield data
     actual = Digest(layer.diff_id.algorithm, hasher.hexdigest())
     if actual != layer.diff_id:
         raise DigestMismatch(f"{layer.where} decompresses to the digest {actual}, the image says {layer.diff_id}")
+
+
+def _plain(layer: Layer, content: Content) -> Generator[bytes, None, None]:
+    """Yield the plain bytes of *content*: they decide on the format, not the documents of a registry."""
+    first = content.read_at(0, FIRST_BYTES)
+    if is_unread(first):
+        raise Unsupported(f"{layer.where} is compressed in an unsupported way; gzip, zstd, xz and bzip2 are read")
+    found = compression_of(first)
+    if found is None:
+        yield from map(bytes, chunks(content))
+    else:
+        yield from decompressed(chunks(content), found, layer.where)
 
 
 def uncompressed_tar(

@@ -4,6 +4,7 @@ Grammar: github.com/distribution/reference.
 """
 
 import re
+from typing import NamedTuple
 
 from fusefs.errors import UsageError
 from fusefs.text import printable
@@ -18,6 +19,29 @@ _REFERENCE = re.compile(
     r"(?:@(?P<digest>[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}))?"
 )
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{1,64}")
+DOCKER_HUB = "docker.io"
+"""The registry of names without one."""
+
+
+class RegistryReference(NamedTuple):
+    """The name of an image in a registry, in its full form."""
+
+    host: str
+    """With its port, if it states one: ``docker.io``, ``localhost:5000``."""
+    repository: str
+    """The path of the repository: ``library/nginx``."""
+    tag: str
+    """Empty if the digest alone names the image."""
+    digest: str
+    """It decides, whatever the tag is; empty without one."""
+
+    @property
+    def name(self) -> str:
+        """The name without tag and digest."""
+        return f"{self.host}/{self.repository}"
+
+    def __str__(self) -> str:
+        return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
 
 def check_reference(text: str) -> None:
@@ -30,20 +54,30 @@ def check_reference(text: str) -> None:
         raise UsageError(f"bad reference: the name has {len(match['name'])} characters, more than {_MAX_NAME}")
 
 
+def registry_reference(text: str) -> RegistryReference:
+    """Return the image in a registry that *text* names, as in ``nginx``; UsageError if it is malformed."""
+    check_reference(text)
+    match = _REFERENCE.fullmatch(text)
+    assert match is not None  # of an image ID it is name and tag, as for skopeo
+    return _full(match)
+
+
+def _full(match: re.Match[str]) -> RegistryReference:
+    first, slash, path = match["name"].partition("/")
+    if not slash or not ("." in first or ":" in first or first == "localhost" or first.lower() != first):
+        first, path = DOCKER_HUB, match["name"]
+    if first == "index.docker.io":
+        first = DOCKER_HUB
+    if first == DOCKER_HUB and "/" not in path:
+        path = f"library/{path}"
+    tag = match["tag"] or ("" if match["digest"] else "latest")
+    return RegistryReference(first, path, tag, match["digest"] or "")
+
+
 def tagged(reference: str) -> str:
     """Return *reference* in its full form, with registry, folder and tag: names are compared in this form."""
     match = _REFERENCE.fullmatch(reference)
-    if match is None:
-        return reference
-    first, slash, path = match["name"].partition("/")
-    if not slash or not ("." in first or ":" in first or first == "localhost" or first.lower() != first):
-        first, path = "docker.io", match["name"]
-    if first == "index.docker.io":
-        first = "docker.io"
-    if first == "docker.io" and "/" not in path:
-        path = f"library/{path}"
-    tag = match["tag"] or ("" if match["digest"] else "latest")
-    return f"{first}/{path}" + (f":{tag}" if tag else "") + (f"@{match['digest']}" if match["digest"] else "")
+    return reference if match is None else str(_full(match))
 
 
 def same_image(asked: str, name: str) -> bool:

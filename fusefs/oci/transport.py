@@ -12,14 +12,16 @@ class Holder(Enum):
     """The kind of place that a transport reads."""
 
     ENGINE = "engine"
+    REGISTRY = "registry"
     FILE = "file"
     DIRECTORY = "directory"
 
 
 class Transport(NamedTuple):
-    """A way to name an image: ``NAME:`` and what follows it."""
+    """A way to name an image: its prefix and what follows it."""
 
     name: str
+    """As in containers-transports(5); ``docker`` is a registry's."""
     holder: Holder
     grammar: str
     """The whole argument, as in usage messages and help."""
@@ -28,8 +30,8 @@ class Transport(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """How an IMAGE argument of this transport begins."""
-        return f"{self.name}:"
+        """How an IMAGE argument of this transport begins; ``docker:1`` is an image in an engine."""
+        return f"{self.name}://" if self.holder is Holder.REGISTRY else f"{self.name}:"
 
 
 DOCKER_ARCHIVE = Transport(
@@ -38,8 +40,9 @@ DOCKER_ARCHIVE = Transport(
 OCI_ARCHIVE = Transport("oci-archive", Holder.FILE, "oci-archive:PATH[:REF]", "an OCI image layout in a tar")
 OCI = Transport("oci", Holder.DIRECTORY, "oci:DIR[:REF]", "an OCI image layout")
 DOCKER_DAEMON = Transport("docker-daemon", Holder.ENGINE, "docker-daemon:NAME", "an image in Docker or Podman")
+REGISTRY = Transport("docker", Holder.REGISTRY, "docker://[HOST/]NAME[:TAG][@DIGEST]", "an image in a registry")
 
-TRANSPORTS = {transport.name: transport for transport in (DOCKER_ARCHIVE, OCI_ARCHIVE, OCI, DOCKER_DAEMON)}
+TRANSPORTS = {transport.name: transport for transport in (DOCKER_ARCHIVE, OCI_ARCHIVE, OCI, DOCKER_DAEMON, REGISTRY)}
 """Every transport that imgfs reads, by name."""
 
 STANDARD_INPUT = "standard input"
@@ -53,12 +56,12 @@ class Source(NamedTuple):
     """The user's name for the image: the IMAGE argument, without ``docker-daemon:``."""
     transport: Transport
     place: str
-    """The URL of the engine, the absolute path of the file or directory, or `STANDARD_INPUT`."""
+    """The URL of the engine or registry, the absolute path of the file or directory, or `STANDARD_INPUT`."""
     reference: str | int | None = None
     """The requested name, ID or index in that place; None if the user gave none."""
 
 
 def transport_of(argument: str) -> Transport | None:
     """Return the transport that an IMAGE *argument* begins with, None without one."""
-    name, colon, _ = argument.partition(":")
-    return TRANSPORTS.get(name) if colon else None
+    transport = TRANSPORTS.get(argument.partition(":")[0])
+    return transport if transport and argument.startswith(transport.prefix) else None

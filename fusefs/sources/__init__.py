@@ -8,7 +8,7 @@ from fusefs.errors import EngineError
 from fusefs.image.model import SourcedImage
 from fusefs.oci.transport import DOCKER_DAEMON, Source
 from fusefs.sources.archive.file import file_image
-from fusefs.sources.argument import EngineImage, FileImage, parse_image
+from fusefs.sources.argument import EngineImage, FileImage, RegistryImage, parse_image
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 
@@ -32,6 +32,10 @@ def open_image(argument: str, settings: Settings) -> SourcedImage:
                 if not os.path.isfile(text):
                     raise
                 raise EngineError(f"{error}; or give the file of that name as ./{printable(text)}") from None
+        case RegistryImage(reference):
+            from fusefs.sources.registry.image import registry_image  # noqa: PLC0415 - no other source needs urllib3
+
+            return registry_image(reference, argument, settings)
         case FileImage() as file:
             settings.progress.waiting_began()
             return file_image(file, argument, settings)

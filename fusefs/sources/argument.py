@@ -8,8 +8,16 @@ import re
 from typing import NamedTuple
 
 from fusefs.errors import UsageError
-from fusefs.oci.reference import check_reference
-from fusefs.oci.transport import DOCKER_ARCHIVE, DOCKER_DAEMON, STANDARD_INPUT, Source, Transport, transport_of
+from fusefs.oci.reference import RegistryReference, check_reference, registry_reference
+from fusefs.oci.transport import (
+    DOCKER_ARCHIVE,
+    DOCKER_DAEMON,
+    REGISTRY,
+    STANDARD_INPUT,
+    Source,
+    Transport,
+    transport_of,
+)
 from fusefs.text import printable, without_password
 
 _ARCHIVE_ENDINGS = tuple(
@@ -29,6 +37,12 @@ class EngineImage(NamedTuple):
     text: str
 
 
+class RegistryImage(NamedTuple):
+    """An image in a registry."""
+
+    reference: RegistryReference
+
+
 class FileImage(NamedTuple):
     """An image in a file, a directory or a pipe."""
 
@@ -45,7 +59,7 @@ class FileImage(NamedTuple):
         return Source(name, transport, place, self.choice)
 
 
-def parse_image(argument: str) -> EngineImage | FileImage:
+def parse_image(argument: str) -> EngineImage | RegistryImage | FileImage:
     """Return the image that *argument* asks for; UsageError if it is malformed."""
     transport = transport_of(argument)
     word, _, rest = argument.partition(":")
@@ -53,11 +67,13 @@ def parse_image(argument: str) -> EngineImage | FileImage:
         return FileImage(None, argument, None)
     if transport is DOCKER_DAEMON:
         argument = rest
+    elif transport is REGISTRY:
+        return RegistryImage(registry_reference(argument.removeprefix(REGISTRY.prefix)))
     elif transport is not None:
         return _file(transport, rest)
     if "://" in argument:
         shown = printable(without_password(argument))
-        raise UsageError(f"bad reference '{shown}': imgfs reads no registry; docker pull it, then give its name")
+        raise UsageError(f"bad reference '{shown}': a registry's image is {REGISTRY.grammar}")
     if word in _UNREAD and (word != "dir" or rest.startswith(("/", "."))):
         raise UsageError(f"bad reference '{printable(argument)}': {word}: is not read; {_UNREAD[word]}")
     check_reference(argument)

@@ -37,7 +37,7 @@ def absolute(path: str) -> str:
 
 
 def timeout_named(seconds: float | None) -> float | None:
-    """Return the seconds to wait for an engine (default: 60); None, which a user spells 0, is no limit."""
+    """Return the seconds to wait for a server (default: 60); None, which a user spells 0, is no limit."""
     return _TIMEOUT if seconds is None else seconds or None
 
 
@@ -61,6 +61,15 @@ class Settings(NamedTuple):
     shared_blobs: str | None = None
     """The directory of the blobs of an image layout in a directory; None: in the layout."""
     timeout: float | None = _TIMEOUT
-    """Seconds that an engine may be silent, before an answer and between two pieces of an image; None: no limit."""
+    """Seconds that an engine may be silent, before an answer and between two pieces of an image; None: no limit.
+
+    Of a registry: seconds without progress, attempts included.
+    """
+    authfile: str | None = None
+    """The only file with credentials for registries; None: those of $REGISTRY_AUTH_FILE, containers and docker."""
+    insecure: bool = False
+    """Do not check the certificates of registries, and accept plain HTTP."""
+    offline: bool = False
+    """Use only what is cached of an image in a registry."""
     cache: Callable[[], Cache | None] = _no_cache
     """Opens the cache; returns None if caching is off; NoSpace if the cache cannot be used."""

@@ -42,6 +42,8 @@ class Compression(Enum):
     ZSTD = "zstd"
     XZ = "xz"
     BZIP2 = "bzip2"
+    UNKNOWN = "unknown"
+    """Compressed in a way that only the first bytes tell."""
 
 
 _MAGIC = {

@@ -22,7 +22,9 @@ from tests.support.requirements import FUSE, ROOT, need
 COMMAND = str(Path(sys.executable).parent / "imgfs")
 _TIMEOUT = 20
 """Seconds after which a command counts as hanging."""
-_PROGRESS = re.compile(r"imgfs: (the engine prepares|another imgfs saves|saving|verifying|reading|hashing|indexing) ")
+_PROGRESS = re.compile(
+    r"imgfs: (the engine prepares|another imgfs saves|asking|saving|verifying|reading|hashing|indexing) "
+)
 """What a slow machine may see before a mount is ready."""
 
 

@@ -40,6 +40,9 @@ class RemoteContent:
     def file_place(self) -> None:
         """Return None: there is no file."""
 
+    def fetch(self) -> None:
+        """Do nothing: each read asks the server."""
+
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return the bytes, after a request that takes a while."""
         if self._closed:

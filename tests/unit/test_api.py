@@ -223,7 +223,11 @@ def test_a_closed_image_leaves_no_file_open(tmp_path: Path, compression: str | N
 
 
 def test_errors_are_those_of_the_command(tmp_path: Path) -> None:
-    for name, why in (("./no.tar", "cannot open"), ("X", "bad reference"), ("https://x/y", "reads no registry")):
+    for name, why in (
+        ("./no.tar", "cannot open"),
+        ("X", "bad reference"),
+        ("https://x/y", "a registry's image is docker://"),
+    ):
         with pytest.raises(fusefs.ImgfsError, match=why):
             fusefs.open_image(name)
     path = Archive(layers=[BASE]).write(tmp_path / "image")
@@ -242,7 +246,7 @@ def test_what_programs_do_not_ask_for_is_not_imported() -> None:
     code = "import sys, fusefs; print('json' in sys.modules, sorted(m for m in sys.modules if 'fusefs' in m))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "False ['fusefs']\n"
-    code = "import sys, fusefs; fusefs.open_image; print({'pyfuse3', 'trio', 'docker'} & set(sys.modules))"
+    code = "import sys, fusefs; fusefs.open_image; print({'pyfuse3', 'trio', 'docker', 'urllib3'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "set()\n"
     with pytest.raises(AttributeError):

@@ -67,6 +67,8 @@ def _row(entry: ListedEntry) -> tuple[str, ...]:
     about = entry.about
     used = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.used_ns // 10**9))
     image = ", ".join(about.get("names") or [about.get("path") or "-"])
+    if about.get("mediaType"):
+        image += f" ({about['mediaType']})"
     cells = (
         about.get("id", "").partition(":")[2][:_SHORT] or "-",
         about.get("platform") or "-",
@@ -80,7 +82,7 @@ def _row(entry: ListedEntry) -> tuple[str, ...]:
 
 def _json(entry: ListedEntry) -> dict[str, Any]:
     about = entry.about
-    what = {name: about.get(name) for name in ("names", "id", "platform", "storage", "path")}
+    what = {name: about.get(name) for name in ("names", "id", "platform", "storage", "path", "mediaType")}
     times = {"created": _time(about.get("created_ns", 0)), "used": _time(entry.used_ns)}
     return what | {"size": entry.size} | times | {"inUse": entry.in_use, "key": entry.key, "usable": entry.ours}
 

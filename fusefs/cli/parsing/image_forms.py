@@ -1,9 +1,10 @@
 """The forms of an IMAGE argument, for help and manual."""
 
-from fusefs.oci.transport import DOCKER_ARCHIVE, DOCKER_DAEMON, OCI, OCI_ARCHIVE
+from fusefs.oci.transport import DOCKER_ARCHIVE, DOCKER_DAEMON, OCI, OCI_ARCHIVE, REGISTRY
 
 FORMS = (
     ("nginx:1.27  NAME@sha256:…  ID", f"in Docker or Podman ({DOCKER_DAEMON.prefix}…)"),
+    (REGISTRY.grammar, f"{REGISTRY.meaning}, as for skopeo"),
     (DOCKER_ARCHIVE.grammar, f"in {DOCKER_ARCHIVE.meaning}"),
     (f"{OCI.grammar}  {OCI_ARCHIVE.grammar}", f"in {OCI.meaning} or a tar of one"),
     ("./PATH  ../PATH  /PATH  NAME.tar  -", "either of these, detected; - is stdin"),

@@ -10,15 +10,18 @@ from fusefs.text import printable
 
 def add_image_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
     """Add these options; return the group of messages, the last one, for options of the command."""
-    engine = parser.add_argument_group("image and engine")
+    engine = parser.add_argument_group("image, engine and registry")
     engine.add_argument("-H", "--host", metavar="URL", help="engine: unix:///path, tcp://host:port or ssh://host")
     engine.add_argument("--context", metavar="NAME", help="Docker context that names the engine")
     engine.add_argument("--platform", metavar="OS/ARCH", help="such as linux/arm64 (default: the engine's or host's)")
     engine.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, help="seconds to wait for the engine (default: 60, 0: none)"
+        "--timeout", metavar="SECONDS", type=_seconds, help="seconds to wait for a server (default: 60, 0: no limit)"
     )
     engine.add_argument("--shared-blob-dir", metavar="DIR", help="directory of the blobs of oci:DIR")
-    engine.add_argument("--verify", action="store_true", help="read the whole archive and check its digests")
+    engine.add_argument("--verify", action="store_true", help="read the whole image and check its digests")
+    engine.add_argument("--authfile", metavar="FILE", help="credentials for registries (default: see man imgfs)")
+    engine.add_argument("--insecure", action="store_true", help="check no certificate of registries; allow plain HTTP")
+    engine.add_argument("--offline", action="store_true", help="ask no registry: use what is cached")
     files = parser.add_argument_group("temporary files and cache")
     files.add_argument("--tmpdir", metavar="DIR", help="temporary files (default: $IMGFS_TMPDIR or /var/tmp)")
     add_cache_options(files)
@@ -30,18 +33,18 @@ def add_image_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGro
         metavar="HOW",
         choices=WAYS,
         default=AUTO,
-        help="auto (default; bars on a terminal), plain (lines) or none",
+        help="auto (default), plain (lines) or none",
     )
     messages.add_argument("-v", "--verbose", action="store_true", help="show more messages")
     return messages
 
 
-IMAGE_GROUPS = ("image and engine", "temporary files and cache", "messages")
+IMAGE_GROUPS = ("image, engine and registry", "temporary files and cache", "messages")
 """Titles of the groups that `add_image_options` adds."""
 
 CACHE_DIR: dict[str, Any] = {
     "metavar": "DIR",
-    "help": "cache (default: $IMGFS_CACHE_DIR, /var/cache or ~/.cache)",
+    "help": "cache (default: $IMGFS_CACHE_DIR; see man imgfs)",
 }
 
 

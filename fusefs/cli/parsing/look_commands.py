@@ -36,7 +36,7 @@ def _add_ls(commands: Commands) -> None:
         "ls",
         "list files in an image",
         "List a directory or a file of an image's root file system (default: /).",
-        ("imgfs ls nginx:latest", "imgfs ls -lA nginx:latest:/etc"),
+        ("imgfs ls -lA nginx:latest:/etc",),
         sizes=True,
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")

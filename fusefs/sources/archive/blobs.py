@@ -19,12 +19,53 @@ MemberKey = tuple[int, int, int]
 """Identifies a member, whatever names lead to it: device, inode and offset; the first two are 0 in a tar."""
 
 
-class Blobs(Protocol):
-    """The files of an image layout: ``index.json``, ``blobs/<algorithm>/<encoded>``."""
+class StoredBlobs(Protocol):
+    """Blobs by their descriptors, in an image layout or in a registry."""
 
     @property
     def name(self) -> str:
         """The name of the source in messages."""
+
+    @property
+    def lazy(self) -> bool:
+        """Whether reading a layer takes requests to a server, so that it is only read when somebody needs it."""
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Return whether the blob is stored."""
+
+    def blob_data(self, descriptor: Descriptor) -> bytes | None:
+        """Return the bytes of a document, None if it is not stored.  Nothing is checked but their number."""
+
+    def blob_size(self, descriptor: Descriptor) -> int | None:
+        """Return the size of the stored blob in bytes, None if that is not known without a request."""
+
+    def blob_content(self, descriptor: Descriptor) -> Content | None:
+        """Return the content of a blob, None if it is not stored.  It stays readable."""
+
+
+class Blobs(StoredBlobs, Protocol):
+    """The files of an image layout: ``index.json``, ``blobs/<algorithm>/<encoded>``."""
+
+    @property
+    def lazy(self) -> bool:
+        """False: the files are here."""
+        return False
+
+    def has_blob(self, descriptor: Descriptor) -> bool:
+        """Return whether there is a file of the blob's name."""
+        return self.has(*_path(descriptor))
+
+    def blob_data(self, descriptor: Descriptor) -> bytes | None:
+        """Return the bytes of the file of the document's name."""
+        return self.data(*_path(descriptor))
+
+    def blob_size(self, descriptor: Descriptor) -> int | None:
+        """Return the size of the file of the blob's name, None without one."""
+        return self.size(*_path(descriptor))
+
+    def blob_content(self, descriptor: Descriptor) -> Content | None:
+        """Return the content of the file of the blob's name."""
+        return self.file(*_path(descriptor))
 
     def has(self, *parts: str) -> bool:
         """Return whether a path below the root exists."""
@@ -48,7 +89,7 @@ class Blobs(Protocol):
         """Return the names of the files, of a directory those at its top."""
 
 
-class TarBlobs:
+class TarBlobs(Blobs):
     """Members of an indexed tar."""
 
     def __init__(self, tar: OpenFile, index: MemberTable) -> None:
@@ -114,9 +155,13 @@ class TarBlobs:
         return member
 
 
-def blob(blobs: Blobs, descriptor: Descriptor, what: str) -> Content | None:
+def _path(descriptor: Descriptor) -> tuple[str, str, str]:
+    return "blobs", descriptor.digest.algorithm, descriptor.digest.encoded
+
+
+def blob(blobs: StoredBlobs, descriptor: Descriptor, what: str) -> Content | None:
     """Return the blob of *descriptor*, stored or embedded, None if it is neither; *what* names it in messages."""
-    content = blobs.file("blobs", descriptor.digest.algorithm, descriptor.digest.encoded)
+    content = blobs.blob_content(descriptor)
     if content is None and descriptor.data is not None:
         content = _checked(blobs, descriptor, what, descriptor.data).content
     if content is not None:
@@ -124,7 +169,7 @@ def blob(blobs: Blobs, descriptor: Descriptor, what: str) -> Content | None:
     return content
 
 
-def document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document:
+def document(blobs: StoredBlobs, descriptor: Descriptor, what: str) -> Document:
     """Return the JSON document of *descriptor*, its size and digest checked."""
     found = stored_document(blobs, descriptor, what)
     if found is None:
@@ -132,20 +177,20 @@ def document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document:
     return found
 
 
-def stored_document(blobs: Blobs, descriptor: Descriptor, what: str) -> Document | None:
+def stored_document(blobs: StoredBlobs, descriptor: Descriptor, what: str) -> Document | None:
     """Return the same as `document`, None if it is neither stored nor embedded."""
-    data = blobs.data("blobs", descriptor.digest.algorithm, descriptor.digest.encoded)
+    data = blobs.blob_data(descriptor)
     if data is None:
         data = descriptor.data
     return None if data is None else _checked(blobs, descriptor, what, data)
 
 
-def is_stored(blobs: Blobs, descriptor: Descriptor) -> bool:
+def is_stored(blobs: StoredBlobs, descriptor: Descriptor) -> bool:
     """Return whether the blob of *descriptor* is stored or embedded."""
-    return descriptor.data is not None or blobs.has("blobs", descriptor.digest.algorithm, descriptor.digest.encoded)
+    return descriptor.data is not None or blobs.has_blob(descriptor)
 
 
-def _checked(blobs: Blobs, descriptor: Descriptor, what: str, data: bytes) -> Document:
+def _checked(blobs: StoredBlobs, descriptor: Descriptor, what: str, data: bytes) -> Document:
     """Return *data* as the document of *descriptor*, its size and digest checked."""
     check_size(blobs, descriptor, what, len(data))
     digest = Digest.of([data], descriptor.digest.algorithm)
@@ -154,7 +199,7 @@ def _checked(blobs: Blobs, descriptor: Descriptor, what: str, data: bytes) -> Do
     return Document(descriptor, Literal(data))
 
 
-def check_size(blobs: Blobs, descriptor: Descriptor, what: str, size: int) -> None:
+def check_size(blobs: StoredBlobs, descriptor: Descriptor, what: str, size: int) -> None:
     """Raise InvalidImage if the blob of *descriptor* has another *size* than it says; *what* names it in messages."""
     if size != descriptor.size:
         raise InvalidImage(

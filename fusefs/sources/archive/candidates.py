@@ -14,6 +14,7 @@ from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.reference import same_image, tagged
+from fusefs.sources.archive.blobs import Blobs, StoredBlobs
 from fusefs.sources.archive.layout import Layout
 from fusefs.text import listing, printable
 
@@ -67,7 +68,7 @@ def name_of(entry: Descriptor) -> str:
 
 
 def pick(
-    layout: Layout, entries: Sequence[Descriptor], choice: str | int | None, platform: Platform | None
+    layout: Layout[Blobs], entries: Sequence[Descriptor], choice: str | int | None, platform: Platform | None
 ) -> Candidate:
     """Return the manifest below *entries* of ``index.json`` that *choice* and *platform* pick.
 
@@ -87,7 +88,7 @@ def pick(
     return choose(layout, found, platform)
 
 
-def _chosen(layout: Layout, entries: Sequence[Descriptor], choice: str | int | None) -> list[Candidate]:
+def _chosen(layout: Layout[Blobs], entries: Sequence[Descriptor], choice: str | int | None) -> list[Candidate]:
     """Return the candidates that *choice* leaves, all for None."""
     match choice:
         case None:
@@ -106,7 +107,7 @@ def _chosen(layout: Layout, entries: Sequence[Descriptor], choice: str | int | N
     return list(candidates(layout, [below], everything=True)) if below else []
 
 
-def _without_companions(layout: Layout, found: list[Candidate]) -> list[Candidate]:
+def _without_companions(layout: Layout[StoredBlobs], found: list[Candidate]) -> list[Candidate]:
     """Return *found* without nameless artifacts, as SBOMs and signatures, if there is an image among them."""
     images = [candidate for candidate in found if candidate.name or _runs(layout, candidate)]
     return images if any(_runs(layout, candidate) for candidate in images) else found
@@ -127,7 +128,7 @@ def _ambiguous(found: Iterable[Candidate]) -> bool:
     return False
 
 
-def top_entries(layout: Layout) -> list[Descriptor]:
+def top_entries(layout: Layout[Blobs]) -> list[Descriptor]:
     """Return the descriptors in ``index.json``."""
     data = layout.blobs.data("index.json")
     if data is None:
@@ -135,14 +136,16 @@ def top_entries(layout: Layout) -> list[Descriptor]:
     return [layout.typed(entry) for entry in documents.parse_index(data, f"{layout.name}: index.json").manifests]
 
 
-def entry_of(layout: Layout, digest: Digest) -> Descriptor | None:
+def entry_of(layout: Layout[Blobs], digest: Digest) -> Descriptor | None:
     """Return a descriptor of the stored manifest or index with this *digest*, None without one."""
     data = layout.blobs.data("blobs", digest.algorithm, digest.encoded)
     media_type = data and documents.media_type_of(data, f"{layout.name}: {digest}")
     return Descriptor(media_type, len(data), digest) if data and media_type else None
 
 
-def candidates(layout: Layout, entries: Iterable[Descriptor], *, everything: bool = False) -> Iterator[Candidate]:
+def candidates(
+    layout: Layout[StoredBlobs], entries: Iterable[Descriptor], *, everything: bool = False
+) -> Iterator[Candidate]:
     """Yield the manifests below *entries*, in order, without attestations unless *everything* is asked for.
 
     An index that is not stored yields nothing: a pull of one platform may leave out the others.  InvalidImage if more
@@ -156,7 +159,7 @@ def candidates(layout: Layout, entries: Iterable[Descriptor], *, everything: boo
 class _Walk:
     """A walk down from entries of ``index.json``."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout[StoredBlobs]) -> None:
         self._layout = layout
         self._count = 0
         """Descriptors, each as often as it was listed."""
@@ -205,7 +208,7 @@ class _Walk:
         return listed
 
 
-def choose(layout: Layout, found: Iterable[Candidate], wanted: Platform | None) -> Candidate:
+def choose(layout: Layout[StoredBlobs], found: Iterable[Candidate], wanted: Platform | None) -> Candidate:
     """Return the candidate that suits the *wanted* platform best; default: this machine's.
 
     A single candidate suits if no platform is asked for.  One that no machine runs, as an artifact, is only returned
@@ -224,13 +227,15 @@ def choose(layout: Layout, found: Iterable[Candidate], wanted: Platform | None) 
         platform = candidate.platform
         rank = None if platform is None else suitability(platform, target, exact=wanted is not None)
         if rank is not None:
-            ranked.append((not _runs(layout, candidate), rank, number))
+            ranked.append((rank, number))
     if not ranked:
         raise Unavailable(f"{layout.name} has no image for {target}; {_listed(found)}")
-    return found[min(ranked)[-1]]
+    suitable = [found[number] for _, number in sorted(ranked)]
+    # The best one that runs is read, and the others are not: in a registry each costs a request.
+    return next((candidate for candidate in suitable if _runs(layout, candidate)), suitable[0])
 
 
-def _runs(layout: Layout, candidate: Candidate) -> bool:
+def _runs(layout: Layout[StoredBlobs], candidate: Candidate) -> bool:
     """Return whether a manifest is of an image that a machine can run; one that is not stored may be.
 
     Not so artifacts as SBOMs and SOCI indexes, and images that need a feature, as those of nydus.

@@ -12,7 +12,7 @@ from fusefs.content.file import Extent, OpenFile
 from fusefs.content.watched import WatchedFile
 from fusefs.errors import InvalidImage, Unavailable
 from fusefs.oci import documents
-from fusefs.sources.archive.blobs import MemberKey, limited
+from fusefs.sources.archive.blobs import Blobs, MemberKey, limited
 from fusefs.text import printable
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -21,7 +21,7 @@ _MAX_LINKS = 40
 _MISSING = (errno.ENOENT, errno.ENOTDIR)
 
 
-class DirectoryBlobs:
+class DirectoryBlobs(Blobs):
     """Files below a directory."""
 
     def __init__(self, path: str, shared_blobs: str | None = None) -> None:

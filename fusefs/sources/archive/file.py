@@ -7,22 +7,20 @@ from contextlib import contextmanager
 from itertools import chain
 
 from fusefs.content.file import OpenFile
-from fusefs.content.protocol import Bytes, Content, chunks
 from fusefs.content.spool import Spool
 from fusefs.content.watched import WatchedFile
 from fusefs.errors import InvalidImage, Unavailable, Unsupported, UsageError
 from fusefs.image.model import Hash, Image, SourcedImage
-from fusefs.image.uncompressed import plain_chunks
-from fusefs.oci.digest import Digest
 from fusefs.oci.platform import Platform
 from fusefs.oci.transport import DOCKER_ARCHIVE, OCI, OCI_ARCHIVE, STANDARD_INPUT
-from fusefs.progress import Advance, Progress
+from fusefs.progress import Advance
 from fusefs.sources.archive.blobs import TarBlobs
 from fusefs.sources.archive.cached import archive_index
 from fusefs.sources.archive.directory import DirectoryBlobs
 from fusefs.sources.archive.docker_archive import MANIFEST_LIST, DockerArchive
 from fusefs.sources.archive.image_layout import layout_image
 from fusefs.sources.archive.spooled import spool_tar
+from fusefs.sources.archive.verification import hashing, readable, verified
 from fusefs.sources.argument import FileImage
 from fusefs.sources.settings import Settings
 from fusefs.tar.compression import FIRST_BYTES, compression_of, decompressed
@@ -41,39 +39,21 @@ def file_image(asked: FileImage, name: str, settings: Settings) -> SourcedImage:
     checked.
     """
     if asked.path != _STDIN and os.path.isdir(asked.path):
-        return SourcedImage(_verified(_directory_image(asked, name, settings), settings))
+        return SourcedImage(verified(_directory_image(asked, name, settings), settings))
     with _opened(asked.path) as file:
         if asked.transport is OCI:
             raise Unavailable(f"{file.name} is no directory; oci-archive:{file.name} reads a tar")
         if not _in_place(file):
             return SourcedImage(_spooled_image(file, asked, name, settings))
         found = _in_place_image(file, asked, name, settings)
-        return found._replace(image=_verified(found.image, settings))
-
-
-def _verified(image: Image, settings: Settings) -> Image:
-    """Return *image*, after all layers were read and compared with their digests if the user asks for it."""
-    if not settings.verify:
-        return image
-    shown = printable(image.name)
-    total = sum({layer.descriptor.digest: layer.descriptor.size for layer in image.layers}.values())
-    with _readable(shown), settings.progress.transfer(f"verifying {shown}", total) as advance:
-        image = image.verify(lambda content, algorithm: _digest_of(content, algorithm, advance))
-    compressed = {(layer.descriptor.digest, layer.diff_id): layer for layer in image.layers if layer.compression}
-    for layer in compressed.values():
-        if not layer.readable:
-            continue
-        with _readable(shown), settings.progress.transfer(f"decompressing {layer.where}", None) as advance:
-            for chunk in plain_chunks(layer):
-                advance(len(chunk))
-    return image
+        return found._replace(image=verified(found.image, settings))
 
 
 def _directory_image(asked: FileImage, name: str, settings: Settings) -> Image:
     """Return the image in a directory: an image layout, or a Docker archive that was unpacked."""
     blobs = DirectoryBlobs(asked.path, settings.shared_blobs)
     try:
-        with _readable(blobs.name):
+        with readable(blobs.name):
             return _image_below(blobs, asked, name, settings)
     except BaseException:
         blobs.close()
@@ -83,7 +63,7 @@ def _directory_image(asked: FileImage, name: str, settings: Settings) -> Image:
 def _image_below(blobs: DirectoryBlobs, asked: FileImage, name: str, settings: Settings) -> Image:
     manifest = b"" if asked.transport is OCI else (blobs.data("manifest.json") or b"").lstrip()
     if asked.transport in (None, DOCKER_ARCHIVE) and manifest.startswith(b"["):
-        archive = DockerArchive(blobs, _hashing(f"hashing layers of {blobs.name}", settings.progress))
+        archive = DockerArchive(blobs, hashing(f"hashing layers of {blobs.name}", settings.progress))
         return archive.image(asked.choice, settings.platform, asked.source(name, DOCKER_ARCHIVE))
     if asked.transport not in (None, OCI):
         raise Unavailable(f"{blobs.name} is a directory, not an archive; oci:{blobs.name} reads an OCI image layout")
@@ -108,9 +88,9 @@ def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Setti
         entry, index = None, MemberTable.of(file.name, scan(file))
     else:
         entry, index = archive_index(cache, file, asked.path)
-    hashing = _hashing(f"hashing layers of {file.name}", settings.progress)
+    digest_of = hashing(f"hashing layers of {file.name}", settings.progress)
     try:
-        image = _tar_image(asked, name, settings.platform, TarBlobs(file, index), hashing)
+        image = _tar_image(asked, name, settings.platform, TarBlobs(file, index), digest_of)
     except BaseException:
         if entry is not None:
             entry.abandon()
@@ -154,20 +134,11 @@ def _opened(path: str) -> Iterator[OpenFile]:
     except (OSError, ValueError) as error:
         raise Unavailable(f"cannot open {name}: {error.strerror if isinstance(error, OSError) else error}") from None
     try:
-        with _readable(name):
+        with readable(name):
             yield file
     except BaseException:
         file.close()
         raise
-
-
-@contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Turn a read error into one that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise Unavailable(f"cannot read {name}: {error.strerror}") from None
 
 
 def _descriptor(path: str) -> int:
@@ -198,22 +169,3 @@ def _plain(stream: Iterator[bytes], name: str) -> Iterator[bytes]:
     whole = chain([first], stream)
     compression = compression_of(first)
     return whole if compression is None else decompressed(whole, compression, name)
-
-
-def _hashing(what: str, progress: Progress) -> Hash:
-    """Return a function that hashes a content and reports progress."""
-
-    def digest_of(content: Content, algorithm: str) -> Digest:
-        with progress.transfer(what, content.size) as advance:
-            return _digest_of(content, algorithm, advance)
-
-    return digest_of
-
-
-def _digest_of(content: Content, algorithm: str, advance: Advance) -> Digest:
-    def counted() -> Iterator[Bytes]:
-        for chunk in chunks(content):
-            yield chunk
-            advance(len(chunk))
-
-    return Digest.of(counted(), algorithm)

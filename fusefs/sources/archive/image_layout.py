@@ -4,6 +4,7 @@ Format: OCI image specification 1.1, "Image Layout", "Image Manifest".  Docker's
 """
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from fusefs.content.protocol import Bytes, Content, chunks
@@ -11,11 +12,11 @@ from fusefs.errors import InvalidImage, Unsupported
 from fusefs.image.model import Document, Image, Layer
 from fusefs.oci import documents
 from fusefs.oci.digest import DiffID, Digest
-from fusefs.oci.documents import ImageConfig, Manifest
+from fusefs.oci.documents import Descriptor, ImageConfig, Manifest
 from fusefs.oci.platform import Platform
 from fusefs.oci.reference import tag_of
 from fusefs.oci.transport import Source
-from fusefs.sources.archive.blobs import Blobs, blob, document
+from fusefs.sources.archive.blobs import Blobs, StoredBlobs, blob, document
 from fusefs.sources.archive.candidates import Candidate, name_of, pick, top_entries
 from fusefs.sources.archive.layout import Layout
 from fusefs.tar.compression import FIRST_BYTES, Compression, compression_of, decompressed, is_unread
@@ -37,7 +38,7 @@ def layout_image(blobs: Blobs, choice: str | int | None, platform: Platform | No
     return candidate_image(blobs, chosen, source, str(choice) if is_name else name_of(chosen.entry))
 
 
-def candidate_image(blobs: Blobs, candidate: Candidate, source: Source, ref: str) -> Image:
+def candidate_image(blobs: StoredBlobs, candidate: Candidate, source: Source, ref: str) -> Image:
     """Return the image of a *candidate*, with its stored manifest."""
     if candidate.manifest.media_type not in documents.MANIFESTS:
         raise Unsupported(
@@ -61,12 +62,12 @@ def candidate_image(blobs: Blobs, candidate: Candidate, source: Source, ref: str
     )
 
 
-def stored_indexes(blobs: Blobs, candidate: Candidate) -> tuple[Document, ...]:
+def stored_indexes(blobs: StoredBlobs, candidate: Candidate) -> tuple[Document, ...]:
     """Return the indexes on the way to a *candidate*."""
     return tuple(document(blobs, index, "the index") for index in candidate.way)
 
 
-def _image_config(blobs: Blobs, candidate: Candidate, manifest: Manifest, config: Document) -> ImageConfig | None:
+def _image_config(blobs: StoredBlobs, candidate: Candidate, manifest: Manifest, config: Document) -> ImageConfig | None:
     """Return the image config, None for the config of an artifact: the bytes decide, and then the media type."""
     stated = manifest.config.media_type in documents.IMAGE_CONFIGS
     try:
@@ -84,7 +85,7 @@ def _image_config(blobs: Blobs, candidate: Candidate, manifest: Manifest, config
     return parsed
 
 
-def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Sequence[DiffID] | None) -> Iterator[Layer]:
+def _layers(blobs: StoredBlobs, manifest: Manifest, diff_ids: Sequence[DiffID] | None) -> Iterator[Layer]:
     for number, descriptor in enumerate(manifest.layers):
         diff_id = diff_ids[number] if diff_ids else None
         where = f"{blobs.name}: layer {number}"
@@ -93,11 +94,24 @@ def _layers(blobs: Blobs, manifest: Manifest, diff_ids: Sequence[DiffID] | None)
         if content is None:  # a foreign layer, or one that was left out of a sparse layout
             kind = "a foreign layer and " if descriptor.urls else ""
             log.warning("%s %s is %snot stored", where, descriptor.digest, kind)
+        elif diff_id is not None and blobs.lazy:
+            compression, is_tar = _stated(descriptor, diff_id)
         elif diff_id is not None:
             compression, is_tar = _tar_in(content, descriptor.media_type, where)
             if is_tar:
                 check_plain(diff_id, descriptor.digest, where, plain=compression is None)
         yield Layer(diff_id, descriptor, content, compression, f"{where} ({descriptor.digest})", is_tar)
+
+
+def _stated(descriptor: Descriptor, diff_id: DiffID) -> tuple[Compression | None, bool]:
+    """Return how a layer is compressed, and whether it is a tar, as far as the documents tell.
+
+    A layer whose digest is its diffID is plain.  The bytes of any other one decide on its format at first access.
+    """
+    if descriptor.digest == diff_id:
+        return None, descriptor.media_type in documents.LAYERS
+    stated = re.search(r"[+.](gzip|zstd)$", descriptor.media_type)
+    return Compression(stated[1]) if stated else Compression.UNKNOWN, descriptor.media_type in documents.LAYERS
 
 
 def _tar_in(content: Content, media_type: str, where: str) -> tuple[Compression | None, bool]:

@@ -4,7 +4,7 @@ What a document states is remembered by its digest and size, and not the documen
 thousands of times, and thousands of them once.
 """
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from fusefs.errors import ImgfsError
 from fusefs.image.model import Document
@@ -12,9 +12,10 @@ from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.oci.platform import Platform
-from fusefs.sources.archive.blobs import Blobs, check_size, document, is_stored, stored_document
+from fusefs.sources.archive.blobs import StoredBlobs, check_size, document, is_stored, stored_document
 
 _Key = tuple[Digest, int]
+BlobsT_co = TypeVar("BlobsT_co", bound=StoredBlobs, covariant=True)
 
 
 class StatedManifest(NamedTuple):
@@ -25,10 +26,10 @@ class StatedManifest(NamedTuple):
     """It is of an image, not of an artifact."""
 
 
-class Layout:
+class Layout(Generic[BlobsT_co]):
     """The documents of a layout."""
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: BlobsT_co) -> None:
         """Read from *blobs*."""
         self.blobs = blobs
         self._stored_blobs: dict[Digest, bool] = {}
@@ -89,7 +90,7 @@ class Layout:
         """Return a document, None if it is not stored.  One of another size than stated is not read."""
         digest = found.digest
         if digest not in self._sizes:
-            self._sizes[digest] = self.blobs.size("blobs", digest.algorithm, digest.encoded)
+            self._sizes[digest] = self.blobs.blob_size(found)
         size = self._sizes[digest]
         if size is not None:
             check_size(self.blobs, found, what, size)

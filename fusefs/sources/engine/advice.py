@@ -32,7 +32,7 @@ def when_missing(shown: str, name: str) -> str:
         return f"./{printable(name)} is the file of that name"
     if name.startswith("sha256:"):
         return f"{program} image ls lists what it has"
-    return f"{program} pull {printable(name)} fetches it"
+    return f"{program} pull {printable(name)} fetches it, docker://{printable(name)} needs no pull"
 
 
 def is_podman(shown: str) -> bool:

@@ -14,20 +14,11 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from fusefs.errors import UsageError
+from fusefs.sources.tls import Tls
 from fusefs.text import printable, without_password
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _DEFAULT_CONTEXT = "default"
-
-
-class Tls(NamedTuple):
-    """Encryption settings.  imgfs never connects without encryption to an endpoint that has them."""
-
-    ca: Path | None
-    """File of the trusted certificates (default: the system's)."""
-    client: tuple[Path, Path] | None
-    """Files of our certificate and its key."""
-    verify: bool
 
 
 class Endpoint(NamedTuple):

@@ -10,8 +10,8 @@ from fusefs.errors import UsageError
 from fusefs.oci.reference import check_reference
 from fusefs.oci.untrusted_json import field_of
 from fusefs.sources.engine.endpoint import Endpoint
-from fusefs.sources.engine.http import BoundedResponse, UnixConnection, bounded_response
-from fusefs.sources.engine.tls import ssl_context
+from fusefs.sources.http import BoundedResponse, UnixConnection, bounded_response
+from fusefs.sources.tls import ssl_context
 
 _DEFAULT_PORTS = {"tcp": 2375, "http": 80, "https": 443}
 _TLS_PORT = 2376

@@ -4,7 +4,6 @@ The engine describes the image (inspect) and then sends exactly that one (save, 
 and indexed and hashed as it arrives.
 """
 
-import http.client
 import json
 import logging
 import re
@@ -22,8 +21,8 @@ from fusefs.oci.transport import Source
 from fusefs.progress import Advance
 from fusefs.sources.archive.spooled import SpooledTar, spool_tar
 from fusefs.sources.engine.cached import cached_or_entry, complete_entry
-from fusefs.sources.engine.http import RefusedAnswer
 from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, checked_image
+from fusefs.sources.reasons import reason, timed_out
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 
@@ -134,42 +133,6 @@ def message_of(answer: bytes, status: str) -> str:
 def unanswered(shown: str, timeout: float | None) -> EngineError:
     """Return the error for the engine at *shown* that takes too long to answer."""
     return EngineError(f"the engine at {shown} did not answer within {timeout:g} s; --timeout waits longer")
-
-
-def timed_out(error: BaseException) -> bool:
-    """Return whether our own timeout ended a connection; a timeout of the system has an errno."""
-    cause = cause_of(error)
-    return isinstance(cause, TimeoutError) and cause.errno is None
-
-
-def reason(error: BaseException) -> str:
-    """Return in a few words why a connection failed."""
-    cause = cause_of(error)
-    if isinstance(cause, json.JSONDecodeError):
-        return "its answer is not JSON"
-    if isinstance(cause, http.client.IncompleteRead):
-        return "its answer is cut short or garbled"
-    if isinstance(cause, OSError) and cause.strerror:
-        return printable(cause.strerror)
-    return printable(str(cause)) or type(cause).__name__
-
-
-def cause_of(error: BaseException) -> BaseException:
-    """Return the innermost exception with a reason: an error of the system or our own timeout, if there is one."""
-    seen: set[int] = set()
-    while id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, OSError) and (error.errno is not None or isinstance(error, TimeoutError)):
-            break
-        # The causes of these are details of the parser.
-        if isinstance(error, (json.JSONDecodeError, http.client.IncompleteRead, RefusedAnswer)):
-            break
-        inner = [arg for arg in (*error.args, getattr(error, "reason", None)) if isinstance(arg, BaseException)]
-        deeper = inner[-1] if inner else error.__cause__ or error.__context__
-        if deeper is None:
-            break
-        error = deeper
-    return error
 
 
 def _saved(engine: Engine, target: Target, settings: Settings) -> SourcedImage:

@@ -29,7 +29,18 @@ from fusefs.oci.platform import Platform
 from fusefs.oci.untrusted_json import parse_object
 from fusefs.sources.engine.advice import is_podman, when_missing, when_unreachable
 from fusefs.sources.engine.endpoint import Endpoint
-from fusefs.sources.engine.http import (
+from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected
+from fusefs.sources.engine.save import (
+    PLATFORM_VERSION,
+    is_version,
+    message_of,
+    platform_hint,
+    refusal,
+    requested_platform,
+    unanswered,
+    version_numbers,
+)
+from fusefs.sources.http import (
     MAX_ANSWER,
     MAX_REFUSAL,
     BoundedResponse,
@@ -39,21 +50,8 @@ from fusefs.sources.engine.http import (
     check_size,
     redirect,
 )
-from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected
-from fusefs.sources.engine.save import (
-    PLATFORM_VERSION,
-    cause_of,
-    is_version,
-    message_of,
-    platform_hint,
-    reason,
-    refusal,
-    requested_platform,
-    timed_out,
-    unanswered,
-    version_numbers,
-)
-from fusefs.sources.engine.tls import ssl_context
+from fusefs.sources.reasons import cause_of, reason, timed_out
+from fusefs.sources.tls import ssl_context
 from fusefs.text import printable
 
 _CHUNK = 1 << 20

@@ -13,7 +13,6 @@ from fusefs.errors import InvalidImage
 from fusefs.oci.platform import Platform
 from fusefs.oci.untrusted_json import parse_object
 from fusefs.sources.engine.endpoint import Endpoint
-from fusefs.sources.engine.http import MAX_REFUSAL, BoundedResponse, UnixConnection, check_encoding, redirect
 from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected
 from fusefs.sources.engine.save import (
     PLATFORM_VERSION,
@@ -25,6 +24,7 @@ from fusefs.sources.engine.save import (
     unanswered,
     version_numbers,
 )
+from fusefs.sources.http import MAX_REFUSAL, BoundedResponse, UnixConnection, check_encoding, redirect
 
 _UNIX = "unix://"
 _CHUNK = 1 << 20

@@ -143,7 +143,15 @@ def test_where_there_is_podman_and_no_docker(imgfs: Bench) -> None:
 
 def test_an_image_that_was_not_pulled(imgfs: Bench, engine: Engine) -> None:
     said = f"no image img:1 in the engine at {engine.host}"
-    _fails(imgfs, 4, f"{said}; docker pull img:1 fetches it", "ls", "-H", engine.host, "img:1")
+    _fails(
+        imgfs,
+        4,
+        f"{said}; docker pull img:1 fetches it, docker://img:1 needs no pull",
+        "ls",
+        "-H",
+        engine.host,
+        "img:1",
+    )
 
 
 def test_an_id_cannot_be_pulled(imgfs: Bench, engine: Engine) -> None:

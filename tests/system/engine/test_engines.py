@@ -86,13 +86,15 @@ def test_an_image_with_two_tags_is_saved_once(at: Bench, engine: RealEngine) -> 
 
 def test_a_missing_image_is_missed_at_once(at: Bench, engine: RealEngine) -> None:
     done = at.run("mount", "--log-file", at.log, "missing:1", at.mountpoint())
-    said = f"no image missing:1 in the engine at {engine.host}; {engine.name} pull missing:1 fetches it"
+    said = f"no image missing:1 in the engine at {engine.host}; {engine.name} pull missing:1 fetches it, "
+    said += "docker://missing:1 needs no pull"
     assert done == Finished(4, "", f"imgfs: {said}\n")
 
 
 def test_a_bare_name_without_a_latest_is_missing(at: Bench, engine: RealEngine) -> None:
     done = at.run("mount", "--log-file", at.log, "other", at.mountpoint())
-    said = f"no image other in the engine at {engine.host}; {engine.name} pull other fetches it"
+    said = f"no image other in the engine at {engine.host}; {engine.name} pull other fetches it, "
+    said += "docker://other needs no pull"
     assert done == Finished(4, "", f"imgfs: {said}\n")
 
 

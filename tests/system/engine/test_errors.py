@@ -111,7 +111,9 @@ def test_an_engine_whose_first_answer_is_cut(imgfs: Bench, engine: Engine) -> No
 
 def test_no_such_image(imgfs: Bench, engine: Engine) -> None:
     engine.script.inspect = json_answer({"message": "No such image: img:latest"}, 404)
-    _fails(imgfs, 4, f"no image img in the engine at {engine.host}; docker pull img fetches it")
+    _fails(
+        imgfs, 4, f"no image img in the engine at {engine.host}; docker pull img fetches it, docker://img needs no pull"
+    )
 
 
 def test_an_engine_that_refuses_to_inspect(imgfs: Bench, engine: Engine) -> None:

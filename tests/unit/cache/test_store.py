@@ -63,7 +63,8 @@ def test_the_cache_is_private_and_says_what_it_is(path: Path) -> None:
     make(path)
     modes = {p.relative_to(path): stat.S_IMODE(p.stat().st_mode) for p in (path, *path.rglob("*"))}
     assert {str(name): oct(mode) for name, mode in modes.items()} == {
-        ".": "0o700", "CACHEDIR.TAG": "0o600", "lock": "0o600", "saved": "0o700", "files": "0o700",
+        ".": "0o700", "CACHEDIR.TAG": "0o600", "lock": "0o600",
+        "saved": "0o700", "files": "0o700", "blobs": "0o700", "tags": "0o700",
         "saved/a": "0o700", "saved/a/tar": "0o600", "saved/a/index": "0o600",
     }  # fmt: skip
     assert (path / "CACHEDIR.TAG").read_bytes().startswith(b"Signature: 8a477f597d28d172789f06886806bc55\n")

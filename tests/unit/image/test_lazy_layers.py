@@ -21,7 +21,7 @@ from fusefs.oci.digest import Digest
 from fusefs.oci.documents import DOCKER_LAYER, Descriptor
 from fusefs.tar.compression import Compression
 from tests.conftest import TakeWarnings
-from tests.support.builders import CREATED_NS
+from tests.support.builders import COMPRESSIONS, CREATED_NS
 from tests.support.changesets import Shown, a_file, changeset, everything, file, shown
 from tests.support.conformance import SOURCE
 from tests.support.images import LARGE, image_of
@@ -166,7 +166,7 @@ def test_a_compressed_layer_is_that_of_its_plain_tar(tmp_path: Path) -> None:
         assert records(found[0]) == records(found[1])
 
 
-@pytest.mark.parametrize("compression", [None, *Compression])
+@pytest.mark.parametrize("compression", [None, *map(Compression, COMPRESSIONS)])
 def test_a_layer_of_no_bytes_is_an_empty_layer(tmp_path: Path, compression: Compression | None) -> None:
     with image_of(b"", SMALL, b"", compression=compression) as image:
         layers = Layers(image, str(tmp_path))

@@ -5,9 +5,9 @@ import time
 import pytest
 
 from fusefs.errors import UsageError
-from fusefs.oci.reference import check_reference, tag_of, tagged
+from fusefs.oci.reference import RegistryReference, check_reference, tag_of, tagged
 from fusefs.oci.transport import DOCKER_ARCHIVE, OCI, OCI_ARCHIVE
-from fusefs.sources.argument import EngineImage, FileImage, parse_image
+from fusefs.sources.argument import EngineImage, FileImage, RegistryImage, parse_image
 
 HEX = "0123456789abcdef" * 4
 
@@ -77,6 +77,31 @@ def test_a_path_is_an_image_in_a_file(argument: str, image: FileImage) -> None:
     assert parse_image(argument) == image
 
 
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("nginx", ("docker.io", "library/nginx", "latest", "")),
+        ("nginx:1.27", ("docker.io", "library/nginx", "1.27", "")),
+        ("team/app", ("docker.io", "team/app", "latest", "")),
+        ("index.docker.io/nginx", ("docker.io", "library/nginx", "latest", "")),
+        ("localhost/nginx", ("localhost", "nginx", "latest", "")),
+        ("sha256:0123", ("docker.io", "library/sha256", "0123", "")),
+        ("localhost:5000/nginx:1", ("localhost:5000", "nginx", "1", "")),
+        ("example.org/a/b/c", ("example.org", "a/b/c", "latest", "")),
+        ("[::1]:5000/a", ("[::1]:5000", "a", "latest", "")),
+        (f"nginx@sha256:{HEX}", ("docker.io", "library/nginx", "", f"sha256:{HEX}")),
+        (f"nginx:1@sha256:{HEX}", ("docker.io", "library/nginx", "1", f"sha256:{HEX}")),
+    ],
+)
+def test_a_name_after_docker_is_an_image_in_a_registry(name: str, reference: tuple[str, str, str, str]) -> None:
+    assert parse_image(f"docker://{name}") == RegistryImage(RegistryReference(*reference))
+
+
+@pytest.mark.parametrize("argument", ["docker", "docker:27", "docker:dind@sha256:" + HEX])
+def test_the_image_called_docker_is_in_the_engine(argument: str) -> None:
+    assert parse_image(argument) == EngineImage(argument)
+
+
 @pytest.mark.parametrize("argument", ["nginx.tar:1", "tar", "a/b", "docker-archive", "x.tar.lz4"])
 def test_what_only_looks_a_little_like_a_path_is_a_name(argument: str) -> None:
     assert parse_image(argument) == EngineImage(argument)
@@ -97,10 +122,14 @@ def test_what_only_looks_a_little_like_a_path_is_a_name(argument: str) -> None:
         ("\x1b[2J", "bad reference '\\x1b[2J'"),
         ("-nginx", "bad reference '-nginx'"),
         ("a..b", "bad reference 'a..b'"),
+        ("docker://", "bad reference ''"),
+        ("docker://Nginx", "bad reference 'Nginx': repository names are lower case"),
+        ("docker://user:secret@host/a", "bad reference 'user:secret@host/a'"),
+        ("docker://nginx:/etc", "bad reference 'nginx:/etc'"),
         ("a" * 256, "bad reference: the name has 256 characters, more than 255"),
         (
-            "docker://nginx",
-            "bad reference 'docker://nginx': imgfs reads no registry; docker pull it, then give its name",
+            "https://example.org/nginx",
+            "bad reference 'https://example.org/nginx': a registry's image is docker://[HOST/]NAME[:TAG][@DIGEST]",
         ),
         (
             "containers-storage:nginx",

@@ -45,7 +45,7 @@ def test_a_manifest_list_of_podman_is_not_called_missing(engine: Engine) -> None
     kind, message = refusal(engine)
     assert (kind, message) == (
         Unavailable,
-        f"no image img in the engine at {engine.host}; podman pull img fetches it",
+        f"no image img in the engine at {engine.host}; podman pull img fetches it, docker://img needs no pull",
     )
     honest = engine.answer
     engine.answer = lambda path: (  # type: ignore[method-assign]

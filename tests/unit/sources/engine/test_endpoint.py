@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fusefs.errors import UsageError
-from fusefs.sources.engine.endpoint import Endpoint, Tls, find_endpoint
+from fusefs.sources.engine.endpoint import Endpoint, find_endpoint
+from fusefs.sources.tls import Tls
 
 EXPECTING_NAME = "Expecting property name enclosed in double quotes"
 DEFAULT = Endpoint("unix:///var/run/docker.sock", None)

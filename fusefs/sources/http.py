@@ -1,4 +1,4 @@
-"""HTTP from an engine that may be hostile: every answer has a bound, in bytes, in lines and in time.
+"""HTTP from a server that may be hostile: every answer has a bound, in bytes, in lines and in time.
 
 The limits that Python's `http.client` has (100 headers, lines of 64 KiB) end neither a hundred of ``100 Continue`` nor
 trailers without end, nor an answer that sends a byte each second.
@@ -96,6 +96,11 @@ class _Lines(io.BufferedReader):
             raise RefusedAnswer("its answer has a negative size")
         self._in_a_row = 0
         return super().read(size)
+
+    def read1(self, size: int = -1) -> bytes:
+        """Return up to *size* bytes as they come."""
+        self._in_a_row = 0
+        return super().read1(size)
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
         """Fill *buffer*."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from fusefs.sources.engine.http import (
+from fusefs.sources.http import (
     MAX_ANSWER,
     MAX_LINES,
     BoundedResponse,

@@ -1,0 +1,43 @@
+"""Why a connection to an engine or a registry failed, in a few words."""
+
+import http.client
+import json
+
+from fusefs.sources.http import RefusedAnswer
+from fusefs.text import printable
+
+
+def timed_out(error: BaseException) -> bool:
+    """Return whether our own timeout ended a connection; a timeout of the system has an errno."""
+    cause = cause_of(error)
+    return isinstance(cause, TimeoutError) and cause.errno is None
+
+
+def reason(error: BaseException) -> str:
+    """Return in a few words why a connection failed."""
+    cause = cause_of(error)
+    if isinstance(cause, json.JSONDecodeError):
+        return "its answer is not JSON"
+    if isinstance(cause, http.client.IncompleteRead):
+        return "its answer is cut short or garbled"
+    if isinstance(cause, OSError) and cause.strerror:
+        return printable(cause.strerror)
+    return printable(str(cause)) or type(cause).__name__
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return the innermost exception with a reason: an error of the system or our own timeout, if there is one."""
+    seen: set[int] = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, OSError) and (error.errno is not None or isinstance(error, TimeoutError)):
+            break
+        # The causes of these are details of the parser.
+        if isinstance(error, (json.JSONDecodeError, http.client.IncompleteRead, RefusedAnswer)):
+            break
+        inner = [arg for arg in (*error.args, getattr(error, "reason", None)) if isinstance(arg, BaseException)]
+        deeper = inner[-1] if inner else error.__cause__ or error.__context__
+        if deeper is None:
+            break
+        error = deeper
+    return error

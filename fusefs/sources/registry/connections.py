@@ -1,0 +1,196 @@
+"""HTTP connections to registries and to the hosts that they redirect to, pooled by host.
+
+Nothing is retried and no redirect is followed here: a caller decides.
+"""
+
+import logging
+import os
+import ssl
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
+
+import urllib3
+import urllib3.connection
+
+from fusefs import __version__
+from fusefs.errors import UsageError
+from fusefs.sources.http import BoundedResponse
+from fusefs.sources.reasons import cause_of, reason
+from fusefs.sources.tls import Tls, ssl_context
+from fusefs.text import printable
+
+_CONNECT = 10.0
+"""Seconds to connect."""
+_SILENCE = 30.0
+"""Seconds to the end of the headers, and between two pieces of a body."""
+_POOL = 6
+"""Connections to one host that are kept for the next request."""
+_CHUNK = 1 << 20
+_FAILURES = (urllib3.exceptions.HTTPError, OSError)
+_HEADERS = {"User-Agent": f"imgfs/{__version__}", "Accept-Encoding": "identity"}
+
+# Its messages contain URLs, which may be signed.
+logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+
+
+class ConnectionFailed(Exception):
+    """A host cannot be reached, or the connection broke or was silent."""
+
+    def __init__(self, host: str, error: Exception) -> None:
+        """*error* is the reason why there is no answer of *host*."""
+        cause = cause_of(error)
+        super().__init__(f"{printable(host)}: {reason(error)}")
+        trusted = not isinstance(cause, ssl.SSLCertVerificationError)
+        self.no_tls = trusted and isinstance(cause, ssl.SSLError | ConnectionError)
+        """Whether the host may speak plain HTTP instead of TLS."""
+        self.untrusted = not trusted
+        """Whether its certificate was refused."""
+        self.refused = isinstance(error, urllib3.exceptions.NewConnectionError)
+        """Whether no connection could be made at all."""
+
+
+class Answer:
+    """The answer to a request: its status, headers and body."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, host: str, silence: float | None) -> None:
+        """*silence*: seconds that each piece of the body may take, or the whole document with its headers."""
+        self._response = response
+        self._host = host
+        self._silence = silence
+        self.status = response.status
+        self.reason = printable(response.reason or "")
+
+    def header(self, name: str) -> str:
+        """Return the value of a header, empty without it."""
+        return self._response.headers.get(name, "")
+
+    def headers(self, name: str) -> list[str]:
+        """Return all values of a header."""
+        return list(self._response.headers.getlist(name))
+
+    def document(self, limit: int) -> bytes | None:
+        """Return the whole body, decompressed; None if it has more than *limit* bytes.  Raises ConnectionFailed."""
+        with closing(self):
+            try:
+                data = self._response.read(limit + 1, decode_content=True)
+            except _FAILURES as error:
+                raise ConnectionFailed(self._host, error) from None
+            if len(data) > limit:
+                return None
+            self._response.drain_conn()  # only a read body leaves the connection to the next request
+            return bytes(data)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body as it arrives, as it is stored.  Raises ConnectionFailed; a short body just ends."""
+        received: Any = self._response
+        if isinstance(received._fp, BoundedResponse):  # noqa: SLF001 - nothing public leads there
+            received._fp.wait(self._silence)  # noqa: SLF001
+        try:
+            while data := self._response.read1(_CHUNK, decode_content=False):
+                yield data
+        except urllib3.exceptions.IncompleteRead:
+            return
+        except _FAILURES as error:
+            raise ConnectionFailed(self._host, error) from None
+
+    def close(self) -> None:
+        """Give the connection back if the whole body was read, otherwise end it."""
+        if not self._response.closed:
+            self._response.close()
+        self._response.release_conn()
+
+
+class Limits(NamedTuple):
+    """The time for one request."""
+
+    left: float
+    """Seconds until its caller gives up."""
+    silence: bool = True
+    """Whether a server that is silent for long counts as gone."""
+
+
+class Connections:
+    """All connections of this process.  Safe under concurrency.
+
+    A process does not use the connections that it inherits: two would talk on one.
+    """
+
+    def __init__(self, find_tls: Callable[[str], Tls], environment: Mapping[str, str]) -> None:
+        """*find_tls* returns the TLS settings of a host; proxies are those of the *environment*."""
+        self._find_tls = find_tls
+        self._proxies = {name[:-6].lower(): url for name, url in environment.items() if name.lower().endswith("_proxy")}
+        self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
+        os.register_at_fork(after_in_child=self._hang_up)
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str], limits: Limits, body: bytes | None = None
+    ) -> Answer:
+        """Send one request and return the answer to it, whatever its status is.  Raises ConnectionFailed."""
+        parts = urlsplit(url)
+        silence = min(_SILENCE, limits.left) if limits.silence else None
+        try:
+            response = self._manager(parts.scheme, parts.netloc).urlopen(
+                method,
+                url,
+                redirect=False,
+                body=body,
+                headers={**_HEADERS, **headers},
+                timeout=urllib3.Timeout(connect=min(_CONNECT, limits.left), read=silence),
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        except _FAILURES as error:
+            raise ConnectionFailed(parts.netloc, error) from None
+        return Answer(response, parts.netloc, silence)
+
+    def _hang_up(self) -> None:
+        """Close all connections; the other process still has them."""
+        for manager in self._managers.values():
+            manager.clear()
+        self._managers = {}
+
+    def _manager(self, scheme: str, host: str) -> urllib3.PoolManager:
+        with self._lock:
+            if (scheme, host) not in self._managers:
+                self._managers[scheme, host] = self._new_manager(scheme, host)
+            return self._managers[scheme, host]
+
+    def _new_manager(self, scheme: str, host: str) -> urllib3.PoolManager:
+        tls = self._find_tls(host)
+        try:
+            context = ssl_context(tls) if scheme == "https" else None
+        except OSError as error:
+            raise UsageError(f"cannot read the certificates of {printable(host)}: {error.strerror or error}") from None
+        if not tls.verify:
+            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+        how: dict[str, Any] = {"num_pools": 1, "maxsize": _POOL, "ssl_context": context}
+        proxy = self._proxies.get(scheme) or self._proxies.get("all")
+        if proxy and not proxy_bypass(host, self._proxies):
+            manager: urllib3.PoolManager = urllib3.ProxyManager(proxy, **how)
+        else:
+            manager = urllib3.PoolManager(**how)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        return manager
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    response_class = BoundedResponse
+
+
+class _TlsConnection(urllib3.connection.HTTPSConnection):
+    response_class = BoundedResponse
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection

@@ -1,0 +1,177 @@
+"""The credentials of a registry: containers-auth.json(5), the docker command's files and credential helpers."""
+
+import base64
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fusefs.errors import UsageError
+from fusefs.oci.reference import DOCKER_HUB
+from fusefs.text import printable
+
+_HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io")
+"""Names of Docker Hub in the docker command's files, besides ``docker.io``."""
+_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HELPER_TIMEOUT = 30.0
+"""Seconds."""
+_MAX_FILE = 1 << 20
+_IDENTITY_TOKEN = "<token>"  # noqa: S105 - the user name that helpers state beside an identity token
+
+
+class Credentials(NamedTuple):
+    """A user's password, or a token."""
+
+    user: str = ""
+    password: str = ""
+    identity_token: str = ""
+    """Exchanged for access tokens (OAuth's refresh token)."""
+    registry_token: str = ""
+    """An access token."""
+
+    def __repr__(self) -> str:
+        """Show no secret."""
+        return f"<credentials of {self.user or 'a token'}>"
+
+    @property
+    def basic(self) -> str:
+        """The value of the header Authorization with user and password."""
+        return "Basic " + base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+
+
+def find_credentials(
+    registry: str, repository: str, authfile: str | None, environment: Mapping[str, str]
+) -> Credentials | None:
+    """Return the credentials for *repository* of *registry*, None without any.
+
+    The first file that has some counts; with *authfile* or $REGISTRY_AUTH_FILE no other one is read.  Raises
+    UsageError for a file or helper that is named but cannot be used.
+    """
+    for document, where in _documents(authfile or environment.get("REGISTRY_AUTH_FILE"), environment):
+        found = _in_document(document, where, registry, repository)
+        if found is not None:
+            return found
+    return None
+
+
+def _documents(named: str | None, environment: Mapping[str, str]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    if named:
+        document = _file(Path(named))
+        if document is None:
+            raise UsageError(f"cannot read {printable(named)}: it does not exist")
+        yield document, named
+        return
+    if inline := environment.get("DOCKER_AUTH_CONFIG"):
+        yield _parsed(inline, "DOCKER_AUTH_CONFIG"), "DOCKER_AUTH_CONFIG"
+    for path in _files(environment):
+        document = _file(path)
+        if document is not None:
+            yield {"auths": document} if path.name == ".dockercfg" else document, str(path)
+
+
+def _files(environment: Mapping[str, str]) -> Iterator[Path]:
+    home = Path(environment.get("HOME") or "/")
+    runtime = environment.get("XDG_RUNTIME_DIR")
+    yield Path(f"{runtime}/containers" if runtime else f"/run/containers/{os.geteuid()}", "auth.json")
+    yield Path(environment.get("XDG_CONFIG_HOME") or home / ".config", "containers", "auth.json")
+    yield Path(environment.get("DOCKER_CONFIG") or home / ".docker", "config.json")
+    yield home / ".dockercfg"
+
+
+def _file(path: Path) -> Mapping[str, Any] | None:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(f"cannot read the credentials in {path}: {error.strerror}") from None
+    return _parsed(text, str(path))
+
+
+def _parsed(text: str | bytes, where: str) -> Mapping[str, Any]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):  # its message could quote a secret
+        raise UsageError(f"{printable(where)} is not JSON") from None
+    if not isinstance(document, dict):
+        raise UsageError(f"{printable(where)} is not a JSON object")
+    return document
+
+
+def _in_document(document: Mapping[str, Any], where: str, registry: str, repository: str) -> Credentials | None:
+    """Return the credentials in *document*: from a helper for this registry, the helper for all, or the entries."""
+    helpers = document.get("credHelpers")
+    helper = helpers.get(registry) if isinstance(helpers, dict) else None
+    for name in (helper, document.get("credsStore")):
+        if isinstance(name, str) and name:
+            for key in (*_HUB_KEYS[:1], registry) if registry == DOCKER_HUB else (registry,):
+                found = _from_helper(name, key)
+                if found is not None:
+                    return found
+    entries = document.get("auths")
+    if not isinstance(entries, dict):
+        return None
+    by_name = {_normalized(key): entry for key, entry in reversed(entries.items()) if isinstance(entry, dict)}
+    by_name |= {key: entry for key, entry in entries.items() if isinstance(entry, dict)}
+    for key in _keys(registry, repository):
+        if key in by_name and (found := _entry(by_name[key], where)):
+            return found
+    return None
+
+
+def _keys(registry: str, repository: str) -> Iterator[str]:
+    """Yield the keys of the repository, the longest first."""
+    parts = [registry, *repository.split("/")]
+    for count in range(len(parts), 0, -1):
+        yield "/".join(parts[:count])
+    if registry == DOCKER_HUB:
+        yield from _HUB_KEYS
+
+
+def _normalized(key: str) -> str:
+    """Return the host of a key as the docker command writes it: ``https://host/v1/``."""
+    scheme, separator, rest = key.partition("://")
+    return rest.partition("/")[0] if separator and scheme in ("http", "https") else key
+
+
+def _entry(entry: Mapping[str, Any], where: str) -> Credentials | None:
+    texts = {name: value for name, value in entry.items() if isinstance(value, str)}
+    user, password = texts.get("username", ""), texts.get("password", "")
+    if texts.get("auth"):
+        try:
+            decoded = base64.b64decode(texts["auth"], validate=True).decode().rstrip("\0")
+        except ValueError:
+            raise UsageError(f"{printable(where)}: auth is not base64") from None
+        user, colon, password = decoded.partition(":")
+        if not colon:
+            raise UsageError(f"{printable(where)}: auth is not USER:PASSWORD")
+    found = Credentials(user, password, texts.get("identitytoken", ""), texts.get("registrytoken", ""))
+    return None if found == Credentials() else found
+
+
+def _from_helper(name: str, registry: str) -> Credentials | None:
+    """Return the credentials that ``docker-credential-NAME get`` states, None if it has none."""
+    program = f"docker-credential-{name}"
+    if not _HELPER.fullmatch(name):
+        raise UsageError(f"bad name of a credential helper: {printable(program)}")
+    try:
+        done = subprocess.run(
+            [program, "get"], input=registry.encode(), capture_output=True, timeout=_HELPER_TIMEOUT, check=False
+        )
+    except OSError as error:
+        raise UsageError(f"cannot run {program}: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"{program} did not answer within {_HELPER_TIMEOUT:g} s") from None
+    if done.returncode:
+        if b"credentials not found" in done.stdout or b"no credentials" in done.stdout:
+            return None
+        raise UsageError(f"{program} failed with status {done.returncode}")
+    answer = _parsed(done.stdout, program)
+    user, secret = answer.get("Username"), answer.get("Secret")
+    if not isinstance(user, str) or not isinstance(secret, str):
+        raise UsageError(f"{program} states neither Username nor Secret")
+    return Credentials(identity_token=secret) if user == _IDENTITY_TOKEN else Credentials(user, secret)

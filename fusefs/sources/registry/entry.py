@@ -1,0 +1,164 @@
+"""Cache entries of registries: one for each blob, shared by all images, tags and registries; one for each tag."""
+
+import contextlib
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from fusefs.cache.entry import CacheEntry
+from fusefs.cache.sealed_file import Facts
+from fusefs.cache.store import BLOBS, TAGS, Cache
+from fusefs.errors import NoSpace
+from fusefs.oci import documents
+from fusefs.oci.digest import Digest
+from fusefs.oci.documents import Descriptor
+from fusefs.text import printable
+
+log = logging.getLogger(__name__)
+
+_BLOB = "blob"
+"""The name of the blob in its entry."""
+
+
+class BlobEntry:
+    """The cache entry of a blob, in use from its first access on: the blob, and a layer's index and plain tar."""
+
+    of_user = False
+
+    def __init__(self, cache: Cache, descriptor: Descriptor, name: str) -> None:
+        """Use the entry of *descriptor*, a blob of the repository *name*."""
+        self._cache = cache
+        self._digest = descriptor.digest
+        self._about: Facts = {"names": [name], "id": str(self._digest), "mediaType": printable(descriptor.media_type)}
+        self._lock = threading.Lock()
+        self._entry: CacheEntry | None = None
+        self._complete = False
+
+    @property
+    def path(self) -> str:
+        """The directory of the files."""
+        entry = self._opened()
+        return self._cache.path if entry is None else entry.path
+
+    def room(self, need: int) -> int:
+        """Make room for *need* bytes; return how many more may be cached, 0 if these may not."""
+        entry = self._opened()
+        return 0 if entry is None else entry.room(need)
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do *work* in the background."""
+        entry = self._opened()
+        if entry is not None:
+            entry.later(work)
+
+    def new_file(self) -> int:
+        """Return the descriptor of a new file without a name; NoSpace if it cannot be created."""
+        entry = self._opened()
+        if entry is None:
+            raise NoSpace(f"cannot write in {printable(self._cache.path)}")
+        return entry.new_file()
+
+    def add(self, name: str, descriptor: int) -> None:
+        """Cache the file *descriptor* as *name*; errors are logged."""
+        entry = self._opened()
+        if entry is None:
+            return
+        entry.add(name, descriptor)
+        if not self._complete:
+            self._complete = True
+            entry.complete({"about": self._about | {"created_ns": time.time_ns()}})
+
+    def open_cached(self, name: str) -> int | None:
+        """Return the descriptor of the cached file *name*, None if there is none; the caller closes it."""
+        entry = self._opened()
+        return None if entry is None else entry.open_cached(name)
+
+    def drop(self, name: str, why: str) -> None:
+        """Remove the cached file *name*."""
+        entry = self._opened()
+        if entry is not None:
+            entry.drop(name, why)
+
+    def open_blob(self) -> int | None:
+        """Return the descriptor of the cached blob, None if it is not cached; the caller closes it."""
+        return self.open_cached(_BLOB)
+
+    def add_blob(self, descriptor: int) -> None:
+        """Cache the file *descriptor* as the blob."""
+        self.add(_BLOB, descriptor)
+
+    def document(self) -> bytes | None:
+        """Return the cached blob, a document whose digest is right, None if it is not cached."""
+        descriptor = self.open_blob()
+        if descriptor is None:
+            return None
+        with open(descriptor, "rb") as file:
+            data = file.read(documents.DOCUMENT_LIMIT + 1)
+        if Digest.of([data], self._digest.algorithm) == self._digest:
+            return data
+        self.drop(_BLOB, "its digest is wrong")
+        return None
+
+    def add_document(self, data: bytes) -> None:
+        """Cache *data* as the blob, and stop using the entry; errors are logged."""
+        with contextlib.suppress(NoSpace, OSError):
+            if self.room(len(data)):
+                descriptor = self.new_file()
+                try:
+                    with open(descriptor, "wb", closefd=False) as file:
+                        file.write(data)
+                    self.add_blob(descriptor)
+                finally:
+                    os.close(descriptor)
+        self.close()
+
+    def close(self) -> None:
+        """Stop using the entry; the next access opens it again."""
+        with self._lock:
+            if self._entry is not None:
+                self._entry.close()
+            self._entry = None
+
+    def _opened(self) -> CacheEntry | None:
+        with self._lock:
+            if self._entry is None:
+                try:
+                    key = f"{self._digest.algorithm}-{self._digest.encoded}"
+                    self._entry, facts = self._cache.shared(BLOBS, key)
+                    self._complete = facts is not None
+                except OSError as error:
+                    log.warning("cannot cache the blob %s: %s", self._digest, error.strerror)
+            return self._entry
+
+
+class TagMemo:
+    """The digest that a tag had when it was last asked for."""
+
+    def __init__(self, cache: Cache, name: str) -> None:
+        """*name* is the name of the image with its tag."""
+        self._cache = cache
+        self._name = name
+
+    def digest(self) -> Digest | None:
+        """Return the digest, None if the tag was never asked for."""
+        entry, facts = self._entry()
+        if entry is not None:
+            entry.close()
+        return None if facts is None else Digest.parse(facts["about"]["id"])
+
+    def remember(self, digest: Digest) -> None:
+        """Remember *digest*; errors are logged."""
+        entry, _ = self._entry()
+        if entry is not None:
+            entry.replace({"about": {"names": [self._name], "id": str(digest), "created_ns": time.time_ns()}})
+            entry.close()
+
+    def _entry(self) -> tuple[CacheEntry | None, Facts | None]:
+        try:
+            return self._cache.shared(TAGS, hashlib.sha256(self._name.encode()).hexdigest())
+        except OSError as error:
+            log.warning("cannot cache %s: %s", printable(self._name), error.strerror)
+            return None, None

@@ -1,0 +1,234 @@
+"""The requests to one repository: manifests and blobs, by the OCI distribution specification 1.1.
+
+There is no request for ``/v2/`` and no HEAD of a blob: a request that needs authorization is told so.
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+from fusefs.errors import InvalidImage, RegistryError, Unavailable
+from fusefs.oci import documents
+from fusefs.oci.digest import Digest
+from fusefs.sources.registry.authorization import Authorization
+from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections
+from fusefs.sources.registry.places import Place
+from fusefs.sources.registry.retries import Retries, Transient
+from fusefs.text import printable
+
+_ACCEPT = ", ".join([*sorted(documents.MANIFESTS), *sorted(documents.INDEXES)])
+_OK, _PARTIAL, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 200, 206, 401, 403, 429
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 5
+_MISSING = (404, 410)
+_URL_EXPIRED = (400, 401, 403, 410)
+"""Answers of a storage to a signed URL that is no longer valid."""
+_MAY_PASS = (408, 425, 500, 502, 503, 504)
+_MAX_ERROR = 1 << 16
+_MAX_MESSAGE = 300
+_BACK_OFF = 2.0
+"""Seconds in which a host that failed is not asked again: many readers must not wait one after the other."""
+_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+
+
+class Found(NamedTuple):
+    """A manifest or an index as a registry sends it."""
+
+    data: bytes
+    media_type: str
+    digest: Digest | None
+    """As the registry states it, None if it does not."""
+
+
+class Repository:
+    """One place of a repository.  Safe under concurrency."""
+
+    def __init__(self, place: Place, connections: Connections, authorization: Authorization) -> None:
+        self.place = place
+        self._connections = connections
+        self._authorization = authorization
+        self._scheme = "https"
+        self._answered = False
+        self._failed: tuple[float, str] | None = None
+        """Until when the host is not asked again, and why."""
+
+    def check(self) -> None:
+        """Raise RegistryError if the host has just failed."""
+        if self._failed is not None and time.monotonic() < self._failed[0]:
+            raise RegistryError(self._failed[1])
+
+    def failed(self, error: RegistryError) -> None:
+        """Do not ask the host for a moment: the attempts of a transfer have failed with *error*."""
+        self._failed = time.monotonic() + _BACK_OFF, str(error)
+
+    def manifest(self, reference: str, retries: Retries) -> Found:
+        """Return the manifest or index *reference*, a tag or a digest.
+
+        Raises Unavailable if there is none or access is denied, Transient, RegistryError, InvalidImage if it is large.
+        """
+        answer = self._get("GET", f"manifests/{reference}", {"Accept": _ACCEPT}, retries)
+        media_type = answer.header("Content-Type").partition(";")[0].strip()
+        digest = _stated_digest(answer)
+        try:
+            data = answer.document(documents.DOCUMENT_LIMIT)
+        except ConnectionFailed as error:
+            raise self.broken(error) from None
+        if not data and data is not None:  # as if the connection ended in the headers
+            raise Transient(f"{self._name}: the registry sends nothing for the manifest {reference}")
+        if data is None:
+            raise InvalidImage(f"{self._name}: the manifest has more than {documents.DOCUMENT_LIMIT} bytes")
+        return Found(data, media_type, digest)
+
+    def digest_of(self, tag: str, retries: Retries) -> Digest | None:
+        """Return the digest that *tag* has now, None if the registry does not state it.  Raises as `manifest` does."""
+        answer = self._get("HEAD", f"manifests/{tag}", {"Accept": _ACCEPT}, retries)
+        answer.close()
+        return _stated_digest(answer)
+
+    def blob(self, digest: Digest, size: int, start: int, retries: Retries) -> tuple[Answer, int]:
+        """Return the answer with a blob of *size* bytes from *start* on, and where it begins: at *start* or at 0.
+
+        Raises as `manifest` does, but InvalidImage if the registry sends another number of bytes.
+        """
+        wanted = {"Range": f"bytes={start}-{size - 1}"} if start else {}
+        answer = self._get("GET", f"blobs/{digest}", wanted, retries)
+        begins = 0
+        if answer.status == _PARTIAL:
+            match = _RANGE.fullmatch(answer.header("Content-Range"))
+            if match is None or (int(match[1]), int(match[2])) != (start, size - 1) or match[3] not in ("*", str(size)):
+                answer.close()
+                stated = printable(answer.header("Content-Range")) or "nothing"
+                raise Transient(
+                    f"{self._name}: asked for bytes {start}-{size - 1}/{size} of {digest}, the registry sends {stated}",
+                    once=True,
+                )
+            begins = start
+        length = answer.header("Content-Length")
+        if length.isascii() and length.isdigit() and int(length) != size - begins:
+            answer.close()
+            raise InvalidImage(
+                f"{self._name}: {digest} has {begins + int(length)} bytes in the registry, the manifest says {size}"
+            )
+        return answer, begins
+
+    @property
+    def _name(self) -> str:
+        return f"{self.place.shown}/{printable(self.place.repository)}"
+
+    def _get(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
+        """Return a successful answer, authorized and from where the registry redirects to."""
+        try:
+            answer = self._authorized(method, f"/v2/{self.place.repository}/{path}", headers, retries)
+        except ConnectionFailed as error:
+            raise self.broken(error) from None
+        if answer.status not in (_OK, _PARTIAL):
+            self._refused(answer, path)
+        return answer
+
+    def _authorized(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
+        for attempt in range(2):
+            header = self._authorization.header(retries.limits())
+            authorized = {**headers, "Authorization": header} if header else headers
+            answer = self._ask(method, path, authorized, retries)
+            if answer.status != _UNAUTHORIZED or attempt:
+                break
+            self._authorization.renew(answer, header, retries.limits())
+            answer.close()
+        return self._followed(method, answer, self._url(path), headers, retries)
+
+    def _ask(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
+        """Ask the registry itself; a place that may be plain, and does not speak TLS, by plain HTTP."""
+        try:
+            answer = self._connections.request(method, self._url(path), headers, retries.limits())
+        except ConnectionFailed as error:
+            if not (self.place.may_be_plain and self._scheme == "https" and error.no_tls and not self._answered):
+                raise
+            self._scheme = "http"
+            return self._ask(method, path, headers, retries)
+        self._answered = True
+        return answer
+
+    def _url(self, path: str) -> str:
+        return f"{self._scheme}://{self.place.host}{path}"
+
+    def _followed(self, method: str, answer: Answer, url: str, headers: Mapping[str, str], retries: Retries) -> Answer:
+        """Return the answer to which *answer* redirects, or itself; the headers have no authorization."""
+        for _ in range(_MAX_REDIRECTS):
+            if answer.status not in _REDIRECTS:
+                return answer
+            answer.close()
+            url = urljoin(url, answer.header("Location"))
+            parts = urlsplit(url)
+            if parts.scheme not in (("https", "http") if self._scheme == "http" or self.place.insecure else ("https",)):
+                raise RegistryError(f"{self._name}: the registry redirects to a URL that is not https")
+            answer = self._connections.request(method, url, headers, retries.limits())
+            if answer.status in _URL_EXPIRED:
+                answer.close()
+                shown = printable(parts.netloc.rpartition("@")[2])
+                raise Transient(f"{self._name}: the storage {shown} answers {answer.status} {answer.reason}", once=True)
+        raise RegistryError(f"{self._name}: the registry redirects more than {_MAX_REDIRECTS} times")
+
+    def broken(self, error: ConnectionFailed) -> Transient | RegistryError:
+        """Return the failure for a connection that broke or could not be made."""
+        if error.untrusted:
+            return RegistryError(
+                f"cannot trust the registry {error}; "
+                f"put its authority into /etc/containers/certs.d/{self.place.shown}/, or use --insecure"
+            )
+        return Transient(f"cannot reach the registry {error}", down=error.refused)
+
+    def _refused(self, answer: Answer, path: str) -> None:
+        """Raise the error for an *answer* that is not a success."""
+        status, message = answer.status, _message(answer)
+        shown = f"{status} {answer.reason}".strip() + (f" ({message})" if message else "")
+        if status in _MISSING:
+            raise Unavailable(f"the registry {self.place.shown} has no {self._what(path)}: {shown}")
+        if status in (_UNAUTHORIZED, _FORBIDDEN):
+            raise Unavailable(f"the registry {self.place.shown} denies access to {self._what(path)}: {shown}")
+        text = f"the registry {self.place.shown} answers {shown} to the request for {self._what(path)}"
+        if status == _TOO_MANY or status in _MAY_PASS:
+            after = _retry_after(answer.header("Retry-After"), answer.header("Date"))
+            raise Transient(text + (f"; it asks to wait {after:.0f} s" if after is not None else ""), after=after)
+        raise RegistryError(text)
+
+    def _what(self, path: str) -> str:
+        kind, _, reference = path.partition("/")
+        colon = "@" if ":" in reference else ":"
+        return f"{printable(self.place.repository)}{colon}{reference}" if kind == "manifests" else f"blob {reference}"
+
+
+def _stated_digest(answer: Answer) -> Digest | None:
+    try:
+        return Digest.parse(answer.header("Docker-Content-Digest"))
+    except ValueError:
+        return None
+
+
+def _message(answer: Answer) -> str:
+    """Return the registry's reason for an error, as the specification has it, empty without one."""
+    try:
+        data = answer.document(_MAX_ERROR)
+        error = json.loads(data or b"")["errors"][0]
+        text = ": ".join(str(error[key]) for key in ("code", "message") if error.get(key))
+    except (ConnectionFailed, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return ""
+    return printable(text[:_MAX_MESSAGE])
+
+
+def _retry_after(text: str, date: str) -> float | None:
+    """Return the seconds of the header Retry-After, None without a valid one.
+
+    It may be a moment, by the clock of the server, whose time is the header *date*.
+    """
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment, now = (parsedate_to_datetime(stated).replace(tzinfo=UTC) for stated in (text, date))
+        return max(0.0, (moment - now).total_seconds())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

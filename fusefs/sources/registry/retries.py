@@ -1,0 +1,70 @@
+"""When a request that failed is tried again: never longer than the user's timeout without progress."""
+
+import math
+import random
+import time
+from collections.abc import Callable
+
+from fusefs.errors import RegistryError
+from fusefs.sources.registry.connections import Limits
+
+_FIRST, _LONGEST = 0.25, 8.0
+"""Seconds before the second attempt, which double with each further one up to the longest."""
+_DEFAULT_PATIENCE = 60.0
+"""Seconds for attempts if the user sets no limit for silence."""
+
+
+class Transient(Exception):
+    """An attempt failed, and another one may succeed; the message is for the user."""
+
+    def __init__(self, message: str, *, after: float | None = None, once: bool = False, down: bool = False) -> None:
+        """*after*: seconds that the server asks to wait.
+
+        *once*: only one more attempt makes sense.  *down*: the host cannot be reached at all.
+        """
+        super().__init__(message)
+        self.after = after
+        self.once = once
+        self.down = down
+
+
+class Retries:
+    """The attempts of one transfer."""
+
+    def __init__(
+        self,
+        timeout: float | None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Give up after *timeout* seconds without progress; None: servers may be silent for any time."""
+        self._silence = timeout is not None
+        self._patience = _DEFAULT_PATIENCE if timeout is None else timeout
+        self._clock = clock
+        self._sleep = sleep
+        self.progressed()
+        self._received = False
+
+    def progressed(self) -> None:
+        """Begin again with all time and attempts: bytes were received."""
+        self._deadline = self._clock() + self._patience
+        self._delay = _FIRST
+        self._once = False
+        self._received = True
+
+    def limits(self) -> Limits:
+        """Return the time for the next request."""
+        return Limits(max(0.001, self._deadline - self._clock()) if self._silence else math.inf, self._silence)
+
+    def wait(self, failure: Transient) -> None:
+        """Wait until the next attempt; RegistryError with the message of *failure* if there is none.
+
+        A host that cannot be reached is only waited for in the middle of a transfer.
+        """
+        delay = self._delay * random.uniform(0.5, 1.5) if failure.after is None else failure.after  # noqa: S311
+        left = self._deadline - self._clock()
+        if delay >= left or (failure.once and self._once) or (failure.down and not self._received):
+            raise RegistryError(str(failure))
+        self._once = self._once or failure.once
+        self._sleep(delay)
+        self._delay = min(_LONGEST, self._delay * 2)

@@ -1,0 +1,42 @@
+"""TLS settings for connections to engines and registries: no other module decides what is trusted."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import ssl
+
+
+class Tls(NamedTuple):
+    """Encryption settings.  imgfs never connects without encryption to an engine that has them."""
+
+    ca: Path | None
+    """File of the only trusted certificates (default: the system's)."""
+    client: tuple[Path, Path] | None
+    """Files of our certificate and its key."""
+    verify: bool
+    """False: any certificate is accepted."""
+    more: tuple[Path, ...] = ()
+    """Files of certificates that are trusted besides."""
+
+
+def ssl_context(tls: Tls | None) -> "ssl.SSLContext":
+    """Return the TLS context for a server with the settings *tls*; None is an ``https://`` address without settings.
+
+    If `Tls.ca` is set, only that file is trusted, as in the docker command; otherwise the system's authorities, of
+    which OpenSSL's SSL_CERT_FILE and SSL_CERT_DIR may name others.  Variables such as REQUESTS_CA_BUNDLE are ignored.
+    Raises OSError for an unreadable or malformed file.
+    """
+    import ssl  # noqa: PLC0415 - files and sockets need no TLS
+
+    context = ssl.create_default_context(cafile=str(tls.ca) if tls and tls.ca and tls.verify else None)
+    if tls is None:
+        return context
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    for file in tls.more:
+        context.load_verify_locations(cafile=str(file))
+    if tls.client:
+        context.load_cert_chain(*tls.client)
+    return context

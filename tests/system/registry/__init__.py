@@ -1,0 +1,1 @@
+"""Tests of images in registries, with real ones on loopback."""

@@ -1,0 +1,202 @@
+"""Registries, networks and proxies that fail: no wrong byte is shown, and nobody waits longer than the timeout."""
+
+import errno
+import gzip
+import os
+import random
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.builders import compressed, layer
+from tests.support.fault_proxy import Fault, Proxy, body, cut, flip, headers, slow_headers, stall, status
+from tests.support.layouts import Layout
+from tests.support.mounts import Bench
+from tests.support.registries import Registry, push
+
+DATA = random.Random(2).randbytes(300_000)
+LAYER = layer({"data": DATA, "small": b"small"})
+STORED = gzip.compress(LAYER, mtime=0)
+SIZE = len(STORED)
+UNKNOWN = b'{"errors":[{"code":"BLOB_UNKNOWN","message":"\\u001b[2J"}]}'
+
+
+@pytest.fixture(name="blob")
+def blob_fixture(server: Registry) -> str:
+    """Push the image team/app:1 of one layer, and return the key of its requests."""
+    layout = Layout()
+    stored = [layout.blob("gzip", STORED)]
+    push(layout.list(layout.image([LAYER], stored=stored), "1"), server)
+    return f"blobs/{stored[0]['digest']}"
+
+
+def read(imgfs: Bench, image: str, *options: str) -> tuple[int, str]:
+    """Read the layer's files in one command; return its exit code and message, which is empty if they are right."""
+    done = imgfs.run("cat", "--no-cache", "--progress", "none", *options, f"{image}:/small")
+    assert (done.out == "small") is (done.status == 0)
+    assert done.err.count("\n") <= 1
+    return done.status, done.err
+
+
+@pytest.mark.parametrize(
+    ("faults", "requests"),
+    [
+        ([cut(0)], ["", ""]),
+        ([cut(1000)], ["", "bytes=1000-"]),
+        ([cut(1000, reset=True)], ["", "bytes="]),
+        ([cut(1000), cut(1000), cut(SIZE - 2001)], ["", "bytes=1000-", "bytes=2000-", f"bytes={SIZE - 1}-"]),
+        ([status(500)], ["", ""]),
+        ([status(503, b"later")], ["", ""]),
+        ([status(408), status(502)], ["", "", ""]),
+        ([status(429, Retry_After="1")], ["", ""]),
+        ([cut(1000), status(429, Retry_After="Sun, 06 Nov 1994 08:49:38 GMT", Date="Sun, 06 Nov 1994 08:49:37 GMT")],
+         ["", "bytes=1000-", "bytes=1000-"]),
+        ([flip(SIZE // 2)], ["", ""]),
+        ([cut(1000), headers(Content_Range=f"bytes 999-{SIZE - 1}/{SIZE}")], ["", "bytes=1000-", "bytes=1000-"]),
+        ([cut(1000), headers(Content_Range="")], ["", "bytes=1000-", "bytes=1000-"]),
+        ([slow_headers(0.01)], [""]),
+    ],
+)  # fmt: skip
+def test_a_fault_that_passes_is_not_seen(
+    imgfs: Bench, proxy: Proxy, blob: str, faults: list[Fault], requests: list[str]
+) -> None:
+    proxy.faults[blob] = faults
+    assert read(imgfs, proxy.image()) == (0, "")
+    asked = [line for line in proxy.requests() if line.startswith(f"GET blobs/{blob.rpartition(':')[2][:8]}")]
+    assert len(asked) == len(requests)
+    for line, wanted in zip(asked, requests, strict=True):
+        assert wanted in line
+        assert ("bytes=" in line) is (wanted != "")
+
+
+def test_a_registry_that_ignores_ranges_sends_a_blob_at_most_twice(imgfs: Bench, proxy: Proxy, blob: str) -> None:
+    proxy.ignores_range = True
+    proxy.faults[blob] = [cut(1000)]
+    assert read(imgfs, proxy.image()) == (0, "")
+    proxy.faults[blob] = [cut(1000), cut(2000), cut(3000)]
+    code, error = read(imgfs, proxy.image())
+    assert (code, "breaks off, and the registry ignores Range" in error) == (3, True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "message"),
+    [
+        (flip(SIZE - 1), 6, "has the digest sha256:"),
+        (body(STORED + b"x"), 5, f"has {SIZE + 1} bytes in the registry, the manifest says {SIZE}"),
+        (body(STORED[:-1]), 5, f"has {SIZE - 1} bytes in the registry, the manifest says {SIZE}"),
+        (status(404, UNKNOWN), 4, "404 Not Found (BLOB_UNKNOWN: \\x1b[2J)"),
+        (status(403), 4, "denies access to blob sha256:"),
+        (status(429, Retry_After="7200"), 3, "429 Too Many Requests to the request for blob"),
+        (status(418, b"<html>"), 3, "answers 418"),
+        (status(307, Location="https://127.0.0.1:1/x?secret"), 3, "127.0.0.1:1"),
+        (status(301, Location=""), 3, "redirects more than 5 times"),
+        (status(302, Location="file:///etc/passwd"), 3, "redirects to a URL that is not https"),
+        (slow_headers(0.5), 3, "cannot reach the registry"),
+        (status(502), 3, "answers 502 Bad Gateway"),
+    ],
+)  # fmt: skip
+def test_a_fault_that_stays_is_an_error_in_time(
+    imgfs: Bench, proxy: Proxy, blob: str, fault: Fault, *, code: int, message: str
+) -> None:
+    proxy.always[blob] = fault
+    began = time.monotonic()
+    status_, error = read(imgfs, proxy.image(), "--timeout", "2")
+    assert (status_, message in error) == (code, True), error
+    assert "secret" not in error
+    assert time.monotonic() - began < 12  # 2 s, and a slow machine's start
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "message"),
+    [
+        (flip(10), 6, "the manifest 1 of team/app has the digest"),
+        (body(b"x" * ((4 << 20) + 1)), 5, "the manifest has more than 4194304 bytes"),
+        (headers(Docker_Content_Digest=f"sha256:{'0' * 64}"), 6, "has the digest"),
+        (status(404), 4, "has no team/app:1: 404 Not Found"),
+    ],
+)
+def test_a_manifest_that_is_wrong_is_an_error(
+    imgfs: Bench, proxy: Proxy, blob: str, fault: Fault, *, code: int, message: str
+) -> None:
+    assert blob
+    proxy.always["manifests/"] = fault
+    status_, error = read(imgfs, proxy.image(), "--timeout", "2")
+    assert (status_, message in error) == (code, True), error
+
+
+def test_a_manifest_that_decompresses_to_too_much_is_refused(imgfs: Bench, proxy: Proxy, blob: str) -> None:
+    assert blob
+    bomb = compressed(bytes(64 << 20), "gzip")
+    proxy.always["manifests/"] = status(200, bomb, Content_Encoding="gzip")
+    status_, error = read(imgfs, proxy.image())
+    assert (status_, "more than 4194304 bytes" in error) == (5, True), error
+
+
+def test_a_stalled_registry_is_an_error_within_the_timeout_and_used_again_later(
+    imgfs: Bench, proxy: Proxy, blob: str
+) -> None:
+    mounted = imgfs.mount(proxy.image(), "--timeout", "2")
+    go = threading.Event()
+    proxy.always[blob] = stall(1000, go)
+    began, failed = time.monotonic(), []
+
+    def look() -> None:
+        try:
+            (mounted / "rootfs" / "small").read_bytes()
+        except OSError as error:
+            failed.append((error.errno, time.monotonic() - began))
+
+    readers = [threading.Thread(target=look) for _ in range(5)]
+    for reader in readers:
+        reader.start()
+    time.sleep(0.2)
+    asked = time.monotonic()
+    assert "rootfs" in os.listdir(mounted)
+    assert (mounted / "config").read_bytes().startswith(b"{")
+    assert (mounted / "blobs" / "sha256" / blob.rpartition(":")[2]).stat().st_size == SIZE
+    assert time.monotonic() - asked < 1
+    for reader in readers:
+        reader.join(10)
+    assert [number for number, _ in failed] == [errno.EIO] * 5
+    assert all(2 <= after < 4 for _, after in failed)
+    go.set()
+    proxy.always.clear()
+    _until_read(mounted / "rootfs" / "small", b"small", 5)
+    imgfs.log_is_quiet = False
+    assert "sends nothing" in imgfs.log.read_text() or "timed out" in imgfs.log.read_text()
+
+
+def test_a_mount_that_waits_for_a_registry_is_unmounted_at_once(imgfs: Bench, proxy: Proxy, blob: str) -> None:
+    mounted = imgfs.mount(proxy.image())
+    go = threading.Event()
+    proxy.always[blob] = stall(1000, go)
+
+    def look() -> None:
+        with pytest.raises(OSError, match=r"not connected|abort"):
+            (mounted / "rootfs" / "small").read_bytes()
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    time.sleep(0.5)
+    pid = imgfs.serving(mounted)
+    os.kill(pid, 15)
+    began = time.monotonic()
+    reader.join(10)
+    while imgfs.processes():
+        time.sleep(0.01)
+        assert time.monotonic() - began < 5
+    go.set()
+
+
+def _until_read(path: Path, data: bytes, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            assert path.read_bytes() == data
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        else:
+            return

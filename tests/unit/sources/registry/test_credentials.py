@@ -1,0 +1,150 @@
+"""The credentials of a registry, from all files and helpers that may have them."""
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fusefs.errors import UsageError
+from fusefs.sources.registry.credentials import Credentials, find_credentials
+
+
+def basic(user: str, password: str = "secret") -> dict[str, str]:
+    """Return an entry with a user."""
+    return {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+class Files:
+    """A home with files of credentials."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder / "run")}
+
+    def write(self, name: str, **document: Any) -> str:
+        """Write a file and return its path."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document))
+        return str(path)
+
+    def find(self, registry: str = "example.org", repository: str = "a/b", authfile: str | None = None) -> str | None:
+        """Return the user of the credentials, None without any."""
+        found = find_credentials(registry, repository, authfile, self.environment)
+        return None if found is None else found.user
+
+
+@pytest.fixture(name="files")
+def files_fixture(tmp_path: Path) -> Files:
+    """Give a home without any files."""
+    return Files(tmp_path)
+
+
+def auths(user: str, key: str = "example.org") -> Mapping[str, Any]:
+    """Return a document with one entry."""
+    return {"auths": {key: basic(user)}}
+
+
+def test_the_first_file_with_credentials_counts(files: Files) -> None:
+    assert files.find() is None
+    (files.folder / ".dockercfg").write_text(json.dumps({"example.org": basic("oldest")}))
+    assert files.find() == "oldest"
+    files.write(".docker/config.json", **auths("docker"))
+    assert files.find() == "docker"
+    files.write(".config/containers/auth.json", **auths("of another registry", "example.com"))
+    assert files.find() == "docker"
+    files.write(".config/containers/auth.json", **auths("user's"))
+    assert files.find() == "user's"
+    files.write("run/containers/auth.json", **auths("session's"))
+    assert files.find() == "session's"
+    files.environment["DOCKER_AUTH_CONFIG"] = json.dumps(auths("inline"))
+    assert files.find() == "inline"
+    files.environment["REGISTRY_AUTH_FILE"] = files.write("named", **auths("named"))
+    assert files.find() == "named"
+    other = files.write("other", **auths("other", "example.com"))
+    assert files.find(authfile=other) is None  # no other file is read
+    assert files.find("example.com", authfile=other) == "other"
+
+
+@pytest.mark.parametrize(
+    ("repository", "user"), [("a/b", "of a/b"), ("a/b/c", "of a/b"), ("a/bc", "of a"), ("a", "of a"), ("x", "of all")]
+)
+def test_the_longest_path_counts(files: Files, repository: str, user: str) -> None:
+    keys = {"example.org": "of all", "example.org/a": "of a", "example.org/a/b": "of a/b", "example.org:5000": "other"}
+    path = files.write("file", auths={key: basic(name) for key, name in keys.items()})
+    assert files.find(repository=repository, authfile=path) == user
+
+
+@pytest.mark.parametrize("key", ["https://index.docker.io/v1/", "docker.io", "index.docker.io", "docker.io/library"])
+def test_docker_hub_has_several_names(files: Files, key: str) -> None:
+    path = files.write("file", **auths("me", key))
+    assert files.find("docker.io", "library/nginx", path) == "me"
+    assert files.find("example.org", authfile=path) is None
+
+
+def test_keys_of_the_docker_command_are_urls(files: Files) -> None:
+    path = files.write("file", **auths("me", "https://example.org/v2/"))
+    assert files.find(authfile=path) == "me"
+
+
+def test_each_form_of_an_entry_is_read(files: Files) -> None:
+    def entry(**entry: str) -> Credentials | None:
+        path = files.write("file", auths={"example.org": entry})
+        return find_credentials("example.org", "a", path, files.environment)
+
+    assert entry(**basic("me", "with:colon")) == Credentials("me", "with:colon")
+    assert entry(username="me", password="p") == Credentials("me", "p")
+    assert entry(identitytoken="t", **basic("0", "")) == Credentials("0", "", "t")
+    assert entry(registrytoken="t") == Credentials(registry_token="t")
+    assert entry() is None
+    assert "p" not in repr(entry(username="me", password="p")).removeprefix("<credentials of me")
+
+
+def test_a_helper_of_the_registry_comes_before_that_of_all(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, answer in (("one", {"Username": "one", "Secret": "s"}), ("all", {"Username": "<token>", "Secret": "t"})):
+        program = files.folder / f"docker-credential-{name}"
+        known = "example.org" if name == "one" else "https://index.docker.io/v1/"
+        program.write_text(
+            f"""#!/bin/sh
+            read server
+            if [ "$server" = "{known}" ]; then echo '{json.dumps(answer)}'
+            else echo 'credentials not found in native keychain'; exit 1; fi
+            """
+        )
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{files.folder}:/usr/bin:/bin")
+    path = files.write("file", credHelpers={"example.org": "one"}, credsStore="all", auths={"x.org": basic("entry")})
+    assert files.find(authfile=path) == "one"
+    assert files.find("x.org", authfile=path) == "entry"
+    hub = find_credentials("docker.io", "library/nginx", path, files.environment)
+    assert hub == Credentials(identity_token="t")
+    assert files.find("y.org", authfile=path) is None
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"credsStore": "missing"}, "cannot run docker-credential-missing: No such file"),
+        ({"credsStore": "../x"}, "bad name of a credential helper: docker-credential-../x"),
+        ({"auths": {"example.org": {"auth": "???"}}}, "auth is not base64"),
+        ({"auths": {"example.org": {"auth": "YQ=="}}}, "auth is not USER:PASSWORD"),
+    ],
+)
+def test_what_cannot_be_used_is_an_error(files: Files, document: dict[str, Any], message: str) -> None:
+    path = files.write("file", **document)
+    with pytest.raises(UsageError, match=message):
+        files.find(authfile=path)
+
+
+def test_a_damaged_or_missing_file_is_an_error_that_quotes_nothing(files: Files) -> None:
+    path = files.folder / "file"
+    with pytest.raises(UsageError, match="it does not exist"):
+        files.find(authfile=str(path))
+    for text in ('{"auths": secret', "[]"):
+        path.write_text(text)
+        with pytest.raises(UsageError) as caught:
+            files.find(authfile=str(path))
+        assert "secret" not in str(caught.value)

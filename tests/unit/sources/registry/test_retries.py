@@ -1,0 +1,78 @@
+"""When a transfer is attempted again."""
+
+import pytest
+
+from fusefs.errors import RegistryError
+from fusefs.sources.registry.retries import Retries, Transient
+
+
+class Clock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def time(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Move the clock."""
+        self.now += seconds
+
+
+def waits(retries: Retries, clock: Clock, failure: Transient) -> list[float]:
+    """Return how long it was waited before each attempt until the end."""
+    found: list[float] = []
+    while True:
+        before = clock.now
+        try:
+            retries.wait(failure)
+        except RegistryError:
+            return found
+        found.append(clock.now - before)
+
+
+def test_attempts_become_rarer_and_end_with_the_timeout() -> None:
+    clock = Clock()
+    found = waits(Retries(60, clock.time, clock.sleep), clock, Transient("x"))
+    assert all(0.125 * 2**n <= wait <= 0.375 * 2**n for n, wait in enumerate(found[:5]))
+    assert all(4 <= wait <= 12 for wait in found[5:])
+    assert 5 < len(found) < 20
+    assert sum(found) <= 60
+
+
+def test_progress_begins_the_time_again() -> None:
+    clock = Clock()
+    retries = Retries(10, clock.time, clock.sleep)
+    waits(retries, clock, Transient("x"))
+    retries.progressed()
+    assert retries.limits().left == 10
+    assert waits(retries, clock, Transient("x"))[0] <= 0.375
+
+
+@pytest.mark.parametrize(("after", "times"), [(9.9, 1), (10, 0), (10.1, 0), (3, 3), (0, None)])
+def test_the_server_says_how_long_to_wait(after: float, times: int | None) -> None:
+    clock = Clock()
+    retries = Retries(10, clock.time, clock.sleep)
+    if times is None:
+        retries.wait(Transient("x", after=after))
+        assert clock.now == 1000
+    else:
+        assert waits(retries, clock, Transient("x", after=after)) == [pytest.approx(after)] * times
+
+
+def test_some_failures_are_tried_once_more_and_a_host_that_is_down_only_in_the_middle() -> None:
+    clock = Clock()
+    assert len(waits(Retries(60, clock.time, clock.sleep), clock, Transient("x", once=True))) == 1
+    retries = Retries(60, clock.time, clock.sleep)
+    assert waits(retries, clock, Transient("x", down=True)) == []
+    retries.progressed()
+    assert len(waits(retries, clock, Transient("x", down=True))) > 5
+
+
+def test_without_a_limit_servers_may_be_silent_but_attempts_end() -> None:
+    clock = Clock()
+    retries = Retries(None, clock.time, clock.sleep)
+    assert not retries.limits().silence
+    assert sum(waits(retries, clock, Transient("x"))) <= 60
