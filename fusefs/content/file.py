@@ -4,7 +4,7 @@ import errno
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from fusefs.content.pagecache import is_cached
@@ -135,17 +135,6 @@ class Extent:
     def close(self) -> None:
         """Close the file, and so all its extents."""
         self.file.close()
-
-
-def open_files(contents: Iterable[Content]) -> list[OpenFile]:
-    """Return the open files that *contents* lie in, each once, in their order; none for bytes in memory."""
-    found: dict[int, OpenFile] = {}
-    for content in contents:
-        runs = [run for _, run in content.runs()] if isinstance(content, Sparse) else [content]
-        for run in runs:
-            if isinstance(run, Extent):
-                found.setdefault(run.file.descriptor, run.file)
-    return list(found.values())
 
 
 class Sparse:

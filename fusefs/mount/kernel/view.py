@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from fusefs.content.file import OpenFile, Sparse, open_files
+from fusefs.content.file import Extent, OpenFile, Sparse
 from fusefs.content.protocol import Content, Literal
 from fusefs.content.spool import unlinked_file
 from fusefs.content.watched import WatchedFile
@@ -94,7 +94,7 @@ class KernelView:
             permissions = None if {"allow_other", "allow_root"} & set(self._options.flags) else _PRIVATE
             with open(metadata, "wb", closefd=False) as out:
                 written = write(self._view, out, self._options.overrides, permissions)
-            assert [device.descriptor for device in written.devices] == [file.descriptor for file in self._files()]
+            assert [device.descriptor for device in written.devices] == self._files()
             mount = self._mounted(metadata)
         except OSError as error:
             os.close(metadata)
@@ -123,7 +123,7 @@ class KernelView:
 
     def _mounted(self, metadata: int) -> int:
         options = self._options
-        devices = [self._snapshots.get(file.descriptor, file.descriptor) for file in self._files()]
+        devices = [self._snapshots.get(file, file) for file in self._files()]
         mount = mount_erofs(metadata, devices, options.source, options.flags)
         try:
             check_contents(mount, self._known())
@@ -132,13 +132,15 @@ class KernelView:
             raise
         return mount
 
-    def _files(self) -> list[OpenFile]:
+    def _files(self) -> list[int]:
         """Return the files that hold the bytes of the view, plain tars included, in the order of the devices."""
-        return open_files(_contents(KnownTree(self._view)))
+        places = (content.file_place() for content in _runs(_contents(KnownTree(self._view))))
+        return list(dict.fromkeys(place.descriptor for place in places if place is not None))
 
     def _user_files(self) -> list[OpenFile]:
-        files = open_files(_own_contents(KnownTree(self._view)))
-        return [file for file in files if isinstance(file, WatchedFile)]
+        extents = (run for run in _runs(_own_contents(KnownTree(self._view))) if isinstance(run, Extent))
+        files = {extent.file.descriptor: extent.file for extent in extents}
+        return [file for file in files.values() if isinstance(file, WatchedFile)]
 
     def _known(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield paths of generated files and blobs, and their first bytes."""
@@ -153,12 +155,9 @@ class KernelView:
 
     def _name(self) -> str:
         """Return the name of the cached metadata: a hash of all that they depend on."""
-        files = {
-            file.descriptor: number for number, file in enumerate(open_files(_own_contents(KnownTree(self._view))))
-        }
         users = [_state(file) for file in self._user_files()]
         options = self._options.overrides, {"allow_other", "allow_root"} & set(self._options.flags)
-        facts = (FORMAT, *self._layers, users, options, _described(self._view, files))
+        facts = (FORMAT, *self._layers, users, options, _described(self._view))
         return f"{hashlib.sha256(repr(facts).encode()).hexdigest()}.erofs"
 
 
@@ -171,6 +170,11 @@ def _contents(tree: KnownTree) -> Iterator[Content]:
             below: Tree = node.fill()
             assert isinstance(below, KnownTree)
             yield from _contents(below)
+
+
+def _runs(contents: Iterable[Content]) -> Iterator[Content]:
+    for content in contents:
+        yield from (run for _, run in content.runs()) if isinstance(content, Sparse) else (content,)
 
 
 def _own_contents(tree: KnownTree) -> Iterator[Content]:
@@ -186,25 +190,24 @@ def _state(file: OpenFile) -> tuple[int, ...]:
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
-def _described(node: Node, files: dict[int, int]) -> tuple[object, ...]:
-    """Return all that metadata say of *node*; *files* are the numbers of open files by their descriptors."""
+def _described(node: Node) -> tuple[object, ...]:
+    """Return all that metadata say of *node*."""
     match node:
         case Directory():
             below = {**node.entries, **node.unlisted}
-            return node.attributes, node.xattrs, [(name, _described(child, files)) for name, child in below.items()]
+            return node.attributes, node.xattrs, [(name, _described(child)) for name, child in below.items()]
         case LazyDirectory():
             return node.attributes, node.xattrs, node.settled
         case RegularFile():
-            return node.attributes, node.xattrs, _place(node.content, files)
+            return node.attributes, node.xattrs, _place(node.content)
         case Symlink():
             return node.attributes, node.target
     return node.attributes, node.type, node.rdev
 
 
-def _place(content: Content, files: dict[int, int]) -> object:
+def _place(content: Content) -> object:
     if isinstance(content, Literal):
         return content.data
     if isinstance(content, Sparse):
-        return content.size, [(offset, _place(run, files)) for offset, run in content.runs()]
-    place = content.file_place()
-    return place and (files.get(place.descriptor), place.offset, content.size)
+        return content.size, [(offset, _place(run)) for offset, run in content.runs()]
+    return content.size, content.offset if isinstance(content, Extent) else None
