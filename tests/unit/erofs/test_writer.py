@@ -26,6 +26,7 @@ from tests.support.changesets import (
     folder,
     gnu_sparse,
     hard_link,
+    indexed,
     opaque,
     symlink,
     whiteout,
@@ -68,6 +69,15 @@ def test_every_type_of_file() -> None:
         for name, kind in special.items()
     }
     check(nodes(f=RegularFile(_FILE, Literal(b"data")), l=Symlink(_FILE, b"target"), d=nodes(), **entries))
+
+
+@pytest.mark.parametrize("size", [1, 511, 512, 513, 1000])
+def test_a_tar_that_ends_with_the_last_byte_of_its_last_file(size: int) -> None:
+    data = file("a", b"first") + file("b", b"x" * size)[: 512 + size]
+    with indexed(data) as layer:
+        found = check(stack_view([layer.files])).erofs.shown
+        assert layer.warning
+    assert found[b"rootfs/b"].layout == (2 if size % 512 else 0)
 
 
 def test_every_type_of_member() -> None:
