@@ -139,9 +139,11 @@ class Inodes:
             position += len(data)
 
     def structure(self, stat: Stat, xattrs: InodeXattrs, data: Data, nid: int, permissions: int | None = None) -> bytes:
-        """Return the structure of an inode; *permissions*, if given, are in place of its own and of overrides."""
-        uid, gid = self.overrides.owner(stat)
-        mode = self.overrides.mode(stat) if permissions is None else S_IFMT(stat.mode) | permissions
+        """Return the structure of an inode; with *permissions*, overrides do not apply: its own owner has these."""
+        if permissions is None:
+            mode, (uid, gid) = self.overrides.mode(stat), self.overrides.owner(stat)
+        else:
+            mode, uid, gid = S_IFMT(stat.mode) | permissions, stat.uid, stat.gid
         seconds, nanoseconds = divmod(stat.mtime_ns, SECOND)
         check_inode(mode, stat.nlink, uid, gid, data.size)
         check_time(seconds, nanoseconds)

@@ -8,7 +8,7 @@ Linux 6.1 reads is used: blocks of 512 bytes, extended inodes, uncompressed data
 import stat
 import struct
 
-FORMAT = 1
+FORMAT = 2
 """Changes whenever imgfs writes other metadata for the same view: cached ones are then written again."""
 BLOCK_BITS = 9
 BLOCK = 1 << BLOCK_BITS

@@ -43,9 +43,10 @@ def write(
 ) -> Written:
     """Write the tree below *view* to *out*, which is empty and can be positioned; first access to all its layers.
 
-    *root_permissions*, if given, are those of the root, whatever the overrides are.  The entries that the view does
-    not list are listed.  Raises Unfit if EROFS cannot show the tree, OSError if it
-    cannot be written, and the exceptions of a first access.  The superblock is written last.
+    With *root_permissions*, the root has these and its own owner, whatever the overrides are: who may enter is not a
+    matter of how files are shown.  The entries that the view does not list are listed.  Raises Unfit if EROFS cannot
+    show the tree, OSError if it cannot be written, and the exceptions of a first access.  The superblock is written
+    last.
     """
     return _Writer(view, out, overrides, root_permissions).write()
 

@@ -26,11 +26,12 @@ from tests.support.changesets import (
     folder,
     gnu_sparse,
     hard_link,
+    indexed,
     opaque,
     symlink,
     whiteout,
 )
-from tests.support.erofs_reader import ReadInode
+from tests.support.erofs_reader import Erofs, ReadInode
 from tests.support.erofs_views import FOLDER, check, on_disk, stack_view
 
 _YEAR_9999 = 253402300799_999999999
@@ -68,6 +69,15 @@ def test_every_type_of_file() -> None:
         for name, kind in special.items()
     }
     check(nodes(f=RegularFile(_FILE, Literal(b"data")), l=Symlink(_FILE, b"target"), d=nodes(), **entries))
+
+
+@pytest.mark.parametrize("size", [1, 511, 512, 513, 1000])
+def test_a_tar_that_ends_with_the_last_byte_of_its_last_file(size: int) -> None:
+    data = file("a", b"first") + file("b", b"x" * size)[: 512 + size]
+    with indexed(data) as layer:
+        found = check(stack_view([layer.files])).erofs.shown
+        assert layer.warning
+    assert found[b"rootfs/b"].layout == (2 if size % 512 else 0)
 
 
 def test_every_type_of_member() -> None:
@@ -188,6 +198,17 @@ def test_owners_and_modes_of_the_options(overrides: Overrides) -> None:
             "0o40750",
             "0o120777",
         }
+
+
+def test_permissions_of_the_root_are_for_its_own_owner_whatever_the_options_are() -> None:
+    root = Directory(Attributes(0o555, 3, 4, 0), {b"f": RegularFile(Attributes(0o600, 5, 5, 0), Literal(b""))})
+    out = io.BytesIO()
+    write(root, out, Overrides(uid=1000, gid=1000, umask=0), 0o500)
+    found = Erofs(out.getvalue(), []).shown
+    assert [(inode.mode & 0o7777, inode.uid, inode.gid) for inode in found.values()] == [
+        (0o500, 3, 4),
+        (0o777, 1000, 1000),
+    ]
 
 
 def test_what_a_view_does_not_list_is_listed() -> None:
