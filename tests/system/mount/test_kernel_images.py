@@ -13,7 +13,8 @@ import pytest
 from fusefs.mount.kernel.attach import attach
 from fusefs.mount.kernel.erofs import mount_erofs
 from tests.support.builders import Archive
-from tests.support.erofs_images import ErofsImage, mount_on, mounted_on, need_kernel_mounts
+from tests.support.erofs_images import ErofsImage
+from tests.support.erofs_mounts import mount_on, mounted_on, need_kernel_mounts
 from tests.support.file_systems import tmpfs
 from tests.support.mounts import Bench, Finished, mounted_below
 from tests.support.requirements import need

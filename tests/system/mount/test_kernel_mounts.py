@@ -18,7 +18,8 @@ from fusefs.mount.kernel.support import Backing, KernelUnable
 from fusefs.mount.mountinfo import mount_at
 from fusefs.mount.syscalls import FSCONFIG_SET_STRING, MNT_DETACH, fsconfig, fsmessages, fsopen, umount2
 from tests.programs import loop_binder
-from tests.support.erofs_images import BLOCK, ErofsImage, bound_loop_devices, mounted_on, need_kernel_mounts, open_files
+from tests.support.erofs_images import BLOCK, ErofsImage, bound_loop_devices, open_files
+from tests.support.erofs_mounts import mounted_on, need_kernel_mounts
 from tests.support.file_systems import tmpfs
 from tests.support.folders import new_folder
 from tests.support.processes import mounts_at, until

@@ -24,7 +24,7 @@ from tests.support import hostile_image
 from tests.support.builders import Archive, compressed, image_config, sha256
 from tests.support.changesets import About, changeset, device, file, folder, hard_link, pax_sparse, symlink
 from tests.support.conformance import SETTINGS
-from tests.support.erofs_images import need_kernel_mounts
+from tests.support.erofs_mounts import need_kernel_mounts
 from tests.support.file_systems import tmpfs
 from tests.support.lookers import looked_at
 from tests.support.mounts import Bench, the_mount

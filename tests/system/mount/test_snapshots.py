@@ -12,7 +12,8 @@ from fusefs.mount.kernel.attach import check_contents
 from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.kernel.snapshot import stable_file
 from fusefs.mount.kernel.support import KernelUnable
-from tests.support.erofs_images import BLOCK, ErofsImage, need_kernel_mounts, open_files
+from tests.support.erofs_images import BLOCK, ErofsImage, open_files
+from tests.support.erofs_mounts import need_kernel_mounts
 from tests.support.file_systems import disk, tmpfs
 
 DATA = os.urandom(5000)

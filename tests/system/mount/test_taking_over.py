@@ -14,7 +14,8 @@ from fusefs.mount.mountinfo import Mount, mount_at
 from tests.programs import take_over as taking_program
 from tests.support.builders import Archive
 from tests.support.changesets import changeset, file
-from tests.support.erofs_images import BLOCK, ErofsImage, need_kernel_mounts, open_files
+from tests.support.erofs_images import BLOCK, ErofsImage, open_files
+from tests.support.erofs_mounts import need_kernel_mounts
 from tests.support.file_systems import tmpfs
 from tests.support.lookers import looked_at
 from tests.support.mounts import Bench, mounted_below, the_mount
