@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+
 from fusefs.sources.http import (
     MAX_ANSWER,
     MAX_LINES,
