@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fusefs.cli.parsing.mount_options import AUTO, EROFS, FUSE
+from fusefs.content.remote import RemoteBlob
 from fusefs.errors import ImgfsError, MountError
 from fusefs.image.opened import Opened
 from fusefs.mount.privileges import may_mount
@@ -42,6 +43,8 @@ class KernelMounts:
 
         if not may_mount():
             raise MountError("only root may mount with the driver erofs")
+        if any(isinstance(layer.content, RemoteBlob) for layer in self._opened.image.layers):
+            raise MountError("the driver erofs needs all layers here, those of a registry are fetched one by one")
         layers = self._opened.layers
         names = [*layers.cached_names(), str(view.transform_symlinks)] if view.trees else []
         return KernelView(image_view(self._opened.image, layers, view), names, self._opened.cache, options)

@@ -121,7 +121,10 @@ class Authorization:
 
     def _token(self, challenge: Challenge, credentials: Credentials | None, limits: Limits) -> tuple[str, float]:
         """Return a new token and its lifetime in seconds."""
-        realm = urlsplit(challenge.realm)
+        try:
+            realm = urlsplit(challenge.realm)
+        except ValueError:
+            raise self._denied("the URL of its token server is malformed") from None
         schemes = ("https", "http") if self._place.may_be_plain else ("https",)
         if realm.scheme not in schemes or not realm.hostname or realm.username:
             raise self._denied(f"its token server {printable(challenge.realm.partition('?')[0])} is not https")

@@ -13,6 +13,7 @@ from contextlib import closing
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
+from weakref import WeakSet
 
 import urllib3
 import urllib3.connection
@@ -31,6 +32,8 @@ _SILENCE = 30.0
 _POOL = 6
 """Connections to one host that are kept for the next request."""
 _CHUNK = 1 << 20
+_SHORT = 1 << 16
+"""Bytes of a body that are read only for the sake of the connection."""
 _FAILURES = (urllib3.exceptions.HTTPError, OSError)
 _HEADERS = {"User-Agent": f"imgfs/{__version__}", "Accept-Encoding": "identity"}
 
@@ -45,11 +48,12 @@ class ConnectionFailed(Exception):
         """*error* is the reason why there is no answer of *host*."""
         cause = cause_of(error)
         super().__init__(f"{printable(host)}: {reason(error)}")
-        trusted = not isinstance(cause, ssl.SSLCertVerificationError)
-        self.no_tls = trusted and isinstance(cause, ssl.SSLError | ConnectionError)
-        """Whether the host may speak plain HTTP instead of TLS."""
-        self.untrusted = not trusted
+        self.untrusted = isinstance(cause, ssl.SSLCertVerificationError)
         """Whether its certificate was refused."""
+        self.no_handshake = isinstance(cause, ssl.SSLError) and not self.untrusted
+        """Whether the host answers, but not as TLS wants."""
+        self.no_tls = self.no_handshake or isinstance(cause, ConnectionError)
+        """Whether the host may speak plain HTTP instead of TLS."""
         self.refused = isinstance(error, urllib3.exceptions.NewConnectionError)
         """Whether no connection could be made at all."""
 
@@ -98,6 +102,13 @@ class Answer:
         except _FAILURES as error:
             raise ConnectionFailed(self._host, error) from None
 
+    def discard(self) -> None:
+        """Read a short body, so that the connection serves the next request; end it otherwise."""
+        length = self.header("Content-Length")
+        if length.isascii() and length.isdigit() and int(length[:9]) <= _SHORT:
+            self._response.drain_conn()
+        self.close()
+
     def close(self) -> None:
         """Give the connection back if the whole body was read, otherwise end it."""
         if not self._response.closed:
@@ -126,16 +137,17 @@ class Connections:
         self._proxies = {name[:-6].lower(): url for name, url in environment.items() if name.lower().endswith("_proxy")}
         self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
         self._lock = threading.Lock()
-        os.register_at_fork(after_in_child=self._hang_up)
+        _all.add(self)
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str], limits: Limits, body: bytes | None = None
     ) -> Answer:
         """Send one request and return the answer to it, whatever its status is.  Raises ConnectionFailed."""
         parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
         silence = min(_SILENCE, limits.left) if limits.silence else None
         try:
-            response = self._manager(parts.scheme, parts.netloc).urlopen(
+            response = self._manager(parts.scheme, host).urlopen(
                 method,
                 url,
                 redirect=False,
@@ -147,10 +159,10 @@ class Connections:
                 decode_content=False,
             )
         except _FAILURES as error:
-            raise ConnectionFailed(parts.netloc, error) from None
-        return Answer(response, parts.netloc, silence)
+            raise ConnectionFailed(host, error) from None
+        return Answer(response, host, silence)
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
         """Close all connections; the other process still has them."""
         for manager in self._managers.values():
             manager.clear()
@@ -178,6 +190,17 @@ class Connections:
             manager = urllib3.PoolManager(**how)
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
         return manager
+
+
+_all: WeakSet[Connections] = WeakSet()
+
+
+def _hang_up_all() -> None:
+    for connections in _all:
+        connections.hang_up()
+
+
+os.register_at_fork(after_in_child=_hang_up_all)
 
 
 class _Connection(urllib3.connection.HTTPConnection):

@@ -149,7 +149,10 @@ def _entry(entry: Mapping[str, Any], where: str) -> Credentials | None:
         user, colon, password = decoded.partition(":")
         if not colon:
             raise UsageError(f"{printable(where)}: auth is not USER:PASSWORD")
-    found = Credentials(user, password, texts.get("identitytoken", ""), texts.get("registrytoken", ""))
+    token = texts.get("registrytoken", "")
+    if token and not (token.isascii() and token.isprintable()):
+        raise UsageError(f"{printable(where)}: registrytoken is not a token")
+    found = Credentials(user, password, texts.get("identitytoken", ""), token)
     return None if found == Credentials() else found
 
 

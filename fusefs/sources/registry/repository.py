@@ -109,7 +109,7 @@ class Repository:
                 )
             begins = start
         length = answer.header("Content-Length")
-        if length.isascii() and length.isdigit() and int(length) != size - begins:
+        if length.isascii() and length.isdigit() and int(length[:20]) != size - begins:
             answer.close()
             raise InvalidImage(
                 f"{self._name}: {digest} has {begins + int(length)} bytes in the registry, the manifest says {size}"
@@ -138,7 +138,7 @@ class Repository:
             if answer.status != _UNAUTHORIZED or attempt:
                 break
             self._authorization.renew(answer, header, retries.limits())
-            answer.close()
+            answer.discard()
         return self._followed(method, answer, self._url(path), headers, retries)
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
@@ -161,9 +161,12 @@ class Repository:
         for _ in range(_MAX_REDIRECTS):
             if answer.status not in _REDIRECTS:
                 return answer
-            answer.close()
-            url = urljoin(url, answer.header("Location"))
-            parts = urlsplit(url)
+            answer.discard()
+            try:
+                url = urljoin(url, answer.header("Location"))
+                parts = urlsplit(url)
+            except ValueError:
+                raise RegistryError(f"{self._name}: the registry redirects to a malformed URL") from None
             if parts.scheme not in (("https", "http") if self._scheme == "http" or self.place.insecure else ("https",)):
                 raise RegistryError(f"{self._name}: the registry redirects to a URL that is not https")
             answer = self._connections.request(method, url, headers, retries.limits())
@@ -180,6 +183,9 @@ class Repository:
                 f"cannot trust the registry {error}; "
                 f"put its authority into /etc/containers/certs.d/{self.place.shown}/, or use --insecure"
             )
+        if error.no_handshake and not self._answered:
+            hint = "" if self.place.may_be_plain else "; if it speaks plain HTTP, --insecure allows that"
+            return RegistryError(f"cannot reach the registry {error}{hint}")
         return Transient(f"cannot reach the registry {error}", down=error.refused)
 
     def _refused(self, answer: Answer, path: str) -> None:

@@ -48,6 +48,7 @@ class RegistryStore:
         self._cache = cache
         self._tmpdir = tmpdir
         self._documents: dict[Digest, bytes] = {}
+        self._layers: dict[Digest, RemoteBlob] = {}
 
     def top(self) -> Descriptor:
         """Return the descriptor of the manifest or index that the reference names.
@@ -83,10 +84,18 @@ class RegistryStore:
         """Return the content of a layer, which is fetched at its first access."""
         if not self.has_blob(descriptor):
             return None
-        entry = self._entry(descriptor)
-        if entry is not None:
-            self.layer_caches[descriptor.digest] = entry
-        return RemoteBlob(descriptor.size, lambda: self._file(descriptor, entry))
+        if descriptor.digest not in self._layers:
+            entry = self._entry(descriptor)
+            if entry is not None:
+                self.layer_caches[descriptor.digest] = entry
+            self._layers[descriptor.digest] = RemoteBlob(descriptor.size, lambda: self._file(descriptor, entry))
+        content = self._layers[descriptor.digest]
+        if content.size != descriptor.size:
+            raise InvalidImage(
+                f"{self.name}: {descriptor.digest} has {content.size} bytes in one descriptor, "
+                f"{descriptor.size} in another"
+            )
+        return content
 
     def _of_tag(self, known: Digest | None) -> Digest:
         """Return the digest that the tag has; *known* is the one that it had, whose document is cached."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TypeVar
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+_AT_ONCE = 4
+"""Blobs that are fetched at the same time."""
 _OF_PLACE = (RegistryError, Unavailable, InvalidImage, DigestMismatch)
 """Errors after which another place may have the same image."""
 
@@ -29,6 +32,7 @@ class Transfers:
         """Give up after *timeout* seconds without progress, None: see `Retries`."""
         self._repositories = repositories
         self._timeout = timeout
+        self._blobs = threading.BoundedSemaphore(_AT_ONCE)
 
     def manifest(self, reference: str, digest: Digest | None) -> Found:
         """Return the manifest or index *reference*, which has the *digest*, if that is known.
@@ -63,7 +67,8 @@ class Transfers:
                 _check(repository, f"the blob {digest}", blob.digest, digest)
                 return spool.file
 
-        return self._from_places(attempt)
+        with self._blobs:
+            return self._from_places(attempt)
 
     def _from_places(self, attempt: Callable[[Repository], _T]) -> _T:
         *mirrors, registry = self._repositories

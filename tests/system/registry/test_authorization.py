@@ -167,7 +167,7 @@ def test_no_authorization_is_sent_where_a_registry_redirects_to(
             digest = path.rpartition("/")[2]
             proxy.always[f"blobs/sha256:{digest}"] = status(307, Location=f"{where}/{digest}?X-Amz-Signature=secret")
         assert motd(imgfs, proxy.image(), "--authfile", authfile(imgfs, proxy.host, auth=AUTH)) == "hello\n"
-        assert len(seen) == 4
+        assert len(seen) == 3  # the config, and the layers down to the one that has the file
         assert not any("Authorization" in headers for headers in seen)
         storage_error = _error_of(imgfs, proxy, where)
     assert "Signature" not in storage_error
@@ -221,7 +221,7 @@ def test_a_mirror_is_asked_first_and_the_registry_then(imgfs: Bench, server: Reg
         )
         image, named = "docker://registry.invalid/mirrored/app:1", {"CONTAINERS_REGISTRIES_CONF": configuration}
         assert motd(imgfs, image, "--no-cache", **named) == "hello\n"
-        assert len(mirror.requests()) == 5
+        assert len(mirror.requests()) == 4
         mirror.always["/v2/"] = status(404)
         assert motd(imgfs, image, "--no-cache", **named) == "hello\n"
     blocked = motd(imgfs, "docker://a.blocked.invalid/x:1", **named)
