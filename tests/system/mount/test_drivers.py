@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builders import LAYERS, Archive, compressed, image_config
-from tests.support.erofs_images import need_kernel_mounts
+from tests.support.erofs_mounts import need_kernel_mounts
 from tests.support.fake_engine import Engine, default_engine
 from tests.support.lookers import looked_at
 from tests.support.mounts import Bench, mounted_below, the_mount, tree
