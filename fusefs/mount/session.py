@@ -110,7 +110,7 @@ async def _serve(
             succession = Succession(mount, options.successor)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, signals, succession, nursery.cancel_scope)
-                nursery.start_soon(_try_and_tune, trial, mount, most, ready)
+                nursery.start_soon(_try_and_tune, trial, mount, most, options, ready)
                 nursery.start_soon(succession.run)
                 await pyfuse3.main(least, most)
                 await succession.hold()
@@ -178,9 +178,12 @@ def _identity(mount: Mount) -> tuple[int, int, str]:
     return mount.id, mount.connection, mount.mountpoint
 
 
-async def _try_and_tune(trial: Trial, mount: Mount, most: int, ready: Callable[[], None]) -> None:
+async def _try_and_tune(
+    trial: Trial, mount: Mount, most: int, options: MountOptions, ready: Callable[[], None]
+) -> None:
     """Call *ready* once the mount, which serves *most* requests at the same time, has answered one."""
     await trial.run(mount)
+    options.bytes_read.total = 0  # nobody else has read yet
     ready()
     _set_read_ahead(mount)
     _set_max_background(mount, most)

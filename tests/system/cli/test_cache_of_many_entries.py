@@ -33,11 +33,11 @@ def cache_path(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(name="few_descriptors")
 def few_descriptors_fixture() -> Iterator[None]:
-    """Leave 20 to open, wherever among the open ones these are: too few for 50 entries."""
+    """Leave 30 to open, wherever among the open ones these are: too few for 50 entries."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken = open_descriptors()
     free = (number for number in itertools.count() if number not in taken)
-    limit = next(itertools.islice(free, 19, None)) + 1
+    limit = next(itertools.islice(free, 29, None)) + 1
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -74,7 +74,7 @@ def _no_mountpoint(path: Path) -> Finished:
 
 def _is_dead(mountpoint: Path) -> bool:
     try:
-        os.stat(mountpoint)
+        os.statvfs(mountpoint)  # the kernel answers a stat from its cache
     except OSError as error:
         return error.errno == errno.ENOTCONN
     return False
