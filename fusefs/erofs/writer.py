@@ -84,13 +84,15 @@ class _Known:
         self.placed = PlacedTree(tree, [nids], elsewhere=elsewhere, root=root)
 
     def contents(self) -> Iterator[Content]:
-        """Yield the contents of the tree's files."""
+        """Yield the contents of the tree's files; of a sparse one its runs."""
         for number in range(len(self.tree)):
             node = self.tree.node(number)
-            if isinstance(node, RegularFile):
-                yield from (
-                    (run for _, run in node.content.runs()) if isinstance(node.content, Sparse) else (node.content,)
-                )
+            if not isinstance(node, RegularFile):
+                continue
+            if isinstance(node.content, Sparse):
+                yield from (run for _, run in node.content.runs())
+            else:
+                yield node.content
 
 
 class _Writer:

@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import tracemalloc
 from collections.abc import Mapping
 from contextlib import ExitStack
 
@@ -274,6 +275,21 @@ def test_the_same_view_gives_the_same_bytes() -> None:
             write(stack_view(files), out)
             written.append(out.getvalue())
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("a_directory", [10, 10_000])
+def test_memory_is_a_few_numbers_for_each_member(a_directory: int) -> None:
+    count = 10_000
+    members = (file(f"{number // a_directory}/a-name-of-this-length-{number}") for number in range(count))
+    with all_indexed([changeset(*members)]) as files, open(os.devnull, "wb", buffering=0) as out:
+        view = stack_view(files)
+        tracemalloc.start()
+        try:
+            write(view, out)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 1_300_000 + 20 * count  # a MiB is the buffer
 
 
 def test_the_superblock_is_written_last() -> None:
