@@ -1,7 +1,6 @@
 """The data of an inode: in blocks of a device, behind the inode, in blocks before it, or in chunks."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from fusefs.content.file import Sparse
@@ -25,8 +24,7 @@ class Piece(NamedTuple):
         return chunks(self.content.slice(self.offset, self.size))
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """The data of an inode."""
 
     size: int = 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from fusefs.erofs.devices import Device, Devices
-from fusefs.erofs.limits import MAX_CHUNK_BITS, MAX_COPIED, Unfit
+from fusefs.erofs.limits import MAX_CHUNK_BITS, MAX_TABLE, Unfit
 from fusefs.erofs.ondisk import (
     BLOCK,
     BLOCK_BITS,
@@ -52,10 +52,14 @@ class ChunkTable:
         self._indexed = devices.indexed
         self.unit = CHUNK_INDEX_SIZE if devices.indexed else CHUNK_BLOCK_SIZE
         """Bytes of an entry."""
-        costs = [(self._cost(bits), bits) for bits in range(MAX_CHUNK_BITS + 1)]
-        self.cost, self._bits = min(costs)
+        self.cost = MAX_TABLE + 1
         """Bytes of the table and the copied chunks."""
-        if self.cost > MAX_COPIED:
+        self._bits = 0
+        for bits in range(MAX_CHUNK_BITS + 1):
+            cost = self._cost(bits)
+            if cost < self.cost:
+                self.cost, self._bits = cost, bits
+        if self.cost > MAX_TABLE:
             raise Unfit(f"a file of {size} bytes has holes, or begins inside of a block: EROFS cannot describe it")
 
     @property
@@ -77,27 +81,28 @@ class ChunkTable:
     def packed(self, base: int) -> bytes:
         """Return the entries; the copied chunks follow each other in the metadata from the block *base* on."""
         blocks = array("I", [HOLE]) * self.count
-        numbers = array("H", [0]) * self.count
+        numbers = array("H", [0]) * (self.count if self._indexed else 0)
         for run in self._runs:
             spans = self._spans(run, self._bits)
             whole = slice(spans.first_whole, spans.end_whole)
             block = (run.at - run.offset >> BLOCK_BITS) + (0 if self._indexed else run.device.start)
             chunks = range(block + (whole.start << self._bits), block + (whole.stop << self._bits), 1 << self._bits)
             blocks[whole] = array("I", chunks)
-            numbers[whole] = array("H", [run.device.number]) * len(chunks)
-        for chunk in self._copied(self._bits):
-            blocks[chunk], numbers[chunk] = base, 0
+            if self._indexed:
+                numbers[whole] = array("H", [run.device.number]) * len(chunks)
+        for chunk in self._copied(self._bits):  # in the metadata, which are device 0
+            blocks[chunk] = base
             base += 1 << self._bits
         if self._indexed:
             return b"".join(map(pack_chunk_index, numbers, blocks))
         return blocks.tobytes()
 
     def _cost(self, bits: int) -> int:
-        """Return the size of table and copies with these chunks, or at least `MAX_COPIED` if that is exceeded."""
+        """Return the size of table and copies with these chunks; less than that if it is not the smallest one."""
         cost = self.unit * _ceil(self._size, BLOCK << bits)
-        for _ in self._copied(bits) if cost <= MAX_COPIED else ():
+        for _ in self._copied(bits) if cost < self.cost else ():
             cost += BLOCK << bits
-            if cost > MAX_COPIED:
+            if cost >= self.cost:
                 break
         return cost
 

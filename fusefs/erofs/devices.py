@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fusefs.content.protocol import Content, FilePlace
 from fusefs.erofs.limits import ADDRESS_SPACE, MAX_BLOCKS, MAX_DEVICES, Unfit, check_extent
@@ -15,8 +15,7 @@ With more, entries of 8 bytes name the device.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class DataFile:
+class DataFile(NamedTuple):
     """A file with data, in the order of the devices."""
 
     descriptor: int
@@ -24,8 +23,7 @@ class DataFile:
     """In bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(NamedTuple):
     """A device: the whole blocks of a file."""
 
     number: int

@@ -1,20 +1,20 @@
 """The files of a layer that have one name: an inode for each, which all trees of the layer share.
 
-Nearly all of them are plain: regular, and their data are whole blocks of the tar.  Their inodes are packed from the
-layer index without an object for each; all others are made as those of any other tree.
+Nearly all of them are plain: their data are whole blocks of the tar, or the target of a symbolic link.  Their inodes
+are packed from the layer index without an object for each; all others are made as those of any other tree.
 """
 
 from array import array
 from stat import S_IFDIR, S_IFLNK, S_IFREG
 
 from fusefs.erofs.inodes import Inodes
-from fusefs.erofs.limits import MAX_SECONDS, SECOND
+from fusefs.erofs.limits import MAX_CHUNK_BITS, MAX_SECONDS, SECOND, check_target
 from fusefs.erofs.ondisk import (
     BLOCK,
     BLOCK_BITS,
     CHUNK_BASED,
-    CHUNK_INDEX_SIZE,
     CHUNK_INDEXES,
+    FLAT_INLINE,
     FLAT_PLAIN,
     INODE_SIZE,
     SLOT,
@@ -22,17 +22,16 @@ from fusefs.erofs.ondisk import (
     pack_chunk_index,
     pack_inode,
 )
-from fusefs.erofs.stream import Cursor
+from fusefs.erofs.stream import MAX_INLINE, Cursor
 from fusefs.erofs.trees import Nids
 from fusefs.layers.record import LOWER_LINK
 from fusefs.layers.tree import LayerFiles, LayerTree
 from fusefs.tree.node import Stat
 
 _FORMAT = 0o170000
-_PLAIN, _CHUNKS = inode_format(FLAT_PLAIN), inode_format(CHUNK_BASED)
-_SLOTS = INODE_SIZE // SLOT
-_REST = bytes(SLOT - CHUNK_INDEX_SIZE)
-"""What is between an inode with one chunk and the next one."""
+_PLAIN, _INLINE, _CHUNKS = map(inode_format, (FLAT_PLAIN, FLAT_INLINE, CHUNK_BASED))
+_MAX_SIZE = BLOCK << MAX_CHUNK_BITS
+"""Bytes of a file with one chunk."""
 _BATCH = 1024
 """Inodes that are put into the stream together."""
 
@@ -45,23 +44,22 @@ def write_files(files: LayerFiles, inodes: Inodes, cursor: Cursor, *, symlinks: 
     nids = array("I", [0]) * files.index.count
     tree = LayerTree(files, transform_symlinks=False)
     plain = _PlainFiles(files, inodes, cursor)
-    add, end = plain.add, plain.end
-    for number, (nlink, offset, size, mtime, ns, mode, uid, gid, xattrs, flags) in enumerate(files.index.files()):
+    for number, fields in enumerate(files.index.files()):
+        nlink, offset, size, mtime, ns, mode, uid, gid, xattrs, flags, length, text = fields
         kind = mode & _FORMAT
         if nlink != 1 or kind == S_IFDIR or flags & LOWER_LINK or (kind == S_IFLNK and not symlinks):
             continue
+        nid = 0
         # What is beyond the limits is not plain, so that it is refused with all others.
-        if (
-            kind == S_IFREG
-            and not (xattrs or flags or offset % BLOCK)
-            and offset + size <= end
-            and ns < SECOND
-            and -MAX_SECONDS <= mtime <= MAX_SECONDS
-        ):
-            nids[number] = add(offset, size, mtime, ns, mode, uid, gid)
-        else:
+        if not (xattrs or flags) and ns < SECOND and -MAX_SECONDS <= mtime <= MAX_SECONDS:
+            if kind == S_IFREG and offset + size <= plain.end and not offset % BLOCK and size <= _MAX_SIZE:
+                nid = plain.add(plain.data(offset, size), size, (mode, uid, gid), mtime, ns)
+            elif kind == S_IFLNK and length <= MAX_INLINE:
+                nid = plain.add(plain.target(text, length), length, (mode, uid, gid), mtime, ns)
+        if not nid:
             plain.flush()
-            nids[number] = inodes.write(tree, number, cursor)
+            nid = inodes.write(tree, number, cursor)
+        nids[number] = nid
     plain.flush()
     return nids
 
@@ -70,10 +68,12 @@ class _PlainFiles:
     """Packs and writes the inodes of plain files, many at a time."""
 
     def __init__(self, files: LayerFiles, inodes: Inodes, cursor: Cursor) -> None:
+        self._index = files.index
         self._cursor = cursor
         self._stream = inodes.stream
         self._overrides = inodes.overrides
-        self._modes: dict[int, int] = {}
+        self._owned: dict[tuple[int, int, int], tuple[int, int, int]] = {}
+        """Mode, uid and gid to show, by those of the records: a layer has few of them."""
         self._batch: list[bytes] = []
         self._nid = 0
         """The nid of the next inode, if there is one in the batch."""
@@ -88,31 +88,45 @@ class _PlainFiles:
             self._first = tar.offset // BLOCK + (0 if self._indexed else device.start)
             self.end = device.blocks * BLOCK - tar.offset
 
-    def add(self, offset: int, size: int, mtime: int, ns: int, mode: int, uid: int, gid: int) -> int:  # noqa: PLR0913, PLR0917 - a record
-        """Add the inode of a file and return its nid."""
-        batch, nid = self._batch, self._nid
-        if not batch:
-            nid = self._cursor.next_nid
-        overrides = self._overrides
-        if overrides.uid is not None:
-            uid = overrides.uid
-        if overrides.gid is not None:
-            gid = overrides.gid
-        shown = self._modes.get(mode)
-        if shown is None:
-            shown = self._modes[mode] = overrides.mode(Stat(mode, 1, uid, gid, 0))
-        block = self._first + (offset >> BLOCK_BITS) if size else 0
+    def data(self, offset: int, size: int) -> tuple[int, int, bytes]:
+        """Return format and union of a regular file's inode, and what follows it."""
+        if not size:
+            return _PLAIN, 0, b""
+        block = self._first + (offset >> BLOCK_BITS)
         if not self._indexed:
-            batch.append(pack_inode(_PLAIN, 0, shown, 0, size, block, nid, uid, gid, mtime, ns, 1))
-            self._nid = nid + _SLOTS
-        else:
-            chunks = (max(size, 1) - 1 >> BLOCK_BITS).bit_length() | CHUNK_INDEXES
-            inode = pack_inode(_CHUNKS, 0, shown, 0, size, chunks, nid, uid, gid, mtime, ns, 1)
-            batch.append(inode + pack_chunk_index(self._device, block) + _REST)
-            self._nid = nid + _SLOTS + 1
-        if len(batch) >= _BATCH:
+            return _PLAIN, block, b""
+        bits = (size - 1 >> BLOCK_BITS).bit_length()
+        return _CHUNKS, bits | CHUNK_INDEXES, pack_chunk_index(self._device, block)
+
+    def target(self, offset: int, length: int) -> tuple[int, int, bytes]:
+        """Return the same of a symbolic link with this target in the heap."""
+        target = self._index.bytes_at(offset, length)
+        check_target(target)
+        return _INLINE, 0, target
+
+    def add(self, data: tuple[int, int, bytes], size: int, owned: tuple[int, int, int], mtime: int, ns: int) -> int:
+        """Add an inode, and return its nid."""
+        layout, union, tail = data
+        shown = self._owned.get(owned)
+        if shown is None:
+            shown = self._owned[owned] = self._shown(*owned)
+        mode, uid, gid = shown
+        nid, gap = self._nid if self._batch else self._cursor.next_nid, 0
+        if tail:
+            begin = (nid * SLOT + INODE_SIZE) % BLOCK
+            if begin + len(tail) > BLOCK:
+                gap = (BLOCK - begin) // SLOT
+            tail += bytes(-len(tail) % SLOT)
+        inode = pack_inode(layout, 0, mode, 0, size, union, nid + gap, uid, gid, mtime, ns, 1)
+        self._batch.append(bytes(gap * SLOT) + inode + tail if tail else inode)
+        self._nid = nid + gap + (INODE_SIZE + len(tail)) // SLOT
+        if len(self._batch) >= _BATCH:
             self.flush()
-        return nid
+        return nid + gap
+
+    def _shown(self, mode: int, uid: int, gid: int) -> tuple[int, int, int]:
+        stat = Stat(mode, 1, uid, gid, 0)
+        return self._overrides.mode(stat), *self._overrides.owner(stat)
 
     def flush(self) -> None:
         """Write the inodes that were added."""

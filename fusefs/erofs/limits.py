@@ -36,8 +36,8 @@ ADDRESS_SPACE = (1 << 32) - 1
 """Blocks of the unified address space, 2 TiB: the metadata and all devices."""
 MAX_CHUNK_BITS = 31
 """A chunk has at most 2 to this power blocks, 1 TiB."""
-MAX_COPIED = 64 << 20
-"""Bytes of chunk tables and of data that is copied, because it does not lie in whole blocks, in one image."""
+MAX_TABLE, MAX_COPIED = 16 << 20, 64 << 20
+"""Bytes of a file's chunk table and of its data that are copied, since they are no whole blocks; of all files."""
 
 
 class Unfit(Unsupported):

@@ -7,8 +7,7 @@ kernel caches their bytes once.
 
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from fusefs.content.file import Sparse
 from fusefs.content.protocol import Content
@@ -27,8 +26,7 @@ from fusefs.tree.overrides import Overrides
 _NO_OVERRIDES = Overrides()
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """Metadata that were written."""
 
     size: int
@@ -51,8 +49,7 @@ def write(
     return _Writer(view, out, overrides, root_permissions).write()
 
 
-@dataclass(slots=True)
-class _Mounted:
+class _Mounted(NamedTuple):
     """A lazy directory: the tree in it, and its place in the tree around it."""
 
     directory: LazyDirectory
@@ -87,13 +84,15 @@ class _Known:
         self.placed = PlacedTree(tree, [nids], elsewhere=elsewhere, root=root)
 
     def contents(self) -> Iterator[Content]:
-        """Yield the contents of the tree's files."""
+        """Yield the contents of the tree's files; of a sparse one its runs."""
         for number in range(len(self.tree)):
             node = self.tree.node(number)
-            if isinstance(node, RegularFile):
-                yield from (
-                    (run for _, run in node.content.runs()) if isinstance(node.content, Sparse) else (node.content,)
-                )
+            if not isinstance(node, RegularFile):
+                continue
+            if isinstance(node.content, Sparse):
+                yield from (run for _, run in node.content.runs())
+            else:
+                yield node.content
 
 
 class _Writer:

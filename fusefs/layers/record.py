@@ -152,6 +152,8 @@ class FileFields(NamedTuple):
     gid: int
     xattr_length: int
     flags: int
+    text_length: int
+    text_offset: int
 
 
 iter_files = _projection(*FileFields._fields).iter_unpack

@@ -2,23 +2,17 @@
 
 import os
 import random
-import stat
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from fusefs.erofs.limits import Unfit
 from fusefs.layers.tree import LayerFiles
-from fusefs.tree.node import Directory, RegularFile, Symlink
+from fusefs.tree.node import Directory
 from tests.fuzz.oracles import index
 from tests.fuzz.random_archives import HONEST, LYING, archive, damaged
-from tests.support.erofs_views import Place, check, kept_xattrs, places, stack_view
-from tests.support.kernel_mounts import kernel_mount
-
-_HEAD = 1 << 16
-"""Bytes of a file that are compared in a mount, at its beginning."""
+from tests.support.erofs_views import check, stack_view
+from tests.support.kernel_mounts import check_mounted
 
 
 @dataclass
@@ -78,40 +72,8 @@ def _compare_stack(
         return
     compared.images["written"] += 1
     if mount:
-        _check_mounted(view)
+        check_mounted(view)
         compared.images["mounted"] += 1
     if fsck:
         fsck(view)
         compared.images["fsck"] += 1
-
-
-def _check_mounted(view: Directory) -> None:
-    """Mount *view* and compare the mount with its trees."""
-    with TemporaryDirectory(dir="/var/tmp") as folder:
-        mountpoint = Path(folder, "mnt")
-        mountpoint.mkdir()
-        with kernel_mount(view, mountpoint):
-            expected = places(view)
-            for path, place in expected.items():
-                _check_path(os.path.join(os.fsencode(mountpoint), path), place)
-            found = {b""}
-            for where, folders, names in os.walk(os.fsencode(mountpoint)):
-                found |= {os.path.relpath(os.path.join(where, name), os.fsencode(mountpoint))
-                          for name in folders + names}  # fmt: skip
-            assert found == expected.keys()
-
-
-def _check_path(path: bytes, place: Place) -> None:
-    shown, said = os.lstat(path), place.stat
-    found = shown.st_mode, shown.st_uid, shown.st_gid, shown.st_mtime_ns, shown.st_nlink, shown.st_rdev
-    assert found == (said.mode, said.uid, said.gid, said.mtime_ns, said.nlink, said.rdev), path
-    node = place.node
-    if isinstance(node, RegularFile):
-        assert shown.st_size == said.size, path
-        with open(path, "rb", buffering=0) as file:
-            assert file.read(_HEAD) == bytes(node.content.read_at(0, _HEAD)), path
-    elif isinstance(node, Symlink):
-        assert os.readlink(path) == node.target, path
-    if not stat.S_ISLNK(said.mode):
-        xattrs = {os.fsencode(name): os.getxattr(path, name) for name in os.listxattr(path)}
-        assert xattrs == kept_xattrs(dict(place.tree.xattrs(place.number))), path

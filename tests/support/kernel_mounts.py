@@ -9,11 +9,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from fusefs.erofs.writer import write
-from fusefs.tree.node import Directory
+from fusefs.tree.node import Directory, RegularFile, Symlink
 from fusefs.tree.overrides import Overrides
+from tests.support.erofs_views import Place, kept_xattrs, places
 from tests.support.requirements import ROOT, give_up, need
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -24,6 +26,8 @@ _DETACH = 2
 _SAFE = (6, 15)
 """Before this version of Linux, mounts of files may hang or panic."""
 _PIECE = 1 << 20
+_HEAD = 1 << 16
+"""Bytes of a file that are compared with those of a tree."""
 
 
 @contextmanager
@@ -118,3 +122,35 @@ def _digest(path: str) -> str:
         while data := file.read(_PIECE):
             hasher.update(data)
     return hasher.hexdigest()
+
+
+def check_mounted(view: Directory) -> None:
+    """Mount *view* by the kernel, and assert that the mount is the same as its trees."""
+    with TemporaryDirectory(dir="/var/tmp") as folder:
+        mountpoint = Path(folder, "mnt")
+        mountpoint.mkdir()
+        with kernel_mount(view, mountpoint):
+            expected = places(view)
+            for path, place in expected.items():
+                _check_path(os.path.join(os.fsencode(mountpoint), path), place)
+            found = {b""}
+            for where, folders, names in os.walk(os.fsencode(mountpoint)):
+                found |= {os.path.relpath(os.path.join(where, name), os.fsencode(mountpoint))
+                          for name in folders + names}  # fmt: skip
+            assert found == expected.keys()
+
+
+def _check_path(path: bytes, place: Place) -> None:
+    shown, said = os.lstat(path), place.stat
+    found = shown.st_mode, shown.st_uid, shown.st_gid, shown.st_mtime_ns, shown.st_nlink, shown.st_rdev
+    assert found == (said.mode, said.uid, said.gid, said.mtime_ns, said.nlink, said.rdev), path
+    node = place.node
+    if isinstance(node, RegularFile):
+        assert shown.st_size == said.size, path
+        with open(path, "rb", buffering=0) as file:
+            assert file.read(_HEAD) == bytes(node.content.read_at(0, _HEAD)), path
+    elif isinstance(node, Symlink):
+        assert os.readlink(path) == node.target, path
+    if not stat.S_ISLNK(said.mode):
+        xattrs = {os.fsencode(name): os.getxattr(path, name) for name in os.listxattr(path)}
+        assert xattrs == kept_xattrs(dict(place.tree.xattrs(place.number))), path

@@ -5,16 +5,19 @@ But for what docs/architecture.md lists under "Decisions: erofs".
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from fusefs.content.file import Extent, OpenFile, Sparse
+from fusefs.content.protocol import Literal
 from fusefs.image.opened import Opened
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.progress import Silent
 from fusefs.sources import open_image
-from fusefs.tree.node import Directory
+from fusefs.tree.node import Attributes, Directory, Node, RegularFile, Symlink
 from fusefs.tree.overrides import Overrides
 from tests.support.builders import Archive, compressed, image_config
 from tests.support.changesets import (
@@ -32,7 +35,9 @@ from tests.support.changesets import (
     whiteout,
 )
 from tests.support.conformance import SPOOLING, closing_what_is_opened
-from tests.support.kernel_mounts import Walked, kernel_mount, walked
+from tests.support.erofs_views import FOLDER, on_disk
+from tests.support.fsck_erofs import Fsck
+from tests.support.kernel_mounts import Walked, check_mounted, kernel_mount, walked
 from tests.support.layouts import Layout
 from tests.support.mounts import Bench
 
@@ -130,3 +135,46 @@ def test_more_than_8_files_with_data(imgfs: Bench) -> None:
 def test_mount_options(imgfs: Bench, option: str, overrides: Overrides) -> None:
     layers = (BASE.replace(b"system.posix_acl_access", b"user.acl.not.by.a.mount"), UPPER)
     _compare(imgfs, Archive(layers=layers).write(imgfs.folder / "image.tar"), ("-o", option), overrides)
+
+
+def _borders(stack: ExitStack) -> Directory:
+    """Return a view of all that the format can just say."""
+
+    def regular(data: bytes, **attributes: int) -> RegularFile:
+        return RegularFile(Attributes(0o644, 0, 0, 0)._replace(**attributes), Literal(data))
+
+    def noise(size: int) -> bytes:
+        return bytes(number % 251 for number in range(size))
+
+    def folder_of(make: Callable[[int], Node], numbers: Iterable[int]) -> Directory:
+        return Directory(FOLDER, {b"%d" % number: make(number) for number in numbers})
+
+    sizes = (1, 511, 512, 513, 10_000, 51_200)
+    disk = {size: OpenFile(stack.enter_context(on_disk(noise(size))), "x") for size in sizes}
+    runs = [(512 * 9, Extent(disk[51_200], 512, 512 * 8)), (512 * 64 + 7, Extent(disk[51_200], 1000, 30_000))]
+    names = [b"!", b"+", b"-", b".-", b"...", b"0", b"\x01", b"\xff", *(bytes([first]) * 255 for first in b"!-a")]
+    large = tuple((b"user.%d" % number, bytes([number]) * 65_535) for number in range(5))
+    many = tuple((b"user.%05d" % number, b"v" * 60) for number in range(1000))
+    entries: dict[bytes, Node] = {
+        b"names": Directory(FOLDER, {name: regular(name) for name in names}),
+        b"many": folder_of(lambda _: regular(b""), range(20_000)),
+        b"documents": folder_of(lambda size: regular(noise(size)), (0, 1, 484, 485, 511, 512, 513)),
+        b"links": folder_of(lambda size: Symlink(FOLDER, b"x" * size), (1, 484, 485, 511, 512, 4095)),
+        b"times": folder_of(lambda at: regular(b"", mtime_ns=at * 10**9 - 1), (-(1 << 33), 0, 1 << 34, 253402300800)),
+        b"owner": regular(b"", uid=70_000, gid=(1 << 32) - 2, nlink=70_000),
+        b"xattrs": Directory(FOLDER, {b"d": Directory(FOLDER, xattrs=large), b"f": Directory(FOLDER, xattrs=many)}),
+        b"tails": folder_of(lambda size: RegularFile(FOLDER, Extent(disk[size], 0, size), large[:1]), sizes),
+        b"sparse": RegularFile(FOLDER, Sparse(1 << 33, 1 << 15, lambda: runs)),
+    }
+    return Directory(FOLDER, entries)
+
+
+@pytest.mark.parametrize("devices", [0, 3, 130])
+def test_all_borders_of_the_format(fsck: Fsck, devices: int) -> None:
+    with ExitStack() as stack:
+        view = _borders(stack)
+        files = (OpenFile(stack.enter_context(on_disk(b"%d" % number * 512)), "x") for number in range(devices))
+        more = {b"%d" % number: RegularFile(FOLDER, Extent(file, 0, 512)) for number, file in enumerate(files)}
+        view = Directory(FOLDER, {**view.entries, b"more": Directory(FOLDER, more)})
+        check_mounted(view)
+        fsck(view)

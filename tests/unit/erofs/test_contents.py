@@ -121,14 +121,14 @@ def test_bytes_that_begin_inside_of_a_block_are_copied(stack: ExitStack) -> None
 
 
 def test_too_many_copied_bytes_do_not_fit(stack: ExitStack) -> None:
-    content = extent(stack, b"", 1, 65 << 20)
-    os.truncate(content.file.descriptor, 70 << 20)
+    whole = extent(stack, b"", 0, 70 << 20)
+    os.truncate(whole.file.descriptor, whole.size)
     with pytest.raises(Unfit, match="begins inside of a block"):
-        shown(content)
-    half = extent(stack, b"", 1, 33 << 20)
-    os.truncate(half.file.descriptor, 70 << 20)
+        shown(whole.slice(1, 17 << 20))
+    parts = [whole.slice(1, 15 << 20)] * 5
+    shown(*parts[:4])
     with pytest.raises(Unfit, match="too much room"):
-        shown(half, half)
+        shown(*parts)
 
 
 def test_bytes_in_no_local_file_do_not_fit() -> None:

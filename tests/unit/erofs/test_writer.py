@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import tracemalloc
 from collections.abc import Mapping
 from contextlib import ExitStack
 
@@ -12,8 +13,11 @@ from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Literal
 from fusefs.erofs.limits import Unfit
 from fusefs.erofs.writer import write
+from fusefs.layers.index import LayerIndex
+from fusefs.layers.indexer import index_layer
 from fusefs.layers.rootfs import RootfsTree
-from fusefs.layers.tree import LayerTree
+from fusefs.layers.tree import LayerFiles, LayerTree
+from fusefs.tar.members import ContentSource
 from fusefs.tree.node import Attributes, Directory, KnownTree, LazyDirectory, Node, RegularFile, Special, Symlink
 from fusefs.tree.overrides import Overrides
 from tests.support.changesets import (
@@ -78,6 +82,25 @@ def test_a_tar_that_ends_with_the_last_byte_of_its_last_file(size: int) -> None:
         found = check(stack_view([layer.files])).erofs.shown
         assert layer.warning
     assert found[b"rootfs/b"].layout == (2 if size % 512 else 0)
+
+
+@pytest.mark.parametrize("devices", [1, 9])
+@pytest.mark.parametrize("more", [0, 1, 1 << 36])
+def test_files_of_a_tebibyte_and_more(more: int, devices: int) -> None:
+    """A chunk has at most that size."""
+    size = (1 << 40) + more
+    header = file("large", b"", About(records={b"size": b"%d" % size}))
+    with ExitStack() as stack:
+        tar = OpenFile(stack.enter_context(on_disk(header)), "tar")
+        os.truncate(tar.descriptor, len(header) + -(-size // 512) * 512 + 1024)
+        index = stack.enter_context(os.fdopen(os.memfd_create("index"), "wb"))
+        extent = Extent(tar, 0, tar.length())
+        assert index_layer(ContentSource(extent, "tar"), 0, index) == []
+        files = LayerFiles(LayerIndex(index.fileno()), extent)
+        others = [Extent(OpenFile(stack.enter_context(on_disk(bytes(512))), "x"), 0, 512) for _ in range(devices - 1)]
+        more_files = {b"%d" % number: RegularFile(_FILE, content) for number, content in enumerate(others)}
+        found = check(Directory(FOLDER, {**stack_view([files]).entries, **more_files})).erofs.shown
+    assert found[b"rootfs/large"].size == size
 
 
 def test_every_type_of_member() -> None:
@@ -252,6 +275,21 @@ def test_the_same_view_gives_the_same_bytes() -> None:
             write(stack_view(files), out)
             written.append(out.getvalue())
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("a_directory", [10, 10_000])
+def test_memory_is_a_few_numbers_for_each_member(a_directory: int) -> None:
+    count = 10_000
+    members = (file(f"{number // a_directory}/a-name-of-this-length-{number}") for number in range(count))
+    with all_indexed([changeset(*members)]) as files, open(os.devnull, "wb", buffering=0) as out:
+        view = stack_view(files)
+        tracemalloc.start()
+        try:
+            write(view, out)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 1_300_000 + 20 * count  # a MiB is the buffer
 
 
 def test_the_superblock_is_written_last() -> None:
