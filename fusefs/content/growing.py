@@ -48,7 +48,7 @@ class GrowingFile:
         return self._written
 
     def follow(self, reports: int) -> None:
-        """Take reports from the file descriptor *reports* until it ends, which ends this process, too."""
+        """Take reports from the file descriptor *reports* until it ends."""
         data = b""
         while more := os.read(reports, 1 << 16):
             data += more
@@ -58,5 +58,4 @@ class GrowingFile:
                 data = data[whole:]
                 with self._grown:
                     self._written, self._complete = number & ~_COMPLETE, number >= _COMPLETE
-                    self._grown.notify()
-        os._exit(1)
+                    self._grown.notify_all()

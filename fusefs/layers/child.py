@@ -28,7 +28,7 @@ def _run() -> int:
     descriptor, start, index, created_ns = map(int, sys.argv[1:5])
     tar = GrowingFile(OpenFile(descriptor, sys.argv[5]), start)
     try:
-        threading.Thread(target=tar.follow, args=(0,), daemon=True).start()
+        threading.Thread(target=_follow_parent, args=(tar,), daemon=True).start()
         _give_way()
         with open(index, "wb", closefd=False) as file:
             for warning in index_layer(tar, created_ns, file):
@@ -46,6 +46,11 @@ def _run() -> int:
         print(error.strerror)
         return NoSpace.exit_code if error.errno in NO_ROOM else 1
     return 0
+
+
+def _follow_parent(tar: GrowingFile) -> None:
+    tar.follow(0)
+    os._exit(1)
 
 
 def _give_way() -> None:
