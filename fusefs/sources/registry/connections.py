@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass
 from weakref import WeakSet
 
 import urllib3
@@ -174,6 +173,11 @@ class Connections:
                 self._managers[scheme, host] = self._new_manager(scheme, host)
             return self._managers[scheme, host]
 
+    def _bypasses(self, host: str) -> bool:
+        from urllib.request import proxy_bypass  # noqa: PLC0415 - slow to import
+
+        return bool(proxy_bypass(host, self._proxies))
+
     def _new_manager(self, scheme: str, host: str) -> urllib3.PoolManager:
         tls = self._find_tls(host)
         try:
@@ -184,7 +188,7 @@ class Connections:
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
         how: dict[str, Any] = {"num_pools": 1, "maxsize": _POOL, "ssl_context": context}
         proxy = self._proxies.get(scheme) or self._proxies.get("all")
-        if proxy and not proxy_bypass(host, self._proxies):
+        if proxy and not self._bypasses(host):
             manager: urllib3.PoolManager = urllib3.ProxyManager(proxy, **how)
         else:
             manager = urllib3.PoolManager(**how)

@@ -5,7 +5,6 @@ which resolve short names, do not concern it.
 """
 
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,6 +121,8 @@ def _files(environment: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _document(path: Path) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 - few machines have such a file
+
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from fusefs.cache.store import Cache
 from fusefs.content.file import OpenFile
@@ -17,8 +18,11 @@ from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.oci.reference import RegistryReference
 from fusefs.sources.registry.entry import BlobEntry, TagMemo
-from fusefs.sources.registry.transfer import Transfers
 from fusefs.text import printable
+from fusefs.tree.once import Once
+
+if TYPE_CHECKING:
+    from fusefs.sources.registry.transfer import Transfers
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +39,12 @@ class RegistryStore:
     lazy = True
 
     def __init__(
-        self, reference: RegistryReference, name: str, transfers: Transfers | None, cache: Cache | None, tmpdir: str
+        self,
+        reference: RegistryReference,
+        name: str,
+        transfers: "Once[Transfers] | None",
+        cache: Cache | None,
+        tmpdir: str,
     ) -> None:
         """*name* stands in messages; without *transfers*, only cached blobs are there.
 
@@ -107,7 +116,7 @@ class RegistryStore:
         if known is None:
             return self._manifest(tag, None)
         try:
-            return self._transfers.digest_of(tag) or self._manifest(tag, None)
+            return self._transfers.get().digest_of(tag) or self._manifest(tag, None)
         except RegistryError as error:
             log.warning("%s: using the cached image, which may be old: %s", self.name, error)
             return known
@@ -135,7 +144,7 @@ class RegistryStore:
         """Fetch the manifest or index *reference*, which has the *digest* if that is known, and return its digest."""
         if self._transfers is None:
             raise self._not_cached(f"the manifest {reference}")
-        found = self._transfers.manifest(reference, digest)
+        found = self._transfers.get().manifest(reference, digest)
         digest = digest or found.digest or Digest.of([found.data])
         self._keep(Descriptor(found.media_type, len(found.data), digest), found.data)
         return digest
@@ -187,7 +196,7 @@ class RegistryStore:
     def _fetched(self, descriptor: Descriptor, new_spool: Callable[[], Spool]) -> OpenFile:
         if self._transfers is None:
             raise self._not_cached(f"the blob {descriptor.digest}")
-        return self._transfers.blob(descriptor.digest, descriptor.size, new_spool)
+        return self._transfers.get().blob(descriptor.digest, descriptor.size, new_spool)
 
     def _in_memory(self) -> Spool:
         return Spool(self._tmpdir, self.name, os.memfd_create("document", os.MFD_CLOEXEC))

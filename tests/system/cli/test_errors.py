@@ -205,10 +205,7 @@ def test_a_device(imgfs: Bench, path: str, message: str) -> None:
         ("", "bad reference ''"),
         ("nginx:", "bad reference 'nginx:'"),
         ("docker-archive:", "bad reference 'docker-archive:': expected docker-archive:PATH[:REF|:@INDEX]"),
-        (
-            "docker://nginx",
-            "bad reference 'docker://nginx': imgfs reads no registry; docker pull it, then give its name",
-        ),
+        ("docker://Nginx", "bad reference 'Nginx': repository names are lower case"),
     ],
 )
 def test_a_bad_reference_is_a_usage_error(imgfs: Bench, image: str, message: str) -> None:

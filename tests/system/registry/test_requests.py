@@ -1,6 +1,7 @@
 """Which requests an image in a registry costs, and when: counted, by the registry or by a proxy in front of it."""
 
 import random
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from tests.support.builders import layer
 from tests.support.fault_proxy import Asked, Proxy, Reply
 from tests.support.layouts import Layout
-from tests.support.mounts import Bench
+from tests.support.mounts import COMMAND, Bench
 from tests.support.registries import Registry, push
 
 BASE = layer({"base": random.Random(1).randbytes(100_000)})
@@ -113,3 +114,16 @@ def test_layers_are_fetched_in_parallel_over_few_connections(imgfs: Bench, serve
     assert len(list((mounted / "rootfs").iterdir())) == 12
     assert len(proxy.requests()) == 12
     assert proxy.most_connections <= 4 + 1  # that of the mount command may end later
+
+
+def test_a_cached_image_by_digest_needs_no_client(imgfs: Bench, server: Registry) -> None:
+    _, digest = pushed(server, "team/app:5", APP)
+    image = server.image(f"team/app@{digest}")
+    assert imgfs.run("cat", f"{image}:/app").out == "app"
+    code = "import sys; from fusefs.cli import main; main(sys.argv[1:]); print({'urllib3', 'ssl'} & set(sys.modules))"
+    command = [str(Path(COMMAND).parent / "python"), "-c", code, "cat", f"{image}:/app"]
+    done = subprocess.run(command, env=imgfs.environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "appset()\n"
+    blocked = imgfs.folder / "registries.conf"
+    blocked.write_text(f'[[registry]]\nlocation = "{server.host}"\nblocked = true\n')
+    assert imgfs.run("cat", f"{image}:/app", CONTAINERS_REGISTRIES_CONF=blocked).status == 4
