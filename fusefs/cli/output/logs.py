@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 _SYSLOG = "/dev/log"
 _STATE_OF_ROOT = "/var/log/imgfs"
+_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+"""Links that are no files of their own: they name a descriptor of this process, which may be a pipe or a socket."""
 _NO_FILE = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "it is not a regular file"}
 """Errors of opening a file for logs, in plain words."""
 
@@ -38,7 +40,12 @@ class _LogFile(logging.FileHandler):
 
 
 def _opened(path: str, flags: int) -> int:
-    """Open the log file *path*; OSError for a symbolic link, a pipe or a socket.  A new file has mode 0600."""
+    """Open the log file *path*; OSError for a symbolic link, a pipe or a socket.  A new file has mode 0600.
+
+    ``/dev/stdout`` and ``/dev/stderr`` are those of this process.
+    """
+    if path in _STREAMS:
+        return os.dup(_STREAMS[path])
     flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY  # do not wait for the reader of a pipe
     try:
         try:

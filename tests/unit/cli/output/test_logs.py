@@ -227,6 +227,22 @@ def test_links_pipes_and_sockets_are_no_log_files(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["dangling", "link", "pipe", "read", "socket", "victim"]
 
 
+@pytest.mark.parametrize(("path", "descriptor"), [("/dev/stdout", 1), ("/dev/stderr", 2)])
+def test_the_streams_of_the_process_are_log_files_even_as_pipes(path: str, descriptor: int) -> None:
+    original = os.dup(descriptor)
+    reader, writer = os.pipe()
+    os.dup2(writer, descriptor)
+    os.close(writer)
+    try:
+        with log(path) as handler:
+            handler.handle(record(logging.ERROR, "hello"))
+        assert os.read(reader, 1000).endswith(b"ERROR: hello\n")
+    finally:
+        os.dup2(original, descriptor)
+        os.close(original)
+        os.close(reader)
+
+
 def test_nothing_is_logged_on_request() -> None:
     with log("/dev/null") as handler:
         handler.handle(record(logging.ERROR, "lost"))
