@@ -66,7 +66,9 @@ class LayerIndex:
         """Whether there may be whiteouts: most layers have none, and need no search for them."""
 
     def record(self, number: int) -> Record:
-        """Return a record."""
+        """Return a record; IndexError for the number of none, as in a file handle that is made up."""
+        if number >= self.count:
+            raise IndexError(number)
         return _record(Record, (number, *record_fields(self._data, RECORDS + number * RECORD_SIZE)))
 
     def files(self) -> Iterator[tuple[int, ...]]:

@@ -54,6 +54,13 @@ def test_a_record_is_108_bytes_and_12_bytes_for_each_member_follow_the_heap() ->
         assert len(index._data) == 64 + 4 * 108 + heap + 3 * 12
 
 
+def test_a_number_behind_the_last_record_is_that_of_none_whatever_follows() -> None:
+    with index_of(symlink("a", "x" * 4000)) as index:
+        assert index.record(index.count - 1).text_length == 4000
+        with pytest.raises(IndexError):
+            index.record(index.count)
+
+
 def test_an_empty_layer_is_a_root_that_nothing_lists() -> None:
     with index_of() as index:
         root = index.record(ROOT)
