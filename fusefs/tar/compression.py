@@ -29,6 +29,8 @@ _XZ_OVERHEAD = 1 << 20
 """Bytes that liblzma counts besides the dictionary; it takes some 64 KiB."""
 _TOO_LARGE = ("requires too much memory", "Memory usage limit")
 """Texts of libzstd's windowTooLarge and of liblzma's LZMA_MEMLIMIT_ERROR."""
+_NO_MEMORY = "not enough memory"
+"""Text of libzstd's error memory_allocation, for which the libraries have no MemoryError."""
 _MAX_FIRST = 1 << 16
 """Bytes of a stream in which its window or dictionary is told."""
 _CHUNK = 1 << 20
@@ -86,7 +88,7 @@ def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) 
     """Yield the plain bytes of *stream*, about a MiB at a time.
 
     Raises InvalidImage, naming *where* and the offset, if the stream is corrupt or truncated, and Unsupported
-    if it needs more than 512 MiB of memory; exceptions of *stream* are passed on.
+    if it needs more than 512 MiB of memory.  MemoryError and exceptions of *stream* are passed on.
     """
     compressed = _Compressed(stream)
     with _opened(io.BufferedReader(compressed, _BUFFER), compression) as file:
@@ -104,8 +106,10 @@ def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) 
                     f"{where}: truncated: the {compression.value} stream ends at offset {compressed.position}"
                 )
             except Exception as error:
-                if error is compressed.failure:
+                if error is compressed.failure or isinstance(error, MemoryError):
                     raise
+                if _NO_MEMORY in str(error):
+                    raise MemoryError(str(error)) from None
                 damage = InvalidImage(
                     f"{where}: corrupt {compression.value} data before offset {compressed.position}: {error}"
                 )

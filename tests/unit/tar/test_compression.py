@@ -7,10 +7,12 @@ import importlib
 import io
 import random
 import re
+import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -319,3 +321,21 @@ def test_thousands_of_small_members_are_not_copied_over_and_over() -> None:
         found += len(data)
     assert found == 10_000 * 240
     assert copied < 10_000 * (1 << 14)
+
+
+@pytest.mark.parametrize("compression", LARGE)
+def test_lack_of_memory_is_no_damage(compression: str, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(LARGE[compression][0])
+    code = f"""
+import importlib, resource
+from fusefs.tar.compression import _MODULES, Compression, decompressed
+importlib.import_module(_MODULES[Compression("{compression}")])
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (32 << 20),) * 2)
+try:
+    list(decompressed([open("data", "rb").read()], Compression("{compression}"), "x"))
+except MemoryError:
+    print("no memory")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("no memory\n", "")
