@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from fusefs.errors import ImgfsError, LimitReached
 
-_MAX_ANSWER = 1 << 17
-"""Bytes of an answer: below the least buffer that a socket has (net.core.wmem_default)."""
+_MAX_ANSWER = 3 << 16
+"""Bytes of an answer: below the default buffer of a socket, 212,992 bytes (net.core.wmem_default)."""
 _MAX_DESCRIPTORS = 4
 _ANSWER = "answer"
 """First word of an answer; an error begins with the name of its class."""
