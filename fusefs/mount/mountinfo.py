@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from fusefs.errors import MountError
+from fusefs.errors import MountError, limit_reached
 
 FILE_SYSTEM = "fuse.imgfs"
 """The type of our FUSE mounts."""
@@ -59,7 +59,7 @@ def mounts() -> Iterator[Mount]:
         with open(_TABLE, "rb") as file:
             table = file.read()
     except OSError as error:
-        raise MountError(f"cannot read {_TABLE}: {error.strerror}; mount /proc first") from None
+        raise limit_reached(error) or MountError(f"cannot read {_TABLE}: {error.strerror}; mount /proc first") from None
     return parsed(table)
 
 
@@ -119,7 +119,8 @@ def mount_id(descriptor: int) -> int:
         with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
             lines = file.read().split(b"\n")
     except OSError as error:
-        raise MountError(f"cannot read /proc/self/fdinfo: {error.strerror}; mount /proc first") from None
+        missing = MountError(f"cannot read /proc/self/fdinfo: {error.strerror}; mount /proc first")
+        raise limit_reached(error) or missing from None
     return next(int(line[len(b"mnt_id:") :]) for line in lines if line.startswith(b"mnt_id:"))
 
 

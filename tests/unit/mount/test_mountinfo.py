@@ -1,10 +1,12 @@
 """The kernel's table of mounts."""
 
 import os
+import resource
 
 import pytest
 
-from fusefs.mount.mountinfo import Mount, mount_at, parsed
+from fusefs.errors import LimitReached
+from fusefs.mount.mountinfo import Mount, mount_at, mount_id, mounts, parsed
 from tests.support.file_systems import is_at
 
 
@@ -33,3 +35,16 @@ def test_lines_end_at_newlines_alone_and_types_are_any_bytes() -> None:
 def test_lines_that_are_not_understood_are_passed_over(line: bytes) -> None:
     (mount,) = parsed(line + LINE % (b"/b", b"fuse.imgfs") + line)
     assert mount.mountpoint == "/b"
+
+
+def test_without_a_free_descriptor_the_message_names_that_limit() -> None:
+    null = os.open(os.devnull, os.O_RDONLY)  # the lowest free number and all below are taken
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (null + 1, before[1]))
+    try:
+        for ask in (lambda: list(mounts()), lambda: mount_id(null)):
+            with pytest.raises(LimitReached, match=r"^too many open files"):
+                ask()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        os.close(null)
