@@ -8,6 +8,7 @@ descriptor of the mount itself: with any other, the open descriptor makes the mo
 import errno
 import os
 import signal
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -34,6 +35,8 @@ _CHANGED = "something else is there by now"
 _NOT_ROOT = "only root may unmount a kernel mount"
 _PATIENCE = 2.0
 """Seconds to wait for a mount of another user, or for a file system on its path, before it counts as stuck."""
+_FURTHER_PATIENCE = 0.5
+"""The same after a first one that is stuck: many together must not take long."""
 _OWN_PATIENCE = 5.0
 """Seconds to wait for a mount of this user before it is aborted."""
 
@@ -75,24 +78,29 @@ def unmount_all(targets: Sequence[str | Mount], *, lazily: bool) -> list[str]:
 
 def _tried(targets: Sequence[str | Mount], *, lazily: bool) -> list[_Failure]:
     """Unmount all that need no second attempt; return the others."""
+    rest = deque(targets)
 
     def work(say: Say) -> None:
-        for target in targets:
+        for target in tuple(rest):
             failure = _unmount(target, lazily=lazily)
             about = None
             if failure:
                 about = (failure.shown, failure.reason, failure.mount)
             say(ChildReport(about))
 
-    done = 0
+    patience = _PATIENCE
     failures = []
-    for answer in answers(work, _PATIENCE) if targets else ():
-        done += 1
-        if answer.value:
-            shown, reason, mount = answer.value
-            failures.append(_Failure(shown, reason, Mount(*mount) if mount else None))
-    silent = [_shown(target) for target in targets[done:]]
-    return [*failures, *(_Failure(shown, f"cannot unmount {shown}: {_SILENT}") for shown in silent)]
+    while rest:
+        for answer in answers(work, patience):
+            rest.popleft()
+            if answer.value:
+                shown, reason, mount = answer.value
+                failures.append(_Failure(shown, reason, Mount(*mount) if mount else None))
+        if rest:  # the child waits for this one: another child tries those behind it
+            shown = _shown(rest.popleft())
+            failures.append(_Failure(shown, f"cannot unmount {shown}: {_SILENT}"))
+            patience = _FURTHER_PATIENCE
+    return failures
 
 
 def _shown(target: str | Mount) -> str:

@@ -75,6 +75,16 @@ def test_nothing_is_mounted_on_another_users_mount_and_it_is_not_asked(imgfs: Be
             assert done.err.startswith(f"imgfs: cannot mount on {path}: ")
 
 
+def test_umount_goes_on_behind_a_path_that_never_answers(imgfs: Bench, archive: Path) -> None:
+    mountpoint, other = imgfs.mountpoint("silent"), imgfs.mount(archive)
+    with silent(mountpoint):
+        paths = [mountpoint / "below", mountpoint / "beside"]
+        done = _in_time(imgfs, "umount", paths[0], other, paths[1])
+        reasons = "; ".join(f"cannot unmount {path}: it does not answer" for path in paths)
+        assert done == Finished(9, "", f"imgfs: {reasons}\n")
+        assert not mounts_at(other)
+
+
 @pytest.mark.parametrize("options", [[], ["-l"]])
 def test_umount_takes_away_a_mount_that_never_answers(imgfs: Bench, options: list[str]) -> None:
     mountpoint = imgfs.mountpoint()
