@@ -7,11 +7,13 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
-from fusefs.errors import ImgfsError, limit_reached
+from fusefs.errors import ImgfsError, LimitReached, limit_reached
 
 log = logging.getLogger(__name__)
 
 _READY = b"ready"
+_NO_MEMORY = f"{LimitReached.exit_code} {limit_reached(MemoryError())}".encode()
+"""The report of an error that is made already."""
 _STDERR = 2
 
 
@@ -25,8 +27,13 @@ def in_background(run: Callable[[Callable[[], None]], None], log_handler: loggin
     reader, writer = os.pipe()
     child = os.fork()  # no thread runs yet, and nothing is served
     if child == 0:
-        os.close(reader)
-        os._exit(_background(run, writer, log_handler))
+        try:
+            os.close(reader)
+            os._exit(_background(run, writer, log_handler))
+        except (MemoryError, OSError):  # there is too little for the report of an error, too
+            os.write(writer, _NO_MEMORY)
+        finally:
+            os._exit(LimitReached.exit_code)  # in no case go on as the process that was forked
     os.close(writer)
     try:
         with open(reader, "rb") as pipe:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pyfuse3
 import trio
 
-from fusefs.errors import LimitReached, MountError
+from fusefs.errors import LimitReached, MountError, limit_reached
 from fusefs.mount.connection import set_switch
 from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mounts
 from fusefs.mount.mountpoint import Mountpoint
@@ -103,6 +103,8 @@ async def _serve(
                 pyfuse3.init(operations, mounting.target, options.for_libfuse())  # type: ignore[arg-type]
             except RuntimeError as error:
                 output = captured().replace(mounting.target, mounting.path)
+                if os.strerror(errno.EMFILE) in output:
+                    raise limit_reached(OSError(errno.EMFILE, output)) or error from None
                 raise MountError(_mount_error(mounting.path, output, error)) from None
         try:
             mount = mounting.find()
