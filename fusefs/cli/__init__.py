@@ -63,7 +63,8 @@ def _receive_signals() -> None:
     With SIGCHLD ignored, the exit status of a child is lost (wait(2)).  Programs that imgfs starts inherit this.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    stops = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD, *stops))
 
 
 def _run(program: str, words: Sequence[str]) -> int:

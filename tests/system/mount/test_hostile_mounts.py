@@ -205,10 +205,13 @@ def test_an_ignored_sigchld_of_the_caller_changes_nothing(imgfs: Bench, archive:
     assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
 
 
-def test_a_blocked_sigterm_of_the_caller_still_ends_the_mount(imgfs: Bench, archive: Path) -> None:
-    imgfs.command = _with_signals("signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGCHLD])")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU])
+def test_a_blocked_signal_of_the_caller_still_ends_the_mount(
+    imgfs: Bench, archive: Path, number: signal.Signals
+) -> None:
+    imgfs.command = _with_signals(f"signal.pthread_sigmask(signal.SIG_BLOCK, [{number:d}, signal.SIGCHLD])")
     process = imgfs.foreground(archive)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     assert (*process.communicate(timeout=10), process.returncode) == ("", "", 0)
     imgfs.nothing_left()
 
