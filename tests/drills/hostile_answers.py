@@ -19,6 +19,7 @@ _CLOSED = _JSON + b"Connection: close\r\n\r\n"
 _GZIP_CHUNKED = _JSON + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
 _NO = b"HTTP/1.1 500 No\r\nConnection: close\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_ID = b"sha256:" + b"1" * 64
 _ESCAPES = b"\x1b[31mred\x1b]0;title\x07\xff\xfe\xe2\x80\xae"
 
 
@@ -91,7 +92,8 @@ _BODIES: dict[str, Fault] = {
     "more than 4 MiB": lambda body, _: _answer(b"", body + b" " * 4 * MIB),
     "16 MiB": lambda body, _: _answer(b"", body + b" " * 16 * MIB),
     "a number of a million digits": lambda _, __: _answer(b"", b'{"Size":%b}' % (b"1" * MIB)),
-    "a number with an exponent": lambda _, __: _answer(b"", b'{"Id":"x","Size":1e999999999}'),
+    "a number with an exponent": lambda _, __: _answer(b"", b'{"Id":"%b","Size":1e999999999}' % _ID),
+    "a number of four thousand digits": lambda _, __: _answer(b"", b'{"Id":"%b","Size":%b}' % (_ID, b"1" * 4000)),
     "NaN": lambda _, __: _answer(b"", b'{"Size":NaN,"Id":-Infinity}'),
     "UTF-16": lambda body, _: _answer(b"", body.decode("latin-1").encode("utf-16")),
     "halves of surrogate pairs": lambda _, __: _answer(

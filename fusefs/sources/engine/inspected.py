@@ -14,6 +14,8 @@ from fusefs.sources.archive.docker_archive import DockerArchive
 from fusefs.sources.archive.spooled import SpooledTar
 from fusefs.text import printable
 
+_MAX_SIZE = (1 << 63) - 1
+
 
 class Inspected(NamedTuple):
     """An engine's description of an image."""
@@ -55,7 +57,7 @@ def parse_inspected(answer: Any) -> Inspected:
     return Inspected(
         image_id=Digest.parse(image_id if ":" in image_id else f"sha256:{image_id}"),
         tags=tuple(text for text in tags if isinstance(text, str)),
-        size=int(size),
+        size=_size(size),
         diff_ids=tuple(DiffID(Digest.parse(text)) for text in diff_ids),
         platform=_platform(answer),
         repo_digests=tuple(text for text in digests if isinstance(text, str)),
@@ -63,7 +65,7 @@ def parse_inspected(answer: Any) -> Inspected:
     )
 
 
-NONSENSE = (KeyError, TypeError, ValueError, AttributeError)
+NONSENSE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """The exceptions that `parse_inspected` raises for a malformed answer."""
 
 
@@ -91,6 +93,14 @@ def checked_image(tar: SpooledTar, target: Target, *, only: bool) -> Image:
             f"than the engine says ({len(inspected.diff_ids)})"
         )
     return image.verify(tar.digest_of)._replace(repo_digests=inspected.repo_digests)
+
+
+def _size(stated: Any) -> int:
+    """Return a size in bytes; a negative one counts as 0, and one that Go's int64 cannot hold is malformed."""
+    size = int(stated)  # OverflowError for 1e999
+    if size > _MAX_SIZE:
+        raise ValueError(f"a size of more than {_MAX_SIZE} bytes")
+    return max(0, size)
 
 
 def _platform(answer: Mapping[str, Any]) -> Platform | None:

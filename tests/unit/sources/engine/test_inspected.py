@@ -33,3 +33,16 @@ def test_names_of_fields_count_in_any_case_as_in_go() -> None:
 def test_a_description_without_its_parts_is_nonsense(missing: str) -> None:
     with pytest.raises(NONSENSE):
         parse_inspected({key: value for key, value in ANSWER.items() if key != missing})
+
+
+@pytest.mark.parametrize("size", [1 << 63, 10**4000, float("inf"), -float("inf"), "9" * 5000], ids=range(5))
+def test_a_size_that_go_cannot_hold_is_nonsense(size: object) -> None:
+    with pytest.raises(NONSENSE):
+        parse_inspected(ANSWER | {"Size": size})
+
+
+@pytest.mark.parametrize(
+    ("size", "counted"), [((1 << 63) - 1, (1 << 63) - 1), (0, 0), (-1, 0), (-(10**4000), 0)], ids=range(4)
+)
+def test_any_other_size_counts_a_negative_one_as_none(size: int, counted: int) -> None:
+    assert parse_inspected(ANSWER | {"Size": size}).size == counted
