@@ -115,7 +115,10 @@ def _healthcheck(value: Json) -> Healthcheck | None:
 
 
 def _number(value: Json) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    """Return a number, 0 for all that Go's int64 does not hold."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return value if -(1 << 63) <= value < 1 << 63 else 0
 
 
 def _words(value: Json) -> tuple[str, ...]:

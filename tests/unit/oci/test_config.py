@@ -83,3 +83,14 @@ def test_names_of_fields_count_in_any_case_and_names_of_labels_do_not() -> None:
     assert (found.user, found.command, found.environment) == ("u", ("c",), ("A=b",))
     assert found.labels == {"Cmd": "1", "cmd": "2"}
     assert found.history == (Step(0, "RUN x", "", "", empty=False),)
+
+
+@pytest.mark.parametrize(
+    ("stated", "counted"),
+    [((1 << 63) - 1, (1 << 63) - 1), (1 << 63, 0), (10**400, 0), (-(1 << 63), -(1 << 63)), (-(1 << 63) - 1, 0)],
+    ids=range(5),
+)
+def test_a_number_that_go_cannot_hold_counts_as_none(stated: int, counted: int) -> None:
+    check = details(config={"Healthcheck": {"Interval": stated}}).healthcheck
+    assert check is not None
+    assert check.interval_ns == counted
