@@ -15,6 +15,7 @@ from benchmarks.bench import Sample, take_turns
 from benchmarks.plot import CASE, picture
 from benchmarks.results import Row, Target, human
 
+from tests.support.erofs_mounts import need_kernel_mounts
 from tests.support.processes import Mounted, marked, mounts_at, until
 from tests.support.requirements import FUSE, ROOT, need
 
@@ -24,7 +25,8 @@ _CASES = (
     "ls-again", "memory", "readers", "latency-while-indexing", "help", "first-file",
 )  # fmt: skip
 _WITH_UMOCI = "first-gzip"
-_WITH_ENGINE = ("engine-first", "engine-again", "first-file-engine")
+_WITH_ENGINE = ("engine-first", "engine-again", "first-file-engine", "mount-kept")
+_BY_KERNEL = ("kernel-find", "kernel-read-files", "kernel-blob", "mount-erofs", "erofs-write")
 _CURVES = {"mount-scale": 3, "readers": 1}
 
 
@@ -104,6 +106,13 @@ def test_a_case_gives_numbers_and_leaves_nothing(run: Run, case: str) -> None:
 def test_a_case_with_umoci_gives_numbers_and_leaves_nothing(run: Run) -> None:
     need("umoci")
     _check_case(_results(run, _WITH_UMOCI), _WITH_UMOCI)
+
+
+@pytest.mark.parametrize("case", _BY_KERNEL)
+def test_a_case_with_kernel_mounts_gives_numbers_and_leaves_nothing(run: Run, case: str) -> None:
+    need(ROOT, "mkfs.ext4")
+    need_kernel_mounts()
+    _check_case(_results(run, case), case)
 
 
 @pytest.mark.parametrize("case", _WITH_ENGINE)
