@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.inputs import Blob
 from benchmarks.workplace import Mount, Workplace
 
-_LIBRARIES = ("pyfuse3", "trio", "docker", "backports.zstd")
+_LIBRARIES = ("pyfuse3", "trio", "docker", "isal", "backports.zstd")
 _PROGRAMS = {
     "archivemount": ("dpkg-query", "-W", "-f", "${Version}", "archivemount"),  # it tells only that of libfuse
     "skopeo": ("skopeo", "--version"),

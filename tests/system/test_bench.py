@@ -130,7 +130,7 @@ def test_results_name_the_machine_the_versions_and_the_run(run: Run) -> None:
     assert set(document["machine"]) == {"cpu", "cores", "memory", "kernel", "system", "python", "libc"}
     assert all(document["machine"].values())
     peers = {"ratarmount", "archivemount", "skopeo", "umoci", "podman", "dockerd"}
-    assert set(document["versions"]) == {"imgfs", "pyfuse3", "trio", "docker", "backports.zstd"} | peers
+    assert set(document["versions"]) == {"imgfs", "pyfuse3", "trio", "docker", "isal", "backports.zstd"} | peers
     assert document["versions"]["pyfuse3"]
 
 
