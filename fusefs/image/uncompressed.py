@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 _AHEAD = 3
-"""Pieces, of one or two MiB, that a thread may be ahead of the one that takes them."""
+"""Pieces, of at most two MiB, that a thread may be ahead of the one that takes them."""
 
 
 class Follower(Protocol):

@@ -17,6 +17,7 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, StatvfsData, readdir_reply
 
 from fusefs.content.protocol import Content
+from fusefs.content.remote import RemoteBlob
 from fusefs.errors import ImgfsError, NoSpace, limit_reached
 from fusefs.mount.inodes import Inodes, Place
 from fusefs.mount.listing_cache import ListingCache
@@ -44,7 +45,7 @@ _TRUSTED = b"trusted."
 _DOTS = 2
 """Names before those of a tree: ``.`` and ``..``."""
 _COLD_READS = 64
-"""Threads that may wait for a disk at the same time."""
+"""Threads that may wait for a disk at the same time, and as many others for a registry."""
 
 _throttled = ThrottledLog(log)
 _logged: WeakSet[ImgfsError] = WeakSet()
@@ -120,6 +121,7 @@ class Operations(pyfuse3.Operations):
         # Shared by all reads: the reply is copied before anything else runs.
         self._buffer = memoryview(bytearray(_MAX_READ))
         self._cold_reads = trio.CapacityLimiter(_COLD_READS)
+        self._remote_reads = trio.CapacityLimiter(_COLD_READS)
         # At most one thread for each lazy directory of the view; the work in these threads has limits of its own.
         self._first_accesses = trio.CapacityLimiter(math.inf)
         self._calls = SharedCalls()
@@ -239,7 +241,10 @@ class Operations(pyfuse3.Operations):
         content = self._open[fh]
         data = content.read_cached(off, size, self._buffer)
         if data is None:
-            data = await in_thread(functools.partial(content.read_at, off, size), self._cold_reads)
+            # Readers that wait for a registry take no place of those that wait for a disk.
+            remote = isinstance(content, RemoteBlob) and content.file_place() is None
+            limiter = self._remote_reads if remote else self._cold_reads
+            data = await in_thread(functools.partial(content.read_at, off, size), limiter)
         self._bytes_read.total += len(data)
         return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
 

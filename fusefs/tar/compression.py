@@ -34,6 +34,8 @@ _NO_MEMORY = "not enough memory"
 _MAX_FIRST = 1 << 16
 """Bytes of a stream in which its window or dictionary is told."""
 _CHUNK = 1 << 20
+_ENOUGH = 1 << 18
+"""Plain bytes that are passed on without waiting for more, which would be copied together."""
 _BUFFER = 1 << 18
 
 
@@ -85,7 +87,7 @@ def is_unread(first: Bytes) -> bool:
 
 
 def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) -> Generator[bytes, None, None]:
-    """Yield the plain bytes of *stream*, about a MiB at a time.
+    """Yield the plain bytes of *stream*, up to two MiB at a time.
 
     Raises InvalidImage, naming *where* and the offset, if the stream is corrupt or truncated, and Unsupported
     if it needs more than 512 MiB of memory.  MemoryError and exceptions of *stream* are passed on.
@@ -97,7 +99,7 @@ def decompressed(stream: Iterable[Bytes], compression: Compression, where: str) 
             parts: list[bytes] = []
             try:
                 # Piece by piece, so that bytes before the damage are still yielded.
-                while sum(map(len, parts)) < _CHUNK and (data := file.read1(_CHUNK)):
+                while sum(map(len, parts)) < _ENOUGH and (data := file.read1(_CHUNK)):
                     parts.append(data)
             except _TooLarge as error:
                 damage = Unsupported(f"{where}: cannot read {compression.value} data with {error}")

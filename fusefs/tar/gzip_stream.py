@@ -1,6 +1,6 @@
 """The plain bytes of a gzip stream: members, one after the other, with zeros between and behind them (RFC 1952).
 
-What is accepted, and the messages, are those of Python's gzip.  ISA-L inflates, more than twice as fast as zlib; zlib
+What is accepted is what Python's gzip accepts.  ISA-L inflates, more than twice as fast as zlib; zlib
 stands in where isal cannot be imported, as on an architecture without wheels.
 """
 
@@ -30,7 +30,7 @@ LIBRARY = _library()
 
 
 class GzipStream:
-    """The plain bytes of *file*.  Raises BadGzipFile, EOFError if it is truncated, and the library's own error."""
+    """The plain bytes of *file*.  Raises BadGzipFile, and EOFError if it is truncated."""
 
     def __init__(self, file: io.BufferedReader, library: Any = LIBRARY) -> None:
         """*library* has the functions of `zlib`."""
@@ -61,7 +61,10 @@ class GzipStream:
     def _inflated(self, size: int) -> bytes:
         fed = memoryview(self._data)[self._at : self._at + self._feed] if self._fill(1) else memoryview(b"")
         self._feed = min(2 * self._feed, _READ)
-        plain: bytes = self._inflater.decompress(fed, size)
+        try:
+            plain: bytes = self._inflater.decompress(fed, size)
+        except self._library.error:
+            raise BadGzipFile("invalid deflate data") from None  # the words of the libraries differ
         if not fed and not plain and not self._inflater.eof:
             raise EOFError
         self._sum = self._library.crc32(plain, self._sum)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from benchmarks import blobs, engine_files, mounting, trees, unpacking
+from benchmarks import blobs, engine_files, kernel, mounting, trees, unpacking
 from benchmarks.bench import CASES, Bench, Case
 from benchmarks.inputs import Inputs
 from benchmarks.plot import CASE, draw
@@ -21,7 +21,7 @@ from benchmarks.results import Row
 from benchmarks.tools import Tools, machine, versions
 from benchmarks.workplace import Failed, Workplace
 
-_MODULES = (mounting, blobs, trees, unpacking, engine_files)  # imported for the cases that they enter
+_MODULES = (mounting, blobs, trees, unpacking, engine_files, kernel)  # imported for the cases that they enter
 
 
 def _arguments() -> argparse.Namespace:

@@ -162,6 +162,20 @@ def _write_debian(path: Path) -> None:
         raise Failed(f"mmdebstrap: {done.stderr.strip()[-500:]}")
 
 
+def _write_ext4(path: Path, tar: Path) -> None:
+    """Write an ext4 file system with the files of *tar*, with room for as much again."""
+    folder = path.with_name(f"{path.name}-files")
+    folder.mkdir()
+    try:
+        subprocess.run(["tar", "-xpf", tar, "-C", folder], check=True)
+        blocks = str(64 * 1024 + 2 * tar.stat().st_size // 1024)
+        subprocess.run(
+            ["mkfs.ext4", "-q", "-b", "4096", "-d", folder, path, f"{blocks}k"], check=True, capture_output=True
+        )
+    finally:
+        shutil.rmtree(folder)
+
+
 class Inputs:
     """The images of a run: tiny and temporary if it is *quick*; otherwise some are cached in *cache*."""
 
@@ -192,6 +206,15 @@ class Inputs:
         """The base layer's regular files: names and sizes."""
         with tarfile.open(self.base, "r:") as tar:
             return {member.name.removeprefix("./"): member.size for member in tar if member.isfile()}
+
+    @functools.cached_property
+    def ext4(self) -> Path:
+        """The base layer's files in a file system of their own, in the page cache."""
+        path = self._kept("rootfs.ext4", lambda path: _write_ext4(path, self.base))
+        with path.open("rb") as whole:
+            while whole.read(_MIB):
+                pass
+        return path
 
     @functools.cached_property
     def upper(self) -> Path:

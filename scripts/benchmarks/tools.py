@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.inputs import Blob
 from benchmarks.workplace import Mount, Workplace
 
-_LIBRARIES = ("pyfuse3", "trio", "docker", "backports.zstd")
+_LIBRARIES = ("pyfuse3", "trio", "docker", "isal", "backports.zstd")
 _PROGRAMS = {
     "archivemount": ("dpkg-query", "-W", "-f", "${Version}", "archivemount"),  # it tells only that of libfuse
     "skopeo": ("skopeo", "--version"),
@@ -61,10 +61,10 @@ class Tools:
             yield mount
 
     @contextmanager
-    def imgfs_mount_pipe(self, archive: Path) -> Iterator[Mount]:
+    def imgfs_mount_pipe(self, archive: Path, *options: str) -> Iterator[Mount]:
         """Mount an archive that comes through a pipe."""
         script = 'archive=$1; shift; cat "$archive" | exec "$@"'
-        command: list[str | Path] = ["sh", "-c", script, "sh", archive, self.imgfs, *_QUIETLY, "-"]
+        command: list[str | Path] = ["sh", "-c", script, "sh", archive, self.imgfs, *_QUIETLY, *options, "-"]
         with self._cache(None) as environment, self.work.mounted(command, environment) as mount:
             yield mount
 

@@ -31,13 +31,13 @@ def _top(mount: Mount) -> Path:
     return mount.path
 
 
-def _find(top: Path) -> int:
+def find_files(top: Path) -> int:
     """Return how many files find lists, without those that only imgfs has."""
     command = ["find", str(top), "-path", str(top / ONLY_ABOVE), "-prune", "-o", "-print0"]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.count(b"\0")
 
 
-def _check_same(what: str, counts: set[float]) -> None:
+def check_same(what: str, counts: set[float]) -> None:
     """Raise Failed if contestants did not do the same work."""
     if len(counts) > 1:
         raise Failed(f"{what}: the contestants saw {sorted(counts)}")
@@ -53,7 +53,7 @@ def find(bench: Bench) -> Iterator[Row | Curve]:
             with mounting() as mount:
                 os.listdir(top(mount))
                 started = time.monotonic()
-                count = _find(top(mount))
+                count = find_files(top(mount))
                 return {"": time.monotonic() - started, "count": count}
 
         return timed
@@ -64,7 +64,7 @@ def find(bench: Bench) -> Iterator[Row | Curve]:
             "ratarmount": contestant(lambda: tools.ratarmount_mount(base), _top) if tools.ratarmount else None,
         }
     )
-    _check_same("find", {*taken.of("imgfs", "count"), *taken.of("ratarmount", "count")})
+    check_same("find", {*taken.of("imgfs", "count"), *taken.of("ratarmount", "count")})
     what = f"find, {taken.of('imgfs', 'count')[0]:,.0f} files"
     yield Row(what, "s", taken.of("imgfs"), "ratarmount", taken.of("ratarmount"), Target("≤", 0.5), _LOOKED)
 
@@ -90,7 +90,7 @@ def read_all_files(bench: Bench) -> Iterator[Row | Curve]:
             "ratarmount": contestant(lambda: tools.ratarmount_mount(base), _top) if tools.ratarmount else None,
         }
     )
-    _check_same("read-files", {*taken.of("imgfs", "bytes"), *taken.of("ratarmount", "bytes")})
+    check_same("read-files", {*taken.of("imgfs", "bytes"), *taken.of("ratarmount", "bytes")})
     for number, what, bound, cold in (("first", "first time", 0.45, _LOOKED), ("again", "again", 0.35, "nothing")):
         ours, theirs = taken.of("imgfs", number), taken.of("ratarmount", number)
         yield Row(f"read {len(names):,} files, {what}", "s", ours, "ratarmount", theirs, Target("≤", bound), cold)

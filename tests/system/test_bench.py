@@ -15,6 +15,7 @@ from benchmarks.bench import Sample, take_turns
 from benchmarks.plot import CASE, picture
 from benchmarks.results import Row, Target, human
 
+from tests.support.erofs_mounts import need_kernel_mounts
 from tests.support.processes import Mounted, marked, mounts_at, until
 from tests.support.requirements import FUSE, ROOT, need
 
@@ -24,7 +25,8 @@ _CASES = (
     "ls-again", "memory", "readers", "latency-while-indexing", "help", "first-file",
 )  # fmt: skip
 _WITH_UMOCI = "first-gzip"
-_WITH_ENGINE = ("engine-first", "engine-again", "first-file-engine")
+_WITH_ENGINE = ("engine-first", "engine-again", "first-file-engine", "mount-kept")
+_BY_KERNEL = ("kernel-find", "kernel-read-files", "kernel-blob", "mount-erofs", "erofs-write")
 _CURVES = {"mount-scale": 3, "readers": 1}
 
 
@@ -106,6 +108,13 @@ def test_a_case_with_umoci_gives_numbers_and_leaves_nothing(run: Run) -> None:
     _check_case(_results(run, _WITH_UMOCI), _WITH_UMOCI)
 
 
+@pytest.mark.parametrize("case", _BY_KERNEL)
+def test_a_case_with_kernel_mounts_gives_numbers_and_leaves_nothing(run: Run, case: str) -> None:
+    need(ROOT, "mkfs.ext4")
+    need_kernel_mounts()
+    _check_case(_results(run, case), case)
+
+
 @pytest.mark.parametrize("case", _WITH_ENGINE)
 def test_a_case_with_an_engine_gives_numbers_and_leaves_nothing(run: Run, case: str) -> None:
     need(ROOT, "dockerd", "docker", "containerd")
@@ -121,7 +130,7 @@ def test_results_name_the_machine_the_versions_and_the_run(run: Run) -> None:
     assert set(document["machine"]) == {"cpu", "cores", "memory", "kernel", "system", "python", "libc"}
     assert all(document["machine"].values())
     peers = {"ratarmount", "archivemount", "skopeo", "umoci", "podman", "dockerd"}
-    assert set(document["versions"]) == {"imgfs", "pyfuse3", "trio", "docker", "backports.zstd"} | peers
+    assert set(document["versions"]) == {"imgfs", "pyfuse3", "trio", "docker", "isal", "backports.zstd"} | peers
     assert document["versions"]["pyfuse3"]
 
 

@@ -94,7 +94,7 @@ ARCHIVES: dict[str, tuple[bytes, int, str]] = {
     "compressed whole, and broken": (
         BROKEN_GZIP,
         5,
-        f": corrupt gzip data before offset {len(BROKEN_GZIP)}: Error -3 while decompressing data: invalid block type",
+        f": corrupt gzip data before offset {len(BROKEN_GZIP)}: invalid deflate data",
     ),
     "compressed whole, and cut": (
         CUT_GZIP,

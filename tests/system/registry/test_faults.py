@@ -14,6 +14,7 @@ from tests.support.builders import compressed, layer
 from tests.support.fault_proxy import Fault, Proxy, body, cut, flip, headers, slow_headers, stall, status
 from tests.support.layouts import Layout
 from tests.support.mounts import Bench
+from tests.support.processes import until
 from tests.support.registries import Registry, push
 
 DATA = random.Random(2).randbytes(300_000)
@@ -189,6 +190,51 @@ def test_a_mount_that_waits_for_a_registry_is_unmounted_at_once(imgfs: Bench, pr
         time.sleep(0.01)
         assert time.monotonic() - began < 5
     go.set()
+
+
+def test_readers_that_wait_for_a_registry_do_not_hold_up_those_of_the_disk(
+    imgfs: Bench, server: Registry, proxy: Proxy
+) -> None:
+    layout = Layout()
+    large = random.Random(4).randbytes(64 << 20)
+    stored = [layout.blob("application/octet-stream", data) for data in (large, DATA)]
+    push(layout.list(layout.image([], config=layout.blob("application/x", b"{}"), stored=stored), "1"), server, "a/b:1")
+    done = imgfs.run("mount", "-q", "--log-file", imgfs.log, proxy.image("a/b:1"), imgfs.mountpoint())
+    assert (done.status, done.err) == (0, "")
+    blobs = imgfs.folder / "mnt" / "blobs" / "sha256"
+    waiting, here = (blobs / descriptor["digest"][7:] for descriptor in stored)
+    assert here.read_bytes() == DATA
+    go = threading.Event()
+    proxy.always[f"blobs/{stored[0]['digest']}"] = stall(1000, go)
+    readers = [threading.Thread(target=_read_at, args=(waiting, number << 19)) for number in range(100)]
+    for reader in readers:
+        reader.start()
+    until(proxy.requests, "the blob is asked for")
+    time.sleep(1)
+    _drop_pages(imgfs, here)
+    read: list[bytes] = []
+    threading.Thread(target=lambda: read.append(here.read_bytes()), daemon=True).start()
+    try:
+        until(lambda: read == [DATA], "a blob that is here is read", 5)
+    finally:
+        go.set()
+        for reader in readers:
+            reader.join()
+
+
+def _read_at(path: Path, offset: int) -> None:
+    with path.open("rb", buffering=0) as file:
+        os.pread(file.fileno(), 4096, offset)
+
+
+def _drop_pages(imgfs: Bench, shown: Path) -> None:
+    """Drop the pages of a blob: those of the mount, and those of the file in the cache, once that is on the disk."""
+    stored = until(lambda: list(imgfs.cache.glob(f"blobs/*{shown.name}/blob")), "the blob is cached")[0]
+    for path in (stored, shown):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor) if path == stored else None
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
 
 
 def _until_read(path: Path, data: bytes, seconds: float) -> None:
