@@ -13,6 +13,8 @@ BOLD, DIM, GREEN, RED, YELLOW, CYAN = "1", "2", "32", "31", "33", "36"
 """Parameters of SGR (ECMA-48), the escape sequence for colours and styles."""
 
 _DEFAULT_COLUMNS = 80
+_MAX_DIGITS = 10
+"""Digits of ``COLUMNS`` that are no number of columns any more."""
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
@@ -26,7 +28,7 @@ def terminal_columns() -> int:
     `shutil.get_terminal_size` gives the same, but its module takes long to import.
     """
     columns = os.environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns) > 0:
+    if columns.isdecimal() and len(columns) < _MAX_DIGITS and int(columns) > 0:
         return int(columns)
     try:
         return os.get_terminal_size(1).columns or _DEFAULT_COLUMNS

@@ -1,13 +1,14 @@
-"""Standard output: lists as JSON."""
+"""Standard output: lists as JSON, and columns."""
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from fusefs.cli.output.stdout import Output
+from fusefs.cli.output.stdout import Output, terminal_columns
 
 DOCUMENTS: list[list[Any]] = [
     [],
@@ -45,3 +46,17 @@ def test_a_list_that_fails_has_no_end() -> None:
     with pytest.raises(ZeroDivisionError):
         Output({}, stream).json_list(1 // (1 - number) for number in range(2))
     assert stream.getvalue() == "[\n  1"
+
+
+@pytest.mark.parametrize(
+    ("columns", "counted"), [("40", 40), ("0", 80), ("-1", 80), ("x", 80), ("9" * 5000, 80)], ids=range(5)
+)
+def test_the_variable_for_columns_counts_if_it_is_a_number_of_some(
+    monkeypatch: pytest.MonkeyPatch, columns: str, counted: int
+) -> None:
+    def no_terminal(_: int) -> None:
+        raise OSError
+
+    monkeypatch.setattr(os, "get_terminal_size", no_terminal)
+    monkeypatch.setenv("COLUMNS", columns)
+    assert terminal_columns() == counted
