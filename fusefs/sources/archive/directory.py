@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.watched import WatchedFile
-from fusefs.errors import InvalidImage, Unavailable
+from fusefs.errors import ImgfsError, InvalidImage, Unavailable, limit_reached
 from fusefs.oci import documents
 from fusefs.sources.archive.blobs import Blobs, MemberKey, limited
 from fusefs.text import printable
@@ -114,7 +114,7 @@ class DirectoryBlobs(Blobs):
             raise InvalidImage(f"{file.name} is not a regular file")
         return file
 
-    def _refused(self, parts: Sequence[str], error: OSError) -> InvalidImage | Unavailable:
+    def _refused(self, parts: Sequence[str], error: OSError) -> ImgfsError:
         shown = "/".join(parts)
         if error.errno == errno.EXDEV:
             return InvalidImage(
@@ -122,7 +122,7 @@ class DirectoryBlobs(Blobs):
                 "the files that links lead to"
             )
         kind = InvalidImage if error.errno == errno.ELOOP else Unavailable
-        return kind(f"{self.name}: cannot open {shown}: {error.strerror}")
+        return limit_reached(error) or kind(f"{self.name}: cannot open {shown}: {error.strerror}")
 
 
 def open_beneath(root: str, parts: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from itertools import chain
 from fusefs.content.file import OpenFile
 from fusefs.content.spool import Spool
 from fusefs.content.watched import WatchedFile
-from fusefs.errors import InvalidImage, Unavailable, Unsupported, UsageError
+from fusefs.errors import InvalidImage, Unavailable, Unsupported, UsageError, limit_reached
 from fusefs.image.model import Hash, Image, SourcedImage
 from fusefs.oci.platform import Platform
 from fusefs.oci.transport import DOCKER_ARCHIVE, OCI, OCI_ARCHIVE, STANDARD_INPUT
@@ -132,7 +132,8 @@ def _opened(path: str) -> Iterator[OpenFile]:
     try:
         file = WatchedFile(_descriptor(path), name)
     except (OSError, ValueError) as error:
-        raise Unavailable(f"cannot open {name}: {error.strerror if isinstance(error, OSError) else error}") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise limit_reached(error) or Unavailable(f"cannot open {name}: {why}") from None
     try:
         with readable(name):
             yield file

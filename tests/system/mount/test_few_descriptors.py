@@ -9,6 +9,7 @@ import pytest
 
 from tests.drills.mount_drills import check_blobs
 from tests.support.builders import Archive, compressed, image_config, layer
+from tests.support.layouts import Layout
 from tests.support.mounts import COMMAND, Bench, Finished
 
 LIMITED = ("sh", "-c", 'ulimit -n 64; exec "$0" "$@"', COMMAND)
@@ -59,3 +60,11 @@ def _compressed(folder: Path) -> Path:
     names = [f"{number}.tar.gz" for number in range(COUNT)]
     stored = [compressed(data, "gzip") for data in LAYERS]
     return Archive(layers=stored, layer_names=names, config=image_config(LAYERS)).write(folder / "image.tar")
+
+
+def test_a_directory_of_more_layers_than_files_names_the_limit(imgfs: Bench) -> None:
+    folder, layout = imgfs.folder / "layout", Layout()
+    layout.list(layout.image(layers=LAYERS)).write(str(folder))
+    imgfs.command = LIMITED
+    message = "imgfs: too many open files; raise their limit (ulimit -n)\n"
+    assert imgfs.run("ls", "--no-cache", f"oci:{folder}:/") == Finished(10, "", message)
