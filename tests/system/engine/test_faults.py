@@ -67,10 +67,9 @@ class Mounting:
         self._process = imgfs.start("mount", "-q", "--log-file", imgfs.log, *options, IMAGE, self.mountpoint)
 
     def waits_for_another(self) -> bool:
-        """Return whether it waits for a lock (proc(5), locks)."""
-        return f"{self._process.pid}" in {
-            line.split()[5] for line in Path("/proc/locks").read_text().splitlines() if " -> FLOCK " in line
-        }
+        """Return whether it has the cache entry open that another one fills, and so waits for its lock."""
+        files = Path(f"/proc/{self._process.pid}/fd")
+        return any(Path(os.readlink(files / name)).parent.name == "saved" for name in os.listdir(files))
 
     def ends(self, status: int, message: str = "") -> None:
         """Assert that the command ends so: with one line, of this pattern, or with none."""
