@@ -5,6 +5,7 @@ import os
 import random
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,12 @@ class Mounting:
 
     def waits_for_another(self) -> bool:
         """Return whether it has the cache entry open that another one fills, and so waits for its lock."""
+        found = set()
         files = Path(f"/proc/{self._process.pid}/fd")
-        return any(Path(os.readlink(files / name)).parent.name == "saved" for name in os.listdir(files))
+        for name in os.listdir(files):
+            with suppress(FileNotFoundError):  # it is closed meanwhile
+                found.add(Path(os.readlink(files / name)).parent.name)
+        return "saved" in found
 
     def ends(self, status: int, message: str = "") -> None:
         """Assert that the command ends so: with one line, of this pattern, or with none."""
