@@ -20,7 +20,11 @@ def import_command(name: str) -> ModuleType:
 
 
 class BackgroundImport:
-    """A module that a thread imports while this process waits for something else."""
+    """A module that a thread imports while this process waits for something else.
+
+    The waiting thread must not import anything meanwhile: a signal that interrupts its import would leave the global
+    import lock taken, and `finish` would wait for ever.
+    """
 
     def __init__(self, name: str) -> None:
         """Import the module *name* on `begin`."""

@@ -10,7 +10,7 @@ to OTHER in the place of DIRECTORY as soon as the table of mounts was read.
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
@@ -82,15 +82,16 @@ def swap(directory: str, other: str) -> None:
 
 
 def _swap_after_table(directory: str, other: str) -> None:
-    real = Path.read_bytes
+    from fusefs.mount import mountinfo  # noqa: PLC0415
 
-    def read_bytes(self: Path) -> bytes:
-        data = real(self)
-        if str(self) == "/proc/self/mountinfo" and not os.path.islink(directory):
+    real = mountinfo.parsed
+
+    def parsed(table: bytes) -> Iterator[mountinfo.Mount]:
+        if not os.path.islink(directory):
             swap(directory, other)
-        return data
+        return real(table)
 
-    Path.read_bytes = read_bytes  # type: ignore[method-assign]
+    mountinfo.parsed = parsed
 
 
 def plant(fault: str) -> None:

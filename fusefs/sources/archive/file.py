@@ -1,6 +1,7 @@
 """An image in a file, a directory or a pipe; its bytes decide on the format."""
 
 import os
+import select
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from fusefs.text import printable
 
 _STDIN = "-"
 _CHUNK = 1 << 20
+_PATIENCE = 200
+"""Milliseconds after which a wait for a pipe begins again."""
 _LAYOUT_MEMBERS = (b"oci-layout", b"index.json")
 
 
@@ -155,7 +158,15 @@ def _descriptor(path: str) -> int:
 
 def _received(file: OpenFile, advance: Advance) -> Iterator[bytes]:
     """Yield the bytes of *file*, which may be a pipe, from its current position."""
-    while data := os.read(file.descriptor, _CHUNK):
+    waiting = select.poll()
+    waiting.register(file.descriptor, select.POLLIN)
+    while True:
+        # A signal that arrives just before a read would not interrupt it.
+        while not waiting.poll(_PATIENCE):
+            pass
+        data = os.read(file.descriptor, _CHUNK)
+        if not data:
+            return
         yield data
         advance(len(data))
 

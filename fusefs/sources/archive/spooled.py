@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from fusefs.content.protocol import Buffer, Bytes, Content, chunks
@@ -47,8 +48,6 @@ def spool_tar(stream: Iterable[Buffer], spool: Spool, needed: int) -> SpooledTar
     This thread receives and writes; another one follows it, and indexes and hashes.  Raises the error of *stream*,
     NoSpace, or InvalidImage for a damaged tar, in this order.
     """
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - files in place need no thread
-
     with ThreadPoolExecutor(1, "follow") as pool:
         spare = _AFTER_THE_END
         try:  # whatever happens from here on, the follower must learn of the end

@@ -21,6 +21,7 @@ from fusefs import __version__
 from fusefs.errors import UsageError
 from fusefs.sources.http import BoundedResponse
 from fusefs.sources.reasons import cause_of, reason
+from fusefs.sources.registry.places import is_loopback
 from fusefs.sources.tls import Tls, ssl_context
 from fusefs.text import printable
 
@@ -53,8 +54,8 @@ class ConnectionFailed(Exception):
         """Whether the host answers, but not as TLS wants."""
         self.no_tls = self.no_handshake or isinstance(cause, ConnectionError)
         """Whether the host may speak plain HTTP instead of TLS."""
-        self.refused = isinstance(error, urllib3.exceptions.NewConnectionError)
-        """Whether no connection could be made at all."""
+        self.refused = isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ProxyError)
+        """Whether no connection could be made at all, or none through a proxy."""
 
 
 class Answer:
@@ -176,7 +177,7 @@ class Connections:
     def _bypasses(self, host: str) -> bool:
         from urllib.request import proxy_bypass  # noqa: PLC0415 - slow to import
 
-        return bool(proxy_bypass(host, self._proxies))
+        return is_loopback(host) or bool(proxy_bypass(host, self._proxies))
 
     def _new_manager(self, scheme: str, host: str) -> urllib3.PoolManager:
         tls = self._find_tls(host)

@@ -5,6 +5,7 @@ which resolve short names, do not concern it.
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,13 +36,18 @@ class Place(NamedTuple):
     @property
     def may_be_plain(self) -> bool:
         """Whether plain HTTP is acceptable: the place is insecure, or is this machine."""
-        host = self.host.rpartition(":")[0] or self.host
-        return self.insecure or host in ("localhost", "[::1]") or host.startswith("127.")
+        return self.insecure or is_loopback(self.host)
 
     @property
     def shown(self) -> str:
         """The registry in messages."""
         return printable(self.name)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether *host*, which may state a port, is this machine."""
+    name = re.sub(r":[0-9]+$", "", host)
+    return name in ("localhost", "[::1]") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", name) is not None
 
 
 def find_places(reference: RegistryReference, environment: Mapping[str, str], *, insecure: bool) -> list[Place]:

@@ -113,7 +113,8 @@ def test_a_cache_without_room_keeps_nothing_by_half(imgfs: Bench, engine: Engine
         assert [os.path.dirname(path) for path in imgfs.made_files(mountpoint)] == [str(imgfs.spool)]
         assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
         until(lambda: not imgfs.processes(), "all processes end")
-        assert sorted(path.name for path in disk.glob("cache/**/*")) == ["CACHEDIR.TAG", "files", "lock", "saved"]
+        names = ["CACHEDIR.TAG", "blobs", "files", "lock", "saved", "tags"]
+        assert sorted(path.name for path in disk.glob("cache/**/*")) == names
 
 
 def test_a_cache_on_a_disk_that_is_full_by_now_gives_what_it_has_and_keeps_no_more(

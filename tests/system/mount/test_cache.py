@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from fusefs.cache.sealed_file import SEAL, read_document, stated, write_document
 from fusefs.private import open_private
 from tests.support.builders import LAYERS, Archive, compressed, image_config, layer, sha256
 from tests.support.fake_engine import Answer, Engine, default_engine, fake_engine, json_answer
-from tests.support.mounts import Bench, Finished, tree
+from tests.support.mounts import COMMAND, Bench, Finished, tree
 from tests.support.processes import mounts_at, until
 
 BIG = layer({"big": random.Random(5).randbytes(6 << 20), "d/small": b"1"})
@@ -79,7 +80,8 @@ def test_an_image_is_saved_once_and_mounted_again_without_another_request(imgfs:
 
 def test_a_kept_image_needs_no_sdk(imgfs: Bench, engine: Engine) -> None:
     unmount(imgfs, imgfs.mount("img"))
-    done = imgfs.run("mount", "--log-file", imgfs.log, "img", imgfs.folder / "mnt", PYTHONPROFILEIMPORTTIME="1")
+    imgfs.command = (sys.executable, "-X", "importtime", COMMAND)
+    done = imgfs.run("mount", "--log-file", imgfs.log, "img", imgfs.folder / "mnt")
     assert (done.status, saves(engine)) == (0, 1)
     imported = {line.rpartition("|")[2].strip() for line in done.err.splitlines()}
     assert {"docker", "requests", "urllib3", "pyfuse3"} & imported == {"pyfuse3"}

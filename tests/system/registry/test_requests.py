@@ -127,3 +127,11 @@ def test_a_cached_image_by_digest_needs_no_client(imgfs: Bench, server: Registry
     blocked = imgfs.folder / "registries.conf"
     blocked.write_text(f'[[registry]]\nlocation = "{server.host}"\nblocked = true\n')
     assert imgfs.run("cat", f"{image}:/app", CONTAINERS_REGISTRIES_CONF=blocked).status == 4
+
+
+def test_a_registry_on_this_machine_is_asked_without_the_proxy(imgfs: Bench, server: Registry) -> None:
+    pushed(server, "team/app:6", APP)
+    nobody = "http://127.0.0.1:1"
+    assert imgfs.run("cat", f"{server.image('team/app:6')}:/app", https_proxy=nobody, http_proxy=nobody).out == "app"
+    done = imgfs.run("cat", "docker://registry.invalid/team/app:6:/app", https_proxy=nobody)
+    assert (done.status, "cannot reach the registry registry.invalid: Connection refused" in done.err) == (3, True)

@@ -112,7 +112,8 @@ def test_a_damaged_configuration_is_an_error(tmp_path: Path, configuration: str,
     [
         ("localhost", True), ("localhost:5000", True), ("127.0.0.1:80", True), ("127.1.2.3", True),
         ("[::1]:5000", True),
-        ("localhost.example", False), ("128.0.0.1", False), ("example.org:127", False), ("docker.io", False),
+        ("localhost.example", False), ("127.0.0.1.example", False),
+        ("127.example", False), ("128.0.0.1", False), ("example.org:127", False), ("docker.io", False),
     ],
 )  # fmt: skip
 def test_only_this_machine_may_speak_plain_http(host: str, *, plain: bool) -> None:
