@@ -7,6 +7,10 @@ from fusefs.sources.http import RefusedAnswer
 from fusefs.text import printable
 
 
+_MAX_REASON = 300
+"""Maximum length of a reason in characters: it may quote the answer."""
+
+
 def timed_out(error: BaseException) -> bool:
     """Return whether our own timeout ended a connection; a timeout of the system has an errno."""
     cause = cause_of(error)
@@ -22,7 +26,8 @@ def reason(error: BaseException) -> str:
         return "its answer is cut short or garbled"
     if isinstance(cause, OSError) and cause.strerror:
         return printable(cause.strerror)
-    return printable(str(cause)) or type(cause).__name__
+    text = str(cause)
+    return printable(text if len(text) <= _MAX_REASON else f"{text[:_MAX_REASON]}…") or type(cause).__name__
 
 
 def cause_of(error: BaseException) -> BaseException:

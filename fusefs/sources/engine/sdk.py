@@ -122,6 +122,8 @@ def _client(endpoint: Endpoint, version: str, timeout: float | None) -> docker.A
     client = docker.APIClient(base_url=endpoint.host, version=version, tls=tls, timeout=timeout)  # type: ignore[arg-type]  # None: no limit
     # With trust_env a REQUESTS_CA_BUNDLE in the environment overrides the endpoint's own CA.
     client.trust_env = False
+    # Without this, requests resolves the target of a redirect that it does not follow, which a bad one makes fail.
+    client.get_redirect_target = lambda resp: None  # type: ignore[method-assign]  # noqa: ARG005 - as it is called
     if endpoint.host.startswith("unix://"):
         path = endpoint.host.removeprefix("unix://")
         client.mount("http+docker://", _UnixAdapter(path, timeout))  # type: ignore[arg-type]  # None: no limit
