@@ -78,6 +78,8 @@ class KernelView:
             return None
         try:
             return self._mounted(metadata)
+        except OSError as error:
+            raise KernelUnable(f"cannot read its files: {error.strerror}") from None
         finally:
             os.close(metadata)
 

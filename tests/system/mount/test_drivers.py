@@ -198,6 +198,18 @@ def test_cached_metadata_are_mounted_at_once(imgfs: Bench) -> None:
     assert tree(second) == tree(first)
 
 
+def test_cached_metadata_without_the_plain_tars_decompress_nothing(imgfs: Bench, engine: Engine) -> None:
+    layers = [LAYERS[0], compressed(LAYERS[1], "gzip"), *LAYERS[2:]]
+    engine.script.archive = Archive(layers=layers, config=image_config(LAYERS))
+    by_kernel(imgfs, "img", name="first")
+    until(lambda: list(imgfs.cache.glob("saved/*/*.erofs.seal")), "the metadata are cached")
+    until(lambda: not imgfs.processes(), "all is written")
+    for path in imgfs.cache.glob("saved/*/*.tar*"):
+        path.unlink()
+    assert kind(imgfs.mount("img")) == "fuse.imgfs"
+    assert list(imgfs.cache.glob("saved/*/*.tar*")) == []
+
+
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize(
     "options", [["-o", "uid=5"], ["-o", "transform_symlinks"], ["--no-trees"], ["-o", "allow_other"]]
