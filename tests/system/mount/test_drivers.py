@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.mount.mountinfo import mount_at
+from fusefs.mount.unmounting import unmount_all
 from tests.support.builders import LAYERS, Archive, compressed, image_config
 from tests.support.erofs_mounts import need_kernel_mounts
 from tests.support.fake_engine import Engine, default_engine
@@ -128,6 +129,19 @@ def test_nobody_sees_the_kernel_take_over(imgfs: Bench, spooled: Path) -> None:
     until(lambda: not imgfs.processes(), "the process ends with the last open file")
     assert LINE in imgfs.log.read_text()
     assert mounted_below(mountpoint) == [str(mountpoint)]
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_umount_takes_the_kernel_mount_if_that_took_over_meanwhile(
+    imgfs: Bench, spooled: Path, *, lazily: bool
+) -> None:
+    mountpoint = imgfs.mount(spooled)
+    fuse = mount_at(str(mountpoint))
+    assert fuse is not None
+    os.listdir(mountpoint / "rootfs")
+    until_kernel(mountpoint)
+    assert unmount_all([fuse], lazily=lazily) == []
+    assert mounted_below(mountpoint) == []
 
 
 def test_index_makes_it_a_kernel_mount_without_an_access(imgfs: Bench, spooled: Path) -> None:
