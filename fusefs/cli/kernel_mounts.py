@@ -62,7 +62,9 @@ class KernelMounts:
         if self._view is None:
             return None
         try:
-            root = self._view.cached()
+            # A mount that may be lazy decompresses nothing for this.
+            ready = self._driver == EROFS or self._opened.layers.tars_cached()
+            root = self._view.cached() if ready else None
             if root is None and self._driver == EROFS:
                 self._opened.index()
                 root = self._view.written()

@@ -87,6 +87,19 @@ class Layers:
         """Return the plain tar of *layer*; the first access decompresses it."""
         return self._tars[_key(layer)].get()
 
+    def tars_cached(self) -> bool:
+        """Return whether all compressed layers have cached plain tars, so that `tar` decompresses nothing."""
+        return all(map(self._has_cached_tar, filter(self.readable, self.stack)))
+
+    def _has_cached_tar(self, layer: Layer) -> bool:
+        cache = self._cache_of(layer)
+        if layer.compression is None:
+            return True
+        descriptor = None if cache is None else cache.open_cached(f"{_cached_name(layer)}.tar")
+        if descriptor is not None:
+            os.close(descriptor)
+        return descriptor is not None
+
     def files(self, layer: Layer) -> LayerFiles:
         """Return the files of *layer*; the first access indexes it."""
         return self._files[_key(layer)].get()

@@ -94,6 +94,12 @@ async def _serve(
     buffers = reserved_buffers(_MAX_REQUESTS)
     # Without a limit of memory pyfuse3 may end workers that are idle; with one, each keeps its buffer.
     least, most = (1, _MAX_REQUESTS) if buffers is None else (len(buffers), len(buffers))
+
+    async def begin(trial: Trial, mount: Mount, succession: Succession) -> None:
+        await _try_and_tune(trial, mount, most, options, ready)
+        # Not earlier: a FUSE mount that nobody uses ends when the kernel takes over, and this process with it.
+        await succession.run()
+
     # Signals are received from here on, so that none can leave a mount behind.
     with trio.open_signal_receiver(*stop_signals()) as signals:
         mounting = _Mounting(mountpoint)
@@ -112,8 +118,7 @@ async def _serve(
             succession = Succession(mount, options.successor)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, signals, succession, nursery.cancel_scope)
-                nursery.start_soon(_try_and_tune, trial, mount, most, options, ready)
-                nursery.start_soon(succession.run)
+                nursery.start_soon(begin, trial, mount, succession)
                 await pyfuse3.main(least, most)
                 await succession.hold()
                 nursery.cancel_scope.cancel()
@@ -149,13 +154,17 @@ class _Mounting:
     def _is_new(self, mount: Mount) -> bool:
         return mount.file_system == FILE_SYSTEM and mount.owner == os.geteuid() and _identity(mount) not in self._before
 
+    def _may_be_dead(self, mount: Mount) -> bool:
+        state, _ = state_of(mount)
+        return state is State.STALE or (self._found is not None and state is not State.MOUNTED)
+
     def undo(self) -> None:
         """Unmount, once the connection is closed, unless somebody has."""
         for mount in mounts():
             found = self._found
             ours = found is None or (mount.id, mount.connection) == (found.id, found.connection)
-            # Of a mount that went astray its death is what tells it from another one's.
-            if ours and self._is_new(mount) and (found or state_of(mount)[0] is State.STALE):
+            # The numbers of a mount that is gone may be another one's by now: that one answers.
+            if ours and self._is_new(mount) and self._may_be_dead(mount):
                 reason = _detached(mount)
                 if reason:
                     log.error("cannot unmount %s: %s", printable(mount.mountpoint), reason)

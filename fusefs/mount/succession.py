@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import trio
 
-from fusefs.errors import ImgfsError
+from fusefs.errors import ImgfsError, limit_reached
 from fusefs.mount.mountinfo import Mount, is_mounted, mount_of
 from fusefs.mount.unmounting import detach
 from fusefs.text import printable
@@ -47,16 +47,19 @@ class Succession:
         successor = self._successor
         if successor is None:
             return
-        await trio.to_thread.run_sync(successor.wanted.wait, abandon_on_cancel=True)
         shown = printable(self._mount.mountpoint)
         try:
+            await trio.to_thread.run_sync(successor.wanted.wait, abandon_on_cancel=True)
             root = await trio.to_thread.run_sync(successor.mount, abandon_on_cancel=True)
             async with self._taking_over:
                 self._kernel_mount = await trio.to_thread.run_sync(self._take_over, root)
         except (ImgfsError, OSError, MemoryError) as error:
             log.info("%s stays a FUSE mount: %s", shown, error)
-        except Exception:
-            log.exception("%s stays a FUSE mount: a bug", shown)
+        except Exception as error:
+            if limit := limit_reached(error):  # no thread, for example
+                log.info("%s stays a FUSE mount: %s", shown, limit)
+            else:
+                log.exception("%s stays a FUSE mount: a bug", shown)
         else:
             log.info("%s is a kernel mount now", shown)
 
@@ -80,5 +83,6 @@ class Succession:
 
     def finish(self) -> None:
         """Unmount the kernel mount if a signal has asked for it."""
-        if self._kernel_mount is not None and self.stopped:
-            detach(self._kernel_mount, lazily=True)
+        mount = self._kernel_mount
+        if mount is not None and self.stopped and is_mounted(mount) and (reason := detach(mount, lazily=True)):
+            log.error("cannot unmount %s: %s", printable(mount.mountpoint), reason)

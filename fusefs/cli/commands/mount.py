@@ -3,7 +3,7 @@
 import argparse
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
@@ -143,9 +143,10 @@ class MountCommand:
 
     def _serve_by_kernel(self, root: int, ready: Callable[[], None]) -> None:
         """Attach the kernel mount, call *ready*, drain background writes; in the foreground, wait for the unmount."""
-        from fusefs.mount.kernel.hold import hold_until_unmounted, stop_signals_blocked  # noqa: PLC0415
+        from fusefs.mount.kernel.hold import hold_until_unmounted, stop_signals_noted  # noqa: PLC0415
 
-        with stop_signals_blocked() if self._arguments.foreground else nullcontext():
+        none: Sequence[int] = ()
+        with stop_signals_noted() if self._arguments.foreground else nullcontext(none) as noted:
             try:
                 attach_root(root, self._mountpoint)
                 mount = mount_of(root)
@@ -153,7 +154,8 @@ class MountCommand:
                 self._mountpoint.close()
                 ready()
                 if mount is not None and self._arguments.foreground:
-                    hold_until_unmounted(mount)
+                    self._writeback.start()  # the next mount needs what is cached, and not only when this one ends
+                    hold_until_unmounted(mount, noted)
             finally:
                 self._finish()
 

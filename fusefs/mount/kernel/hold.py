@@ -1,29 +1,42 @@
 """Waiting for the end of a kernel mount: it needs no process, but a service manager wants one."""
 
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from fusefs.errors import MountError
 from fusefs.mount.mountinfo import Mount, is_mounted
 from fusefs.mount.unmounting import detach, stop_signals
+from fusefs.text import printable
 
 _INTERVAL = 0.3
 """Seconds between two looks at the mount table."""
 
 
 @contextmanager
-def stop_signals_blocked() -> Iterator[None]:
-    """Let the signals at which a process unmounts wait for `hold_until_unmounted`."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
+def stop_signals_noted() -> Iterator[Sequence[int]]:
+    """Give a list of the signals at which a process unmounts, which grows as they arrive and do nothing else.
+
+    To block them would not do: a thread that is about to end may not block them, and the process would end with it.
+    """
+    noted: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in stop_signals()}
     try:
-        yield
+        yield noted
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def hold_until_unmounted(mount: Mount) -> None:
-    """Return when *mount* is unmounted; unmount it, even if it is in use, at a signal, which is blocked."""
-    signals = stop_signals()
+def hold_until_unmounted(mount: Mount, noted: Sequence[int]) -> None:
+    """Return when *mount* is unmounted; unmount it, even if it is in use, once a signal is *noted*.
+
+    Raises MountError if it cannot be unmounted: something is mounted on it, for example.
+    """
     while is_mounted(mount):
-        if signal.sigtimedwait(signals, _INTERVAL):
-            detach(mount, lazily=True)
+        if noted:
+            if (reason := detach(mount, lazily=True)) and is_mounted(mount):
+                raise MountError(f"cannot unmount {printable(mount.mountpoint)}: {reason}")
+            return
+        time.sleep(_INTERVAL)

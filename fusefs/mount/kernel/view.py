@@ -19,7 +19,7 @@ from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularF
 from fusefs.tree.overrides import Overrides
 
 _PRIVATE = 0o500
-"""Permissions of the root if only the user who mounts may read the image."""
+"""Permissions of the root if only the user who mounts, who is root, may read the image: with ``allow_root``, too."""
 _ROOM = 1 << 20
 """Bytes that must be free to cache metadata.  Their size is not known in advance; most are smaller."""
 _FIRST = 512
@@ -78,6 +78,8 @@ class KernelView:
             return None
         try:
             return self._mounted(metadata)
+        except OSError as error:
+            raise KernelUnable(f"cannot read its files: {error.strerror}") from None
         finally:
             os.close(metadata)
 
@@ -91,7 +93,7 @@ class KernelView:
 
         metadata, finish = self._new_file()
         try:
-            permissions = None if {"allow_other", "allow_root"} & set(self._options.flags) else _PRIVATE
+            permissions = None if "allow_other" in self._options.flags else _PRIVATE
             with open(metadata, "wb", closefd=False) as out:
                 written = write(self._view, out, self._options.overrides, permissions)
             assert [device.descriptor for device in written.devices] == self._files()
@@ -156,7 +158,7 @@ class KernelView:
     def _name(self) -> str:
         """Return the name of the cached metadata: a hash of all that they depend on."""
         users = [_state(file) for file in self._user_files()]
-        options = self._options.overrides, {"allow_other", "allow_root"} & set(self._options.flags)
+        options = self._options.overrides, "allow_other" in self._options.flags
         facts = (FORMAT, *self._layers, users, options, _described(self._view))
         return f"{hashlib.sha256(repr(facts).encode()).hexdigest()}.erofs"
 

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from fusefs.mount.mountinfo import mount_at
+from fusefs.mount.unmounting import unmount_all
 from tests.support.builders import LAYERS, Archive, compressed, image_config
 from tests.support.erofs_mounts import need_kernel_mounts
 from tests.support.fake_engine import Engine, default_engine
+from tests.support.file_systems import tmpfs
 from tests.support.lookers import looked_at
 from tests.support.mounts import Bench, mounted_below, the_mount, tree
 from tests.support.processes import until
@@ -103,7 +106,13 @@ def test_a_kernel_mount_has_no_process_and_no_file_of_it_is_left(imgfs: Bench, s
 
 @pytest.mark.parametrize(
     ("options", "mode"),
-    [([], 0o500), (["-o", "allow_other"], 0o555), (["-o", "umask=0"], 0o500), (["-o", "allow_other,umask=077"], 0o700)],
+    [
+        ([], 0o500),
+        (["-o", "allow_root"], 0o500),
+        (["-o", "allow_other"], 0o555),
+        (["-o", "umask=0"], 0o500),
+        (["-o", "allow_other,umask=077"], 0o700),
+    ],
 )
 def test_without_allow_other_the_root_is_private(imgfs: Bench, spooled: Path, options: list[str], mode: int) -> None:
     assert stat.S_IMODE(os.stat(by_kernel(imgfs, spooled, *options)).st_mode) == mode
@@ -120,6 +129,19 @@ def test_nobody_sees_the_kernel_take_over(imgfs: Bench, spooled: Path) -> None:
     until(lambda: not imgfs.processes(), "the process ends with the last open file")
     assert LINE in imgfs.log.read_text()
     assert mounted_below(mountpoint) == [str(mountpoint)]
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_umount_takes_the_kernel_mount_if_that_took_over_meanwhile(
+    imgfs: Bench, spooled: Path, *, lazily: bool
+) -> None:
+    mountpoint = imgfs.mount(spooled)
+    fuse = mount_at(str(mountpoint))
+    assert fuse is not None
+    os.listdir(mountpoint / "rootfs")
+    until_kernel(mountpoint)
+    assert unmount_all([fuse], lazily=lazily) == []
+    assert mounted_below(mountpoint) == []
 
 
 def test_index_makes_it_a_kernel_mount_without_an_access(imgfs: Bench, spooled: Path) -> None:
@@ -190,6 +212,18 @@ def test_cached_metadata_are_mounted_at_once(imgfs: Bench) -> None:
     assert tree(second) == tree(first)
 
 
+def test_cached_metadata_without_the_plain_tars_decompress_nothing(imgfs: Bench, engine: Engine) -> None:
+    layers = [LAYERS[0], compressed(LAYERS[1], "gzip"), *LAYERS[2:]]
+    engine.script.archive = Archive(layers=layers, config=image_config(LAYERS))
+    by_kernel(imgfs, "img", name="first")
+    until(lambda: list(imgfs.cache.glob("saved/*/*.erofs.seal")), "the metadata are cached")
+    until(lambda: not imgfs.processes(), "all is written")
+    for path in imgfs.cache.glob("saved/*/*.tar*"):
+        path.unlink()
+    assert kind(imgfs.mount("img")) == "fuse.imgfs"
+    assert list(imgfs.cache.glob("saved/*/*.tar*")) == []
+
+
 @pytest.mark.usefixtures("engine")
 @pytest.mark.parametrize(
     "options", [["-o", "uid=5"], ["-o", "transform_symlinks"], ["--no-trees"], ["-o", "allow_other"]]
@@ -242,3 +276,38 @@ def test_in_the_foreground_it_ends_when_it_is_unmounted(imgfs: Bench, spooled: P
     process = imgfs.foreground(spooled, "--driver", "erofs", at=mountpoint)
     assert imgfs.run("umount", mountpoint).status == 0
     assert process.wait(20) == 0
+
+
+def test_what_is_cached_does_not_wait_for_the_end_of_a_mount_in_the_foreground(imgfs: Bench, engine: Engine) -> None:
+    mountpoint = imgfs.mountpoint()
+    process = imgfs.foreground("img", "--host", engine.host, "--driver", "erofs", at=mountpoint)
+    until(lambda: list(imgfs.cache.glob("saved/*/*.erofs.seal")), "the metadata are cached")
+    assert process.poll() is None
+
+
+def test_in_the_foreground_a_signal_says_why_it_cannot_unmount(imgfs: Bench, spooled: Path) -> None:
+    mountpoint = imgfs.mountpoint()
+    process = imgfs.foreground(spooled, "--driver", "erofs", at=mountpoint)
+    with tmpfs(mountpoint):
+        process.terminate()
+        assert process.wait(20) == 9
+    assert process.communicate()[1] == f"imgfs: cannot unmount {mountpoint}: something else is there by now\n"
+
+
+def test_its_end_leaves_other_mounts_alone_that_have_its_numbers_by_then(imgfs: Bench, spooled: Path) -> None:
+    mountpoint = imgfs.mountpoint()
+    process = imgfs.foreground(spooled, at=mountpoint)
+    old = mount_at(str(mountpoint))
+    assert old is not None
+    os.listdir(mountpoint / "rootfs")
+    until_kernel(mountpoint)
+    # The kernel gives the lowest free numbers, so that one of a few mounts has those of the FUSE mount.
+    others = [imgfs.mountpoint(f"other{number}") for number in range(8)]
+    for other in others:
+        imgfs.mount(spooled, "--driver", "fuse", at=other)
+        new = mount_at(str(other))
+        if new is not None and (new.id, new.connection) == (old.id, old.connection):
+            break
+    process.terminate()
+    assert process.wait(20) == 0
+    assert all(kind(path) == "fuse.imgfs" for path in others[: others.index(other) + 1])
