@@ -6,7 +6,6 @@ import json
 from fusefs.sources.http import RefusedAnswer
 from fusefs.text import printable
 
-
 _MAX_REASON = 300
 """Maximum length of a reason in characters: it may quote the answer."""
 
