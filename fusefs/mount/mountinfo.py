@@ -103,8 +103,9 @@ def mount_at(mountpoint: str) -> Mount | None:
 
 
 def is_mounted(mount: Mount) -> bool:
-    """Return whether *mount* is still there."""
-    return any((other.id, other.mountpoint) == (mount.id, mount.mountpoint) for other in mounts())
+    """Return whether *mount* is still there, wherever its mountpoint has gone."""
+    same = mount.id, mount.connection, mount.file_system
+    return any((other.id, other.connection, other.file_system) == same for other in mounts())
 
 
 def mount_of(descriptor: int) -> Mount | None:

@@ -13,8 +13,12 @@ from fusefs.text import printable
 _GONE = "it is not mounted there any more"
 
 
+class WrongContents(KernelUnable):
+    """Metadata that do not fit the files: they were damaged."""
+
+
 def check_contents(mount: int, known: Iterable[tuple[bytes, bytes]]) -> None:
-    """Read files through a mount; KernelUnable unless each begins with the bytes that it has to.
+    """Read files through a mount; WrongContents unless each begins with the bytes that it has to.
 
     *mount* is a descriptor of its root, attached or not; *known* are pairs of a path below it and the first bytes.
     """
@@ -25,9 +29,9 @@ def check_contents(mount: int, known: Iterable[tuple[bytes, bytes]]) -> None:
         except PermissionError:  # the options may deny the user everything
             continue
         except OSError as error:
-            raise KernelUnable(f"{shown} cannot be read through the kernel mount: {error.strerror}") from None
+            raise WrongContents(f"{shown} cannot be read through the kernel mount: {error.strerror}") from None
         if found != expected:
-            raise KernelUnable(f"{shown} has other bytes in the kernel mount")
+            raise WrongContents(f"{shown} has other bytes in the kernel mount")
 
 
 def _first_bytes(mount: int, path: bytes, size: int) -> bytes:

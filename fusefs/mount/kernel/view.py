@@ -1,8 +1,9 @@
 """The view of an image as a kernel mount, from cached metadata or from metadata that are written now."""
 
 import hashlib
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from fusefs.content.file import Extent, OpenFile, Sparse
@@ -10,13 +11,17 @@ from fusefs.content.protocol import Content, Literal
 from fusefs.content.spool import unlinked_file
 from fusefs.content.watched import WatchedFile
 from fusefs.erofs.ondisk import FORMAT
+from fusefs.errors import NO_ROOM, NoSpace
 from fusefs.image.model import LayerCache
-from fusefs.mount.kernel.attach import check_contents
+from fusefs.mount.kernel.attach import WrongContents, check_contents
 from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.kernel.snapshot import stable_file
 from fusefs.mount.kernel.support import KernelUnable, backing_here
+from fusefs.text import printable
 from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
 from fusefs.tree.overrides import Overrides
+
+log = logging.getLogger(__name__)
 
 _PRIVATE = 0o500
 """Permissions of the root if only the user who mounts, who is root, may read the image: with ``allow_root``, too."""
@@ -58,6 +63,7 @@ class KernelView:
         try:
             for file in self._user_files():
                 self._snapshots[file.descriptor] = stable_file(file)
+            self._key = self._name()  # of the files as they are in the snapshots
         except BaseException:
             self.close()
             raise
@@ -73,11 +79,15 @@ class KernelView:
 
         The mount is attached nowhere.  Raises KernelUnable.
         """
-        metadata = None if self._cache is None else self._cache.open_cached(self._name())
+        metadata = None if self._cache is None else self._cache.open_cached(self._key)
         if metadata is None:
             return None
         try:
             return self._mounted(metadata)
+        except WrongContents as error:
+            assert self._cache is not None
+            self._cache.drop(self._key, str(error))
+            return None
         except OSError as error:
             raise KernelUnable(f"cannot read its files: {error.strerror}") from None
         finally:
@@ -89,39 +99,40 @@ class KernelView:
         Decompresses and indexes layers that were not needed before.  The mount is attached nowhere.
         Raises KernelUnable, Unfit, and the exceptions of a first access.
         """
+        cache = self._cache
+        if cache is not None and cache.room(_ROOM):
+            metadata = cache.new_file()
+            try:
+                mount = self._written_into(metadata, cache.path)
+            except NoSpace as error:
+                os.close(metadata)
+                log.info("cannot cache its metadata: %s", error)
+            except BaseException:
+                os.close(metadata)
+                raise
+            else:
+                cache.later(lambda: _add(cache, self._key, metadata))
+                return mount
+        metadata = unlinked_file(self._options.tmpdir)
+        try:
+            return self._written_into(metadata, self._options.tmpdir)
+        finally:
+            os.close(metadata)
+
+    def _written_into(self, metadata: int, folder: str) -> int:
+        """Write the metadata into the empty file *metadata* in *folder*, and mount; NoSpace if that is full."""
         from fusefs.erofs.writer import write  # noqa: PLC0415 - cached metadata need no writer
 
-        metadata, finish = self._new_file()
+        permissions = None if "allow_other" in self._options.flags else _PRIVATE
         try:
-            permissions = None if "allow_other" in self._options.flags else _PRIVATE
             with open(metadata, "wb", closefd=False) as out:
                 written = write(self._view, out, self._options.overrides, permissions)
             assert [device.descriptor for device in written.devices] == self._files()
-            mount = self._mounted(metadata)
+            return self._mounted(metadata)
         except OSError as error:
-            os.close(metadata)
-            raise KernelUnable(f"cannot write its metadata: {error.strerror}") from None
-        except BaseException:
-            os.close(metadata)
-            raise
-        finish()
-        return mount
-
-    def _new_file(self) -> tuple[int, Callable[[], None]]:
-        """Return a new file, and the function to call, which closes it, when it is complete."""
-        cache = self._cache
-        if cache is None or not cache.room(_ROOM):
-            metadata = unlinked_file(self._options.tmpdir)
-            return metadata, lambda: os.close(metadata)
-        metadata = cache.new_file()
-
-        def add() -> None:
-            try:
-                cache.add(self._name(), metadata)
-            finally:
-                os.close(metadata)
-
-        return metadata, lambda: cache.later(add)
+            if error.errno in NO_ROOM:
+                raise NoSpace(f"cannot write the metadata in {printable(folder)}: {error.strerror}") from None
+            raise KernelUnable(f"cannot read its files: {error.strerror}") from None
 
     def _mounted(self, metadata: int) -> int:
         options = self._options
@@ -161,6 +172,13 @@ class KernelView:
         options = self._options.overrides, "allow_other" in self._options.flags
         facts = (FORMAT, *self._layers, users, options, _described(self._view))
         return f"{hashlib.sha256(repr(facts).encode()).hexdigest()}.erofs"
+
+
+def _add(cache: LayerCache, name: str, metadata: int) -> None:
+    try:
+        cache.add(name, metadata)
+    finally:
+        os.close(metadata)
 
 
 def _contents(tree: KnownTree) -> Iterator[Content]:

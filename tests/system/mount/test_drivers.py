@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fusefs.cache.sealed_file import stated, write_document
 from fusefs.mount.mountinfo import mount_at
 from fusefs.mount.unmounting import unmount_all
 from tests.support.builders import LAYERS, Archive, compressed, image_config
@@ -237,7 +238,7 @@ def test_metadata_of_other_options_are_not_used(imgfs: Bench, options: list[str]
 
 
 @pytest.mark.usefixtures("engine")
-@pytest.mark.parametrize("damage", ["cut", "zeros", "no seal"])
+@pytest.mark.parametrize("damage", ["cut", "zeros", "other bytes", "no seal"])
 def test_damaged_metadata_are_written_again(imgfs: Bench, damage: str) -> None:
     first = by_kernel(imgfs, "img", name="first")
     shown = tree(first)
@@ -250,11 +251,23 @@ def test_damaged_metadata_are_written_again(imgfs: Bench, damage: str) -> None:
             os.truncate(metadata, 1024)
         case "zeros":
             metadata.write_bytes(bytes(metadata.stat().st_size))
+        case "other bytes":  # under a seal that fits, as a disk that errs leaves them
+            metadata.write_bytes(metadata.read_bytes().replace(b"schemaVersion", b"SchemaVersion"))
+            _seal(seal, metadata)
         case _:
             seal.unlink()
     mountpoint = imgfs.mountpoint("second")
     assert imgfs.run("mount", "--driver", "erofs", "img", mountpoint).status == 0
     assert tree(mountpoint) == shown
+
+
+def _seal(seal: Path, file: Path) -> None:
+    """Replace the *seal* by one that fits *file* as it is."""
+    seal.unlink()
+    folder, descriptor = (os.open(path, os.O_RDONLY) for path in (seal.parent, file))
+    write_document(folder, seal.name, {"file": stated(descriptor)})
+    for opened in (folder, descriptor):
+        os.close(opened)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
