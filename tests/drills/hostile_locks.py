@@ -215,7 +215,7 @@ def _logs() -> Iterator[Case]:
     )  # fmt: skip
     for arrange, statuses in kinds:
         yield _of_log(arrange.__name__[1:], arrange, statuses)
-    for device, statuses in (("/dev/null", _RIGHT), ("/dev/full", _RIGHT), ("/dev/stderr", refused)):
+    for device, statuses in (("/dev/null", _RIGHT), ("/dev/full", _RIGHT)):
         yield _of_log(device, None, statuses, device)
     for path in ("/proc/1/x", "/", "/nowhere/log", "x" * 300):
         yield _of_log(path[:30], None, _ANY, path)
