@@ -227,6 +227,7 @@ def run(names: list[str], numbers: list[float]) -> int:
 
 
 if __name__ == "__main__":
+    os.environ.pop("PYTHONPATH", None)  # of this process alone: imgfs starts as it does for users
     chosen, *words = sys.argv[1:] or ["all"]
     if chosen not in (*DRILLS, "all"):
         sys.exit(f"usage: scripts/soak [{'|'.join(DRILLS)} [NUMBERS]]")
