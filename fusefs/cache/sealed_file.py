@@ -97,11 +97,12 @@ def read_document(directory: int, name: str, *, any_format: bool = False) -> Fac
         return None
     except OSError as error:
         raise _altered(name, error) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_DOCUMENT:
         os.close(descriptor)
-        raise Altered(f"{name} is not a regular file")
+        raise Altered(f"{name} is not a regular file, or is too large")
     with open(descriptor, "rb") as file:
-        raw = file.read(_MAX_DOCUMENT)
+        raw = file.read()  # with a limit, Python would reserve that much memory
     magic = _ANY_MAGIC.match(raw)
     if magic is None or not (any_format or magic[0] == _MAGIC):
         raise Altered(f"{name} was written by another version of imgfs")

@@ -24,6 +24,7 @@ from fusefs.cache.entry import INDEX, CacheEntry, clean, clear, read_index, remo
 from fusefs.cache.location import open_root, unusable
 from fusefs.cache.sealed_file import Altered, Facts, new_file
 from fusefs.cache.survey import SurveyedEntry, all_folders, description, each, taken
+from fusefs.errors import limit_reached
 from fusefs.private import lock_within, private_directory, private_file, try_lock
 from fusefs.text import printable
 
@@ -98,7 +99,7 @@ class Cache:
                 pass
         except OSError as error:
             why = "its file system has no O_TMPFILE" if error.errno in _NO_TMPFILE else error.strerror
-            raise unusable(path, why or str(error)) from None
+            raise limit_reached(error) or unusable(path, why or str(error)) from None
 
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:

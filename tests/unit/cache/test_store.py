@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import resource
 import stat
 import subprocess
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from fusefs.cache.entry import CacheEntry
+from fusefs.cache.sealed_file import read_document, write_document
 from fusefs.cache.store import Cache
-from fusefs.errors import NoSpace
+from fusefs.errors import LimitReached, NoSpace
 from tests.conftest import TakeWarnings
 from tests.support.caches import ABOUT, claim, kept, keys, make
 from tests.support.conformance import closing_what_is_opened
@@ -350,3 +353,28 @@ def test_an_archive_is_described_once_and_by_whoever_comes(path: Path) -> None:
     _, facts = Cache(str(path)).archive("k")
     assert facts == {"about": about, "n": 1}
     assert json.dumps(facts)
+
+
+def test_a_document_takes_memory_by_its_size(tmp_path: Path) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    write_document(folder, "document", {"a": 1})
+    tracemalloc.start()
+    try:
+        assert read_document(folder, "document") == {"a": 1}
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        os.close(folder)
+    assert peak < 1 << 20
+
+
+def test_too_few_descriptors_are_no_fault_of_the_cache(path: Path) -> None:
+    free = os.open("/", os.O_RDONLY)  # the lowest free number
+    os.close(free)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, before[1]))
+    try:
+        with pytest.raises(LimitReached, match="too many open files"):
+            Cache(str(path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
