@@ -2,7 +2,7 @@
 
 import os
 
-from fusefs.mount.syscalls import FSCONFIG_CMD_CREATE, fsconfig, fsmount, fsopen
+from fusefs.mount.syscalls import mount_detached
 
 _FOLDER = "/sys/fs/fuse/connections"
 
@@ -12,7 +12,7 @@ def set_switch(connection: int, name: str, value: int) -> None:
     try:
         switch = os.open(f"{_FOLDER}/{connection}/{name}", os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:  # the control file system is not mounted, as in containers
-        folder = _open_detached()
+        folder = mount_detached(b"fusectl")  # for this process alone
         try:
             switch = os.open(f"{connection}/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
         finally:
@@ -21,13 +21,3 @@ def set_switch(connection: int, name: str, value: int) -> None:
         os.write(switch, b"%d\n" % value)
     finally:
         os.close(switch)
-
-
-def _open_detached() -> int:
-    """Return a descriptor of the control file system, mounted detached, for this process alone.  Requires root."""
-    context = fsopen(b"fusectl")
-    try:
-        fsconfig(context, FSCONFIG_CMD_CREATE)
-        return fsmount(context)
-    finally:
-        os.close(context)

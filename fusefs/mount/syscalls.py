@@ -98,3 +98,13 @@ def _checked(result: int) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result
+
+
+def mount_detached(file_system: bytes) -> int:
+    """Return a descriptor of a new mount of *file_system* that is attached nowhere and ends with it; OSError."""
+    context = fsopen(file_system)
+    try:
+        fsconfig(context, FSCONFIG_CMD_CREATE)
+        return fsmount(context)
+    finally:
+        os.close(context)

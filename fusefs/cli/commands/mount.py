@@ -16,7 +16,7 @@ from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of
 from fusefs.cli.output.logs import open_log, stderr_handler
 from fusefs.cli.output.stdout import say
-from fusefs.cli.parsing.mount_options import libfuse_flags, number_option
+from fusefs.cli.parsing.mount_options import EROFS, libfuse_flags, number_option
 from fusefs.image.opened import Opened
 from fusefs.mount.background import in_background
 from fusefs.mount.mountinfo import mount_of
@@ -47,6 +47,10 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         command.run()
 
 
+def _nothing() -> None:
+    """Do nothing: the driver erofs needs no FUSE."""
+
+
 class MountCommand:
     """One mount, from its command line to its end."""
 
@@ -68,7 +72,8 @@ class MountCommand:
             log = open_log(arguments.log_file, self._environment)
         # It begins when the engine is waited for: earlier it would only delay the request to the engine.
         importing = BackgroundImport("fusefs.mount.session")
-        settings = settings_of(arguments, self._environment, self._writeback, importing.begin)
+        begin = _nothing if arguments.driver == EROFS else importing.begin
+        settings = settings_of(arguments, self._environment, self._writeback, begin)
         try:
             opened = self._opened(settings)
             view = self._view_options(opened)

@@ -12,11 +12,8 @@ from collections.abc import Callable
 from fusefs.mount.syscalls import (
     CLONE_FS,
     CLONE_NEWNS,
-    FSCONFIG_CMD_CREATE,
-    fsconfig,
-    fsmount,
-    fsopen,
     make_mounts_private,
+    mount_detached,
     move_mount,
     unshare,
 )
@@ -63,7 +60,7 @@ def call_with_path(name: bytes, descriptor: int, use: Callable[[bytes], None]) -
 
 def _linked(name: bytes, target: bytes) -> bytes:
     """Make *name* a link to *target* for the calling thread, and return the name that it has become."""
-    links = _links()
+    links = mount_detached(b"tmpfs")
     try:
         unshare(CLONE_FS)
         os.fchdir(links)  # all is created here: ".." of its root is itself
@@ -94,13 +91,3 @@ def _link_absolutely(name: bytes, target: bytes, links: int) -> None:
     unshare(CLONE_NEWNS)
     make_mounts_private()
     move_mount(links, b"/" + first)
-
-
-def _links() -> int:
-    """Return a descriptor of an empty file system in memory, which ends with it."""
-    context = fsopen(b"tmpfs")
-    try:
-        fsconfig(context, FSCONFIG_CMD_CREATE)
-        return fsmount(context)
-    finally:
-        os.close(context)
