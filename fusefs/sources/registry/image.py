@@ -41,4 +41,5 @@ def registry_image(reference: RegistryReference, argument: str, settings: Settin
         chosen = choose(layout, candidates(layout, [top]), settings.platform)
         image = candidate_image(store, chosen, source, reference.tag or "latest")
     image = image._replace(verified=True, repo_digests=(f"{reference.name}@{top.digest}",))
-    return SourcedImage(verified(image, settings), layer_caches=store.layer_caches)
+    cache = store.cache_of(image.manifest.descriptor)
+    return SourcedImage(verified(image, settings), cache, store.layer_caches)
