@@ -57,11 +57,13 @@ class Transfers:
 
     def digest_of(self, tag: str) -> Digest | None:
         """Return the digest that *tag* has now, None if no registry states it."""
+        return self.ask(lambda repository, retries: repository.digest_of(tag, retries))
 
-        def attempt(repository: Repository) -> Digest | None:
-            return _tried(repository, Retries(self._timeout), lambda retries: repository.digest_of(tag, retries))
-
-        return self._from_places(attempt)
+    def ask(self, request: Callable[[Repository, Retries], _T]) -> _T:
+        """Return the result of *request* at the first place that gives one."""
+        return self._from_places(
+            lambda repository: _tried(repository, Retries(self._timeout), lambda retries: request(repository, retries))
+        )
 
     def blob(self, blob: Descriptor, wanted: Range, take: Take, *, from_registry: bool = False) -> None:
         """Give the bytes *wanted* of a blob to *take* as they arrive; their digest is not checked.
