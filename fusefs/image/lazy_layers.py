@@ -6,21 +6,29 @@ import os
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content, Literal
+from fusefs.content.remote import RemoteBlob
 from fusefs.content.spool import file_or_memory
-from fusefs.errors import NoSpace
+from fusefs.errors import ImgfsError, NoSpace
 from fusefs.image.indexing import Indexing, NewIndex
 from fusefs.image.model import Image, Layer, LayerCache
+from fusefs.image.piecewise import Piecewise, format_of, open_pieces
 from fusefs.image.uncompressed import Follower, uncompressed_tar
 from fusefs.layers.index import BrokenIndex, LayerIndex
 from fusefs.layers.record import MAGIC as INDEX_FORMAT
+from fusefs.layers.topdown import FetchedStack, TopDownRootfs
 from fusefs.layers.tree import LayerFiles
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import OCI_LAYER, Descriptor
 from fusefs.tree.once import Once
+
+if TYPE_CHECKING:
+    from fusefs.chunked.pieces import PieceTar
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +64,13 @@ class Layers:
         tmpdir: str,
         cache: LayerCache | None = None,
         layer_caches: Mapping[Digest, LayerCache] = _NO_CACHES,
+        *,
+        strict: bool = False,
     ) -> None:
         """Cache layer indexes and plain tars in *cache*, or spool them in *tmpdir*.
 
-        *layer_caches*: caches of layers that have one of their own, by digest.
+        *layer_caches*: caches of layers that have one of their own, by digest.  *strict*: no layer is read piece by
+        piece.
         """
         self._image = image
         self._cache = cache
@@ -71,6 +82,9 @@ class Layers:
         self._tars: dict[_Key, Once[Content]] = {}
         self._files: dict[_Key, Once[LayerFiles]] = {}
         self._made: list[Content] = []
+        self._strict = strict
+        self._piecewise = Piecewise()
+        self._pieces_opened = False
         self._followers: dict[_Key, Follower] = {}
         self.stack = image.layers or (_NONE,)
         """The layers that the root file system is merged of, the base first."""
@@ -116,9 +130,12 @@ class Layers:
         """Return a key of the plain tar of *layer*: tars with equal keys, also of other images, have the same bytes.
 
         A digest is a key only if imgfs compared it with the bytes: the diffID when it decompressed the layer, the
-        descriptor's digest in a verified image.  Otherwise the key is the place of the bytes in an unchanged file.
+        descriptor's digest in a verified image, or if the layer is read piece by piece, with the digest of its table of
+        contents in the annotations.  Otherwise the key is the place of the bytes in an unchanged file.
         """
         if layer.compression is not None:
+            if self._piecewise.has_pieces(_key(layer)):
+                return layer.descriptor.digest, *sorted(layer.descriptor.annotations.items())
             return layer.diff_id
         if self._image.verified:
             return layer.descriptor.digest
@@ -164,10 +181,39 @@ class Layers:
             raise failed[0]
         return [self.files(layer) for layer in layers]
 
+    @property
+    def are_fetched(self) -> bool:
+        """Whether there are layers in a registry, so that one that is not needed should not be asked for."""
+        return any(isinstance(layer.content, RemoteBlob) for layer in self.stack)
+
+    def top_down(self, complete: Callable[[], None], *, transform_symlinks: bool) -> TopDownRootfs:
+        """Return the layers merged, each fetched when a lookup needs it; *complete* is called when all are known."""
+        layers = tuple(filter(self.readable, self.stack))
+        files = [partial(self.files, layer) for layer in layers]
+        stack = FetchedStack(files, self.all_files, self.open_pieces, complete)
+        return TopDownRootfs(stack, self._image.created_ns, transform_symlinks=transform_symlinks)
+
+    def open_pieces(self) -> None:
+        """Begin to index all layers that can be read piece by piece: that takes one request for each."""
+        if self._pieces_opened:
+            return
+        self._pieces_opened = True
+        waiting = iter([layer for layer in self.stack if self.readable(layer) and self.verified_by(layer)])
+
+        def work() -> None:
+            for layer in waiting:  # threads share the iterator
+                with suppress(ImgfsError, OSError):  # who needs the layer gets the error
+                    self.files(layer)
+
+        with suppress(RuntimeError):  # as many threads as this process may have
+            for _ in range(_FETCHES):
+                threading.Thread(target=work, daemon=True).start()
+
     def close(self) -> None:
         """Close the plain tars that were decompressed.  No other thread may read meanwhile."""
         for tar in self._made:
             tar.close()
+        self._piecewise.close()
 
     def _cache_of(self, layer: Layer) -> LayerCache | None:
         return self._layer_caches.get(layer.descriptor.digest, self._cache)
@@ -189,30 +235,68 @@ class Layers:
                 with self._decompressing:
                     tar = uncompressed_tar(layer, self._tmpdir, cache, name, follower)
             self._made.append(tar)
+            self._piecewise.add_whole(_key(layer), layer.where, tar)
             return tar
 
         return make
 
+    def verified_by(self, layer: Layer) -> str:
+        """Return what verifies the names and attributes of *layer*: ``toc``, ``tar``, or nothing if that is clear."""
+        known = None if self._strict else format_of(layer)
+        if known is None:
+            return ""
+        return "tar" if known.has_headers or self._piecewise.is_whole(_key(layer)) else "toc"
+
+    def _files_of_pieces(self, layer: Layer) -> LayerFiles | None:
+        """Return the files of *layer* if it is read piece by piece, else None."""
+        known = None if self._strict or self._piecewise.is_whole(_key(layer)) else format_of(layer)
+        if known is None or self._has_cached_tar(layer):
+            return None
+        cache = self._cache_of(layer)
+        pieces = open_pieces(layer, known, self._tmpdir, cache)
+        if pieces is None:
+            return None
+        # Not the name of the index of the plain tar: nothing is compared with the diffID yet.
+        annotations = sorted(layer.descriptor.annotations.items())
+        name = f"{_cached_name(layer, INDEX_FORMAT, annotations)}-{self._image.created_ns}.layer"
+        index = None if cache is None else _cached_index(cache, name)
+        try:
+            files = LayerFiles(index, pieces) if index else self._made_files(layer, name, cache, pieces)
+        except BaseException:
+            pieces.close()
+            raise
+        self._piecewise.add_pieces(_key(layer), layer.where, pieces)
+        return files
+
     def _files_maker(self, layer: Layer) -> Callable[[], LayerFiles]:
         def make() -> LayerFiles:
+            files = self._files_of_pieces(layer)
+            if files is not None:
+                return files
             name = self._index_name(layer)
             cache = self._cache_of(layer)
-            if cache is not None:
-                index = _cached_index(cache, name)
-                if index is not None:
-                    tar = self.tar(layer)
-                    # The headers in a plain tar of the user, who may have changed it.
-                    if not cache.of_user or layer.compression or _headers_match(cache, name, index, tar):
-                        return LayerFiles(index, tar)
-                new = self._new_cached(layer, cache)
-                if new is not None:
-                    try:
-                        return self._indexed(layer, new, lambda made: cache.later(lambda: _add(cache, name, made)))
-                    except _IndexNoSpace as error:
-                        log.info("%s: cannot cache its layer index: %s", layer.where, error)
-            return self._indexed(layer, NewIndex(*file_or_memory(self._tmpdir)), os.close)
+            index = None if cache is None else _cached_index(cache, name)
+            if cache is not None and index is not None:
+                tar = self.tar(layer)
+                # The headers in a plain tar of the user, who may have changed it.
+                if not cache.of_user or layer.compression or _headers_match(cache, name, index, tar):
+                    return LayerFiles(index, tar)
+            return self._made_files(layer, name, cache, None)
 
         return make
+
+    def _made_files(self, layer: Layer, name: str, cache: LayerCache | None, pieces: "PieceTar | None") -> LayerFiles:
+        """Index *layer*, cache the index as *name* if possible, and return its files.
+
+        *pieces*: the tar if it is read piece by piece, None for the plain tar.
+        """
+        new = None if cache is None else self._new_cached(layer, cache)
+        if cache is not None and new is not None:
+            try:
+                return self._indexed(layer, new, lambda made: cache.later(lambda: _add(cache, name, made)), pieces)
+            except _IndexNoSpace as error:
+                log.info("%s: cannot cache its layer index: %s", layer.where, error)
+        return self._indexed(layer, NewIndex(*file_or_memory(self._tmpdir)), os.close, pieces)
 
     def _new_cached(self, layer: Layer, cache: LayerCache) -> NewIndex | None:
         """Return a new file in *cache* for the index of *layer*, None if there is no room."""
@@ -222,14 +306,16 @@ class Layers:
             log.info("%s: cannot cache its layer index: %s", layer.where, error)
             return None
 
-    def _indexed(self, layer: Layer, new: NewIndex, made: Callable[[int], None]) -> LayerFiles:
+    def _indexed(
+        self, layer: Layer, new: NewIndex, made: Callable[[int], None], pieces: "PieceTar | None"
+    ) -> LayerFiles:
         """Index *layer* into the file *new*, if possible while it is decompressed; *made* gets and closes the file."""
         indexing = Indexing(new, layer, self._image.created_ns)
         try:
-            tar = self._followed(layer, indexing)
+            tar: Content = self._followed(layer, indexing) if pieces is None else pieces
             try:
                 with self._indexing:
-                    indexing.finish(tar)
+                    indexing.finish(tar if pieces is None else pieces.headers)
             except NoSpace as error:
                 raise _IndexNoSpace(str(error)) from None
             tar.check()  # an index of changed bytes is neither used nor cached

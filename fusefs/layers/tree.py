@@ -118,6 +118,7 @@ class LayerTree:
     """The files of one layer, whiteout files included.  A node's number is its record's number."""
 
     has_lazy = False
+    growing = False
     shared_names: Collection[int] = ()
     """Nodes whose number of links counts names in other layers: none."""
 
@@ -133,6 +134,9 @@ class LayerTree:
     def files(self) -> Sequence[LayerFiles]:
         """The files that the tree shows: those of one layer."""
         return (self._files,)
+
+    def settle(self, directory: int, name: bytes | None) -> None:
+        """Do nothing: all nodes are known."""
 
     def node(self, number: int) -> Node:
         """Return a node."""

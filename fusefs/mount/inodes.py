@@ -114,6 +114,14 @@ class Inodes:
         node = None if place is None else place.tree.node(place.number)
         return node if isinstance(node, LazyDirectory) else None
 
+    def is_unsettled(self, inode: int) -> bool:
+        """Return whether this is a lazy directory whose attributes are not known yet."""
+        made = self._made.get(inode)
+        if made is not None:
+            return made.tree.growing and made.directory is not None and not made.directory.settled
+        lazy = self.unmade(inode)
+        return lazy is not None and not lazy.settled
+
     def add(self, inode: int, tree: Tree) -> None:
         """Register the *tree* of a lazy directory; a second call for the directory has no effect."""
         if inode not in self._made:

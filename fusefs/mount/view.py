@@ -159,6 +159,8 @@ class _View:
         return lambda: LayerTree(self._layers.files(layer), transform_symlinks=transform, xattrs=xattrs)
 
     def _rootfs(self) -> Tree:
+        if self._layers.are_fetched:
+            return self._layers.top_down(self._options.merged, transform_symlinks=self._options.transform_symlinks)
         tree = RootfsTree(self._layers.all_files(), transform_symlinks=self._options.transform_symlinks)
         self._options.merged()
         return tree

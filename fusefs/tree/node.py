@@ -90,6 +90,13 @@ class Tree(Protocol):
     def has_lazy(self) -> bool:
         """Whether the tree may contain lazy directories."""
 
+    @property
+    def growing(self) -> bool:
+        """Whether `settle` must be called before `find` and the listings; False for ever once it is False."""
+
+    def settle(self, directory: int, name: bytes | None) -> None:
+        """Wait until `find` of *name* in *directory* is right; None: until its listings are."""
+
     def node(self, number: int) -> "Node":
         """Return a node."""
 
@@ -163,6 +170,8 @@ def present(xattrs: Xattrs) -> Iterator[tuple[bytes, bytes]]:
 class KnownTree:
     """An immutable tree of nodes that are known from the start, numbered breadth first."""
 
+    growing = False
+
     def __init__(self, root: Directory) -> None:
         """Assign numbers to *root* and all nodes below it."""
         self._nodes: list[Node] = [root]
@@ -185,6 +194,9 @@ class KnownTree:
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+    def settle(self, directory: int, name: bytes | None) -> None:
+        """Do nothing: all nodes are known."""
 
     def node(self, number: int) -> Node:
         """Return a node."""

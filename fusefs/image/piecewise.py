@@ -1,0 +1,114 @@
+"""Layers of registries that are read piece by piece, as long as they are not here whole."""
+
+import logging
+import threading
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, NamedTuple
+
+from fusefs.content.file import OpenFile
+from fusefs.content.protocol import Content
+from fusefs.content.remote import RemoteBlob
+from fusefs.content.spool import unlinked_file
+from fusefs.errors import InvalidImage, NoSpace
+from fusefs.image.model import Layer, LayerCache
+
+if TYPE_CHECKING:
+    from fusefs.chunked.formats import Format
+    from fusefs.chunked.pieces import PieceTar
+
+log = logging.getLogger(__name__)
+
+_ROOM = 1 << 20
+"""Bytes that must be free in the cache for the pieces of a layer; most readers want few of them."""
+
+
+def format_of(layer: Layer) -> "Format | None":
+    """Return the format of *layer* if it can be read piece by piece, as far as its descriptor tells."""
+    if layer.compression is None or not layer.descriptor.annotations or not isinstance(layer.content, RemoteBlob):
+        return None
+    from fusefs.chunked import formats  # noqa: PLC0415 - most layers need none of that
+
+    return formats.format_of(layer.descriptor.annotations)
+
+
+def open_pieces(layer: Layer, known: "Format", tmpdir: str, cache: LayerCache | None) -> "PieceTar | None":
+    """Return the tar of *layer*, read piece by piece; None if that is impossible, or the whole layer is here.
+
+    Pieces are stored in a file beside *cache*, or in *tmpdir*.  Raises NoSpace, and FetchFailed.
+    """
+    from fusefs.chunked.toc import Unusable  # noqa: PLC0415 - most layers need none of that
+
+    blob = layer.content
+    assert isinstance(blob, RemoteBlob)
+    blob.unverified_range(0, 0)  # asks nobody, but then it knows whether all of it is here
+    if blob.file_place() is not None:
+        return None
+    file = OpenFile(_new_file(tmpdir, cache), layer.where)
+    try:
+        return known.open_tar(layer.descriptor.annotations, blob, file)
+    except BaseException as error:
+        file.close()
+        if not isinstance(error, Unusable):
+            raise
+        log.info("%s is fetched whole, although it is annotated as %s: %s", layer.where, known.name, error)
+        return None
+
+
+def _new_file(tmpdir: str, cache: LayerCache | None) -> int:
+    if cache is not None and cache.room(_ROOM):
+        try:
+            return cache.new_file()
+        except NoSpace as error:
+            log.info("cannot store pieces of a layer in the cache: %s", error)
+    return unlinked_file(tmpdir)
+
+
+class _Layer(NamedTuple):
+    """What there is of a layer."""
+
+    pieces: "PieceTar | None" = None
+    tar: Content | None = None
+
+
+class Piecewise:
+    """What is read of layers piece by piece, and whole.  Safe under concurrency: `_lock` guards `_layers`."""
+
+    def __init__(self) -> None:
+        self._layers: dict[Hashable, _Layer] = {}
+        self._lock = threading.Lock()
+
+    def add_pieces(self, key: Hashable, where: str, pieces: "PieceTar") -> None:
+        """Take note of the tar of the layer *key*, read piece by piece."""
+        self._meet(key, where, pieces=pieces)
+
+    def add_whole(self, key: Hashable, where: str, tar: Content) -> None:
+        """Take note of the plain tar of the layer *key*, which was compared with its diffID."""
+        self._meet(key, where, tar=tar)
+
+    def is_whole(self, key: Hashable) -> bool:
+        """Return whether the plain tar of the layer is here."""
+        return self._layers.get(key, _Layer()).tar is not None
+
+    def has_pieces(self, key: Hashable) -> bool:
+        """Return whether the layer is read piece by piece."""
+        return self._layers.get(key, _Layer()).pieces is not None
+
+    def _meet(self, key: Hashable, where: str, *, pieces: "PieceTar | None" = None, tar: Content | None = None) -> None:
+        """Once both are there: compare them, and let reads of the pieces fail if they differ."""
+        with self._lock:
+            before = self._layers.get(key, _Layer())
+            now = self._layers[key] = _Layer(pieces or before.pieces, tar or before.tar)
+        if now.pieces is None or now.tar is None:
+            return
+        from fusefs.chunked.comparison import difference  # noqa: PLC0415 - most layers need none of that
+
+        if found := difference(now.pieces, now.tar, where):
+            error = InvalidImage(found)
+            log.error("%s; what was read of it piece by piece is not shown any more", error)
+            now.pieces.fail(error)
+
+    def close(self) -> None:
+        """Close the tars that are read piece by piece.  No other thread may read meanwhile."""
+        for layer in self._layers.values():
+            if layer.pieces is not None:
+                layer.pieces.close()
