@@ -7,7 +7,7 @@ from itertools import zip_longest
 from fusefs.chunked.pieces import PieceTar
 from fusefs.content.protocol import Content
 from fusefs.errors import InvalidImage
-from fusefs.tar.attributes import file_attributes
+from fusefs.tar.attributes import FileAttributes, file_attributes
 from fusefs.tar.header import BrokenHeader
 from fusefs.tar.members import ContentSource, Member, scan
 from fusefs.text import printable
@@ -15,39 +15,52 @@ from fusefs.text import printable
 _STEP = 1 << 20
 
 
-def difference(pieces: PieceTar, tar: Content, where: str) -> str:
-    """Return how *tar*, the verified one of the layer called *where*, differs from *pieces*; empty if it does not.
+def compare(pieces: PieceTar, tar: Content, where: str) -> bool:
+    """Compare *tar*, the verified one of the layer called *where*, with *pieces*.
 
-    A time may differ by its fraction of a second, which a table of contents does not have.
+    Raises InvalidImage if they differ.  Returns False if they do so only in fractions of a second, which a table of
+    contents does not have.
     """
+    exact = True
     try:
         for shown, real in zip_longest(_members(pieces.headers, where), _members(tar, where)):
-            if shown is None or real is None or not (_same(shown, real) and _same_data(pieces, shown, tar, real)):
-                name = (shown or real).name[:300]
-                return f"{where}: its table of contents and its tar differ at {printable(name)}"
-    except (InvalidImage, BrokenHeader) as error:
-        return f"{where}: its tar has not what its table of contents lists: {error}"
-    return ""
+            if shown is None or real is None or not _same_data(pieces, shown, tar, real):
+                raise _differ((shown or real).name, where)
+            ours, theirs = _attributes(shown), _attributes(real)
+            if ours != theirs:
+                exact = False
+                if ours != _rounded(theirs, ours):
+                    raise _differ(shown.name, where)
+    except BrokenHeader as error:
+        raise InvalidImage(f"{where}: its tar has not what its table of contents lists: {error}") from None
+    return exact
+
+
+def _differ(name: bytes, where: str) -> InvalidImage:
+    return InvalidImage(f"{where}: its table of contents and its tar differ at {printable(name[:300])}")
 
 
 def _members(tar: Content, where: str) -> Iterator[Member]:
     return scan(ContentSource(tar, where), lambda _: None)
 
 
-def _same(shown: Member, real: Member) -> bool:
-    if (shown.name, shown.kind, shown.link, shown.size, False) != (
-        *(real.name, real.kind, real.link, real.size),
-        real.sparse,
-    ):
-        return False
-    ours, theirs = file_attributes(shown), file_attributes(real)
-    if ours.mtime_ns == 0 and abs(ours.mtime - theirs.mtime) <= 1:
-        theirs = theirs._replace(mtime=ours.mtime, mtime_ns=0)
-    return ours._replace(xattrs=()) == theirs._replace(xattrs=()) and dict(ours.xattrs) == dict(theirs.xattrs)
+def _attributes(member: Member) -> FileAttributes:
+    """Return the attributes of *member*, extended ones in the order of their names."""
+    attributes = file_attributes(member)
+    return attributes._replace(xattrs=tuple(sorted(attributes.xattrs)))
+
+
+def _rounded(real: FileAttributes, shown: FileAttributes) -> FileAttributes:
+    """Return *real* with the time of *shown* if that is the same, rounded to a second."""
+    if shown.mtime_ns or abs(shown.mtime - real.mtime) > 1:
+        return real
+    return real._replace(mtime=shown.mtime, mtime_ns=0)
 
 
 def _same_data(pieces: PieceTar, shown: Member, tar: Content, real: Member) -> bool:
-    """Return whether the data of a member have the digests of its pieces, and zeros between them."""
+    """Return whether two members have the same name, kind, link and data: the digests of the pieces, zeros between."""
+    if (shown.name, shown.kind, shown.link, shown.size) != (real.name, real.kind, real.link, real.size) or real.sparse:
+        return False
     at = 0
     for piece, digest in pieces.pieces(shown.offset, shown.size):
         begin = piece.start - shown.offset

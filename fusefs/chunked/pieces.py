@@ -15,8 +15,8 @@ from typing import NamedTuple, Protocol
 
 from fusefs.chunked.frames import Decompress
 from fusefs.content.file import Extent, OpenFile
+from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, clipped
-from fusefs.content.remote import FetchFailed
 from fusefs.errors import NO_ROOM, DigestMismatch, ImgfsError, NoSpace
 
 _DIGEST = 32

@@ -34,7 +34,7 @@ class TarSplit:
             kind, payload, size = line.get("type"), line.get("payload"), line.get("size", 0)
             if kind == _SEGMENT and isinstance(payload, str):
                 self._segment(file, payload, lines)
-            elif kind == _FILE and type(size) is int and size >= 0:
+            elif kind == _FILE and type(size) is int and 0 <= size <= MAX_OFFSET:
                 self.offsets.append(self.size)
                 self.sizes.append(size)
                 self.size += size

@@ -19,6 +19,7 @@ _AHEAD = 1 << 16
 """Characters that are there before a value is read, so that few are cut off."""
 _SPACE = " \t\r\n"
 _MAX_NUMBER = 1 << 62
+_MAX_FIELDS = 100
 
 
 class Unusable(Exception):
@@ -98,7 +99,7 @@ class Toc:
 
     def __init__(self, pieces: Iterable[bytes], name: str) -> None:
         self.fields: dict[str, Json] = {}
-        """The other fields, complete after the last entry."""
+        """The other fields, complete after the last entry; the list of entries is None."""
         self._json = JsonStream(pieces, name)
         self._name = name
 
@@ -106,21 +107,20 @@ class Toc:
         """Yield the entries.  Raises Unusable if the text is not a table of contents."""
         stream = self._json
         stream.take("{")
-        seen = False
         while stream.next() != "}":
             key = stream.value()
             stream.take(":")
-            if key == "entries" and not seen:
-                seen = True
-                yield from self._items()
-            elif isinstance(key, str) and len(self.fields) < 100 and key not in self.fields:
-                self.fields[key] = stream.value()
-            else:
+            if not isinstance(key, str) or key in self.fields or len(self.fields) > _MAX_FIELDS:
                 raise stream.error()
+            self.fields[key] = None
+            if key == "entries":
+                yield from self._items()
+            else:
+                self.fields[key] = stream.value()
             if stream.next() == ",":
                 stream.take(",")
         stream.take("}")
-        if stream.next() or not seen:
+        if stream.next() or "entries" not in self.fields:
             raise stream.error()
 
     def _items(self) -> Iterator["Entry"]:

@@ -115,8 +115,11 @@ class Layers:
         return descriptor is not None
 
     def files(self, layer: Layer) -> LayerFiles:
-        """Return the files of *layer*; the first access indexes it."""
-        return self._files[_key(layer)].get()
+        """Return the files of *layer*; the first access indexes it, and so does the first one after it was fetched."""
+        key = _key(layer)
+        if self._piecewise.has_pieces(key) and not self._piecewise.is_whole(key) and _is_here(layer):
+            self.tar(layer)
+        return self._files[key].get()
 
     def cached_names(self) -> list[str]:
         """Return the names under which the layers' indexes are cached; they depend on all that the indexes do."""
@@ -236,6 +239,8 @@ class Layers:
                     tar = uncompressed_tar(layer, self._tmpdir, cache, name, follower)
             self._made.append(tar)
             self._piecewise.add_whole(_key(layer), layer.where, tar)
+            if self._piecewise.has_pieces(_key(layer)):
+                self._files[_key(layer)] = Once(self._files_maker(layer))
             return tar
 
         return make
@@ -245,7 +250,7 @@ class Layers:
         known = None if self._strict else format_of(layer)
         if known is None:
             return ""
-        return "tar" if known.has_headers or self._piecewise.is_whole(_key(layer)) else "toc"
+        return "tar" if known.has_headers or self._piecewise.is_verified(_key(layer)) else "toc"
 
     def _files_of_pieces(self, layer: Layer) -> LayerFiles | None:
         """Return the files of *layer* if it is read piece by piece, else None."""
@@ -338,6 +343,10 @@ class Layers:
 
 class _IndexNoSpace(NoSpace):
     """There is no space for a layer index, but there may be for its tar."""
+
+
+def _is_here(layer: Layer) -> bool:
+    return layer.content is not None and layer.content.file_place() is not None
 
 
 def _add(cache: LayerCache, name: str, descriptor: int) -> None:

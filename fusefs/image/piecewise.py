@@ -68,6 +68,11 @@ class _Layer(NamedTuple):
 
     pieces: "PieceTar | None" = None
     tar: Content | None = None
+    equal: bool = True
+    """Whether the headers in the plain tar say the same, times included."""
+
+
+_NOTHING = _Layer()
 
 
 class Piecewise:
@@ -87,28 +92,39 @@ class Piecewise:
 
     def is_whole(self, key: Hashable) -> bool:
         """Return whether the plain tar of the layer is here."""
-        return self._layers.get(key, _Layer()).tar is not None
+        return self._layers.get(key, _NOTHING).tar is not None
+
+    def is_verified(self, key: Hashable) -> bool:
+        """Return whether all that is shown of the layer is as in its plain tar, which is here."""
+        layer = self._layers.get(key, _NOTHING)
+        return layer.tar is not None and layer.equal
 
     def has_pieces(self, key: Hashable) -> bool:
         """Return whether the layer is read piece by piece."""
-        return self._layers.get(key, _Layer()).pieces is not None
+        return self._layers.get(key, _NOTHING).pieces is not None
 
     def _meet(self, key: Hashable, where: str, *, pieces: "PieceTar | None" = None, tar: Content | None = None) -> None:
         """Once both are there: compare them, and let reads of the pieces fail if they differ."""
         with self._lock:
-            before = self._layers.get(key, _Layer())
-            now = self._layers[key] = _Layer(pieces or before.pieces, tar or before.tar)
-        if now.pieces is None or now.tar is None:
-            return
-        from fusefs.chunked.comparison import difference  # noqa: PLC0415 - most layers need none of that
-
-        if found := difference(now.pieces, now.tar, where):
-            error = InvalidImage(found)
-            log.error("%s; what was read of it piece by piece is not shown any more", error)
-            now.pieces.fail(error)
+            before = self._layers.get(key, _NOTHING)
+            now = _Layer(pieces or before.pieces, tar or before.tar)
+            if now.pieces is not None and now.tar is not None:
+                now = now._replace(equal=_compared(now.pieces, now.tar, where))
+            self._layers[key] = now
 
     def close(self) -> None:
         """Close the tars that are read piece by piece.  No other thread may read meanwhile."""
         for layer in self._layers.values():
             if layer.pieces is not None:
                 layer.pieces.close()
+
+
+def _compared(pieces: "PieceTar", tar: Content, where: str) -> bool:
+    from fusefs.chunked.comparison import compare  # noqa: PLC0415 - most layers need none of that
+
+    try:
+        return compare(pieces, tar, where)
+    except InvalidImage as error:
+        log.error("%s; what was read of it piece by piece is not shown any more", error)  # noqa: TRY400 - not a bug
+        pieces.fail(error)
+        return False
