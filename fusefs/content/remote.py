@@ -119,8 +119,16 @@ class RemoteBlob:
         """Fetch and verify the bytes, unless they are here.  Raises FetchFailed."""
         self._fetched()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether all bytes are known to be here and verified, so that no read waits for another machine."""
+        return self._extent is not None
+
     def file_place(self) -> FilePlace | None:
-        """Return the position of the bytes, None before all of them are here and verified."""
+        """Return the position of the bytes, None if not all of them are here and verified; waits for no fetch."""
+        if self._extent is None and self._pieces is None:
+            with self._opening:
+                self._find_stored()
         return None if self._extent is None else self._extent.file_place()
 
     def read_at(self, offset: int, size: int) -> Bytes:
@@ -227,12 +235,9 @@ class RemoteBlob:
     def _opened(self) -> Pieces | None:
         """Return the bytes that are here, None if they are complete.  Raises NoSpace."""
         with self._opening:
+            self._find_stored()
             if self._extent is None and self._pieces is None:
-                stored = self._supply.stored()
-                if stored is not None:
-                    self._extent = Extent(stored, 0, self.size)
-                else:
-                    self._pieces = self._new_pieces(cached=True)
+                self._pieces = self._new_pieces(cached=True)
             return self._pieces if self._extent is None else None
 
     def _opened_for_reader(self) -> Pieces | None:
@@ -240,6 +245,10 @@ class RemoteBlob:
             return self._opened()
         except ImgfsError as error:
             raise FetchFailed(error) from None
+
+    def _find_stored(self) -> None:
+        if self._extent is None and self._pieces is None and (stored := self._supply.stored()) is not None:
+            self._extent = Extent(stored, 0, self.size)
 
     def _outgrow(self, pieces: Pieces) -> None:
         """Begin again outside of the cache, which has no room for the bytes of *pieces*."""

@@ -40,7 +40,6 @@ def open_pieces(layer: Layer, known: "Format", tmpdir: str, cache: LayerCache | 
 
     blob = layer.content
     assert isinstance(blob, RemoteBlob)
-    blob.unverified_range(0, 0)  # asks nobody, but then it knows whether all of it is here
     if blob.file_place() is not None:
         return None
     file = OpenFile(_new_file(tmpdir, cache), layer.where)

@@ -17,6 +17,7 @@ import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestContext, StatvfsData, readdir_reply
 
 from fusefs.content.protocol import Content
+from fusefs.content.remote import RemoteBlob
 from fusefs.errors import ImgfsError, NoSpace, limit_reached
 from fusefs.mount.inodes import Inodes, Place
 from fusefs.mount.listing_cache import ListingCache
@@ -248,7 +249,8 @@ class Operations(pyfuse3.Operations):
         data = content.read_cached(off, size, self._buffer)
         if data is None:
             # Readers that wait for a registry take no place of those that wait for a disk.
-            limiter = self._remote_reads if content.file_place() is None else self._cold_reads
+            here = content.is_here if isinstance(content, RemoteBlob) else content.file_place() is not None
+            limiter = self._cold_reads if here else self._remote_reads
             data = await in_thread(functools.partial(content.read_at, off, size), limiter)
         self._bytes_read.total += len(data)
         return data  # type: ignore[return-value]  # pyfuse3 takes any buffer

@@ -74,6 +74,10 @@ class RegistryStore:
             memo.remember(digest)
         return self._described(digest)
 
+    def cache_of(self, manifest: Descriptor) -> LayerCache | None:
+        """Return the cache for what is made of a whole image; None without a cache."""
+        return self._entry(manifest)
+
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Return True, except for a foreign layer: a request for the blob would be needed to know it."""
         return not (descriptor.urls and any(word in descriptor.media_type for word in _FOREIGN))
