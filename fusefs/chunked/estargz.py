@@ -50,7 +50,6 @@ def estargz_tar(annotations: Mapping[str, str], blob: Ranges, file: OpenFile) ->
     for entry in Toc(table.contents(), "its table of contents").entries():
         tar.add(entry)
     if f"sha256:{table.digest()}" != annotations.get(ANNOTATION):
-        blob.drop_range(start, blob.size - start)
         raise Unusable("its table of contents does not have the digest that the manifest states")
     return PieceTar(file, tar.end(table.json), tar.table, blob, from_gzip)
 
@@ -64,7 +63,6 @@ def _table(blob: Ranges) -> tuple[int, bytes]:
         tail, max(0, len(tail) - _FOOTER_SIZE + 4)
     )
     if footer is None:
-        blob.drop_range(size - guess, guess)
         raise Unusable("it has no footer of an eStargz layer")
     start = int(footer[1], 16)
     if not start < size or size - start > LIMIT:

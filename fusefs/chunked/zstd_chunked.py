@@ -72,7 +72,6 @@ def zstd_chunked_tar(annotations: Mapping[str, str], blob: Ranges, file: OpenFil
         blob.drop_range(first, span)
         documents = blob.unverified_range(first, span)
         if _sha256(_part(documents, toc_at, first)) != stated:
-            blob.drop_range(first, span)
             raise Unusable("its table of contents does not have the digest that the manifest states")
     toc = Toc(
         zstd_stream(_part(documents, toc_at, first), toc_at.plain, "the table of contents"), "its table of contents"
@@ -86,7 +85,6 @@ def zstd_chunked_tar(annotations: Mapping[str, str], blob: Ranges, file: OpenFil
     if not toc.fields.get("tarSplitDigest"):
         raise Unusable("its table of contents, of an old version, has no digest of the tar-split")
     if toc.fields["tarSplitDigest"] != _sha256(compressed):
-        blob.drop_range(first, span)
         raise Unusable("its tar-split does not have the digest that the table of contents states")
     return PieceTar(file, split.size, table, blob, from_zstd)
 

@@ -184,10 +184,9 @@ class Layers:
             raise failed[0]
         return [self.files(layer) for layer in layers]
 
-    @property
-    def are_fetched(self) -> bool:
-        """Whether there are layers in a registry, so that one that is not needed should not be asked for."""
-        return any(isinstance(layer.content, RemoteBlob) for layer in self.stack)
+    def must_be_fetched(self) -> bool:
+        """Return whether there are layers in a registry that are not here: one that is not needed should stay there."""
+        return any(isinstance(layer.content, RemoteBlob) and not _is_here(layer) for layer in self.stack)
 
     def top_down(self, complete: Callable[[], None], *, transform_symlinks: bool) -> TopDownRootfs:
         """Return the layers merged, each fetched when a lookup needs it; *complete* is called when all are known."""

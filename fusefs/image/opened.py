@@ -32,14 +32,17 @@ class Opened:
     error of a registry that does not send one.
     """
 
-    def __init__(self, sourced: SourcedImage, tmpdir: str, progress: Progress) -> None:
-        """Spool files that cannot be cached in *tmpdir*; report indexing to *progress*."""
+    def __init__(self, sourced: SourcedImage, tmpdir: str, progress: Progress, *, strict: bool = False) -> None:
+        """Spool files that cannot be cached in *tmpdir*; report indexing to *progress*.
+
+        *strict*: read no layer piece by piece.
+        """
         self.image = sourced.image
         self.cache = sourced.cache
         """The cache for files that are made of its layers, None if there is none."""
         self.referrers = sourced.referrers
         """Asks for the artifacts that refer to it; None if the source knows of none."""
-        self.layers = Layers(sourced.image, tmpdir, sourced.cache, sourced.layer_caches)
+        self.layers = Layers(sourced.image, tmpdir, sourced.cache, sourced.layer_caches, strict=strict)
         self._progress = progress
         self._rootfs = Once(self._merged)
 

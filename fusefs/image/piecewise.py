@@ -49,6 +49,7 @@ def open_pieces(layer: Layer, known: "Format", tmpdir: str, cache: LayerCache | 
         file.close()
         if not isinstance(error, Unusable):
             raise
+        blob.drop_range(0, blob.size)  # a part of it may be damaged
         log.info("%s is fetched whole, although it is annotated as %s: %s", layer.where, known.name, error)
         return None
 

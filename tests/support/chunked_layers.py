@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,12 +14,7 @@ from fusefs.content.protocol import Literal
 from fusefs.tar.attributes import file_attributes
 from fusefs.tar.header import Kind
 from fusefs.tar.members import ContentSource, Member, scan
-from tests.support.builders import END, header, padded, resealed
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from tests.support.builders import END, compressed, header, padded, resealed
 
 Json = dict[str, Any]
 Change = Callable[[Json], object]
@@ -80,7 +74,7 @@ def zstd_chunked(
 
     def segment(data: bytes) -> None:
         lines.append({"type": 2, "payload": base64.b64encode(data).decode()})
-        out.write(zstd.compress(data))
+        out.write(compressed(data, "zstd"))
 
     for member in _members(tar):
         segment(tar[end : member.offset])
@@ -96,7 +90,7 @@ def zstd_chunked(
                 part |= {"chunkSize": len(chunk), "chunkOffset": number * CHUNK, "chunkDigest": _digest(chunk)}
                 if not any(chunk):
                     part["chunkType"] = "zeros"
-            out.write(zstd.compress(chunk))
+            out.write(compressed(chunk, "zstd"))
         if data:
             entry |= {"digest": _digest(data), "endOffset": out.tell()}
         entries += parts
@@ -104,13 +98,13 @@ def zstd_chunked(
     for line in lines:
         split(line)
     plain_split = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-    compressed_split = zstd.compress(plain_split)
+    compressed_split = compressed(plain_split, "zstd")
     toc: Json = {"version": 1, "entries": entries}
     if digest_of_split:
         toc["tarSplitDigest"] = _digest(compressed_split)
     change(toc)
     plain_toc = json.dumps(toc).encode()
-    compressed_toc = zstd.compress(plain_toc)
+    compressed_toc = compressed(plain_toc, "zstd")
     toc_at = _skippable(out, compressed_toc)
     split_at = _skippable(out, compressed_split)
     _skippable(out, bytes(56) + b"GNUlInUx")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fusefs.chunked.frames import from_gzip, from_zstd, gzip_stream, zstd_stream
 from fusefs.chunked.toc import JsonStream, Toc, Unusable
-from tests.support.chunked_layers import zstd
+from tests.support.builders import compressed
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.text(),
@@ -58,7 +58,7 @@ def test_a_table_of_deep_nesting_or_one_endless_entry_is_refused() -> None:
 
 
 def test_a_stream_of_another_length_or_a_damaged_one_is_refused() -> None:
-    data = zstd.compress(b"x" * 1_000_000)
+    data = compressed(b"x" * 1_000_000, "zstd")
     assert b"".join(zstd_stream(data, 1_000_000, "it")) == b"x" * 1_000_000
     for stream, limit in ((data, 999_999), (data, 1_000_001), (data[:-1], 1_000_000), (b"nothing", 7)):
         with pytest.raises(Unusable, match=r"^it "):
@@ -71,10 +71,10 @@ def test_a_stream_of_another_length_or_a_damaged_one_is_refused() -> None:
 
 
 def test_a_piece_that_decompresses_to_more_or_less_than_stated_is_damaged() -> None:
-    bomb = zstd.compress(bytes(1 << 26))
-    small = zstd.compress(b"small")
+    bomb = compressed(bytes(1 << 26), "zstd")
+    small = compressed(b"small", "zstd")
     assert from_zstd(small, 0, 5) == b"small"
-    assert from_zstd(small + zstd.compress(b""), 0, 5) == b"small"
+    assert from_zstd(small + compressed(b"", "zstd"), 0, 5) == b"small"
     for data, size in ((bomb, 5), (small, 4), (small, 6), (small[:-1], 5), (small * 100, 500), (small + b"x", 5)):
         with pytest.raises(ValueError, match=r"^it |.+"):
             from_zstd(data, 0, size)
