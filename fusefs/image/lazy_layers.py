@@ -1,6 +1,5 @@
 """The layers of an image: plain tars and layer indexes, each made on first access."""
 
-import hashlib
 import logging
 import os
 import threading
@@ -15,11 +14,12 @@ from fusefs.content.protocol import Content, Literal
 from fusefs.content.remote import RemoteBlob
 from fusefs.content.spool import file_or_memory
 from fusefs.errors import ImgfsError, NoSpace
+from fusefs.image.cached_files import add_index, cached_index, cached_name, headers_match
 from fusefs.image.indexing import Indexing, NewIndex
 from fusefs.image.model import Image, Layer, LayerCache
 from fusefs.image.piecewise import Piecewise, format_of, open_pieces
 from fusefs.image.uncompressed import Follower, uncompressed_tar
-from fusefs.layers.index import BrokenIndex, LayerIndex
+from fusefs.layers.index import LayerIndex
 from fusefs.layers.record import MAGIC as INDEX_FORMAT
 from fusefs.layers.topdown import FetchedStack, TopDownRootfs
 from fusefs.layers.tree import LayerFiles
@@ -37,9 +37,6 @@ _INDEX_ROOM = 1 << 20
 _WORKERS = os.cpu_count() or 1
 _FETCHES = 4
 """Layers that are fetched from a registry at the same time."""
-
-_comparing = threading.Lock()
-"""Only one thread compares headers: two threads contend for the interpreter and take twice as long."""
 
 _NO_CACHES: Mapping[Digest, LayerCache] = MappingProxyType({})
 _Key = tuple[Digest, Digest | None]
@@ -109,7 +106,7 @@ class Layers:
         cache = self._cache_of(layer)
         if layer.compression is None:
             return True
-        descriptor = None if cache is None else cache.open_cached(f"{_cached_name(layer)}.tar")
+        descriptor = None if cache is None else cache.open_cached(f"{cached_name(layer)}.tar")
         if descriptor is not None:
             os.close(descriptor)
         return descriptor is not None
@@ -127,7 +124,7 @@ class Layers:
 
     def _index_name(self, layer: Layer) -> str:
         # Implicit directories get the time of the image, and one archive may hold several images.
-        return f"{_cached_name(layer, INDEX_FORMAT)}-{self._image.created_ns}.layer"
+        return f"{cached_name(layer, INDEX_FORMAT)}-{self._image.created_ns}.layer"
 
     def bytes_key(self, layer: Layer) -> Hashable:
         """Return a key of the plain tar of *layer*: tars with equal keys, also of other images, have the same bytes.
@@ -226,7 +223,7 @@ class Layers:
             if layer.compression is None:
                 layer.content.fetch()
                 return layer.content
-            cache, name = self._cache_of(layer), f"{_cached_name(layer)}.tar"
+            cache, name = self._cache_of(layer), f"{cached_name(layer)}.tar"
             cached = None if cache is None else cache.open_cached(name)
             if cached is not None:
                 file = OpenFile(cached, layer.where)
@@ -262,8 +259,8 @@ class Layers:
             return None
         # Not the name of the index of the plain tar: nothing is compared with the diffID yet.
         annotations = sorted(layer.descriptor.annotations.items())
-        name = f"{_cached_name(layer, INDEX_FORMAT, annotations)}-{self._image.created_ns}.layer"
-        index = None if cache is None else _cached_index(cache, name)
+        name = f"{cached_name(layer, INDEX_FORMAT, annotations)}-{self._image.created_ns}.layer"
+        index = None if cache is None else cached_index(cache, name)
         try:
             files = LayerFiles(index, pieces) if index else self._made_files(layer, name, cache, pieces)
         except BaseException:
@@ -279,11 +276,11 @@ class Layers:
                 return files
             name = self._index_name(layer)
             cache = self._cache_of(layer)
-            index = None if cache is None else _cached_index(cache, name)
+            index = None if cache is None else cached_index(cache, name)
             if cache is not None and index is not None:
                 tar = self.tar(layer)
                 # The headers in a plain tar of the user, who may have changed it.
-                if not cache.of_user or layer.compression or _headers_match(cache, name, index, tar):
+                if not cache.of_user or layer.compression or headers_match(cache, name, index, tar):
                     return LayerFiles(index, tar)
             return self._made_files(layer, name, cache, None)
 
@@ -297,7 +294,7 @@ class Layers:
         new = None if cache is None else self._new_cached(layer, cache)
         if cache is not None and new is not None:
             try:
-                return self._indexed(layer, new, lambda made: cache.later(lambda: _add(cache, name, made)), pieces)
+                return self._indexed(layer, new, lambda made: cache.later(lambda: add_index(cache, name, made)), pieces)
             except _IndexNoSpace as error:
                 log.info("%s: cannot cache its layer index: %s", layer.where, error)
         return self._indexed(layer, NewIndex(*file_or_memory(self._tmpdir)), os.close, pieces)
@@ -346,47 +343,3 @@ class _IndexNoSpace(NoSpace):
 
 def _is_here(layer: Layer) -> bool:
     return layer.content is not None and layer.content.file_place() is not None
-
-
-def _add(cache: LayerCache, name: str, descriptor: int) -> None:
-    """Cache the file *descriptor* as *name*, and close it."""
-    try:
-        cache.add(name, descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _cached_name(layer: Layer, *more: object) -> str:
-    """Return the first part of the name of a cached file: a hash of what identifies the bytes of *layer*, and *more*.
-
-    *more* is the format of layer indexes, so that versions of imgfs with different ones do not drop each other's.
-    """
-    assert layer.content is not None
-    identity = layer.content.identity
-    parts = (layer.descriptor.digest, layer.diff_id, identity, layer.descriptor.size, layer.compression, *more)
-    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
-
-
-def _cached_index(cache: LayerCache, name: str) -> LayerIndex | None:
-    """Return the layer index cached as *name*, None if there is no valid one."""
-    descriptor = cache.open_cached(name)
-    if descriptor is None:
-        return None
-    try:
-        return LayerIndex(descriptor)
-    except BrokenIndex as error:
-        cache.drop(name, str(error))
-    except OSError as error:
-        cache.drop(name, f"cannot read it: {error.strerror}")
-    finally:
-        os.close(descriptor)
-    return None
-
-
-def _headers_match(cache: LayerCache, name: str, index: LayerIndex, tar: Content) -> bool:
-    """Return whether *index*, cached as *name*, has the headers in *tar*; otherwise it is dropped."""
-    with _comparing:
-        matches = index.headers_match(tar)
-    if not matches:
-        cache.drop(name, "the headers of the layer differ")
-    return matches

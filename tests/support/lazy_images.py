@@ -22,11 +22,16 @@ ctr-remote --address /run/c.sock images export "$2" lazy:1
 """
 
 
+def lazy_root() -> Path:
+    """Return the root of a Debian 13 with both programs."""
+    need(ROOT, "unshare")
+    return debian_13("lazy-1", _PACKAGES)
+
+
 @pytest.fixture(scope="session", name="lazy_root")
 def lazy_root_fixture() -> Path:
     """Give the root of a Debian 13 with both programs."""
-    need(ROOT, "unshare")
-    return debian_13("lazy-1", _PACKAGES)
+    return lazy_root()
 
 
 def by_skopeo(root: Path, folder: Path, layout: Layout) -> Layout:
