@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import NamedTuple
 
+from fusefs.chunked.annotations import ESTARGZ_TOC
 from fusefs.chunked.frames import from_gzip, gzip_stream, needed
 from fusefs.chunked.pieces import Piece, PieceTable, PieceTar, Ranges, resize, write_at
 from fusefs.chunked.toc import LIMIT, MAX_PIECE, Entry, Toc, Unusable
@@ -21,7 +22,6 @@ from fusefs.tar.header import BLOCK
 from fusefs.tar.members import MAX_OFFSET
 from fusefs.tar.writing import HeaderFields, header_block, member_header
 
-ANNOTATION = "containerd.io/snapshot/stargz/toc.digest"
 _NAME = b"stargz.index.json"
 _TAIL = 1 << 16
 """Bytes that are fetched at once, at least: the table and the footer are in them, with luck."""
@@ -49,7 +49,7 @@ def estargz_tar(annotations: Mapping[str, str], blob: Ranges, file: OpenFile) ->
     tar = _Builder(file, start)
     for entry in Toc(table.contents(), "its table of contents").entries():
         tar.add(entry)
-    if f"sha256:{table.digest()}" != annotations.get(ANNOTATION):
+    if f"sha256:{table.digest()}" != annotations.get(ESTARGZ_TOC):
         raise Unusable("its table of contents does not have the digest that the manifest states")
     return PieceTar(file, tar.end(table.json), tar.table, blob, from_gzip)
 

@@ -11,6 +11,7 @@ from hashlib import sha256
 from itertools import zip_longest
 from typing import NamedTuple
 
+from fusefs.chunked.annotations import ZSTD_CHUNKED_PREFIX
 from fusefs.chunked.frames import from_zstd, zstd_stream
 from fusefs.chunked.pieces import Piece, PieceTable, PieceTar, Ranges, resize
 from fusefs.chunked.tarsplit import TarSplit
@@ -22,9 +23,8 @@ from fusefs.tar.header import Kind
 from fusefs.tar.members import ContentSource
 from fusefs.text import printable
 
-_PREFIX = "io.github.containers.zstd-chunked."
 _CHECKSUM, _TOC, _TAR_SPLIT = (
-    _PREFIX + name for name in ("manifest-checksum", "manifest-position", "tarsplit-position")
+    ZSTD_CHUNKED_PREFIX + name for name in ("manifest-checksum", "manifest-position", "tarsplit-position")
 )
 _POSITION = re.compile(r"[0-9]{1,18}(:[0-9]{1,18}){2,3}")
 _CRFS = 1
@@ -49,11 +49,6 @@ class Position(NamedTuple):
     def end(self) -> int:
         """Offset behind it."""
         return self.offset + self.length
-
-
-def is_zstd_chunked(annotations: Mapping[str, str]) -> bool:
-    """Return whether *annotations* are those of a zstd:chunked layer, not necessarily valid ones."""
-    return any(name.startswith(_PREFIX) for name in annotations)
 
 
 def zstd_chunked_tar(annotations: Mapping[str, str], blob: Ranges, file: OpenFile) -> PieceTar:

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, NamedTuple
 
+from fusefs.chunked import annotations
+from fusefs.chunked.annotations import Format
 from fusefs.content.file import OpenFile
 from fusefs.content.protocol import Content
 from fusefs.content.remote import RemoteBlob
@@ -13,7 +15,6 @@ from fusefs.errors import InvalidImage, NoSpace
 from fusefs.image.model import Layer, LayerCache
 
 if TYPE_CHECKING:
-    from fusefs.chunked.formats import Format
     from fusefs.chunked.pieces import PieceTar
 
 log = logging.getLogger(__name__)
@@ -22,21 +23,20 @@ _ROOM = 1 << 20
 """Bytes that must be free in the cache for the pieces of a layer; most readers want few of them."""
 
 
-def format_of(layer: Layer) -> "Format | None":
+def format_of(layer: Layer) -> Format | None:
     """Return the format of *layer* if it can be read piece by piece, as far as its descriptor tells."""
     if layer.compression is None or not layer.descriptor.annotations or not isinstance(layer.content, RemoteBlob):
         return None
-    from fusefs.chunked import formats  # noqa: PLC0415 - most layers need none of that
-
-    return formats.format_of(layer.descriptor.annotations)
+    return annotations.format_of(layer.descriptor.annotations)
 
 
-def open_pieces(layer: Layer, known: "Format", tmpdir: str, cache: LayerCache | None) -> "PieceTar | None":
+def open_pieces(layer: Layer, known: Format, tmpdir: str, cache: LayerCache | None) -> "PieceTar | None":
     """Return the tar of *layer*, read piece by piece; None if that is impossible, or the whole layer is here.
 
     Pieces are stored in a file beside *cache*, or in *tmpdir*.  Raises NoSpace, and FetchFailed.
     """
-    from fusefs.chunked.toc import Unusable  # noqa: PLC0415 - most layers need none of that
+    from fusefs.chunked.formats import open_tar  # noqa: PLC0415 - most layers need none of that
+    from fusefs.chunked.toc import Unusable  # noqa: PLC0415
 
     blob = layer.content
     assert isinstance(blob, RemoteBlob)
@@ -44,13 +44,13 @@ def open_pieces(layer: Layer, known: "Format", tmpdir: str, cache: LayerCache | 
         return None
     file = OpenFile(_new_file(tmpdir, cache), layer.where)
     try:
-        return known.open_tar(layer.descriptor.annotations, blob, file)
+        return open_tar(known, layer.descriptor.annotations, blob, file)
     except BaseException as error:
         file.close()
         if not isinstance(error, Unusable):
             raise
         blob.drop_range(0, blob.size)  # a part of it may be damaged
-        log.info("%s is fetched whole, although it is annotated as %s: %s", layer.where, known.name, error)
+        log.info("%s is fetched whole, although it is annotated as %s: %s", layer.where, known.value, error)
         return None
 
 

@@ -32,7 +32,6 @@ class RootfsTree:
     """All layers merged.  A directory's number is that of its record in the uppermost layer."""
 
     has_lazy = False
-    growing = False
 
     def __init__(self, files: Sequence[LayerFiles], *, transform_symlinks: bool) -> None:
         """Merge the layers *files*, the base first."""
@@ -70,8 +69,8 @@ class RootfsTree:
         if dead:
             log.warning("layer %d: skipped %d hard links to nothing; the first: %s", number, dead, printable(first))
 
-    def settle(self, directory: int, name: bytes | None) -> None:
-        """Do nothing: all nodes are known."""
+    def settling(self, directory: int, name: bytes | None) -> None:
+        """Return None: all nodes are known."""
 
     def node(self, number: int) -> Node:
         """Return a node; a directory has the attributes of the uppermost layer that lists it."""

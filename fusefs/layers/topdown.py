@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from fusefs.content.protocol import Literal
@@ -29,7 +30,7 @@ class FetchedStack(NamedTuple):
 class TopDownRootfs:
     """All layers merged, known from the top down.  Numbers of nodes are those of `RootfsTree` with all layers.
 
-    Until all layers are known, only nodes that `settle` has settled are right, and the root's attributes may change.
+    Until all layers are known, only nodes that `settling` has settled are right, and the root's attributes may change.
     Safe under concurrency: `_growing` is held while layers are fetched; `_tree` is replaced at once.
     """
 
@@ -49,15 +50,16 @@ class TopDownRootfs:
         below = [self._unknown] * (len(self._stack.layers) - len(known))
         return RootfsTree([*below, *known], transform_symlinks=self._transform)
 
-    @property
-    def growing(self) -> bool:
-        """Whether there are layers that are not known yet."""
+    def _is_growing(self) -> bool:
         return len(self._known) < len(self._stack.layers)
 
-    def settle(self, directory: int, name: bytes | None) -> None:
-        """Get to know the layers that decide on *name* in *directory*; None: on all names.  Raises as `files` does."""
-        if self._need(directory, name) is Need.NONE:
-            return
+    def settling(self, directory: int, name: bytes | None) -> Callable[[], None] | None:
+        """Return what makes the layers known that decide on *name* in *directory*; with None, on all names."""
+        if not self._is_growing() or self._need(directory, name) is Need.NONE:
+            return None
+        return partial(self._settle, directory, name)
+
+    def _settle(self, directory: int, name: bytes | None) -> None:
         with self._growing:
             while (need := self._need(directory, name)) is not Need.NONE:
                 if need is Need.ALL:
@@ -70,7 +72,7 @@ class TopDownRootfs:
     def _grow(self, known: tuple[LayerFiles, ...]) -> None:
         tree = self._merged(known)
         self._tree, self._known = tree, known
-        if not self.growing:
+        if not self._is_growing():
             self._stack.complete()
 
     def _need(self, directory: int, name: bytes | None) -> Need:

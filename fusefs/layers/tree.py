@@ -118,7 +118,6 @@ class LayerTree:
     """The files of one layer, whiteout files included.  A node's number is its record's number."""
 
     has_lazy = False
-    growing = False
     shared_names: Collection[int] = ()
     """Nodes whose number of links counts names in other layers: none."""
 
@@ -135,8 +134,8 @@ class LayerTree:
         """The files that the tree shows: those of one layer."""
         return (self._files,)
 
-    def settle(self, directory: int, name: bytes | None) -> None:
-        """Do nothing: all nodes are known."""
+    def settling(self, directory: int, name: bytes | None) -> None:
+        """Return None: all nodes are known."""
 
     def node(self, number: int) -> Node:
         """Return a node."""

@@ -118,7 +118,8 @@ class Inodes:
         """Return whether this is a lazy directory whose attributes are not known yet."""
         made = self._made.get(inode)
         if made is not None:
-            return made.tree.growing and made.directory is not None and not made.directory.settled
+            settled = made.directory is None or made.directory.settled
+            return not settled and made.tree.settling(0, None) is not None
         lazy = self.unmade(inode)
         return lazy is not None and not lazy.settled
 

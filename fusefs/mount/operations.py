@@ -159,10 +159,8 @@ class Operations(pyfuse3.Operations):
 
     async def _settle(self, place: Place, name: bytes | None) -> None:
         """Wait until *name* in a directory can be looked up, or with None, until its names can be listed."""
-        tree, number = place.tree, place.number
-        if tree.growing:
-            settle = functools.partial(tree.settle, number, name)
-            await self._calls.run((tree, number, name), settle, self._first_accesses)
+        while (work := place.tree.settling(place.number, name)) is not None:
+            await self._calls.run(place.numbered, work, self._first_accesses)  # by one thread for all who look into it
 
     @_answered
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002

@@ -90,12 +90,11 @@ class Tree(Protocol):
     def has_lazy(self) -> bool:
         """Whether the tree may contain lazy directories."""
 
-    @property
-    def growing(self) -> bool:
-        """Whether `settle` must be called before `find` and the listings; False for ever once it is False."""
+    def settling(self, directory: int, name: bytes | None) -> Callable[[], None] | None:
+        """Return work after which `find` of *name* in *directory* may be right; with None, its listings.
 
-    def settle(self, directory: int, name: bytes | None) -> None:
-        """Wait until `find` of *name* in *directory* is right; None: until its listings are."""
+        It may take long, and fail.  None if they are right.
+        """
 
     def node(self, number: int) -> "Node":
         """Return a node."""
@@ -170,8 +169,6 @@ def present(xattrs: Xattrs) -> Iterator[tuple[bytes, bytes]]:
 class KnownTree:
     """An immutable tree of nodes that are known from the start, numbered breadth first."""
 
-    growing = False
-
     def __init__(self, root: Directory) -> None:
         """Assign numbers to *root* and all nodes below it."""
         self._nodes: list[Node] = [root]
@@ -195,8 +192,8 @@ class KnownTree:
     def __len__(self) -> int:
         return len(self._nodes)
 
-    def settle(self, directory: int, name: bytes | None) -> None:
-        """Do nothing: all nodes are known."""
+    def settling(self, directory: int, name: bytes | None) -> None:
+        """Return None: all nodes are known."""
 
     def node(self, number: int) -> Node:
         """Return a node."""

@@ -77,14 +77,17 @@ def test_lookups_from_the_top_down_find_what_all_layers_show(
             for name in (part.encode() for part in path):
                 if directory is None or not isinstance(whole.node(directory), Directory):
                     break
-                tree.settle(directory, name)
+                if (work := tree.settling(directory, name)) is not None:
+                    work()
+                assert tree.settling(directory, name) is None
                 found = tree.find(directory, name)
                 assert found == whole.find(directory, name)
                 assert found is None or seen(tree, found) == seen(whole, found)
                 assert found is None or tree.parent(directory) == whole.parent(directory)
                 directory = found
         assert asked == [*range(len(files))][::-1][: len(asked)]  # from the top, each once
-        tree.settle(0, None)
-        assert not tree.growing
+        if (work := tree.settling(0, None)) is not None:
+            work()
+        assert tree.settling(0, None) is None
         assert tree.listing(0) == whole.listing(0)
     take_warnings()

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from fusefs.chunked.formats import format_of
+from fusefs.chunked.annotations import format_of
+from fusefs.chunked.formats import open_tar
 from fusefs.chunked.pieces import PieceTar
 from fusefs.chunked.toc import Unusable
 from fusefs.content.file import OpenFile
@@ -31,7 +32,7 @@ def opened(layer: Chunked, blob: Ranges) -> Iterator[PieceTar]:
     assert known is not None
     file_of_tar = OpenFile(os.memfd_create("tar", os.MFD_CLOEXEC), "the layer")
     try:
-        yield known.open_tar(layer.annotations, blob, file_of_tar)
+        yield open_tar(known, layer.annotations, blob, file_of_tar)
     finally:
         file_of_tar.close()
 

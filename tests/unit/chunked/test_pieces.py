@@ -11,8 +11,9 @@ from itertools import accumulate
 
 import pytest
 
+from fusefs.chunked.annotations import format_of
 from fusefs.chunked.comparison import compare
-from fusefs.chunked.formats import format_of
+from fusefs.chunked.formats import open_tar
 from fusefs.chunked.pieces import Piece, PieceTable, PieceTar
 from fusefs.content.file import OpenFile
 from fusefs.content.pieces import FetchFailed
@@ -164,8 +165,8 @@ def opened(layer: Chunked) -> Iterator[PieceTar]:
     """Give the tar of *layer*, read piece by piece."""
     known = format_of(layer.annotations)
     assert known is not None
-    tar = known.open_tar(
-        layer.annotations, Ranges(layer.blob), OpenFile(os.memfd_create("tar", os.MFD_CLOEXEC), "the layer")
+    tar = open_tar(
+        known, layer.annotations, Ranges(layer.blob), OpenFile(os.memfd_create("tar", os.MFD_CLOEXEC), "the layer")
     )
     yield tar
     tar.close()
