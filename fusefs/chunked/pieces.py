@@ -76,6 +76,11 @@ class PieceTable:
             column.append(value)
         self._digests += digest
 
+    @property
+    def total(self) -> int:
+        """The plain bytes of all pieces."""
+        return sum(self._columns[1])
+
     def digest(self, number: int) -> bytes:
         """Return the digest of a piece."""
         return bytes(self._digests[number * _DIGEST : (number + 1) * _DIGEST])
@@ -104,6 +109,8 @@ class PieceTar:
         self.size = self.stored = size
         self.headers = Extent(file, 0, size)
         """The tar with zeros in place of pieces that are not here."""
+        self.scanned = size - table.total
+        """Bytes that a scan has to look at: those that are not of a piece."""
         self._file = file
         self._table = table
         self._blob = blob

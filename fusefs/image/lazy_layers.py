@@ -254,11 +254,11 @@ class Layers:
         if known is None or self._has_cached_tar(layer):
             return None
         cache = self._cache_of(layer)
-        pieces = open_pieces(layer, known, self._tmpdir, cache)
+        # Not the names of what is made of the plain tar: nothing is compared with the diffID yet.
+        annotations = sorted(layer.descriptor.annotations.items())
+        pieces = open_pieces(layer, known, self._tmpdir, cache, f"{cached_name(layer, annotations)}.toc")
         if pieces is None:
             return None
-        # Not the name of the index of the plain tar: nothing is compared with the diffID yet.
-        annotations = sorted(layer.descriptor.annotations.items())
         name = f"{cached_name(layer, INDEX_FORMAT, annotations)}-{self._image.created_ns}.layer"
         index = None if cache is None else cached_index(cache, name)
         try:
@@ -316,7 +316,10 @@ class Layers:
             tar: Content = self._followed(layer, indexing) if pieces is None else pieces
             try:
                 with self._indexing:
-                    indexing.finish(tar if pieces is None else pieces.headers)
+                    if pieces is None:
+                        indexing.finish(tar)
+                    else:
+                        indexing.finish(pieces.headers, pieces.scanned)
             except NoSpace as error:
                 raise _IndexNoSpace(str(error)) from None
             tar.check()  # an index of changed bytes is neither used nor cached

@@ -30,21 +30,24 @@ def format_of(layer: Layer) -> Format | None:
     return annotations.format_of(layer.descriptor.annotations)
 
 
-def open_pieces(layer: Layer, known: Format, tmpdir: str, cache: LayerCache | None) -> "PieceTar | None":
+def open_pieces(layer: Layer, known: Format, tmpdir: str, cache: LayerCache | None, name: str) -> "PieceTar | None":
     """Return the tar of *layer*, read piece by piece; None if that is impossible, or the whole layer is here.
 
-    Pieces are stored in a file beside *cache*, or in *tmpdir*.  Raises NoSpace, and FetchFailed.
+    Its documents are cached as *name*.  Pieces are stored in a file beside *cache*, or in *tmpdir*.
+    Raises NoSpace, and FetchFailed.
     """
     from fusefs.chunked.formats import open_tar  # noqa: PLC0415 - most layers need none of that
+    from fusefs.chunked.remembered import RememberedRanges  # noqa: PLC0415
     from fusefs.chunked.toc import Unusable  # noqa: PLC0415
 
     blob = layer.content
     assert isinstance(blob, RemoteBlob)
     if blob.file_place() is not None:
         return None
+    remembered = RememberedRanges(blob, b"" if cache is None else _cached(cache, name))
     file = OpenFile(_new_file(tmpdir, cache), layer.where)
     try:
-        return open_tar(known, layer.descriptor.annotations, blob, file)
+        tar = open_tar(known, layer.descriptor.annotations, remembered, file)
     except BaseException as error:
         file.close()
         if not isinstance(error, Unusable):
@@ -52,6 +55,32 @@ def open_pieces(layer: Layer, known: Format, tmpdir: str, cache: LayerCache | No
         blob.drop_range(0, blob.size)  # a part of it may be damaged
         log.info("%s is fetched whole, although it is annotated as %s: %s", layer.where, known.value, error)
         return None
+    documents = remembered.packed()
+    remembered.forget()
+    if cache is not None and documents:
+        cache.later(lambda: _add(cache, name, documents))
+    return tar
+
+
+def _cached(cache: LayerCache, name: str) -> bytes:
+    """Return the bytes of the cached file *name*, none if it is not cached."""
+    descriptor = cache.open_cached(name)
+    if descriptor is None:
+        return b""
+    with open(descriptor, "rb") as file:
+        return file.read()
+
+
+def _add(cache: LayerCache, name: str, data: bytes) -> None:
+    """Cache *data* as the file *name*, if there is room."""
+    try:
+        if cache.room(len(data)):
+            with open(cache.new_file(), "wb") as file:
+                file.write(data)
+                file.flush()
+                cache.add(name, file.fileno())
+    except (NoSpace, OSError) as error:
+        log.info("cannot cache the documents of a layer: %s", error)
 
 
 def _new_file(tmpdir: str, cache: LayerCache | None) -> int:

@@ -92,7 +92,8 @@ def _image(base: bytes) -> Layout:
 
 
 @contextlib.contextmanager
-def _work() -> Iterator[Path]:
+def work_folder() -> Iterator[Path]:
+    """Give a folder below /var/tmp for as long as the block takes."""
     path = new_folder("first-byte")
     try:
         yield path
@@ -108,7 +109,7 @@ def main() -> int:
     print("|layers|file of|requests|bytes|of the layers|seconds|second file: requests|seconds|")
     print("|---|---|---:|---:|---:|---:|---:|---:|")
     for name, convert in (("zstd:chunked", by_skopeo), ("eStargz", by_ctr_remote)):
-        with _work() as work:
+        with work_folder() as work:
             layout = convert(lazy_root(), work, plain)
             for where, files in (
                 ("the top layer", ("app/config", "app/other")),

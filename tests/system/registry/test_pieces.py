@@ -12,7 +12,7 @@ import pytest
 from tests.support.changesets import About, changeset, file, folder, hard_link, symlink, whiteout
 from tests.support.chunked_layers import Chunked, Json, estargz, zstd_chunked
 from tests.support.erofs_mounts import need_kernel_mounts
-from tests.support.fault_proxy import Asked, Proxy, Reply, flip
+from tests.support.fault_proxy import Asked, Proxy, Reply, flip, status
 from tests.support.folders import new_folder
 from tests.support.layouts import Layout
 from tests.support.lazy_images import by_ctr_remote, by_skopeo, of_layers
@@ -112,9 +112,20 @@ def test_the_first_byte_takes_four_requests_and_a_second_file_one(
     assert len(_asked(proxy)) <= 1
     assert (rootfs / "data").read_bytes() == DATA + bytes(100_000)
     imgfs.end_mounts()
+    _asked(proxy)
     again = imgfs.mount(proxy.image(), at=imgfs.mountpoint("again")) / "rootfs"
+    assert sorted(path.name for path in (again / "etc").iterdir()) == ["motd"]
+    assert len(_asked(proxy)) == 1  # the HEAD of the tag: the tables of contents are cached
     assert (again / "app" / "config").read_bytes() == b"config"
     assert (again / "etc" / "motd").read_bytes() == b"hello\n"
+    assert len(_asked(proxy)) <= 2
+    proxy.always[""] = status(500)
+    imgfs.end_mounts()
+    offline = imgfs.mount(proxy.image(), "--offline", at=imgfs.mountpoint("offline")) / "rootfs"
+    assert (offline / "data").stat().st_size == len(DATA) + 100_000
+    with pytest.raises(OSError, match="Input/output error"):
+        (offline / "data").read_bytes()
+    imgfs.log_is_quiet = False
 
 
 def test_what_verifies_a_layer_is_told_until_it_is_whole(imgfs: Bench, server: Registry) -> None:
