@@ -67,10 +67,8 @@ class MountCommand:
     def run(self) -> None:
         """Open the image, mount it, and return when the mount is usable or, in the foreground, unmounted."""
         arguments = self._arguments
-        log = None
-        if arguments.log_file or not arguments.foreground:
-            log = open_log(arguments.log_file, self._environment)
-        # It begins when the engine is waited for: earlier it would only delay the request to the engine.
+        log = open_log(arguments.log_file, self._environment) if arguments.log_file else None
+        # It begins when a source is waited for: earlier it would only delay that, and cached metadata need no FUSE.
         importing = BackgroundImport("fusefs.mount.session")
         begin = _nothing if arguments.driver == EROFS else importing.begin
         settings = settings_of(arguments, self._environment, self._writeback, begin)
@@ -79,9 +77,11 @@ class MountCommand:
             view = self._view_options(opened)
             kernel = KernelMounts(arguments.driver, opened, view, partial(self._kernel_options, settings))
             root = kernel.root()
-            if root is None and arguments.index and not arguments.no_trees:
-                opened.index()
-                kernel.indexed()
+            if root is None:
+                importing.begin()
+                if arguments.index and not arguments.no_trees:
+                    opened.index()
+                    kernel.indexed()
         finally:
             importing.finish()
         if root is None:
@@ -94,6 +94,8 @@ class MountCommand:
 
     def _run(self, serve: Callable[[Callable[[], None]], None], log: logging.Handler | None) -> None:
         """Call *serve*, in the background or here, and say when it is ready."""
+        if log is None and not self._arguments.foreground:
+            log = open_log(None, self._environment)
         if log is None or self._arguments.foreground:
             if log:
                 logging.getLogger().addHandler(log)
