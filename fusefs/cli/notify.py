@@ -1,9 +1,10 @@
 """Service notifications for systemd (sd_notify(3))."""
 
-import logging
 from collections.abc import Mapping
 
-log = logging.getLogger(__name__)
+from fusefs.log import logger
+
+log = logger(__name__)
 
 
 def notify(state: str, environment: Mapping[str, str]) -> None:

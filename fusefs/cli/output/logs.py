@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from fusefs.errors import NoSpace
+from fusefs.log import begin_to_log
 from fusefs.private import make_parents
 from fusefs.text import printable
 
@@ -81,6 +82,7 @@ def open_log(path: str | None, environment: Mapping[str, str]) -> logging.Handle
     ``$XDG_STATE_HOME/imgfs`` (root: /var/log/imgfs).  Raises NoSpace if *path* cannot be written.  If the default
     cannot be, that is a warning, and the handler has no name and discards all records.
     """
+    begin_to_log()
     if path is None and _can_connect(_SYSLOG):
         from logging.handlers import SysLogHandler  # noqa: PLC0415 - imports many modules that a log file does not need
 

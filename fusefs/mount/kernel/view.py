@@ -1,7 +1,6 @@
 """The view of an image as a kernel mount, from cached metadata or from metadata that are written now."""
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from fusefs.content.watched import WatchedFile
 from fusefs.erofs.ondisk import FORMAT
 from fusefs.errors import NO_ROOM, NoSpace
 from fusefs.image.model import LayerCache
+from fusefs.log import logger
 from fusefs.mount.kernel.attach import WrongContents, check_contents
 from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.kernel.snapshot import stable_file
@@ -21,7 +21,7 @@ from fusefs.text import printable
 from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
 from fusefs.tree.overrides import Overrides
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _PRIVATE = 0o500
 """Permissions of the root if only the user who mounts, who is root, may read the image: with ``allow_root``, too."""

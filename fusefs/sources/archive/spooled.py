@@ -1,6 +1,5 @@
 """A tar that arrives as a stream: spooled, indexed and hashed in one pass."""
 
-import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -8,12 +7,13 @@ from typing import NamedTuple
 from fusefs.content.protocol import Buffer, Bytes, Content, chunks
 from fusefs.content.spool import Spool
 from fusefs.errors import InvalidImage
+from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.sources.archive.blobs import TarBlobs
 from fusefs.tar.header import Kind
 from fusefs.tar.members import Member, MemberTable, scan
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _CHUNK = 1 << 20
 _AFTER_THE_END = 1 << 20

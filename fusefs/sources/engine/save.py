@@ -5,7 +5,6 @@ and indexed and hashed as it arrives.
 """
 
 import json
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -16,6 +15,7 @@ from fusefs.content.protocol import Buffer
 from fusefs.content.spool import Spool, free_space, megabytes, no_space
 from fusefs.errors import EngineError, InvalidImage, NoSpace
 from fusefs.image.model import SourcedImage
+from fusefs.log import logger
 from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.transport import Source
 from fusefs.progress import Advance
@@ -26,7 +26,7 @@ from fusefs.sources.reasons import reason, timed_out
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 PLATFORM_VERSION = (1, 48)
 """The first version of the API whose save takes a platform; earlier versions ignore the parameter."""

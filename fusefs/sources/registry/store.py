@@ -1,6 +1,5 @@
 """The blobs of one repository by their descriptors: from the cache, otherwise from the registry."""
 
-import logging
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -13,6 +12,7 @@ from fusefs.content.remote import RemoteBlob
 from fusefs.content.spool import Spool
 from fusefs.errors import InvalidImage, NoSpace, RegistryError, Unavailable
 from fusefs.image.model import LayerCache
+from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
@@ -24,7 +24,7 @@ from fusefs.tree.once import Once
 if TYPE_CHECKING:
     from fusefs.sources.registry.transfer import Transfers
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _FOREIGN = ("foreign", "nondistributable")
 """Words in the media types of layers that registries do not store."""

@@ -1,7 +1,6 @@
 """Transfers from the places of a repository: mirrors first, attempts within the timeout, every digest checked."""
 
 import hashlib
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -10,12 +9,13 @@ from typing import TypeVar
 from fusefs.content.file import OpenFile
 from fusefs.content.spool import Spool, megabytes
 from fusefs.errors import DigestMismatch, InvalidImage, RegistryError, Unavailable
+from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.sources.registry.connections import ConnectionFailed
 from fusefs.sources.registry.repository import Found, Repository
 from fusefs.sources.registry.retries import Retries, Transient
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _T = TypeVar("_T")
 
