@@ -102,7 +102,7 @@ def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Setti
 
 def _spooled_image(file: OpenFile, asked: FileImage, name: str, settings: Settings) -> Image:
     """Return the image in a stream: a pipe, or a compressed file."""
-    from fusefs.sources.archive.spooled import spool_tar  # noqa: PLC0415 - files in place are not spooled
+    from fusefs.sources.archive.spooling import spool_tar  # noqa: PLC0415 - files in place are not spooled
 
     settings.progress.waiting_began()
     total = file.length() or None  # a pipe has no length

@@ -36,6 +36,9 @@ def cached_or_entry(target: Target, settings: Settings) -> SourcedImage | CacheE
         return None
 
     def waiting() -> AbstractContextManager[None]:
+        # Another thread may import from here on, and this process may yet have to receive the image.
+        import fusefs.sources.archive.spooling  # noqa: F401, PLC0415
+
         settings.progress.waiting_began()
         return settings.progress.waiting(f"another imgfs saves {printable(target.name)}")
 

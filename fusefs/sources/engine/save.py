@@ -19,7 +19,7 @@ from fusefs.log import logger
 from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.transport import Source
 from fusefs.progress import Advance
-from fusefs.sources.archive.spooled import SpooledTar, spool_tar
+from fusefs.sources.archive.spooled import SpooledTar
 from fusefs.sources.engine.cached import cached_or_entry, complete_entry
 from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, checked_image
 from fusefs.sources.reasons import reason, timed_out
@@ -165,6 +165,8 @@ def _saved_into_cache(engine: Engine, target: Target, settings: Settings, entry:
 
 def _save(engine: Engine, target: Target, settings: Settings, spool: Spool) -> SpooledTar:
     """Receive the image; EngineError if the engine reports a failure inside the stream."""
+    from fusefs.sources.archive.spooling import spool_tar  # noqa: PLC0415 - cached images are not received
+
     progress, size = settings.progress, target.inspected.size
     damage: InvalidImage | None = None
     try:
