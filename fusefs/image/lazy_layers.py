@@ -1,6 +1,5 @@
 """The layers of an image: plain tars and layer indexes, each made on first access."""
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -21,16 +20,17 @@ from fusefs.image.piecewise import Piecewise, format_of, open_pieces
 from fusefs.image.uncompressed import Follower, uncompressed_tar
 from fusefs.layers.index import LayerIndex
 from fusefs.layers.record import MAGIC as INDEX_FORMAT
-from fusefs.layers.topdown import FetchedStack, TopDownRootfs
 from fusefs.layers.tree import LayerFiles
+from fusefs.log import logger
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import OCI_LAYER, Descriptor
 from fusefs.tree.once import Once
 
 if TYPE_CHECKING:
     from fusefs.chunked.pieces import PieceTar
+    from fusefs.layers.topdown import TopDownRootfs
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _INDEX_ROOM = 1 << 20
 """Bytes that must be free to cache a layer index.  Its size is not known in advance; most are smaller."""
@@ -185,8 +185,10 @@ class Layers:
         """Return whether there are layers in a registry that are not here: one that is not needed should stay there."""
         return any(isinstance(layer.content, RemoteBlob) and not _is_here(layer) for layer in self.stack)
 
-    def top_down(self, complete: Callable[[], None], *, transform_symlinks: bool) -> TopDownRootfs:
+    def top_down(self, complete: Callable[[], None], *, transform_symlinks: bool) -> "TopDownRootfs":
         """Return the layers merged, each fetched when a lookup needs it; *complete* is called when all are known."""
+        from fusefs.layers.topdown import FetchedStack, TopDownRootfs  # noqa: PLC0415 - local images do not need it
+
         layers = tuple(filter(self.readable, self.stack))
         files = [partial(self.files, layer) for layer in layers]
         stack = FetchedStack(files, self.all_files, self.open_pieces, complete)

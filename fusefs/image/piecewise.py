@@ -1,6 +1,5 @@
 """Layers of registries that are read piece by piece, as long as they are not here whole."""
 
-import logging
 import threading
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,11 +12,12 @@ from fusefs.content.remote import RemoteBlob
 from fusefs.content.spool import unlinked_file
 from fusefs.errors import InvalidImage, NoSpace
 from fusefs.image.model import Layer, LayerCache
+from fusefs.log import logger
 
 if TYPE_CHECKING:
     from fusefs.chunked.pieces import PieceTar
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _ROOM = 1 << 20
 """Bytes that must be free in the cache for the pieces of a layer; most readers want few of them."""
