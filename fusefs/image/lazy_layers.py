@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content, Literal
-from fusefs.content.remote import RemoteBlob
 from fusefs.content.spool import file_or_memory
 from fusefs.errors import ImgfsError, NoSpace
 from fusefs.image.cached_files import add_index, cached_index, cached_name, headers_match
 from fusefs.image.indexing import Indexing, NewIndex
 from fusefs.image.model import Image, Layer, LayerCache
-from fusefs.image.piecewise import Piecewise, format_of, open_pieces
 from fusefs.image.uncompressed import Follower, uncompressed_tar
 from fusefs.layers.index import LayerIndex
 from fusefs.layers.record import MAGIC as INDEX_FORMAT
@@ -24,10 +22,12 @@ from fusefs.layers.tree import LayerFiles
 from fusefs.log import logger
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import OCI_LAYER, Descriptor
+from fusefs.oci.transport import REGISTRY
 from fusefs.tree.once import Once
 
 if TYPE_CHECKING:
     from fusefs.chunked.pieces import PieceTar
+    from fusefs.image.piecewise import Piecewise
     from fusefs.layers.topdown import TopDownRootfs
 
 log = logger(__name__)
@@ -79,8 +79,11 @@ class Layers:
         self._tars: dict[_Key, Once[Content]] = {}
         self._files: dict[_Key, Once[LayerFiles]] = {}
         self._made: list[Content] = []
-        self._strict = strict
-        self._piecewise = Piecewise()
+        self._piecewise: Piecewise | None = None
+        if image.source.transport is REGISTRY:
+            from fusefs.image import piecewise  # noqa: PLC0415 - local images do not need it
+
+            self._piecewise = piecewise.Piecewise(strict=strict)
         self._pieces_opened = False
         self._followers: dict[_Key, Follower] = {}
         self.stack = image.layers or (_NONE,)
@@ -114,7 +117,7 @@ class Layers:
     def files(self, layer: Layer) -> LayerFiles:
         """Return the files of *layer*; the first access indexes it, and so does the first one after it was fetched."""
         key = _key(layer)
-        if self._piecewise.has_pieces(key) and not self._piecewise.is_whole(key) and _is_here(layer):
+        if self._has_pieces(layer) and _is_here(layer):
             self.tar(layer)
         return self._files[key].get()
 
@@ -134,7 +137,7 @@ class Layers:
         contents in the annotations.  Otherwise the key is the place of the bytes in an unchanged file.
         """
         if layer.compression is not None:
-            if self._piecewise.has_pieces(_key(layer)):
+            if self._has_pieces(layer):
                 return layer.descriptor.digest, *sorted(layer.descriptor.annotations.items())
             return layer.diff_id
         if self._image.verified:
@@ -183,7 +186,7 @@ class Layers:
 
     def must_be_fetched(self) -> bool:
         """Return whether there are layers in a registry that are not here: one that is not needed should stay there."""
-        return any(isinstance(layer.content, RemoteBlob) and not _is_here(layer) for layer in self.stack)
+        return self._piecewise is not None and not all(map(_is_here, self.stack))
 
     def top_down(self, complete: Callable[[], None], *, transform_symlinks: bool) -> "TopDownRootfs":
         """Return the layers merged, each fetched when a lookup needs it; *complete* is called when all are known."""
@@ -214,7 +217,8 @@ class Layers:
         """Close the plain tars that were decompressed.  No other thread may read meanwhile."""
         for tar in self._made:
             tar.close()
-        self._piecewise.close()
+        if self._piecewise is not None:
+            self._piecewise.close()
 
     def _cache_of(self, layer: Layer) -> LayerCache | None:
         return self._layer_caches.get(layer.descriptor.digest, self._cache)
@@ -236,8 +240,7 @@ class Layers:
                 with self._decompressing:
                     tar = uncompressed_tar(layer, self._tmpdir, cache, name, follower)
             self._made.append(tar)
-            self._piecewise.add_whole(_key(layer), layer.where, tar)
-            if self._piecewise.has_pieces(_key(layer)):
+            if self._piecewise is not None and self._piecewise.add_whole(_key(layer), layer.where, tar):
                 self._files[_key(layer)] = Once(self._files_maker(layer))
             return tar
 
@@ -245,16 +248,23 @@ class Layers:
 
     def verified_by(self, layer: Layer) -> str:
         """Return what verifies the names and attributes of *layer*: ``toc``, ``tar``, or nothing if that is clear."""
-        known = None if self._strict else format_of(layer)
-        if known is None:
+        known = None if self._piecewise is None else self._piecewise.format_of(layer)
+        if self._piecewise is None or known is None:
             return ""
         return "tar" if known.has_headers or self._piecewise.is_verified(_key(layer)) else "toc"
 
+    def _has_pieces(self, layer: Layer) -> bool:
+        return self._piecewise is not None and self._piecewise.has_pieces(_key(layer))
+
     def _files_of_pieces(self, layer: Layer) -> LayerFiles | None:
         """Return the files of *layer* if it is read piece by piece, else None."""
-        known = None if self._strict or self._piecewise.is_whole(_key(layer)) else format_of(layer)
+        if self._piecewise is None or self._piecewise.is_whole(_key(layer)):
+            return None
+        known = self._piecewise.format_of(layer)
         if known is None or self._has_cached_tar(layer):
             return None
+        from fusefs.image.piecewise import open_pieces  # noqa: PLC0415 - local images do not need it
+
         cache = self._cache_of(layer)
         # Not the names of what is made of the plain tar: nothing is compared with the diffID yet.
         annotations = sorted(layer.descriptor.annotations.items())

@@ -23,13 +23,6 @@ _ROOM = 1 << 20
 """Bytes that must be free in the cache for the pieces of a layer; most readers want few of them."""
 
 
-def format_of(layer: Layer) -> Format | None:
-    """Return the format of *layer* if it can be read piece by piece, as far as its descriptor tells."""
-    if layer.compression is None or not layer.descriptor.annotations or not isinstance(layer.content, RemoteBlob):
-        return None
-    return annotations.format_of(layer.descriptor.annotations)
-
-
 def open_pieces(layer: Layer, known: Format, tmpdir: str, cache: LayerCache | None, name: str) -> "PieceTar | None":
     """Return the tar of *layer*, read piece by piece; None if that is impossible, or the whole layer is here.
 
@@ -107,17 +100,28 @@ _NOTHING = _Layer()
 class Piecewise:
     """What is read of layers piece by piece, and whole.  Safe under concurrency: `_lock` guards `_layers`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, strict: bool) -> None:
+        """*strict*: read no layer piece by piece."""
+        self._strict = strict
         self._layers: dict[Hashable, _Layer] = {}
         self._lock = threading.Lock()
+
+    def format_of(self, layer: Layer) -> Format | None:
+        """Return the format of *layer* if it can be read piece by piece, as far as its descriptor tells."""
+        if self._strict or layer.compression is None or not isinstance(layer.content, RemoteBlob):
+            return None
+        return annotations.format_of(layer.descriptor.annotations)
 
     def add_pieces(self, key: Hashable, where: str, pieces: "PieceTar") -> None:
         """Take note of the tar of the layer *key*, read piece by piece."""
         self._meet(key, where, pieces=pieces)
 
-    def add_whole(self, key: Hashable, where: str, tar: Content) -> None:
-        """Take note of the plain tar of the layer *key*, which was compared with its diffID."""
-        self._meet(key, where, tar=tar)
+    def add_whole(self, key: Hashable, where: str, tar: Content) -> bool:
+        """Take note of the plain tar of the layer *key*, which was compared with its diffID.
+
+        Returns whether the layer was read piece by piece before.
+        """
+        return self._meet(key, where, tar=tar).pieces is not None
 
     def is_whole(self, key: Hashable) -> bool:
         """Return whether the plain tar of the layer is here."""
@@ -129,10 +133,13 @@ class Piecewise:
         return layer.tar is not None and layer.equal
 
     def has_pieces(self, key: Hashable) -> bool:
-        """Return whether the layer is read piece by piece."""
-        return self._layers.get(key, _NOTHING).pieces is not None
+        """Return whether the layer is read piece by piece, and its plain tar is not here."""
+        layer = self._layers.get(key, _NOTHING)
+        return layer.pieces is not None and layer.tar is None
 
-    def _meet(self, key: Hashable, where: str, *, pieces: "PieceTar | None" = None, tar: Content | None = None) -> None:
+    def _meet(
+        self, key: Hashable, where: str, *, pieces: "PieceTar | None" = None, tar: Content | None = None
+    ) -> _Layer:
         """Once both are there: compare them, and let reads of the pieces fail if they differ."""
         with self._lock:
             before = self._layers.get(key, _NOTHING)
@@ -140,6 +147,7 @@ class Piecewise:
             if now.pieces is not None and now.tar is not None:
                 now = now._replace(equal=_compared(now.pieces, now.tar, where))
             self._layers[key] = now
+            return now
 
     def close(self) -> None:
         """Close the tars that are read piece by piece.  No other thread may read meanwhile."""
