@@ -16,10 +16,9 @@ from typing import NamedTuple
 from fusefs.chunked.annotations import ESTARGZ_TOC
 from fusefs.chunked.frames import from_gzip, gzip_stream, needed
 from fusefs.chunked.pieces import Piece, PieceTable, PieceTar, Ranges, resize, write_at
-from fusefs.chunked.toc import LIMIT, MAX_PIECE, Entry, Toc, Unusable
+from fusefs.chunked.toc import LIMIT, MAX_PIECE, MAX_TAR, Entry, Toc, Unusable
 from fusefs.content.file import OpenFile
 from fusefs.tar.header import BLOCK
-from fusefs.tar.members import MAX_OFFSET
 from fusefs.tar.writing import HeaderFields, header_block, member_header
 
 _NAME = b"stargz.index.json"
@@ -166,7 +165,7 @@ class _Builder:
         self._data = self._at + len(block)
         self._size = self._left = size
         self._at = self._data + -(-size // BLOCK) * BLOCK
-        if self._at > MAX_OFFSET:
+        if self._at > MAX_TAR:
             raise Unusable("its table of contents states a file that is too large")
         if size:
             self._chunk(entry)

@@ -9,9 +9,8 @@ from array import array
 from collections.abc import Iterable
 
 from fusefs.chunked.pieces import write_at
-from fusefs.chunked.toc import JsonStream, Unusable
+from fusefs.chunked.toc import MAX_TAR, JsonStream, Unusable
 from fusefs.content.file import OpenFile
-from fusefs.tar.members import MAX_OFFSET
 
 _FILE, _SEGMENT = 1, 2
 _MAX_LINE = 4 << 20
@@ -34,14 +33,14 @@ class TarSplit:
             kind, payload, size = line.get("type"), line.get("payload"), line.get("size", 0)
             if kind == _SEGMENT and isinstance(payload, str):
                 self._segment(file, payload, lines)
-            elif kind == _FILE and type(size) is int and 0 <= size <= MAX_OFFSET:
+            elif kind == _FILE and type(size) is int and 0 <= size <= MAX_TAR:
                 self.offsets.append(self.size)
                 self.sizes.append(size)
                 self.size += size
             else:
                 raise lines.error()
-            if self.size > MAX_OFFSET:
-                raise Unusable(f"{name} describes a tar of more than {MAX_OFFSET} bytes")
+            if self.size > MAX_TAR:
+                raise Unusable(f"{name} describes a tar of more than {MAX_TAR} bytes")
 
     def _segment(self, file: OpenFile, payload: str, lines: JsonStream) -> None:
         try:

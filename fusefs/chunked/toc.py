@@ -13,6 +13,8 @@ LIMIT = 150 << 20
 """Bytes of a table of contents and of a tar-split, plain; containers/storage has the same limit."""
 MAX_PIECE = 16 << 20
 """Bytes of a piece, plain: readers hold it in memory.  Builders make pieces of 64 KiB and 4 MiB by default."""
+MAX_TAR = 1 << 43
+"""Bytes of a plain tar: the file with holes must be possible in any file system."""
 _MAX_ENTRY = 1 << 20
 """Characters of one entry."""
 _AHEAD = 1 << 16

@@ -202,7 +202,8 @@ class Layers:
         if self._pieces_opened:
             return
         self._pieces_opened = True
-        waiting = iter([layer for layer in self.stack if self.readable(layer) and self.verified_by(layer)])
+        layers = [layer for layer in self.stack if self.readable(layer) and self.verified_by(layer)]
+        waiting = iter(layers)
 
         def work() -> None:
             for layer in waiting:  # threads share the iterator
@@ -210,7 +211,7 @@ class Layers:
                     self.files(layer)
 
         with suppress(RuntimeError):  # as many threads as this process may have
-            for _ in range(_FETCHES):
+            for _ in layers[:_FETCHES]:
                 threading.Thread(target=work, daemon=True).start()
 
     def close(self) -> None:

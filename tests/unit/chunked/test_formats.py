@@ -161,6 +161,7 @@ LIES: Mapping[str, Change] = {
     "a size that is no number": _entry("d/a", size="5"),
     "a size with a fraction": _entry("d/a", size=5.0),
     "a huge size": _entry("d/a", size=1 << 80),
+    "a size that no file system takes": _entry("d/a", size=1 << 60),
     "a kind": _entry("d/a", type="socket"),
     "a name that is no string": _entry("d/a", name=5),
     "a name with NUL": _entry("d/a", name="d\0"),
