@@ -1,7 +1,6 @@
 """Indexes one layer: in a thread, or in a child process that does not slow down reads of the mount."""
 
 import errno
-import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -12,12 +11,13 @@ from fusefs.content.growing import report
 from fusefs.content.protocol import Content, FilePlace
 from fusefs.errors import NO_ROOM, InvalidImage, LimitReached, NoSpace
 from fusefs.image.model import Layer
+from fusefs.log import logger
 from fusefs.tar.members import ContentSource
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 CHILD_SIZE = 16 << 20
 """Size of a tar in bytes from which on a child process indexes it: a scan in a thread slows down reads."""
@@ -77,13 +77,13 @@ class Indexing:
             os.ftruncate(self._index.descriptor, 0)
             os.lseek(self._index.descriptor, 0, os.SEEK_SET)
 
-    def finish(self, tar: Content) -> None:
-        """Complete the index: *tar* is the plain tar, all of it.
+    def finish(self, tar: Content, scanned: int = CHILD_SIZE) -> None:
+        """Complete the index: *tar* is the plain tar, all of it, of which *scanned* bytes matter.
 
         Raises InvalidImage, NoSpace, MemoryError, or OSError if the tar cannot be read.
         """
         place = tar.file_place()
-        if place is not None:  # a child process can read only a local file
+        if place is not None and scanned >= CHILD_SIZE:  # a child process can read only a local file
             self.written(place, tar.size)
         child, self._child = self._child, None
         if child is None:
