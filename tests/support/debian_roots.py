@@ -51,7 +51,9 @@ def debian_root(release: str, name: str, *packages: str) -> Path:
     if not path.exists():
         unfinished = path.parent / f"unfinished-{os.getpid()}"
         include = [f"--include={','.join(packages)}"] if packages else []
-        command = ["mmdebstrap", "--variant=minbase", *include, release, str(unfinished)]
+        # The state of sid that a mirror has may be older than it states to be valid.
+        valid = ['--aptopt=Acquire::Check-Valid-Until "false"'] if release == "sid" else []
+        command = ["mmdebstrap", "--variant=minbase", *valid, *include, release, str(unfinished)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             shutil.rmtree(unfinished, ignore_errors=True)
