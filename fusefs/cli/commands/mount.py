@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fusefs.cache.writeback import Writeback
 from fusefs.cli.cache_folder import cache_folders
-from fusefs.cli.imports import BackgroundImport, import_in_thread
+from fusefs.cli.imports import BackgroundImport, collector_paused, import_in_thread
 from fusefs.cli.kernel_mounts import KernelMounts, attach_root
 from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of
@@ -77,11 +77,10 @@ class MountCommand:
             view = self._view_options(opened)
             kernel = KernelMounts(arguments.driver, opened, view, partial(self._kernel_options, settings))
             root = kernel.root()
-            if root is None:
+            if root is None and arguments.index and not arguments.no_trees:
                 importing.begin()
-                if arguments.index and not arguments.no_trees:
-                    opened.index()
-                    kernel.indexed()
+                opened.index()
+                kernel.indexed()
         finally:
             importing.finish()
         if root is None:
@@ -148,7 +147,10 @@ class MountCommand:
         self, opened: Opened, view: ViewOptions, kernel: KernelMounts, settings: Settings, ready: Callable[[], None]
     ) -> None:
         """Mount by FUSE, call *ready* and serve until the end; background writes run meanwhile and are drained."""
-        from fusefs.mount.session import serve  # noqa: PLC0415 - imported by `BackgroundImport`
+        with (
+            collector_paused()
+        ):  # not before the fork: the process that ends stays small, and what both write is copied
+            from fusefs.mount.session import serve  # noqa: PLC0415 - slow to import
 
         xattrs = (*view.xattrs, *process_xattrs(self._bytes_read))
         root = image_view(opened.image, opened.layers, view._replace(xattrs=xattrs, merged=kernel.indexed))
