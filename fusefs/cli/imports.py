@@ -6,23 +6,15 @@ The garbage collector pauses meanwhile.  No import creates garbage, and the sear
 import gc
 import importlib
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from types import ModuleType
 
 
 def import_command(name: str) -> ModuleType:
     """Import the module of a command."""
-    with collector_paused():
-        return importlib.import_module(f"fusefs.cli.commands.{name}")
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Pause the garbage collector while the block imports."""
     _pause_collector()
     try:
-        yield
+        return importlib.import_module(f"fusefs.cli.commands.{name}")
     finally:
         _resume_collector()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fusefs.cache.writeback import Writeback
 from fusefs.cli.cache_folder import cache_folders
-from fusefs.cli.imports import BackgroundImport, collector_paused, import_in_thread
+from fusefs.cli.imports import BackgroundImport, import_in_thread
 from fusefs.cli.kernel_mounts import KernelMounts, attach_root
 from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of
@@ -77,10 +77,11 @@ class MountCommand:
             view = self._view_options(opened)
             kernel = KernelMounts(arguments.driver, opened, view, partial(self._kernel_options, settings))
             root = kernel.root()
-            if root is None and arguments.index and not arguments.no_trees:
+            if root is None:
                 importing.begin()
-                opened.index()
-                kernel.indexed()
+                if arguments.index and not arguments.no_trees:
+                    opened.index()
+                    kernel.indexed()
         finally:
             importing.finish()
         if root is None:
@@ -115,7 +116,8 @@ class MountCommand:
     def _opened(self, settings: Settings) -> Opened:
         """Open the image."""
         arguments = self._arguments
-        opened = Opened(open_image(arguments.image, settings), settings.tmpdir, settings.progress)
+        strict = arguments.strict or arguments.driver == EROFS  # which needs whole layers anyway
+        opened = Opened(open_image(arguments.image, settings), settings.tmpdir, settings.progress, strict=strict)
         if (why := opened.image.why_no_rootfs) and not arguments.no_trees:
             log.warning("%s is mounted without rootfs/: %s", opened.shown, why)
         return opened
