@@ -149,10 +149,7 @@ class MountCommand:
         self, opened: Opened, view: ViewOptions, kernel: KernelMounts, settings: Settings, ready: Callable[[], None]
     ) -> None:
         """Mount by FUSE, call *ready* and serve until the end; background writes run meanwhile and are drained."""
-        with (
-            collector_paused()
-        ):  # not before the fork: the process that ends stays small, and what both write is copied
-            from fusefs.mount.session import serve  # noqa: PLC0415 - slow to import
+        from fusefs.mount.session import serve  # noqa: PLC0415 - imported by `BackgroundImport`
 
         xattrs = (*view.xattrs, *process_xattrs(self._bytes_read))
         root = image_view(opened.image, opened.layers, view._replace(xattrs=xattrs, merged=kernel.indexed))
