@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from fusefs.cache.writeback import Writeback
@@ -12,13 +12,14 @@ from fusefs.cli.cache_folder import opening_cache
 from fusefs.cli.output.logs import stderr_handler
 from fusefs.cli.output.progress import NONE, progress_on
 from fusefs.content.remote import FetchFailed
-from fusefs.errors import Unavailable
+from fusefs.errors import Unavailable, UsageError
+from fusefs.image.inspection import Inspection
 from fusefs.image.opened import Opened
 from fusefs.oci.transport import transport_of
 from fusefs.progress import Observed
-from fusefs.sources import open_image
+from fusefs.sources import describe_image, open_image
 from fusefs.sources.settings import Settings, absolute, platform_named, timeout_named, tmpdir_named
-from fusefs.text import printable
+from fusefs.text import printable, quoted
 
 
 def split_path(argument: str) -> tuple[str, bytes | None]:
@@ -33,6 +34,21 @@ def split_path(argument: str) -> tuple[str, bytes | None]:
     if colon < 0 or (not start and argument.startswith("://", colon)):  # a URL: `parse_image` reports it
         return argument, None
     return argument[:colon], os.fsencode(argument[colon + 1 :])
+
+
+def image_and_paths(image: str, paths: Sequence[str]) -> tuple[str, list[bytes]]:
+    """Return the image and the paths in it that a command line names: ``IMAGE:/PATH``, or ``IMAGE PATH…``.
+
+    A path begins at the root directory, with a slash or without one.  No path: an empty list.
+    """
+    if paths:
+        name, path = split_path(image)
+        if path is not None and not os.path.exists(image):
+            shown, rest = quoted(name), " ".join(map(quoted, (os.fsdecode(path), *paths)))
+            raise UsageError(f"give IMAGE:/PATH or IMAGE PATH…, not both: {shown} {rest}")
+        return image, [os.fsencode(path if path.startswith("/") else f"/{path}") for path in paths]
+    name, path = split_path(image)
+    return name, [] if path is None else [path]
 
 
 def settings_of(
@@ -67,27 +83,39 @@ def settings_of(
     )
 
 
+class Opener:
+    """Opens the images of a command, each according to the options."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.names: list[str] = []
+        """Of the images, for messages."""
+
+    def __call__(self, name: str) -> Opened:
+        """Open the image *name*."""
+        self.names.append(printable(name))
+        return Opened(open_image(name, self._settings), self._settings.tmpdir, self._settings.progress)
+
+    def described(self, name: str) -> Inspection | None:
+        """Return what an engine says of the image *name*; None if it has to be opened."""
+        return describe_image(name, self._settings)
+
+
 @contextmanager
-def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Iterator[Callable[[str], Opened]]:
-    """Give a function that opens an image according to the options; messages go to stderr.
+def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Iterator[Opener]:
+    """Give what opens an image according to the options; messages go to stderr.
 
     An OSError in the block becomes Unavailable, with the names of the opened images.
     """
     level = logging.ERROR if arguments.quiet else logging.INFO if arguments.verbose else logging.WARNING
     logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
     writeback = Writeback()
-    settings = settings_of(arguments, environment, writeback)
-    names: list[str] = []
-
-    def open_one(name: str) -> Opened:
-        names.append(printable(name))
-        return Opened(open_image(name, settings), settings.tmpdir, settings.progress)
-
+    opener = Opener(settings_of(arguments, environment, writeback))
     try:
-        yield open_one
+        yield opener
     except FetchFailed as error:
         raise error.error from None
     except OSError as error:
-        raise Unavailable(f"cannot read {' or '.join(names)}: {error.strerror}") from None
+        raise Unavailable(f"cannot read {' or '.join(opener.names)}: {error.strerror}") from None
     finally:
         writeback.finish()

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 
+from fusefs.layers.index import LayerIndex
 from fusefs.layers.joined import Joined, Place
 from fusefs.layers.lower_links import LowerLinks
 from fusefs.layers.record import IMPLICIT, LOWER_LINK, ROOT, WHITEOUT, Record
@@ -51,6 +52,11 @@ class RootfsTree:
         """Number of hard links from upper layers to a file."""
         for number in sorted(self._linking):
             self._follow_links(number)
+
+    @property
+    def indexes(self) -> Sequence[LayerIndex]:
+        """The layer indexes, the base first."""
+        return self._layers
 
     @property
     def shared_names(self) -> Collection[int]:

@@ -4,9 +4,13 @@ import argparse
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from fusefs.cli.opening import opening
-from fusefs.cli.output.stdout import BOLD, CYAN, DIM, GREEN, Output, clipped, human_size, table
+from fusefs.cli.output.ages import age_of
+from fusefs.cli.output.stdout import BOLD, CYAN, DIM, GREEN, Output, clipped, human_size
+from fusefs.cli.output.steps import instruction
+from fusefs.cli.output.tables import bar, cut_end, table
 from fusefs.image.inspection import InspectedLayer, Inspection, as_json, inspect
 from fusefs.oci.config import Healthcheck, Step
 from fusefs.oci.times import known_time
@@ -15,41 +19,59 @@ from fusefs.text import printable
 _BAR = 10
 """Columns of the bar of a layer that is the whole image."""
 _SHORT = 12
-"""Characters of a digest that are shown on a terminal, as in docker."""
-_VENDOR = re.compile(r"application/vnd\.(oci|docker)\.image\.(?:layer\.v1\.|layer\.|rootfs\.)?(?:diff\.)?")
+"""Digits of a digest that are shown on a terminal, as in docker."""
+_LABEL = 13
+"""Columns of the name of a property."""
+_LINES = 4
+"""Lines of one value that are shown on a terminal."""
+_NO_BARS, _DIFF_IDS = 60, 100
+"""Columns of a terminal: below, there are no bars; from here on, there are diffIDs."""
+_DIGEST = re.compile(r"\b(sha256:|sha512:)([0-9a-f]{12})[0-9a-f]{20,}")
+
+
+class _Look(NamedTuple):
+    """How the output looks."""
+
+    short: bool
+    """For a terminal: short digests, and steps without files in one line."""
+    columns: int | None
+    """Of the terminal; None: nothing is cut."""
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Open the image and print the contents of its documents."""
+    """Open the image, or ask its engine, and print the contents of its documents."""
     output = Output(environment)
     with opening(arguments, environment) as open_image:
-        inspection = inspect(open_image(arguments.image).image)
+        inspection = None if arguments.digests else open_image.described(arguments.image)
+        if inspection is None:
+            inspection = inspect(open_image(arguments.image).image)
     if arguments.json:
         output.json(as_json(inspection))
     else:
-        for name, values in _properties(inspection):
-            for number, value in enumerate(values):
-                label = f"{'' if number else name:<13}"
-                output.line(output.styled(label, BOLD) + printable(value))
+        short = output.terminal and not arguments.no_trunc
+        look = _Look(short, output.columns if short else None)
+        for name, values in _properties(inspection, look):
+            for number, value in enumerate(_lines(values, look)):
+                output.line(output.styled(f"{'' if number else name:<{_LABEL}}", BOLD) + value)
         if inspection.layers or inspection.details.history:
             output.line()
-            _write_layers(inspection, output, short=output.terminal and not arguments.no_trunc)
+            _write_layers(inspection, output, look)
     output.finish()
 
 
-def _properties(inspection: Inspection) -> Iterator[tuple[str, Sequence[str]]]:
+def _properties(inspection: Inspection, look: _Look) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the name and the values of each property that the image has."""
-    image, details = inspection.image, inspection.details
-    yield "Name", [image.name]
-    yield "ID", [str(image.config.descriptor.digest)]
-    yield "Digest", [str(image.manifest.descriptor.digest)]
-    if image.generated:
+    details, digest = inspection.details, inspection.digest
+    yield "Name", [inspection.name]
+    yield "ID", [str(inspection.id)]
+    yield "Digest", ["unknown: the image is not cached; --digests reads it" if digest is None else str(digest)]
+    if inspection.generated:
         yield "", ["of a manifest that imgfs generated, as docker and skopeo do; registries have another"]
-    yield from _stated("Repo digests", image.repo_digests)
-    yield "Media type", [image.manifest.descriptor.media_type]
-    yield from _stated("Platform", [] if image.platform is None else [str(image.platform)])
-    created = known_time(image.created_ns)
-    yield from _stated("Created", [] if created is None else [created])
+    yield from _stated("Repo digests", inspection.repo_digests)
+    yield from _stated("Media type", [] if look.short else [inspection.media_type or ""])
+    yield from _stated("Platform", [] if inspection.platform is None else [str(inspection.platform)])
+    created = known_time(inspection.created_ns) or ""
+    yield from _stated("Created", [(look.short and age_of(created, brief=False)) or created])
     yield from _stated("Author", [details.author])
     count = len(inspection.layers)
     yield "Size", [f"{human_size(inspection.size)} in {count} layer{'' if count == 1 else 's'}"]
@@ -73,6 +95,21 @@ def _stated(name: str, values: Iterable[str]) -> Iterator[tuple[str, Sequence[st
         yield name, found
 
 
+def _lines(values: Iterable[str], look: _Look) -> Iterator[str]:
+    """Yield the printable lines of *values*: on a terminal, several of its width for a long one."""
+    for value in values:
+        text = printable(value)
+        if look.columns is None:
+            yield text
+            continue
+        text = _DIGEST.sub(r"\2", text) if _DIGEST.fullmatch(text) else _DIGEST.sub(r"\1\2…", text)
+        width = max(look.columns - _LABEL, 2 * _LABEL)
+        lines = [text[at : at + width] for at in range(0, len(text), width)]
+        yield from lines[: _LINES - 1]
+        if len(lines) >= _LINES:
+            yield clipped("".join(lines[_LINES - 1 :]), width)
+
+
 def _healthcheck(check: Healthcheck | None) -> list[str]:
     """Return the test and the times that differ from the engine's defaults."""
     if check is None:
@@ -90,53 +127,80 @@ def _command(words: Sequence[str]) -> list[str]:
     return [json.dumps([*words], ensure_ascii=False)] if words else []
 
 
-def _write_layers(inspection: Inspection, output: Output, *, short: bool) -> None:
-    """Write a line for each step of the history, oldest first."""
+def _write_layers(inspection: Inspection, output: Output, look: _Look) -> None:
+    """Write a line for each layer and for each step without one, oldest first."""
     lines = inspection.lines() or tuple((step, None) for step in inspection.details.history)
-    full = "█" if output.terminal else "#"
-    rows: list[tuple[str, ...]] = [("#", "SIZE", "STORED", "SHARE", "", "DIFF ID", "MEDIA TYPE", "CREATED BY")]
-    rows += [_row(step, inspected, full, short=short) for step, inspected in lines]
-    shown = table(rows, right=(0, 1, 3))
-    start = shown[0].index("CREATED BY")
-    width = None if output.columns is None or not short else max(16, output.columns - start)
-    for number, (text, row) in enumerate(zip(shown, rows, strict=True)):
-        line = text[:start] + clipped(text[start:], width)
-        if not number:
-            line = output.styled(line, BOLD)
-        elif lines[number - 1][1] is None:
-            line = output.styled(line, DIM)
-        else:
-            bar, diff_id = row[4].rstrip(), row[5]
-            line = line.replace(bar, output.styled(bar, GREEN), 1) if bar else line
-            line = line.replace(diff_id, output.styled(diff_id, CYAN), 1) if diff_id != "-" else line
-        output.line(line)
+    columns = look.columns
+    cells = [_cells(inspected, step, look) for step, inspected in lines]
+    if look.short:
+        cells = _folded(cells, [inspected for _, inspected in lines])
+    header = _Cells("#", "SIZE", "STORED", "SHARE", "", "DIFF ID", "CREATED BY")
+    left_out = {"stored", "diff_id"} if columns is not None and columns < _DIFF_IDS else set()
+    left_out |= {"share", "bar"} if columns is not None and columns < _NO_BARS else set()
+    names = [name for name in _Cells._fields if name not in left_out]
+    rows = [tuple(getattr(row, name) for name in names) for row in (header, *cells)]
+    right = [number for number, name in enumerate(names) if name in ("number", "size", "share")]
+    first, *others = table(rows, right, columns, {len(names) - 1: cut_end})
+    output.line(output.styled(first, BOLD))
+    for row, text in zip(cells, others, strict=True):
+        output.line(output.styled(text, DIM) if row.number == "-" else _coloured(text, row, output))
 
 
-def _row(step: Step | None, inspected: InspectedLayer | None, full: str, *, short: bool) -> tuple[str, ...]:
-    """Return the cells of a line; *full* is the character for one column of a bar."""
-    created_by = "-" if step is None else printable(_one_line(step.created_by or step.comment)) or "-"
-    if inspected is None:
-        return "-", "empty", "", "", "", "-", "-", created_by
-    layer = inspected.layer
+class _Cells(NamedTuple):
+    """The cells of a line."""
+
+    number: str
+    size: str
+    stored: str
+    share: str
+    bar: str
+    diff_id: str
+    created_by: str
+
+
+def _cells(layer: InspectedLayer | None, step: Step | None, look: _Look) -> _Cells:
+    created_by = instruction(step, short=look.short) or "-"
+    if layer is None:
+        return _Cells("-", "empty", "", "", "", "-", created_by)
     diff_id = "-" if layer.diff_id is None else str(layer.diff_id)
-    media_type = printable(layer.descriptor.media_type)
-    if short:
+    if look.short:
         diff_id = diff_id.partition(":")[2][:_SHORT] or diff_id
-        media_type = _VENDOR.sub(r"\1 ", media_type)
-    bar = full * max(round(inspected.share * _BAR), 1 if inspected.share else 0)
-    size = human_size(layer.descriptor.size) + ("" if layer.content is not None else " (not stored)")
-    stored = "-" if layer.content is None else "plain" if layer.compression is None else layer.compression.value
-    return (
-        str(inspected.number),
-        size,
-        stored,
-        f"{inspected.share:.0%}",
-        f"{bar:<{_BAR}}",
+    size = "-" if layer.size is None else human_size(layer.size)
+    share = layer.share
+    return _Cells(
+        str(layer.number),
+        size + ("" if layer.stored else " (not stored)"),
+        _stored(layer),
+        "-" if share is None else f"{share:.0%}",
+        f"{bar(share or 0, _BAR, fine=look.short):<{_BAR}}",
         diff_id,
-        media_type,
         created_by,
     )
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _stored(layer: InspectedLayer) -> str:
+    return "-" if not layer.stored or layer.digest is None else layer.compression or "plain"
+
+
+def _folded(cells: Sequence[_Cells], layers: Sequence[InspectedLayer | None]) -> list[_Cells]:
+    """Return the lines with those of adjacent steps without a layer as one: ``3 steps: ENV, LABEL, CMD``."""
+    folded: list[_Cells] = []
+    run: list[_Cells] = []
+    for row, layer in (*zip(cells, layers, strict=True), (None, None)):
+        if row is not None and layer is None:
+            run.append(row)
+            continue
+        if len(run) > 1:
+            words = dict.fromkeys(empty.created_by.partition(" ")[0] for empty in run)
+            run = [run[0]._replace(created_by=f"{len(run)} steps: {', '.join(words)}")]
+        folded += run
+        run = []
+        if row is not None:
+            folded.append(row)
+    return folded
+
+
+def _coloured(line: str, row: _Cells, output: Output) -> str:
+    full = row.bar.rstrip()
+    line = line.replace(full, output.styled(full, GREEN), 1) if full else line
+    return line.replace(row.diff_id, output.styled(row.diff_id, CYAN), 1) if row.diff_id != "-" else line

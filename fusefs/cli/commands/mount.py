@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -14,9 +15,10 @@ from fusefs.cli.imports import BackgroundImport, import_in_thread
 from fusefs.cli.kernel_mounts import KernelMounts, attach_root
 from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of
-from fusefs.cli.output.logs import open_log, stderr_handler
-from fusefs.cli.output.stdout import say
+from fusefs.cli.output.logs import is_new, open_log, stderr_handler
+from fusefs.cli.output.stdout import human_size, say, seconds_since
 from fusefs.cli.parsing.mount_options import EROFS, libfuse_flags, number_option
+from fusefs.image.model import Image
 from fusefs.image.opened import Opened
 from fusefs.mount.background import in_background
 from fusefs.mount.mountinfo import mount_of
@@ -61,6 +63,8 @@ class MountCommand:
         self._flags = libfuse_flags(arguments.options)
         self._overrides = {name: number_option(arguments.options, name, base) for name, base in _NUMBERS.items()}
         self._mountpoint = claim_mountpoint(arguments.mountpoint, environment)
+        self._began = time.monotonic()
+        self._contents = ""
         self._writeback = Writeback()
         self._bytes_read = BytesRead()
 
@@ -108,6 +112,7 @@ class MountCommand:
         opened = Opened(open_image(arguments.image, settings), settings.tmpdir, settings.progress)
         if (why := opened.image.why_no_rootfs) and not arguments.no_trees:
             log.warning("%s is mounted without rootfs/: %s", opened.shown, why)
+        self._contents = contents(opened.image)
         return opened
 
     def _view_options(self, opened: Opened) -> ViewOptions:
@@ -186,5 +191,13 @@ class MountCommand:
         """Say that the image is mounted; as a helper of mount(8), only with ``--verbose``."""
         arguments = self._arguments
         if not arguments.quiet and (arguments.verbose or not arguments.as_helper):
-            where = f"; log: {log.name}" if log and log.name else ""
-            say(f"{printable(arguments.image)} is mounted on {printable(arguments.mountpoint)}{where}")
+            where = f"; log: {log.name}" if log and log.name and (arguments.verbose or is_new(log)) else ""
+            mounted = f"mounted {printable(arguments.image)} on {printable(arguments.mountpoint)}"
+            say(f"{mounted} in {seconds_since(self._began)} ({self._contents}){where}")
+
+
+def contents(image: Image) -> str:
+    """Return number and size of the layers of *image*: ``5 layers, 393 MB``."""
+    count = len(image.layers)
+    size = human_size(sum(layer.descriptor.size for layer in image.layers)).replace(".0 ", " ")
+    return f"{count} layer{'' if count == 1 else 's'}, {size}"

@@ -48,7 +48,7 @@ Completer = Callable[[str, Typed, str], Answer]
 
 def complete(program: Command, words: Sequence[str], completer: Completer) -> Answer:
     """Return the completions of the last of *words*, which are the arguments of the program."""
-    typed = _typed(program, words[:-1])
+    typed = _typed(program, words[1:-1] if words[:1] == ["help"] and len(words) > 1 else words[:-1])
     word = words[-1] if words else ""
     if typed is None:
         return Answer(NOTHING, "", ())

@@ -27,6 +27,9 @@ def _add_inspect(commands: Commands) -> None:
     )
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("--no-trunc", action="store_true", help="do not shorten digests and commands on a terminal")
+    parser.add_argument(
+        "--digests", action="store_true", help="read an image that is not cached, for its digests and exact sizes"
+    )
     parser.add_help_last()
 
 
@@ -35,20 +38,24 @@ def _add_ls(commands: Commands) -> None:
         commands,
         "ls",
         "list files in an image",
-        "List a directory or a file of an image's root file system (default: /).",
-        ("imgfs ls -lA nginx:latest:/etc",),
+        "List directories or files of an image's root file system (default: /).",
+        ("imgfs ls -lA nginx:latest:/etc", "imgfs ls -lS nginx:latest /etc /usr/bin"),
         sizes=True,
+        last_operand="paths",
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
+    parser.add_argument("paths", metavar="PATH", nargs="*")
     parser.add_argument("-l", "--long", action="store_true", help="show mode, links, owner, group, size and time")
     parser.add_argument("-a", "--all", action="store_true", help="include . and .. and names that begin with a dot")
     parser.add_argument("-A", "--almost-all", action="store_true", help="like --all, but without . and ..")
     parser.add_argument("-d", "--directory", action="store_true", help="list a directory itself, not its contents")
     parser.add_argument("-n", "--numeric-uid-gid", action="store_true", help="show numeric user and group IDs")
     parser.add_argument("-R", "--recursive", action="store_true", help="list subdirectories recursively")
-    parser.add_argument(
-        "--layer", metavar="N", type=_layer_number, help="use only the files of layer N (0 is the base)"
-    )
+    parser.add_argument("-t", dest="sort_time", action="store_true", help="sort by time, the newest first")
+    parser.add_argument("-S", dest="sort_size", action="store_true", help="sort by size, the largest first")
+    parser.add_argument("-r", "--reverse", action="store_true", help="reverse the order")
+    parser.add_argument("-1", dest="one", action="store_true", help="one name a line, as always")
+    _add_layer(parser)
     parser.add_help_last()
 
 
@@ -56,16 +63,16 @@ def _add_cat(commands: Commands) -> None:
     parser = _add_look(
         commands,
         "cat",
-        "print a file of an image",
-        "Print a file of an image's root file system, with control characters escaped on a terminal. "
+        "print files of an image",
+        "Print files of an image's root file system, with control characters escaped on a terminal. "
         "PATH begins at the first :/.",
-        ("imgfs cat nginx:latest:/etc/nginx/nginx.conf",),
+        ("imgfs cat nginx:latest:/etc/nginx/nginx.conf", "imgfs cat nginx:latest /etc/passwd /etc/group"),
         json=False,
+        last_operand="paths",
     )
-    parser.add_argument("image", metavar="IMAGE:/PATH")
-    parser.add_argument(
-        "--layer", metavar="N", type=_layer_number, help="use only the files of layer N (0 is the base)"
-    )
+    parser.add_argument("image", metavar="IMAGE[:/PATH]")
+    parser.add_argument("paths", metavar="PATH", nargs="*")
+    _add_layer(parser)
     parser.add_help_last()
 
 
@@ -92,8 +99,9 @@ def _add_which(commands: Commands) -> None:
         "show which layer a file comes from",
         "Show which layer of an image a file comes from, and the command that made that layer.",
         ("imgfs which nginx:latest /etc/nginx/nginx.conf",),
+        last_operand="path",
     )
-    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("image", metavar="IMAGE[:/PATH]")
     parser.add_argument("path", metavar="PATH", nargs="?")
     parser.add_help_last()
 
@@ -107,6 +115,7 @@ def add_list(commands: Commands) -> None:
         examples=("imgfs list", "imgfs list --json | jq -r '.[].mountpoint'"),
     )
     parser.add_argument("--json", action="store_true", help="print JSON; docs/json.md describes the keys")
+    parser.add_argument("--wide", action="store_true", help="show ID, source, process and time, and cut nothing")
     parser.add_help_last()
 
 
@@ -119,6 +128,7 @@ def _add_look(  # noqa: PLR0913 - the parts of a parser
     *,
     json: bool = True,
     sizes: bool = False,
+    last_operand: str = "",
 ) -> Parser:
     """Add a command that inspects an image without a mount, with the options that all of these commands have.
 
@@ -131,6 +141,7 @@ def _add_look(  # noqa: PLR0913 - the parts of a parser
         examples=examples,
         help_option=("--help",) if sizes else ("-h", "--help"),
         named_only=IMAGE_GROUPS,
+        last_operand=last_operand,
     )
     if sizes:
         parser.add_argument("-h", "--human-readable", action="store_true", help="show sizes with units, such as 1.2 MB")
@@ -138,6 +149,12 @@ def _add_look(  # noqa: PLR0913 - the parts of a parser
         parser.add_argument("--json", action="store_true", help="print JSON; docs/json.md describes the keys")
     add_image_options(parser)
     return parser
+
+
+def _add_layer(parser: Parser) -> None:
+    parser.add_argument(
+        "--layer", metavar="N", type=_layer_number, help="use only the files of layer N (0 is the base)"
+    )
 
 
 def _layer_number(text: str) -> int:
