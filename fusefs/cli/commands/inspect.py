@@ -11,7 +11,10 @@ from fusefs.cli.output.ages import age_of
 from fusefs.cli.output.stdout import BOLD, CYAN, DIM, GREEN, Output, clipped, human_size
 from fusefs.cli.output.steps import instruction
 from fusefs.cli.output.tables import bar, cut_end, table
+from fusefs.errors import UsageError
 from fusefs.image.inspection import InspectedLayer, Inspection, as_json, inspect
+from fusefs.image.model import Referrer
+from fusefs.image.opened import Opened
 from fusefs.oci.config import Healthcheck, Step
 from fusefs.oci.times import known_time
 from fusefs.text import printable
@@ -42,9 +45,11 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Open the image, or ask its engine, and print the contents of its documents."""
     output = Output(environment)
     with opening(arguments, environment) as open_image:
-        inspection = None if arguments.digests else open_image.described(arguments.image)
+        whole = arguments.digests or arguments.referrers
+        inspection = None if whole else open_image.described(arguments.image)
         if inspection is None:
-            inspection = inspect(open_image(arguments.image).image)
+            opened = open_image(arguments.image)
+            inspection = inspect(opened.image, _referrers(opened) if arguments.referrers else None)
     if arguments.json:
         output.json(as_json(inspection))
     else:
@@ -57,6 +62,12 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
             output.line()
             _write_layers(inspection, output, look)
     output.finish()
+
+
+def _referrers(opened: Opened) -> tuple[Referrer, ...]:
+    if opened.referrers is None:
+        raise UsageError(f"--referrers: only a registry knows them, and {opened.shown} is not in one (docker://…)")
+    return opened.referrers()
 
 
 def _properties(inspection: Inspection, look: _Look) -> Iterator[tuple[str, Sequence[str]]]:
@@ -87,6 +98,12 @@ def _properties(inspection: Inspection, look: _Look) -> Iterator[tuple[str, Sequ
     yield from _stated("Volumes", details.volumes)
     yield from _stated("Stop signal", [details.stop_signal])
     yield from _stated("Labels", [f"{name}={value}" for name, value in details.labels.items()])
+    if inspection.referrers is not None:
+        yield "Referrers", [_referrer(found) for found in inspection.referrers] or ["none"]
+
+
+def _referrer(found: Referrer) -> str:
+    return f"{found.digest} {found.artifact_type or '-'} ({human_size(found.size)})"
 
 
 def _stated(name: str, values: Iterable[str]) -> Iterator[tuple[str, Sequence[str]]]:

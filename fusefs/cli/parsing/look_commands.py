@@ -30,6 +30,9 @@ def _add_inspect(commands: Commands) -> None:
     parser.add_argument(
         "--digests", action="store_true", help="read an image that is not cached, for its digests and exact sizes"
     )
+    parser.add_argument(
+        "--referrers", action="store_true", help="ask the registry for signatures, SBOMs and attestations, too"
+    )
     parser.add_help_last()
 
 
