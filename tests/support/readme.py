@@ -119,7 +119,7 @@ _VARYING = (
 def stable(output: str) -> str:
     """Return *output* without what another machine or day changes.
 
-    That is progress (of work that takes half a second), digests, versions of packages, times, sizes, and where a mount logs.
+    That is progress (of work that takes half a second), digests, versions, times, sizes, and where a mount logs.
     """
     output = _PROGRESS.sub("", output)
     for pattern, word in _VARYING:

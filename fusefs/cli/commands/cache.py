@@ -82,7 +82,7 @@ def _list(path: str, arguments: argparse.Namespace, output: Output) -> None:
     for line in lines[1:]:
         output.line(line)
     count, size = _count(entries), human_size(sum(entry.size for entry in entries))
-    output.line(f"{count}, {size}; limit {human_size(_limit(arguments))}, of which mounted images are never removed")
+    output.line(f"{count}, {size}, of at most {human_size(_limit(arguments))}")
 
 
 def _count(entries: Sequence[ListedEntry]) -> str:

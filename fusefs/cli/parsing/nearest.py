@@ -6,6 +6,8 @@ from fusefs.text import printable
 
 _CLOSE = 0.7
 """Similarity, 0 to 1 as difflib counts it: ``insepct`` is inspect, and ``node`` is no command."""
+_LEAST = 3
+"""Letters that are enough to begin a word."""
 _ELSEWHERE = {
     "attach": "mount",
     "config": "inspect",
@@ -26,7 +28,11 @@ _ELSEWHERE = {
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the one of *known* that *word* means, None if it resembles none."""
+    """Return the one of *known* that *word* means: begins, or resembles; None if there is none."""
+    known = list(known)
+    begun = [name for name in known if name.startswith(word)]
+    if len(begun) == 1 and len(word.lstrip("-")) >= _LEAST:
+        return begun[0]
     import difflib  # noqa: PLC0415 - only mistakes need it
 
     return next(iter(difflib.get_close_matches(word, known, 1, _CLOSE)), None)

@@ -69,7 +69,14 @@ def _similar(name: str, names: Sequence[str]) -> list[str]:
         return same
     import difflib  # noqa: PLC0415 - only mistakes need it
 
-    return difflib.get_close_matches(name if ":" in name else f"{name}:latest", names, 3, _CLOSE)
+    close = difflib.get_close_matches(_bare(name), {_bare(known) for known in names}, 3, _CLOSE)
+    return [known for known in names if _bare(known) in close]
+
+
+def _bare(name: str) -> str:
+    """Return *name* without its tag."""
+    head, slash, last = name.rpartition("/")
+    return head + slash + last.partition(":")[0]
 
 
 def is_podman(shown: str) -> bool:
