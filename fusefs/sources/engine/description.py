@@ -10,6 +10,7 @@ from typing import Any
 
 from fusefs.image.inspection import InspectedLayer, Inspection
 from fusefs.oci.config import Details, parse_details
+from fusefs.oci.platform import Platform
 from fusefs.oci.times import nanoseconds, rfc3339
 from fusefs.oci.untrusted_json import as_string, field_of
 from fusefs.sources.engine.inspected import Target, image_tag
@@ -41,7 +42,7 @@ def described(target: Target, history: Sequence[Any]) -> Inspection:
         media_type=None,
         generated=None,
         repo_digests=inspected.repo_digests,
-        platform=inspected.platform,
+        platform=_platform(inspected.platform),
         created_ns=nanoseconds(field_of(inspected.answer, "Created")),
         details=details,
         size=total if made is not None else inspected.size,
@@ -52,6 +53,11 @@ def described(target: Target, history: Sequence[Any]) -> Inspection:
             )
         ),
     )
+
+
+def _platform(platform: Platform | None) -> Platform | None:
+    """Return the *platform* as an image states it: podman has the version of a builder in that of Linux."""
+    return platform._replace(os_version="") if platform is not None and platform.os == "linux" else platform
 
 
 def _layers_made(steps: Sequence[Mapping[str, Any]], layers: int) -> list[bool] | None:

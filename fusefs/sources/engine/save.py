@@ -69,8 +69,8 @@ class Engine(Protocol):
     def inspect(self, name: str) -> Inspected:
         """Return the engine's description of the image *name*."""
 
-    def history(self, target: Target) -> list[Any]:
-        """Return the history of the image, the newest step first; EngineError if the engine states none."""
+    def history(self, target: Target) -> list[Any] | None:
+        """Return the history of the image, the newest step first; None if the engine states none."""
 
     def begin(self, target: Target) -> AbstractContextManager[Stream]:
         """Ask for the image and return when it begins to arrive; classic engines prepare all of it first."""
@@ -105,7 +105,8 @@ def engine_inspection(engine: Engine, source: Source, settings: Settings) -> "In
 
     from fusefs.sources.engine.description import described  # noqa: PLC0415 - a mount does not need it
 
-    return described(target, engine.history(target))
+    history = engine.history(target)
+    return None if history is None else described(target, history)
 
 
 def _target(engine: Engine, source: Source, settings: Settings) -> Target:

@@ -299,18 +299,16 @@ class SdkEngine:
                 f"{printable(str(error))}"
             ) from None
 
-    def history(self, target: Target) -> list[Any]:
-        """Return the history of the image, the newest step first."""
+    def history(self, target: Target) -> list[Any] | None:
+        """Return the history of the image, the newest step first; None if the engine states none."""
         try:
             path = f"/v{self.client.api_version}/images/{target.inspected.image_id}/history"
             with _get(self.client, path) as response:
-                if response.status_code != _OK:
-                    raise _refused(self, target.name, response)
-                return parse_list(_whole(response))
+                return parse_list(_whole(response)) if response.status_code == _OK else None
         except _FAILURES as error:
             raise _unreachable(self.endpoint, error, self.timeout) from None
         except (RecursionError, *NONSENSE):
-            raise EngineError(f"the engine at {self.shown} states no history of {printable(target.name)}") from None
+            return None
 
     def begin(self, target: Target) -> _SdkStream:
         """Return the answer to a save once it begins.
