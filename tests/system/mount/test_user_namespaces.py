@@ -44,7 +44,7 @@ def users_bench_with_a_namespace(user: Bench) -> Bench:
 
 
 @pytest.mark.parametrize("home", [True, False])
-def test_root_of_a_user_namespace_mounts_and_unmounts(rootless: Bench, home: bool) -> None:
+def test_root_of_a_user_namespace_mounts_and_unmounts(rootless: Bench, *, home: bool) -> None:
     if os.path.exists("/dev/log"):
         give_up("needs a machine without /dev/log")
     mountpoint = rootless.mountpoint()
