@@ -1,7 +1,6 @@
 """The place of the cache, as options and environment name it."""
 
 import argparse
-import logging
 import os
 from collections.abc import Callable, Mapping
 
@@ -9,9 +8,10 @@ from fusefs.cache.store import DEFAULT_LIMIT, Cache
 from fusefs.cache.writeback import Writeback
 from fusefs.errors import NoSpace
 from fusefs.home import home, owns_system
+from fusefs.log import logger
 from fusefs.sources.settings import absolute
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _OF_ROOT = "/var/cache/imgfs"
 

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from fusefs.cache.location import unusable
 from fusefs.cache.store import DEFAULT_LIMIT, Cache, ListedEntry
 from fusefs.cli.cache_folder import cache_folder
 from fusefs.cli.output.ages import age, local_time
-from fusefs.cli.output.logs import stderr_handler
+from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.output.stdout import BOLD, Output, human_size
 from fusefs.cli.output.tables import cut_beginning, table
 from fusefs.errors import MountError, Unavailable, UsageError
@@ -30,7 +29,7 @@ _SOCKETS = {"docker.sock": "docker", "podman.sock": "podman"}
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """List cache entries, remove some, or print the path of the cache."""
-    logging.basicConfig(level=logging.WARNING, handlers=[stderr_handler(logging.WARNING)], force=True)
+    log_to_stderr()
     output = Output(environment)
     path, _ = cache_folder(arguments.cache_dir, environment)
     with _using(path):
