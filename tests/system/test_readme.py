@@ -93,7 +93,7 @@ RUN_ELSEWHERE = {
     "pipx install .": Elsewhere("scripts/install", "pip install"),
     "pip install '.[ssh]'": Elsewhere("pyproject.toml", '\nssh = ["docker[ssh]"]'),
     "imgfs inspect --referrers docker://NAME": Elsewhere("test_referrers.py", '"inspect", "--referrers"'),
-    "imgfs mount docker://NAME@DIGEST": Elsewhere("test_referrers.py", "imgfs.mount("),
+    "imgfs mount docker://NAME@DIGEST": Elsewhere("registry/test_images.py", 'imgfs.mount(f"{image}@{digest}")'),
     "imgfs mount --foreground": Elsewhere("systemd/imgfs@.service", "imgfs mount --foreground"),
     "podman system service": Elsewhere("engines.py", '"system", "service"'),
     "docker cp": Elsewhere("scripts/benchmarks/engine_files.py", 'docker("cp"'),
