@@ -142,13 +142,14 @@ def _changed_properties(old: _Node, new: _Node, *, times: bool) -> Iterator[str]
 
 def _data(old: Node, new: Node) -> Iterator[str]:
     match old, new:
-        case RegularFile(), RegularFile() if not _same_bytes(old.content, new.content):
+        case RegularFile(), RegularFile() if not same_bytes(old.content, new.content):
             yield "content"
         case Symlink(), Symlink() if old.target != new.target:
             yield "target"
 
 
-def _same_bytes(one: Content, other: Content) -> bool:
+def same_bytes(one: Content, other: Content) -> bool:
+    """Return whether two files have the same bytes; those of another size are not read."""
     return one.size == other.size and all(
         one.read_at(offset, _CHUNK) == other.read_at(offset, _CHUNK) for offset in range(0, one.size, _CHUNK)
     )

@@ -107,10 +107,19 @@ class RootfsTree:
         layer, record = self._record(number)
         return self._number(self._joined((layer << _SHIFT) + record.parent).places[0])
 
+    @staticmethod
+    def node_number(layer: int, inode: int) -> int:
+        """Return the number of the node of a file: that of the record *inode* in its *layer*."""
+        return (layer << _SHIFT) + inode
+
     def layer(self, number: int) -> int:
         """Return the layer of a node; of a directory the uppermost that lists it."""
         layer, record = self._record(number)
         return self._explicit(number)[0] if stat.S_ISDIR(record.mode) else layer
+
+    def is_implicit(self, number: int) -> bool:
+        """Return whether a node is a directory that no layer lists."""
+        return bool(self._explicit(number)[1].flags & IMPLICIT)
 
     def origins(self, number: int) -> tuple[Place, ...] | None:
         """Return the layers and records that alone determine a node and all nodes below it.

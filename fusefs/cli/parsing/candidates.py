@@ -101,6 +101,9 @@ def _options(command: Command, word: str) -> Iterator[tuple[Option, str | None]]
         if option := _named(command, name):
             yield option, value if equals else None
         return
+    if option := _named(command, word):  # also one as in find(1): ``-name``
+        yield option, None
+        return
     for place, letter in enumerate(word[1:], 2):
         option = _named(command, f"-{letter}")
         if option is not None:

@@ -14,7 +14,7 @@ from fusefs.cli.parsing.program import COMPLETE, HELP, VERSION, parse_arguments
 from fusefs.errors import UsageError
 
 COMMANDS = frozenset(
-    {"mount", "umount", "list", "inspect", "ls", "cat", "diff", "which", "cache", "completion"}
+    {"mount", "umount", "list", "inspect", "ls", "cat", "diff", "which", "du", "find", "waste", "cache", "completion"}
     | {HELP, VERSION, f"__{COMPLETE}"}
 )
 """The commands, listed here because building the parser takes longer."""
