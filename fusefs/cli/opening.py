@@ -85,15 +85,17 @@ def settings_of(
 class Opener:
     """Opens the images of a command, each according to the options."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, strict: bool) -> None:
         self._settings = settings
+        self._strict = strict
         self.names: list[str] = []
         """Of the images, for messages."""
 
     def __call__(self, name: str) -> Opened:
         """Open the image *name*."""
         self.names.append(printable(name))
-        return Opened(open_image(name, self._settings), self._settings.tmpdir, self._settings.progress)
+        settings = self._settings
+        return Opened(open_image(name, settings), settings.tmpdir, settings.progress, strict=self._strict)
 
     def described(self, name: str) -> Inspection | None:
         """Return what an engine says of the image *name*; None if it has to be opened."""
@@ -108,7 +110,7 @@ def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> It
     """
     log_to_stderr(quiet=arguments.quiet, verbose=arguments.verbose)
     writeback = Writeback()
-    opener = Opener(settings_of(arguments, environment, writeback))
+    opener = Opener(settings_of(arguments, environment, writeback), strict=arguments.strict)
     try:
         yield opener
     except FetchFailed as error:
