@@ -2,6 +2,7 @@
 
 import argparse
 import fnmatch
+import operator
 import os
 import re
 import stat
@@ -77,9 +78,8 @@ def _test(arguments: argparse.Namespace) -> _Test:
     if arguments.size is not None:
         sign, count, unit = arguments.size
         # As find(1): in whole units, the last one begun.
-        sizes = {"+": lambda units: units > count, "-": lambda units: units < count, "": lambda units: units == count}
-        fits = sizes[sign]
-        tests.append(lambda _, status: fits(-(-status.size // unit)))
+        fits = {"+": operator.gt, "-": operator.lt, "": operator.eq}[sign]
+        tests.append(lambda _, status: bool(fits(-(-status.size // unit), count)))
     return lambda name, status: all(test(name, status) for test in tests)
 
 

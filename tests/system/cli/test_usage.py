@@ -196,7 +196,7 @@ def test_the_reference_shows_what_a_terminal_of_80_columns_shows(imgfs: Bench) -
     assert [step.command.split()[1] for step in steps] == ["inspect", "which", "du", "find", "waste"]
     imgfs.command = ("sh", "-c", 'cd "$0"; exec "$@"', str(imgfs.folder), *imgfs.command)
     for step in steps:
-        terminal = Terminal(imgfs, *step.command.split()[1:], columns=80)
+        terminal = Terminal(imgfs, *step.command.split()[1:], "--progress", "none", columns=80)
         assert terminal.end() == 0
         assert _undated(terminal.seen.replace("\r", "")) == _undated(step.output)
 
@@ -209,7 +209,8 @@ def test_tables_fit_a_terminal(imgfs: Bench) -> None:
     layers = [changeset(file("d" * 90, b"1" * 100)), changeset(whiteout("d" * 90))]
     config = image_config(layers, history=[{"created_by": "RUN " + "x" * 90}] * 2)
     image = Archive(layers, config=config).write(imgfs.folder / "x.tar")
-    for words in (["waste", image], ["du", "--layers", "--layer", "0", image]):
+    commands: tuple[list[str | Path], ...] = (["waste", image], ["du", "--layers", "--layer", "0", image])
+    for words in commands:
         for columns in (120, 80, 60):
             terminal = Terminal(imgfs, *words, columns=columns)
             assert terminal.end() == 0
