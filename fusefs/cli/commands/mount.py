@@ -17,7 +17,7 @@ from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.output.stdout import say
 from fusefs.cli.parsing.mount_options import EROFS, libfuse_flags, number_option
 from fusefs.image.opened import Opened
-from fusefs.log import logger
+from fusefs.log import begin_to_log, logger
 from fusefs.mount.mountinfo import mount_of
 from fusefs.mount.mountpoint import claim_mountpoint
 from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs
@@ -94,6 +94,7 @@ class MountCommand:
 
     def _run(self, serve: Callable[[Callable[[], None]], None], log: "logging.Handler | None") -> None:
         """Call *serve*, in the background or here, and say when it is ready."""
+        begin_to_log()  # FUSE may log
         if log is None and not self._arguments.foreground:
             log = self._open_log()
         if log is None or self._arguments.foreground:
