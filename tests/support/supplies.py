@@ -26,6 +26,8 @@ class MemorySupply:
     def __init__(self, data: bytes, step: int = 1000) -> None:
         self.data = data
         """What is sent, which a test may change."""
+        self.mended: bytes | None = None
+        """What is sent from the second time on; None: the same."""
         self.step = step
         self.asked: list[Range] = []
         self.again: list[bool] = []
@@ -54,6 +56,8 @@ class MemorySupply:
         with self._lock:
             self.asked.append((start, end))
             self.again.append(again)
+            if again and self.mended is not None:
+                self.data = self.mended
         if self.ignores_ranges:
             start, end = 0, len(self.data)
         for offset in range(start, end, self.step):
