@@ -6,10 +6,9 @@ import threading
 from collections.abc import Callable, Iterable
 
 from fusefs.content.file import OpenFile
-from fusefs.content.pieces import Take
+from fusefs.content.pieces import Room, Take
 from fusefs.content.protocol import Bytes
 from fusefs.content.ranges import Range
-from fusefs.content.remote import Room
 from fusefs.errors import DigestMismatch
 
 
@@ -42,6 +41,10 @@ class MemorySupply:
 
     def stored(self) -> OpenFile | None:
         """Return None: nothing is stored."""
+        return None
+
+    def awaited(self) -> OpenFile | None:
+        """Return None: no other process receives the bytes."""
         return None
 
     def room(self, *, cached: bool) -> Room:
