@@ -1,6 +1,5 @@
 """Where the bytes of a layer come from, the cache or a registry, and where they are stored."""
 
-import logging
 import os
 import time
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from fusefs.content.protocol import Bytes
 from fusefs.content.ranges import Ranges
 from fusefs.content.spool import unlinked_file
 from fusefs.errors import DigestMismatch, NoSpace, Unavailable
+from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.entry import BlobEntry
@@ -21,7 +21,7 @@ from fusefs.tree.once import Once
 if TYPE_CHECKING:
     from fusefs.sources.registry.transfer import Transfers
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _POLL = 0.02
 """Seconds between two looks at how another process gets on."""
