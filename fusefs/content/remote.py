@@ -42,6 +42,9 @@ class Supply(Protocol):
         *again*: the ones that were received first proved wrong.
         """
 
+    def is_busy(self) -> bool:
+        """Return whether anybody waits for bytes of the same image."""
+
     def verify(self, data: Iterable[Bytes]) -> None:
         """Raise DigestMismatch if *data*, all bytes in order, have another digest than the blob."""
 
@@ -154,6 +157,10 @@ class RemoteBlob:
         """Forget bytes of `unverified_range` that proved wrong: they are fetched again when they are read again."""
         if self._pieces is not None and self._extent is None:
             self._pieces.drop(offset, offset + size)
+
+    def is_busy(self) -> bool:
+        """Return whether anybody waits for bytes of the same image."""
+        return self._supply.is_busy()
 
     def unverified_chunks(self) -> Iterator[Bytes]:
         """Yield all bytes in order as they arrive.

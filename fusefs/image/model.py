@@ -222,6 +222,8 @@ class SourcedImage(NamedTuple):
     """Caches of layers that have one of their own, by digest."""
     referrers: Callable[[], tuple[Referrer, ...]] | None = None
     """Asks for the artifacts that refer to it; None if the source knows of none."""
+    traffic: Traffic | None = None
+    """What was received for it, for an image whose bytes are on another machine."""
 
 
 def _oci_media_type(layer: Layer) -> str:

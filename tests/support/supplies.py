@@ -36,6 +36,8 @@ class MemorySupply:
         """Bytes that may be cached; None: no limit."""
         self.before: Callable[[int, int], None] = lambda _start, _end: None
         """Called before the bytes from one offset up to another are sent."""
+        self.busy: Callable[[], bool] = lambda: False
+        """Whether somebody waits for bytes of the same image."""
         self._digest = hashlib.sha256(data).digest()
         self._lock = threading.Lock()
 
@@ -67,6 +69,10 @@ class MemorySupply:
             last = min(offset + self.step, end)
             self.before(offset, last)
             take(offset, self.data[offset:last])
+
+    def is_busy(self) -> bool:
+        """Return whether the test says so."""
+        return self.busy()
 
     def verify(self, data: Iterable[Bytes]) -> None:
         """Compare the digest with that of the first data."""

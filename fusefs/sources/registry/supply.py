@@ -120,6 +120,10 @@ class BlobSupply:
             raise not_cached(f"the blob {self._descriptor.digest}")
         self._transfers.get().blob(self._descriptor, (start, end), take, from_registry=again)
 
+    def is_busy(self) -> bool:
+        """Return whether any bytes of the image are being received."""
+        return self._transfers is not None and self._transfers.get().waiting > 0
+
     def verify(self, data: Iterable[Bytes]) -> None:
         """Compare the digest."""
         stated = self._descriptor.digest
