@@ -81,7 +81,7 @@ def test_an_outage_is_told_in_the_log_and_in_numbers(imgfs: Bench, proxy: Proxy,
 def test_an_image_that_is_here_tells_no_such_numbers(imgfs: Bench, tmp_path: Path) -> None:
     archive = Layout()
     archive.list(archive.image([TARS[1]]), "1")
-    archive.write(tmp_path / "image")
+    archive.write(str(tmp_path / "image"))
     mounted = imgfs.mount(f"oci:{tmp_path / 'image'}", "--prefetch")
     assert not [name for name in os.listxattr(mounted) if "fetched" in name]
 
