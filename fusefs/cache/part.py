@@ -83,12 +83,19 @@ def others_part(entry: CacheEntry) -> OthersPart | None:
     return None
 
 
-def stored_bytes(directory: int) -> int | None:
-    """Return how many bytes of the blob are in the file of the entry *directory*, None if it has no such file."""
+class PartSize(NamedTuple):
+    """How much of a file is there, in bytes."""
+
+    present: int
+    total: int
+
+
+def part_size(directory: int) -> PartSize | None:
+    """Return how much of the file in the entry *directory* is there, None if the entry has no such file."""
     with contextlib.suppress(Altered):
         facts = read_document(directory, PART + SEAL)
-        if facts is not None and isinstance(facts.get("ranges"), list):
-            return int(sum(end - start for start, end in facts["ranges"]))
+        if facts is not None:
+            return PartSize(sum(end - start for start, end in facts["ranges"]), facts["size"])
     return None
 
 

@@ -66,8 +66,11 @@ def _row(entry: ListedEntry) -> tuple[str, ...]:
     about = entry.about
     used = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.used_ns // 10**9))
     image = ", ".join(about.get("names") or [about.get("path") or "-"])
-    if about.get("mediaType"):
-        image += f" ({about['mediaType']})"
+    details = [about["mediaType"]] if about.get("mediaType") else []
+    if entry.part is not None:
+        details.append(f"{human_size(entry.part.present)} of {human_size(entry.part.total)}")
+    if details:
+        image += f" ({', '.join(details)})"
     cells = (
         about.get("id", "").partition(":")[2][:_SHORT] or "-",
         about.get("platform") or "-",
@@ -83,7 +86,9 @@ def _json(entry: ListedEntry) -> dict[str, Any]:
     about = entry.about
     what = {name: about.get(name) for name in ("names", "id", "platform", "storage", "path", "mediaType")}
     times = {"created": _time(about.get("created_ns", 0)), "used": _time(entry.used_ns)}
-    return what | {"size": entry.size} | times | {"inUse": entry.in_use, "key": entry.key, "usable": entry.ours}
+    state = {"inUse": entry.in_use, "key": entry.key, "usable": entry.ours}
+    part = None if entry.part is None else {"present": entry.part.present, "total": entry.part.total}
+    return what | {"size": entry.size} | times | state | {"part": part}
 
 
 def _time(ns: int) -> str:

@@ -1,5 +1,6 @@
 """Bytes of a blob that are in the cache, but not all: used by the next fetch, and shared by processes meanwhile."""
 
+import json
 import os
 import random
 import signal
@@ -67,6 +68,22 @@ def test_the_bytes_that_a_killed_process_received_are_not_fetched_again(imgfs: B
     assert NOTED <= begin <= NOTED + 200_000
     until(lambda: not part(imgfs, blob).exists(), "the blob is complete")
     assert part(imgfs, blob).with_name("blob.seal").exists()
+
+
+def test_the_cache_lists_how_much_of_a_blob_is_there(imgfs: Bench, proxy: Proxy, blob: str) -> None:
+    killed(imgfs, proxy, blob)
+    listed = json.loads(imgfs.run("cache", "list", "--json").out)
+    (part_of,) = [entry["part"] for entry in listed if entry["id"] == blob]
+    assert part_of["total"] == len(LAYER)
+    assert NOTED <= part_of["present"] <= NOTED + 200_000
+    size = f"{part_of['present'] / 1e6:.1f} MB of {part_of['total'] / 1e6:.1f} MB"
+    assert (
+        f"docker://{proxy.host}/team/app (application/vnd.oci.image.layer.v1.tar, {size})"
+        in imgfs.run("cache", "list").out
+    )
+    assert imgfs.run("cache", "prune").status == 0  # which removes what is incomplete
+    assert [entry for entry in json.loads(imgfs.run("cache", "list", "--json").out) if entry["part"]] == []
+    assert read(imgfs, proxy.image())
 
 
 def test_wrong_bytes_in_the_cache_are_dropped(imgfs: Bench, proxy: Proxy, blob: str) -> None:
