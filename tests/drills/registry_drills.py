@@ -55,7 +55,8 @@ class Faults:
     def __init__(self, proxy: Proxy, challenge: str, seed: int) -> None:
         """*challenge* is what a 401 asks for."""
         self._random = random.Random(seed)
-        self._in_a_row: dict[str, int] = {}
+        self._in_a_row: dict[str, list[str]] = {}
+        """The faults since the last answer without one, by path."""
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
         self._often: dict[str, Callable[[int], Fault]] = {
@@ -82,15 +83,15 @@ class Faults:
     def fault(self, asked: Asked, reply: Reply) -> Reply:
         """Return the reply with a fault."""
         with self._lock:
-            before = self._in_a_row.get(asked.path, 0)
-            if before == 2 or not reply.body:
-                self._in_a_row[asked.path] = 0
+            before = self._in_a_row.setdefault(asked.path, [])
+            if len(before) == 2 or not reply.body:
+                before.clear()
                 return reply
-            self._in_a_row[asked.path] = before + 1
             kinds = {**self._often, **({} if before else self._once)}
-            if "Range" in asked.headers and not before:
+            if "Range" in asked.headers and not any(name in self._once for name in before):
                 kinds |= self._of_ranges
             name = self._random.choice([*kinds])
+            before.append(name)
             self.counts[name] += 1
             where = self._random.randrange(len(reply.body))
         return kinds[name](where)(asked, reply)

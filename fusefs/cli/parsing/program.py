@@ -107,14 +107,14 @@ def _add_mount(commands: Commands) -> None:
         "--prefetch",
         action="store_const",
         const=BACKGROUND,
-        help="of a registry: fetch all layers in the background (default: each at first access)",
+        help="fetch the layers of a registry in the background",
     )
     mount.add_argument(
         f"--prefetch={ALL}",
         dest="prefetch",
         action="store_const",
         const=ALL,
-        help="of a registry: fetch all layers first; then the mount needs no network",
+        help="fetch them first: the mount needs no network then",
     )
     mount.add_argument("--log-file", metavar="FILE", help="write the log to FILE (default: syslog; see man imgfs)")
     messages = add_image_options(parser)
