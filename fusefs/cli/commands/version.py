@@ -74,10 +74,8 @@ def _erofs() -> str:
         backing = backing_here()
     except KernelUnable as error:
         return str(error)
-    later = "auto changes from FUSE to it" if can_mount_beneath(*_release()) else "not after FUSE: Linux is older than 6.5"
-    return f"from {backing.value}s, {later}" if os.geteuid() == 0 else f"from {backing.value}s, for root only"
-
-
-def _release() -> tuple[str, str]:
+    if os.geteuid() != 0:
+        return f"from {backing.value}s, for root only"
     names = os.uname()
-    return names.release, names.version
+    beneath = can_mount_beneath(names.release, names.version)
+    return f"from {backing.value}s, {'also after FUSE' if beneath else 'but not after FUSE: that needs Linux 6.5'}"
