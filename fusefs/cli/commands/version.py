@@ -3,7 +3,6 @@
 import argparse
 import ctypes
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 
@@ -45,18 +44,17 @@ def _version(package: str) -> str:
 
 def _libfuse() -> str:
     """Return the version of the library that pyfuse3 loads."""
-    try:
-        import pyfuse3  # noqa: F401, PLC0415 - it loads the library
+    from importlib.util import find_spec  # noqa: PLC0415 - as above
 
-        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-            found = re.search(r"/\S*/libfuse3\.so\S*", maps.read())
-        if found is None:
-            return "unknown"
-        name = ctypes.CDLL(found[0]).fuse_pkgversion
-        name.restype = ctypes.c_char_p
-        return str(name().decode("ascii", "replace"))
-    except (OSError, ImportError, AttributeError) as error:
+    module = find_spec("pyfuse3")
+    if module is None or module.origin is None:
+        return "unknown"
+    try:
+        version = ctypes.CDLL(module.origin).fuse_pkgversion  # the symbols of a library are also those that it needs
+    except (OSError, AttributeError) as error:
         return f"cannot be loaded: {error}"
+    version.restype = ctypes.c_char_p
+    return str(version().decode("ascii", "replace"))
 
 
 def _fuse() -> str:
