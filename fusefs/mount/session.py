@@ -17,7 +17,8 @@ import trio
 
 from fusefs.errors import LimitReached, MountError, limit_reached
 from fusefs.mount.connection import set_switch
-from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mounts
+from fusefs.mount.kernel.hold import stop_signals_noted
+from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, identified, is_mounted, mounts
 from fusefs.mount.mountpoint import Mountpoint
 from fusefs.mount.operations import Operations
 from fusefs.mount.privileges import drop_privileges
@@ -76,7 +77,10 @@ def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready:
     """
     trial = Trial()
     try:
-        trio.run(_serve, root, mountpoint, options, trial, ready)
+        # Signals that arrive while trio does not receive them are noted.
+        with stop_signals_noted() as noted:
+            succession = trio.run(_serve, root, mountpoint, options, trial, ready, noted)
+            succession.finish(noted)
     except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # as trio wraps it
@@ -87,8 +91,14 @@ def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready:
 
 
 async def _serve(
-    root: Directory, mountpoint: Mountpoint, options: MountOptions, trial: Trial, ready: Callable[[], None]
-) -> None:
+    root: Directory,
+    mountpoint: Mountpoint,
+    options: MountOptions,
+    trial: Trial,
+    ready: Callable[[], None],
+    noted: list[int],
+) -> Succession:
+    """Serve the FUSE mount to its end, and return what became of its successor."""
     logging.getLogger("pyfuse3").addFilter(_is_relevant)
     operations = Operations(root, options.overrides, options.bytes_read)
     buffers = reserved_buffers(_MAX_REQUESTS)
@@ -102,6 +112,8 @@ async def _serve(
 
     # Signals are received from here on, so that none can leave a mount behind.
     with trio.open_signal_receiver(*stop_signals()) as signals:
+        while noted:
+            signal.raise_signal(noted.pop())
         mounting = _Mounting(mountpoint)
         with _captured_stderr() as captured:
             try:
@@ -120,9 +132,9 @@ async def _serve(
                 nursery.start_soon(_stop_on_signal, signals, succession, nursery.cancel_scope)
                 nursery.start_soon(begin, trial, mount, succession)
                 await pyfuse3.main(least, most)
-                await succession.hold()
+                await succession.settle()
                 nursery.cancel_scope.cancel()
-            succession.finish()
+            return succession
         finally:
             # libfuse would unmount by path, which may lead to another directory by now.
             pyfuse3.close(unmount=False)
@@ -148,7 +160,7 @@ class _Mounting:
         here = [mount for mount in self._mountpoint.covers() if self._is_new(mount)]
         if not here:
             raise MountError(f"cannot mount on {printable(self.path)}: the directory was moved meanwhile")
-        self._found = here[0]
+        (self._found,) = identified(here[:1])
         return self._found
 
     def _is_new(self, mount: Mount) -> bool:
@@ -160,6 +172,8 @@ class _Mounting:
 
     def undo(self) -> None:
         """Unmount, once the connection is closed, unless somebody has."""
+        if self._found is not None and not is_mounted(self._found):
+            return
         for mount in mounts():
             found = self._found
             ours = found is None or (mount.id, mount.connection) == (found.id, found.connection)

@@ -65,14 +65,14 @@ def take_over(mount: int, old: Mount) -> None:
     if not can_mount_beneath(names.release, names.version):
         raise KernelUnable(f"a mount can take over from another one since Linux 6.5; this is {names.release}")
     table = list(mounts())
-    current = next((entry for entry in table if _identity(entry) == _identity(old)), None)
+    current = next(filter(old.has_numbers_of, table), None)
     if current is None:
         raise KernelUnable(_GONE)
     inside = next((entry for entry in table if entry.parent == old.id), None)
     if inside is not None:
         raise KernelUnable(f"{printable(inside.mountpoint)} is mounted in it")
     try:
-        with opened_root(current) as (_, root):
+        with opened_root(current._replace(unique=old.unique)) as (_, root):
             if root is None:
                 raise KernelUnable(_GONE)
             try:
@@ -81,10 +81,6 @@ def take_over(mount: int, old: Mount) -> None:
                 os.close(root)  # it would keep the old mount, and its server, for ever
     except OSError as error:
         raise KernelUnable(f"cannot open {printable(current.mountpoint)}: {error.strerror}") from None
-
-
-def _identity(mount: Mount) -> tuple[int, int, str]:
-    return mount.id, mount.connection, mount.file_system
 
 
 def _replace(mount: int, root: int) -> None:

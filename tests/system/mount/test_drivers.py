@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import signal
 import stat
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from tests.support.file_systems import tmpfs
 from tests.support.lookers import looked_at
 from tests.support.mounts import Bench, mounted_below, the_mount, tree
 from tests.support.processes import until
+from tests.support.requirements import give_up
 
 pytestmark = pytest.mark.usefixtures("kernel_mounts")
 LINE = "is a kernel mount now"
@@ -300,6 +302,24 @@ def test_a_signal_to_a_process_whose_files_are_still_open_unmounts_the_kernel_mo
 def test_in_the_foreground_it_ends_when_it_is_unmounted(imgfs: Bench, spooled: Path) -> None:
     mountpoint = imgfs.mountpoint()
     process = imgfs.foreground(spooled, "--driver", "erofs", at=mountpoint)
+    assert imgfs.run("umount", mountpoint).status == 0
+    assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("driver", ["auto", "erofs"])
+def test_in_the_foreground_it_sleeps_until_a_mount_or_a_signal_changes_something(
+    imgfs: Bench, spooled: Path, driver: str
+) -> None:
+    if os.uname().machine != "x86_64":
+        give_up("knows the number of poll(2) on x86_64 alone")
+    mountpoint = imgfs.mountpoint()
+    process = imgfs.foreground(spooled, "--driver", driver, "--index", at=mountpoint)
+    until_kernel(mountpoint)
+    call = Path(f"/proc/{process.pid}/syscall")
+    without_end = re.compile(r"7 0x[0-9a-f]+ 0x2 0xffffffff")
+    until(lambda: without_end.match(call.read_text()), "it polls two files")
+    with tmpfs(imgfs.mountpoint("other")):
+        until(lambda: without_end.match(call.read_text()), "it polls again")
     assert imgfs.run("umount", mountpoint).status == 0
     assert process.wait(20) == 0
 
