@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from fusefs.mount.kernel.support import Backing
 from tests.drills import (
+    changed_devices,
     engine_drills,
     erofs_drill,
     hostile_drill,
@@ -188,6 +190,13 @@ def erofs(images: int = 10_000) -> Figures:
     )
 
 
+def changed(files: int = 1000) -> Figures:
+    """Truncate and overwrite a file that the kernel reads a mount from; no driver mounts that."""
+    rows = [row for backing in Backing for row in changed_devices.drill(files, backing)]
+    print(changed_devices.HEAD, *(row.line() for row in rows), sep="\n", flush=True)
+    return Figures(f"{len(rows)} cases of {files:,} files")
+
+
 DRILLS: dict[str, Callable[..., Figures]] = {
     "fuzz": fuzz,
     "random": fuzz_random,
@@ -200,6 +209,7 @@ DRILLS: dict[str, Callable[..., Figures]] = {
     "members": members,
     "load": load,
     "hostile": hostile,
+    "changed": changed,
 }
 
 
