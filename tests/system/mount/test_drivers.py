@@ -207,7 +207,7 @@ def test_an_archive_with_a_snapshot_is_shown_as_it_was_whatever_happens_to_it(
         archive = Archive().write(folder / "image.tar")
         shown = tree(imgfs.mount(archive, "--driver", "fuse", at=imgfs.mountpoint("fuse")) / "rootfs")
         imgfs.end_mounts()
-        words = ["--driver", driver, "--index", "--log-file", imgfs.log]
+        words = ["--driver", driver, "--index", "--log-file", str(imgfs.log)]
         assert imgfs.run("mount", *words, archive, mountpoint).status == 0
         until_kernel(mountpoint)
         until(lambda: not imgfs.processes(), "no process is left")
