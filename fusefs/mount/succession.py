@@ -1,6 +1,5 @@
 """The change from a FUSE mount to a kernel mount in its place, while the FUSE mount is in use."""
 
-import logging
 import os
 import signal
 import threading
@@ -10,12 +9,13 @@ from typing import NamedTuple
 import trio
 
 from fusefs.errors import ImgfsError, MountError, limit_reached
+from fusefs.log import logger
 from fusefs.mount.kernel.hold import hold_until_unmounted
 from fusefs.mount.kernel.support import BytesMissing
 from fusefs.mount.mountinfo import Mount, mount_of
 from fusefs.text import printable
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _FETCHING = 1.0
 """Seconds between two looks whether layers of a registry are here; doubled each time, up to the next number."""

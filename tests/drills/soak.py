@@ -21,6 +21,7 @@ from tests.drills import (
     member_drills,
     mount_drills,
     peer_drill,
+    take_over_drill,
     waiting_drills,
 )
 from tests.drills.hostile_cases import KINDS
@@ -190,6 +191,21 @@ def erofs(images: int = 10_000) -> Figures:
     )
 
 
+def takeover(rounds: int = 200) -> Figures:
+    """Kill, stop or unmount at random moments while the kernel takes over from FUSE; half with loop devices."""
+    found: Counter[str] = Counter()
+    for loop_devices in (False, True):
+        with bench() as imgfs:
+            imgfs.log_is_quiet = False
+            seed = time.time_ns()
+            print(f"seed {seed}", flush=True)
+            memory = imgfs.mountpoint("memory") if loop_devices else None
+            found += take_over_drill.drill(imgfs, rounds // 2, seed, memory)
+    for case, count in sorted(found.items()):
+        print(f"{case}: {count}")
+    return Figures(f"{found.total()} take-overs", "all that is mounted afterwards")
+
+
 def changed(files: int = 1000) -> Figures:
     """Truncate and overwrite a file that the kernel reads a mount from; no driver mounts that."""
     rows = [row for backing in Backing for row in changed_devices.drill(files, backing)]
@@ -210,6 +226,7 @@ DRILLS: dict[str, Callable[..., Figures]] = {
     "load": load,
     "hostile": hostile,
     "changed": changed,
+    "takeover": takeover,
 }
 
 

@@ -50,9 +50,8 @@ def drill(imgfs: Bench, rounds: int, seed: int, loop_devices: Path | None = None
     found: Counter[str] = Counter()
     with tmpfs(loop_devices, "256m") if loop_devices else contextlib.nullcontext():
         for number in range(rounds):
-            case = Case(
-                image, ACTIONS[number % len(ACTIONS)], rng.random() < 0.3, rng.random() < 0.3, _LATEST * rng.random() ** 3
-            )
+            delay = _LATEST * rng.random() ** 3  # mostly while the kernel takes over
+            case = Case(image, ACTIONS[number % len(ACTIONS)], rng.random() < 0.3, rng.random() < 0.3, delay)
             tmpdir = loop_devices or imgfs.spool
             found[f"{case.action}: {_round(imgfs, case, mountpoint, tmpdir)}"] += 1
     return found
