@@ -12,7 +12,7 @@ from fusefs.errors import ImgfsError, MountError, limit_reached
 from fusefs.log import logger
 from fusefs.mount.kernel.hold import hold_until_unmounted
 from fusefs.mount.kernel.support import BytesMissing
-from fusefs.mount.mountinfo import Mount, mount_of
+from fusefs.mount.mountinfo import Mount
 from fusefs.text import printable
 
 log = logger(__name__)
@@ -82,8 +82,7 @@ class Succession:
         from fusefs.mount.kernel.attach import take_over  # noqa: PLC0415 - few mounts have a successor
 
         try:
-            take_over(root, self._mount)
-            return mount_of(root)
+            return take_over(root, self._mount)
         finally:
             os.close(root)
 
