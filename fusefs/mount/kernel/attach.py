@@ -57,7 +57,9 @@ def take_over(mount: int, old: Mount) -> Mount | None:
 
     *mount* is put beneath the old one first, so that at any moment a path leads to one of them.  From then on the
     descriptor, which the caller closes, leads to the old one: the new one must not be busy for whoever unmounts it.
-    Returns None if somebody already has.  Open files and working directories stay in the old mount, which ends with the last of them: then the server of a
+    Returns None if somebody already has.
+
+    Open files and working directories stay in the old mount, which ends with the last of them: then the server of a
     FUSE mount reads ENODEV.  Nothing is asked of the old mount.
 
     Raises KernelUnable, with the old mount as it was: before Linux 6.5, if it is not mounted any more, if something
