@@ -97,8 +97,6 @@ RUN_ELSEWHERE = {
     "imgfs mount --foreground": Elsewhere("systemd/imgfs@.service", "imgfs mount --foreground"),
     "podman system service": Elsewhere("engines.py", '"system", "service"'),
     "docker cp": Elsewhere("scripts/benchmarks/engine_files.py", 'docker("cp"'),
-    "imgfs inspect --referrers docker://NAME": Elsewhere("test_referrers.py", '"inspect", "--referrers", image'),
-    "imgfs mount docker://NAME@DIGEST": Elsewhere("test_images.py", 'imgfs.mount(f"{image}@{digest}")'),
     "podman save": Elsewhere("test_producers.py", '"podman", "save"'),
 }
 RUN_IN = {
