@@ -124,8 +124,11 @@ def _image(entry: ListedEntry) -> str:
     """Return the names of an image, the path of an archive, or the repository and the media type of a blob."""
     about = entry.about
     image = ", ".join(about.get("names") or [about.get("path") or "-"])
-    if about.get("mediaType"):
-        image += f" ({about['mediaType']})"
+    details = [about["mediaType"]] if about.get("mediaType") else []
+    if entry.part is not None:
+        details.append(f"{human_size(entry.part.present)} of {human_size(entry.part.total)}")
+    if details:
+        image += f" ({', '.join(details)})"
     return image if entry.ours else f"{image} (of another version of imgfs)"
 
 
@@ -134,7 +137,8 @@ def _json(entry: ListedEntry) -> dict[str, Any]:
     what = {name: about.get(name) for name in ("names", "id", "platform", "storage", "path", "mediaType")}
     times = {"created": _time(about.get("created_ns", 0)), "used": _time(entry.used_ns)}
     state = {"inUse": entry.in_use, "key": entry.key, "usable": entry.ours, "engine": about.get("engine")}
-    return what | {"size": entry.size} | times | state
+    part = None if entry.part is None else {"present": entry.part.present, "total": entry.part.total}
+    return what | {"size": entry.size} | times | state | {"part": part}
 
 
 def _time(ns: int) -> str:
