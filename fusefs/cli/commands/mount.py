@@ -19,7 +19,7 @@ from fusefs.cli.output.stdout import human_size, say, seconds_since
 from fusefs.cli.parsing.mount_options import ALL, EROFS, libfuse_flags, number_option
 from fusefs.image.model import Image
 from fusefs.image.opened import Opened
-from fusefs.log import logger
+from fusefs.log import begin_to_log, logger
 from fusefs.mount.mountinfo import mount_of
 from fusefs.mount.mountpoint import claim_mountpoint
 from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs, traffic_xattrs
@@ -101,6 +101,7 @@ class MountCommand:
 
     def _run(self, serve: Callable[[Callable[[], None]], None], log: "logging.Handler | None") -> None:
         """Call *serve*, in the background or here, and say when it is ready."""
+        begin_to_log()  # FUSE may log
         if log is None and not self._arguments.foreground:
             log = self._open_log()
         if log is None or self._arguments.foreground:
