@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from fusefs.mount.kernel.support import Backing
 from tests.drills import (
+    changed_devices,
     engine_drills,
     erofs_drill,
     hostile_drill,
@@ -20,6 +22,7 @@ from tests.drills import (
     mount_drills,
     peer_drill,
     registry_drills,
+    take_over_drill,
     waiting_drills,
 )
 from tests.drills.hostile_cases import KINDS
@@ -219,6 +222,28 @@ def erofs(images: int = 10_000) -> Figures:
     )
 
 
+def takeover(rounds: int = 200) -> Figures:
+    """Kill, stop or unmount at random moments while the kernel takes over from FUSE; half with loop devices."""
+    found: Counter[str] = Counter()
+    for loop_devices in (False, True):
+        with bench() as imgfs:
+            imgfs.log_is_quiet = False
+            seed = time.time_ns()
+            print(f"seed {seed}", flush=True)
+            memory = imgfs.mountpoint("memory") if loop_devices else None
+            found += take_over_drill.drill(imgfs, rounds // 2, seed, memory)
+    for case, count in sorted(found.items()):
+        print(f"{case}: {count}")
+    return Figures(f"{found.total()} take-overs", "all that is mounted afterwards")
+
+
+def changed(files: int = 1000) -> Figures:
+    """Truncate and overwrite a file that the kernel reads a mount from; no driver mounts that."""
+    rows = [row for backing in Backing for row in changed_devices.drill(files, backing)]
+    print(changed_devices.HEAD, *(row.line() for row in rows), sep="\n", flush=True)
+    return Figures(f"{len(rows)} cases of {files:,} files")
+
+
 DRILLS: dict[str, Callable[..., Figures]] = {
     "fuzz": fuzz,
     "random": fuzz_random,
@@ -232,6 +257,8 @@ DRILLS: dict[str, Callable[..., Figures]] = {
     "members": members,
     "load": load,
     "hostile": hostile,
+    "changed": changed,
+    "takeover": takeover,
 }
 
 
