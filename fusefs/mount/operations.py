@@ -18,6 +18,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 
 from fusefs.content.protocol import Content
 from fusefs.content.remote import RemoteBlob
+from fusefs.content.remote_file import RemoteExtent
 from fusefs.errors import ImgfsError, NoSpace, limit_reached
 from fusefs.mount.inodes import Inodes, Place
 from fusefs.mount.listing_cache import ListingCache
@@ -241,8 +242,8 @@ class Operations(pyfuse3.Operations):
         content = self._open[fh]
         data = content.read_cached(off, size, self._buffer)
         if data is None:
-            # Readers that wait for a registry take no place of those that wait for a disk.
-            remote = isinstance(content, RemoteBlob) and content.file_place() is None
+            # Readers that wait for a network take no place of those that wait for a disk.
+            remote = isinstance(content, RemoteBlob | RemoteExtent) and content.file_place() is None
             limiter = self._remote_reads if remote else self._cold_reads
             data = await in_thread(functools.partial(content.read_at, off, size), limiter)
         self._bytes_read.total += len(data)

@@ -24,6 +24,7 @@ from fusefs.mount.mountpoint import claim_mountpoint
 from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.sources import open_image
+from fusefs.sources.argument import public_name
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 from fusefs.tree.overrides import Overrides
@@ -117,19 +118,21 @@ class MountCommand:
             gid=os.getgid(),
             trees=not arguments.no_trees,
             transform_symlinks="transform_symlinks" in arguments.options,
-            xattrs=image_xattrs(arguments.image, opened.image.source.place),
+            xattrs=image_xattrs(public_name(arguments.image), opened.image.source.place),
         )
 
     def _kernel_options(self, settings: Settings) -> "KernelOptions":
         from fusefs.mount.kernel.view import KernelOptions  # noqa: PLC0415 - other mounts do not need it
 
-        return KernelOptions(self._arguments.image, self._flags, Overrides(**self._overrides), settings.tmpdir)
+        return KernelOptions(
+            public_name(self._arguments.image), self._flags, Overrides(**self._overrides), settings.tmpdir
+        )
 
     def _mount_options(self, settings: Settings, kernel: KernelMounts) -> "MountOptions":
         from fusefs.mount.session import MountOptions  # noqa: PLC0415 - imported by `BackgroundImport`
 
         folders = (settings.tmpdir, *cache_folders(self._arguments, self._environment))
-        overrides, image = Overrides(**self._overrides), self._arguments.image
+        overrides, image = Overrides(**self._overrides), public_name(self._arguments.image)
         successor = kernel.successor(foreground=self._arguments.foreground)
         return MountOptions(image, self._flags, overrides, self._bytes_read, folders, successor)
 
@@ -187,4 +190,4 @@ class MountCommand:
         arguments = self._arguments
         if not arguments.quiet and (arguments.verbose or not arguments.as_helper):
             where = f"; log: {log.name}" if log and log.name else ""
-            say(f"{printable(arguments.image)} is mounted on {printable(arguments.mountpoint)}{where}")
+            say(f"{printable(public_name(arguments.image))} is mounted on {printable(arguments.mountpoint)}{where}")
