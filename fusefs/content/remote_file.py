@@ -67,12 +67,12 @@ class RemoteFile(OpenFile):
     def _ahead(self, offset: int, end: int) -> int:
         """Return up to where to fetch for a reader of the bytes from *offset* up to *end*."""
         with self._lock:
-            last = next((each for each in self._readers if 0 <= offset - each[0] < _NEAR), None)
+            last = next((each for each in self._readers if -each[1] <= offset - each[0] < _NEAR), None)
             if last is not None:
                 self._readers.remove(last)
             window = _SMALLEST if last is None else min(2 * last[1], _LARGEST)
             end = min(max(end, offset + window), self._pieces.size)
-            self._readers = [*self._readers, (end, window)][-_READERS:]
+            self._readers = [*self._readers, (end, end - offset)][-_READERS:]
         return end
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Content
-from fusefs.content.remote import FetchFailed
 from fusefs.errors import Unavailable
 from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import SourcedImage
@@ -77,6 +77,12 @@ class Opened:
         """Index all readable layers, several in parallel, and return their files, the base first."""
         with _fetching():
             return self._index()
+
+    def fetch(self) -> None:
+        """Wait until all stored bytes are on this machine."""
+        with _fetching():
+            for _, content in self.image.blobs():
+                content.fetch()
 
     def _index(self) -> Sequence[LayerFiles]:
         total = sum(layer.descriptor.size for layer in self.image.layers)

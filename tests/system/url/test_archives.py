@@ -4,6 +4,7 @@ import json
 import os
 import random
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def _oci_archive() -> bytes:
     return layout.list(layout.image(compression="zstd"), "1").tar()
 
 
-KINDS = {
+KINDS: dict[str, Callable[[], bytes]] = {
     **{name: LAYOUTS[name] for name in ("docker save before 25", "docker save since 25", "links")},
     "oci-archive": _oci_archive,
     "compressed as a whole": lambda: compressed(_oci_archive(), "gzip"),
@@ -112,7 +113,8 @@ def test_thousands_of_members_take_few_requests(imgfs: Bench, server: FileServer
 
 def test_a_signature_in_the_url_is_not_shown(imgfs: Bench, server: FileServer) -> None:
     url = server.put("/app.tar", HELLO.data())
-    imgfs.mount(f"{url}?signature=secret")
+    done = imgfs.run("mount", "--log-file", imgfs.log, f"{url}?signature=secret", imgfs.mountpoint())
+    assert done.err.startswith(f"imgfs: {url}?… is mounted on ")
     listed = imgfs.run("list", "--json").out
     assert f"{url}?\\u2026" in listed
     log = imgfs.log.read_text() if imgfs.log.exists() else ""

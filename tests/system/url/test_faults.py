@@ -90,9 +90,9 @@ def test_a_bad_answer_is_one_line(
 ) -> None:
     proxy.always["app.tar"] = fault
     began = time.monotonic()
-    done = imgfs.run("ls", "--timeout", "2", "--progress", "none", url)
+    done = imgfs.run("ls", "--timeout", "1", "--progress", "none", url)
     assert (done.status, expected[1] in done.err, done.err.count("\n")) == (expected[0], True, 1), done
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 3
 
 
 def test_a_changed_archive_is_unavailable_and_what_is_here_stays(imgfs: Bench, server: FileServer, url: str) -> None:
