@@ -41,7 +41,6 @@ def open_image(argument: str, settings: Settings) -> SourcedImage:
 
             return url_image(archive, argument, settings)
         case FileImage() as file:
-            settings.progress.waiting_began()
             return file_image(file, argument, settings)
 
 

@@ -1,7 +1,6 @@
 """imgfs mount: an image as a read-only directory."""
 
 import argparse
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,11 +13,11 @@ from fusefs.cli.imports import BackgroundImport, import_in_thread
 from fusefs.cli.kernel_mounts import KernelMounts, attach_root
 from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of
-from fusefs.cli.output.logs import open_log, stderr_handler
+from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.output.stdout import say
 from fusefs.cli.parsing.mount_options import EROFS, libfuse_flags, number_option
 from fusefs.image.opened import Opened
-from fusefs.mount.background import in_background
+from fusefs.log import logger
 from fusefs.mount.mountinfo import mount_of
 from fusefs.mount.mountpoint import claim_mountpoint
 from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs
@@ -29,11 +28,13 @@ from fusefs.sources.settings import Settings
 from fusefs.text import printable
 from fusefs.tree.overrides import Overrides
 
-if TYPE_CHECKING:  # imported by `BackgroundImport`
+if TYPE_CHECKING:  # imported by `BackgroundImport`, or for few mounts
+    import logging
+
     from fusefs.mount.kernel.view import KernelOptions
     from fusefs.mount.session import MountOptions
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _NUMBERS = {"uid": 10, "gid": 10, "umask": 8}
 """Mount options that override the image's owners and modes, and the base of their numbers."""
@@ -41,8 +42,7 @@ _NUMBERS = {"uid": 10, "gid": 10, "umask": 8}
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Mount the image; with ``fake``, only check the options and the mountpoint."""
-    level = logging.ERROR if arguments.quiet else logging.INFO if arguments.verbose else logging.WARNING
-    logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
+    log_to_stderr(quiet=arguments.quiet, verbose=arguments.verbose)
     command = MountCommand(arguments, environment)
     if not arguments.fake:
         command.run()
@@ -68,10 +68,8 @@ class MountCommand:
     def run(self) -> None:
         """Open the image, mount it, and return when the mount is usable or, in the foreground, unmounted."""
         arguments = self._arguments
-        log = None
-        if arguments.log_file or not arguments.foreground:
-            log = open_log(arguments.log_file, self._environment)
-        # It begins when the engine is waited for: earlier it would only delay the request to the engine.
+        log = self._open_log() if arguments.log_file else None
+        # It begins when a source is waited for: earlier it would only delay that, and cached metadata need no FUSE.
         importing = BackgroundImport("fusefs.mount.session")
         begin = _nothing if arguments.driver == EROFS else importing.begin
         settings = settings_of(arguments, self._environment, self._writeback, begin)
@@ -80,9 +78,11 @@ class MountCommand:
             view = self._view_options(opened)
             kernel = KernelMounts(arguments.driver, opened, view, partial(self._kernel_options, settings))
             root = kernel.root()
-            if root is None and arguments.index and not arguments.no_trees:
-                opened.index()
-                kernel.indexed()
+            if root is None:
+                importing.begin()
+                if arguments.index and not arguments.no_trees:
+                    opened.index()
+                    kernel.indexed()
         finally:
             importing.finish()
         if root is None:
@@ -93,15 +93,26 @@ class MountCommand:
         else:
             self._run(partial(self._serve_by_kernel, root), log)
 
-    def _run(self, serve: Callable[[Callable[[], None]], None], log: logging.Handler | None) -> None:
+    def _run(self, serve: Callable[[Callable[[], None]], None], log: "logging.Handler | None") -> None:
         """Call *serve*, in the background or here, and say when it is ready."""
+        if log is None and not self._arguments.foreground:
+            log = self._open_log()
         if log is None or self._arguments.foreground:
             if log:
+                import logging  # noqa: PLC0415 - mounts without a log need it only for messages
+
                 logging.getLogger().addHandler(log)
             serve(partial(self._ready_in_foreground, log))
         else:
+            from fusefs.mount.background import in_background  # noqa: PLC0415 - kernel mounts have no process
+
             in_background(serve, log)
             self._announce(log)
+
+    def _open_log(self) -> "logging.Handler":
+        from fusefs.cli.output.logs import open_log  # noqa: PLC0415 - kernel mounts have no log
+
+        return open_log(self._arguments.log_file, self._environment)
 
     def _opened(self, settings: Settings) -> Opened:
         """Open the image."""
@@ -181,11 +192,11 @@ class MountCommand:
         ready()
         kernel.log_why_fuse()
 
-    def _ready_in_foreground(self, log: logging.Handler | None) -> None:
+    def _ready_in_foreground(self, log: "logging.Handler | None") -> None:
         self._announce(log)
         notify("READY=1", self._environment)
 
-    def _announce(self, log: logging.Handler | None) -> None:
+    def _announce(self, log: "logging.Handler | None") -> None:
         """Say that the image is mounted; as a helper of mount(8), only with ``--verbose``."""
         arguments = self._arguments
         if not arguments.quiet and (arguments.verbose or not arguments.as_helper):

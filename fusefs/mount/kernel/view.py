@@ -1,7 +1,6 @@
 """The view of an image as a kernel mount, from cached metadata or from metadata that are written now."""
 
 import hashlib
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from fusefs.erofs.contents import stored_contents, view_contents
 from fusefs.erofs.ondisk import FORMAT
 from fusefs.errors import NO_ROOM, NoSpace
 from fusefs.image.model import LayerCache
+from fusefs.log import logger
 from fusefs.mount.kernel.attach import WrongContents, check_contents
 from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.kernel.snapshot import Snapshot
@@ -22,7 +22,7 @@ from fusefs.text import printable
 from fusefs.tree.node import Directory, LazyDirectory, Node, RegularFile, Symlink
 from fusefs.tree.overrides import Overrides
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _PRIVATE = 0o500
 """Permissions of the root if only the user who mounts, who is root, may read the image: with ``allow_root``, too."""

@@ -21,7 +21,6 @@ from fusefs.sources.archive.cached import archive_index
 from fusefs.sources.archive.directory import DirectoryBlobs
 from fusefs.sources.archive.docker_archive import MANIFEST_LIST, DockerArchive
 from fusefs.sources.archive.image_layout import layout_image
-from fusefs.sources.archive.spooled import spool_tar
 from fusefs.sources.archive.verification import hashing, readable, verified
 from fusefs.sources.argument import FileImage, UrlImage
 from fusefs.sources.settings import Settings
@@ -115,6 +114,9 @@ class Stream(NamedTuple):
 
 def spooled_image(stream: Stream, asked: FileImage | UrlImage, name: str, settings: Settings) -> Image:
     """Return the image in a stream, verified; raises the exceptions of the stream, too."""
+    from fusefs.sources.archive.spooling import spool_tar  # noqa: PLC0415 - files in place are not spooled
+
+    settings.progress.waiting_began()
     with Spool(settings.tmpdir, stream.name) as spool:
         with settings.progress.transfer(f"reading {stream.name}", stream.total) as advance:
             plain = _plain(_counted(stream.pieces, advance), stream.name)

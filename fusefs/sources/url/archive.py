@@ -63,6 +63,8 @@ def url_image(asked: UrlImage, name: str, settings: Settings) -> SourcedImage:
     """
     if settings.offline:
         raise Unavailable(f"{asked.shown} is not asked for with --offline, and archives at URLs are not cached")
+    from fusefs.sources.archive import spooling  # noqa: F401, PLC0415 - from now on, another thread imports, too
+
     server = _web(asked, settings)
     settings.progress.waiting_began()
     with settings.progress.waiting(f"asking {urlsplit(asked.url).hostname} for {server.name}"):

@@ -8,6 +8,7 @@ import pytest
 
 from fusefs.content.file import OpenFile
 from fusefs.content.pieces import FetchFailed, Pieces, Take
+from fusefs.content.protocol import Content
 from fusefs.content.remote_file import RemoteFile
 from fusefs.content.spool import unlinked_file
 from fusefs.errors import RegistryError, Unavailable
@@ -83,7 +84,8 @@ def test_a_fetch_asks_for_exactly_what_is_missing(far: Far, file: RemoteFile) ->
     assert far.asked == [(1_000_000, 1_016_384), (1_016_384, 3_000_000)]
     assert extent.read_at(1_999_990, 20) == DATA[2_999_990:3_000_000]
     assert extent.read_cached(5, 5) == DATA[1_000_005:1_000_010]
-    assert extent.file_place() is None
+    content: Content = extent
+    assert content.file_place() is None
     assert len(far.asked) == 2
 
 
