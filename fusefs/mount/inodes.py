@@ -114,6 +114,15 @@ class Inodes:
         node = None if place is None else place.tree.node(place.number)
         return node if isinstance(node, LazyDirectory) else None
 
+    def is_unsettled(self, inode: int) -> bool:
+        """Return whether this is a lazy directory whose attributes are not known yet."""
+        made = self._made.get(inode)
+        if made is not None:
+            settled = made.directory is None or made.directory.settled
+            return not settled and made.tree.settling(0, None) is not None
+        lazy = self.unmade(inode)
+        return lazy is not None and not lazy.settled
+
     def add(self, inode: int, tree: Tree) -> None:
         """Register the *tree* of a lazy directory; a second call for the directory has no effect."""
         if inode not in self._made:

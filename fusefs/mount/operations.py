@@ -17,7 +17,6 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 
 from fusefs.content.protocol import Content
 from fusefs.content.remote import RemoteBlob
-from fusefs.content.remote_file import RemoteExtent
 from fusefs.errors import ImgfsError, NoSpace, limit_reached
 from fusefs.log import logger
 from fusefs.mount.inodes import Inodes, Place
@@ -140,8 +139,7 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ESTALE)
         entry = _new_entry()
         fill(entry, inode, stat, self._overrides)
-        lazy = self._inodes.unmade(inode)
-        if lazy is not None and not lazy.settled:  # the layers' own attributes are known after the first access
+        if self._inodes.is_unsettled(inode):  # the layers' own attributes are known after the first access
             entry.attr_timeout = 0
         return entry
 
@@ -159,6 +157,11 @@ class Operations(pyfuse3.Operations):
         self._inodes.add(inode, await self._calls.run(lazy, lazy.fill, self._first_accesses))
         return self._place(inode)
 
+    async def _settle(self, place: Place, name: bytes | None) -> None:
+        """Wait until *name* in a directory can be looked up, or with None, until its names can be listed."""
+        while (work := place.tree.settling(place.number, name)) is not None:
+            await self._calls.run(place.numbered, work, self._first_accesses)  # by one thread for all who look into it
+
     @_answered
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
         """Return the attributes of *name*, or a negative entry, which the kernel caches as long."""
@@ -166,6 +169,7 @@ class Operations(pyfuse3.Operations):
             case b"." | b"..":
                 return self._stat_of_handle(parent_inode, name)
         place = await self._directory(parent_inode)
+        await self._settle(place, name)
         number = place.tree.find(place.number, name)
         return _NEGATIVE if number is None else self._stat(place.numbered.inode(number))
 
@@ -243,8 +247,8 @@ class Operations(pyfuse3.Operations):
         data = content.read_cached(off, size, self._buffer)
         if data is None:
             # Readers that wait for a network take no place of those that wait for a disk.
-            remote = isinstance(content, RemoteExtent) or (isinstance(content, RemoteBlob) and not content.is_here)
-            limiter = self._remote_reads if remote else self._cold_reads
+            here = content.is_here if isinstance(content, RemoteBlob) else content.file_place() is not None
+            limiter = self._cold_reads if here else self._remote_reads
             data = await in_thread(functools.partial(content.read_at, off, size), limiter)
         self._bytes_read.total += len(data)
         return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
@@ -265,6 +269,7 @@ class Operations(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """List ``.``, ``..`` and the names of a directory, from position *start_id* on."""
         place = await self._directory(fh)
+        await self._settle(place, None)
         listing = await self._listings.listing(fh, place.tree, place.number)
         if start_id < _DOTS and not self._list_dots(fh, start_id, token):
             return
