@@ -45,7 +45,7 @@ REGISTRY = Transport("docker", Holder.REGISTRY, "docker://[HOST/]NAME[:TAG][@DIG
 TRANSPORTS = {transport.name: transport for transport in (DOCKER_ARCHIVE, OCI_ARCHIVE, OCI, DOCKER_DAEMON, REGISTRY)}
 """Every transport that imgfs reads, by name."""
 
-URL_SCHEMES = ("https", "http")
+URL_SCHEMES = ("https", "http", "s3", "gs", "az")
 """Places of archives, which also stand for PATH after the transports of archives."""
 
 STANDARD_INPUT = "standard input"

@@ -29,6 +29,8 @@ class FileServer:
     """Whether it knows ranges."""
     sized: bool = True
     """Whether it states the size of a whole file."""
+    dated: bool = False
+    """Whether it states when files were modified, as stores do."""
     media_type: str = "application/octet-stream"
     requests: list[str] = field(default_factory=list)
     """Path and range of each request."""
@@ -73,7 +75,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _send_file(self, data: bytes, match: re.Match[str] | None) -> None:
         tag = f'"{sha256(data)[7:20]}"'
-        if match is None or self.headers.get("If-Range", tag) != tag:
+        if self.headers.get("If-Match", tag) != tag:
+            self._send(412, b"")
+        elif match is None or self.headers.get("If-Range", tag) != tag:
             self._send(200, data, ETag=tag)
         elif int(match[1]) >= len(data):
             self._send(416, b"", **{"Content-Range": f"bytes */{len(data)}"})
@@ -86,6 +90,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Type", self.server_of.media_type)
+        if self.server_of.dated:
+            self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
         if status != 200 or self.server_of.sized:
             self.send_header("Content-Length", str(len(body)))
         else:

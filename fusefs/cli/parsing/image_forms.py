@@ -8,7 +8,7 @@ FORMS = (
     (DOCKER_ARCHIVE.grammar, f"in {DOCKER_ARCHIVE.meaning}"),
     (f"{OCI.grammar}  {OCI_ARCHIVE.grammar}", f"in {OCI.meaning} or a tar of one"),
     ("./PATH  ../PATH  /PATH  NAME.tar  -", "either of these, detected; - is stdin"),
-    ("https://…  http://…", "an archive on a web server; also in place of PATH"),
+    ("https://…  http://…  s3://…  gs://…  az://…", "an archive elsewhere; also in place of PATH"),
 )
 """Each form and its meaning."""
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from itertools import chain
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from fusefs.content.file import OpenFile
 from fusefs.content.pieces import Pieces, Take
@@ -65,9 +64,9 @@ def url_image(asked: UrlImage, name: str, settings: Settings) -> SourcedImage:
         raise Unavailable(f"{asked.shown} is not asked for with --offline, and archives at URLs are not cached")
     from fusefs.sources.archive import spooling  # noqa: F401, PLC0415 - from now on, another thread imports, too
 
-    server = _web(asked, settings)
+    server = _server(asked, settings)
     settings.progress.waiting_began()
-    with settings.progress.waiting(f"asking {urlsplit(asked.url).hostname} for {server.name}"):
+    with settings.progress.waiting(f"asking for {server.name}"):
         first = server.begin(_FIRST)
     try:
         if first is None or compression_of(first) is not None:
@@ -82,7 +81,12 @@ def url_image(asked: UrlImage, name: str, settings: Settings) -> SourcedImage:
     return SourcedImage(verified(image, settings))
 
 
-def _web(asked: UrlImage, settings: Settings) -> WebFile:
+def _server(asked: UrlImage, settings: Settings) -> Server:
+    if not asked.url.startswith("http"):
+        from fusefs.sources.url.bucket import Bucket  # noqa: PLC0415 - few need it
+
+        return Bucket(asked.url, settings.environment, settings.timeout)
+
     def tls(host: str) -> Tls:
         return find_tls(host, settings.environment, insecure=settings.insecure)
 
