@@ -60,7 +60,7 @@ def _store(url: str, timeout: float) -> Any:
 def _answer(store: Any, path: str, wanted: tuple[int, int], etag: str, out: Any) -> None:
     import obstore  # noqa: PLC0415
 
-    found = obstore.get(store, path, options={"range": wanted, "if_match": etag or None})
+    found = obstore.get(store, path, options={"range": wanted, "if_match": etag} if etag else {"range": wanted})
     stated = (found.meta.get("e_tag") or "").encode()
     _send(out, FOUND, found.meta["size"].to_bytes(8, "big") + stated)
     for data in found.stream(min_chunk_size=CHUNK // 2):
