@@ -16,7 +16,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from fusefs.cache.entry import INDEX, CacheEntry, clean, clear, read_index, remove
@@ -141,6 +141,14 @@ class Cache:
             finally:
                 os.close(directory)
 
+    def has_saved(self, key: str) -> bool:
+        """Return whether the entry of an engine's image seems to be complete; nobody holds it meanwhile."""
+        try:
+            os.stat(f"{key}/{INDEX}", dir_fd=self._folders[SAVED], follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
     def archive(self, key: str) -> tuple[CacheEntry, Facts | None]:
         """Return the entry of a user's archive and its document `INDEX`, None for an incomplete entry."""
         return self.shared(FILES, key)
@@ -205,6 +213,27 @@ class Cache:
                     freed += cleaned
                 remaining.append(entry)
             return freed + self._evict(remaining, 0, folders)
+
+    def remove(self, doomed: Collection[tuple[str, str]]) -> int:
+        """Remove the entries with these kinds and keys that are not in use; return the bytes freed."""
+        freed = 0
+        with self._surveying() as folders:
+            for entry, directory in each(folders, _KINDS):
+                if entry.free and (entry.kind, entry.key) in doomed:
+                    freed += remove(self._path(entry.kind, entry.key), directory)
+        return freed
+
+    def excess(self, entries: Iterable[ListedEntry]) -> list[ListedEntry]:
+        """Return those of *entries* that `prune` would remove for the limit, the least recently used first."""
+        entries = sorted(entries, key=lambda entry: entry.used_ns)
+        total, excess = sum(entry.size for entry in entries), []
+        free = self._free()
+        for entry in entries:
+            if not entry.in_use and (total > self._limit or free < 0):
+                total -= entry.size
+                free += entry.size
+                excess.append(entry)
+        return excess
 
     def entries(self) -> list[ListedEntry]:
         """Return the complete entries, and all of other formats, the most recently used first."""

@@ -22,11 +22,13 @@ from fusefs.oci.transport import (
     transport_of,
     url_start,
 )
-from fusefs.text import printable, without_password
+from fusefs.text import printable, quoted, without_password
 
 _ARCHIVE_ENDINGS = tuple(
     f".{ending}" for ending in ("tar", "tar.gz", "tgz", "tar.zst", "tzst", "tar.xz", "txz", "tar.bz2", "tbz2", "tbz")
 )
+
+_INDEX = r"@[0-9]{1,18}"
 
 _UNREAD = {
     "containers-storage": "podman save it, or start podman's service and give its socket to --host",
@@ -102,7 +104,7 @@ def parse_image(argument: str) -> EngineImage | RegistryImage | FileImage | UrlI
     if url_start(argument) == 0:
         return UrlImage(None, _checked_url(argument), None)
     if argument == "-" or _is_path(argument):
-        return FileImage(None, argument, None)
+        return _path(argument)
     if transport is DOCKER_DAEMON:
         argument = rest
     elif transport is REGISTRY:
@@ -114,7 +116,12 @@ def parse_image(argument: str) -> EngineImage | RegistryImage | FileImage | UrlI
         raise UsageError(f"bad reference '{shown}': a registry's image is {REGISTRY.grammar}")
     if word in _UNREAD and (word != "dir" or rest.startswith(("/", "."))):
         raise UsageError(f"bad reference '{printable(argument)}': {word}: is not read; {_UNREAD[word]}")
-    check_reference(argument)
+    try:
+        check_reference(argument)
+    except UsageError as error:
+        if os.path.exists(argument):
+            raise UsageError(f"{error}; write {quoted(f'./{argument}')} for the file of that name") from None
+        raise
     return EngineImage(argument)
 
 
@@ -123,6 +130,16 @@ def _is_path(argument: str) -> bool:
     if argument.startswith(("/", "./", "../")):
         return True
     return ":" not in argument and argument.lower().endswith(_ARCHIVE_ENDINGS)
+
+
+def _path(argument: str) -> FileImage:
+    """Return the image at a path: all of *argument*, or its beginning if only that exists: ``./oci:v2``."""
+    for match in re.finditer(":", "" if os.path.lexists(argument) else argument):
+        path, choice = argument[: match.start()], argument[match.end() :]
+        if choice and os.path.exists(path):
+            index = re.fullmatch(_INDEX, choice)
+            return FileImage(None, path, int(choice[1:]) if index else choice)
+    return FileImage(None, argument, None)
 
 
 def _file(transport: Transport, rest: str) -> FileImage | UrlImage:
@@ -139,7 +156,7 @@ def _file(transport: Transport, rest: str) -> FileImage | UrlImage:
     path = _checked_url(path) if host else path
     if not colon:
         return kind(transport, path, None)
-    if re.fullmatch(r"@[0-9]{1,18}", choice):
+    if re.fullmatch(_INDEX, choice):
         return kind(transport, path, int(choice[1:]))
     if transport is not DOCKER_ARCHIVE:
         return kind(transport, path, choice)  # names in an image layout are free text

@@ -50,6 +50,8 @@ RUN = {
     "imgfs umount": "imgfs umount /mnt/img",
     "imgfs list": "imgfs list",
     "imgfs IMAGE MOUNTPOINT [options]": "imgfs small:1 /mnt/tuned -o ro",
+    "imgfs IMAGE MOUNTPOINT": "imgfs small:1 /mnt/tuned",
+    "imgfs cat nginx /etc/passwd /etc/group": "imgfs cat nginx /etc/passwd /etc/group",
     "imgfs completion bash": "imgfs completion bash",
     "imgfs completion fish | source": "fish --no-config -c 'imgfs completion fish | source'",
     "source <(imgfs completion bash)": "source <(imgfs completion bash) && complete -p imgfs",
@@ -87,9 +89,11 @@ class Elsewhere:
 
 
 RUN_ELSEWHERE = {
-    "pip install .": Elsewhere("scripts/install", "-m pip install"),
-    "pipx install .": Elsewhere("scripts/install", "-m pip install"),
+    "pip install .": Elsewhere("scripts/install", "pip install"),
+    "pipx install .": Elsewhere("scripts/install", "pip install"),
     "pip install '.[ssh]'": Elsewhere("pyproject.toml", '\nssh = ["docker[ssh]"]'),
+    "imgfs inspect --referrers docker://NAME": Elsewhere("test_referrers.py", '"inspect", "--referrers"'),
+    "imgfs mount docker://NAME@DIGEST": Elsewhere("registry/test_images.py", 'imgfs.mount(f"{image}@{digest}")'),
     "imgfs mount --foreground": Elsewhere("systemd/imgfs@.service", "imgfs mount --foreground"),
     "podman system service": Elsewhere("engines.py", '"system", "service"'),
     "docker cp": Elsewhere("scripts/benchmarks/engine_files.py", 'docker("cp"'),

@@ -7,6 +7,8 @@ import fusefs
 
 # `created` of what is kept, and `since` of a mount: shown to people, never compared.
 SHOWN = {"sources/engine/cached.py", "sources/archive/cached.py", "sources/registry/entry.py", "mount/status.py"}
+# How long ago that is, for people.
+SHOWN |= {"cli/output/ages.py", "cli/commands/cache.py"}
 
 
 def test_the_time_of_day_is_only_written_down() -> None:

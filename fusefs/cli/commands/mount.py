@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -14,8 +15,9 @@ from fusefs.cli.kernel_mounts import KernelMounts, attach_root
 from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of
 from fusefs.cli.output.messages import log_to_stderr
-from fusefs.cli.output.stdout import say
+from fusefs.cli.output.stdout import human_size, say, seconds_since
 from fusefs.cli.parsing.mount_options import EROFS, libfuse_flags, number_option
+from fusefs.image.model import Image
 from fusefs.image.opened import Opened
 from fusefs.log import logger
 from fusefs.mount.mountinfo import mount_of
@@ -62,6 +64,8 @@ class MountCommand:
         self._flags = libfuse_flags(arguments.options)
         self._overrides = {name: number_option(arguments.options, name, base) for name, base in _NUMBERS.items()}
         self._mountpoint = claim_mountpoint(arguments.mountpoint, environment)
+        self._began = time.monotonic()
+        self._contents = ""
         self._writeback = Writeback()
         self._bytes_read = BytesRead()
 
@@ -121,6 +125,7 @@ class MountCommand:
         opened = Opened(open_image(arguments.image, settings), settings.tmpdir, settings.progress, strict=strict)
         if (why := opened.image.why_no_rootfs) and not arguments.no_trees:
             log.warning("%s is mounted without rootfs/: %s", opened.shown, why)
+        self._contents = contents(opened.image)
         return opened
 
     def _view_options(self, opened: Opened) -> ViewOptions:
@@ -201,5 +206,19 @@ class MountCommand:
         """Say that the image is mounted; as a helper of mount(8), only with ``--verbose``."""
         arguments = self._arguments
         if not arguments.quiet and (arguments.verbose or not arguments.as_helper):
-            where = f"; log: {log.name}" if log and log.name else ""
-            say(f"{printable(public_name(arguments.image))} is mounted on {printable(arguments.mountpoint)}{where}")
+            where = f"; log: {log.name}" if log and log.name and (arguments.verbose or _is_new(log)) else ""
+            mounted = f"mounted {printable(public_name(arguments.image))} on {printable(arguments.mountpoint)}"
+            say(f"{mounted} in {seconds_since(self._began)} ({self._contents}){where}")
+
+
+def _is_new(log: "logging.Handler") -> bool:
+    from fusefs.cli.output.logs import is_new  # noqa: PLC0415 - kernel mounts have no log
+
+    return is_new(log)
+
+
+def contents(image: Image) -> str:
+    """Return number and size of the layers of *image*: ``5 layers, 393 MB``."""
+    count = len(image.layers)
+    size = human_size(sum(layer.descriptor.size for layer in image.layers)).replace(".0 ", " ")
+    return f"{count} layer{'' if count == 1 else 's'}, {size}"

@@ -17,6 +17,8 @@ SHELLS = ("bash", "zsh", "fish")
 """Shells that have completions."""
 COMPLETE = "complete"
 """The internal command that completion scripts call; its words are not parsed."""
+HELP, VERSION = "help", "version"
+"""Commands that do the same as options."""
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -36,6 +38,15 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
         return argparse.Namespace(command=COMPLETE, words=argv[1:])
     parser = program_parser()
     arguments = parser.parse_args(argv)
+    match arguments.command:
+        case None:
+            raise HelpRequested(parser)
+        case "help":
+            parser.parse_args([*arguments.words, "--help"])
+        case "version":
+            parser.parse_args(["--version"])
+        case "cache" if arguments.action is None:
+            parser.parse_args(["cache", "--help"])
     if arguments.command == "umount" and not arguments.mountpoint and not arguments.all:
         raise UsageError("the following arguments are required: MOUNTPOINT; see imgfs umount --help")
     if arguments.command == "mount" and (in_o := long_options(arguments.options)):
@@ -59,16 +70,19 @@ def program_parser() -> Parser:
             "imgfs ls -l ./nginx.tar:/etc",
         ),
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="imgfs")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog="imgfs")
     _add_mount(commands)
     _add_umount(commands)
     add_list(commands)
     add_looks(commands)
     _add_cache(commands)
     _add_completion(commands)
+    # Without a summary, these are listed nowhere.
+    commands.add_parser(HELP, description="Show help.", last_operand="words").add_argument("words", nargs="*")
+    commands.add_parser(VERSION, description="Show the version.")
     parser.add_help_last()
     version = "show the version and exit"
-    parser.add_argument("--version", action="version", version=f"imgfs {__version__}", help=version)
+    parser.add_argument("-v", "--version", action="version", version=f"imgfs {__version__}", help=version)
     return parser
 
 
@@ -115,6 +129,7 @@ def _add_umount(commands: Commands) -> None:
         description="Unmount the image on each MOUNTPOINT, even if its process is dead or stuck. "
         "Refuse mounts of other programs.",
         examples=("imgfs umount /mnt/img", "imgfs umount --all"),
+        last_operand="mountpoint",
     )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="*")
     parser.add_argument("-l", "--lazy", action="store_true", help="detach at once, even while files in it are open")
@@ -125,11 +140,11 @@ def _add_umount(commands: Commands) -> None:
 def _add_cache(commands: Commands) -> None:
     parser = commands.add_parser(
         "cache",
-        help="list or prune the cache",
+        help="list the cache, or remove from it",
         description="List or prune the cache of engine images, layer indexes and archive indexes.",
         examples=("imgfs cache list", "imgfs cache prune --all"),
     )
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, prog="imgfs cache")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="imgfs cache")
     parser.add_help_last()
     listing = actions.add_parser(
         "list",
@@ -138,8 +153,20 @@ def _add_cache(commands: Commands) -> None:
         examples=("imgfs cache list",),
     )
     listing.add_argument("--json", action="store_true", help="print JSON; docs/json.md describes the keys")
-    listing.add_argument("--cache-dir", **CACHE_DIR)
+    listing.add_argument("--wide", action="store_true", help="show platform, engine and time, and cut nothing")
+    add_cache_options(listing)
     listing.add_help_last()
+    remove = actions.add_parser(
+        "rm",
+        help="remove what is cached of an image",
+        description="Remove what is cached of IMAGE: a name as cache list shows it, an image ID or the path of an "
+        "archive. What is in use stays.",
+        examples=("imgfs cache rm nginx:latest", "imgfs cache rm 4f06b3c65a5d"),
+        last_operand="images",
+    )
+    remove.add_argument("images", metavar="IMAGE", nargs="*")
+    remove.add_argument("--cache-dir", **CACHE_DIR)
+    remove.add_help_last()
     prune = actions.add_parser(
         "prune",
         help="remove broken entries and shrink the cache to its limit",
@@ -148,6 +175,7 @@ def _add_cache(commands: Commands) -> None:
         examples=("imgfs cache prune --cache-size 2GiB",),
     )
     prune.add_argument("--all", action="store_true", help="remove all entries except those of mounted images")
+    prune.add_argument("-n", "--dry-run", action="store_true", help="say what would be removed, and remove nothing")
     add_cache_options(prune)
     prune.add_help_last()
     path = actions.add_parser(

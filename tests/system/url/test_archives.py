@@ -114,7 +114,7 @@ def test_thousands_of_members_take_few_requests(imgfs: Bench, server: FileServer
 def test_a_signature_in_the_url_is_not_shown(imgfs: Bench, server: FileServer) -> None:
     url = server.put("/app.tar", HELLO.data())
     done = imgfs.run("mount", "--log-file", imgfs.log, f"{url}?signature=secret", imgfs.mountpoint())
-    assert done.err.startswith(f"imgfs: {url}?… is mounted on ")
+    assert done.err.startswith(f"imgfs: mounted {url}?… on ")
     listed = imgfs.run("list", "--json").out
     assert f"{url}?\\u2026" in listed
     log = imgfs.log.read_text() if imgfs.log.exists() else ""
