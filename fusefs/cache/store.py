@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from fusefs.cache.entry import INDEX, CacheEntry, clean, clear, read_index, remove
 from fusefs.cache.location import open_root, unusable
+from fusefs.cache.part import PartSize, part_size
 from fusefs.cache.sealed_file import Altered, Facts, new_file
 from fusefs.cache.survey import SurveyedEntry, all_folders, description, each, taken
 from fusefs.errors import limit_reached
@@ -66,6 +67,8 @@ class ListedEntry(NamedTuple):
     in_use: bool
     ours: bool
     """It has the format of this version of imgfs."""
+    part: PartSize | None = None
+    """How much of a blob is there, None if all of it is."""
 
 
 class Cache:
@@ -235,17 +238,24 @@ class Cache:
                 excess.append(entry)
         return excess
 
-    def entries(self) -> list[ListedEntry]:
-        """Return the complete entries, and all of other formats, the most recently used first."""
+    def entries(self, *, silent: bool = False) -> list[ListedEntry]:
+        """Return the complete entries, and all of other formats, the most recently used first.
+
+        One that cannot be read is left out, with a warning unless *silent*.
+        """
         listed = []
         with self._surveying() as folders:
             for entry, directory in each(folders, _KINDS):
-                about = None
-                with contextlib.suppress(Altered), _telling(self._path(entry.kind, entry.key)):
+                about = part = None
+                told = contextlib.suppress(OSError) if silent else _telling(self._path(entry.kind, entry.key))
+                with contextlib.suppress(Altered), told:
                     about = description(directory, ours=entry.ours)
+                    part = part_size(directory) if entry.kind == BLOBS else None
                 if about is not None and entry.used_ns:
                     listed.append(
-                        ListedEntry(entry.kind, entry.key, about, entry.size, entry.used_ns, not entry.free, entry.ours)
+                        ListedEntry(
+                            entry.kind, entry.key, about, entry.size, entry.used_ns, not entry.free, entry.ours, part
+                        )
                     )
         return sorted(listed, key=lambda entry: -entry.used_ns)
 

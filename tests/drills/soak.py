@@ -12,13 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from fusefs.mount.kernel.support import Backing
 from tests.drills import (
+    changed_devices,
     engine_drills,
     erofs_drill,
     hostile_drill,
     member_drills,
     mount_drills,
     peer_drill,
+    registry_drills,
+    take_over_drill,
     waiting_drills,
 )
 from tests.drills.hostile_cases import KINDS
@@ -154,6 +158,36 @@ def hostile() -> Figures:
     )
 
 
+def registry(faults: int = 10_000, minutes: float = 10, rounds: int = 10) -> Figures:
+    """Read from a registry that fails, is gone, and whose tokens and signed URLs expire."""
+    seed = time.time_ns()
+    print(f"seed {seed}", flush=True)
+    counts = registry_drills.commit_faults(faults, seed)
+    print(", ".join(f"{count:,} {name}" for name, count in counts.most_common()), flush=True)
+    outages = []
+    for _ in range(rounds):
+        with bench() as imgfs:
+            outages.append(registry_drills.outage(imgfs))
+    late, others = max(found.errors[1] for found in outages), max(found.others for found in outages)
+    back, unmounted = max(found.back for found in outages), max(found.unmounted for found in outages)
+    print(
+        f"{rounds} outages with --timeout 2: reads end after {late:.2f} s, other requests take {others * 1000:.1f} ms, "
+        f"reads succeed {back:.1f} s after the end, unmounted after {unmounted:.2f} s",
+        flush=True,
+    )
+    with bench() as imgfs:
+        blobs = max(64, int(minutes * 120))
+        found = registry_drills.expire(imgfs, seconds=minutes * 60, token=60, url=20, blobs=blobs, stated=60)
+    assert found.expired == 0
+    return Figures(
+        f"{counts.total():,} faults of {len(counts)} kinds; {rounds} outages, names in {others * 1000:.1f} ms, back "
+        f"after {back:.1f} s, unmounted in {unmounted:.1f} s; tokens of 60 s and URLs of 20 s for {minutes:g} minutes: "
+        f"{found.reads:,} reads, {found.tokens} tokens",
+        "all",
+        f"{late:.1f} s with --timeout 2",
+    )
+
+
 def fuzz_random(minutes: float = 2) -> Figures:
     """Walk layers of random parts."""
     logging.disable()
@@ -188,6 +222,28 @@ def erofs(images: int = 10_000) -> Figures:
     )
 
 
+def takeover(rounds: int = 200) -> Figures:
+    """Kill, stop or unmount at random moments while the kernel takes over from FUSE; half with loop devices."""
+    found: Counter[str] = Counter()
+    for loop_devices in (False, True):
+        with bench() as imgfs:
+            imgfs.log_is_quiet = False
+            seed = time.time_ns()
+            print(f"seed {seed}", flush=True)
+            memory = imgfs.mountpoint("memory") if loop_devices else None
+            found += take_over_drill.drill(imgfs, rounds // 2, seed, memory)
+    for case, count in sorted(found.items()):
+        print(f"{case}: {count}")
+    return Figures(f"{found.total()} take-overs", "all that is mounted afterwards")
+
+
+def changed(files: int = 1000) -> Figures:
+    """Truncate and overwrite a file that the kernel reads a mount from; no driver mounts that."""
+    rows = [row for backing in Backing for row in changed_devices.drill(files, backing)]
+    print(changed_devices.HEAD, *(row.line() for row in rows), sep="\n", flush=True)
+    return Figures(f"{len(rows)} cases of {files:,} files")
+
+
 DRILLS: dict[str, Callable[..., Figures]] = {
     "fuzz": fuzz,
     "random": fuzz_random,
@@ -196,10 +252,13 @@ DRILLS: dict[str, Callable[..., Figures]] = {
     "kill": kill,
     "engine": engine,
     "waiting": waiting,
+    "registry": registry,
     "mounts": mounts,
     "members": members,
     "load": load,
     "hostile": hostile,
+    "changed": changed,
+    "takeover": takeover,
 }
 
 

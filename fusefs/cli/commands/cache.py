@@ -57,13 +57,13 @@ def _limit(arguments: argparse.Namespace) -> int:
     return DEFAULT_LIMIT if arguments.cache_size is None else int(arguments.cache_size)
 
 
-def _entries(path: str) -> list[ListedEntry]:
+def _entries(path: str, *, silent: bool = False) -> list[ListedEntry]:
     """Return the entries of the cache at *path*; a missing one has none, and is not created."""
     try:
         os.lstat(path)
     except FileNotFoundError:
         return []
-    return Cache(path).entries()
+    return Cache(path).entries(silent=silent)
 
 
 def _list(path: str, arguments: argparse.Namespace, output: Output) -> None:
@@ -124,8 +124,11 @@ def _image(entry: ListedEntry) -> str:
     """Return the names of an image, the path of an archive, or the repository and the media type of a blob."""
     about = entry.about
     image = ", ".join(about.get("names") or [about.get("path") or "-"])
-    if about.get("mediaType"):
-        image += f" ({about['mediaType']})"
+    details = [about["mediaType"]] if about.get("mediaType") else []
+    if entry.part is not None:
+        details.append(f"{human_size(entry.part.present)} of {human_size(entry.part.total)}")
+    if details:
+        image += f" ({', '.join(details)})"
     return image if entry.ours else f"{image} (of another version of imgfs)"
 
 
@@ -134,7 +137,8 @@ def _json(entry: ListedEntry) -> dict[str, Any]:
     what = {name: about.get(name) for name in ("names", "id", "platform", "storage", "path", "mediaType")}
     times = {"created": _time(about.get("created_ns", 0)), "used": _time(entry.used_ns)}
     state = {"inUse": entry.in_use, "key": entry.key, "usable": entry.ours, "engine": about.get("engine")}
-    return what | {"size": entry.size} | times | state
+    part = None if entry.part is None else {"present": entry.part.present, "total": entry.part.total}
+    return what | {"size": entry.size} | times | state | {"part": part}
 
 
 def _time(ns: int) -> str:
@@ -176,8 +180,8 @@ def _is_of(entry: ListedEntry, image: str) -> bool:
 
 def _prune(path: str, arguments: argparse.Namespace, output: Output) -> None:
     limit, everything = _limit(arguments), arguments.all
-    before = _entries(path)
     if arguments.dry_run:
+        before = _entries(path)
         removed = [entry for entry in before if not entry.in_use] if everything else []
         if before and not everything:
             removed = Cache(path, limit).excess(before)
@@ -187,9 +191,9 @@ def _prune(path: str, arguments: argparse.Namespace, output: Output) -> None:
         gone = {(entry.kind, entry.key) for entry in removed}
         kept = [entry for entry in before if (entry.kind, entry.key) not in gone]
     else:
-        freed = Cache(path, limit).prune(everything=everything) if before or os.path.lexists(path) else 0
+        freed = Cache(path, limit).prune(everything=everything) if os.path.lexists(path) else 0
         output.line(f"freed {human_size(freed)}")
-        kept = _entries(path)
+        kept = _entries(path, silent=True)  # `prune` has warned
     for used, why in ((True, "in use"), (False, f"within the limit of {human_size(limit)}; --all removes them")):
         stay = [entry for entry in kept if entry.in_use is used]
         if stay:

@@ -16,13 +16,13 @@ from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of
 from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.output.stdout import human_size, say, seconds_since
-from fusefs.cli.parsing.mount_options import EROFS, libfuse_flags, number_option
+from fusefs.cli.parsing.mount_options import ALL, EROFS, libfuse_flags, number_option
 from fusefs.image.model import Image
 from fusefs.image.opened import Opened
-from fusefs.log import logger
+from fusefs.log import begin_to_log, logger
 from fusefs.mount.mountinfo import mount_of
 from fusefs.mount.mountpoint import claim_mountpoint
-from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs
+from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs, traffic_xattrs
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.sources import open_image
 from fusefs.sources.argument import public_name
@@ -81,6 +81,9 @@ class MountCommand:
             opened = self._opened(settings)
             view = self._view_options(opened)
             kernel = KernelMounts(arguments.driver, opened, view, partial(self._kernel_options, settings))
+            if arguments.prefetch == ALL:
+                with settings.progress.waiting(f"fetching {opened.shown}"):
+                    opened.fetch()
             root = kernel.root()
             if root is None:
                 importing.begin()
@@ -99,6 +102,7 @@ class MountCommand:
 
     def _run(self, serve: Callable[[Callable[[], None]], None], log: "logging.Handler | None") -> None:
         """Call *serve*, in the background or here, and say when it is ready."""
+        begin_to_log()  # FUSE may log
         if log is None and not self._arguments.foreground:
             log = self._open_log()
         if log is None or self._arguments.foreground:
@@ -159,10 +163,12 @@ class MountCommand:
         """Mount by FUSE, call *ready* and serve until the end; background writes run meanwhile and are drained."""
         from fusefs.mount.session import serve  # noqa: PLC0415 - imported by `BackgroundImport`
 
-        xattrs = (*view.xattrs, *process_xattrs(self._bytes_read))
+        traffic = () if opened.traffic is None else traffic_xattrs(opened.traffic)
+        xattrs = (*view.xattrs, *process_xattrs(self._bytes_read), *traffic)
         root = image_view(opened.image, opened.layers, view._replace(xattrs=xattrs, merged=kernel.indexed))
         try:
-            serve(root, self._mountpoint, self._mount_options(settings, kernel), partial(self._begin, kernel, ready))
+            begin = partial(self._begin, opened, kernel, ready)
+            serve(root, self._mountpoint, self._mount_options(settings, kernel), begin)
         finally:
             self._finish()
 
@@ -189,7 +195,7 @@ class MountCommand:
             notify("STOPPING=1", self._environment)  # background writes may still have to reach the disk
         self._writeback.finish()
 
-    def _begin(self, kernel: KernelMounts, ready: Callable[[], None]) -> None:
+    def _begin(self, opened: Opened, kernel: KernelMounts, ready: Callable[[], None]) -> None:
         """Start the threads that may not exist before a fork, then report that the mount is usable."""
         self._mountpoint.close()
         self._writeback.start()
@@ -197,6 +203,10 @@ class MountCommand:
         import_in_thread("fusefs.layers.indexer")
         ready()
         kernel.log_why_fuse()
+        if self._arguments.prefetch:
+            from fusefs.image.prefetch import begin_prefetch  # noqa: PLC0415 - few mounts need it
+
+            begin_prefetch(opened.image)
 
     def _ready_in_foreground(self, log: "logging.Handler | None") -> None:
         self._announce(log)

@@ -9,7 +9,7 @@ from fusefs import __version__
 from fusefs.cli.parsing.image_forms import forms
 from fusefs.cli.parsing.image_options import CACHE_DIR, add_cache_options, add_image_options
 from fusefs.cli.parsing.look_commands import add_list, add_looks
-from fusefs.cli.parsing.mount_options import AUTO, EROFS, FUSE, long_options, split_options
+from fusefs.cli.parsing.mount_options import ALL, AUTO, BACKGROUND, EROFS, FUSE, long_options, split_options
 from fusefs.cli.parsing.parser import Commands, HelpRequested, Parser
 from fusefs.errors import UsageError
 
@@ -117,6 +117,19 @@ def _add_mount(commands: Commands) -> None:
     )
     mount.add_argument("--no-trees", action="store_true", help="mount without layers/ and rootfs/")
     mount.add_argument("--index", action="store_true", help="index all layers first (default: each at first access)")
+    mount.add_argument(
+        "--prefetch",
+        action="store_const",
+        const=BACKGROUND,
+        help="fetch the layers of a registry in the background",
+    )
+    mount.add_argument(
+        f"--prefetch={ALL}",
+        dest="prefetch",
+        action="store_const",
+        const=ALL,
+        help="fetch them first: the mount needs no network then",
+    )
     mount.add_argument("--log-file", metavar="FILE", help="write the log to FILE (default: syslog; see man imgfs)")
     messages = add_image_options(parser)
     parser.add_help_last(messages)

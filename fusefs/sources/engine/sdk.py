@@ -25,6 +25,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from fusefs.errors import EngineError, InvalidImage, Unavailable
+from fusefs.log import begin_to_log
 from fusefs.oci.platform import Platform
 from fusefs.oci.untrusted_json import parse_object
 from fusefs.sources.engine.advice import is_podman, when_missing, when_unreachable
@@ -73,6 +74,7 @@ _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, http.clien
 @contextmanager
 def sdk_engine(endpoint: Endpoint, timeout: float | None) -> Iterator["SdkEngine"]:
     """Connect to the engine at *endpoint* until the block ends; EngineError if it cannot be reached."""
+    begin_to_log()  # the SDK and what it stands on may log
     with closing(_connect(endpoint, timeout)) as client:
         yield SdkEngine(client, endpoint, timeout)
 

@@ -63,7 +63,7 @@ def test_what_is_kept_is_listed_for_people_and_for_programs(imgfs: Bench) -> Non
         assert one.pop("key")
     assert of_engine == {
         "names": ["a:1", "b\x1b[31m:2"], "id": identity, "platform": "linux/amd64", "storage": "overlay2",
-        "path": None, "mediaType": None, "inUse": False, "usable": True, "engine": host,
+        "path": None, "mediaType": None, "inUse": False, "usable": True, "engine": host, "part": None,
     }  # fmt: skip
     assert "\x1b" not in imgfs.run("cache", "list").out + imgfs.run("cache", "list", "--json").out
 
