@@ -5,11 +5,11 @@ from itertools import chain
 from typing import Protocol
 
 from fusefs.content.file import OpenFile
-from fusefs.content.pieces import Pieces, Take
+from fusefs.content.pieces import Pieces, Room, Take
 from fusefs.content.remote_file import RemoteFile
 from fusefs.content.spool import unlinked_file
 from fusefs.errors import InvalidImage, Unavailable
-from fusefs.image.model import Image, SourcedImage
+from fusefs.image.model import Image, SourcedImage, Traffic
 from fusefs.sources.archive.blobs import TarBlobs
 from fusefs.sources.archive.file import Stream, spooled_image, tar_image
 from fusefs.sources.archive.verification import hashing, readable, verified
@@ -64,7 +64,8 @@ def url_image(asked: UrlImage, name: str, settings: Settings) -> SourcedImage:
         raise Unavailable(f"{asked.shown} is not asked for with --offline, and archives at URLs are not cached")
     from fusefs.sources.archive import spooling  # noqa: F401, PLC0415 - from now on, another thread imports, too
 
-    server = _server(asked, settings)
+    traffic = Traffic()
+    server = _server(asked, settings, traffic)
     settings.progress.waiting_began()
     with settings.progress.waiting(f"asking for {server.name}"):
         first = server.begin(_FIRST)
@@ -72,25 +73,25 @@ def url_image(asked: UrlImage, name: str, settings: Settings) -> SourcedImage:
         if first is None or compression_of(first) is not None:
             rest = server.stream(len(first or b""))
             stream = Stream(server.name, chain([first] if first else [], rest), server.size)
-            return SourcedImage(spooled_image(stream, asked, name, settings))
+            return SourcedImage(spooled_image(stream, asked, name, settings), traffic=traffic)
         image = _ranged_image(server, first, asked, name, settings)
     except InvalidImage as error:
         if not server.is_page:
             raise
         raise InvalidImage(f"{error}; the server sends a web page; a registry's image is docker://HOST/NAME") from None
-    return SourcedImage(verified(image, settings))
+    return SourcedImage(verified(image, settings), traffic=traffic)
 
 
-def _server(asked: UrlImage, settings: Settings) -> Server:
+def _server(asked: UrlImage, settings: Settings, traffic: Traffic) -> Server:
     if not asked.url.startswith("http"):
         from fusefs.sources.url.bucket import Bucket  # noqa: PLC0415 - few need it
 
-        return Bucket(asked.url, settings.environment, settings.timeout)
+        return Bucket(asked.url, settings.environment, settings.timeout, traffic)
 
     def tls(host: str) -> Tls:
         return find_tls(host, settings.environment, insecure=settings.insecure)
 
-    connections = Connections(tls, settings.environment)
+    connections = Connections(tls, settings.environment, traffic)
     return WebFile(asked.url, asked.shown, connections, settings.timeout, insecure=settings.insecure)
 
 
@@ -105,7 +106,7 @@ def _ranged_image(server: Server, first: bytes, asked: UrlImage, name: str, sett
             server.receive(max(start, len(first)), end, take)
 
     local = OpenFile(unlinked_file(settings.tmpdir), server.name)
-    file = RemoteFile(Pieces(local, server.size, receive, settings.tmpdir), server.check)
+    file = RemoteFile(Pieces(Room(local, settings.tmpdir), server.size, receive), server.check)
     try:
         with readable(server.name):
             file.fetch(0, len(first))

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from fusefs.content.pieces import Take
 from fusefs.content.protocol import Bytes
 from fusefs.errors import InvalidImage, RegistryError, Unavailable, UsageError
+from fusefs.image.model import Traffic
 from fusefs.sources.url.object_child import ASK, CHUNK, DATA, FOUND, REPLY
 
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -33,8 +34,9 @@ class Bucket:
 
     is_page = False
 
-    def __init__(self, url: str, environment: Mapping[str, str], timeout: float | None) -> None:
-        """Give up after *timeout* seconds of silence, None: never."""
+    def __init__(self, url: str, environment: Mapping[str, str], timeout: float | None, traffic: Traffic) -> None:
+        """Give up after *timeout* seconds of silence, None: never.  What is received is counted in *traffic*."""
+        self._traffic = traffic
         self.name = url
         self.size: int | None = None
         self._environment = dict(environment)
@@ -77,6 +79,7 @@ class Bucket:
 
     def _asked(self, start: int, end: int, take: Take) -> None:
         child = self._running()
+        self._traffic.count(requests=1)
         try:
             assert child.stdin is not None
             child.stdin.write(ASK.pack(start, end, len(self._etag)) + self._etag)
@@ -88,6 +91,7 @@ class Bucket:
                 if kind == DATA:
                     if position + len(data) > end:
                         raise RegistryError(f"{self.name}: the store sends more bytes than it was asked for")
+                    self._traffic.count(received=len(data))
                     take(position, data)
                     position += len(data)
                 elif kind == FOUND:

@@ -251,6 +251,7 @@ class WebFile:
 
     def _wait(self, retries: Retries, failure: Transient | RegistryError) -> None:
         """Wait until the next attempt; RegistryError if there is none."""
+        self._connections.traffic.count(errors=1)
         try:
             if isinstance(failure, RegistryError):
                 raise failure

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from fusefs.content.file import OpenFile
-from fusefs.content.pieces import FetchFailed, Pieces, Take
+from fusefs.content.pieces import FetchFailed, Pieces, Room, Take
 from fusefs.content.protocol import Content
 from fusefs.content.remote_file import RemoteFile
 from fusefs.content.spool import unlinked_file
@@ -42,7 +42,7 @@ def far_fixture() -> Far:
 @pytest.fixture(name="file")
 def file_fixture(far: Far, tmp_path: Path) -> Iterator[RemoteFile]:
     local = OpenFile(unlinked_file(str(tmp_path)), "far.tar")
-    file = RemoteFile(Pieces(local, len(DATA), far.receive, str(tmp_path)), far.check)
+    file = RemoteFile(Pieces(Room(local, str(tmp_path)), len(DATA), far.receive), far.check)
     yield file
     file.close()
 
