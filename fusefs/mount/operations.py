@@ -109,7 +109,7 @@ async def _read_only(*_: object) -> NoReturn:
 class Operations(pyfuse3.Operations):
     """The handlers.  All of them run in one thread, the event loop's."""
 
-    def __init__(self, root: Directory, overrides: Overrides, bytes_read: BytesRead) -> None:
+    def __init__(self, root: Directory | LazyDirectory, overrides: Overrides, bytes_read: BytesRead) -> None:
         """Serve the tree below *root*."""
         super().__init__()
         self._view = KnownTree(root)

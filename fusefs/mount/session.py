@@ -27,7 +27,7 @@ from fusefs.mount.succession import Succession, Successor
 from fusefs.mount.trial import Trial
 from fusefs.mount.unmounting import detach, stop_signals
 from fusefs.text import printable
-from fusefs.tree.node import Directory
+from fusefs.tree.node import Directory, LazyDirectory
 from fusefs.tree.overrides import Overrides
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,9 @@ class MountOptions(NamedTuple):
         return options
 
 
-def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]) -> None:
+def serve(
+    root: Directory | LazyDirectory, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]
+) -> None:
     """Mount the tree below *root* and answer requests until it is unmounted or a signal arrives.
 
     *ready* is called once the mount is usable.  SIGINT, SIGTERM, SIGXCPU and SIGHUP (unless ignored) unmount at
@@ -87,7 +89,11 @@ def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready:
 
 
 async def _serve(
-    root: Directory, mountpoint: Mountpoint, options: MountOptions, trial: Trial, ready: Callable[[], None]
+    root: Directory | LazyDirectory,
+    mountpoint: Mountpoint,
+    options: MountOptions,
+    trial: Trial,
+    ready: Callable[[], None],
 ) -> None:
     logging.getLogger("pyfuse3").addFilter(_is_relevant)
     operations = Operations(root, options.overrides, options.bytes_read)
@@ -96,7 +102,11 @@ async def _serve(
     least, most = (1, _MAX_REQUESTS) if buffers is None else (len(buffers), len(buffers))
 
     async def begin(trial: Trial, mount: Mount, succession: Succession) -> None:
-        await _try_and_tune(trial, mount, most, options, ready)
+        await trial.run(mount, listed=isinstance(root, Directory))
+        options.bytes_read.total = 0  # nobody else has read yet
+        ready()
+        _set_read_ahead(mount)
+        _set_max_background(mount, most)
         # Not earlier: a FUSE mount that nobody uses ends when the kernel takes over, and this process with it.
         await succession.run()
 
@@ -187,17 +197,6 @@ def _detached(mount: Mount) -> str | None:
 def _identity(mount: Mount) -> tuple[int, int, str]:
     """Return the numbers and the place of a mount: the kernel gives the numbers of a mount that is gone to others."""
     return mount.id, mount.connection, mount.mountpoint
-
-
-async def _try_and_tune(
-    trial: Trial, mount: Mount, most: int, options: MountOptions, ready: Callable[[], None]
-) -> None:
-    """Call *ready* once the mount, which serves *most* requests at the same time, has answered one."""
-    await trial.run(mount)
-    options.bytes_read.total = 0  # nobody else has read yet
-    ready()
-    _set_read_ahead(mount)
-    _set_max_background(mount, most)
 
 
 def _set_read_ahead(mount: Mount) -> None:

@@ -63,6 +63,7 @@ def _json(status: MountStatus) -> dict[str, Any]:
     return {
         "mountpoint": status.mount.mountpoint,
         "image": status.image,
+        "subdir": attributes.get("subdir"),
         "id": attributes.get("id"),
         "platform": attributes.get("platform"),
         "source": attributes.get("source"),

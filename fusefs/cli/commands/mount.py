@@ -17,6 +17,8 @@ from fusefs.cli.opening import settings_of
 from fusefs.cli.output.logs import open_log, stderr_handler
 from fusefs.cli.output.stdout import say
 from fusefs.cli.parsing.mount_options import EROFS, libfuse_flags, number_option
+from fusefs.content.remote import FetchFailed
+from fusefs.errors import UsageError
 from fusefs.image.opened import Opened
 from fusefs.mount.background import in_background
 from fusefs.mount.mountinfo import mount_of
@@ -27,6 +29,7 @@ from fusefs.sources import open_image
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 from fusefs.tree.overrides import Overrides
+from fusefs.tree.top import Top, find_top
 
 if TYPE_CHECKING:  # imported by `BackgroundImport`
     from fusefs.mount.kernel.view import KernelOptions
@@ -47,6 +50,15 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         command.run()
 
 
+def _check_subdir(subdir: str | None, options: Sequence[str]) -> None:
+    """Raise UsageError for a path with ``..``, or one whose changed links would lead out of the mount."""
+    names = [name for name in (subdir or "").split("/") if name not in ("", ".")]
+    if ".." in names:
+        raise UsageError(f"--subdir {printable(subdir or '')}: the path may not contain ..")
+    if "transform_symlinks" in options and names and names[1 + (names[0] == "layers") :]:
+        raise UsageError("transform_symlinks changes links to lead into the whole tree: --subdir rootfs or layers/N")
+
+
 def _nothing() -> None:
     """Do nothing: the driver erofs needs no FUSE."""
 
@@ -59,6 +71,7 @@ class MountCommand:
         self._arguments = arguments
         self._environment = environment
         self._flags = libfuse_flags(arguments.options)
+        _check_subdir(arguments.subdir, arguments.options)
         self._overrides = {name: number_option(arguments.options, name, base) for name, base in _NUMBERS.items()}
         self._mountpoint = claim_mountpoint(arguments.mountpoint, environment)
         self._writeback = Writeback()
@@ -77,7 +90,10 @@ class MountCommand:
         try:
             opened = self._opened(settings)
             view = self._view_options(opened)
-            kernel = KernelMounts(arguments.driver, opened, view, partial(self._kernel_options, settings))
+            top = partial(self._top, opened, settings)
+            if arguments.subdir:
+                top(view)  # one that is not there is an error of the command, with every driver
+            kernel = KernelMounts(arguments.driver, opened, view, top, partial(self._kernel_options, settings))
             root = kernel.root()
             if root is None and arguments.index and not arguments.no_trees:
                 opened.index()
@@ -85,7 +101,7 @@ class MountCommand:
         finally:
             importing.finish()
         if root is None:
-            self._run(partial(self._serve, opened, view, kernel, settings), log)
+            self._run(partial(self._serve, top, view, kernel, settings), log)
         elif self._writeback.idle and not arguments.foreground:
             attach_root(root, self._mountpoint)
             self._announce(None)
@@ -117,8 +133,20 @@ class MountCommand:
             gid=os.getgid(),
             trees=not arguments.no_trees,
             transform_symlinks="transform_symlinks" in arguments.options,
-            xattrs=image_xattrs(arguments.image, opened.image.source.place),
+            xattrs=image_xattrs(arguments.image, opened.image.source.place, arguments.subdir or ""),
         )
+
+    def _top(self, opened: Opened, settings: Settings, options: ViewOptions) -> Top:
+        """Return the directory of the image's view that is mounted; first access to the layers that it lies in."""
+        view = image_view(opened.image, opened.layers, options)
+        subdir = self._arguments.subdir
+        if not subdir:
+            return Top(view)
+        try:
+            with settings.progress.waiting(f"indexing {opened.shown}"):
+                return find_top(view, os.fsencode(subdir), opened.image.name)
+        except FetchFailed as error:
+            raise error.error from None
 
     def _kernel_options(self, settings: Settings) -> "KernelOptions":
         from fusefs.mount.kernel.view import KernelOptions  # noqa: PLC0415 - other mounts do not need it
@@ -134,13 +162,18 @@ class MountCommand:
         return MountOptions(image, self._flags, overrides, self._bytes_read, folders, successor)
 
     def _serve(
-        self, opened: Opened, view: ViewOptions, kernel: KernelMounts, settings: Settings, ready: Callable[[], None]
+        self,
+        top: Callable[[ViewOptions], Top],
+        view: ViewOptions,
+        kernel: KernelMounts,
+        settings: Settings,
+        ready: Callable[[], None],
     ) -> None:
         """Mount by FUSE, call *ready* and serve until the end; background writes run meanwhile and are drained."""
         from fusefs.mount.session import serve  # noqa: PLC0415 - imported by `BackgroundImport`
 
         xattrs = (*view.xattrs, *process_xattrs(self._bytes_read))
-        root = image_view(opened.image, opened.layers, view._replace(xattrs=xattrs, merged=kernel.indexed))
+        root = top(view._replace(xattrs=xattrs, merged=kernel.indexed)).root()
         try:
             serve(root, self._mountpoint, self._mount_options(settings, kernel), partial(self._begin, kernel, ready))
         finally:

@@ -29,6 +29,7 @@ _IGNORED_BEGINNINGS = ("x-", "comment=")
 _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True, "timeout": True} | {
     "shared-blob-dir": True,
     "driver": True,
+    "subdir": True,
     "authfile": True,
     "insecure": False,
     "offline": False,

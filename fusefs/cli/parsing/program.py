@@ -41,7 +41,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     if arguments.command == "mount" and (in_o := long_options(arguments.options)):
         # Long options in -o come first, so that those of the command line win.
         arguments = parser.parse_args([arguments.command, *in_o, *argv[1:]])
-    for name in ("mountpoint", "tmpdir", "shared_blob_dir", "cache_dir", "log_file"):
+    for name in ("mountpoint", "subdir", "tmpdir", "shared_blob_dir", "cache_dir", "log_file"):
         value = getattr(arguments, name, None)
         if value == "" or (isinstance(value, list) and "" in value):  # abspath() would return the current directory
             shown = name.upper() if name == "mountpoint" else f"--{name.replace('_', '-')}"
@@ -101,6 +101,7 @@ def _add_mount(commands: Commands) -> None:
         default=AUTO,
         help="auto (default; FUSE, then the kernel if root mounts), fuse or erofs (the kernel at once)",
     )
+    mount.add_argument("--subdir", metavar="PATH", help="show this directory alone, such as rootfs or layers/0")
     mount.add_argument("--no-trees", action="store_true", help="mount without layers/ and rootfs/")
     mount.add_argument("--index", action="store_true", help="index all layers first (default: each at first access)")
     mount.add_argument("--log-file", metavar="FILE", help="write the log to FILE (default: syslog; see man imgfs)")
