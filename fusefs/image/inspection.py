@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fusefs.image.model import Image, Layer
+from fusefs.image.model import Image, Layer, Referrer
 from fusefs.oci.config import Details, Healthcheck, Step, parse_details
 from fusefs.oci.times import known_time
 from fusefs.oci.untrusted_json import Json
@@ -28,6 +28,8 @@ class Inspection(NamedTuple):
     size: int
     """Stored size of all layers in bytes; a repeated layer counts each time."""
     layers: tuple[InspectedLayer, ...]
+    referrers: tuple[Referrer, ...] | None = None
+    """What refers to it; None if nobody asked."""
 
     def lines(self) -> tuple[tuple[Step | None, InspectedLayer | None], ...]:
         """Return each step of the history with the layer it made, oldest first; without a history, the layers alone."""
@@ -37,8 +39,8 @@ class Inspection(NamedTuple):
         return tuple((step, None if step.empty else next(made)) for step in self.details.history)
 
 
-def inspect(image: Image) -> Inspection:
-    """Return the inspection of *image*; reads no layer."""
+def inspect(image: Image, referrers: tuple[Referrer, ...] | None = None) -> Inspection:
+    """Return the inspection of *image*, to which *referrers* refer; reads no layer."""
     details = parse_details(image.config.content.data)
     size = sum(layer.descriptor.size for layer in image.layers)
     steps = details.steps(len(image.layers))
@@ -46,7 +48,7 @@ def inspect(image: Image) -> Inspection:
         InspectedLayer(number, layer, layer.descriptor.size / size if size else 0.0, step)
         for number, (layer, step) in enumerate(zip(image.layers, steps, strict=True))
     )
-    return Inspection(image, details, size, layers)
+    return Inspection(image, details, size, layers, referrers)
 
 
 def as_json(inspection: Inspection) -> dict[str, Json]:
@@ -79,6 +81,18 @@ def as_json(inspection: Inspection) -> dict[str, Json]:
         "shell": [*details.shell],
         "onBuild": [*details.on_build],
         "healthcheck": None if details.healthcheck is None else _healthcheck_json(details.healthcheck),
+        "referrers": None
+        if inspection.referrers is None
+        else [_referrer_json(referrer) for referrer in inspection.referrers],
+    }
+
+
+def _referrer_json(referrer: Referrer) -> dict[str, Json]:
+    return {
+        "digest": str(referrer.digest),
+        "artifactType": referrer.artifact_type,
+        "size": referrer.size,
+        "subject": str(referrer.subject),
     }
 
 

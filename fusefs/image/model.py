@@ -180,6 +180,18 @@ class LayerCache(Protocol):
         """Remove the cached file *name*; readers that have it open can continue."""
 
 
+class Referrer(NamedTuple):
+    """An artifact that refers to an image, such as its signature, as a registry lists it."""
+
+    digest: Digest
+    """Of its manifest."""
+    artifact_type: str
+    size: int
+    """Bytes of its manifest, as the registry states them."""
+    subject: Digest
+    """The manifest or index of the image to which it refers."""
+
+
 class SourcedImage(NamedTuple):
     """An image as a source returns it."""
 
@@ -188,6 +200,8 @@ class SourcedImage(NamedTuple):
     """The cache for its layer indexes and plain tars; None if they are not cached."""
     layer_caches: Mapping[Digest, LayerCache] = MappingProxyType({})
     """Caches of layers that have one of their own, by digest."""
+    referrers: Callable[[], tuple[Referrer, ...]] | None = None
+    """Asks for the artifacts that refer to it; None if the source knows of none."""
 
 
 def _oci_media_type(layer: Layer) -> str:

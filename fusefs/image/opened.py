@@ -37,6 +37,8 @@ class Opened:
         self.image = sourced.image
         self.cache = sourced.cache
         """The cache for files that are made of its layers, None if there is none."""
+        self.referrers = sourced.referrers
+        """Asks for the artifacts that refer to it; None if the source knows of none."""
         self.layers = Layers(sourced.image, tmpdir, sourced.cache, sourced.layer_caches)
         self._progress = progress
         self._rootfs = Once(self._merged)

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fusefs.cli.opening import opening
 from fusefs.cli.output.stdout import BOLD, CYAN, DIM, GREEN, Output, clipped, human_size, table
+from fusefs.errors import UsageError
 from fusefs.image.inspection import InspectedLayer, Inspection, as_json, inspect
+from fusefs.image.model import Referrer
+from fusefs.image.opened import Opened
 from fusefs.oci.config import Healthcheck, Step
 from fusefs.oci.times import known_time
 from fusefs.text import printable
@@ -23,7 +26,8 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Open the image and print the contents of its documents."""
     output = Output(environment)
     with opening(arguments, environment) as open_image:
-        inspection = inspect(open_image(arguments.image).image)
+        opened = open_image(arguments.image)
+        inspection = inspect(opened.image, _referrers(opened) if arguments.referrers else None)
     if arguments.json:
         output.json(as_json(inspection))
     else:
@@ -35,6 +39,12 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
             output.line()
             _write_layers(inspection, output, short=output.terminal and not arguments.no_trunc)
     output.finish()
+
+
+def _referrers(opened: Opened) -> tuple[Referrer, ...]:
+    if opened.referrers is None:
+        raise UsageError(f"--referrers: only a registry knows them, and {opened.shown} is not in one (docker://…)")
+    return opened.referrers()
 
 
 def _properties(inspection: Inspection) -> Iterator[tuple[str, Sequence[str]]]:
@@ -65,6 +75,12 @@ def _properties(inspection: Inspection) -> Iterator[tuple[str, Sequence[str]]]:
     yield from _stated("Volumes", details.volumes)
     yield from _stated("Stop signal", [details.stop_signal])
     yield from _stated("Labels", [f"{name}={value}" for name, value in details.labels.items()])
+    if inspection.referrers is not None:
+        yield "Referrers", [_referrer(found) for found in inspection.referrers] or ["none"]
+
+
+def _referrer(found: Referrer) -> str:
+    return f"{found.digest} {found.artifact_type or '-'} ({human_size(found.size)})"
 
 
 def _stated(name: str, values: Iterable[str]) -> Iterator[tuple[str, Sequence[str]]]:

@@ -27,6 +27,9 @@ def _add_inspect(commands: Commands) -> None:
     )
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("--no-trunc", action="store_true", help="do not shorten digests and commands on a terminal")
+    parser.add_argument(
+        "--referrers", action="store_true", help="ask the registry for signatures, SBOMs and attestations, too"
+    )
     parser.add_help_last()
 
 

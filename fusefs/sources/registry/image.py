@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from fusefs.image.model import SourcedImage
+from fusefs.errors import Unavailable
+from fusefs.image.model import Referrer, SourcedImage
 from fusefs.oci.reference import RegistryReference
 from fusefs.oci.transport import REGISTRY, Source
 from fusefs.sources.archive.candidates import candidates, choose
@@ -41,4 +42,13 @@ def registry_image(reference: RegistryReference, argument: str, settings: Settin
         chosen = choose(layout, candidates(layout, [top]), settings.platform)
         image = candidate_image(store, chosen, source, reference.tag or "latest")
     image = image._replace(verified=True, repo_digests=(f"{reference.name}@{top.digest}",))
-    return SourcedImage(verified(image, settings), layer_caches=store.layer_caches)
+
+    def referrers() -> tuple[Referrer, ...]:
+        from fusefs.sources.registry.referrers import referrers_of  # noqa: PLC0415 - needs the client
+
+        if asked is None:
+            raise Unavailable(f"only the registry knows what refers to {name}, and --offline asks no registry")
+        with settings.progress.waiting(f"asking {printable(reference.host)} what refers to {name}"):
+            return referrers_of(image, asked.get())
+
+    return SourcedImage(verified(image, settings), layer_caches=store.layer_caches, referrers=referrers)

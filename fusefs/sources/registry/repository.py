@@ -6,7 +6,7 @@ There is no request for ``/v2/`` and no HEAD of a blob: a request that needs aut
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
@@ -33,6 +33,9 @@ _MAX_ERROR = 1 << 16
 _MAX_MESSAGE = 300
 _BACK_OFF = 2.0
 """Seconds in which a host that failed is not asked again: many readers must not wait one after the other."""
+_NO_LIST = (400, 404, 405, 406, 410)
+"""Answers of registries without lists of referrers."""
+_NEXT = re.compile(r'<([^<>]*)>[^<>]*?;\s*rel\s*=\s*"?next\b')
 _RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
@@ -43,6 +46,10 @@ class Found(NamedTuple):
     media_type: str
     digest: Digest | None
     """As the registry states it, None if it does not."""
+
+
+class Missing(Unavailable):
+    """The registry has no such manifest, blob or list."""
 
 
 class Repository:
@@ -72,17 +79,7 @@ class Repository:
         Raises Unavailable if there is none or access is denied, Transient, RegistryError, InvalidImage if it is large.
         """
         answer = self._get("GET", f"manifests/{reference}", {"Accept": _ACCEPT}, retries)
-        media_type = answer.header("Content-Type").partition(";")[0].strip()
-        digest = _stated_digest(answer)
-        try:
-            data = answer.document(documents.DOCUMENT_LIMIT)
-        except ConnectionFailed as error:
-            raise self.broken(error) from None
-        if not data and data is not None:  # as if the connection ended in the headers
-            raise Transient(f"{self._name}: the registry sends nothing for the manifest {reference}")
-        if data is None:
-            raise InvalidImage(f"{self._name}: the manifest has more than {documents.DOCUMENT_LIMIT} bytes")
-        return Found(data, media_type, digest)
+        return Found(self._document(answer, f"manifest {reference}"), _media_type(answer), _stated_digest(answer))
 
     def digest_of(self, tag: str, retries: Retries) -> Digest | None:
         """Return the digest that *tag* has now, None if the registry does not state it.  Raises as `manifest` does."""
@@ -116,19 +113,54 @@ class Repository:
             )
         return answer, begins
 
+    def referrers(self, subject: Digest, query: str, retries: Retries) -> tuple[bytes, str]:
+        """Return a page of the list of manifests that refer to *subject*, an index, and the query of the next page.
+
+        The first page has no *query*, and the last one none to follow.  Raises as `manifest` does; Missing for a
+        registry without such lists.
+        """
+        path = f"referrers/{subject}{query and '?'}{query}"
+        answer = self._sent("GET", path, {"Accept": documents.OCI_INDEX}, retries)
+        if answer.status in _NO_LIST or (answer.status == _OK and _media_type(answer) != documents.OCI_INDEX):
+            answer.discard()
+            raise Missing(f"the registry {self.place.shown} has no list of referrers")
+        if answer.status != _OK:
+            self._refused(answer, path)
+        following = _next_query(answer.headers("Link"), self._url(f"/v2/{self.place.repository}/{path}"))
+        if following is None:
+            answer.close()
+            raise RegistryError(f"{self._name}: the list of referrers continues at another place")
+        return self._document(answer, f"list of referrers of {subject}"), following
+
     @property
     def _name(self) -> str:
         return f"{self.place.shown}/{printable(self.place.repository)}"
 
-    def _get(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
-        """Return a successful answer, authorized and from where the registry redirects to."""
+    def _document(self, answer: Answer, what: str) -> bytes:
+        """Return the body of an answer."""
         try:
-            answer = self._authorized(method, f"/v2/{self.place.repository}/{path}", headers, retries)
+            data = answer.document(documents.DOCUMENT_LIMIT)
         except ConnectionFailed as error:
             raise self.broken(error) from None
+        if data is None:
+            raise InvalidImage(f"{self._name}: the {what} has more than {documents.DOCUMENT_LIMIT} bytes")
+        if not data:  # as if the connection ended in the headers
+            raise Transient(f"{self._name}: the registry sends nothing for the {what}")
+        return data
+
+    def _get(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
+        """Return a successful answer."""
+        answer = self._sent(method, path, headers, retries)
         if answer.status not in (_OK, _PARTIAL):
             self._refused(answer, path)
         return answer
+
+    def _sent(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
+        """Return the answer, authorized and from where the registry redirects to, whatever its status is."""
+        try:
+            return self._authorized(method, f"/v2/{self.place.repository}/{path}", headers, retries)
+        except ConnectionFailed as error:
+            raise self.broken(error) from None
 
     def _authorized(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         for attempt in range(2):
@@ -143,10 +175,12 @@ class Repository:
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         """Ask the registry itself; a place that may be plain, and does not speak TLS, by plain HTTP."""
+        scheme = self._scheme
         try:
-            answer = self._connections.request(method, self._url(path), headers, retries.limits())
+            answer = self._connections.request(method, f"{scheme}://{self.place.host}{path}", headers, retries.limits())
         except ConnectionFailed as error:
-            if not (self.place.may_be_plain and self._scheme == "https" and error.no_tls and not self._answered):
+            is_plain = self.place.may_be_plain and error.no_tls and not self._answered
+            if scheme == "http" or not (is_plain or self._scheme == "http"):  # as another thread may have found out
                 raise
             self._scheme = "http"
             return self._ask(method, path, headers, retries)
@@ -193,7 +227,7 @@ class Repository:
         status, message = answer.status, _message(answer)
         shown = f"{status} {answer.reason}".strip() + (f" ({message})" if message else "")
         if status in _MISSING:
-            raise Unavailable(f"the registry {self.place.shown} has no {self._what(path)}: {shown}")
+            raise Missing(f"the registry {self.place.shown} has no {self._what(path)}: {shown}")
         if status in (_UNAUTHORIZED, _FORBIDDEN):
             raise Unavailable(f"the registry {self.place.shown} denies access to {self._what(path)}: {shown}")
         text = f"the registry {self.place.shown} answers {shown} to the request for {self._what(path)}"
@@ -203,9 +237,25 @@ class Repository:
         raise RegistryError(text)
 
     def _what(self, path: str) -> str:
-        kind, _, reference = path.partition("/")
+        kind, _, reference = path.partition("?")[0].partition("/")
         colon = "@" if ":" in reference else ":"
-        return f"{printable(self.place.repository)}{colon}{reference}" if kind == "manifests" else f"blob {reference}"
+        named = f"{printable(self.place.repository)}{colon}{reference}"
+        return {"manifests": named, "referrers": f"list of referrers of {named}"}.get(kind, f"blob {reference}")
+
+
+def _media_type(answer: Answer) -> str:
+    return answer.header("Content-Type").partition(";")[0].strip()
+
+
+def _next_query(links: Iterable[str], url: str) -> str | None:
+    """Return the query of the page after *url*, empty without one, None if it is at another place (RFC 8288)."""
+    for target in _NEXT.findall(", ".join(links)):
+        try:
+            here, there = urlsplit(url), urlsplit(urljoin(url, target))
+        except ValueError:
+            return None
+        return there.query if there[:3] == here[:3] else None
+    return ""
 
 
 def _stated_digest(answer: Answer) -> Digest | None:

@@ -51,11 +51,13 @@ class Transfers:
 
     def digest_of(self, tag: str) -> Digest | None:
         """Return the digest that *tag* has now, None if no registry states it."""
+        return self.ask(lambda repository, retries: repository.digest_of(tag, retries))
 
-        def attempt(repository: Repository) -> Digest | None:
-            return _tried(repository, Retries(self._timeout), lambda retries: repository.digest_of(tag, retries))
-
-        return self._from_places(attempt)
+    def ask(self, request: Callable[[Repository, Retries], _T]) -> _T:
+        """Return the result of *request* at the first place that gives one."""
+        return self._from_places(
+            lambda repository: _tried(repository, Retries(self._timeout), lambda retries: request(repository, retries))
+        )
 
     def blob(self, digest: Digest, size: int, new_spool: Callable[[], Spool]) -> OpenFile:
         """Return a file with the blob, whose digest was checked.  Raises NoSpace, too."""
