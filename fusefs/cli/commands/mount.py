@@ -15,15 +15,17 @@ from fusefs.cli.kernel_mounts import KernelMounts, attach_root
 from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of
 from fusefs.cli.output.logs import open_log, stderr_handler
-from fusefs.cli.output.stdout import say
+from fusefs.cli.output.stdout import Output, ReaderGone, say
 from fusefs.cli.parsing.mount_options import EROFS, libfuse_flags, number_option
 from fusefs.content.remote import FetchFailed
-from fusefs.errors import UsageError
+from fusefs.errors import ImgfsError, UsageError
 from fusefs.image.opened import Opened
 from fusefs.mount.background import in_background
+from fusefs.mount.made_mountpoint import make_mountpoint, remove_mountpoint, safe_name
 from fusefs.mount.mountinfo import mount_of
-from fusefs.mount.mountpoint import claim_mountpoint
+from fusefs.mount.mountpoint import Mountpoint, claim_mountpoint
 from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs
+from fusefs.mount.unmounting import unmount_all
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.sources import open_image
 from fusefs.sources.settings import Settings
@@ -73,11 +75,37 @@ class MountCommand:
         self._flags = libfuse_flags(arguments.options)
         _check_subdir(arguments.subdir, arguments.options)
         self._overrides = {name: number_option(arguments.options, name, base) for name, base in _NUMBERS.items()}
-        self._mountpoint = claim_mountpoint(arguments.mountpoint, environment)
+        self._mountpoint = self._claimed()
+        self._path = arguments.mountpoint or self._mountpoint.path
+        self._released = False
         self._writeback = Writeback()
         self._bytes_read = BytesRead()
 
+    def _claimed(self) -> Mountpoint:
+        if self._arguments.mountpoint is not None:
+            return claim_mountpoint(self._arguments.mountpoint, self._environment)
+        return make_mountpoint(safe_name(self._arguments.image), self._environment)
+
     def run(self) -> None:
+        """Mount, as `_mount`; after an error, nothing is left of a mountpoint that was made for this mount."""
+        try:
+            self._mount()
+        except BaseException:
+            self._release()
+            self._remove_made()
+            raise
+
+    def _release(self) -> None:
+        """Close the mountpoint, and with it the lock that keeps other processes from it."""
+        if not self._released:
+            self._released = True
+            self._mountpoint.close()
+
+    def _remove_made(self) -> None:
+        if self._arguments.mountpoint is None:
+            remove_mountpoint(self._path, self._environment)
+
+    def _mount(self) -> None:
         """Open the image, mount it, and return when the mount is usable or, in the foreground, unmounted."""
         arguments = self._arguments
         log = None
@@ -189,7 +217,7 @@ class MountCommand:
                 attach_root(root, self._mountpoint)
                 mount = mount_of(root)
                 os.close(root)
-                self._mountpoint.close()
+                self._release()
                 ready()
                 if mount is not None and self._arguments.foreground:
                     self._writeback.start()  # the next mount needs what is cached, and not only when this one ends
@@ -201,10 +229,11 @@ class MountCommand:
         if self._arguments.foreground:
             notify("STOPPING=1", self._environment)  # background writes may still have to reach the disk
         self._writeback.finish()
+        self._remove_made()  # unless the kernel has taken over: then it is busy
 
     def _begin(self, kernel: KernelMounts, ready: Callable[[], None]) -> None:
         """Start the threads that may not exist before a fork, then report that the mount is usable."""
-        self._mountpoint.close()
+        self._release()
         self._writeback.start()
         # The first access to a layer needs the indexer.  In a thread, the import does not delay reads of blobs.
         import_in_thread("fusefs.layers.indexer")
@@ -216,8 +245,24 @@ class MountCommand:
         notify("READY=1", self._environment)
 
     def _announce(self, log: logging.Handler | None) -> None:
-        """Say that the image is mounted; as a helper of mount(8), only with ``--verbose``."""
+        """Say that the image is mounted; as a helper of mount(8), only with ``--verbose``.
+
+        Of a mountpoint that was made, standard output gets the path, and nothing else is said without ``--verbose``.
+        """
         arguments = self._arguments
+        if arguments.mountpoint is None:
+            self._print_path()
+            if not arguments.verbose:
+                return
         if not arguments.quiet and (arguments.verbose or not arguments.as_helper):
             where = f"; log: {log.name}" if log and log.name else ""
-            say(f"{printable(arguments.image)} is mounted on {printable(arguments.mountpoint)}{where}")
+            say(f"{printable(arguments.image)} is mounted on {printable(self._path)}{where}")
+
+    def _print_path(self) -> None:
+        output = Output(self._environment)
+        try:
+            output.raw(os.fsencode(self._path) + b"\n")
+            output.finish()
+        except (ImgfsError, ReaderGone):  # nobody would know where it is
+            unmount_all([self._path], lazily=True)
+            raise

@@ -76,12 +76,17 @@ def _add_mount(commands: Commands) -> None:
     parser = commands.add_parser(
         "mount",
         help="mount an image",
-        description="Mount IMAGE on the empty directory MOUNTPOINT and return when it is usable.",
+        description="Mount IMAGE on the empty directory MOUNTPOINT and return when it is usable. "
+        "Without MOUNTPOINT, make one, print its path, and remove it again at the unmount.",
         notes=forms(),
-        examples=("imgfs mount nginx:latest /mnt/img", "imgfs mount -o uid=1000 ./nginx.tar /mnt/img"),
+        examples=(
+            "imgfs mount nginx:latest /mnt/img",
+            "d=$(imgfs mount nginx)",
+            "imgfs mount -o uid=1000 ./nginx.tar /mnt/img",
+        ),
     )
     parser.add_argument("image", metavar="IMAGE")
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="?")
     mount = parser.add_argument_group("mounting")
     mount.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground; Ctrl-C unmounts")
     mount.add_argument(
@@ -114,8 +119,8 @@ def _add_umount(commands: Commands) -> None:
         "umount",
         help="unmount images",
         description="Unmount the image on each MOUNTPOINT, even if its process is dead or stuck. "
-        "Refuse mounts of other programs.",
-        examples=("imgfs umount /mnt/img", "imgfs umount --all"),
+        "An IMAGE that is mounted once may be named instead. Refuse mounts of other programs.",
+        examples=("imgfs umount /mnt/img", "imgfs umount nginx", "imgfs umount --all"),
     )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="*")
     parser.add_argument("-l", "--lazy", action="store_true", help="detach at once, even while files in it are open")

@@ -152,8 +152,7 @@ def test_defaults_of_one_call_are_not_those_of_the_next() -> None:
     ("words", "message"),
     [
         ([], "the following arguments are required: COMMAND; see imgfs --help"),
-        (["mount"], "the following arguments are required: IMAGE, MOUNTPOINT; see imgfs mount --help"),
-        (["mount", "nginx"], "the following arguments are required: MOUNTPOINT; see imgfs mount --help"),
+        (["mount"], "the following arguments are required: IMAGE; see imgfs mount --help"),
         (["mount", "nginx", "/mnt", "more"], "unrecognized arguments: more; see imgfs --help"),
         (["mount", "nginx", "/mnt", "--verif"], "unrecognized arguments: --verif; see imgfs --help"),
         (["mount", "nginx", "/mnt", "-o"], "argument -o: expected one argument; see imgfs mount --help"),
