@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fusefs.cli.parsing.mount_options import AUTO, EROFS, FUSE
-from fusefs.content.remote import RemoteBlob
 from fusefs.errors import ImgfsError, MountError
 from fusefs.image.opened import Opened
 from fusefs.mount.privileges import may_mount
@@ -56,8 +55,6 @@ class KernelMounts:
 
         if not may_mount():
             raise MountError("only root may mount with the driver erofs")
-        if any(isinstance(layer.content, RemoteBlob) for layer in self._opened.image.layers):
-            raise MountError("the driver erofs needs all layers here, those of a registry are fetched one by one")
         layers = self._opened.layers
         names = [*layers.cached_names(), str(view.transform_symlinks)] if view.trees else []
         return KernelView(top(view), names, self._opened.cache, options)
@@ -75,11 +72,14 @@ class KernelMounts:
         if self._view is None:
             return None
         try:
-            # A mount that may be lazy decompresses nothing for this.
-            ready = self._driver == EROFS or self._opened.layers.tars_cached()
-            root = self._view.cached() if ready else None
-            if root is None and self._driver == EROFS:
+            if self._driver != EROFS:  # a mount that may be lazy decompresses nothing for this
+                return self._view.cached(self._opened.layers.tars_cached)
+            root = self._view.cached()
+            if root is None:
                 self._opened.index()
+                self._opened.fetch()
+                root = self._view.cached()
+            if root is None:
                 root = self._view.written()
         except ImgfsError as error:
             self._give_up(error)

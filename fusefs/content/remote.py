@@ -18,6 +18,10 @@ class FetchFailed(OSError):
         """The reason, for users."""
 
 
+def _not_cached() -> None:
+    """Find nothing."""
+
+
 class RemoteBlob:
     """A blob that is fetched whole at the first access, and shown only when it is verified.
 
@@ -25,10 +29,16 @@ class RemoteBlob:
     tries again.
     """
 
-    def __init__(self, size: int, fetch: Callable[[], OpenFile]) -> None:
-        """*fetch* returns the file of the *size* bytes, verified; it raises an ImgfsError."""
+    def __init__(
+        self, size: int, fetch: Callable[[], OpenFile], cached: Callable[[], OpenFile | None] = _not_cached
+    ) -> None:
+        """*fetch* returns the file of the *size* bytes, verified; it raises an ImgfsError.
+
+        *cached* returns the same file without a request, None if it is not here.
+        """
         self.size = size
         self._fetch = fetch
+        self._cached = cached
         self._extent: Extent | None = None
         self._failed: ImgfsError | None = None
         self._failures = 0
@@ -53,7 +63,13 @@ class RemoteBlob:
         self._fetched()
 
     def file_place(self) -> FilePlace | None:
-        """Return the position of the bytes, None before they are fetched."""
+        """Return the position of the bytes, None if they are neither fetched nor cached; waits for no fetch."""
+        if self._extent is None and self._lock.acquire(blocking=False):
+            try:
+                if self._extent is None and (file := self._cached()) is not None:
+                    self._extent = Extent(file, 0, self.size)
+            finally:
+                self._lock.release()
         return None if self._extent is None else self._extent.file_place()
 
     def read_at(self, offset: int, size: int) -> Bytes:

@@ -45,7 +45,7 @@ class WatchedFile(OpenFile):
         """Return *size* bytes from *offset* on, fewer only at the end; Unavailable once the file has changed."""
         data = super().read_at(offset, size)
         if time.monotonic() >= self._due or (len(data) < size and self._due < math.inf):
-            self._compare()
+            self.compare()
         return data
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
@@ -53,15 +53,16 @@ class WatchedFile(OpenFile):
         data = super().read_cached(offset, size, buffer)
         # Where no read succeeds without waiting (network file systems), fstat may wait too; `read_at` calls it.
         if data is not None and time.monotonic() >= self._due:
-            self._compare()
+            self.compare()
         return data
 
     def check(self) -> None:
         """Raise Unavailable if the file has changed; compares only where that does not wait."""
         if self._due < math.inf and (self._nowait or self._changed):
-            self._compare()
+            self.compare()
 
-    def _compare(self) -> None:
+    def compare(self) -> None:
+        """Raise Unavailable if the file has changed; may wait for a network file system."""
         with self._lock:
             if self._changed is None and not self._is_same():
                 self._changed = Unavailable(

@@ -6,12 +6,11 @@ kernel caches their bytes once.
 """
 
 from array import array
-from collections.abc import Iterable, Iterator
+from itertools import chain
 from stat import S_IFDIR
 from typing import BinaryIO, NamedTuple
 
-from fusefs.content.file import Sparse
-from fusefs.content.protocol import Content
+from fusefs.erofs.contents import view_contents
 from fusefs.erofs.devices import DataFile, Devices
 from fusefs.erofs.inodes import Inodes
 from fusefs.erofs.layer_files import write_files
@@ -22,7 +21,7 @@ from fusefs.erofs.trees import PlacedTree
 from fusefs.erofs.xattrs import NO_XATTRS
 from fusefs.layers.rootfs import RootfsTree
 from fusefs.layers.tree import LayerTree
-from fusefs.tree.node import Directory, KnownTree, LazyDirectory, RegularFile, Tree, stat_of
+from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Tree, stat_of
 from fusefs.tree.overrides import Overrides
 from fusefs.tree.subtree import Subtree
 from fusefs.tree.top import Top
@@ -147,17 +146,6 @@ class _Known:
         root = stat_of(mounted.directory) if mounted and mounted.directory.settled else None
         self.placed = PlacedTree(tree, [nids], elsewhere=elsewhere, root=root)
 
-    def contents(self) -> Iterator[Content]:
-        """Yield the contents of the tree's files; of a sparse one its runs."""
-        for number in range(len(self.tree)):
-            node = self.tree.node(number)
-            if not isinstance(node, RegularFile):
-                continue
-            if isinstance(node.content, Sparse):
-                yield from (run for _, run in node.content.runs())
-            else:
-                yield node.content
-
 
 class _Writer:
     def __init__(self, view: Directory, out: BinaryIO, overrides: Overrides, shown: _Shown) -> None:
@@ -170,7 +158,8 @@ class _Writer:
                 self._sort(mounted)
         files = (tree.files for _, tree in self._layered)
         self._files = list(dict.fromkeys(layer for layers in files for layer in layers))
-        self._devices = Devices(self._contents())
+        # A view may be of trees alone, without the blobs that they are parts of.
+        self._devices = Devices(chain(view_contents(view), (layer.tar for layer in self._files)))
         self._inodes = Inodes(self._stream, self._devices, overrides)
 
     def _sort(self, mounted: _Mounted) -> None:
@@ -181,12 +170,6 @@ class _Writer:
                 self._layered.append((mounted, tree))
             case _:
                 raise AssertionError(mounted.tree)
-
-    def _contents(self) -> Iterable[Content]:
-        for known in self._known:
-            yield from known.contents()
-        for files in self._files:
-            yield files.tar
 
     def write(self) -> Written:
         begin = DEVICES + DEVICE_SIZE * len(self._devices)

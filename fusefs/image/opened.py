@@ -78,6 +78,12 @@ class Opened:
         with _fetching():
             return self._index()
 
+    def fetch(self) -> None:
+        """Wait until all stored bytes are on this machine."""
+        with _fetching():
+            for _, content in self.image.blobs():
+                content.fetch()
+
     def _index(self) -> Sequence[LayerFiles]:
         total = sum(layer.descriptor.size for layer in self.image.layers)
         with self._progress.transfer(f"indexing {self.shown}", total) as advance:

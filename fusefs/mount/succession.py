@@ -9,6 +9,7 @@ from typing import NamedTuple
 import trio
 
 from fusefs.errors import ImgfsError, limit_reached
+from fusefs.mount.kernel.support import BytesMissing
 from fusefs.mount.mountinfo import Mount, is_mounted, mount_of
 from fusefs.mount.unmounting import detach
 from fusefs.text import printable
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 _INTERVAL = 0.3
 """Seconds between two looks at the mount table."""
+_FETCHING = 1.0
+"""Seconds between two looks whether layers of a registry are here; doubled each time, up to the next number."""
+_MOST = 60.0
 
 
 class Successor(NamedTuple):
@@ -50,7 +54,7 @@ class Succession:
         shown = printable(self._mount.mountpoint)
         try:
             await trio.to_thread.run_sync(successor.wanted.wait, abandon_on_cancel=True)
-            root = await trio.to_thread.run_sync(successor.mount, abandon_on_cancel=True)
+            root = await self._mounted(successor)
             async with self._taking_over:
                 self._kernel_mount = await trio.to_thread.run_sync(self._take_over, root)
         except (ImgfsError, OSError, MemoryError) as error:
@@ -62,6 +66,18 @@ class Succession:
                 log.exception("%s stays a FUSE mount: a bug", shown)
         else:
             log.info("%s is a kernel mount now", shown)
+
+    async def _mounted(self, successor: Successor) -> int:
+        """Make the kernel mount as soon as all bytes are on this machine: indexed layers need not be fetched whole."""
+        interval = _FETCHING
+        while True:
+            try:
+                return await trio.to_thread.run_sync(successor.mount, abandon_on_cancel=True)
+            except BytesMissing as error:
+                if interval == _FETCHING:
+                    log.info("%s is a FUSE mount for now: %s", printable(self._mount.mountpoint), error)
+                await trio.sleep(interval)
+                interval = min(2 * interval, _MOST)
 
     def _take_over(self, root: int) -> Mount | None:
         from fusefs.mount.kernel.attach import take_over  # noqa: PLC0415 - few mounts have a successor

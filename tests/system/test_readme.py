@@ -85,6 +85,9 @@ class Elsewhere:
 
 
 RUN_ELSEWHERE = {
+    "d=$(imgfs mount nginx)": Elsewhere("test_made_mountpoints.py", "_made(user, archive)"),
+    "imgfs umount nginx": Elsewhere("test_made_mountpoints.py", 'user.run("umount", archive)'),
+    "imgfs mount --subdir rootfs nginx /mnt/root": Elsewhere("test_subdir.py", '"--subdir", "rootfs"'),
     "pip install .": Elsewhere("scripts/install", "-m pip install"),
     "pipx install .": Elsewhere("scripts/install", "-m pip install"),
     "pip install '.[ssh]'": Elsewhere("pyproject.toml", '\nssh = ["docker[ssh]"]'),

@@ -41,6 +41,10 @@ class KernelUnable(MountError):
     """This kernel, this process or these files cannot give a kernel mount.  FUSE may be used instead."""
 
 
+class BytesMissing(KernelUnable):
+    """Bytes of the image are not on this machine yet."""
+
+
 class Backing(Enum):
     """The kind of devices that the kernel reads the file system from."""
 

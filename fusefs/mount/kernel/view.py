@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -11,15 +11,16 @@ from fusefs.content.file import Extent, OpenFile, Sparse
 from fusefs.content.protocol import Content, Literal
 from fusefs.content.spool import unlinked_file
 from fusefs.content.watched import WatchedFile
+from fusefs.erofs.contents import stored_contents, view_contents
 from fusefs.erofs.ondisk import FORMAT
 from fusefs.errors import NO_ROOM, NoSpace
 from fusefs.image.model import LayerCache
 from fusefs.mount.kernel.attach import WrongContents, check_contents
 from fusefs.mount.kernel.erofs import mount_erofs
-from fusefs.mount.kernel.snapshot import stable_file
-from fusefs.mount.kernel.support import KernelUnable, backing_here
+from fusefs.mount.kernel.snapshot import Snapshot
+from fusefs.mount.kernel.support import BytesMissing, KernelUnable, backing_here
 from fusefs.text import printable
-from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
+from fusefs.tree.node import Directory, LazyDirectory, Node, RegularFile, Symlink
 from fusefs.tree.overrides import Overrides
 from fusefs.tree.subtree import Subtree
 from fusefs.tree.top import Top
@@ -53,10 +54,10 @@ class KernelView:
     """A view that the kernel can mount.  For use by one thread at a time."""
 
     def __init__(self, top: Top, layers: Sequence[str], cache: LayerCache | None, options: KernelOptions) -> None:
-        """Take snapshots of the user's files that the view of *top*, the root of the mount, shows.
+        """Make sure that there can be snapshots of the user's files that the view of *top*, the mount's root, shows.
 
         *layers* are names that change with the files of the layers and with the options for their trees.
-        Raises KernelUnable if this kernel cannot mount or a file may change; Unavailable if one has changed.
+        Raises KernelUnable if this kernel cannot mount or a file may change.
         """
         backing_here()
         self._view = top.view
@@ -64,11 +65,11 @@ class KernelView:
         self._layers = layers
         self._cache = cache
         self._options = options
-        self._snapshots: dict[int, int] = {}
+        self._snapshots: dict[int, Snapshot] = {}
         try:
             for file in self._user_files():
-                self._snapshots[file.descriptor] = stable_file(file)
-            self._key = self._name()  # of the files as they are in the snapshots
+                self._snapshots[file.descriptor] = Snapshot(file)
+            self._key = self._name()
         except BaseException:
             self.close()
             raise
@@ -76,19 +77,20 @@ class KernelView:
     def close(self) -> None:
         """Close the snapshots; mounts hold them open."""
         for snapshot in self._snapshots.values():
-            os.close(snapshot)
+            snapshot.close()
         self._snapshots.clear()
 
-    def cached(self) -> int | None:
+    def cached(self, is_wanted: Callable[[], bool] = lambda: True) -> int | None:
         """Mount from cached metadata; return a descriptor of the mount's root, None if nothing is cached.
 
-        The mount is attached nowhere.  Raises KernelUnable.
+        None, too, if bytes of the image are not here, or if it is not wanted, which is asked if there are metadata.
+        The mount is attached nowhere.  Raises KernelUnable, and Unavailable if a user's file has changed.
         """
         metadata = None if self._cache is None else self._cache.open_cached(self._key)
         if metadata is None:
             return None
         try:
-            return self._mounted(metadata)
+            return self._mounted(metadata) if self._is_here() and is_wanted() else None
         except WrongContents as error:
             assert self._cache is not None
             self._cache.drop(self._key, str(error))
@@ -101,9 +103,12 @@ class KernelView:
     def written(self) -> int:
         """Write the metadata, cache them, and mount; return a descriptor of the mount's root.
 
-        Decompresses and indexes layers that were not needed before.  The mount is attached nowhere.
-        Raises KernelUnable, Unfit, and the exceptions of a first access.
+        Decompresses and indexes layers that were not needed before, but fetches nothing.  The mount is attached
+        nowhere.  Raises BytesMissing and KernelUnable, Unfit, Unavailable if a user's file has changed, and the
+        exceptions of a first access.
         """
+        if not self._is_here():
+            raise BytesMissing("layers are not fetched yet")
         cache = self._cache
         if cache is not None and cache.room(_ROOM):
             metadata = cache.new_file()
@@ -141,7 +146,7 @@ class KernelView:
 
     def _mounted(self, metadata: int) -> int:
         options = self._options
-        devices = [self._snapshots.get(file, file) for file in self._files()]
+        devices = [self._snapshots[file].take() if file in self._snapshots else file for file in self._files()]
         mount = mount_erofs(metadata, devices, options.source, options.flags)
         try:
             check_contents(mount, self._known())
@@ -152,13 +157,18 @@ class KernelView:
 
     def _files(self) -> list[int]:
         """Return the files that hold the bytes of the view, plain tars included, in the order of the devices."""
-        places = (content.file_place() for content in _runs(_contents(KnownTree(self._view))))
+        places = (content.file_place() for content in view_contents(self._view))
         return list(dict.fromkeys(place.descriptor for place in places if place is not None))
 
-    def _user_files(self) -> list[OpenFile]:
-        extents = (run for run in _runs(_own_contents(KnownTree(self._view))) if isinstance(run, Extent))
+    def _user_files(self) -> list[WatchedFile]:
+        extents = (run for run in stored_contents(self._view) if isinstance(run, Extent))
         files = {extent.file.descriptor: extent.file for extent in extents}
         return [file for file in files.values() if isinstance(file, WatchedFile)]
+
+    def _is_here(self) -> bool:
+        """Return whether all bytes of the image are on this machine."""
+        contents = (content for content in stored_contents(self._view) if not isinstance(content, Literal))
+        return all(content.file_place() is not None for content in contents if content.size)
 
     def _known(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield paths of generated files and blobs and their first bytes; of a subdirectory, those of some files."""
@@ -199,29 +209,6 @@ def _add(cache: LayerCache, name: str, metadata: int) -> None:
         cache.add(name, metadata)
     finally:
         os.close(metadata)
-
-
-def _contents(tree: KnownTree) -> Iterator[Content]:
-    """Yield the contents of a tree's files, then those of plain tars, which are decompressed if they are not yet."""
-    yield from _own_contents(tree)
-    for number in range(len(tree)):
-        node = tree.node(number)
-        if isinstance(node, LazyDirectory) and node.settled:
-            below: Tree = node.fill()
-            assert isinstance(below, KnownTree)
-            yield from _contents(below)
-
-
-def _runs(contents: Iterable[Content]) -> Iterator[Content]:
-    for content in contents:
-        yield from (run for _, run in content.runs()) if isinstance(content, Sparse) else (content,)
-
-
-def _own_contents(tree: KnownTree) -> Iterator[Content]:
-    for number in range(len(tree)):
-        node = tree.node(number)
-        if isinstance(node, RegularFile):
-            yield node.content
 
 
 def _state(file: OpenFile) -> tuple[int, ...]:

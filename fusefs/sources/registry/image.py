@@ -51,4 +51,5 @@ def registry_image(reference: RegistryReference, argument: str, settings: Settin
         with settings.progress.waiting(f"asking {printable(reference.host)} what refers to {name}"):
             return referrers_of(image, asked.get())
 
-    return SourcedImage(verified(image, settings), layer_caches=store.layer_caches, referrers=referrers)
+    cache = store.cache_of(image.manifest.descriptor)
+    return SourcedImage(verified(image, settings), cache, store.layer_caches, referrers)

@@ -77,6 +77,10 @@ class RegistryStore:
             memo.remember(digest)
         return self._described(digest)
 
+    def cache_of(self, manifest: Descriptor) -> LayerCache | None:
+        """Return the cache for what is made of a whole image; None without a cache."""
+        return self._entry(manifest)
+
     def has_blob(self, descriptor: Descriptor) -> bool:
         """Return True, except for a foreign layer: a request for the blob would be needed to know it."""
         return not (descriptor.urls and any(word in descriptor.media_type for word in _FOREIGN))
@@ -97,7 +101,9 @@ class RegistryStore:
             entry = self._entry(descriptor)
             if entry is not None:
                 self.layer_caches[descriptor.digest] = entry
-            self._layers[descriptor.digest] = RemoteBlob(descriptor.size, lambda: self._file(descriptor, entry))
+            self._layers[descriptor.digest] = RemoteBlob(
+                descriptor.size, lambda: self._file(descriptor, entry), lambda: self._cached_file(descriptor, entry)
+            )
         content = self._layers[descriptor.digest]
         if content.size != descriptor.size:
             raise InvalidImage(
@@ -176,11 +182,9 @@ class RegistryStore:
 
     def _file(self, descriptor: Descriptor, entry: BlobEntry | None) -> OpenFile:
         """Return the file of a layer: the cached one, or one that is fetched now."""
-        cached = None if entry is None else entry.open_blob()
+        cached = self._cached_file(descriptor, entry)
         if cached is not None:
-            if os.fstat(cached).st_size == descriptor.size:
-                return OpenFile(cached, self._shown(descriptor))
-            os.close(cached)
+            return cached
         room = 0 if entry is None else entry.room(descriptor.size)
         if entry is not None and room:
             try:
@@ -192,6 +196,16 @@ class RegistryStore:
                 entry.later(lambda: entry.add_blob(file.descriptor))
                 return file
         return self._fetched(descriptor, lambda: Spool(self._tmpdir, self._shown(descriptor)))
+
+    def _cached_file(self, descriptor: Descriptor, entry: BlobEntry | None) -> OpenFile | None:
+        """Return the cached file of a layer, None if it is not cached."""
+        cached = None if entry is None else entry.open_blob()
+        if cached is None:
+            return None
+        if os.fstat(cached).st_size == descriptor.size:
+            return OpenFile(cached, self._shown(descriptor))
+        os.close(cached)
+        return None
 
     def _fetched(self, descriptor: Descriptor, new_spool: Callable[[], Spool]) -> OpenFile:
         if self._transfers is None:

@@ -284,6 +284,19 @@ def test_in_the_foreground_a_signal_unmounts_it(
         assert mounted_below(imgfs.folder) == []
 
 
+def test_a_signal_to_a_process_whose_files_are_still_open_unmounts_the_kernel_mount(
+    imgfs: Bench, spooled: Path
+) -> None:
+    mountpoint = imgfs.mount(spooled)
+    process = imgfs.serving(mountpoint)
+    with (mountpoint / "manifest.json").open("rb"):
+        os.listdir(mountpoint / "rootfs")
+        until_kernel(mountpoint)
+        os.kill(process, signal.SIGTERM)
+        until(lambda: not imgfs.processes(), "the process ends")
+    assert mounted_below(imgfs.folder) == []
+
+
 def test_in_the_foreground_it_ends_when_it_is_unmounted(imgfs: Bench, spooled: Path) -> None:
     mountpoint = imgfs.mountpoint()
     process = imgfs.foreground(spooled, "--driver", "erofs", at=mountpoint)

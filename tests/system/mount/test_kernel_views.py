@@ -1,12 +1,9 @@
-"""The view of an image as a kernel mount shows the same as its FUSE mount, and takes over from it."""
+"""The view of an image as a kernel mount shows the same as its FUSE mount."""
 
 import os
 import stat
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,9 +23,7 @@ from tests.support.changesets import About, changeset, device, file, folder, har
 from tests.support.conformance import SETTINGS
 from tests.support.erofs_mounts import need_kernel_mounts
 from tests.support.file_systems import tmpfs
-from tests.support.lookers import looked_at
-from tests.support.mounts import Bench, the_mount
-from tests.support.namespaces import SOURCES
+from tests.support.mounts import Bench
 
 NS = 1_500_000_000_123456789
 MORE = changeset(
@@ -113,52 +108,3 @@ def test_it_shows_what_fuse_shows(imgfs: Bench, place: Path, compression: str | 
     assert found.keys() - expected.keys() == links
     assert {name: about for name, about in found.items() if name not in links} == expected
     assert imgfs.run("umount", mountpoint, imgfs.folder / "kernel").status == 0
-
-
-@contextmanager
-def self_replacing(imgfs: Bench) -> Iterator[tuple[Path, Callable[[], None], "subprocess.Popen[str]"]]:
-    """Serve an image with FUSE; give its mountpoint, a function that lets the process take over, and the process."""
-    need_kernel_mounts()
-    archive = Archive(layers=LAYERS, config=image_config(LAYERS)).write(imgfs.folder / "image.tar")
-    mountpoint = imgfs.mountpoint()
-    bench = replace(imgfs, command=(sys.executable, "-m", "tests.programs.self_replacing"))
-    process = bench.start(archive, mountpoint, imgfs.folder, stdin=subprocess.PIPE, PYTHONPATH=SOURCES)
-    stdin, stdout = process.stdin, process.stdout
-    assert stdin is not None
-    assert stdout is not None
-
-    def take_over() -> None:
-        stdin.write("\n")
-        stdin.flush()
-        assert stdout.readline() == "replaced\n"
-
-    assert stdout.readline() == "usable\n"
-    yield mountpoint, take_over, process
-
-
-def test_the_process_of_a_mount_replaces_itself_while_files_are_read(imgfs: Bench) -> None:
-    with self_replacing(imgfs) as (mountpoint, take_over, process):
-        with (mountpoint / "rootfs" / "etc" / "big").open("rb", buffering=0) as file:
-            with looked_at(mountpoint / "rootfs" / "many", 100_000):
-                take_over()
-            assert (the_mount(mountpoint).file_system, process.poll()) == ("erofs", None)
-            assert file.read() == bytes(range(256)) * 4000
-        assert process.communicate(timeout=20) == ("", "")
-        assert process.returncode == 0
-    (row,) = (row for row in imgfs.run("list").out.splitlines() if row.startswith(f"{mountpoint} "))
-    assert row.endswith("  erofs   mounted")
-    assert imgfs.run("umount", mountpoint).status == 0
-
-
-def test_a_signal_ends_the_process_that_has_been_replaced_and_not_the_kernel_mount(imgfs: Bench) -> None:
-    with (
-        self_replacing(imgfs) as (mountpoint, take_over, process),
-        (mountpoint / "rootfs" / "etc" / "big").open("rb", buffering=0) as file,
-    ):
-        take_over()
-        process.terminate()
-        assert process.communicate(timeout=20)[0] == ""
-        with pytest.raises(OSError, match=r"Transport endpoint|connection abort"):
-            file.read(1 << 20)
-    assert (mountpoint / "rootfs" / "etc" / "big").read_bytes() == bytes(range(256)) * 4000
-    assert imgfs.run("umount", mountpoint).status == 0
