@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Union
 
 import pyfuse3
 import trio
@@ -27,8 +27,11 @@ from fusefs.mount.succession import Succession, Successor
 from fusefs.mount.trial import Trial
 from fusefs.mount.unmounting import detach, stop_signals
 from fusefs.text import printable
-from fusefs.tree.node import Directory, LazyDirectory
+from fusefs.tree.node import Directory, KnownTree, LazyDirectory
 from fusefs.tree.overrides import Overrides
+
+if TYPE_CHECKING:
+    from fusefs.mount.catalog.catalog import Catalog
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,10 @@ _MAX_SOURCE = 1024
 _UNMOUNT_PATIENCE = 15.0
 """Seconds for a process to become free for fusermount3: a thread counts as one, and those of trio end after 10 s."""
 _STDERR = 2
+
+
+Root = Union[Directory, LazyDirectory, "Catalog"]
+"""What a mount shows: one image, or many."""
 
 
 class MountOptions(NamedTuple):
@@ -68,9 +75,7 @@ class MountOptions(NamedTuple):
         return options
 
 
-def serve(
-    root: Directory | LazyDirectory, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]
-) -> None:
+def serve(root: Root, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]) -> None:
     """Mount the tree below *root* and answer requests until it is unmounted or a signal arrives.
 
     *ready* is called once the mount is usable.  SIGINT, SIGTERM, SIGXCPU and SIGHUP (unless ignored) unmount at
@@ -88,15 +93,23 @@ def serve(
         trial.close()
 
 
+def _operations(root: Root, options: MountOptions) -> Operations:
+    if isinstance(root, Directory | LazyDirectory):
+        return Operations(KnownTree(root), options.overrides, options.bytes_read)
+    from fusefs.mount.catalog.operations import CatalogOperations  # noqa: PLC0415 - few mounts need it
+
+    return CatalogOperations(root, options.overrides, options.bytes_read)
+
+
 async def _serve(
-    root: Directory | LazyDirectory,
+    root: Root,
     mountpoint: Mountpoint,
     options: MountOptions,
     trial: Trial,
     ready: Callable[[], None],
 ) -> None:
     logging.getLogger("pyfuse3").addFilter(_is_relevant)
-    operations = Operations(root, options.overrides, options.bytes_read)
+    operations = _operations(root, options)
     buffers = reserved_buffers(_MAX_REQUESTS)
     # Without a limit of memory pyfuse3 may end workers that are idle; with one, each keeps its buffer.
     least, most = (1, _MAX_REQUESTS) if buffers is None else (len(buffers), len(buffers))
@@ -129,6 +142,7 @@ async def _serve(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_stop_on_signal, signals, succession, nursery.cancel_scope)
                 nursery.start_soon(begin, trial, mount, succession)
+                nursery.start_soon(operations.serve_idle)
                 await pyfuse3.main(least, most)
                 await succession.hold()
                 nursery.cancel_scope.cancel()

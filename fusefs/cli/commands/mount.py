@@ -78,6 +78,8 @@ class MountCommand:
         self._mountpoint = self._claimed()
         self._path = arguments.mountpoint or self._mountpoint.path
         self._released = False
+        self._all = ""
+        """Where many images come from; empty for one."""
         self._writeback = Writeback()
         self._bytes_read = BytesRead()
 
@@ -115,6 +117,9 @@ class MountCommand:
         importing = BackgroundImport("fusefs.mount.session")
         begin = _nothing if arguments.driver == EROFS else importing.begin
         settings = settings_of(arguments, self._environment, self._writeback, begin)
+        if arguments.all:
+            self._run(self._catalog_server(settings, importing), log)
+            return
         try:
             opened = self._opened(settings)
             view = self._view_options(opened)
@@ -181,12 +186,32 @@ class MountCommand:
 
         return KernelOptions(self._arguments.image, self._flags, Overrides(**self._overrides), settings.tmpdir)
 
-    def _mount_options(self, settings: Settings, kernel: KernelMounts) -> "MountOptions":
+    def _catalog_server(self, settings: Settings, importing: BackgroundImport) -> Callable[[Callable[[], None]], None]:
+        """Return a function that serves many images."""
+        from fusefs.cli.catalogs.choice import ChosenCatalog  # noqa: PLC0415 - few mounts need it
+
+        chosen = ChosenCatalog(self._arguments, settings)
+        self._all = chosen.place
+        importing.begin()
+        importing.finish()
+        options = self._mount_options(settings)
+
+        def serve_catalog(ready: Callable[[], None]) -> None:
+            from fusefs.mount.session import serve  # noqa: PLC0415 - imported by `BackgroundImport`
+
+            try:
+                serve(chosen.catalog(self._bytes_read), self._mountpoint, options, partial(self._begin, None, ready))
+            finally:
+                self._finish()
+
+        return serve_catalog
+
+    def _mount_options(self, settings: Settings, kernel: KernelMounts | None = None) -> "MountOptions":
         from fusefs.mount.session import MountOptions  # noqa: PLC0415 - imported by `BackgroundImport`
 
         folders = (settings.tmpdir, *cache_folders(self._arguments, self._environment))
         overrides, image = Overrides(**self._overrides), self._arguments.image
-        successor = kernel.successor(foreground=self._arguments.foreground)
+        successor = kernel.successor(foreground=self._arguments.foreground) if kernel else None
         return MountOptions(image, self._flags, overrides, self._bytes_read, folders, successor)
 
     def _serve(
@@ -231,14 +256,15 @@ class MountCommand:
         self._writeback.finish()
         self._remove_made()  # unless the kernel has taken over: then it is busy
 
-    def _begin(self, kernel: KernelMounts, ready: Callable[[], None]) -> None:
+    def _begin(self, kernel: KernelMounts | None, ready: Callable[[], None]) -> None:
         """Start the threads that may not exist before a fork, then report that the mount is usable."""
         self._release()
         self._writeback.start()
         # The first access to a layer needs the indexer.  In a thread, the import does not delay reads of blobs.
         import_in_thread("fusefs.layers.indexer")
         ready()
-        kernel.log_why_fuse()
+        if kernel is not None:
+            kernel.log_why_fuse()
 
     def _ready_in_foreground(self, log: logging.Handler | None) -> None:
         self._announce(log)
@@ -254,9 +280,10 @@ class MountCommand:
             self._print_path()
             if not arguments.verbose:
                 return
+        shown = f"all of {self._all}" if self._all else arguments.image
         if not arguments.quiet and (arguments.verbose or not arguments.as_helper):
             where = f"; log: {log.name}" if log and log.name else ""
-            say(f"{printable(arguments.image)} is mounted on {printable(self._path)}{where}")
+            say(f"{printable(shown)} is mounted on {printable(self._path)}{where}")
 
     def _print_path(self) -> None:
         output = Output(self._environment)

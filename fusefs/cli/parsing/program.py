@@ -7,11 +7,13 @@ from contextlib import suppress
 
 from fusefs import __version__
 from fusefs.cli.parsing.image_forms import forms
-from fusefs.cli.parsing.image_options import CACHE_DIR, add_cache_options, add_image_options
+from fusefs.cli.parsing.image_options import CACHE_DIR, add_cache_options, add_image_options, seconds
 from fusefs.cli.parsing.look_commands import add_list, add_looks
 from fusefs.cli.parsing.mount_options import AUTO, EROFS, FUSE, long_options, split_options
 from fusefs.cli.parsing.parser import Commands, HelpRequested, Parser
 from fusefs.errors import UsageError
+from fusefs.oci.transport import DOCKER_DAEMON
+from fusefs.text import printable
 
 SHELLS = ("bash", "zsh", "fish")
 """Shells that have completions."""
@@ -36,6 +38,8 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
         return argparse.Namespace(command=COMPLETE, words=argv[1:])
     parser = program_parser()
     arguments = parser.parse_args(argv)
+    if arguments.command == "mount":
+        _arrange_all(arguments)
     if arguments.command == "umount" and not arguments.mountpoint and not arguments.all:
         raise UsageError("the following arguments are required: MOUNTPOINT; see imgfs umount --help")
     if arguments.command == "mount" and (in_o := long_options(arguments.options)):
@@ -47,6 +51,29 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
             shown = name.upper() if name == "mountpoint" else f"--{name.replace('_', '-')}"
             raise UsageError(f"{shown} is empty")
     return arguments
+
+
+def _arrange_all(arguments: argparse.Namespace) -> None:
+    """Check the options of ``--all``, with which IMAGE may be left out: that of the engine."""
+    if not arguments.all:
+        for name in ("filter", "max_saves", "idle"):
+            if getattr(arguments, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')} needs --all")
+        return
+    if arguments.mountpoint is None:
+        arguments.image, arguments.mountpoint = DOCKER_DAEMON.prefix, arguments.image
+    for name in ("subdir", "index"):
+        if getattr(arguments, name):
+            raise UsageError(f"--all and --{name} exclude each other")
+    if arguments.driver == EROFS:
+        raise UsageError("--all needs the driver fuse: images come and go")
+
+
+def _positive(text: str) -> int:
+    """Return *text* as a number from 1 on."""
+    if not (text.isascii() and text.isdigit() and int(text[:6]) > 0 and len(text) < 6):
+        raise argparse.ArgumentTypeError(f"{printable(text)!r} is not a number from 1 to 99999")
+    return int(text)
 
 
 def program_parser() -> Parser:
@@ -107,6 +134,14 @@ def _add_mount(commands: Commands) -> None:
         help="auto (default; FUSE, then the kernel if root mounts), fuse or erofs (the kernel at once)",
     )
     mount.add_argument("--subdir", metavar="PATH", help="show this directory alone, such as rootfs or layers/0")
+    mount.add_argument("--all", action="store_true", help="show all images of the engine, each in a directory")
+    mount.add_argument("--filter", metavar="GLOB", help="with --all: only images with such a name")
+    mount.add_argument(
+        "--max-saves", metavar="N", type=_positive, help="with --all: images saved at a time (default: 2)"
+    )
+    mount.add_argument(
+        "--idle", metavar="SECONDS", type=seconds, help="with --all: let go of unused images (default: 600)"
+    )
     mount.add_argument("--no-trees", action="store_true", help="mount without layers/ and rootfs/")
     mount.add_argument("--index", action="store_true", help="index all layers first (default: each at first access)")
     mount.add_argument("--log-file", metavar="FILE", help="write the log to FILE (default: syslog; see man imgfs)")
