@@ -40,6 +40,15 @@ class Unavailable(ImgfsError):
     exit_code = 4
 
 
+class SeveralImages(Unavailable):
+    """A file or directory holds several images, and nothing picks one."""
+
+    def __init__(self, message: str, choices: tuple[str | int, ...]) -> None:
+        """*choices*: a name or an index for each image."""
+        super().__init__(message)
+        self.choices = choices
+
+
 class InvalidImage(ImgfsError):
     """The archive or one of its documents is damaged or violates its specification."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.builders import Archive, sha256
-from tests.support.fake_engine import Answer, Engine, Script, fake_engine, json_answer
+from tests.support.fake_engine import Answer, Engine, fake_engine, json_answer
 
 CREATED = 1_600_000_000
 

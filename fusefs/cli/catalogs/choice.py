@@ -5,6 +5,7 @@ import os
 from typing import TYPE_CHECKING
 
 from fusefs.cli.catalogs.engine import EngineProvider
+from fusefs.cli.catalogs.folder import FolderProvider
 from fusefs.cli.catalogs.saves import Saves
 from fusefs.errors import UsageError
 from fusefs.mount.catalog.catalog import Catalog
@@ -15,11 +16,22 @@ from fusefs.sources.settings import Settings
 from fusefs.text import printable
 
 if TYPE_CHECKING:
-    from fusefs.mount.catalog.provider import Listing, Provider
+    from fusefs.mount.catalog.provider import Listing
 
 MAX_SAVES = 2
 IDLE = 600.0
 """Seconds."""
+
+
+def _provider(arguments: argparse.Namespace, settings: Settings, saves: Saves) -> EngineProvider | FolderProvider:
+    image = arguments.image
+    if image == DOCKER_DAEMON.prefix:
+        return EngineProvider(settings, arguments.filter, saves)
+    if image.startswith(("/", "./", "../")) or image in (".", ".."):
+        return FolderProvider(image, settings, arguments.filter, saves)
+    raise UsageError(
+        f"--all takes a folder (./{printable(image)}), or nothing for the images of an engine, not {printable(image)}"
+    )
 
 
 class ChosenCatalog:
@@ -29,10 +41,8 @@ class ChosenCatalog:
         """Choose by the IMAGE argument; raises UsageError, or the error of the first listing."""
         self._arguments = arguments
         saves = Saves(MAX_SAVES if arguments.max_saves is None else arguments.max_saves)
-        if arguments.image != DOCKER_DAEMON.prefix:
-            raise UsageError(f"--all takes no {printable(arguments.image)}: leave it out for the images of an engine")
-        provider = EngineProvider(settings, arguments.filter, saves)
-        self._provider: Provider = provider
+        provider = _provider(arguments, settings, saves)
+        self._provider = provider
         self.place = provider.place
         with settings.progress.waiting(f"asking {self.place}"):
             self._listing: Listing = provider.listing()

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from fusefs.errors import ImgfsError, InvalidImage, Unavailable
+from fusefs.errors import ImgfsError, InvalidImage, SeveralImages, Unavailable
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
@@ -84,7 +84,10 @@ def pick(
         names = {candidate.name for candidate in found}
         # Of several under one name the first counts (OCI, "Image Layout", on index.json); under none nothing decides.
         if (choice is None and len(names) > 1) or ((len(names) > 1 or not found[0].name) and _ambiguous(found)):
-            raise Unavailable(f"{layout.name} holds several images; choose one with its name: {_listed(found)}")
+            choices = dict.fromkeys(candidate.name or str(candidate.manifest.digest) for candidate in found)
+            raise SeveralImages(
+                f"{layout.name} holds several images; choose one with its name: {_listed(found)}", tuple(choices)
+            )
     return choose(layout, found, platform)
 
 
