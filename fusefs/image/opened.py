@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Content
-from fusefs.content.remote import FetchFailed
 from fusefs.errors import Unavailable
 from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import SourcedImage
