@@ -11,7 +11,7 @@ from fusefs.cache.writeback import Writeback
 from fusefs.cli.cache_folder import opening_cache
 from fusefs.cli.output.logs import stderr_handler
 from fusefs.cli.output.progress import NONE, progress_on
-from fusefs.content.remote import FetchFailed
+from fusefs.content.pieces import FetchFailed
 from fusefs.errors import Unavailable
 from fusefs.image.opened import Opened
 from fusefs.oci.transport import transport_of

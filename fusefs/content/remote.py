@@ -1,48 +1,105 @@
-"""A blob that another machine has: a local file from its first access on."""
+"""A blob that another machine has: a sparse local file that fills, and is shown when it is complete and verified.
 
-import errno
+For readers that verify what they read by digests of their own, `RemoteBlob.unverified_range` fetches no more than they
+ask for; if those digests differ, `RemoteBlob.drop_range` forgets the bytes.  `RemoteBlob.unverified_chunks` is for one
+pass over all bytes while they arrive, whose result counts only after its end.
+"""
+
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple, Protocol
 
 from fusefs.content.file import Extent, OpenFile
-from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice
-from fusefs.errors import ImgfsError, NoSpace
+from fusefs.content.pieces import FetchFailed, Pieces, Take
+from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, chunks
+from fusefs.errors import DigestMismatch, ImgfsError, NoSpace
+
+_STEP = 1 << 20
+"""Bytes that are hashed at once."""
 
 
-class FetchFailed(OSError):
-    """A blob cannot be fetched now; the next access tries again."""
+class Room(NamedTuple):
+    """A new file for the bytes of a blob."""
 
-    def __init__(self, error: ImgfsError) -> None:
-        super().__init__(errno.ENOSPC if isinstance(error, NoSpace) else errno.EIO, str(error))
-        self.error = error
-        """The reason, for users."""
+    file: OpenFile
+    directory: str
+    """Where it lies, for messages."""
+    size: int | None = None
+    """How many bytes it may store; None: no limit but the disk."""
+    keep: Callable[[], None] = lambda: None
+    """Stores the file, when it is complete and verified, for the next time."""
 
 
-def _not_cached() -> None:
-    """Find nothing."""
+class Supply(Protocol):
+    """Where the bytes of a blob come from, and where they are stored.  Safe under concurrency."""
+
+    def stored(self) -> OpenFile | None:
+        """Return the file of all bytes, verified, if it is here already."""
+
+    def room(self, *, cached: bool) -> Room | None:
+        """Return a file for the bytes: in the cache, None if that has no room, or outside of it.  Raises NoSpace."""
+
+    def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:
+        """Receive the bytes from *start* up to *end*: see `pieces.Receive`.
+
+        *again*: the ones that were received first proved wrong.
+        """
+
+    def verify(self, data: Iterable[Bytes]) -> None:
+        """Raise DigestMismatch if *data*, all bytes in order, have another digest than the blob."""
+
+
+class _Whole:
+    """The fetch of a whole blob by a thread of its own, for one that waits for the bytes in order."""
+
+    def __init__(self, fetch: Callable[[], Extent], wake: Callable[[], None]) -> None:
+        self.ended = threading.Event()
+        self._fetch = fetch
+        self._wake = wake
+        self._error: OSError | None = None
+        self._extent: Extent | None = None
+
+    def fetch(self) -> None:
+        """Fetch the blob."""
+        try:
+            self._extent = self._fetch()
+        except OSError as error:
+            self._error = error
+        finally:
+            self.ended.set()
+            self._wake()
+
+    def result(self) -> Extent:
+        """Return all bytes, verified, after the end of the fetch; raises its error."""
+        self.ended.wait()
+        if self._error is not None:
+            raise self._error
+        assert self._extent is not None
+        return self._extent
 
 
 class RemoteBlob:
-    """A blob that is fetched whole at the first access, and shown only when it is verified.
+    """A blob whose reads return verified bytes only: the first one fetches all that is missing.
 
-    Safe under concurrency: `_lock` guards the fetch.  Threads that wait for a fetch share its error; the next access
-    tries again.
+    Safe under concurrency.  `_whole` is held by the thread that fetches and verifies the whole blob; threads that wait
+    for it share its error, and the next access tries again.  `_opening` guards the making of `_pieces` and `_keep`,
+    and is held for a moment.  `_extent` is set once.
     """
 
-    def __init__(
-        self, size: int, fetch: Callable[[], OpenFile], cached: Callable[[], OpenFile | None] = _not_cached
-    ) -> None:
-        """*fetch* returns the file of the *size* bytes, verified; it raises an ImgfsError.
-
-        *cached* returns the same file without a request, None if it is not here.
-        """
+    def __init__(self, size: int, supply: Supply) -> None:
+        """Fetch *size* bytes from *supply*."""
         self.size = size
-        self._fetch = fetch
-        self._cached = cached
+        self._supply = supply
         self._extent: Extent | None = None
+        self._pieces: Pieces | None = None
+        self._outgrown: list[Pieces] = []
+        self._keep: Callable[[], None] = lambda: None
+        self._opening = threading.Lock()
+        self._whole = threading.Lock()
         self._failed: ImgfsError | None = None
         self._failures = 0
-        self._lock = threading.Lock()
+        self._distrusted = False
 
     @property
     def stored(self) -> int:
@@ -59,47 +116,154 @@ class RemoteBlob:
         return Slice(self, offset, size)
 
     def fetch(self) -> None:
-        """Fetch the bytes, unless they are here.  Raises FetchFailed."""
+        """Fetch and verify the bytes, unless they are here.  Raises FetchFailed."""
         self._fetched()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether all bytes are known to be here and verified, so that no read waits for another machine."""
+        return self._extent is not None
+
     def file_place(self) -> FilePlace | None:
-        """Return the position of the bytes, None if they are neither fetched nor cached; waits for no fetch."""
-        if self._extent is None and self._lock.acquire(blocking=False):
-            try:
-                if self._extent is None and (file := self._cached()) is not None:
-                    self._extent = Extent(file, 0, self.size)
-            finally:
-                self._lock.release()
+        """Return the position of the bytes, None if not all of them are here and verified; waits for no fetch."""
+        if self._extent is None and self._pieces is None:
+            with self._opening:
+                self._find_stored()
         return None if self._extent is None else self._extent.file_place()
 
     def read_at(self, offset: int, size: int) -> Bytes:
-        """Return the bytes; fetches the blob first.  Raises FetchFailed."""
+        """Return verified bytes; fetches the whole blob first.  Raises FetchFailed."""
         return self._fetched().read_at(offset, size)
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
-        """Return the bytes if they are here and in the page cache, else None."""
+        """Return the bytes if all are here, and these are in the page cache, else None."""
         return None if self._extent is None else self._extent.read_cached(offset, size, buffer)
+
+    def unverified_range(self, offset: int, size: int) -> Bytes:
+        """Return bytes as the other machine sent them, fewer only at the end: the caller must compare a digest.
+
+        Fetches those that are missing, and no others.  Each is fetched once: threads that wait share the fetch, and
+        `fetch` asks only for the rest.  Raises FetchFailed.
+        """
+        while (pieces := self._opened_for_reader()) is not None:
+            try:
+                return pieces.read(offset, size)
+            except FetchFailed as error:
+                if not isinstance(error.error, NoSpace) or self._outgrown:
+                    raise
+                self._outgrow(pieces)
+        return self._fetched().read_at(offset, size)
+
+    def drop_range(self, offset: int, size: int) -> None:
+        """Forget bytes of `unverified_range` that proved wrong: they are fetched again when they are read again."""
+        if self._pieces is not None and self._extent is None:
+            self._pieces.drop(offset, offset + size)
+
+    def unverified_chunks(self) -> Iterator[Bytes]:
+        """Yield all bytes in order as they arrive.
+
+        FetchFailed at the end at the latest if they cannot be verified.  They may also be wrong if the first ones that
+        arrived were: whoever compares another digest, and finds it wrong, must look at the verified bytes.
+        """
+        if self._extent is None:
+            whole = _Whole(self._fetched, self._wake)
+            with suppress(RuntimeError):  # as many threads as this process may have
+                threading.Thread(target=whole.fetch, daemon=True).start()
+                yield from self._following(whole)
+                return
+        yield from chunks(self._fetched())
 
     def check(self) -> None:
         """Do nothing: nobody but imgfs writes to the file."""
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
         if self._extent is not None:
             self._extent.close()
+        for pieces in (*self._outgrown, self._pieces):
+            if pieces is not None:
+                pieces.close()
+
+    def _following(self, whole: "_Whole") -> Iterator[Bytes]:
+        """Yield the bytes in order, while another thread fetches them for *whole*."""
+        for offset in range(0, self.size, _STEP):
+            end = min(offset + _STEP, self.size)
+            data: Bytes | None = None
+            while data is None and not whole.ended.is_set() and (pieces := self._opened_for_reader()) is not None:
+                data = pieces.wait(offset, end, lambda at=pieces: whole.ended.is_set() or self._pieces is not at)  # type: ignore[misc]
+            yield whole.result().read_at(offset, end - offset) if data is None else data
+        whole.result()
+
+    def _wake(self) -> None:
+        if self._pieces is not None:
+            self._pieces.wake()
 
     def _fetched(self) -> Extent:
-        if self._extent is not None:
-            return self._extent
+        """Return all bytes, verified."""
         failures = self._failures
-        with self._lock:
-            if self._extent is None and self._failed is not None and self._failures != failures:
-                raise FetchFailed(self._failed)
-            if self._extent is None:
+        if self._extent is None:
+            with self._whole:
+                if self._failed is not None and self._failures != failures:
+                    raise FetchFailed(self._failed)
                 try:
-                    self._extent = Extent(self._fetch(), 0, self.size)
-                except ImgfsError as error:
-                    self._failed = error.with_traceback(None)
+                    self._fetch_whole()
+                except (FetchFailed, ImgfsError) as error:
+                    self._failed = error.error if isinstance(error, FetchFailed) else error.with_traceback(None)
                     self._failures += 1
-                    raise FetchFailed(error) from None
-            return self._extent
+                    raise FetchFailed(self._failed) from None
+        assert self._extent is not None
+        return self._extent
+
+    def _fetch_whole(self) -> None:
+        while (pieces := self._opened()) is not None:
+            try:
+                self._supply.verify(pieces.in_order(_STEP))
+            except FetchFailed as error:
+                if not isinstance(error.error, NoSpace) or self._outgrown:
+                    raise
+                self._outgrow(pieces)
+            except DigestMismatch:
+                pieces.drop(0, self.size)
+                self._distrusted = not self._distrusted
+                if not self._distrusted:
+                    raise
+            else:
+                self._distrusted = False
+                self._keep()
+                self._extent = Extent(pieces.file, 0, self.size)
+
+    def _opened(self) -> Pieces | None:
+        """Return the bytes that are here, None if they are complete.  Raises NoSpace."""
+        with self._opening:
+            self._find_stored()
+            if self._extent is None and self._pieces is None:
+                self._pieces = self._new_pieces(cached=True)
+            return self._pieces if self._extent is None else None
+
+    def _opened_for_reader(self) -> Pieces | None:
+        try:
+            return self._opened()
+        except ImgfsError as error:
+            raise FetchFailed(error) from None
+
+    def _find_stored(self) -> None:
+        if self._extent is None and self._pieces is None and (stored := self._supply.stored()) is not None:
+            self._extent = Extent(stored, 0, self.size)
+
+    def _outgrow(self, pieces: Pieces) -> None:
+        """Begin again outside of the cache, which has no room for the bytes of *pieces*."""
+        with self._opening:
+            if self._pieces is pieces:
+                self._pieces = self._new_pieces(cached=False)
+                self._outgrown.append(pieces)
+        pieces.wake()
+
+    def _new_pieces(self, *, cached: bool) -> Pieces:
+        room = self._supply.room(cached=True) if cached else None
+        room = self._supply.room(cached=False) if room is None else room
+        assert room is not None  # outside of the cache there is always one
+        self._keep = room.keep
+        return Pieces(room.file, self.size, self._receive, room.directory, room.size)
+
+    def _receive(self, start: int, end: int, take: Take) -> None:
+        self._supply.receive(start, end, take, again=self._distrusted)

@@ -60,10 +60,8 @@ class Spool:
             while view:
                 view = view[os.write(self.file.descriptor, view) :]
         except OSError as error:
-            if error.errno != errno.ENOSPC:  # a quota or a failing disk, regardless of free space
-                raise _unusable(self.directory, error) from None
-            have = free_space(self.directory) + self._written
-            raise no_space(self.name, self.directory, max(needed, self._written + len(chunk)), have) from None
+            need = max(needed, self._written + len(chunk))
+            raise write_failed(self.name, self.directory, need, self._written, error) from None
         with self._grown:
             self._written += len(chunk)
             self._grown.notify()
@@ -85,6 +83,13 @@ class Spool:
         with self._grown:
             self._grown.wait_for(lambda: self._finished)
             return self._written
+
+
+def write_failed(name: str, directory: str, need: int, written: int, error: OSError) -> NoSpace:
+    """Return the exception for an *error* of a write, after *written* of *need* bytes."""
+    if error.errno != errno.ENOSPC:  # a quota or a failing disk, regardless of free space
+        return _unusable(directory, error)
+    return no_space(name, directory, need, free_space(directory) + written)
 
 
 def free_space(directory: str) -> int:

@@ -164,6 +164,10 @@ class Layers:
             raise failed[0]
         return [self.files(layer) for layer in layers]
 
+    def made(self) -> Sequence[Content]:
+        """Return the plain tars that were decompressed, or opened in the cache."""
+        return tuple(self._made)
+
     def close(self) -> None:
         """Close the plain tars that were decompressed.  No other thread may read meanwhile."""
         for tar in self._made:

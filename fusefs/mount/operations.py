@@ -271,7 +271,7 @@ class Operations(pyfuse3.Operations):
         data = content.read_cached(off, size, self._buffer)
         if data is None:
             # Readers that wait for a registry take no place of those that wait for a disk.
-            remote = isinstance(content, RemoteBlob) and content.file_place() is None
+            remote = isinstance(content, RemoteBlob) and not content.is_here
             limiter = self._remote_reads if remote else self._cold_reads
             data = await in_thread(functools.partial(content.read_at, off, size), limiter)
         self._bytes_read.total += len(data)

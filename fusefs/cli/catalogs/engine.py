@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from fusefs.cli.catalogs.saves import Saves
+from fusefs.cli.catalogs.saves import Saves, close_when_unused
 from fusefs.image.opened import Opened
 from fusefs.mount.catalog.provider import Listed, Path
 from fusefs.oci.reference import tagged
@@ -40,6 +40,10 @@ class EngineProvider:
     def listing(self) -> "EngineListing":
         """Return the images that the engine has now."""
         return EngineListing(list_images(self._endpoint, self._settings.timeout), self._pattern)
+
+    def close(self, opened: Opened) -> None:
+        """Close an image as soon as nobody reads from it any more."""
+        close_when_unused(opened)
 
     def open(self, listed: Listed) -> Opened:
         """Return an image, from the cache or saved."""

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from fusefs.cli.catalogs.saves import Saves
+from fusefs.cli.catalogs.saves import Saves, close_when_unused
 from fusefs.errors import SeveralImages, Unavailable
 from fusefs.image.opened import Opened
 from fusefs.mount.catalog.provider import Listed, Path
@@ -72,6 +72,10 @@ class FolderProvider:
             numbers = about.st_dev, about.st_ino, about.st_size, about.st_ctime_ns, about.st_mtime_ns
             yield f"{name}/{' '.join(map(str, numbers))}"
             return
+
+    def close(self, opened: Opened) -> None:
+        """Close an image as soon as nobody reads from it any more."""
+        close_when_unused(opened)
 
     def open(self, listed: Listed) -> Opened:
         """Return an image."""

@@ -1,10 +1,14 @@
 """How many images are saved or opened from files at the same time."""
 
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from fusefs.cache.entry import CacheEntry
+from fusefs.image.opened import Opened
 from fusefs.progress import Advance
 
 log = logging.getLogger(__name__)
@@ -34,6 +38,13 @@ class Saves:
             yield progress
         finally:
             progress.end()
+
+
+def close_when_unused(opened: Opened) -> None:
+    """Close the files of an image, and release its cache entry, as soon as nobody refers to them any more."""
+    opened.close_when_unused()
+    if isinstance(opened.cache, CacheEntry):
+        weakref.finalize(opened.cache, os.close, opened.cache.directory).atexit = False
 
 
 class SaveProgress:

@@ -17,7 +17,7 @@ from fusefs.cli.opening import settings_of
 from fusefs.cli.output.logs import open_log, stderr_handler
 from fusefs.cli.output.stdout import Output, ReaderGone, say
 from fusefs.cli.parsing.mount_options import EROFS, libfuse_flags, number_option
-from fusefs.content.remote import FetchFailed
+from fusefs.content.pieces import FetchFailed
 from fusefs.errors import ImgfsError, UsageError
 from fusefs.image.opened import Opened
 from fusefs.mount.background import in_background

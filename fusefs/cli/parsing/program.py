@@ -37,14 +37,14 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     if argv[:1] == [f"__{COMPLETE}"]:
         return argparse.Namespace(command=COMPLETE, words=argv[1:])
     parser = program_parser()
-    arguments = parser.parse_args(argv)
-    if arguments.command == "mount":
-        _arrange_all(arguments)
+    arguments = _operands_placed(parser, argv)
     if arguments.command == "umount" and not arguments.mountpoint and not arguments.all:
         raise UsageError("the following arguments are required: MOUNTPOINT; see imgfs umount --help")
     if arguments.command == "mount" and (in_o := long_options(arguments.options)):
         # Long options in -o come first, so that those of the command line win.
-        arguments = parser.parse_args([arguments.command, *in_o, *argv[1:]])
+        arguments = _operands_placed(parser, [arguments.command, *in_o, *argv[1:]])
+    if arguments.command == "mount":
+        _arrange_all(arguments)
     for name in ("mountpoint", "subdir", "tmpdir", "shared_blob_dir", "cache_dir", "log_file"):
         value = getattr(arguments, name, None)
         if value == "" or (isinstance(value, list) and "" in value):  # abspath() would return the current directory
@@ -74,6 +74,19 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text[:6]) > 0 and len(text) < 6):
         raise argparse.ArgumentTypeError(f"{printable(text)!r} is not a number from 1 to 99999")
     return int(text)
+
+
+def _operands_placed(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
+    """Return the arguments in *argv*: an optional MOUNTPOINT may stand behind options, too.
+
+    argparse gives up on an optional operand at the first option behind IMAGE.
+    """
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and arguments.command == "mount" and arguments.mountpoint is None and not rest[0].startswith("-"):
+        arguments.mountpoint = rest.pop(0)
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return arguments
 
 
 def program_parser() -> Parser:

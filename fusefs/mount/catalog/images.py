@@ -64,8 +64,10 @@ class CatalogImage:
             return self._opened
 
     def release(self) -> None:
-        """Let go of the image: what still reads from it keeps what it needs, everything else is closed."""
+        """Let go of the image: files that are still read stay open until they are not."""
         with self._lock:
+            if self._opened is not None:
+                self._provider.close(self._opened)
             self._opened = None
 
 

@@ -40,3 +40,6 @@ class Provider(Protocol):
 
     def open(self, listed: Listed) -> Opened:
         """Return an image, complete and checked, and saved before if that is necessary; an ImgfsError otherwise."""
+
+    def close(self, opened: Opened) -> None:
+        """Close an image as soon as nobody reads from it any more."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Bytes, Content, chunks
-from fusefs.content.remote import FetchFailed
 from fusefs.errors import Unavailable
 from fusefs.image.model import Hash, Image
 from fusefs.image.uncompressed import plain_chunks

@@ -12,9 +12,11 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
+from fusefs.content.ranges import Range
 from fusefs.errors import InvalidImage, RegistryError, Unavailable
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
+from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.authorization import Authorization
 from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections
 from fusefs.sources.registry.places import Place
@@ -87,26 +89,27 @@ class Repository:
         answer.close()
         return _stated_digest(answer)
 
-    def blob(self, digest: Digest, size: int, start: int, retries: Retries) -> tuple[Answer, int]:
-        """Return the answer with a blob of *size* bytes from *start* on, and where it begins: at *start* or at 0.
+    def blob(self, blob: Descriptor, wanted: Range, retries: Retries) -> tuple[Answer, int]:
+        """Return an answer with bytes of *blob*, and where it begins: the bytes *wanted*, or all from 0 on.
 
         Raises as `manifest` does, but InvalidImage if the registry sends another number of bytes.
         """
-        wanted = {"Range": f"bytes={start}-{size - 1}"} if start else {}
-        answer = self._get("GET", f"blobs/{digest}", wanted, retries)
-        begins = 0
+        (start, end), (_, size, digest) = wanted, blob[:3]
+        header = {} if wanted == (0, size) else {"Range": f"bytes={start}-{end - 1}"}
+        answer = self._get("GET", f"blobs/{digest}", header, retries)
+        begins, ends = 0, size
         if answer.status == _PARTIAL:
             match = _RANGE.fullmatch(answer.header("Content-Range"))
-            if match is None or (int(match[1]), int(match[2])) != (start, size - 1) or match[3] not in ("*", str(size)):
+            if match is None or (int(match[1]), int(match[2])) != (start, end - 1) or match[3] not in ("*", str(size)):
                 answer.close()
                 stated = printable(answer.header("Content-Range")) or "nothing"
                 raise Transient(
-                    f"{self._name}: asked for bytes {start}-{size - 1}/{size} of {digest}, the registry sends {stated}",
+                    f"{self._name}: asked for bytes {start}-{end - 1}/{size} of {digest}, the registry sends {stated}",
                     once=True,
                 )
-            begins = start
+            begins, ends = start, end
         length = answer.header("Content-Length")
-        if length.isascii() and length.isdigit() and int(length[:20]) != size - begins:
+        if length.isascii() and length.isdigit() and int(length[:20]) != ends - begins:
             answer.close()
             raise InvalidImage(
                 f"{self._name}: {digest} has {begins + int(length)} bytes in the registry, the manifest says {size}"

@@ -1,23 +1,20 @@
 """The blobs of one repository by their descriptors: from the cache, otherwise from the registry."""
 
 import logging
-import os
-from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 from fusefs.cache.store import Cache
-from fusefs.content.file import OpenFile
-from fusefs.content.protocol import Content
+from fusefs.content.protocol import Bytes, Content
 from fusefs.content.remote import RemoteBlob
-from fusefs.content.spool import Spool
-from fusefs.errors import InvalidImage, NoSpace, RegistryError, Unavailable
+from fusefs.errors import DigestMismatch, InvalidImage, RegistryError, Unavailable
 from fusefs.image.model import LayerCache
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.oci.reference import RegistryReference
 from fusefs.sources.registry.entry import BlobEntry, TagMemo
+from fusefs.sources.registry.supply import BlobSupply, not_cached
 from fusefs.text import printable
 from fusefs.tree.once import Once
 
@@ -101,9 +98,8 @@ class RegistryStore:
             entry = self._entry(descriptor)
             if entry is not None:
                 self.layer_caches[descriptor.digest] = entry
-            self._layers[descriptor.digest] = RemoteBlob(
-                descriptor.size, lambda: self._file(descriptor, entry), lambda: self._cached_file(descriptor, entry)
-            )
+            supply = BlobSupply(descriptor, self.name, self._transfers, entry, self._tmpdir)
+            self._layers[descriptor.digest] = RemoteBlob(descriptor.size, supply)
         content = self._layers[descriptor.digest]
         if content.size != descriptor.size:
             raise InvalidImage(
@@ -117,7 +113,7 @@ class RegistryStore:
         tag = self._reference.tag
         if self._transfers is None:
             if known is None:
-                raise self._not_cached(self.name)
+                raise not_cached(self.name)
             return known
         if known is None:
             return self._manifest(tag, None)
@@ -143,13 +139,30 @@ class RegistryStore:
             raise InvalidImage(
                 f"{self.name}: {digest} has {descriptor.size} bytes, more than {documents.DOCUMENT_LIMIT}"
             )
-        with closing(self._fetched(descriptor, self._in_memory)) as file:
-            return self._keep(descriptor, file.read_at(0, descriptor.size))
+        return self._keep(descriptor, self._received(descriptor))
+
+    def _received(self, descriptor: Descriptor) -> bytes:
+        """Return a document from the registry, asked for once more if its digest is wrong."""
+        supply = BlobSupply(descriptor, self.name, self._transfers, None, self._tmpdir)
+        data = bytearray(descriptor.size)
+
+        def take(offset: int, piece: Bytes) -> None:
+            data[offset : offset + len(piece)] = piece
+
+        for again in (False, True):
+            supply.receive(0, descriptor.size, take, again=again)
+            try:
+                supply.verify([data])
+                break
+            except DigestMismatch:
+                if again:
+                    raise
+        return bytes(data)
 
     def _manifest(self, reference: str, digest: Digest | None) -> Digest:
         """Fetch the manifest or index *reference*, which has the *digest* if that is known, and return its digest."""
         if self._transfers is None:
-            raise self._not_cached(f"the manifest {reference}")
+            raise not_cached(f"the manifest {reference}")
         found = self._transfers.get().manifest(reference, digest)
         digest = digest or found.digest or Digest.of([found.data])
         self._keep(Descriptor(found.media_type, len(found.data), digest), found.data)
@@ -179,47 +192,6 @@ class RegistryStore:
         if self._cache is None:
             return None
         return BlobEntry(self._cache, descriptor, f"docker://{self._reference.name}")
-
-    def _file(self, descriptor: Descriptor, entry: BlobEntry | None) -> OpenFile:
-        """Return the file of a layer: the cached one, or one that is fetched now."""
-        cached = self._cached_file(descriptor, entry)
-        if cached is not None:
-            return cached
-        room = 0 if entry is None else entry.room(descriptor.size)
-        if entry is not None and room:
-            try:
-                new = lambda: Spool(entry.path, self._shown(descriptor), entry.new_file(), room)  # noqa: E731
-                file = self._fetched(descriptor, new)
-            except NoSpace as error:
-                log.info("cannot cache the blob %s: %s", descriptor.digest, error)
-            else:
-                entry.later(lambda: entry.add_blob(file.descriptor))
-                return file
-        return self._fetched(descriptor, lambda: Spool(self._tmpdir, self._shown(descriptor)))
-
-    def _cached_file(self, descriptor: Descriptor, entry: BlobEntry | None) -> OpenFile | None:
-        """Return the cached file of a layer, None if it is not cached."""
-        cached = None if entry is None else entry.open_blob()
-        if cached is None:
-            return None
-        if os.fstat(cached).st_size == descriptor.size:
-            return OpenFile(cached, self._shown(descriptor))
-        os.close(cached)
-        return None
-
-    def _fetched(self, descriptor: Descriptor, new_spool: Callable[[], Spool]) -> OpenFile:
-        if self._transfers is None:
-            raise self._not_cached(f"the blob {descriptor.digest}")
-        return self._transfers.get().blob(descriptor.digest, descriptor.size, new_spool)
-
-    def _in_memory(self) -> Spool:
-        return Spool(self._tmpdir, self.name, os.memfd_create("document", os.MFD_CLOEXEC))
-
-    def _shown(self, descriptor: Descriptor) -> str:
-        return f"{self.name}: {descriptor.digest}"
-
-    def _not_cached(self, what: str) -> Unavailable:
-        return Unavailable(f"{printable(what)} is not in the cache, and --offline asks no registry")
 
 
 def _parsed(digest: str) -> Digest:

@@ -1,16 +1,17 @@
 """Transfers from the places of a repository: mirrors first, attempts within the timeout, every digest checked."""
 
-import hashlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TypeVar
 
-from fusefs.content.file import OpenFile
-from fusefs.content.spool import Spool, megabytes
+from fusefs.content.pieces import Take
+from fusefs.content.ranges import Range
+from fusefs.content.spool import megabytes
 from fusefs.errors import DigestMismatch, InvalidImage, RegistryError, Unavailable
 from fusefs.oci.digest import Digest
+from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.connections import ConnectionFailed
 from fusefs.sources.registry.repository import Found, Repository
 from fusefs.sources.registry.retries import Retries, Transient
@@ -19,8 +20,12 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_AT_ONCE = 4
-"""Blobs that are fetched at the same time."""
+_AT_ONCE, _BULK = 6, 4
+"""Parts of blobs that are fetched at the same time, and large ones among them: small ones do not wait for those."""
+_LARGE = 1 << 20
+"""Bytes of a part that is large; a whole blob is, too."""
+_MAX_BODIES = 2
+"""How often a registry that ignores ranges may send a blob in one transfer."""
 _OF_PLACE = (RegistryError, Unavailable, InvalidImage, DigestMismatch)
 """Errors after which another place may have the same image."""
 
@@ -32,7 +37,8 @@ class Transfers:
         """Give up after *timeout* seconds without progress, None: see `Retries`."""
         self._repositories = repositories
         self._timeout = timeout
-        self._blobs = threading.BoundedSemaphore(_AT_ONCE)
+        self._at_once = threading.BoundedSemaphore(_AT_ONCE)
+        self._bulk = threading.BoundedSemaphore(_BULK)
 
     def manifest(self, reference: str, digest: Digest | None) -> Found:
         """Return the manifest or index *reference*, which has the *digest*, if that is known.
@@ -59,21 +65,18 @@ class Transfers:
             lambda repository: _tried(repository, Retries(self._timeout), lambda retries: request(repository, retries))
         )
 
-    def blob(self, digest: Digest, size: int, new_spool: Callable[[], Spool]) -> OpenFile:
-        """Return a file with the blob, whose digest was checked.  Raises NoSpace, too."""
+    def blob(self, blob: Descriptor, wanted: Range, take: Take, *, from_registry: bool = False) -> None:
+        """Give the bytes *wanted* of a blob to *take* as they arrive; their digest is not checked.
 
-        def attempt(repository: Repository) -> OpenFile:
-            with new_spool() as spool:
-                blob = _Blob(repository, digest, size, spool)
-                _tried(repository, Retries(self._timeout), blob.continue_)
-                _check(repository, f"the blob {digest}", blob.digest, digest)
-                return spool.file
+        All bytes of the blob from 0 on, if the registry ignores ranges.  *from_registry*: ask no mirror.
+        Raises the exceptions of *take*, too.
+        """
+        part = _Part(blob, wanted, take)
+        with self._bulk if part.is_large else nullcontext(), self._at_once:
+            self._from_places(part.attempt(self._timeout), self._repositories[-1:] if from_registry else None)
 
-        with self._blobs:
-            return self._from_places(attempt)
-
-    def _from_places(self, attempt: Callable[[Repository], _T]) -> _T:
-        *mirrors, registry = self._repositories
+    def _from_places(self, attempt: Callable[[Repository], _T], places: Sequence[Repository] | None = None) -> _T:
+        *mirrors, registry = self._repositories if places is None else places
         for mirror in mirrors:
             try:
                 return attempt(mirror)
@@ -107,49 +110,45 @@ def _check(repository: Repository, what: str, actual: Digest, stated: Digest) ->
         )
 
 
-class _Blob:
-    """A blob that arrives in a spool, in one answer or, after a broken one, in several."""
+class _Part:
+    """A part of a blob that arrives in one answer or, after a broken one, in several."""
 
-    def __init__(self, repository: Repository, digest: Digest, size: int, spool: Spool) -> None:
-        self._repository = repository
-        self._digest = digest
-        self._size = size
-        self._spool = spool
-        self._hasher = hashlib.new(digest.algorithm)
-        self._was_repeated = False
+    def __init__(self, blob: Descriptor, wanted: Range, take: Take) -> None:
+        self._blob = blob
+        self._position, self._end = wanted
+        self._take = take
+        self._bodies = 0
+        """Answers that began at 0."""
+        self.is_large = wanted == (0, blob.size) or self._end - self._position > _LARGE
 
-    @property
-    def digest(self) -> Digest:
-        """The digest of the bytes so far."""
-        return Digest(self._digest.algorithm, self._hasher.hexdigest())
+    def attempt(self, timeout: float | None) -> Callable[[Repository], None]:
+        """Return a function that receives the missing bytes from one place, within *timeout*: see `Retries`."""
+        return lambda repository: _tried(
+            repository, Retries(timeout), lambda retries: self._continue(repository, retries)
+        )
 
-    def continue_(self, retries: Retries) -> None:
+    def _continue(self, repository: Repository, retries: Retries) -> None:
         """Receive the bytes that are missing; Transient if not all of them arrive."""
-        spool, size = self._spool, self._size
-        if spool.written == size:
+        if self._position >= self._end:
             return
-        answer, begins = self._repository.blob(self._digest, size, spool.written, retries)
-        skip = spool.written - begins
+        shown = f"{repository.place.shown}: the blob {self._blob.digest}"
+        answer, offset = repository.blob(self._blob, (self._position, self._end), retries)
         with closing(answer):
-            if skip and self._was_repeated:  # else the traffic would grow with the square of the size
-                raise RegistryError(f"{self._shown} breaks off, and the registry ignores Range")
-            self._was_repeated = self._was_repeated or skip > 0
+            self._bodies += offset == 0
+            if self._bodies > _MAX_BODIES:  # the traffic would grow with the square of the size
+                raise RegistryError(f"{shown} breaks off, and the registry ignores Range")
+            ends = self._end if offset else self._blob.size
             try:
                 for piece in answer.pieces():
                     retries.progressed()
-                    self._receive(piece[skip:])
-                    skip = max(0, skip - len(piece))
+                    if offset + len(piece) > ends:
+                        raise InvalidImage(
+                            f"{shown} has more than the {self._blob.size} bytes that the manifest states"
+                        )
+                    self._take(offset, piece)
+                    offset += len(piece)
+                    self._position = max(self._position, offset)
             except ConnectionFailed as error:
-                raise self._repository.broken(error) from None
-        if spool.written < size:
-            raise Transient(f"{self._shown} breaks off after {megabytes(spool.written)} of {megabytes(size)}")
-
-    def _receive(self, piece: bytes) -> None:
-        if self._spool.written + len(piece) > self._size:
-            raise InvalidImage(f"{self._shown} has more than the {self._size} bytes that the manifest states")
-        self._hasher.update(piece)
-        self._spool.write(piece, self._size)
-
-    @property
-    def _shown(self) -> str:
-        return f"{self._repository.place.shown}: the blob {self._digest}"
+                raise repository.broken(error) from None
+        if self._position < self._end:
+            raise Transient(f"{shown} breaks off after {megabytes(self._position)} of {megabytes(self._end)}")

@@ -1,9 +1,11 @@
 """``imgfs mount --all``: all images of an engine as one directory."""
 
+import contextlib
 import errno
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,7 +132,7 @@ def test_images_that_come_go_and_move_are_seen_within_two_seconds(imgfs: Bench, 
         engine.images.names["nginx:1.27"] = _image("moved")
         engine.images.names["new:1"] = _image("new")
         del engine.images.names["nginx:latest"], engine.images.names["ghcr.io/team/app:v1"]
-        until(lambda: (mountpoint / "new@1").is_dir(), "the new image is seen", 3)
+        until((mountpoint / "new@1").is_dir, "the new image is seen", 3)
         assert name.read_bytes() == b"moved"
         assert not (mountpoint / "nginx@latest").exists()
         assert not (mountpoint / "ghcr.io").exists()
@@ -173,8 +175,6 @@ def _reads(path: Path) -> bytes:
 
 
 def test_names_answer_while_an_image_is_saved(imgfs: Bench, engine: ManyImagesEngine, images: ManyImages) -> None:
-    import threading
-
     mountpoint = _mount(imgfs, "--max-saves", "1")
     images.gate = threading.Event()
     waiting = [
@@ -190,23 +190,38 @@ def test_names_answer_while_an_image_is_saved(imgfs: Bench, engine: ManyImagesEn
     assert [process.communicate(timeout=10)[0] for process in waiting] == [b"nginx:1.27", b"localhost:5000/own:1"]
 
 
-def test_a_filter_shows_images_with_such_a_name_alone(imgfs: Bench, engine: ManyImagesEngine) -> None:
+@pytest.mark.usefixtures("engine")
+def test_a_filter_shows_images_with_such_a_name_alone(imgfs: Bench) -> None:
     mountpoint = _mount(imgfs, "--filter", "nginx:*")
     assert sorted(os.listdir(mountpoint)) == ["by-id", "nginx@1.27", "nginx@latest"]
     assert len(os.listdir(mountpoint / "by-id")) == 1
 
 
+def _image_files(imgfs: Bench, serving: int) -> list[str]:
+    """Return the files of images, and directories of cache entries, that a process has open."""
+    found = []
+    for number in os.listdir(f"/proc/{serving}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/{serving}/fd/{number}"))
+    return [path for path in found if path.startswith(f"{imgfs.cache}/saved/")]
+
+
+def _in_use(imgfs: Bench, mountpoint: Path) -> object:
+    listed = json.loads(imgfs.run("list", "--json").out)
+    return next(one for one in listed if one["mountpoint"] == str(mountpoint))["inUse"]
+
+
 def test_an_unused_image_is_let_go_and_comes_back_with_the_same_numbers(imgfs: Bench, engine: ManyImagesEngine) -> None:
-    mountpoint = _mount(imgfs, "--idle", "0.3")
+    mountpoint = _mount(imgfs, "--idle", "2")
     folder = mountpoint / "nginx@1.27" / "rootfs" / "etc"
     serving = imgfs.serving(mountpoint)
-    before = len(os.listdir(f"/proc/{serving}/fd"))
     inside = os.open(folder, os.O_RDONLY)
     number = (folder / "name").stat().st_ino
     assert (folder / "name").read_bytes() == b"nginx:1.27"
-    assert json.loads(imgfs.run("list", "--json").out)[0]["inUse"] == ["nginx@1.27"]
-    until(lambda: len(os.listdir(f"/proc/{serving}/fd")) <= before, "its files are closed")
-    assert json.loads(imgfs.run("list", "--json").out)[0]["inUse"] == []
+    assert _in_use(imgfs, mountpoint) == ["nginx@1.27"]
+    assert _image_files(imgfs, serving) != []
+    until(lambda: _image_files(imgfs, serving) == [], "its files are closed")
+    assert _in_use(imgfs, mountpoint) == []
     again = os.open("name", os.O_RDONLY, dir_fd=inside)
     assert (os.fstat(again).st_ino, os.read(again, 100)) == (number, b"nginx:1.27")
     os.close(again)

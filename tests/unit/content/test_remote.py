@@ -1,88 +1,285 @@
-"""A blob that is fetched at its first access."""
+"""A blob that another machine has: which bytes are fetched, by whom, and when they are shown."""
 
 import errno
-import os
+import random
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fusefs.content.file import OpenFile
-from fusefs.content.remote import FetchFailed, RemoteBlob
-from fusefs.errors import NoSpace, RegistryError
+from fusefs.content.pieces import FetchFailed
+from fusefs.content.protocol import Bytes
+from fusefs.content.remote import RemoteBlob, Room
+from fusefs.errors import DigestMismatch, NoSpace, RegistryError
 from tests.support.conformance import check_reads
+from tests.support.supplies import MemorySupply, memory_file
 
-DATA = bytes(range(256)) * 100
+Read = Callable[[RemoteBlob], Bytes]
+DATA = random.Random(1).randbytes(1_000_000)
+SIZE = len(DATA)
+WAYS: list[Read] = [
+    lambda blob: blob.read_at(0, SIZE),
+    lambda blob: blob.unverified_range(0, SIZE),
+    lambda blob: b"".join(blob.unverified_chunks()),
+]
+"""Ways to read a whole blob."""
 
 
-def file_of(data: bytes) -> OpenFile:
-    """Return a file with *data*."""
-    descriptor = os.memfd_create("blob", os.MFD_CLOEXEC)
-    os.write(descriptor, data)
-    return OpenFile(descriptor, "blob")
+def once(error: Exception) -> Callable[[int, int], None]:
+    """Return a function that raises *error* at its first call."""
+    errors = [error]
+
+    def before(_start: int, _end: int) -> None:
+        if errors:
+            raise errors.pop()
+
+    return before
 
 
 def test_the_bytes_are_fetched_once_and_only_when_they_are_read() -> None:
-    fetched: list[int] = []
-
-    def fetch() -> OpenFile:
-        fetched.append(1)
-        return file_of(DATA)
-
-    blob = RemoteBlob(len(DATA), fetch)
+    supply = MemorySupply(DATA)
+    blob = RemoteBlob(SIZE, supply)
     part = blob.slice(10, 20)
-    assert (blob.size, blob.stored, blob.file_place(), blob.read_cached(0, 10)) == (len(DATA), len(DATA), None, None)
+    assert (blob.size, blob.stored, blob.file_place(), blob.read_cached(0, 10)) == (SIZE, SIZE, None, None)
     blob.check()
-    assert fetched == []
+    assert supply.asked == []
     assert bytes(part.read_at(5, 100)) == DATA[15:30]
     place = blob.file_place()
     assert place is not None
     assert place.offset == 0
     blob.fetch()
     check_reads(blob)
-    assert fetched == [1]
+    assert supply.asked == [(0, SIZE)]
+    assert [file.descriptor for file in supply.kept] == [place.descriptor]
     blob.close()
+
+
+def test_a_range_is_fetched_alone_and_once_and_the_rest_later() -> None:
+    supply = MemorySupply(DATA)
+    blob = RemoteBlob(SIZE, supply)
+    assert blob.unverified_range(500_000, 100_000) == DATA[500_000:600_000]
+    assert blob.unverified_range(500_100, 500) == DATA[500_100:500_600]
+    assert blob.unverified_range(SIZE - 10, 1000) == DATA[-10:]
+    assert supply.asked == [(500_000, 600_000), (SIZE - 10, SIZE)]
+    assert (blob.file_place(), blob.read_cached(500_000, 10), supply.kept) == (None, None, [])
+    supply.asked.clear()
+    assert blob.read_at(0, SIZE) == DATA
+    assert supply.asked == [(0, 500_000), (600_000, SIZE - 10)]
+    assert blob.unverified_range(7, 100) == DATA[7:107]
+    assert len(supply.asked) == 2
+
+
+def test_pieces_that_are_close_are_fetched_in_one_request() -> None:
+    supply = MemorySupply(DATA)
+    blob = RemoteBlob(SIZE, supply)
+    blob.unverified_range(100_000, 65_535)
+    blob.unverified_range(300_000, 65_536)
+    supply.asked.clear()
+    assert blob.unverified_range(0, SIZE) == DATA
+    assert supply.asked == [(0, 300_000), (365_536, SIZE)]
+
+
+def test_wrong_bytes_in_a_range_are_dropped_and_fetched_again() -> None:
+    supply = MemorySupply(DATA)
+    blob = RemoteBlob(SIZE, supply)
+    supply.data = bytes(SIZE)
+    assert blob.unverified_range(0, 100) == bytes(100)
+    supply.data = DATA
+    blob.drop_range(50, 50)
+    assert blob.unverified_range(0, 100) == bytes(50) + DATA[50:100]
+    assert blob.read_at(0, 100) == DATA[:100]  # of all the bytes, the digest differs
+    assert supply.asked == [(0, 100), (50, 100), (100, SIZE), (0, SIZE)]
+    assert supply.again == [False, False, False, True]
+
+
+def test_a_wrong_digest_drops_everything_once_and_is_an_error_then() -> None:
+    supply = MemorySupply(DATA)
+    supply.data = DATA[:-1] + bytes([DATA[-1] ^ 1])
+    blob = RemoteBlob(SIZE, supply)
+    for number in (1, 2):
+        with pytest.raises(FetchFailed, match="the digest is wrong") as caught:
+            blob.read_at(0, 1)
+        assert isinstance(caught.value.error, DigestMismatch)
+        assert supply.asked == [(0, SIZE), (0, SIZE)] * number
+    assert (blob.file_place(), supply.kept) == (None, [])
+    supply.data = DATA
+    assert blob.read_at(0, SIZE) == DATA
 
 
 def test_who_waits_shares_the_error_and_the_next_access_tries_again() -> None:
-    began, go, attempts = threading.Event(), threading.Event(), []
+    began, go = threading.Event(), threading.Event()
 
-    def fetch() -> OpenFile:
-        attempts.append(1)
-        if len(attempts) > 1:
-            return file_of(DATA)
-        began.set()
-        go.wait()
-        raise RegistryError("gone")
+    def before(_start: int, _end: int) -> None:
+        if not go.is_set():
+            began.set()
+            go.wait()
+            raise RegistryError("gone")
 
-    blob = RemoteBlob(len(DATA), fetch)
-    errors: list[OSError] = []
+    reads: list[Read] = [lambda blob: blob.read_at(0, 4), lambda blob: blob.unverified_range(0, 4)]
+    for read in reads:
+        began.clear()
+        go.clear()
+        supply = MemorySupply(DATA)
+        supply.before = before
+        blob = RemoteBlob(SIZE, supply)
+        with ThreadPoolExecutor(8) as pool:
+            first = pool.submit(read, blob)
+            began.wait()
+            waiting = [pool.submit(read, blob) for _ in range(7)]
+            threading.Event().wait(0.2)  # until they all wait
+            go.set()
+            errors = [future.exception() for future in [first, *waiting]]
+        assert [(getattr(error, "errno", None), str(error)) for error in errors] == [(errno.EIO, "[Errno 5] gone")] * 8
+        assert len(supply.asked) == 1
+        assert bytes(read(blob)) == DATA[:4]
 
-    def read() -> None:
-        try:
-            blob.read_at(0, 1)
-        except OSError as error:
-            errors.append(error)
 
-    threads = [threading.Thread(target=read) for _ in range(8)]
-    threads[0].start()
-    began.wait()
-    for thread in threads[1:]:
-        thread.start()
-    threading.Event().wait(0.2)  # until they all wait
+def test_who_waits_for_a_piece_shares_the_fetch_of_the_whole_blob() -> None:
+    supply = MemorySupply(DATA)
+    reached, go = threading.Event(), threading.Event()
+
+    def before(start: int, _end: int) -> None:
+        if start == 500_000:
+            reached.set()
+            go.wait()
+
+    supply.before = before
+    blob = RemoteBlob(SIZE, supply)
+    with ThreadPoolExecutor(4) as pool:
+        whole = pool.submit(blob.read_at, 0, SIZE)
+        reached.wait()
+        assert blob.unverified_range(0, 1000) == DATA[:1000]  # it is there, although not verified
+        later = pool.submit(blob.unverified_range, 900_000, 1000)
+        go.set()
+        assert (whole.result(), later.result()) == (DATA, DATA[900_000:901_000])
+    assert supply.asked == [(0, SIZE)]
+
+
+def test_a_server_that_ignores_ranges_sends_everything_once() -> None:
+    supply = MemorySupply(DATA)
+    supply.ignores_ranges = True
+    blob = RemoteBlob(SIZE, supply)
+    assert blob.unverified_range(500_000, 1000) == DATA[500_000:501_000]
+    assert blob.unverified_range(0, 1000) == DATA[:1000]
+    assert blob.read_at(0, SIZE) == DATA
+    assert supply.asked == [(500_000, 501_000)]
+    blob = RemoteBlob(SIZE, supply)
+    meeting = threading.Barrier(4)
+    supply.asked.clear()
+
+    def before(start: int, _end: int) -> None:
+        if start == 0 and len(supply.asked) <= 4:
+            meeting.wait()
+
+    supply.before = before
+    with ThreadPoolExecutor(4) as pool:
+        offsets = [0, 200_000, 400_000, 900_000]
+        read = [*pool.map(lambda offset: blob.unverified_range(offset, 1000), offsets)]
+    assert read == [DATA[offset : offset + 1000] for offset in offsets]
+    assert len(supply.asked) <= 8
+
+
+def test_bytes_arrive_in_order_before_all_are_there() -> None:
+    supply = MemorySupply(DATA * 4)
+    blob = RemoteBlob(4 * SIZE, supply)
+    blob.unverified_range(3_000_000, 10)
+    go = threading.Event()
+
+    def before(start: int, _end: int) -> None:
+        if start >= 2_500_000:
+            go.wait()
+
+    supply.before = before
+    chunks = blob.unverified_chunks()
+    first = bytes(next(chunks)) + bytes(next(chunks))
+    assert first == (DATA * 4)[: len(first)]
+    assert blob.file_place() is None
     go.set()
-    for thread in threads:
-        thread.join()
-    assert [(error.errno, error.strerror) for error in errors] == [(errno.EIO, "gone")] * 8
-    assert attempts == [1]
-    assert bytes(blob.read_at(0, 4)) == DATA[:4]
-    blob.close()
+    assert first + b"".join(chunks) == DATA * 4
+    assert blob.file_place() is not None
+    assert supply.asked == [(3_000_000, 3_000_010), (0, 4 * SIZE)]
+    assert b"".join(blob.unverified_chunks()) == DATA * 4
+
+
+def test_bytes_that_arrive_in_order_end_with_the_error() -> None:
+    supply = MemorySupply(DATA)
+    supply.data = bytes(SIZE)
+    with pytest.raises(FetchFailed, match="the digest is wrong"):
+        list(RemoteBlob(SIZE, supply).unverified_chunks())
+    supply.before = once(RegistryError("gone"))
+    with pytest.raises(FetchFailed, match="gone"):
+        list(RemoteBlob(SIZE, supply).unverified_chunks())
+
+
+def test_a_blob_for_which_the_cache_has_no_room_is_stored_elsewhere() -> None:
+    for read in WAYS:
+        supply = MemorySupply(DATA)
+        supply.cached_room = SIZE // 2
+        blob = RemoteBlob(SIZE, supply)
+        assert bytes(read(blob)) == DATA
+        blob.fetch()
+        assert supply.kept == []
+        blob.close()
 
 
 def test_a_full_disk_is_told_from_other_errors() -> None:
-    def fetch() -> OpenFile:
-        raise NoSpace("full")
+    class Full(MemorySupply):
+        def room(self, *, cached: bool) -> Room:  # noqa: ARG002
+            raise NoSpace("full")
 
-    with pytest.raises(FetchFailed) as caught:
-        RemoteBlob(1, fetch).fetch()
-    assert caught.value.errno == errno.ENOSPC
-    assert isinstance(caught.value.error, NoSpace)
+    for read in WAYS:
+        with pytest.raises(FetchFailed) as caught:
+            read(RemoteBlob(SIZE, Full(DATA)))
+        assert caught.value.errno == errno.ENOSPC
+        assert isinstance(caught.value.error, NoSpace)
+
+
+def test_a_blob_that_is_stored_is_not_fetched() -> None:
+    class Stored(MemorySupply):
+        def stored(self) -> OpenFile:
+            return memory_file(DATA)
+
+    for read in WAYS:
+        supply = Stored(DATA)
+        assert bytes(read(RemoteBlob(SIZE, supply))) == DATA
+        assert supply.asked == []
+
+
+def test_a_file_is_closed_after_the_last_fetch_that_writes_to_it() -> None:
+    supply = MemorySupply(DATA)
+    reached, go = threading.Event(), threading.Event()
+
+    def before(_start: int, _end: int) -> None:
+        reached.set()
+        go.wait()
+
+    supply.before = before
+    file = memory_file()
+    supply.room = lambda *, cached: Room(file, "here")  # type: ignore[method-assign]  # noqa: ARG005
+    blob = RemoteBlob(SIZE, supply)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(blob.unverified_range, 0, 1000)
+        reached.wait()
+        blob.close()
+        assert file.descriptor >= 0
+        go.set()
+        assert isinstance(reading.exception(), OSError)
+    assert file.descriptor == -1
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        blob.unverified_range(0, 1)
+
+
+def test_random_readers_get_the_right_bytes_and_each_is_fetched_once() -> None:
+    draw = random.Random(5)
+    for _ in range(20):
+        supply = MemorySupply(DATA, step=draw.choice([700, 5000, 100_000]))
+        blob = RemoteBlob(SIZE, supply)
+        places = [(draw.randrange(SIZE), draw.choice([1, 1000, 70_000, 300_000])) for _ in range(60)]
+        with ThreadPoolExecutor(8) as pool:
+            reads = [pool.submit(blob.unverified_range, *place) for place in places]
+            whole = pool.submit(blob.read_at, 0, SIZE)
+            assert [bytes(read.result()) for read in reads] == [DATA[start : start + size] for start, size in places]
+            assert whole.result() == DATA
+        assert sum(end - start for start, end in supply.asked) < 2 * SIZE  # but for gaps between pieces

@@ -1,0 +1,238 @@
+"""A sparse file of bytes that another machine has: each is fetched at most once, by one thread for all that wait."""
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+
+from fusefs.content.file import OpenFile
+from fusefs.content.protocol import Bytes
+from fusefs.content.ranges import Range, Ranges
+from fusefs.content.spool import no_space, write_failed
+from fusefs.errors import ImgfsError, NoSpace
+
+Take = Callable[[int, Bytes], None]
+"""Gets an offset and the bytes there, as they arrive."""
+Receive = Callable[[int, int, Take], None]
+"""Receives the bytes from the first number up to the second one, or raises an ImgfsError.
+
+A server that ignores ranges sends all bytes instead, from 0 on.
+"""
+
+_GAP = 1 << 16
+"""Missing pieces that are less than so many bytes apart are fetched in one request."""
+
+
+class FetchFailed(OSError):
+    """Bytes cannot be fetched now; the next access tries again."""
+
+    def __init__(self, error: ImgfsError) -> None:
+        super().__init__(errno.ENOSPC if isinstance(error, NoSpace) else errno.EIO, str(error))
+        self.error = error
+        """The reason, for users."""
+
+
+class _Claim:
+    """Bytes that one thread fetches now."""
+
+    __slots__ = ("ended", "error", "missing", "whole")
+
+    def __init__(self, ranges: Iterable[Range]) -> None:
+        self.missing = Ranges(ranges)
+        """Those that have not arrived."""
+        self.whole = False
+        """Whether the server sends everything, since it ignores ranges."""
+        self.ended = False
+        self.error: ImgfsError | None = None
+
+
+class _Superseded(Exception):
+    """Another thread receives everything, since the server ignores ranges."""
+
+
+class Pieces:
+    """The file, and which of its bytes are there.  They are as the other machine sent them: nothing is verified.
+
+    Safe under concurrency.  `_changed` guards `present` and the claims, and is never held during I/O.  A missing byte
+    is in at most one claim.  Only the thread of that claim writes it, once, before it becomes present.  So a byte that
+    is present does not change, unless it is dropped.  A thread that waits waits for a claim, whose thread ends it,
+    however its fetch ends; `Receive` ends by its timeouts.  Threads that waited for a claim share its error.
+    """
+
+    def __init__(self, file: OpenFile, size: int, receive: Receive, directory: str, room: int | None = None) -> None:
+        """Store the *size* bytes in *file*, which lies in *directory*; *room*: how many bytes it may store."""
+        self.file = file
+        self.size = size
+        self.present = Ranges()
+        self._receive = receive
+        self._directory = directory
+        self._room = size if room is None else room
+        self._changed = threading.Condition()
+        self._claims: list[_Claim] = []
+        self._ranges_ignored = False
+        self._closed = False
+
+    def read(self, offset: int, size: int) -> Bytes:
+        """Return bytes, fewer only at the end; fetches those that are missing.  Raises FetchFailed."""
+        return self._read(offset, size, None)
+
+    def _read(self, offset: int, size: int, first: _Claim | None) -> Bytes:
+        end = min(offset + size, self.size)
+        if offset >= end:
+            return b""
+        while (claim := self._claim(offset, end, first)) is not None:
+            self._fetch(claim)
+        return self._there(offset, end)
+
+    def in_order(self, step: int) -> Iterator[Bytes]:
+        """Yield all bytes in order, *step* at a time, while another thread fetches the missing ones."""
+        with self._changed:
+            claim = self._new_claim(self._unclaimed(0, self.size))
+        try:
+            threading.Thread(target=self._fetch_quietly, args=(claim,), daemon=True).start()
+        except RuntimeError:  # as many threads as this process may have
+            self._fetch(claim)
+        for offset in range(0, self.size, step):
+            yield self._read(offset, step, claim)
+
+    def wait(self, start: int, end: int, stopped: Callable[[], bool]) -> Bytes | None:
+        """Return the bytes once others have fetched them, None if *stopped* before; `wake` wakes this thread."""
+        with self._changed:
+            self._changed.wait_for(lambda: stopped() or self.present.cover(start, end))
+            if not self.present.cover(start, end):
+                return None
+        return self._there(start, end)
+
+    def wake(self) -> None:
+        """Let the threads in `wait` ask whether they are stopped."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def drop(self, start: int, end: int) -> None:
+        """Forget the bytes from *start* up to *end*, which proved wrong; who reads them next fetches them."""
+        with self._changed:
+            self.present.remove(start, end)
+
+    def close(self) -> None:
+        """Close the file, after the last fetch that writes to it."""
+        with self._changed:
+            self._closed = True
+            idle = not self._claims
+        if idle:
+            self.file.close()
+
+    def _there(self, start: int, end: int) -> Bytes:
+        data = self.file.read_at(start, end - start)
+        if len(data) < end - start:
+            raise OSError(errno.EIO, f"{self.file.name} ends before offset {end}")
+        return data
+
+    def _claim(self, start: int, end: int, first: _Claim | None) -> _Claim | None:
+        """Return a new claim of missing bytes that are in no claim; None if there are none.
+
+        Before it returns None, it waits for the bytes of the claims of others.  If the claim *first* fails, its error
+        is raised instead.
+        """
+        with self._changed:
+            while not self.present.cover(start, end):
+                if self._closed:
+                    raise OSError(errno.EBADF, f"{self.file.name} is closed")
+                if first is not None and first.error is not None:
+                    raise FetchFailed(first.error)
+                if free := self._unclaimed(start, end):
+                    return self._new_claim(self._unclaimed(0, self.size) if self._ranges_ignored else free)
+                self._wait_for_another(start, end)
+        return None
+
+    def _new_claim(self, missing: Ranges) -> _Claim:
+        claim = _Claim(missing)
+        self._claims.append(claim)
+        return claim
+
+    def _wait_for_another(self, start: int, end: int) -> None:
+        """Wait until the bytes are there or a claim that has some of them ends; raise its error."""
+        claim = next(each for each in self._claims if next(each.missing.within(start, end), None))
+        self._changed.wait_for(lambda: claim.ended or self.present.cover(start, end))
+        if claim.error is not None and not self.present.cover(start, end):
+            raise FetchFailed(claim.error)
+
+    def _unclaimed(self, start: int, end: int) -> Ranges:
+        free = Ranges(self.present.missing(start, end))
+        for claim in self._claims:
+            for first, last in claim.missing.within(start, end):
+                free.remove(first, last)
+        return free
+
+    def _fetch(self, claim: _Claim) -> None:
+        """Fetch the bytes of *claim* and end it.  Raises FetchFailed."""
+        try:
+            for start, end in _merged(claim.missing):
+                if not claim.whole:
+                    self._receive(start, end, partial(self._take, claim, (start, end)))
+        except _Superseded:
+            pass
+        except ImgfsError as error:
+            claim.error = error.with_traceback(None)
+            raise FetchFailed(error) from None
+        finally:
+            with self._changed:
+                self._claims.remove(claim)
+                claim.ended = True
+                close = self._closed and not self._claims
+                self._changed.notify_all()
+            if close:
+                self.file.close()
+
+    def _fetch_quietly(self, claim: _Claim) -> None:
+        with suppress(FetchFailed):  # `in_order` raises it
+            self._fetch(claim)
+
+    def _take(self, claim: _Claim, asked: Range, offset: int, data: Bytes) -> None:
+        """Store those of the bytes *data* that are in *claim*; the server was *asked* for a range."""
+        end = offset + len(data)
+        with self._changed:
+            if not claim.whole and (offset < asked[0] or end > asked[1]):
+                self._take_everything(claim)
+            parts = [*claim.missing.within(offset, end)]
+            stored = self.present.total + sum(last - first for first, last in parts)
+        if stored > self._room:
+            raise no_space(self.file.name, self._directory, self.size, self._room)
+        for first, last in parts:
+            self._write(memoryview(data)[first - offset : last - offset], first)
+        with self._changed:
+            for first, last in parts:
+                claim.missing.remove(first, last)
+                self.present.add(first, last)
+            self._changed.notify_all()
+
+    def _take_everything(self, claim: _Claim) -> None:
+        """Extend *claim* to all bytes that nobody fetches; give it up if another thread receives everything."""
+        self._ranges_ignored = claim.whole = True
+        other = next((each for each in self._claims if each.whole and each is not claim), None)
+        taker = claim if other is None else other
+        for first, last in claim.missing if other else self._unclaimed(0, self.size):
+            taker.missing.add(first, last)
+        if other is not None:
+            claim.missing = Ranges()
+            raise _Superseded
+
+    def _write(self, data: memoryview, offset: int) -> None:
+        try:
+            while data:
+                count = os.pwrite(self.file.descriptor, data, offset)
+                data, offset = data[count:], offset + count
+        except OSError as error:
+            raise write_failed(self.file.name, self._directory, self.size, self.present.total, error) from None
+
+
+def _merged(missing: Ranges) -> list[Range]:
+    """Return the ranges to ask for: bytes that are there between two close ones are fetched again."""
+    merged: list[Range] = []
+    for start, end in missing:
+        if merged and start - merged[-1][1] < _GAP:
+            merged[-1] = merged[-1][0], end
+        else:
+            merged.append((start, end))
+    return merged

@@ -1,0 +1,70 @@
+"""A supply of a remote blob's bytes that is in this process: it counts what it is asked for, and may fail."""
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable
+
+from fusefs.content.file import OpenFile
+from fusefs.content.pieces import Take
+from fusefs.content.protocol import Bytes
+from fusefs.content.ranges import Range
+from fusefs.content.remote import Room
+from fusefs.errors import DigestMismatch
+
+
+def memory_file(data: bytes = b"") -> OpenFile:
+    """Return a file in memory with *data*."""
+    descriptor = os.memfd_create("blob", os.MFD_CLOEXEC)
+    os.write(descriptor, data)
+    return OpenFile(descriptor, "blob")
+
+
+class MemorySupply:
+    """The bytes *data*, sent in *step* bytes at a time."""
+
+    def __init__(self, data: bytes, step: int = 1000) -> None:
+        self.data = data
+        """What is sent, which a test may change."""
+        self.step = step
+        self.asked: list[Range] = []
+        self.again: list[bool] = []
+        self.kept: list[OpenFile] = []
+        self.ignores_ranges = False
+        self.cached_room: int | None = None
+        """Bytes that may be cached; None: no limit."""
+        self.before: Callable[[int, int], None] = lambda _start, _end: None
+        """Called before the bytes from one offset up to another are sent."""
+        self._digest = hashlib.sha256(data).digest()
+        self._lock = threading.Lock()
+
+    def stored(self) -> OpenFile | None:
+        """Return None: nothing is stored."""
+        return None
+
+    def room(self, *, cached: bool) -> Room:
+        """Return a file in memory."""
+        file = memory_file()
+        if not cached:
+            return Room(file, "elsewhere")
+        return Room(file, "the cache", self.cached_room, lambda: self.kept.append(file))
+
+    def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:
+        """Send the bytes."""
+        with self._lock:
+            self.asked.append((start, end))
+            self.again.append(again)
+        if self.ignores_ranges:
+            start, end = 0, len(self.data)
+        for offset in range(start, end, self.step):
+            last = min(offset + self.step, end)
+            self.before(offset, last)
+            take(offset, self.data[offset:last])
+
+    def verify(self, data: Iterable[Bytes]) -> None:
+        """Compare the digest with that of the first data."""
+        hasher = hashlib.sha256()
+        for piece in data:
+            hasher.update(piece)
+        if hasher.digest() != self._digest:
+            raise DigestMismatch("the digest is wrong")
