@@ -8,7 +8,6 @@ the open directory: the background process inherits it with the descriptor, and 
 
 import contextlib
 import fcntl
-import logging
 import os
 from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
@@ -25,10 +24,11 @@ from fusefs.cache.sealed_file import (
     write_document,
 )
 from fusefs.errors import NoSpace
+from fusefs.log import logger
 from fusefs.private import lock_within, try_lock
 from fusefs.text import printable
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 INDEX = "index"
 """The document that marks an entry as complete."""

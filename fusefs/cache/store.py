@@ -14,7 +14,6 @@ entries of other formats, and evicts them in their turn, but neither reads nor r
 import contextlib
 import errno
 import fcntl
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,10 +24,11 @@ from fusefs.cache.location import open_root, unusable
 from fusefs.cache.sealed_file import Altered, Facts, new_file
 from fusefs.cache.survey import SurveyedEntry, all_folders, description, each, taken
 from fusefs.errors import limit_reached
+from fusefs.log import logger
 from fusefs.private import lock_within, private_directory, private_file, try_lock
 from fusefs.text import printable
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 DEFAULT_LIMIT = 10 << 30
 """Default limit of the cache: disk space in bytes."""

@@ -1,11 +1,12 @@
 """Background writes (fsync, cache files), run by one thread and drained at exit."""
 
-import logging
 import queue
 import threading
 from collections.abc import Callable
 
-log = logging.getLogger(__name__)
+from fusefs.log import logger
+
+log = logger(__name__)
 
 Work = Callable[[], None]
 

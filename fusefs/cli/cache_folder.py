@@ -1,16 +1,16 @@
 """The place of the cache, as options and environment name it."""
 
 import argparse
-import logging
 import os
 from collections.abc import Callable, Mapping
 
 from fusefs.cache.store import DEFAULT_LIMIT, Cache
 from fusefs.cache.writeback import Writeback
 from fusefs.errors import NoSpace
+from fusefs.log import logger
 from fusefs.sources.settings import absolute
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _OF_ROOT = "/var/cache/imgfs"
 

@@ -1,6 +1,5 @@
 """The driver of a mount: FUSE, or the kernel's own file system EROFS."""
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 from fusefs.cli.parsing.mount_options import AUTO, EROFS, FUSE
 from fusefs.errors import ImgfsError, MountError
 from fusefs.image.opened import Opened
+from fusefs.log import logger
 from fusefs.mount.privileges import may_mount
 from fusefs.mount.view import ViewOptions
 from fusefs.text import printable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fusefs.mount.mountpoint import Mountpoint
     from fusefs.mount.succession import Successor
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class KernelMounts:

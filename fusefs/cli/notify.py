@@ -1,10 +1,10 @@
 """Service notifications for systemd (sd_notify(3))."""
 
-import logging
-import socket
 from collections.abc import Mapping
 
-log = logging.getLogger(__name__)
+from fusefs.log import logger
+
+log = logger(__name__)
 
 
 def notify(state: str, environment: Mapping[str, str]) -> None:
@@ -12,6 +12,8 @@ def notify(state: str, environment: Mapping[str, str]) -> None:
     address = environment.get("NOTIFY_SOCKET")
     if not address:
         return
+    import socket  # noqa: PLC0415 - few mounts have a service manager
+
     if address.startswith("@"):  # an abstract address (unix(7))
         address = "\0" + address[1:]
     try:

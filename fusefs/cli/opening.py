@@ -1,7 +1,6 @@
 """Opens the image of a one-shot command in the same way as `imgfs mount` does."""
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 
 from fusefs.cache.writeback import Writeback
 from fusefs.cli.cache_folder import opening_cache
-from fusefs.cli.output.logs import stderr_handler
+from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.output.progress import NONE, progress_on
 from fusefs.content.pieces import FetchFailed
 from fusefs.errors import Unavailable
@@ -73,8 +72,7 @@ def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> It
 
     An OSError in the block becomes Unavailable, with the names of the opened images.
     """
-    level = logging.ERROR if arguments.quiet else logging.INFO if arguments.verbose else logging.WARNING
-    logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
+    log_to_stderr(quiet=arguments.quiet, verbose=arguments.verbose)
     writeback = Writeback()
     settings = settings_of(arguments, environment, writeback)
     names: list[str] = []

@@ -1,7 +1,6 @@
 """Indexes one layer: in a thread, or in a child process that does not slow down reads of the mount."""
 
 import errno
-import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -12,12 +11,13 @@ from fusefs.content.growing import report
 from fusefs.content.protocol import Content, FilePlace
 from fusefs.errors import NO_ROOM, InvalidImage, LimitReached, NoSpace
 from fusefs.image.model import Layer
+from fusefs.log import logger
 from fusefs.tar.members import ContentSource
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 CHILD_SIZE = 16 << 20
 """Size of a tar in bytes from which on a child process indexes it: a scan in a thread slows down reads."""

@@ -1,7 +1,6 @@
 """The layers of an image: plain tars and layer indexes, each made on first access."""
 
 import hashlib
-import logging
 import os
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -18,11 +17,12 @@ from fusefs.image.uncompressed import Follower, uncompressed_tar
 from fusefs.layers.index import BrokenIndex, LayerIndex
 from fusefs.layers.record import MAGIC as INDEX_FORMAT
 from fusefs.layers.tree import LayerFiles
+from fusefs.log import logger
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import OCI_LAYER, Descriptor
 from fusefs.tree.once import Once
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _INDEX_ROOM = 1 << 20
 """Bytes that must be free to cache a layer index.  Its size is not known in advance; most are smaller."""

@@ -1,7 +1,6 @@
 """Decompresses layers to plain tars."""
 
 import hashlib
-import logging
 import threading
 from collections.abc import Generator, Iterator
 from queue import Queue
@@ -12,10 +11,11 @@ from fusefs.content.protocol import Content, FilePlace, chunks
 from fusefs.content.spool import Spool, free_space, megabytes
 from fusefs.errors import DigestMismatch, NoSpace, Unsupported
 from fusefs.image.model import Layer, LayerCache
+from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.tar.compression import FIRST_BYTES, compression_of, decompressed, is_unread
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 _AHEAD = 3

@@ -4,7 +4,6 @@ A directory of the merge is the layers' directories at one path, joined; everyth
 at a time.
 """
 
-import logging
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -14,11 +13,12 @@ from fusefs.layers.joined import Joined, Place
 from fusefs.layers.lower_links import LowerLinks
 from fusefs.layers.record import IMPLICIT, LOWER_LINK, ROOT, WHITEOUT, Record
 from fusefs.layers.tree import LayerFiles, attributes_of, inside, stat_of_record
+from fusefs.log import logger
 from fusefs.text import printable
 from fusefs.tree.listing import LARGE, LongListing
 from fusefs.tree.node import Directory, Node, Stat, Symlink, stat_of
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _SHIFT = 32
 """A node's number: its layer above this bit, its record below."""

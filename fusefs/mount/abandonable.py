@@ -7,13 +7,15 @@ If a FUSE server reads a request and never answers, not even SIGKILL ends the sl
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from fusefs.errors import ImgfsError, LimitReached
+
+if TYPE_CHECKING:  # most mounts need no such child
+    import socket
 
 _MAX_ANSWER = 3 << 16
 """Bytes of an answer: below the default buffer of a socket, 212,992 bytes (net.core.wmem_default)."""
@@ -40,6 +42,8 @@ def answers(work: Callable[[Say], None], seconds: float) -> Iterator[ChildReport
     Raises the ImgfsError of *work*.  The child has neither open files of this process nor a terminal.  Call it only
     while one thread runs and no mount is served.
     """
+    import socket  # noqa: PLC0415 - most mounts need no such child
+
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         with theirs:
@@ -50,7 +54,7 @@ def answers(work: Callable[[Say], None], seconds: float) -> Iterator[ChildReport
             leave(child)
 
 
-def start(work: Callable[[Say], None], connection: socket.socket) -> int:
+def start(work: Callable[[Say], None], connection: "socket.socket") -> int:
     """Run *work* in a child process that has no open file but *connection*, to which its messages go; return its ID."""
     child = _forked()
     if child == 0:
@@ -66,7 +70,9 @@ def _forked() -> int:
         raise LimitReached(f"{reason}; raise the limit of processes or of memory (ulimit -u, -v)") from None
 
 
-def _received(connection: socket.socket, seconds: float) -> Iterator[ChildReport]:
+def _received(connection: "socket.socket", seconds: float) -> Iterator[ChildReport]:
+    import socket  # noqa: PLC0415
+
     connection.settimeout(seconds)
     while True:
         try:
@@ -84,11 +90,13 @@ def _received(connection: socket.socket, seconds: float) -> Iterator[ChildReport
         yield ChildReport(value, tuple(descriptors))
 
 
-def _be_child(work: Callable[[Say], None], connection: socket.socket) -> NoReturn:
+def _be_child(work: Callable[[Say], None], connection: "socket.socket") -> NoReturn:
     """Do *work* and exit, even after an error."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         _close_others(connection.fileno())
+
+        import socket  # noqa: PLC0415
 
         def say(answer: ChildReport) -> None:
             socket.send_fds(connection, [json.dumps([_ANSWER, answer.value]).encode()], answer.descriptors)

@@ -12,6 +12,7 @@ from fusefs.mount.abandonable import ChildReport, Say, answers
 from fusefs.mount.mountinfo import FILE_SYSTEM, KERNEL_FILE_SYSTEM, Mount, mount_id, mount_of, mounts, path_of
 from fusefs.mount.privileges import may_mount
 from fusefs.mount.status import State, may_be_image_root, state_of
+from fusefs.mount.syscalls import open_known
 from fusefs.mount.unmounting import detach
 from fusefs.private import private_directory, private_file
 from fusefs.text import printable
@@ -20,8 +21,8 @@ _PATIENCE = 2.5
 """Seconds to wait for the file system of the directory, and for a mount on it."""
 _LOCK = struct.Struct("@hhqqi")
 """struct flock of fcntl_locking(2): type, whence, start, length, process."""
-
-
+_LOCAL = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "tmpfs", "xfs"})
+"""Types of file systems that answer without a process or another machine."""
 _MAX_START = (1 << 62) - 1
 """The last byte of the file that is locked: one byte stands for a directory."""
 
@@ -85,10 +86,19 @@ def _mounted_there(shown: str) -> MountError:
 def _checked(path: str) -> tuple[int, int, int]:
     """Return a descriptor of the directory, and its device and inode number.
 
-    A child process opens it, since a file system on its path or a mount on it may never answer.
+    A child process opens it if a file system on its path or a mount on it may never answer.
     """
     shown = printable(path)
-    told: list[ChildReport] = list(answers(lambda say: _check(path, say), _PATIENCE))
+    told: list[ChildReport] = []
+    known = _known_local(path)
+    if known is not None:
+        try:
+            _check(known, path, told.append)
+        except BaseException:
+            os.close(known)
+            raise
+    else:
+        told.extend(answers(lambda say: _check(_opened(path), path, say), _PATIENCE))
     if told and told[-1].descriptors:
         device, inode = told[-1].value
         return told[-1].descriptors[0], device, inode
@@ -97,9 +107,22 @@ def _checked(path: str) -> tuple[int, int, int]:
     raise MountError(f"cannot mount on {shown}: it does not answer")
 
 
-def _check(path: str, say: Say) -> None:
+def _known_local(path: str) -> int | None:
+    """Open *path* if nothing else than this machine's disks and memory is asked for it; None if that is not sure."""
+    try:
+        file = open_known(os.fsencode(path), os.O_PATH | os.O_CLOEXEC)
+    except (OSError, ValueError):  # also if it is missing: the child process says why
+        return None
+    mount = mount_of(file)
+    if mount is not None and mount.file_system in _LOCAL:
+        return file
+    os.close(file)
+    return None
+
+
+def _check(directory: int, path: str, say: Say) -> None:
+    """Say the number of an open *directory* and pass its descriptor on; MountError if it cannot be mounted on."""
     shown = printable(path)
-    directory = _opened(path)
     mount = mount_of(directory)
     if mount is not None and mount.is_foreign(os.geteuid()):
         kind = f"{printable(mount.file_system)} of user {mount.owner}"
@@ -107,7 +130,7 @@ def _check(path: str, say: Say) -> None:
     if mount is not None and mount.file_system == FILE_SYSTEM and mount.mountpoint == path_of(directory):
         say(ChildReport("mounted"))
         _clear_dead(mount, shown)
-        _check(path, say)
+        _check(_opened(path), path, say)
         return
     if _is_root_of_kernel_image(directory, mount):
         raise _mounted_there(shown)

@@ -2,7 +2,6 @@
 
 import errno
 import functools
-import logging
 import math
 import os
 import struct
@@ -19,6 +18,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, ReaddirToken, RequestC
 from fusefs.content.protocol import Content
 from fusefs.content.remote import RemoteBlob
 from fusefs.errors import ImgfsError, NoSpace, limit_reached
+from fusefs.log import logger
 from fusefs.mount.inodes import Inodes, Place, Unready
 from fusefs.mount.listing_cache import ListingCache
 from fusefs.mount.overrides import fill
@@ -29,7 +29,7 @@ from fusefs.mount.throttled_log import ThrottledLog
 from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
 from fusefs.tree.overrides import Overrides
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _FOREVER = 10.0 * 365 * 86400
 """Timeout of names and attributes in the kernel, in seconds: an image cannot change."""

@@ -1,6 +1,5 @@
 """The change from a FUSE mount to a kernel mount in its place, while the FUSE mount is in use."""
 
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -9,12 +8,13 @@ from typing import NamedTuple
 import trio
 
 from fusefs.errors import ImgfsError, limit_reached
+from fusefs.log import logger
 from fusefs.mount.kernel.support import BytesMissing
 from fusefs.mount.mountinfo import Mount, is_mounted, mount_of
 from fusefs.mount.unmounting import detach
 from fusefs.text import printable
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _INTERVAL = 0.3
 """Seconds between two looks at the mount table."""

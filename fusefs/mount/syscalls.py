@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import struct
 
 MNT_FORCE = 1
 """umount2(2): for FUSE, abort the connection first (fs/fuse/inode.c, fuse_umount_begin)."""
@@ -22,7 +23,7 @@ CLONE_NEWNS = 0x20000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
 # The numbers of these calls are the same on all architectures (asm-generic/unistd.h).
-_MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT = 429, 430, 431, 432
+_MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _OPENAT2 = 429, 430, 431, 432, 437
 _CLOEXEC = 1
 _AT_FDCWD = -100
 _FROM_DESCRIPTOR = 0x4
@@ -31,6 +32,10 @@ _ONTO_DESCRIPTOR = 0x40
 """MOVE_MOUNT_T_EMPTY_PATH: the target is the descriptor's file."""
 _FOLLOW = 0x10
 """MOVE_MOUNT_T_SYMLINKS."""
+_OPEN_HOW = struct.Struct("=3Q")
+"""struct open_how of openat2(2): flags, mode, resolve."""
+_RESOLVE_CACHED = 0x20
+"""openat2(2), since Linux 5.12: ask no file system; EAGAIN if one has to be."""
 _MAX_MESSAGES = 16
 _MAX_MESSAGE = 1024
 
@@ -40,6 +45,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def umount2(path: bytes, flags: int) -> None:
     """Unmount what is mounted on *path*; OSError if the kernel refuses."""
     _checked(_libc.umount2(path, flags))
+
+
+def open_known(path: bytes, flags: int) -> int:
+    """Open *path* if the kernel knows the way without asking a file system, of which none may answer; else OSError."""
+    how = _OPEN_HOW.pack(flags, 0, _RESOLVE_CACHED)
+    return _syscall(_OPENAT2, _AT_FDCWD, path, how, _OPEN_HOW.size)
 
 
 def fsopen(file_system: bytes) -> int:

@@ -4,7 +4,7 @@ Formats: the OCI image specification 1.1, and Docker's "Image Manifest Version 2
 parser takes the raw bytes and their name for messages, and raises InvalidImage.
 """
 
-import base64
+import binascii
 import json
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -244,7 +244,7 @@ def _embedded(value: Json, where: str) -> bytes | None:
     if value is None:
         return None
     try:
-        return base64.b64decode(as_string(value).translate(_LINE_BREAKS), validate=True)
+        return binascii.a2b_base64(as_string(value).translate(_LINE_BREAKS), strict_mode=True)
     except ValueError:
         raise InvalidImage(f"{where}: data is not base64") from None
 

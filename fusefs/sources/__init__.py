@@ -37,7 +37,6 @@ def open_image(argument: str, settings: Settings) -> SourcedImage:
 
             return registry_image(reference, argument, settings)
         case FileImage() as file:
-            settings.progress.waiting_began()
             return file_image(file, argument, settings)
 
 

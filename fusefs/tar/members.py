@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from fusefs.content.protocol import Bytes, Content
 from fusefs.errors import InvalidImage
+from fusefs.log import logger
 from fusefs.tar.header import (
     BLOCK,
     EXTENDED,
@@ -23,6 +24,8 @@ from fusefs.tar.header import (
     pax_size,
 )
 from fusefs.text import printable
+
+log = logger(__name__)
 
 _MAX_EXTENDED = 1 << 20
 """Bytes of one extended header; archive/tar has the same bound."""
@@ -151,9 +154,7 @@ class MemberTable(NamedTuple):
 
 
 def _log_warning(text: str) -> None:
-    import logging  # noqa: PLC0415 - a layer's scan does not log, and its process starts with each layer
-
-    logging.getLogger(__name__).warning("%s", text)
+    log.warning("%s", text)
 
 
 def scan(source: ByteSource, warn: Callable[[str], None] = _log_warning) -> Iterator[Member]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.engine import Engine
 from benchmarks.inputs import Inputs
+from benchmarks.podman import Podman
 from benchmarks.results import Curve, Row
 from benchmarks.tools import Tools
 from benchmarks.workplace import Workplace
@@ -69,6 +70,14 @@ class Bench:
         """An engine of our own with the image; runs until the benchmark ends."""
         self.say("starting dockerd")
         return Engine.started(self.work, self.inputs.image)
+
+    @functools.cached_property
+    def podman(self) -> Podman:
+        """A store of Podman with the image; the workplace removes it."""
+        self.say("loading the image into podman")
+        podman = Podman.new(self.work)
+        podman.load(self.inputs.image)
+        return podman
 
     def paired(self, contestants: Mapping[str, Contestant | None], *, warm_up: bool = True) -> Samples:
         """Let the *contestants* take turns, in changing order, for the rounds of this run.

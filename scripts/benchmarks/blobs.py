@@ -15,7 +15,7 @@ from benchmarks.bench import CASES, FRESH, Bench, Contestant, Sample, case
 from benchmarks.inputs import NAME, Blob
 from benchmarks.reading import MIB
 from benchmarks.results import Curve, Row, Target
-from benchmarks.tools import Tools, blob_of, member_of
+from benchmarks.tools import FUSE, Tools, blob_of, member_of
 from benchmarks.workplace import Mount
 
 _READER = str(Path(reading.__file__))
@@ -53,12 +53,12 @@ def blob_cold(bench: Bench) -> Iterator[Row | Curve]:
     blob = image.largest
     cache = bench.work.new_path("cache")
     contestants = {
-        "archive": _cold(lambda: tools.imgfs_mount(image.path), blob_of, blob),
-        "pipe": _cold(lambda: tools.imgfs_mount_pipe(image.path), blob_of, blob),
+        "archive": _cold(lambda: tools.imgfs_mount(image.path, *FUSE), blob_of, blob),
+        "pipe": _cold(lambda: tools.imgfs_mount_pipe(image.path, *FUSE), blob_of, blob),
     }
     if not CASES["engine-again"].missing():
         host = bench.engine.host
-        contestants["cache"] = _cold(lambda: tools.imgfs_mount(NAME, "--host", host, cache=cache), blob_of, blob)
+        contestants["cache"] = _cold(lambda: tools.imgfs_mount(NAME, "--host", host, *FUSE, cache=cache), blob_of, blob)
     if tools.ratarmount:
         contestants["ratarmount"] = _cold(lambda: tools.ratarmount_mount(image.path), member_of, blob)
     if tools.archivemount:
@@ -67,7 +67,7 @@ def blob_cold(bench: Bench) -> Iterator[Row | Curve]:
         contestants["archivemount"] = _cold(mounting, member_of, blob, parts=10)
     with tools.as_user() as user:
         if user:
-            contestants["user"] = _cold_as_user(user, lambda: user.imgfs_mount(image.path), blob_of, blob)
+            contestants["user"] = _cold_as_user(user, lambda: user.imgfs_mount(image.path, *FUSE), blob_of, blob)
         if user and tools.ratarmount:
             contestants["its user"] = _cold_as_user(user, lambda: user.ratarmount_mount(image.path), member_of, blob)
         taken = bench.paired(contestants)
@@ -100,7 +100,7 @@ def blob_warm(bench: Bench) -> Iterator[Row | Curve]:
 
     taken = bench.paired(
         {
-            "imgfs": second(lambda: tools.imgfs_mount(image.path), blob_of),
+            "imgfs": second(lambda: tools.imgfs_mount(image.path, *FUSE), blob_of),
             "ratarmount": second(lambda: tools.ratarmount_mount(image.path), member_of) if tools.ratarmount else None,
             "raw": lambda: {"": reading.rate(image.path, _REQUEST, blob.offset, blob.offset + blob.size)},
         }
@@ -126,7 +126,7 @@ def random_4k(bench: Bench) -> Iterator[Row | Curve]:
 
     taken = bench.paired(
         {
-            "imgfs": at_random(lambda: tools.imgfs_mount(image.path), blob_of),
+            "imgfs": at_random(lambda: tools.imgfs_mount(image.path, *FUSE), blob_of),
             "ratarmount": at_random(lambda: tools.ratarmount_mount(image.path), member_of)
             if tools.ratarmount
             else None,
@@ -194,7 +194,7 @@ def readers(bench: Bench) -> Iterator[Row | Curve]:
 
         return contestant
 
-    contestants = {f"imgfs {n}": together(lambda: tools.imgfs_mount(image.path), blob_of, n) for n in counts}
+    contestants = {f"imgfs {n}": together(lambda: tools.imgfs_mount(image.path, *FUSE), blob_of, n) for n in counts}
     if tools.ratarmount:
         theirs = {f"ratarmount {n}": together(lambda: tools.ratarmount_mount(image.path), member_of, n) for n in counts}
         contestants |= theirs
@@ -220,7 +220,7 @@ def latency_while_indexing(bench: Bench) -> Iterator[Row | Curve]:
     offsets = reading.random_pages(blob.size, 100 if bench.quick else 2_000)
 
     def latency(*, indexing: bool) -> Sample:
-        with tools.imgfs_mount(image.path) as mount, _opened(blob_of(mount, blob)) as descriptor:
+        with tools.imgfs_mount(image.path, *FUSE) as mount, _opened(blob_of(mount, blob)) as descriptor:
             looker = threading.Thread(target=os.listdir, args=(mount.path / "layers" / "0",))
             seconds: list[float] = []
             if indexing:

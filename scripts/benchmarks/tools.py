@@ -6,9 +6,9 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.inputs import Blob
@@ -23,6 +23,9 @@ _PROGRAMS = {
     "dockerd": ("dockerd", "--version"),
 }
 _QUIETLY = ("mount", "--quiet")
+FUSE = ("--driver", "fuse")
+EROFS = ("--driver", "erofs")
+FUSE_PEERS = RATARMOUNT, FUSE_ARCHIVE = "ratarmount", "fuse-archive"
 USER = 65534
 """The user who mounts without privileges."""
 
@@ -34,20 +37,25 @@ class Tools:
     work: Workplace
     ratarmount: str | None
     archivemount: str | None
+    fuse_archive: str | None = None
+    """Its path, from the user: no package of Debian or PyPI has it."""
     prefix: tuple[str, ...] = ()
     """Runs a program as another user."""
+    own: str | None = None
+    """The command imgfs; None: that of the interpreter that runs the benchmark."""
 
     @classmethod
-    def found(cls, work: Workplace, peers: Path) -> "Tools":
+    def found(cls, work: Workplace, peers: Path, fuse_archive: str | None = None) -> "Tools":
         """Look for the peers, first in *peers*, the venv made for them."""
         path = f"{peers / 'bin'}:{os.environ['PATH']}"
         may_mount = os.geteuid() == 0 or shutil.which("fusermount")  # of libfuse 2
-        return cls(work, shutil.which("ratarmount", path=path), shutil.which("archivemount") if may_mount else None)
+        archivemount = shutil.which("archivemount") if may_mount else None
+        return cls(work, shutil.which("ratarmount", path=path), archivemount, fuse_archive)
 
     @property
     def imgfs(self) -> str:
-        """The command, of the interpreter that runs the benchmark."""
-        return str(Path(sys.executable).parent / "imgfs")
+        """The command."""
+        return self.own or str(Path(sys.executable).parent / "imgfs")
 
     @property
     def _owner(self) -> int | None:
@@ -93,6 +101,16 @@ class Tools:
         assert self.archivemount
         return self.work.mounted([self.archivemount, "-o", "ro", archive])
 
+    def fuse_peers(self, tar: Path) -> dict[str, Callable[[], AbstractContextManager[Mount]]]:
+        """Return the installed peers that serve *tar* by FUSE, and how they mount it."""
+        peers: dict[str, Callable[[], AbstractContextManager[Mount]]] = {}
+        if self.ratarmount:
+            peers[RATARMOUNT] = lambda: self.ratarmount_mount(tar)
+        if self.fuse_archive:
+            words: list[str | Path] = [self.fuse_archive, tar]
+            peers[FUSE_ARCHIVE] = lambda: self.work.mounted(words)
+        return peers
+
     @contextmanager
     def as_user(self) -> Iterator["Tools | None"]:
         """Give the same tools run by a user without privileges; None where root or a program is missing for that."""
@@ -113,7 +131,7 @@ class Tools:
         for prefix in (as_user, as_user + reading):
             commands = [[*prefix, tool, "--version"] for tool in (self.imgfs, self.ratarmount) if tool]
             if all(subprocess.run(words, capture_output=True, check=False).returncode == 0 for words in commands):
-                return Tools(self.work, self.ratarmount, self.archivemount, prefix)
+                return replace(self, prefix=prefix)
         return None
 
 
@@ -139,6 +157,7 @@ def versions(tools: Tools) -> dict[str, str | None]:
         found["ratarmount"] = _output((str(python), "-c", script, "ratarmount")).strip() or "unknown"
     else:
         found["ratarmount"] = None
+    found[FUSE_ARCHIVE] = _output((tools.fuse_archive, "--version")).strip() if tools.fuse_archive else None
     for name, command in _PROGRAMS.items():
         text = _output(command) if shutil.which(name) else ""
         found[name] = text.strip().splitlines()[0] if text.strip() else None

@@ -16,6 +16,7 @@ from benchmarks.bench import FRESH, Bench, Contestant, Sample, case
 from benchmarks.inputs import ONLY_ABOVE, Image
 from benchmarks.reading import read_files
 from benchmarks.results import Curve, Row, Target
+from benchmarks.tools import FUSE, FUSE_ARCHIVE, RATARMOUNT
 from benchmarks.workplace import Failed, Mount
 
 _LOOKED = "the mount (fresh each time, after one ls of its root, which indexes)"
@@ -58,15 +59,12 @@ def find(bench: Bench) -> Iterator[Row | Curve]:
 
         return timed
 
-    taken = bench.paired(
-        {
-            "imgfs": contestant(lambda: tools.imgfs_mount(image.path), _rootfs),
-            "ratarmount": contestant(lambda: tools.ratarmount_mount(base), _top) if tools.ratarmount else None,
-        }
-    )
+    peers = {name: contestant(mounting, _top) for name, mounting in tools.fuse_peers(base).items()}
+    taken = bench.paired({"imgfs": contestant(lambda: tools.imgfs_mount(image.path, *FUSE), _rootfs), **peers})
     check_same("find", {*taken.of("imgfs", "count"), *taken.of("ratarmount", "count")})
     what = f"find, {taken.of('imgfs', 'count')[0]:,.0f} files"
-    yield Row(what, "s", taken.of("imgfs"), "ratarmount", taken.of("ratarmount"), Target("≤", 0.5), _LOOKED)
+    for peer, bound in ((RATARMOUNT, 0.5), (FUSE_ARCHIVE, 1.1)):
+        yield Row(what, "s", taken.of("imgfs"), peer, taken.of(peer), Target("≤", bound), _LOOKED)
 
 
 @case(9, "read-files")
@@ -84,16 +82,14 @@ def read_all_files(bench: Bench) -> Iterator[Row | Curve]:
 
         return timed
 
-    taken = bench.paired(
-        {
-            "imgfs": contestant(lambda: tools.imgfs_mount(image.path), _rootfs),
-            "ratarmount": contestant(lambda: tools.ratarmount_mount(base), _top) if tools.ratarmount else None,
-        }
-    )
+    peers = {name: contestant(mounting, _top) for name, mounting in tools.fuse_peers(base).items()}
+    taken = bench.paired({"imgfs": contestant(lambda: tools.imgfs_mount(image.path, *FUSE), _rootfs), **peers})
     check_same("read-files", {*taken.of("imgfs", "bytes"), *taken.of("ratarmount", "bytes")})
     for number, what, bound, cold in (("first", "first time", 0.45, _LOOKED), ("again", "again", 0.35, "nothing")):
         ours, theirs = taken.of("imgfs", number), taken.of("ratarmount", number)
-        yield Row(f"read {len(names):,} files, {what}", "s", ours, "ratarmount", theirs, Target("≤", bound), cold)
+        yield Row(f"read {len(names):,} files, {what}", "s", ours, RATARMOUNT, theirs, Target("≤", bound), cold)
+    ours, theirs = taken.of("imgfs", "again"), taken.of(FUSE_ARCHIVE, "again")
+    yield Row(f"read {len(names):,} files, again", "s", ours, FUSE_ARCHIVE, theirs, Target("≤", 0.6), "nothing")
 
 
 _INDEX = """\
@@ -153,7 +149,7 @@ def ls_again(bench: Bench) -> Iterator[Row | Curve]:
     cache = bench.work.new_path("cache")
 
     def listed(cached: Path | None) -> Sample:
-        with tools.imgfs_mount(image.path, cache=cached) as mount:
+        with tools.imgfs_mount(image.path, *FUSE, cache=cached) as mount:
             started = time.monotonic()
             os.listdir(_rootfs(mount))
             return {"": time.monotonic() - started}
@@ -187,7 +183,7 @@ def memory(bench: Bench) -> Iterator[Row | Curve]:
         return contestant
 
     def imgfs(image: Image) -> Contestant:
-        return grown(lambda: tools.imgfs_mount(image.path), _rootfs)
+        return grown(lambda: tools.imgfs_mount(image.path, *FUSE), _rootfs)
 
     contestants: dict[str, Contestant | None] = {name: imgfs(image) for name, image in images.items()}
     if tools.ratarmount:

@@ -1,16 +1,19 @@
 """Ways to look at one file without imgfs: convert and unpack an archive, load it into an engine, unpack a layout."""
 
-import os
 import shutil
-import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from benchmarks.bench import Bench, Contestant, Sample, case
-from benchmarks.inputs import NAME, ONLY_ABOVE
+from benchmarks.inputs import ONLY_ABOVE
 from benchmarks.layouts import TAG
+from benchmarks.podman import Podman
 from benchmarks.reading import first_byte
 from benchmarks.results import Curve, Row, Target
+from benchmarks.tools import Tools
 
 
 @case(16, "first-file")
@@ -36,19 +39,13 @@ def first_file(bench: Bench) -> Iterator[Row | Curve]:
         return {"": seconds}
 
     def loaded() -> Sample:
-        folder = work.new_folder("p")  # podman takes no path of more than 50 characters for --runroot
-        podman = ["podman", f"--root={folder}/root", f"--runroot={folder}/r", f"--tmpdir={folder}/t"]
-        podman += ["--storage-driver=overlay", "--events-backend=none"]
-        environment = os.environ | {"TMPDIR": str(folder)}
+        podman = Podman.new(work)
         started = time.monotonic()
-        work.run([*podman, "load", "--quiet", "--input", image.path], environment)
-        mounting = [*podman, "image", "mount", f"localhost/{NAME}"]
-        printed = subprocess.run(mounting, env=environment, check=True, capture_output=True, text=True).stdout
-        first_byte(f"{printed.strip()}/{name}")
-        seconds = time.monotonic() - started
-        work.run([*podman, "image", "unmount", "--all"], environment)
-        work.unmount_below(folder)
-        shutil.rmtree(folder)
+        podman.load(image)
+        with podman.mounted() as mount:
+            first_byte(mount.path / name)
+            seconds = time.monotonic() - started
+        podman.remove()
         return {"": seconds}
 
     here = {program for program in ("skopeo", "umoci", "podman") if shutil.which(program)}
@@ -71,10 +68,13 @@ def first_gzip(bench: Bench) -> Iterator[Row | Curve]:
     layout, tools, work = bench.inputs.gzip_layout, bench.tools, bench.work
     name = next(name for name, size in bench.inputs.base_files.items() if size)
 
-    def mounted() -> Sample:
-        with tools.imgfs_mount(f"oci:{layout}:{TAG}") as mount:
-            first_byte(mount.path / "rootfs" / name)
-            return {"": mount.since_start()}
+    def mounted(tools: Tools) -> Contestant:
+        def sample() -> Sample:
+            with tools.imgfs_mount(f"oci:{layout}:{TAG}") as mount:
+                first_byte(mount.path / "rootfs" / name)
+                return {"": mount.since_start()}
+
+        return sample
 
     def printed(path: str) -> Contestant:
         def sample() -> Sample:
@@ -94,7 +94,8 @@ def first_gzip(bench: Bench) -> Iterator[Row | Curve]:
         return {"": seconds}
 
     contestants = {
-        "mount": mounted,
+        "mount": mounted(tools),
+        "plain": mounted(replace(tools, own=str(_without_isal(work.new_path("imgfs"))))),
         "cat": printed(name),
         "upper": printed(f"{ONLY_ABOVE}/text-0000"),
         "umoci": unpacked,
@@ -102,6 +103,16 @@ def first_gzip(bench: Bench) -> Iterator[Row | Curve]:
     taken = bench.paired(contestants, warm_up=False)
     theirs, peer = taken.of("umoci"), "umoci unpack"
     target = Target("≤", 0.5)
-    yield Row("gzip layers until a file's first byte", "s", taken.of("mount"), peer, theirs, target, "nothing")
+    what, ours = "gzip layers until a file's first byte", taken.of("mount")
+    yield Row(what, "s", ours, peer, theirs, target, "nothing")
+    yield Row(what, "s", ours, "imgfs, Python's gzip", taken.of("plain"), Target("≤", 0.4), "nothing")
     yield Row("gzip layers, imgfs cat, base layer", "s", taken.of("cat"), peer, theirs, cold="nothing")
     yield Row("gzip layers, imgfs cat, upper layer", "s", taken.of("upper"), peer, theirs, cold="nothing")
+
+
+def _without_isal(program: Path) -> Path:
+    """Write a command imgfs that decompresses gzip as Python does, and return its path."""
+    lines = ("import sys", "sys.modules['isal'] = None", "from fusefs.cli import main", "sys.exit(main())")
+    program.write_text("\n".join([f"#!{sys.executable}", *lines, ""]))
+    program.chmod(0o755)
+    return program

@@ -9,7 +9,7 @@ import pytest
 
 from fusefs.content.spool import Spool
 from fusefs.errors import ImgfsError, NoSpace
-from fusefs.sources.archive.spooled import spool_tar
+from fusefs.sources.archive.spooling import spool_tar
 from tests.support.builders import archive_of, directory, member, symlink
 from tests.support.conformance import open_descriptors
 

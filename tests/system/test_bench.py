@@ -26,7 +26,7 @@ _CASES = (
 )  # fmt: skip
 _WITH_UMOCI = "first-gzip"
 _WITH_ENGINE = ("engine-first", "engine-again", "first-file-engine", "mount-kept")
-_BY_KERNEL = ("kernel-find", "kernel-read-files", "kernel-blob", "mount-erofs", "erofs-write")
+_BY_KERNEL = ("kernel-find", "kernel-stat", "kernel-read-files", "kernel-blob", "mount-erofs", "erofs-write")
 _CURVES = {"mount-scale": 3, "readers": 1}
 
 
@@ -129,7 +129,7 @@ def test_results_name_the_machine_the_versions_and_the_run(run: Run) -> None:
     assert (document["version"], document["runs"], document["quick"]) == (1, 1, True)
     assert set(document["machine"]) == {"cpu", "cores", "memory", "kernel", "system", "python", "libc"}
     assert all(document["machine"].values())
-    peers = {"ratarmount", "archivemount", "skopeo", "umoci", "podman", "dockerd"}
+    peers = {"ratarmount", "fuse-archive", "archivemount", "skopeo", "umoci", "podman", "dockerd"}
     assert set(document["versions"]) == {"imgfs", "pyfuse3", "trio", "docker", "isal", "backports.zstd"} | peers
     assert document["versions"]["pyfuse3"]
 

@@ -40,6 +40,8 @@ SCRIPTS = {
     "scripts/install": "test_helper.py",
     "scripts/check": "test",
     "scripts/man": "test_manpage.py",
+    "scripts/package": "test_packages.py",
+    "scripts/lock": "test_locks.py",
 }
 """The scripts, and the file that runs each (or the same code)."""
 

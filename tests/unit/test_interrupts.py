@@ -9,7 +9,7 @@ import pytest
 _SCRIPT = """
 import sys, threading
 from fusefs.cli.output.progress import Bars, Lines
-from fusefs.sources.archive.spooled import spool_tar
+from fusefs.sources.archive.spooling import spool_tar
 from fusefs.content.spool import Spool
 
 start = threading.Thread.start

@@ -1,6 +1,5 @@
 """How many images are saved or opened from files at the same time."""
 
-import logging
 import os
 import threading
 import weakref
@@ -9,9 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 
 from fusefs.cache.entry import CacheEntry
 from fusefs.image.opened import Opened
+from fusefs.log import logger
 from fusefs.progress import Advance
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 _OPENINGS = 8

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from typing import Any
 from fusefs.cache.location import unusable
 from fusefs.cache.store import DEFAULT_LIMIT, Cache, ListedEntry
 from fusefs.cli.cache_folder import cache_folder
-from fusefs.cli.output.logs import stderr_handler
+from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.output.stdout import BOLD, Output, human_size, table
 from fusefs.text import printable
 
@@ -21,7 +20,7 @@ _SHORT = 12
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """List cache entries, prune the cache, or print its path."""
-    logging.basicConfig(level=logging.WARNING, handlers=[stderr_handler(logging.WARNING)], force=True)
+    log_to_stderr()
     output = Output(environment)
     path, _ = cache_folder(arguments.cache_dir, environment)
     match arguments.action:

@@ -1,7 +1,6 @@
 """imgfs mount: an image as a read-only directory."""
 
 import argparse
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,18 +13,16 @@ from fusefs.cli.imports import BackgroundImport, import_in_thread
 from fusefs.cli.kernel_mounts import KernelMounts, attach_root
 from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of
-from fusefs.cli.output.logs import open_log, stderr_handler
+from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.output.stdout import Output, ReaderGone, say
 from fusefs.cli.parsing.mount_options import EROFS, libfuse_flags, number_option
 from fusefs.content.pieces import FetchFailed
 from fusefs.errors import ImgfsError, UsageError
 from fusefs.image.opened import Opened
-from fusefs.mount.background import in_background
-from fusefs.mount.made_mountpoint import make_mountpoint, remove_mountpoint, safe_name
+from fusefs.log import logger
 from fusefs.mount.mountinfo import mount_of
 from fusefs.mount.mountpoint import Mountpoint, claim_mountpoint
 from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs
-from fusefs.mount.unmounting import unmount_all
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.sources import open_image
 from fusefs.sources.settings import Settings
@@ -33,11 +30,13 @@ from fusefs.text import printable
 from fusefs.tree.overrides import Overrides
 from fusefs.tree.top import Top, find_top
 
-if TYPE_CHECKING:  # imported by `BackgroundImport`
+if TYPE_CHECKING:  # imported by `BackgroundImport`, or for few mounts
+    import logging
+
     from fusefs.mount.kernel.view import KernelOptions
     from fusefs.mount.session import MountOptions
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _NUMBERS = {"uid": 10, "gid": 10, "umask": 8}
 """Mount options that override the image's owners and modes, and the base of their numbers."""
@@ -45,8 +44,7 @@ _NUMBERS = {"uid": 10, "gid": 10, "umask": 8}
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Mount the image; with ``fake``, only check the options and the mountpoint."""
-    level = logging.ERROR if arguments.quiet else logging.INFO if arguments.verbose else logging.WARNING
-    logging.basicConfig(level=logging.INFO, handlers=[stderr_handler(level)], force=True)
+    log_to_stderr(quiet=arguments.quiet, verbose=arguments.verbose)
     command = MountCommand(arguments, environment)
     if not arguments.fake:
         command.run()
@@ -86,6 +84,8 @@ class MountCommand:
     def _claimed(self) -> Mountpoint:
         if self._arguments.mountpoint is not None:
             return claim_mountpoint(self._arguments.mountpoint, self._environment)
+        from fusefs.mount.made_mountpoint import make_mountpoint, safe_name  # noqa: PLC0415 - few mounts need it
+
         return make_mountpoint(safe_name(self._arguments.image), self._environment)
 
     def run(self) -> None:
@@ -105,15 +105,15 @@ class MountCommand:
 
     def _remove_made(self) -> None:
         if self._arguments.mountpoint is None:
+            from fusefs.mount.made_mountpoint import remove_mountpoint  # noqa: PLC0415 - few mounts need it
+
             remove_mountpoint(self._path, self._environment)
 
     def _mount(self) -> None:
         """Open the image, mount it, and return when the mount is usable or, in the foreground, unmounted."""
         arguments = self._arguments
-        log = None
-        if arguments.log_file or not arguments.foreground:
-            log = open_log(arguments.log_file, self._environment)
-        # It begins when the engine is waited for: earlier it would only delay the request to the engine.
+        log = self._open_log() if arguments.log_file else None
+        # It begins when a source is waited for: earlier it would only delay that, and cached metadata need no FUSE.
         importing = BackgroundImport("fusefs.mount.session")
         begin = _nothing if arguments.driver == EROFS else importing.begin
         settings = settings_of(arguments, self._environment, self._writeback, begin)
@@ -125,12 +125,15 @@ class MountCommand:
             view = self._view_options(opened)
             top = partial(self._top, opened, settings)
             if arguments.subdir:
+                importing.finish()  # a first access may import more
                 top(view)  # one that is not there is an error of the command, with every driver
             kernel = KernelMounts(arguments.driver, opened, view, top, partial(self._kernel_options, settings))
             root = kernel.root()
-            if root is None and arguments.index and not arguments.no_trees:
-                opened.index()
-                kernel.indexed()
+            if root is None:
+                importing.begin()
+                if arguments.index and not arguments.no_trees:
+                    opened.index()
+                    kernel.indexed()
         finally:
             importing.finish()
         if root is None:
@@ -141,15 +144,26 @@ class MountCommand:
         else:
             self._run(partial(self._serve_by_kernel, root), log)
 
-    def _run(self, serve: Callable[[Callable[[], None]], None], log: logging.Handler | None) -> None:
+    def _run(self, serve: Callable[[Callable[[], None]], None], log: "logging.Handler | None") -> None:
         """Call *serve*, in the background or here, and say when it is ready."""
+        if log is None and not self._arguments.foreground:
+            log = self._open_log()
         if log is None or self._arguments.foreground:
             if log:
+                import logging  # noqa: PLC0415 - mounts without a log need it only for messages
+
                 logging.getLogger().addHandler(log)
             serve(partial(self._ready_in_foreground, log))
         else:
+            from fusefs.mount.background import in_background  # noqa: PLC0415 - kernel mounts have no process
+
             in_background(serve, log)
             self._announce(log)
+
+    def _open_log(self) -> "logging.Handler":
+        from fusefs.cli.output.logs import open_log  # noqa: PLC0415 - kernel mounts have no log
+
+        return open_log(self._arguments.log_file, self._environment)
 
     def _opened(self, settings: Settings) -> Opened:
         """Open the image."""
@@ -266,11 +280,11 @@ class MountCommand:
         if kernel is not None:
             kernel.log_why_fuse()
 
-    def _ready_in_foreground(self, log: logging.Handler | None) -> None:
+    def _ready_in_foreground(self, log: "logging.Handler | None") -> None:
         self._announce(log)
         notify("READY=1", self._environment)
 
-    def _announce(self, log: logging.Handler | None) -> None:
+    def _announce(self, log: "logging.Handler | None") -> None:
         """Say that the image is mounted; as a helper of mount(8), only with ``--verbose``.
 
         Of a mountpoint that was made, standard output gets the path, and nothing else is said without ``--verbose``.
@@ -291,5 +305,7 @@ class MountCommand:
             output.raw(os.fsencode(self._path) + b"\n")
             output.finish()
         except (ImgfsError, ReaderGone):  # nobody would know where it is
+            from fusefs.mount.unmounting import unmount_all  # noqa: PLC0415 - few mounts need it
+
             unmount_all([self._path], lazily=True)
             raise

@@ -4,13 +4,13 @@ import errno
 import io
 import logging
 import os
-import socket
 import stat
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
 from fusefs.errors import NoSpace
+from fusefs.log import begin_to_log
 from fusefs.private import make_parents
 from fusefs.text import printable
 
@@ -82,6 +82,7 @@ def open_log(path: str | None, environment: Mapping[str, str]) -> logging.Handle
     ``$XDG_STATE_HOME/imgfs`` (root: /var/log/imgfs).  Raises NoSpace if *path* cannot be written.  If the default
     cannot be, that is a warning, and the handler has no name and discards all records.
     """
+    begin_to_log()
     if path is None and _can_connect(_SYSLOG):
         from logging.handlers import SysLogHandler  # noqa: PLC0415 - imports many modules that a log file does not need
 
@@ -122,6 +123,10 @@ def _check_folder(path: str) -> None:
 
 def _can_connect(path: str) -> bool:
     """Return whether a syslog daemon listens at *path*; Python's handler does not report that none does."""
+    if not os.path.lexists(path):
+        return False
+    import socket  # noqa: PLC0415 - many machines have no syslog
+
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(path)

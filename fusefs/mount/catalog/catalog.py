@@ -1,10 +1,10 @@
 """The images of one provider: what is listed now, what is open, and until when a listing counts."""
 
-import logging
 import time
 from collections.abc import Iterator
 
 from fusefs.errors import ImgfsError
+from fusefs.log import logger
 from fusefs.mount.catalog.directory import ImageDirectory
 from fusefs.mount.catalog.images import Images
 from fusefs.mount.catalog.provider import Listed, Listing, Provider
@@ -12,7 +12,7 @@ from fusefs.mount.catalog.tree import CatalogTree
 from fusefs.mount.view import ViewOptions
 from fusefs.tree.node import Attributes
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 FRESH = 2.0
 """Seconds for which a listing is used."""

@@ -1,16 +1,16 @@
 """The images of a catalog: opened at the first access, shared by all their directories, let go when unused."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 
 from fusefs.errors import ImgfsError, Unavailable, limit_reached
 from fusefs.image.opened import Opened
+from fusefs.log import logger
 from fusefs.mount.catalog.provider import Listed, Provider
 from fusefs.text import printable
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 RETRY = 2.0
 """Seconds before an image that could not be opened is tried again."""

@@ -6,7 +6,6 @@ never change.  What nobody has used for some time is let go; inode numbers stay 
 """
 
 import gc
-import logging
 import time
 from collections.abc import Sequence
 from itertools import count
@@ -16,6 +15,7 @@ import trio
 from pyfuse3 import EntryAttributes, ReaddirToken, RequestContext, readdir_reply
 
 from fusefs.errors import limit_reached
+from fusefs.log import logger
 from fusefs.mount.catalog.catalog import Catalog
 from fusefs.mount.catalog.directory import ImageDirectory
 from fusefs.mount.catalog.tree import CatalogNode
@@ -26,7 +26,7 @@ from fusefs.mount.status import BytesRead
 from fusefs.text import printable
 from fusefs.tree.overrides import Overrides
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _PATIENCE = 5.0
 """Seconds to wait for a new listing before the last one is used again."""

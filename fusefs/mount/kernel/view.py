@@ -1,7 +1,6 @@
 """The view of an image as a kernel mount, from cached metadata or from metadata that are written now."""
 
 import hashlib
-import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -15,6 +14,7 @@ from fusefs.erofs.contents import stored_contents, view_contents
 from fusefs.erofs.ondisk import FORMAT
 from fusefs.errors import NO_ROOM, NoSpace
 from fusefs.image.model import LayerCache
+from fusefs.log import logger
 from fusefs.mount.kernel.attach import WrongContents, check_contents
 from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.kernel.snapshot import Snapshot
@@ -26,7 +26,7 @@ from fusefs.tree.subtree import Subtree
 from fusefs.tree.top import Top
 from fusefs.tree.walk import ROOT, walk
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _PRIVATE = 0o500
 """Permissions of the root if only the user who mounts, who is root, may read the image: with ``allow_root``, too."""

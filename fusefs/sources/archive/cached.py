@@ -1,6 +1,5 @@
 """Archives of the user in the cache: their members, so that they are not scanned at every mount."""
 
-import logging
 import os
 import time
 import zlib
@@ -11,10 +10,11 @@ from fusefs.cache.sealed_file import Altered
 from fusefs.cache.store import Cache
 from fusefs.content.file import OpenFile
 from fusefs.errors import ImgfsError, InvalidImage
+from fusefs.log import logger
 from fusefs.sources.archive.memberlist import MALFORMED, read_members, written_members
 from fusefs.tar.members import Member, MemberTable, scan
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 def archive_key(file: OpenFile) -> str:

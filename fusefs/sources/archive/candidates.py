@@ -3,12 +3,12 @@
 Format: OCI image specification 1.1, "Image Layout", "Image Index".  Docker's media types count as OCI's.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from fusefs.errors import ImgfsError, InvalidImage, SeveralImages, Unavailable
+from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
@@ -18,7 +18,7 @@ from fusefs.sources.archive.blobs import Blobs, StoredBlobs
 from fusefs.sources.archive.layout import Layout
 from fusefs.text import listing, printable
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _MAX_NESTING = 8
 """Maximum number of indexes on the way to a manifest."""

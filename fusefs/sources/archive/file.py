@@ -20,7 +20,6 @@ from fusefs.sources.archive.cached import archive_index
 from fusefs.sources.archive.directory import DirectoryBlobs
 from fusefs.sources.archive.docker_archive import MANIFEST_LIST, DockerArchive
 from fusefs.sources.archive.image_layout import layout_image
-from fusefs.sources.archive.spooled import spool_tar
 from fusefs.sources.archive.verification import hashing, readable, verified
 from fusefs.sources.argument import FileImage
 from fusefs.sources.settings import Settings
@@ -103,6 +102,9 @@ def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Setti
 
 def _spooled_image(file: OpenFile, asked: FileImage, name: str, settings: Settings) -> Image:
     """Return the image in a stream: a pipe, or a compressed file."""
+    from fusefs.sources.archive.spooling import spool_tar  # noqa: PLC0415 - files in place are not spooled
+
+    settings.progress.waiting_began()
     total = file.length() or None  # a pipe has no length
     with Spool(settings.tmpdir, file.name) as spool:
         try:

@@ -3,13 +3,13 @@
 Format: OCI image specification 1.1, "Image Layout", "Image Manifest".  Docker's media types count as OCI's.
 """
 
-import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from fusefs.content.protocol import Bytes, Content, chunks
 from fusefs.errors import InvalidImage, Unsupported
 from fusefs.image.model import Document, Image, Layer
+from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import Descriptor, ImageConfig, Manifest
@@ -23,7 +23,7 @@ from fusefs.tar.compression import FIRST_BYTES, Compression, compression_of, dec
 from fusefs.tar.header import BLOCK, is_header, is_zero
 from fusefs.text import printable
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 def layout_image(blobs: Blobs, choice: str | int | None, platform: Platform | None, source: Source) -> Image:

@@ -5,7 +5,6 @@ Every mount compares the cached digests with the engine's answer to inspect, as 
 
 import hashlib
 import json
-import logging
 import time
 from contextlib import AbstractContextManager
 
@@ -14,6 +13,7 @@ from fusefs.cache.sealed_file import Altered, Facts, open_sealed
 from fusefs.content.file import OpenFile
 from fusefs.errors import ImgfsError
 from fusefs.image.model import Image, SourcedImage
+from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.sources.archive.blobs import TarBlobs
 from fusefs.sources.archive.memberlist import MALFORMED, read_members, written_members
@@ -22,7 +22,7 @@ from fusefs.sources.engine.inspected import Target, checked_image
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 def cached_or_entry(target: Target, settings: Settings) -> SourcedImage | CacheEntry | None:
@@ -36,6 +36,9 @@ def cached_or_entry(target: Target, settings: Settings) -> SourcedImage | CacheE
         return None
 
     def waiting() -> AbstractContextManager[None]:
+        # Another thread may import from here on, and this process may yet have to receive the image.
+        import fusefs.sources.archive.spooling  # noqa: F401, PLC0415
+
         settings.progress.waiting_began()
         return settings.progress.waiting(f"another imgfs saves {printable(target.name)}")
 

@@ -5,7 +5,6 @@ and indexed and hashed as it arrives.
 """
 
 import json
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -16,17 +15,18 @@ from fusefs.content.protocol import Buffer
 from fusefs.content.spool import Spool, free_space, megabytes, no_space
 from fusefs.errors import EngineError, InvalidImage, NoSpace
 from fusefs.image.model import SourcedImage
+from fusefs.log import logger
 from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.transport import Source
 from fusefs.progress import Advance
-from fusefs.sources.archive.spooled import SpooledTar, spool_tar
+from fusefs.sources.archive.spooled import SpooledTar
 from fusefs.sources.engine.cached import cached_or_entry, complete_entry
 from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, checked_image
 from fusefs.sources.reasons import reason, timed_out
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 PLATFORM_VERSION = (1, 48)
 """The first version of the API whose save takes a platform; earlier versions ignore the parameter."""
@@ -165,6 +165,8 @@ def _saved_into_cache(engine: Engine, target: Target, settings: Settings, entry:
 
 def _save(engine: Engine, target: Target, settings: Settings, spool: Spool) -> SpooledTar:
     """Receive the image; EngineError if the engine reports a failure inside the stream."""
+    from fusefs.sources.archive.spooling import spool_tar  # noqa: PLC0415 - cached images are not received
+
     progress, size = settings.progress, target.inspected.size
     damage: InvalidImage | None = None
     try:

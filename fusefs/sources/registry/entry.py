@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import logging
 import os
 import threading
 import time
@@ -12,12 +11,13 @@ from fusefs.cache.entry import CacheEntry
 from fusefs.cache.sealed_file import Facts
 from fusefs.cache.store import BLOBS, TAGS, Cache
 from fusefs.errors import NoSpace
+from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.text import printable
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _BLOB = "blob"
 """The name of the blob in its entry."""

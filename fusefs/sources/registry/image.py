@@ -30,12 +30,12 @@ def registry_image(reference: RegistryReference, argument: str, settings: Settin
     def client() -> "Transfers":
         from fusefs.sources.registry.client import transfers_of  # noqa: PLC0415 - cached images need no urllib3
 
+        settings.progress.waiting_began()
         return transfers_of(places, settings)
 
     name, asked = printable(argument), None if settings.offline else Once(client)
     store = RegistryStore(reference, name, asked, settings.cache(), settings.tmpdir)
     source = Source(argument, REGISTRY, f"{REGISTRY.prefix}{reference.name}", reference.tag or reference.digest)
-    settings.progress.waiting_began()
     with settings.progress.waiting(f"asking {printable(reference.host)} for {printable(reference.repository)}"):
         top = store.top()
         layout = Layout(store)

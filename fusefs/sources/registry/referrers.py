@@ -4,19 +4,19 @@ OCI distribution specification 1.1, "Listing Referrers", with its fallback tag f
 the tags of cosign 1 and 2.  Nothing is trusted, and nothing is decided: the registry may list anything.
 """
 
-import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain, islice
 
 from fusefs.image.model import Image, Referrer
+from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.sources.registry.repository import Missing
 from fusefs.sources.registry.transfer import Transfers
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _MAX_PAGES = 16
 MAX_LISTED = 1000

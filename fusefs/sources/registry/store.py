@@ -1,6 +1,5 @@
 """The blobs of one repository by their descriptors: from the cache, otherwise from the registry."""
 
-import logging
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ from fusefs.content.protocol import Bytes, Content
 from fusefs.content.remote import RemoteBlob
 from fusefs.errors import DigestMismatch, InvalidImage, RegistryError, Unavailable
 from fusefs.image.model import LayerCache
+from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
@@ -21,7 +21,7 @@ from fusefs.tree.once import Once
 if TYPE_CHECKING:
     from fusefs.sources.registry.transfer import Transfers
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _FOREIGN = ("foreign", "nondistributable")
 """Words in the media types of layers that registries do not store."""

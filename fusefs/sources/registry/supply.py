@@ -1,6 +1,5 @@
 """Where the bytes of a layer come from, the cache or a registry, and where they are stored."""
 
-import logging
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from fusefs.content.protocol import Bytes
 from fusefs.content.remote import Room
 from fusefs.content.spool import unlinked_file
 from fusefs.errors import DigestMismatch, NoSpace, Unavailable
+from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.entry import BlobEntry
@@ -20,7 +20,7 @@ from fusefs.tree.once import Once
 if TYPE_CHECKING:
     from fusefs.sources.registry.transfer import Transfers
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 def not_cached(what: str) -> Unavailable:

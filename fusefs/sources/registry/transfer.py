@@ -1,6 +1,5 @@
 """Transfers from the places of a repository: mirrors first, attempts within the timeout, every digest checked."""
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
@@ -10,13 +9,14 @@ from fusefs.content.pieces import Take
 from fusefs.content.ranges import Range
 from fusefs.content.spool import megabytes
 from fusefs.errors import DigestMismatch, InvalidImage, RegistryError, Unavailable
+from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.connections import ConnectionFailed
 from fusefs.sources.registry.repository import Found, Repository
 from fusefs.sources.registry.retries import Retries, Transient
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _T = TypeVar("_T")
 

@@ -4,6 +4,7 @@ import gzip
 import os
 import signal
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from fusefs.mount.unmounting import unmount_all
 from tests.support.builders import LAYERS, Archive, compressed, image_config
 from tests.support.erofs_mounts import need_kernel_mounts
 from tests.support.fake_engine import Engine, default_engine
-from tests.support.file_systems import tmpfs
+from tests.support.file_systems import disk, tmpfs
 from tests.support.lookers import looked_at
-from tests.support.mounts import Bench, mounted_below, the_mount, tree
+from tests.support.mounts import COMMAND, Bench, mounted_below, the_mount, tree
 from tests.support.processes import until
 
 pytestmark = pytest.mark.usefixtures("kernel_mounts")
@@ -211,6 +212,20 @@ def test_cached_metadata_are_mounted_at_once(imgfs: Bench) -> None:
     assert tree(second) == tree(first)
     assert imgfs.run("cache", "prune", "--all").status == 0
     assert tree(second) == tree(first)
+
+
+def test_cached_metadata_are_mounted_without_what_other_mounts_need(imgfs: Bench, tmp_path: Path) -> None:
+    with disk("xfs", tmp_path / "disk") as folder:
+        archive = Archive().write(folder / "image.tar")
+        mountpoint = by_kernel(imgfs, archive)
+        assert imgfs.run("umount", mountpoint).status == 0
+        imgfs.command = (sys.executable, "-X", "importtime", COMMAND)
+        done = imgfs.run("mount", archive, mountpoint)
+        assert (done.status, kind(mountpoint), imgfs.processes()) == (0, "erofs", {})
+        assert imgfs.run("umount", mountpoint).status == 0
+    imported = {line.rpartition("|")[2].strip() for line in done.err.splitlines()}
+    assert "fusefs.mount.kernel.view" in imported
+    assert {"logging", "pyfuse3", "socket", "subprocess", "trio", "fusefs.erofs.writer"} & imported == set()
 
 
 def test_cached_metadata_without_the_plain_tars_decompress_nothing(imgfs: Bench, engine: Engine) -> None:

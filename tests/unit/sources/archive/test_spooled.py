@@ -11,7 +11,8 @@ from fusefs.content.protocol import Literal
 from fusefs.content.spool import Spool
 from fusefs.errors import EngineError, InvalidImage, Unavailable
 from fusefs.oci.digest import Digest
-from fusefs.sources.archive.spooled import SpooledTar, spool_tar
+from fusefs.sources.archive.spooled import SpooledTar
+from fusefs.sources.archive.spooling import spool_tar
 from tests.conftest import TakeWarnings
 from tests.support.builders import Archive, archive_of, hard_link, member, sha256
 from tests.support.conformance import closing_what_is_opened

@@ -1,0 +1,80 @@
+"""Root directories of Debian releases, in which commands run that install something; all of it ends with them."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.support.real_image import root_file_system
+from tests.support.requirements import ROOT, give_up, need
+
+_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_ENTER = """\
+root=$1 place=$2
+shift 2
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$place"
+mkdir "$place/upper" "$place/work" "$place/root"
+mount -t overlay -o "lowerdir=$root,upperdir=$place/upper,workdir=$place/work" overlay "$place/root"
+certificates=$(cat /etc/ssl/certs/ca-certificates.crt)
+cat /etc/resolv.conf > "$place/root/etc/resolv.conf"
+mkdir -p "$place/root/etc/ssl/certs"
+echo "$certificates" > "$place/root/etc/ssl/certs/ca-certificates.crt"
+mount -t proc proc "$place/root/proc"
+mount --rbind /sys "$place/root/sys"
+mount --rbind /dev "$place/root/dev"
+mount -t tmpfs tmpfs "$place/root/run"
+while [ "$1" != -- ]; do
+    mkdir -p "$place/root$1"
+    mount --rbind "$1" "$place/root$1"
+    shift
+done
+shift
+cd "$place/root"
+pivot_root . .
+umount -l .
+exec "$@"
+"""
+"""Runs a command in a copy of a root that is in memory, with folders of this machine at their own paths."""
+
+
+def debian_root(release: str, name: str, *packages: str) -> Path:
+    """Return the root directory of a Debian *release* with *packages*, made once for all sessions, as *name*."""
+    need(ROOT, "unshare", "mmdebstrap")
+    path = root_file_system().parent / f"debian-{release}-{name}"
+    if not path.exists():
+        unfinished = path.parent / f"unfinished-{os.getpid()}"
+        include = [f"--include={','.join(packages)}"] if packages else []
+        command = ["mmdebstrap", "--variant=minbase", *include, release, str(unfinished)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            give_up(f"mmdebstrap fails: {done.stderr.strip().splitlines()[-1]}")
+        unfinished.rename(path)
+    return path
+
+
+def run_in_copy(root: Path, script: str, *folders: Path, timeout: int = 600) -> str:
+    """Run the shell *script* in a copy of *root*, with *folders* of this machine, and return its output.
+
+    The copy, and every process and mount in it, end with the script.
+    """
+    environment = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    environment |= {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+    environment |= {"DEBIAN_FRONTEND": "noninteractive", "HOME": "/root"}
+    if Path(_CERTIFICATES).exists():
+        environment["PIP_CERT"] = _CERTIFICATES
+    with tempfile.TemporaryDirectory(prefix="imgfs-tests-root-", dir="/var/tmp") as place:
+        enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", _ENTER, "enter"]
+        done = subprocess.run(
+            [*enter, str(root), place, *map(str, folders), "--", "bash", "-euxo", "pipefail", "-c", script],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout

@@ -1,0 +1,131 @@
+"""The packages of a release, built from this folder and installed into root directories that have nothing else."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fusefs import __version__
+from tests.support.builders import Archive, layer
+from tests.support.debian_roots import debian_root, run_in_copy
+from tests.support.namespaces import SOURCES
+from tests.support.requirements import FUSE, need
+
+_BUILDS = ("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "pkg-config", "fuse3", "libfuse3-dev", "pipx")
+"""The Debian packages that the builds need; scripts/setup would install them, each time again."""
+RELEASES = {"bookworm": "deb12", "trixie": "deb13"}
+
+_USE = """\
+test -e /etc/mtab || ln -s ../proc/self/mounts /etc/mtab  # mmdebstrap makes none, and fusermount3 needs it
+mkdir -p /mnt/img
+imgfs mount {archive} /mnt/img
+grep -q hello /mnt/img/rootfs/etc/motd
+imgfs umount /mnt/img
+mount -t imgfs {archive} /mnt/img
+grep -q hello /mnt/img/rootfs/etc/motd
+umount /mnt/img
+useradd --create-home tester
+install -d -o tester /mnt/of-tester
+setpriv --reuid=tester --regid=tester --clear-groups env HOME=/home/tester bash -euxc '
+    imgfs mount {archive} /mnt/of-tester
+    grep -q hello /mnt/of-tester/rootfs/etc/motd
+    imgfs umount /mnt/of-tester'
+"""
+
+
+@pytest.fixture(name="folder")
+def folder_fixture() -> Iterator[Path]:
+    """Give a folder with an archive, and a copy of the sources, whose git belongs to whoever runs the tests."""
+    with tempfile.TemporaryDirectory(prefix="imgfs-tests-packages-", dir="/var/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        Archive([layer({"etc/motd": b"hello\n"})]).write(folder / "app.tar")
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=SOURCES, capture_output=True, check=True).stdout
+        for path in listed.decode().split("\0")[:-1]:
+            if (SOURCES / path).exists():
+                (folder / "imgfs" / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(SOURCES / path, folder / "imgfs" / path)
+        yield folder
+
+
+def _package(folder: Path, kind: str, name: str) -> list[Path]:
+    """Run scripts/package for *kind* and return the packages, in the folder *name*."""
+    environment = os.environ | {"SOURCE_DATE_EPOCH": "1700000000"}
+    command = [str(folder / "imgfs" / "scripts" / "package"), kind, str(folder / name)]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return sorted((folder / name).iterdir())
+
+
+def test_two_builds_have_the_same_bytes_and_valid_metadata(folder: Path) -> None:
+    first, second = (_package(folder, "wheel", name) for name in ("first", "second"))
+    wheel, source = first
+    assert [path.name for path in first] == [f"imgfs-{__version__}-py3-none-any.whl", f"imgfs-{__version__}.tar.gz"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    subprocess.run([SOURCES / ".venv/bin/twine", "check", "--strict", wheel, source], check=True, capture_output=True)
+    names = zipfile.ZipFile(wheel).namelist()
+    data = f"imgfs-{__version__}.data/data"
+    assert [name for name in names if not name.startswith(("fusefs/", f"imgfs-{__version__}.dist-info/"))] == [
+        f"{data}/share/man/man1/imgfs.1"
+    ]
+    assert {"fusefs/py.typed", *(f"fusefs/cli/commands/completion.{shell}" for shell in ("bash", "zsh", "fish"))} <= {
+        *names
+    }
+
+
+def test_pip_and_pipx_install_what_was_built(folder: Path) -> None:
+    need(FUSE)
+    wheel, source = _package(folder, "wheel", "dist")
+    run_in_copy(
+        debian_root("trixie", "builds-1", *_BUILDS),
+        f"""
+        python3 -m venv /opt/with-pip
+        /opt/with-pip/bin/pip install -q '{wheel}[ssh]'
+        pipx install -q {source}
+        for imgfs in /opt/with-pip/bin/imgfs /root/.local/bin/imgfs; do
+            mkdir -p /mnt/img
+            $imgfs mount {folder}/app.tar /mnt/img
+            grep -q hello /mnt/img/rootfs/etc/motd
+            $imgfs umount /mnt/img
+        done
+        pipx uninstall -q imgfs
+        ! test -e /root/.local/bin/imgfs
+        """,
+        folder,
+    )
+
+
+@pytest.mark.parametrize(("release", "version"), RELEASES.items())
+def test_the_debian_package_installs_mounts_and_leaves_nothing(folder: Path, release: str, version: str) -> None:
+    need(FUSE)
+    build = f"SOURCE_DATE_EPOCH=1700000000 {folder}/imgfs/scripts/package deb {folder}/dist"
+    run_in_copy(debian_root(release, "builds-1", *_BUILDS), build, folder)
+    (package,) = (folder / "dist").iterdir()
+    assert package.name.startswith(f"imgfs_{__version__}+{version}_")
+    files = r"find / -xdev \( -path /var/log -o -path /var/lib/dpkg -o -path /var/lib/apt \) -prune -o -print"
+    said = run_in_copy(
+        debian_root(release, "fresh-1"),
+        f"""
+        apt-get update -qq
+        apt-get install -qq --no-install-recommends $(dpkg-deb -f {package} Depends | sed 's/([^)]*)//g; s/,/ /g')
+        {files} | sort > /tmp/before
+        apt-get install -qq {package}
+        test -e /usr/share/man/man1/imgfs.1.gz -a -e /usr/lib/systemd/system/imgfs@.service -a -d /etc/imgfs
+        {_USE.format(archive=folder / "app.tar")}
+        userdel --remove tester
+        rm -rf /mnt/img /mnt/of-tester
+        apt-get purge -qq imgfs
+        {files} | sort > /tmp/after
+        test -z "$(ls -A /var/log/imgfs /var/cache/imgfs 2>/dev/null)"
+        echo left:
+        comm -13 /tmp/before /tmp/after
+        """,
+        folder,
+    )
+    left = said.partition("left:\n")[2].splitlines()
+    assert [path for path in left if not path.startswith(("/tmp/", "/var/cache/apt/", "/etc/"))] == []
+    assert [path for path in left if "imgfs" in path] == []
