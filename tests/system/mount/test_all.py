@@ -239,6 +239,15 @@ def test_an_engine_that_does_not_answer_leaves_the_names_of_before(imgfs: Bench,
     assert "cannot list the images" in imgfs.log.read_text()
 
 
+@pytest.mark.usefixtures("engine")
+def test_it_is_an_option_of_mount_8(imgfs: Bench) -> None:
+    mountpoint = imgfs.mountpoint()
+    options = f"ro,noauto,all,allow_other,_netdev,filter=nginx:latest,max-saves=1,idle=5,log-file={imgfs.log}"
+    done = imgfs.run("docker-daemon:", mountpoint, "-o", options)
+    assert (done.status, done.out, done.err) == (0, "", "")
+    assert sorted(os.listdir(mountpoint)) == ["by-id", "nginx@latest"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
