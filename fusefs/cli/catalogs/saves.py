@@ -14,7 +14,7 @@ from fusefs.progress import Advance
 log = logger(__name__)
 
 
-_OPENINGS = 8
+_OPENINGS = 4
 """Images that are asked for, or read from the cache, at the same time."""
 
 
