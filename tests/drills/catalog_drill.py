@@ -70,7 +70,16 @@ def come_and_go(imgfs: Bench, seconds: float, seed: int) -> Comings:
         engine.change()
     with many_images(imgfs.folder / "engine.sock", engine.images) as server:
         mountpoint = imgfs.mountpoint()
-        options = ["-H", server.host, "--idle", "0.5", "--cache-size", "200k", "--log-file", imgfs.log]
+        options: list[str | Path] = [
+            "-H",
+            server.host,
+            "--idle",
+            "0.5",
+            "--cache-size",
+            "200k",
+            "--log-file",
+            imgfs.log,
+        ]
         done = imgfs.run("mount", "--all", *options, mountpoint)
         assert done.status == 0, done.err
         try:

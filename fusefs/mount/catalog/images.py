@@ -17,7 +17,7 @@ RETRY = 2.0
 
 
 class CatalogImage:
-    """One image.  Safe under concurrency: `_lock` guards everything but `error`, which is replaced as a whole."""
+    """One image.  Safe under concurrency: `_lock` guards everything but `error` and `_unwanted`, which are set whole."""
 
     def __init__(self, listed: Listed, provider: Provider, clock: Callable[[], float] = time.monotonic) -> None:
         """Open *listed* with *provider* at the first access."""
@@ -26,6 +26,8 @@ class CatalogImage:
         self._clock = clock
         self._lock = threading.Lock()
         self._opened: Opened | None = None
+        self._unwanted = False
+        """Whether it was let go since the last `open` began."""
         self._failed: Unavailable | None = None
         self._failed_at = 0.0
         self.directories = 0
@@ -43,6 +45,14 @@ class CatalogImage:
 
         Within 2 s after a failure it is not tried again.
         """
+        self._unwanted = False
+        try:
+            return self._open()
+        finally:
+            if self._unwanted:
+                self.release()
+
+    def _open(self) -> Opened:
         with self._lock:
             if self._opened is not None:
                 return self._opened
@@ -64,11 +74,19 @@ class CatalogImage:
             return self._opened
 
     def release(self) -> None:
-        """Let go of the image: files that are still read stay open until they are not."""
-        with self._lock:
+        """Let go of the image: files that are still read stay open until they are not.
+
+        Waits for nothing: a thread that is opening it lets go of it when it has.
+        """
+        self._unwanted = True
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
             if self._opened is not None:
                 self._provider.close(self._opened)
             self._opened = None
+        finally:
+            self._lock.release()
 
 
 class Images:

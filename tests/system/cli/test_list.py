@@ -119,6 +119,7 @@ def test_list_shows_each_mount(imgfs: Bench, archive: Path) -> None:
         "mountpoint": str(first),
         "image": str(archive),
         "subdir": None,
+        "inUse": None,
         "id": sha256(CONFIG),
         "platform": "linux/amd64",
         "source": str(archive),
