@@ -17,7 +17,7 @@ RETRY = 2.0
 
 
 class CatalogImage:
-    """One image.  Safe under concurrency: `_lock` guards everything but `error` and `_unwanted`, which are set whole."""
+    """One image.  Safe under concurrency: `_lock` guards all but `error` and `_unwanted`, which are set whole."""
 
     def __init__(self, listed: Listed, provider: Provider, clock: Callable[[], float] = time.monotonic) -> None:
         """Open *listed* with *provider* at the first access."""
