@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.drills import (
+    catalog_drill,
     engine_drills,
     erofs_drill,
     hostile_drill,
@@ -154,6 +155,20 @@ def hostile() -> Figures:
     )
 
 
+def catalog(minutes: float = 10) -> Figures:
+    """Let images of an engine come, go and move while programs look into them."""
+    with bench() as imgfs:
+        imgfs.log_is_quiet = False
+        seed = time.time_ns()
+        print(f"seed {seed}", flush=True)
+        found = catalog_drill.come_and_go(imgfs, minutes * 60, seed)
+    grown, more = found.memory[1] - found.memory[0], found.descriptors[1] - found.descriptors[0]
+    assert grown < 10_000, found
+    assert more < 60, found
+    done = f"{found.changes:,} changes, {found.reads:,} reads, {found.missing:,} of names that were gone"
+    return Figures(done, memory=f"{grown} KiB more")
+
+
 def fuzz_random(minutes: float = 2) -> Figures:
     """Walk layers of random parts."""
     logging.disable()
@@ -200,6 +215,7 @@ DRILLS: dict[str, Callable[..., Figures]] = {
     "members": members,
     "load": load,
     "hostile": hostile,
+    "catalog": catalog,
 }
 
 
