@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -267,3 +268,23 @@ def test_an_engine_that_cannot_be_reached_is_an_error_of_the_command(imgfs: Benc
     done = imgfs.run("mount", "--all", "-H", "unix:///nowhere.sock", imgfs.mountpoint())
     assert done.status == 3
     assert done.err.startswith("imgfs: cannot reach an engine at unix:///nowhere.sock: No such file or directory; ")
+
+
+@pytest.mark.parametrize("how", ["umount", "SIGTERM"])
+def test_the_mount_ends_while_an_image_is_saved(
+    imgfs: Bench, engine: ManyImagesEngine, images: ManyImages, how: str
+) -> None:
+    mountpoint = _mount(imgfs)
+    images.gate = threading.Event()
+    waiting = subprocess.Popen(["cat", mountpoint / "nginx@1.27" / "rootfs" / "etc" / "name"], stderr=subprocess.PIPE)
+    until(lambda: engine.saves == 1, "the save begins")
+    if how == "umount":
+        assert imgfs.run("umount", "--lazy", mountpoint).status == 0
+        os.kill(next(iter(imgfs.processes())), signal.SIGTERM)
+    else:
+        os.kill(imgfs.serving(mountpoint), signal.SIGTERM)
+    until(lambda: not imgfs.processes(), "the process ends")
+    assert waiting.wait(10) == 1
+    assert waiting.stderr is not None
+    waiting.stderr.close()
+    images.gate.set()
