@@ -43,8 +43,8 @@ class Owner:
         """How many references the kernel has to the inodes of the trees."""
         self.used = 0.0
         """When one of them was last asked for, in seconds of the monotonic clock."""
-        self.forgotten = False
-        """Whether the kernel has forgotten the directory that has the first of the trees."""
+        self.forgotten = 0
+        """References to the directory with the first of the trees that are gone before the last of `lookups`."""
         self.trees: list[NumberedTree] = []
 
 

@@ -62,9 +62,15 @@ class Catalog:
         self._stale_at = time.monotonic() + FRESH
         return [] if listing is None else self.tree.update(listing)
 
+    def keep(self, seconds: float) -> None:
+        """Use the last listing for so many seconds more."""
+        self._stale_at = time.monotonic() + seconds
+
     def entered(self, directory: ImageDirectory) -> None:
-        """Note that somebody has looked into a directory."""
-        self._directories[id(directory)] = directory
+        """Note that somebody has looked into a directory; again has no effect."""
+        if id(directory) not in self._directories:
+            self._directories[id(directory)] = directory
+            directory.enter()
 
     def left(self, directory: ImageDirectory) -> None:
         """Let go of a directory that the kernel has forgotten."""
@@ -75,5 +81,5 @@ class Catalog:
         """Yield the directories of open images that nobody has used for long, by any of their directories."""
         used = {one.listed.key for one in self._directories.values() if now < one.used + self.idle}
         for directory in self._directories.values():
-            if directory.image.is_open and directory.listed.key not in used:
+            if directory.is_held and directory.listed.key not in used:
                 yield directory

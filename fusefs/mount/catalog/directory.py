@@ -35,6 +35,7 @@ _NAMES = (
 """All names that a view of an image may have.  The number of a node is the place of its name here, from 1 on."""
 _NUMBERS = {name: number for number, name in enumerate(_NAMES, 1)}
 _FOLDERS = frozenset({b"blobs", b"layers", b"rootfs", b".uncompressed", b"files"})
+_TREES = frozenset({b"layers", b"rootfs"})
 _EXPECTED = _NAMES[:7]
 """The names of nearly all images."""
 _UNKNOWN = frozenset(_NUMBERS.values()) - {_NUMBERS[name] for name in _EXPECTED}
@@ -71,6 +72,11 @@ class ImageDirectory(Owner):
     def leave(self) -> None:
         """Let go of the image, unless other directories of it are in use."""
         self._images.leave(self.image)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether there is something to let go."""
+        return self.image.is_open or self._view is not None
 
     @property
     def is_known(self) -> bool:
@@ -139,7 +145,7 @@ class ImageDirectory(Owner):
             return None
         if self._known is not None:
             return number if number in self._known else None
-        if number in _UNKNOWN or name not in _FOLDERS:
+        if number in _UNKNOWN or name not in _FOLDERS or (name in _TREES and not self._options.trees):
             raise self._unready()
         return number
 
@@ -150,8 +156,9 @@ class ImageDirectory(Owner):
     def listing(self, directory: int) -> Sequence[tuple[bytes, int]]:  # noqa: ARG002
         """Return the names and their numbers: those of nearly all images until the image has been open."""
         known = self._known
-        names = _EXPECTED if known is None else [name for name, number in _NUMBERS.items() if number in known]
-        return [(name, _NUMBERS[name]) for name in names]
+        if known is None:
+            return [(name, _NUMBERS[name]) for name in _EXPECTED if self._options.trees or name not in _TREES]
+        return [(name, number) for name, number in _NUMBERS.items() if number in known]
 
     def entries(self, directory: int) -> Iterator[tuple[bytes, int, int]]:
         """Yield name, number and mode of all entries, sorted by name."""

@@ -19,17 +19,20 @@ from fusefs.log import logger
 from fusefs.mount.catalog.catalog import Catalog
 from fusefs.mount.catalog.directory import ImageDirectory
 from fusefs.mount.catalog.tree import CatalogNode
-from fusefs.mount.inodes import ROOT
+from fusefs.mount.inodes import ROOT, Owner, Place
 from fusefs.mount.operations import DOTS, Operations, answered
 from fusefs.mount.shared_calls import SharedCallFailed
 from fusefs.mount.status import BytesRead
 from fusefs.text import printable
+from fusefs.tree.node import Node
 from fusefs.tree.overrides import Overrides
 
 log = logger(__name__)
 
 _PATIENCE = 5.0
 """Seconds to wait for a new listing before the last one is used again."""
+_SILENCE = 30.0
+"""Seconds for which it is used then, so that names do not wait again at once."""
 _FOLDER_HANDLES = 1 << 60
 """Handles of open directories above the images begin here; those of others are inode numbers."""
 
@@ -81,19 +84,19 @@ class CatalogOperations(Operations):
         if catalog.fresh_for:
             return
         listing = None
-        with trio.move_on_after(_PATIENCE):
+        with trio.move_on_after(_PATIENCE) as waiting:
             try:
                 listing = await self._calls.run("listing", catalog.new_listing, self._listing)
             except SharedCallFailed:
                 return
         if catalog.fresh_for:  # another request that waited for the same listing was faster
             return
+        if waiting.cancelled_caught:
+            log.warning("no list of the images within %g s; the last one is used for %g s", _PATIENCE, _SILENCE)
+            catalog.keep(_SILENCE)
+            return
         for parent, name in catalog.update(listing):
-            pyfuse3.invalidate_entry_async(
-                self._inodes.root_inode(parent),
-                name,
-                ignore_enoent=True,
-            )
+            pyfuse3.invalidate_entry_async(self._inodes.root_inode(parent), name, ignore_enoent=True)
 
     def _is_folder(self, inode: int) -> bool:
         """Return whether *inode* is a directory above the images."""
@@ -146,9 +149,9 @@ class CatalogOperations(Operations):
         owner = self._inodes.owner(inode)
         if owner is None:
             entry.entry_timeout = entry.attr_timeout = self._catalog.fresh_for
-        else:
+        elif isinstance(owner, ImageDirectory):
             owner.used = time.monotonic()
-            if isinstance(owner, ImageDirectory) and not owner.is_known:
+            if not owner.is_known:
                 entry.entry_timeout = entry.attr_timeout = 0
         return entry
 
@@ -160,11 +163,22 @@ class CatalogOperations(Operations):
         entry.entry_timeout = self._catalog.fresh_for
         return entry
 
+    def _node(self, inode: int) -> Node:
+        self._use(inode)
+        return super()._node(inode)
+
+    def _place(self, inode: int) -> Place:
+        self._use(inode)
+        return super()._place(inode)
+
+    def _use(self, inode: int) -> None:
+        owner = self._inodes.owner(inode)
+        if owner is not None:
+            owner.used = time.monotonic()
+
     def _filled(self, inode: int) -> None:
-        place = self._place(inode)
-        directory = place.numbered.owner
-        if isinstance(directory, ImageDirectory) and place.tree is directory:
-            directory.enter()
+        directory = self._place(inode).numbered.owner
+        if isinstance(directory, ImageDirectory):
             self._catalog.entered(directory)
 
     def _gave(self, inode: int) -> None:
@@ -177,15 +191,27 @@ class CatalogOperations(Operations):
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Count references of the kernel that are gone; what has none is let go, numbers included."""
         for inode, number in inode_list:
-            owner = self._inodes.owner(inode)
-            if owner is None:
-                if inode != ROOT and self._catalog.tree.forget(self._inodes.root_number(inode), number):
-                    place = self._inodes.place(inode)
-                    owner = None if place is None else place.numbered.owner
-                    if owner is not None:
-                        owner.forgotten = True
+            try:
+                self._forget(inode, number)
+            except Exception:  # an exception would end the event loop, and every client would wait for ever
+                log.exception("forget: a bug")
+
+    def _forget(self, inode: int, number: int) -> None:
+        owner = self._inodes.owner(inode)
+        if owner is not None:
+            owner.lookups -= number
+            if owner.forgotten and not owner.lookups:
+                self._forget_name(owner.trees[0].number, owner.forgotten, owner)
+        elif inode != ROOT:
+            place = self._inodes.place(inode)
+            owner = None if place is None else place.numbered.owner
+            if owner is not None and owner.lookups:  # what is below it keeps its number
+                owner.forgotten += number
             else:
-                owner.lookups -= number
-            if isinstance(owner, ImageDirectory) and owner.forgotten and owner.lookups <= 0:
-                self._inodes.forget(owner)
-                self._catalog.left(owner)
+                self._forget_name(inode, number, owner)
+
+    def _forget_name(self, inode: int, number: int, owner: Owner | None) -> None:
+        """Forget references to a node of the catalog; *owner*: the trees below it, if somebody has looked into it."""
+        if self._catalog.tree.forget(self._inodes.root_number(inode), number) and isinstance(owner, ImageDirectory):
+            self._inodes.forget(owner)
+            self._catalog.left(owner)
