@@ -122,6 +122,7 @@ def _add_mount(commands: Commands) -> None:
         examples=(
             "imgfs mount nginx:latest /mnt/img",
             "d=$(imgfs mount nginx)",
+            "imgfs mount --all /mnt/images",
             "imgfs mount -o uid=1000 ./nginx.tar /mnt/img",
         ),
     )
@@ -147,7 +148,9 @@ def _add_mount(commands: Commands) -> None:
         help="auto (default; FUSE, then the kernel if root mounts), fuse or erofs (the kernel at once)",
     )
     mount.add_argument("--subdir", metavar="PATH", help="show this directory alone, such as rootfs or layers/0")
-    mount.add_argument("--all", action="store_true", help="show all images of the engine, each in a directory")
+    mount.add_argument(
+        "--all", action="store_true", help="show all images of the engine or of a folder, each in a directory"
+    )
     mount.add_argument("--filter", metavar="GLOB", help="with --all: only images with such a name")
     mount.add_argument(
         "--max-saves", metavar="N", type=_positive, help="with --all: images saved at a time (default: 2)"
