@@ -46,6 +46,7 @@ def open_image(  # noqa: PLR0913 - each is an option of the command, too
     shared_blob_dir: str | None = None,
     authfile: str | None = None,
     insecure: bool = False,
+    strict: bool = False,
     verify: bool = False,
     environment: Mapping[str, str] | None = None,
 ) -> "OpenedImage":
@@ -56,7 +57,7 @@ def open_image(  # noqa: PLR0913 - each is an option of the command, too
     The other arguments are options of `imgfs mount`: the *host* or *context* of an engine, the *platform* (for
     example ``linux/arm64``), the *timeout* of servers in seconds, the directory *tmpdir* for spooled files, the
     directory *shared_blob_dir* of the blobs of an image layout, the *authfile* with credentials for registries, whether
-    they may be *insecure*, and whether to *verify* all digests.
+    they may be *insecure*, whether to be *strict* with their layers, and whether to *verify* all digests.
     *environment* replaces the environment of the process, whose variables configure the engine's address.
 
     Raises `ImgfsError` with a message for users.  Use the result in a ``with`` block, or `close` it.
@@ -77,7 +78,7 @@ def open_image(  # noqa: PLR0913 - each is an option of the command, too
         progress=Silent(),
         timeout=timeout_named(timeout),
     )
-    return OpenedImage(Opened(sourced(name, settings), directory, settings.progress))
+    return OpenedImage(Opened(sourced(name, settings), directory, settings.progress, strict=strict))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.support.engines",
     "tests.support.modern_engines",
     "tests.support.fsck_erofs",  # after what it imports
+    "tests.support.lazy_images",
     "tests.support.mounts",
     "tests.support.namespaces",
     "tests.support.users",

@@ -79,7 +79,7 @@ def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> It
 
     def open_one(name: str) -> Opened:
         names.append(printable(name))
-        return Opened(open_image(name, settings), settings.tmpdir, settings.progress)
+        return Opened(open_image(name, settings), settings.tmpdir, settings.progress, strict=arguments.strict)
 
     try:
         yield open_one

@@ -77,13 +77,13 @@ class Indexing:
             os.ftruncate(self._index.descriptor, 0)
             os.lseek(self._index.descriptor, 0, os.SEEK_SET)
 
-    def finish(self, tar: Content) -> None:
-        """Complete the index: *tar* is the plain tar, all of it.
+    def finish(self, tar: Content, scanned: int = CHILD_SIZE) -> None:
+        """Complete the index: *tar* is the plain tar, all of it, of which *scanned* bytes matter.
 
         Raises InvalidImage, NoSpace, MemoryError, or OSError if the tar cannot be read.
         """
         place = tar.file_place()
-        if place is not None:  # a child process can read only a local file
+        if place is not None and scanned >= CHILD_SIZE:  # a child process can read only a local file
             self.written(place, tar.size)
         child, self._child = self._child, None
         if child is None:

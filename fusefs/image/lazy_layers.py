@@ -1,26 +1,34 @@
 """The layers of an image: plain tars and layer indexes, each made on first access."""
 
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content, Literal
 from fusefs.content.spool import file_or_memory
-from fusefs.errors import NoSpace
+from fusefs.errors import ImgfsError, NoSpace
+from fusefs.image.cached_files import add_index, cached_index, cached_name, headers_match
 from fusefs.image.indexing import Indexing, NewIndex
 from fusefs.image.model import Image, Layer, LayerCache
 from fusefs.image.uncompressed import Follower, uncompressed_tar
-from fusefs.layers.index import BrokenIndex, LayerIndex
+from fusefs.layers.index import LayerIndex
 from fusefs.layers.record import MAGIC as INDEX_FORMAT
 from fusefs.layers.tree import LayerFiles
 from fusefs.log import logger
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import OCI_LAYER, Descriptor
+from fusefs.oci.transport import REGISTRY
 from fusefs.tree.once import Once
+
+if TYPE_CHECKING:
+    from fusefs.chunked.pieces import PieceTar
+    from fusefs.image.piecewise import Piecewise
+    from fusefs.layers.topdown import TopDownRootfs
 
 log = logger(__name__)
 
@@ -29,9 +37,6 @@ _INDEX_ROOM = 1 << 20
 _WORKERS = os.cpu_count() or 1
 _FETCHES = 4
 """Layers that are fetched from a registry at the same time."""
-
-_comparing = threading.Lock()
-"""Only one thread compares headers: two threads contend for the interpreter and take twice as long."""
 
 _NO_CACHES: Mapping[Digest, LayerCache] = MappingProxyType({})
 _Key = tuple[Digest, Digest | None]
@@ -56,10 +61,13 @@ class Layers:
         tmpdir: str,
         cache: LayerCache | None = None,
         layer_caches: Mapping[Digest, LayerCache] = _NO_CACHES,
+        *,
+        strict: bool = False,
     ) -> None:
         """Cache layer indexes and plain tars in *cache*, or spool them in *tmpdir*.
 
-        *layer_caches*: caches of layers that have one of their own, by digest.
+        *layer_caches*: caches of layers that have one of their own, by digest.  *strict*: no layer is read piece by
+        piece.
         """
         self._image = image
         self._cache = cache
@@ -71,6 +79,12 @@ class Layers:
         self._tars: dict[_Key, Once[Content]] = {}
         self._files: dict[_Key, Once[LayerFiles]] = {}
         self._made: list[Content] = []
+        self._piecewise: Piecewise | None = None
+        if image.source.transport is REGISTRY:
+            from fusefs.image import piecewise  # noqa: PLC0415 - local images do not need it
+
+            self._piecewise = piecewise.Piecewise(strict=strict)
+        self._pieces_opened = False
         self._followers: dict[_Key, Follower] = {}
         self.stack = image.layers or (_NONE,)
         """The layers that the root file system is merged of, the base first."""
@@ -95,14 +109,17 @@ class Layers:
         cache = self._cache_of(layer)
         if layer.compression is None:
             return True
-        descriptor = None if cache is None else cache.open_cached(f"{_cached_name(layer)}.tar")
+        descriptor = None if cache is None else cache.open_cached(f"{cached_name(layer)}.tar")
         if descriptor is not None:
             os.close(descriptor)
         return descriptor is not None
 
     def files(self, layer: Layer) -> LayerFiles:
-        """Return the files of *layer*; the first access indexes it."""
-        return self._files[_key(layer)].get()
+        """Return the files of *layer*; the first access indexes it, and so does the first one after it was fetched."""
+        key = _key(layer)
+        if self._has_pieces(layer) and _is_here(layer):
+            self.tar(layer)
+        return self._files[key].get()
 
     def cached_names(self) -> list[str]:
         """Return the names under which the layers' indexes are cached; they depend on all that the indexes do."""
@@ -110,15 +127,18 @@ class Layers:
 
     def _index_name(self, layer: Layer) -> str:
         # Implicit directories get the time of the image, and one archive may hold several images.
-        return f"{_cached_name(layer, INDEX_FORMAT)}-{self._image.created_ns}.layer"
+        return f"{cached_name(layer, INDEX_FORMAT)}-{self._image.created_ns}.layer"
 
     def bytes_key(self, layer: Layer) -> Hashable:
         """Return a key of the plain tar of *layer*: tars with equal keys, also of other images, have the same bytes.
 
         A digest is a key only if imgfs compared it with the bytes: the diffID when it decompressed the layer, the
-        descriptor's digest in a verified image.  Otherwise the key is the place of the bytes in an unchanged file.
+        descriptor's digest in a verified image, or if the layer is read piece by piece, with the digest of its table of
+        contents in the annotations.  Otherwise the key is the place of the bytes in an unchanged file.
         """
         if layer.compression is not None:
+            if self._has_pieces(layer):
+                return layer.descriptor.digest, *sorted(layer.descriptor.annotations.items())
             return layer.diff_id
         if self._image.verified:
             return layer.descriptor.digest
@@ -168,10 +188,42 @@ class Layers:
         """Return the plain tars that were decompressed, or opened in the cache."""
         return tuple(self._made)
 
+    def must_be_fetched(self) -> bool:
+        """Return whether there are layers in a registry that are not here: one that is not needed should stay there."""
+        return self._piecewise is not None and not all(map(_is_here, self.stack))
+
+    def top_down(self, complete: Callable[[], None], *, transform_symlinks: bool) -> "TopDownRootfs":
+        """Return the layers merged, each fetched when a lookup needs it; *complete* is called when all are known."""
+        from fusefs.layers.topdown import FetchedStack, TopDownRootfs  # noqa: PLC0415 - local images do not need it
+
+        layers = tuple(filter(self.readable, self.stack))
+        files = [partial(self.files, layer) for layer in layers]
+        stack = FetchedStack(files, self.all_files, self.open_pieces, complete)
+        return TopDownRootfs(stack, self._image.created_ns, transform_symlinks=transform_symlinks)
+
+    def open_pieces(self) -> None:
+        """Begin to index all layers that can be read piece by piece: that takes one request for each."""
+        if self._pieces_opened:
+            return
+        self._pieces_opened = True
+        layers = [layer for layer in self.stack if self.readable(layer) and self.verified_by(layer)]
+        waiting = iter(layers)
+
+        def work() -> None:
+            for layer in waiting:  # threads share the iterator
+                with suppress(ImgfsError, OSError):  # who needs the layer gets the error
+                    self.files(layer)
+
+        with suppress(RuntimeError):  # as many threads as this process may have
+            for _ in layers[:_FETCHES]:
+                threading.Thread(target=work, daemon=True).start()
+
     def close(self) -> None:
         """Close the plain tars that were decompressed.  No other thread may read meanwhile."""
         for tar in self._made:
             tar.close()
+        if self._piecewise is not None:
+            self._piecewise.close()
 
     def _cache_of(self, layer: Layer) -> LayerCache | None:
         return self._layer_caches.get(layer.descriptor.digest, self._cache)
@@ -182,7 +234,7 @@ class Layers:
             if layer.compression is None:
                 layer.content.fetch()
                 return layer.content
-            cache, name = self._cache_of(layer), f"{_cached_name(layer)}.tar"
+            cache, name = self._cache_of(layer), f"{cached_name(layer)}.tar"
             cached = None if cache is None else cache.open_cached(name)
             if cached is not None:
                 file = OpenFile(cached, layer.where)
@@ -193,30 +245,76 @@ class Layers:
                 with self._decompressing:
                     tar = uncompressed_tar(layer, self._tmpdir, cache, name, follower)
             self._made.append(tar)
+            if self._piecewise is not None and self._piecewise.add_whole(_key(layer), layer.where, tar):
+                self._files[_key(layer)] = Once(self._files_maker(layer))
             return tar
 
         return make
 
+    def verified_by(self, layer: Layer) -> str:
+        """Return what verifies the names and attributes of *layer*: ``toc``, ``tar``, or nothing if that is clear."""
+        known = None if self._piecewise is None else self._piecewise.format_of(layer)
+        if self._piecewise is None or known is None:
+            return ""
+        return "tar" if known.has_headers or self._piecewise.is_verified(_key(layer)) else "toc"
+
+    def _has_pieces(self, layer: Layer) -> bool:
+        return self._piecewise is not None and self._piecewise.has_pieces(_key(layer))
+
+    def _files_of_pieces(self, layer: Layer) -> LayerFiles | None:
+        """Return the files of *layer* if it is read piece by piece, else None."""
+        if self._piecewise is None or self._piecewise.is_whole(_key(layer)):
+            return None
+        known = self._piecewise.format_of(layer)
+        if known is None or self._has_cached_tar(layer):
+            return None
+        from fusefs.image.piecewise import open_pieces  # noqa: PLC0415 - local images do not need it
+
+        cache = self._cache_of(layer)
+        # Not the names of what is made of the plain tar: nothing is compared with the diffID yet.
+        annotations = sorted(layer.descriptor.annotations.items())
+        pieces = open_pieces(layer, known, self._tmpdir, cache, f"{cached_name(layer, annotations)}.toc")
+        if pieces is None:
+            return None
+        name = f"{cached_name(layer, INDEX_FORMAT, annotations)}-{self._image.created_ns}.layer"
+        index = None if cache is None else cached_index(cache, name)
+        try:
+            files = LayerFiles(index, pieces) if index else self._made_files(layer, name, cache, pieces)
+        except BaseException:
+            pieces.close()
+            raise
+        self._piecewise.add_pieces(_key(layer), layer.where, pieces)
+        return files
+
     def _files_maker(self, layer: Layer) -> Callable[[], LayerFiles]:
         def make() -> LayerFiles:
+            files = self._files_of_pieces(layer)
+            if files is not None:
+                return files
             name = self._index_name(layer)
             cache = self._cache_of(layer)
-            if cache is not None:
-                index = _cached_index(cache, name)
-                if index is not None:
-                    tar = self.tar(layer)
-                    # The headers in a plain tar of the user, who may have changed it.
-                    if not cache.of_user or layer.compression or _headers_match(cache, name, index, tar):
-                        return LayerFiles(index, tar)
-                new = self._new_cached(layer, cache)
-                if new is not None:
-                    try:
-                        return self._indexed(layer, new, lambda made: cache.later(lambda: _add(cache, name, made)))
-                    except _IndexNoSpace as error:
-                        log.info("%s: cannot cache its layer index: %s", layer.where, error)
-            return self._indexed(layer, NewIndex(*file_or_memory(self._tmpdir)), os.close)
+            index = None if cache is None else cached_index(cache, name)
+            if cache is not None and index is not None:
+                tar = self.tar(layer)
+                # The headers in a plain tar of the user, who may have changed it.
+                if not cache.of_user or layer.compression or headers_match(cache, name, index, tar):
+                    return LayerFiles(index, tar)
+            return self._made_files(layer, name, cache, None)
 
         return make
+
+    def _made_files(self, layer: Layer, name: str, cache: LayerCache | None, pieces: "PieceTar | None") -> LayerFiles:
+        """Index *layer*, cache the index as *name* if possible, and return its files.
+
+        *pieces*: the tar if it is read piece by piece, None for the plain tar.
+        """
+        new = None if cache is None else self._new_cached(layer, cache)
+        if cache is not None and new is not None:
+            try:
+                return self._indexed(layer, new, lambda made: cache.later(lambda: add_index(cache, name, made)), pieces)
+            except _IndexNoSpace as error:
+                log.info("%s: cannot cache its layer index: %s", layer.where, error)
+        return self._indexed(layer, NewIndex(*file_or_memory(self._tmpdir)), os.close, pieces)
 
     def _new_cached(self, layer: Layer, cache: LayerCache) -> NewIndex | None:
         """Return a new file in *cache* for the index of *layer*, None if there is no room."""
@@ -226,14 +324,19 @@ class Layers:
             log.info("%s: cannot cache its layer index: %s", layer.where, error)
             return None
 
-    def _indexed(self, layer: Layer, new: NewIndex, made: Callable[[int], None]) -> LayerFiles:
+    def _indexed(
+        self, layer: Layer, new: NewIndex, made: Callable[[int], None], pieces: "PieceTar | None"
+    ) -> LayerFiles:
         """Index *layer* into the file *new*, if possible while it is decompressed; *made* gets and closes the file."""
         indexing = Indexing(new, layer, self._image.created_ns)
         try:
-            tar = self._followed(layer, indexing)
+            tar: Content = self._followed(layer, indexing) if pieces is None else pieces
             try:
                 with self._indexing:
-                    indexing.finish(tar)
+                    if pieces is None:
+                        indexing.finish(tar)
+                    else:
+                        indexing.finish(pieces.headers, pieces.scanned)
             except NoSpace as error:
                 raise _IndexNoSpace(str(error)) from None
             tar.check()  # an index of changed bytes is neither used nor cached
@@ -258,45 +361,5 @@ class _IndexNoSpace(NoSpace):
     """There is no space for a layer index, but there may be for its tar."""
 
 
-def _add(cache: LayerCache, name: str, descriptor: int) -> None:
-    """Cache the file *descriptor* as *name*, and close it."""
-    try:
-        cache.add(name, descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _cached_name(layer: Layer, *more: object) -> str:
-    """Return the first part of the name of a cached file: a hash of what identifies the bytes of *layer*, and *more*.
-
-    *more* is the format of layer indexes, so that versions of imgfs with different ones do not drop each other's.
-    """
-    assert layer.content is not None
-    identity = layer.content.identity
-    parts = (layer.descriptor.digest, layer.diff_id, identity, layer.descriptor.size, layer.compression, *more)
-    return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
-
-
-def _cached_index(cache: LayerCache, name: str) -> LayerIndex | None:
-    """Return the layer index cached as *name*, None if there is no valid one."""
-    descriptor = cache.open_cached(name)
-    if descriptor is None:
-        return None
-    try:
-        return LayerIndex(descriptor)
-    except BrokenIndex as error:
-        cache.drop(name, str(error))
-    except OSError as error:
-        cache.drop(name, f"cannot read it: {error.strerror}")
-    finally:
-        os.close(descriptor)
-    return None
-
-
-def _headers_match(cache: LayerCache, name: str, index: LayerIndex, tar: Content) -> bool:
-    """Return whether *index*, cached as *name*, has the headers in *tar*; otherwise it is dropped."""
-    with _comparing:
-        matches = index.headers_match(tar)
-    if not matches:
-        cache.drop(name, "the headers of the layer differ")
-    return matches
+def _is_here(layer: Layer) -> bool:
+    return layer.content is not None and layer.content.file_place() is not None

@@ -45,14 +45,17 @@ class Opened:
     error of a registry that does not send one.
     """
 
-    def __init__(self, sourced: SourcedImage, tmpdir: str, progress: Progress) -> None:
-        """Spool files that cannot be cached in *tmpdir*; report indexing to *progress*."""
+    def __init__(self, sourced: SourcedImage, tmpdir: str, progress: Progress, *, strict: bool = False) -> None:
+        """Spool files that cannot be cached in *tmpdir*; report indexing to *progress*.
+
+        *strict*: read no layer piece by piece.
+        """
         self.image = sourced.image
         self.cache = sourced.cache
         """The cache for files that are made of its layers, None if there is none."""
         self.referrers = sourced.referrers
         """Asks for the artifacts that refer to it; None if the source knows of none."""
-        self.layers = Layers(sourced.image, tmpdir, sourced.cache, sourced.layer_caches)
+        self.layers = Layers(sourced.image, tmpdir, sourced.cache, sourced.layer_caches, strict=strict)
         self._progress = progress
         self._rootfs = Once(self._merged)
 
@@ -84,6 +87,7 @@ class Opened:
                 need = needed.add(files[-1].index)
                 if need is not Need.NEXT:
                     break
+                self.layers.open_pieces()
         return self.rootfs() if need is Need.ALL else RootfsTree(files[::-1], transform_symlinks=False)
 
     def index(self) -> Sequence[LayerFiles]:
@@ -107,17 +111,19 @@ class Opened:
         layers = self.image.layers
         if number >= len(layers):
             raise Unavailable(f"{self.shown} has {len(layers)} layers, numbered from 0; there is no layer {number}")
-        self.tar(number)
+        self._check_readable(number)
         with _fetching():
             return LayerTree(self.layers.files(layers[number]), transform_symlinks=False)
 
     def tar(self, number: int) -> Content:
         """Return the plain tar of one layer; the first access decompresses it."""
-        layer = self.image.layers[number]
-        if not self.layers.readable(layer):
-            raise Unavailable(f"{self.shown}: layer {number} is not stored or not part of a file system")
+        self._check_readable(number)
         with _fetching():
-            return self.layers.tar(layer)
+            return self.layers.tar(self.image.layers[number])
+
+    def _check_readable(self, number: int) -> None:
+        if not self.layers.readable(self.image.layers[number]):
+            raise Unavailable(f"{self.shown}: layer {number} is not stored or not part of a file system")
 
     def close_when_unused(self) -> None:
         """Close each file as soon as nobody refers to it any more.

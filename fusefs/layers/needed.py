@@ -31,6 +31,8 @@ class Question(NamedTuple):
     path: bytes
     follow: bool = True
     """Whether a symbolic link in the last part is followed."""
+    names: bool = True
+    """Whether a directory is asked for the names in it, too, and not for its attributes alone."""
 
 
 class _Directory(NamedTuple):
@@ -95,7 +97,7 @@ class NeededLayers:
             if target.startswith(b"/"):
                 del way[1:]
             parts.extendleft(reversed(target.split(b"/")))
-        return _of_directory(way[-1])
+        return _of_directory(way[-1]) if question.names else _of_attributes(way[-1])
 
     def _find(self, directory: _Directory, name: bytes) -> "_Directory | _File | Need":
         """Return the directory or file called *name*; a need if it is missing, or only missing in known layers."""
@@ -117,6 +119,12 @@ class NeededLayers:
         if found:
             return _Directory(tuple(found), is_open)
         return Need.NEXT if is_open else Need.NONE
+
+
+def _of_attributes(directory: _Directory) -> Need:
+    """Return what the attributes of *directory* need: the uppermost layer that lists it."""
+    is_listed = any(not layer.record(at).flags & IMPLICIT for layer, at in directory.places)
+    return Need.NEXT if directory.is_open and not is_listed else Need.NONE
 
 
 def _of_directory(directory: _Directory) -> Need:

@@ -69,6 +69,9 @@ class RootfsTree:
         if dead:
             log.warning("layer %d: skipped %d hard links to nothing; the first: %s", number, dead, printable(first))
 
+    def settling(self, directory: int, name: bytes | None) -> None:
+        """Return None: all nodes are known."""
+
     def node(self, number: int) -> Node:
         """Return a node; a directory has the attributes of the uppermost layer that lists it."""
         layer, record = self._record(number)
@@ -100,6 +103,11 @@ class RootfsTree:
         """Return the parent directory of a directory."""
         layer, record = self._record(number)
         return self._number(self._joined((layer << _SHIFT) + record.parent).places[0])
+
+    def path(self, directory: int) -> tuple[bytes, ...]:
+        """Return the names that lead from the root to *directory*."""
+        layer, record = self._record(directory)
+        return self._path(layer, record)
 
     def layer(self, number: int) -> int:
         """Return the layer of a node; of a directory the uppermost that lists it."""

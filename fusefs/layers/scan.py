@@ -23,7 +23,7 @@ _FIELDS = struct.Struct("100x24s12s12s8sc355x")
 
 REGULAR, HARD_LINK, SYMLINK, DIRECTORY = b"0", b"1", b"2", b"5"
 """The typeflags of plain members."""
-_KINDS = {REGULAR: Kind.REGULAR, HARD_LINK: Kind.HARD_LINK, SYMLINK: Kind.SYMLINK, DIRECTORY: Kind.DIRECTORY}
+PLAIN_KINDS = {REGULAR: Kind.REGULAR, HARD_LINK: Kind.HARD_LINK, SYMLINK: Kind.SYMLINK, DIRECTORY: Kind.DIRECTORY}
 _UNLINKED = frozenset({REGULAR, DIRECTORY})
 _PAX, _LONG_NAME, _LONG_LINK = b"x", b"L", b"K"
 _EXTENDED = frozenset({_PAX, _LONG_NAME, _LONG_LINK})
@@ -100,7 +100,7 @@ class LayerScan:
         self._scan = Scan(tar, warn)
         self._window = Window(tar)
         self._sums = _Meanings(stated_sum)
-        self._owners = {typeflag: _owners(kind) for typeflag, kind in _KINDS.items()}
+        self._owners = {typeflag: _owners(kind) for typeflag, kind in PLAIN_KINDS.items()}
         self._times = _Meanings(lambda field: pack_time(*header_time(field)))
         self._recorded_times = _Meanings(lambda text: pack_time(*recorded_time(text)))
 

@@ -134,6 +134,9 @@ class LayerTree:
         """The files that the tree shows: those of one layer."""
         return (self._files,)
 
+    def settling(self, directory: int, name: bytes | None) -> None:
+        """Return None: all nodes are known."""
+
     def node(self, number: int) -> Node:
         """Return a node."""
         record = self._index.record(number)

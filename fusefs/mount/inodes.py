@@ -96,8 +96,7 @@ class NumberedTree:
         self.owner: Owner | None = tree if isinstance(tree, Owner) else place.numbered.owner if place else None
         self._is_owner = isinstance(tree, Owner)
         self.settled = False
-        self.root = stat_of(tree.node(0))
-        """The attributes of the root."""
+        self._root = stat_of(tree.node(0))
         if place is not None:
             directory = place.tree.node(place.number)
             assert isinstance(directory, LazyDirectory)
@@ -110,6 +109,18 @@ class NumberedTree:
             self._raise_unready()
         assert self._tree is not None
         return self._tree
+
+    @property
+    def root(self) -> Stat:
+        """The attributes of the root; of a tree that was released, the last ones."""
+        if self._tree is not None:
+            self._root = stat_of(self._tree.node(0))
+        return self._root
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether names of the root, and its attributes, may still change."""
+        return self._tree is not None and self._tree.settling(0, None) is not None
 
     def _raise_unready(self) -> None:
         assert self._place is not None
@@ -227,6 +238,14 @@ class Inodes:
             return None
         node = place.tree.node(place.number)
         return node if isinstance(node, LazyDirectory) else None
+
+    def is_unsettled(self, inode: int) -> bool:
+        """Return whether this is a lazy directory whose attributes are not known yet."""
+        made = self._made.get(inode)
+        if made is not None:
+            return not made.settled and made.is_settling
+        lazy = self.unmade(inode)
+        return lazy is not None and not lazy.settled
 
     def add(self, inode: int, tree: Tree) -> None:
         """Register the *tree* of a lazy directory; a second call for the directory has no effect."""

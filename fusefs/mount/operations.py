@@ -145,8 +145,7 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ESTALE)
         entry = _new_entry()
         fill(entry, inode, stat, self._overrides)
-        lazy = self._inodes.unmade(inode)
-        if lazy is not None and not lazy.settled:  # the layers' own attributes are known after the first access
+        if self._inodes.is_unsettled(inode):  # the layers' own attributes are known after the first access
             entry.attr_timeout = 0
         return entry
 
@@ -182,6 +181,11 @@ class Operations(pyfuse3.Operations):
     def _gave(self, inode: int) -> None:
         """Note that the kernel has one more reference to *inode*; they do not matter where no image goes away."""
 
+    async def _settle(self, place: Place, name: bytes | None) -> None:
+        """Wait until *name* in a directory can be looked up, or with None, until its names can be listed."""
+        while (work := place.tree.settling(place.number, name)) is not None:
+            await self._calls.run(place.numbered, work, self._first_accesses)  # by one thread for all who look into it
+
     @answered
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
         """Return the attributes of *name*, or a negative entry, which the kernel caches as long."""
@@ -189,6 +193,7 @@ class Operations(pyfuse3.Operations):
             case b"." | b"..":
                 return self._stat_of_handle(parent_inode, name)
         place = await self._directory(parent_inode)
+        await self._settle(place, name)
         number = place.tree.find(place.number, name)
         if number is None:
             return self._negative(parent_inode)
@@ -271,8 +276,8 @@ class Operations(pyfuse3.Operations):
         data = content.read_cached(off, size, self._buffer)
         if data is None:
             # Readers that wait for a registry take no place of those that wait for a disk.
-            remote = isinstance(content, RemoteBlob) and not content.is_here
-            limiter = self._remote_reads if remote else self._cold_reads
+            here = content.is_here if isinstance(content, RemoteBlob) else content.file_place() is not None
+            limiter = self._cold_reads if here else self._remote_reads
             data = await in_thread(functools.partial(content.read_at, off, size), limiter)
         self._bytes_read.total += len(data)
         return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
@@ -293,6 +298,7 @@ class Operations(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """List ``.``, ``..`` and the names of a directory, from position *start_id* on."""
         place = await self._directory(fh)
+        await self._settle(place, None)
         listing = await self._listings.listing(fh, place.tree, place.number)
         if start_id < DOTS and not self._list_dots(fh, start_id, token):
             return

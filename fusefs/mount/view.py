@@ -1,7 +1,7 @@
 """The layout of a mount: an image as a tree.  No other module defines it."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from fusefs.content.protocol import Content, Literal
@@ -84,7 +84,18 @@ class _View:
         if files := titled_files(image.layers):
             entries[b"files"] = self._files(files)
         named = {"ref": image.name, "id": str(image.config.descriptor.digest), "platform": str(image.platform or "")}
-        return Directory(self._directory, entries, xattrs=(*_xattrs(named), *self._options.xattrs))
+        xattrs = (*_xattrs(named), *self._options.xattrs, *self._verified(image.layers))
+        return Directory(self._directory, entries, xattrs=xattrs)
+
+    def _verified(self, layers: Sequence[Layer]) -> Xattrs:
+        """Return what verifies the names in *layers*, if any of them can be read piece by piece."""
+        if not any(map(self._layers.verified_by, layers)):
+            return ()
+
+        def value() -> bytes:
+            return b"toc" if "toc" in map(self._layers.verified_by, layers) else b"tar"
+
+        return ((b"user.imgfs.verified", value),)
 
     def _compressed(self) -> dict[int, Layer]:
         """Return the layers that must be decompressed, by number."""
@@ -148,17 +159,22 @@ class _View:
         return Directory(
             self._directory,
             {
-                str(number).encode(): self._lazy(self._layer_tree(layer, number), self._layer_xattrs[number])
+                str(number).encode(): self._lazy(self._layer_tree(layer, number), self._xattrs_of(layer, number))
                 for number, layer in enumerate(self._image.layers)
                 if self._layers.readable(layer)
             },
         )
 
+    def _xattrs_of(self, layer: Layer, number: int) -> Xattrs:
+        return self._layer_xattrs[number] + self._verified([layer])
+
     def _layer_tree(self, layer: Layer, number: int) -> Callable[[], Tree]:
-        transform, xattrs = self._options.transform_symlinks, self._layer_xattrs[number]
+        transform, xattrs = self._options.transform_symlinks, self._xattrs_of(layer, number)
         return lambda: LayerTree(self._layers.files(layer), transform_symlinks=transform, xattrs=xattrs)
 
     def _rootfs(self) -> Tree:
+        if self._layers.must_be_fetched():
+            return self._layers.top_down(self._options.merged, transform_symlinks=self._options.transform_symlinks)
         tree = RootfsTree(self._layers.all_files(), transform_symlinks=self._options.transform_symlinks)
         self._options.merged()
         return tree

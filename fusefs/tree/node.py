@@ -90,6 +90,12 @@ class Tree(Protocol):
     def has_lazy(self) -> bool:
         """Whether the tree may contain lazy directories."""
 
+    def settling(self, directory: int, name: bytes | None) -> Callable[[], None] | None:
+        """Return work after which `find` of *name* in *directory* may be right; with None, its listings.
+
+        It may take long, and fail.  None if they are right.
+        """
+
     def node(self, number: int) -> "Node":
         """Return a node."""
 
@@ -185,6 +191,9 @@ class KnownTree:
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+    def settling(self, directory: int, name: bytes | None) -> None:
+        """Return None: all nodes are known."""
 
     def node(self, number: int) -> Node:
         """Return a node."""

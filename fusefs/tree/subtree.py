@@ -1,6 +1,6 @@
 """One directory of a tree as the root of a tree of its own."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from fusefs.tree.node import Node, Stat, Tree, Xattrs, present
 
@@ -22,6 +22,10 @@ class Subtree:
         if number == 0:
             return self._top
         return 0 if number == self._top else number
+
+    def settling(self, directory: int, name: bytes | None) -> Callable[[], None] | None:
+        """Return the work after which names of a directory may be right."""
+        return self._tree.settling(self._exchanged(directory), name)
 
     def node(self, number: int) -> Node:
         """Return a node."""

@@ -74,11 +74,14 @@ def find_top(view: Directory, path: bytes, name: str) -> Top:
         return Top(view, None, number, view.xattrs, path)
     if not names:
         return Top(view, lazy, 0, view.xattrs, path)
+    below = lazy.fill()
+    while (work := below.settling(0, None)) is not None:
+        work()
     try:
-        number = resolve(lazy.fill(), b"/".join(names)).number
+        number = resolve(below, b"/".join(names)).number
     except OSError as error:  # it does not exist, or its links are a loop
         raise _missing(path, name, str(error.strerror)) from None
-    if not is_directory(lazy.fill(), number):
+    if not is_directory(below, number):
         raise _missing(path, name, os.strerror(errno.ENOTDIR))
     return Top(view, lazy, number, view.xattrs, path)
 

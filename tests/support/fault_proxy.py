@@ -137,8 +137,14 @@ class Proxy:
     """For each request whose path contains the key, the next fault of the list; the last one of ALWAYS stays."""
     always: dict[str, Fault] = field(default_factory=dict)
     """For each request whose path contains the key."""
+    round_trip: float = 0.0
+    """Seconds that a connection and each answer take at least."""
+    rate: float = 0.0
+    """Bytes a second of each connection; 0: no limit."""
     ignores_range: bool = False
     """The registry is asked for the whole blob whatever range was."""
+    sent: int = 0
+    """Bytes of all answers."""
     asked: list[Asked] = field(default_factory=list)
     open_connections: int = 0
     most_connections: int = 0
@@ -172,6 +178,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with proxy.lock:
             proxy.open_connections += 1
             proxy.most_connections = max(proxy.most_connections, proxy.open_connections)
+        time.sleep(proxy.round_trip)
         with contextlib.suppress(OSError):
             super().handle()
         with proxy.lock:
@@ -201,7 +208,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             connection.close()
 
     def _send(self, reply: Reply) -> None:
-        time.sleep(reply.delay)
+        proxy = self.proxy
+        with proxy.lock:
+            proxy.sent += len(reply.body)
+        time.sleep(reply.delay + proxy.round_trip + (len(reply.body) / proxy.rate if proxy.rate else 0))
         lines = [f"HTTP/1.1 {reply.status} {http.client.responses.get(reply.status, '')}"]
         lines += (f"{name}: {value}" for name, value in reply.headers.items())
         head = "\r\n".join([*lines, "", ""]).encode()

@@ -168,7 +168,8 @@ class MountCommand:
     def _opened(self, settings: Settings) -> Opened:
         """Open the image."""
         arguments = self._arguments
-        opened = Opened(open_image(arguments.image, settings), settings.tmpdir, settings.progress)
+        strict = arguments.strict or arguments.driver == EROFS  # which needs whole layers anyway
+        opened = Opened(open_image(arguments.image, settings), settings.tmpdir, settings.progress, strict=strict)
         if (why := opened.image.why_no_rootfs) and not arguments.no_trees:
             log.warning("%s is mounted without rootfs/: %s", opened.shown, why)
         return opened

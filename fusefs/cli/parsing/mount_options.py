@@ -36,6 +36,7 @@ _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platf
     "idle": True,
     "authfile": True,
     "insecure": False,
+    "strict": False,
     "offline": False,
     "cache-dir": True,
     "cache-size": True,

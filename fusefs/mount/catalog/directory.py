@@ -90,6 +90,9 @@ class ImageDirectory(Owner):
         self._view = None
         self.image.release()
 
+    def settling(self, directory: int, name: bytes | None) -> None:
+        """Return None: wait for an image by `Unready`."""
+
     def node(self, number: int) -> Node:
         """Return a node; Unready for a document while the image is not open."""
         if not number:

@@ -140,6 +140,9 @@ class CatalogTree:
             for name, below in sorted(here.items(), key=lambda entry: entry[0])
         ]
 
+    def settling(self, directory: int, name: bytes | None) -> None:
+        """Return None: new names come with a new listing."""
+
     def node(self, number: int) -> Node:
         """Return a node."""
         node = self._nodes[number]

@@ -114,7 +114,7 @@ def test_a_fault_that_stays_is_an_error_in_time(
     ("fault", "code", "message"),
     [
         (flip(10), 6, "the manifest 1 of team/app has the digest"),
-        (body(b"x" * ((4 << 20) + 1)), 5, "the manifest has more than 4194304 bytes"),
+        (body(b"x" * ((4 << 20) + 1)), 5, "the manifest 1 has more than 4194304 bytes"),
         (headers(Docker_Content_Digest=f"sha256:{'0' * 64}"), 6, "has the digest"),
         (status(404), 4, "has no team/app:1: 404 Not Found"),
     ],

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tests.support.builders import layer
+from tests.support.changesets import changeset, file, folder, whiteout
 from tests.support.fault_proxy import Asked, Proxy, Reply
 from tests.support.layouts import Layout
 from tests.support.mounts import COMMAND, Bench
@@ -49,9 +50,30 @@ def test_a_layer_is_fetched_at_its_first_access_and_once(imgfs: Bench, server: R
     assert (mounted / "layers" / "1" / "app").read_bytes() == b"app"
     assert server.requests() == [f"GET blobs/{short(layout, 2)} 200"]
     assert (mounted / "rootfs" / "app").read_bytes() == b"app"
+    assert server.requests() == []
+    assert sorted(path.name for path in (mounted / "rootfs").iterdir()) == ["app", "base"]
     assert server.requests() == [f"GET blobs/{short(layout, 1)} 200"]
     assert all(path.read_bytes() for path in blobs)
     assert server.requests() == []
+
+
+def test_a_lookup_asks_for_a_lower_layer_only_if_that_may_decide(imgfs: Bench, server: Registry) -> None:
+    top = changeset(folder("etc"), file("etc/own", b"top"), whiteout("etc/gone"), file("implicit/x"))
+    base = changeset(
+        folder("etc"), file("etc/own", b"base"), file("etc/gone"), folder("implicit"), file("etc/low", b"low")
+    )
+    layout, _ = pushed(server, "top/down:1", BASE, base, top)
+    rootfs = imgfs.mount(server.image("top/down:1")) / "rootfs"
+    server.requests()
+    assert (rootfs / "etc" / "own").read_bytes() == b"top"
+    assert not (rootfs / "etc" / "gone").exists()
+    assert server.requests() == [f"GET blobs/{short(layout, 3)} 200"]
+    assert (rootfs / "etc" / "low").read_bytes() == b"low"
+    assert server.requests() == [f"GET blobs/{short(layout, 2)} 200"]
+    assert (rootfs / "implicit" / "x").exists()
+    assert server.requests() == []
+    assert not (rootfs / "no").exists()
+    assert server.requests() == [f"GET blobs/{short(layout, 1)} 200"]
 
 
 def test_a_layer_that_another_image_has_is_not_fetched_again(imgfs: Bench, server: Registry) -> None:

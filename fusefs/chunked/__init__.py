@@ -1,0 +1,1 @@
+"""Layers that can be read piece by piece: zstd:chunked and eStargz."""

@@ -1,0 +1,292 @@
+"""The plain tar of a layer as a content whose pieces are fetched, decompressed and verified when they are read.
+
+The tar is a file with holes.  Headers are in it from the beginning; a piece is written once its digest is right.
+"""
+
+import errno
+import os
+import threading
+from array import array
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import NamedTuple, Protocol
+
+from fusefs.chunked.frames import Decompress
+from fusefs.content.file import Extent, OpenFile
+from fusefs.content.pieces import FetchFailed
+from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, clipped
+from fusefs.errors import NO_ROOM, DigestMismatch, ImgfsError, NoSpace
+
+_DIGEST = 32
+_GAP = 1 << 16
+"""Bytes between two pieces that are fetched with them, rather than by a second request."""
+_MAX_FETCH = 8 << 20
+"""Bytes of one request, and of the window of a reader that goes on and on."""
+_FIRST_WINDOW = 1 << 18
+_READERS = 64
+"""Places at which readers may go on."""
+
+
+class Ranges(Protocol):
+    """A compressed blob, range by range."""
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+
+    def unverified_range(self, offset: int, size: int) -> Bytes:
+        """Return a range as the registry sent it; OSError if it does not."""
+
+    def drop_range(self, offset: int, size: int) -> None:
+        """Fetch the range again at the next read: it is damaged."""
+
+
+class Piece(NamedTuple):
+    """A run of bytes of a file."""
+
+    start: int
+    """Offset in the tar."""
+    size: int
+    source: int
+    """Offset of the compressed bytes in the blob."""
+    length: int
+    """How many these are."""
+    inner: int
+    """Offset of the run in the plain bytes that these begin."""
+
+
+class PieceTable:
+    """The pieces of a layer in the order of the tar; 72 bytes of memory each."""
+
+    def __init__(self) -> None:
+        self._columns = tuple(array("Q") for _ in Piece._fields)
+        self._digests = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __getitem__(self, number: int) -> Piece:
+        return Piece(*(column[number] for column in self._columns))
+
+    def add(self, piece: Piece, digest: bytes) -> None:
+        """Add the next piece, whose plain bytes have the SHA-256 *digest*."""
+        for column, value in zip(self._columns, piece, strict=True):
+            column.append(value)
+        self._digests += digest
+
+    @property
+    def total(self) -> int:
+        """The plain bytes of all pieces."""
+        return sum(self._columns[1])
+
+    def digest(self, number: int) -> bytes:
+        """Return the digest of a piece."""
+        return bytes(self._digests[number * _DIGEST : (number + 1) * _DIGEST])
+
+    def span(self, offset: int, size: int) -> range:
+        """Return the numbers of the pieces that overlap a run of the tar."""
+        starts, sizes = self._columns[:2]
+        first = bisect_right(starts, offset) - 1
+        if first < 0 or starts[first] + sizes[first] <= offset:
+            first += 1
+        last = first
+        while last < len(starts) and starts[last] < offset + size:
+            last += 1
+        return range(first, last)
+
+
+class PieceTar:
+    """The plain tar.  Safe under concurrency.
+
+    `_changed` guards `_here`, `_busy` and `_next`; readers look at `_here` without it: a byte of it changes once, after
+    the piece is in the file.
+    """
+
+    def __init__(self, file: OpenFile, size: int, table: PieceTable, blob: Ranges, decompress: Decompress) -> None:
+        """*file* has the headers already; *blob* has the pieces of *table*."""
+        self.size = self.stored = size
+        self.headers = Extent(file, 0, size)
+        """The tar with zeros in place of pieces that are not here."""
+        self.scanned = size - table.total
+        """Bytes that a scan has to look at: those that are not of a piece."""
+        self._file = file
+        self._table = table
+        self._blob = blob
+        self._decompress = decompress
+        self._here = bytearray(len(table))
+        self._busy: set[int] = set()
+        self._next: OrderedDict[int, int] = OrderedDict()
+        """The piece at which a reader may go on, and the bytes of its window."""
+        self._changed = threading.Condition()
+        self._error: ImgfsError | None = None
+
+    @property
+    def identity(self) -> str:
+        """Always the same: the digest alone distinguishes the bytes."""
+        return "0"
+
+    def slice(self, offset: int, size: int) -> Content:
+        """Return a part of the bytes."""
+        return Slice(self, offset, size)
+
+    def file_place(self) -> FilePlace | None:
+        """Return None: the file has holes."""
+
+    def fetch(self) -> None:
+        """Do nothing: a read waits for its own pieces."""
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return the bytes; fetches the pieces that are not here.  Raises FetchFailed, or OSError (ENOSPC)."""
+        size = clipped(self.size, offset, size)
+        if not size:
+            return b""
+        self.check()
+        self._ensure(self._table.span(offset, size))
+        return self.headers.read_at(offset, size)
+
+    def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
+        """Return the bytes if they are here and in the page cache, else None."""
+        size = clipped(self.size, offset, size)
+        if not size:
+            return b""
+        if self._error is not None or not all(self._here[number] for number in self._table.span(offset, size)):
+            return None
+        return self.headers.read_cached(offset, size, buffer)
+
+    def check(self) -> None:
+        """Raise the error if the whole layer turned out to differ."""
+        if self._error is not None:
+            raise FetchFailed(self._error)
+
+    def fail(self, error: ImgfsError) -> None:
+        """Let all further reads fail with *error*."""
+        self._error = error.with_traceback(None)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def pieces(self, offset: int, size: int) -> Iterator[tuple[Piece, bytes]]:
+        """Yield the pieces in a run of the tar, with their digests."""
+        for number in self._table.span(offset, size):
+            yield self._table[number], self._table.digest(number)
+
+    def _ensure(self, wanted: range) -> None:
+        """Let all pieces *wanted* be here; several threads that want one share the fetch."""
+        while not all(self._here[number] for number in wanted):
+            with self._changed:
+                missing = [number for number in wanted if not self._here[number] and number not in self._busy]
+                if not missing:
+                    if not all(self._here[number] for number in wanted):
+                        self._changed.wait()
+                    continue
+                missing += self._ahead(missing)
+                self._busy.update(missing)
+            try:
+                for run in _runs([(number, self._table[number]) for number in missing]):
+                    self._fetch(run)
+            except FetchFailed:
+                if not all(self._here[number] for number in wanted):  # else it is one that nobody has asked for
+                    raise
+            finally:
+                with self._changed:
+                    self._busy.difference_update(missing)
+                    self._changed.notify_all()
+
+    def _ahead(self, missing: Sequence[int]) -> list[int]:
+        """Return more pieces to fetch at once, for a reader that goes on where one stopped."""
+        window = self._next.pop(missing[0], 0)
+        ahead: list[int] = []
+        number = missing[-1] + 1
+        room = window
+        while number < len(self._here) and not self._here[number] and number not in self._busy:
+            room -= self._table[number].length
+            if room < 0:
+                break
+            ahead.append(number)
+            number += 1
+        self._next[number] = min(max(2 * window, _FIRST_WINDOW), _MAX_FETCH)
+        if len(self._next) > _READERS:
+            self._next.popitem(last=False)
+        return ahead
+
+    def _fetch(self, run: "_Run") -> None:
+        """Fetch the pieces of *run* by one request, and write them into the file.  A damaged one is fetched again."""
+        data = memoryview(self._blob.unverified_range(run.source, run.length))
+        for number, piece in run.pieces:
+            at = piece.source - run.source
+            plain = self._plain(number, piece, data[at : at + piece.length])
+            if plain is None:
+                self._blob.drop_range(piece.source, piece.length)
+                plain = self._plain(number, piece, self._blob.unverified_range(piece.source, piece.length))
+            if plain is None:
+                self._blob.drop_range(piece.source, piece.length)
+                raise FetchFailed(
+                    DigestMismatch(
+                        f"{self._file.name}: the bytes {piece.source}-{piece.source + piece.length - 1} do not have "
+                        f"the digest sha256:{self._table.digest(number).hex()} of the table of contents"
+                    )
+                )
+            self._write(piece.start, plain)
+            self._here[number] = 1
+
+    def _plain(self, number: int, piece: Piece, data: Bytes | memoryview) -> bytes | None:
+        """Return the plain bytes of a piece, None if they are not those of its digest."""
+        try:
+            plain = self._decompress(bytes(data), piece.inner, piece.size)
+        except ValueError:
+            return None
+        return plain if sha256(plain).digest() == self._table.digest(number) else None
+
+    def _write(self, start: int, data: bytes) -> None:
+        write_at(self._file, start, data)
+
+
+class _Run(NamedTuple):
+    """Pieces that one request fetches."""
+
+    source: int
+    length: int
+    pieces: list[tuple[int, Piece]]
+
+
+def _runs(pieces: list[tuple[int, Piece]]) -> Iterator[_Run]:
+    """Divide *pieces* into runs that are close together in the blob."""
+    source = end = 0
+    run: list[tuple[int, Piece]] = []
+    for number, piece in sorted(pieces, key=lambda item: item[1].source):
+        behind = piece.source + piece.length
+        if run and (piece.source > end + _GAP or max(end, behind) - source > _MAX_FETCH):
+            yield _Run(source, end - source, run)
+            run = []
+        if not run:
+            source = end = piece.source
+        run.append((number, piece))
+        end = max(end, behind)
+    if run:
+        yield _Run(source, end - source, run)
+
+
+def write_at(file: OpenFile, offset: int, data: bytes) -> None:
+    """Write *data* into *file* at *offset*; NoSpace if there is no room."""
+    view = memoryview(data)
+    try:
+        while view:
+            count = os.pwrite(file.descriptor, view, offset)
+            view, offset = view[count:], offset + count
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise NoSpace(f"no space for pieces of {file.name}: {error.strerror}; choose another directory") from None
+    except OverflowError:
+        raise OSError(errno.EFBIG, f"{file.name} is too large") from None
+
+
+def resize(file: OpenFile, size: int) -> None:
+    """Let *file* have *size* bytes; what was not written reads as zeros."""
+    try:
+        os.ftruncate(file.descriptor, size)
+    except OSError as error:
+        raise NoSpace(f"no space for {size} bytes of {file.name}: {error.strerror}; choose another directory") from None

@@ -1,0 +1,200 @@
+"""zstd:chunked, by containers/storage: each file is a zstd frame of its own, and two documents tell where they are.
+
+Annotations of the layer's descriptor state the positions of both documents in the blob, and the SHA-256 of the
+compressed table of contents, which states that of the compressed tar-split.  So everything is verified by the
+manifest's digest.  Images from before 2024-05 have no digest of the tar-split.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from itertools import zip_longest
+from typing import NamedTuple
+
+from fusefs.chunked.annotations import ZSTD_CHUNKED_PREFIX
+from fusefs.chunked.frames import from_zstd, zstd_stream
+from fusefs.chunked.pieces import Piece, PieceTable, PieceTar, Ranges, resize
+from fusefs.chunked.tarsplit import TarSplit
+from fusefs.chunked.toc import LIMIT, MAX_PIECE, Entry, Toc, Unusable
+from fusefs.content.file import Extent, OpenFile
+from fusefs.errors import InvalidImage
+from fusefs.layers.scan import PLAIN_KINDS, LayerScan
+from fusefs.tar.header import Kind
+from fusefs.tar.members import ContentSource
+from fusefs.text import printable
+
+_CHECKSUM, _TOC, _TAR_SPLIT = (
+    ZSTD_CHUNKED_PREFIX + name for name in ("manifest-checksum", "manifest-position", "tarsplit-position")
+)
+_POSITION = re.compile(r"[0-9]{1,18}(:[0-9]{1,18}){2,3}")
+_CRFS = 1
+"""The kind of table of contents."""
+_MAX_COMPRESSED = MAX_PIECE + (MAX_PIECE >> 6) + (1 << 16)
+"""Bytes of the frames of a piece."""
+_KINDS = {
+    "reg": Kind.REGULAR, "hardlink": Kind.HARD_LINK, "symlink": Kind.SYMLINK, "dir": Kind.DIRECTORY,
+    "char": Kind.CHARACTER_DEVICE, "block": Kind.BLOCK_DEVICE, "fifo": Kind.FIFO,
+}  # fmt: skip
+
+
+class Position(NamedTuple):
+    """Where a compressed document lies in the blob."""
+
+    offset: int
+    length: int
+    plain: int
+    """Bytes of the plain document."""
+
+    @property
+    def end(self) -> int:
+        """Offset behind it."""
+        return self.offset + self.length
+
+
+def zstd_chunked_tar(annotations: Mapping[str, str], blob: Ranges, file: OpenFile) -> PieceTar:
+    """Return the plain tar of a layer whose descriptor has *annotations*; *file*, a new one, gets its headers.
+
+    Raises Unusable, OSError if the documents cannot be fetched, and NoSpace.
+    """
+    toc_at, split_at = _position(annotations, _TOC, blob.size), _position(annotations, _TAR_SPLIT, blob.size)
+    first = min(toc_at.offset, split_at.offset)
+    span = max(toc_at.end, split_at.end) - first
+    if span > toc_at.length + split_at.length + (1 << 16):
+        raise Unusable("its two documents do not lie next to each other")
+    stated = annotations.get(_CHECKSUM, "")
+    documents = blob.unverified_range(first, span)
+    if _sha256(_part(documents, toc_at, first)) != stated:
+        blob.drop_range(first, span)
+        documents = blob.unverified_range(first, span)
+        if _sha256(_part(documents, toc_at, first)) != stated:
+            raise Unusable("its table of contents does not have the digest that the manifest states")
+    toc = Toc(
+        zstd_stream(_part(documents, toc_at, first), toc_at.plain, "the table of contents"), "its table of contents"
+    )
+    compressed = _part(documents, split_at, first)
+    split = TarSplit(zstd_stream(compressed, split_at.plain, "the tar-split"), file, "its tar-split")
+    resize(file, split.size)
+    table = _matched(toc, split, Extent(file, 0, split.size), file.name, blob.size)
+    if toc.fields.get("version") != 1:
+        raise Unusable("its table of contents is not of version 1")
+    if not toc.fields.get("tarSplitDigest"):
+        raise Unusable("its table of contents, of an old version, has no digest of the tar-split")
+    if toc.fields["tarSplitDigest"] != _sha256(compressed):
+        raise Unusable("its tar-split does not have the digest that the table of contents states")
+    return PieceTar(file, split.size, table, blob, from_zstd)
+
+
+def _position(annotations: Mapping[str, str], name: str, size: int) -> Position:
+    text = annotations.get(name, "")
+    if not _POSITION.fullmatch(text):
+        raise Unusable(f"the annotation {name} is missing or malformed")
+    offset, length, plain, *kind = map(int, text.split(":"))
+    if offset + length > size or max(length, plain) > LIMIT:
+        raise Unusable(f"the annotation {name} states a position behind the end, or more than {LIMIT >> 20} MiB")
+    if (name == _TOC) != bool(kind) or kind not in ([], [_CRFS]):
+        raise Unusable(f"the annotation {name} states an unknown kind")
+    return Position(offset, length, plain)
+
+
+def _part(documents: "bytes | bytearray", position: Position, first: int) -> bytes:
+    return bytes(documents[position.offset - first : position.end - first])
+
+
+def _sha256(data: bytes) -> str:
+    return f"sha256:{sha256(data).hexdigest()}"
+
+
+_Seen = tuple[bytes, Kind, bytes, int, int]
+"""Of a member: name, kind, link, offset and size of the data."""
+
+
+def _matched(toc: Toc, split: TarSplit, headers: Extent, name: str, blob_size: int) -> PieceTable:
+    """Return the pieces of all files; Unusable unless *toc*, *split* and the tar's headers list the same members."""
+    table = PieceTable()
+    members = zip_longest(_members(headers, name), split.offsets, split.sizes)
+    parts = _Parts(table, blob_size)
+    for entry in toc.entries():
+        if entry.text("type") == "chunk":
+            parts.add(entry)
+            continue
+        parts.finish()
+        member, offset, size = next(members, (None, None, None))
+        _compare(entry, member, offset, size)
+        if member is not None and member[4]:
+            parts.begin(entry, member[3], member[4])
+    parts.finish()
+    if next(members, None) is not None:
+        raise Unusable("its tar has members that its table of contents does not list")
+    return table
+
+
+def _compare(entry: Entry, member: _Seen | None, offset: int | None, size: int | None) -> None:
+    stated = entry.path("name"), _KINDS.get(entry.text("type")), entry.path("linkName"), entry.number("size")
+    if member is None or (*member[:3], member[4], offset, size) != (*stated, member[3], member[4]):
+        raise Unusable(f"its table of contents and its tar differ at {printable(stated[0][:300])}")
+
+
+def _members(headers: Extent, name: str) -> Iterator[_Seen]:
+    scan = LayerScan(ContentSource(headers, name), lambda _: None)
+    try:
+        while True:
+            for typeflag, path, _, offset, size, link, _, _ in scan.plain():
+                yield path, PLAIN_KINDS[typeflag], link, offset, size
+            member = scan.other()
+            if member is None:
+                return
+            if member.sparse:
+                raise Unusable("it has a sparse file")
+            link = member.link if member.kind in (Kind.HARD_LINK, Kind.SYMLINK) else b""
+            yield member.name, member.kind, link, member.offset, member.size
+    except InvalidImage as error:
+        raise Unusable(str(error)) from None
+
+
+class _Parts:
+    """The parts of one file at a time: the entry of the file, and those of its further chunks."""
+
+    def __init__(self, table: PieceTable, blob_size: int) -> None:
+        self._table = table
+        self._blob_size = blob_size
+        self._offset = self._size = self._at = self._end = 0
+        self._last: tuple[Entry, int, int] | None = None
+        """The part whose end in the blob is not known yet: its entry, offset in the file, and size."""
+
+    def begin(self, entry: Entry, offset: int, size: int) -> None:
+        """Begin a file of *size* bytes at *offset* of the tar."""
+        self._offset, self._size, self._at, self._end = offset, size, 0, entry.number("endOffset")
+        self._append(entry, entry.number("chunkSize") or size)
+
+    def add(self, entry: Entry) -> None:
+        """Add a further chunk."""
+        if self._last is None or entry.number("chunkOffset") != self._at:
+            raise Unusable("its table of contents has a chunk that belongs to no file")
+        self._close(entry.number("offset"))
+        self._append(entry, entry.number("chunkSize"))
+
+    def _append(self, entry: Entry, size: int) -> None:
+        if not 0 < size <= self._size - self._at:
+            raise Unusable("its table of contents has a chunk of a wrong size")
+        self._last = entry, self._at, size
+        self._at += size
+
+    def finish(self) -> None:
+        """End the file."""
+        if self._last is None:
+            return
+        if self._at != self._size:
+            raise Unusable("its table of contents does not have all chunks of a file")
+        self._close(self._end)
+        self._last = None
+
+    def _close(self, end: int) -> None:
+        assert self._last is not None
+        entry, at, size = self._last
+        if entry.text("chunkType") == "zeros":  # as the hole in the file reads
+            return
+        offset = entry.number("offset")
+        if not offset < end <= self._blob_size or end - offset > _MAX_COMPRESSED or size > MAX_PIECE:
+            raise Unusable("its table of contents has a chunk of a wrong or too large size")
+        digest = entry.sha256("chunkDigest", "digest")
+        self._table.add(Piece(self._offset + at, size, offset, end - offset, 0), digest)

@@ -1,0 +1,127 @@
+"""How soon a file of an image in a registry is read, over a link of 50 ms and 100 Mbit/s, next to the whole image.
+
+    scripts/soak first-byte [--small]
+
+The image is a Debian with nginx and a layer with one file, as skopeo 1.18 and ctr-remote write it.  The proxy delays
+each connection and each answer by the round trip, and sends at the rate of the link.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support.builders import layer
+from tests.support.changesets import changeset, file, folder
+from tests.support.fault_proxy import Proxy, fault_proxy
+from tests.support.folders import new_folder
+from tests.support.layouts import Layout
+from tests.support.lazy_images import by_ctr_remote, by_skopeo, lazy_root
+from tests.support.mounts import COMMAND
+from tests.support.real_image import root_file_system
+from tests.support.registries import push, registry
+
+_ROUND_TRIP, _RATE = 0.05, 100e6 / 8
+_RUNS = 5
+
+
+class Measured(NamedTuple):
+    """What one access cost; the median of several runs, by their time."""
+
+    seconds: float
+    requests: int
+    sent: int
+
+
+def _once(proxy: Proxy, *command: str) -> Measured:
+    proxy.requests()
+    proxy.sent = 0
+    begin = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return Measured(time.monotonic() - begin, len(proxy.requests()), proxy.sent)
+
+
+def _first_and_second(proxy: Proxy, work: Path, files: tuple[str, str]) -> tuple[Measured, Measured]:
+    """Mount the image with an empty cache and read two files: the start of the command counts for the first one."""
+    mountpoint, cache = work / f"mnt-{uuid.uuid4().hex}", work / f"cache-{uuid.uuid4().hex}"
+    mountpoint.mkdir()
+    image, first, second = proxy.image("bench/app:1"), *(mountpoint / "rootfs" / name for name in files)
+    mount = f"{COMMAND} mount -q --driver fuse --cache-dir {cache} --log-file {work}/log {image} {mountpoint}"
+    try:
+        made = _once(proxy, "sh", "-ec", f"{mount}; exec head -c1 {first}")
+        return made, _once(proxy, "head", "-c1", str(second))
+    finally:
+        subprocess.run([COMMAND, "umount", mountpoint], check=True)
+        shutil.rmtree(cache)
+
+
+def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUNS) -> tuple[Measured, Measured, int]:
+    """Return the costs of the first and second of *files*, and the bytes of all layers."""
+    with registry(work / "registry") as server, fault_proxy(server.host) as proxy:
+        push(layout, server, "bench/app:1")
+        proxy.round_trip, proxy.rate = _ROUND_TRIP, _RATE
+        found = [_first_and_second(proxy, work, files) for _ in range(runs)]
+    first, second = (sorted(column)[runs // 2] for column in zip(*found, strict=True))
+    (entry,) = layout.entries
+    manifest = json.loads(layout.files[f"blobs/{entry['digest'].replace(':', '/')}"])
+    shutil.rmtree(work / "registry")
+    return first, second, sum(described["size"] for described in manifest["layers"])
+
+
+def small_image() -> Layout:
+    """Return an image whose layers are small."""
+    base = layer(
+        {f"usr/share/{number}": os.urandom(20_000) for number in range(300)}
+        | {"etc/os-release": b"1", "etc/debian_version": b"2"}
+    )
+    return _image(base)
+
+
+def _image(base: bytes) -> Layout:
+    layout = Layout()
+    top = changeset(folder("app/"), file("app/config", b"port = 80\n"), file("app/other", os.urandom(500_000)))
+    return layout.list(layout.image([base, top]), "1")
+
+
+@contextlib.contextmanager
+def work_folder() -> Iterator[Path]:
+    """Give a folder below /var/tmp for as long as the block takes."""
+    path = new_folder("first-byte")
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+
+
+def main() -> int:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", action="store_true", help="a small image")
+    plain = small_image() if parser.parse_args().small else _image(root_file_system().read_bytes())
+    print("|layers|file of|requests|bytes|of the layers|seconds|second file: requests|seconds|")
+    print("|---|---|---:|---:|---:|---:|---:|---:|")
+    for name, convert in (("zstd:chunked", by_skopeo), ("eStargz", by_ctr_remote)):
+        with work_folder() as work:
+            layout = convert(lazy_root(), work, plain)
+            for where, files in (
+                ("the top layer", ("app/config", "app/other")),
+                ("the base", ("etc/os-release", "etc/debian_version")),
+            ):
+                first, second, total = measure(layout, work, files)
+                print(
+                    f"|{name}|{where}|{first.requests}|{first.sent:,}|{first.sent / total:.1%}|{first.seconds:.2f}|"
+                    f"{second.requests}|{second.seconds:.2f}|"
+                )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""A tar whose pieces are fetched when they are read."""
+
+import os
+import random
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from itertools import accumulate
+
+import pytest
+
+from fusefs.chunked.annotations import format_of
+from fusefs.chunked.comparison import compare
+from fusefs.chunked.formats import open_tar
+from fusefs.chunked.pieces import Piece, PieceTable, PieceTar
+from fusefs.chunked.remembered import RememberedRanges
+from fusefs.content.file import OpenFile
+from fusefs.content.pieces import FetchFailed
+from fusefs.content.protocol import Literal
+from fusefs.errors import InvalidImage
+from tests.support.changesets import About, changeset, file
+from tests.support.chunked_layers import Chunked, Ranges, estargz, zstd_chunked
+from tests.unit.chunked.example import EVERYTHING
+
+SIZE = 5000
+PARTS = [random.Random(number).randbytes(SIZE) for number in range(40)]
+TAR = b"".join(PARTS)
+
+
+def _plain(data: bytes, inner: int, size: int) -> bytes:
+    return data[inner : inner + size]
+
+
+@contextmanager
+def pieces(blob: Ranges, gap: int = 0) -> Iterator[PieceTar]:
+    """Give a tar of nothing but pieces, which lie *gap* bytes apart in *blob*, uncompressed."""
+    table = PieceTable()
+    for number, part in enumerate(PARTS):
+        source = number * (SIZE + gap)
+        table.add(Piece(number * SIZE, SIZE, source, SIZE, 0), sha256(part).digest())
+    opened = OpenFile(os.memfd_create("tar", os.MFD_CLOEXEC), "the layer")
+    os.ftruncate(opened.descriptor, len(TAR))
+    tar = PieceTar(opened, len(TAR), table, blob, _plain)
+    yield tar
+    tar.close()
+
+
+def test_a_read_fetches_the_pieces_that_it_needs_by_one_request_and_once() -> None:
+    blob = Ranges(TAR)
+    with pieces(blob) as tar:
+        assert tar.read_cached(7000, 10) is None
+        assert tar.read_at(7000, 10) == TAR[7000:7010]
+        assert tar.read_at(24_000, 3000) == TAR[24_000:27_000]
+        assert blob.asked == [(5000, 5000), (20_000, 10_000)]
+        assert tar.read_at(20_000, 10_000) == TAR[20_000:30_000]
+        assert bytes(tar.read_cached(20_000, 10_000) or b"") in (TAR[20_000:30_000], b"")
+        assert tar.read_at(len(TAR) - 5, 100) == TAR[-5:]
+        assert tar.read_at(len(TAR), 5) == b""
+        assert len(blob.asked) == 3
+
+
+def test_pieces_that_are_far_apart_take_two_requests() -> None:
+    gap = 1 << 17
+    blob = Ranges(b"".join(part + bytes(gap) for part in PARTS))
+    with pieces(blob, gap) as tar:
+        assert tar.read_at(0, 2 * SIZE) == TAR[: 2 * SIZE]
+        assert blob.asked == [(0, SIZE), (SIZE + gap, SIZE)]
+
+
+def test_a_reader_that_goes_on_gets_more_and_more_at_once() -> None:
+    blob = Ranges(TAR)
+    with pieces(blob) as tar:
+        for offset in range(0, len(TAR), SIZE):
+            assert tar.read_at(offset, SIZE) == PARTS[offset // SIZE]
+        assert [size for _, size in blob.asked] == [SIZE, len(TAR) - SIZE]
+
+
+def test_threads_that_want_one_piece_share_the_fetch() -> None:
+    class Slow(Ranges):
+        def unverified_range(self, offset: int, size: int) -> bytes:
+            everyone.wait(10)
+            return super().unverified_range(offset, size)
+
+    everyone = threading.Event()
+    blob = Slow(TAR)
+    found: list[bytes] = []
+    with pieces(blob) as tar:
+        threads = [threading.Thread(target=lambda: found.append(bytes(tar.read_at(100, 50)))) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        everyone.set()
+        for thread in threads:
+            thread.join()
+    assert found == [TAR[100:150]] * 20
+    assert blob.asked == [(0, SIZE)]
+
+
+def test_many_threads_at_random_places_read_the_right_bytes() -> None:
+    blob = Ranges(TAR)
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(200):
+            offset, size = rng.randrange(len(TAR)), rng.randrange(1, 20_000)
+            if tar.read_at(offset, size) != TAR[offset : offset + size]:
+                wrong.append(offset)
+
+    with pieces(blob) as tar:
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert sum(size for _, size in blob.asked) < 2 * len(TAR)  # pieces between two others may come again
+
+
+def test_a_damaged_piece_is_fetched_once_more_and_then_an_error_that_ends_with_the_damage() -> None:
+    blob = Ranges(TAR)
+    with pieces(blob) as tar:
+        blob.blob = bytes(len(TAR))
+        with pytest.raises(FetchFailed, match=r"the layer: the bytes 5000-9999 do not have the digest sha256:"):
+            tar.read_at(5000, 5)
+        assert blob.asked == [(5000, 5000)] * 2
+        assert blob.dropped == [(5000, 5000)] * 2
+        blob.blob = TAR
+        assert tar.read_at(5000, 5) == TAR[5000:5005]
+
+        class Once(Ranges):
+            def unverified_range(self, offset: int, size: int) -> bytes:
+                right = super().unverified_range(offset, size)
+                return right if self.dropped else bytes(size)
+
+        tar._blob = Once(TAR)
+        assert tar.read_at(15_000, 5) == TAR[15_000:15_005]
+
+
+def test_damage_behind_what_is_read_is_no_error_yet() -> None:
+    damaged = bytearray(TAR)
+    damaged[5 * SIZE] ^= 1
+    with pieces(Ranges(bytes(damaged))) as tar:
+        assert tar.read_at(0, SIZE) == PARTS[0]
+        assert tar.read_at(SIZE, SIZE) == PARTS[1]  # with all that follows, as far as it is right
+        assert tar.read_at(4 * SIZE, SIZE) == PARTS[4]
+        with pytest.raises(FetchFailed):
+            tar.read_at(5 * SIZE, SIZE)
+        assert tar.read_at(6 * SIZE, SIZE) == PARTS[6]
+
+
+def test_documents_are_remembered_until_one_of_them_is_dropped() -> None:
+    blob = Ranges(TAR)
+    first = RememberedRanges(blob, b"")
+    assert first.unverified_range(100, 50) == TAR[100:150]
+    assert first.unverified_range(7, 3) == TAR[7:10]
+    known = first.packed()
+    first.forget()
+    assert first.unverified_range(100, 50) == TAR[100:150]
+    assert first.packed() == b""
+    second = RememberedRanges(blob, known)
+    asked = len(blob.asked)
+    assert second.unverified_range(110, 20) == TAR[110:130]
+    assert len(blob.asked) == asked
+    assert second.packed() == b""
+    second.drop_range(0, 1)
+    assert second.unverified_range(110, 20) == TAR[110:130]
+    assert len(blob.asked) == asked + 1
+    assert RememberedRanges(blob, known[:-1]).size == len(TAR)  # cut off: the digests will tell
+
+
+def test_a_table_finds_the_pieces_of_a_run() -> None:
+    table = PieceTable()
+    sizes = [3, 5, 2]
+    for start, size in zip(accumulate([10, 3, 9]), sizes, strict=True):  # from 10, 13 and 22 on
+        table.add(Piece(start, size, 0, 1, 0), bytes(32))
+    found = {offset: list(table.span(offset, 2)) for offset in (0, 8, 9, 12, 13, 17, 18, 20, 21, 23, 24)}
+    assert found == {
+        0: [],
+        8: [],
+        9: [0],
+        12: [0, 1],
+        13: [1],
+        17: [1],
+        18: [],
+        20: [],
+        21: [2],
+        23: [2],
+        24: [],
+    }
+    assert list(table.span(0, 100)) == [0, 1, 2]
+    assert zlib.crc32(table.digest(2)) == zlib.crc32(bytes(32))
+
+
+@contextmanager
+def opened(layer: Chunked) -> Iterator[PieceTar]:
+    """Give the tar of *layer*, read piece by piece."""
+    known = format_of(layer.annotations)
+    assert known is not None
+    tar = open_tar(
+        known, layer.annotations, Ranges(layer.blob), OpenFile(os.memfd_create("tar", os.MFD_CLOEXEC), "the layer")
+    )
+    yield tar
+    tar.close()
+
+
+@pytest.mark.parametrize("write", [zstd_chunked, estargz])
+def test_the_tar_of_the_whole_layer_is_compared_with_the_pieces(write: Callable[[bytes], Chunked]) -> None:
+    data = b"data" + bytes(3000) + b"more"
+    with opened(write(EVERYTHING)) as tar:
+        assert compare(tar, Literal(write(EVERYTHING).tar), "it")
+    with opened(write(changeset(file("a", data), file("b")))) as tar:
+        for other in (
+            changeset(file("a", b"date" + data[4:]), file("b")),
+            changeset(file("a", data.replace(b"\0more", b"1more")), file("b")),
+            changeset(file("a", data[:500] + b"x" + data[501:]), file("b")),
+            changeset(file("c", data), file("b")),
+            changeset(file("a", data, About(mode=0o600)), file("b")),
+            changeset(file("a", data)),
+            changeset(file("a", data), file("b"), file("c")),
+        ):
+            with pytest.raises(InvalidImage, match="it: its table of contents and its tar differ at "):
+                compare(tar, Literal(write(other).tar), "it")
+
+
+def test_a_table_of_contents_has_no_fractions_of_a_second() -> None:
+    layer = estargz(changeset(file("a", b"1", About(mtime_ns=1_600_000_000_500_000_000))))
+    with opened(layer) as tar:
+        assert not compare(tar, Literal(layer.tar), "it")
