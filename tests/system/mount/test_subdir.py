@@ -78,6 +78,7 @@ def test_the_mountpoint_shows_what_that_directory_of_the_whole_mount_shows(
         for path in part.rglob("*"):
             if path.is_dir() and not path.is_symlink():
                 assert os.path.samestat((path / "..").stat(), path.parent.stat())
+        assert imgfs.run("umount", part).status == 0
 
 
 @pytest.mark.parametrize("driver", ["fuse", "erofs"])
