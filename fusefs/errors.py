@@ -6,6 +6,7 @@ is a bug.
 """
 
 import errno
+from collections.abc import Iterable
 from typing import ClassVar
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -38,15 +39,13 @@ class Unavailable(ImgfsError):
     """The image, file or reference does not exist or cannot be read."""
 
     exit_code = 4
+    choices: tuple[str | int, ...] = ()
+    """The names or indexes of the images in a file or directory, if it holds several and nothing picks one."""
 
-
-class SeveralImages(Unavailable):
-    """A file or directory holds several images, and nothing picks one."""
-
-    def __init__(self, message: str, choices: tuple[str | int, ...]) -> None:
-        """*choices*: a name or an index for each image."""
-        super().__init__(message)
-        self.choices = choices
+    def among(self, choices: Iterable[str | int]) -> "Unavailable":
+        """Return the error with *choices*."""
+        self.choices = tuple(choices)
+        return self
 
 
 class InvalidImage(ImgfsError):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from fusefs.cli.catalogs.saves import Saves, close_when_unused
-from fusefs.errors import SeveralImages, Unavailable
+from fusefs.errors import Unavailable
 from fusefs.image.opened import Opened
 from fusefs.mount.catalog.provider import Listed, Path
 from fusefs.sources.archive.file import file_image
@@ -86,8 +86,9 @@ class FolderProvider:
             settings = self._settings._replace(progress=progress)
             try:
                 image = file_image(FileImage(None, path, choice), path, settings)
-            except SeveralImages as error:
-                self._several = {**self._several, listed.key.removesuffix(" None"): error.choices}
+            except Unavailable as error:
+                if error.choices:
+                    self._several = {**self._several, listed.key.removesuffix(" None"): error.choices}
                 raise
             return Opened(image, settings.tmpdir, progress)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from fusefs.errors import ImgfsError, InvalidImage, SeveralImages, Unavailable
+from fusefs.errors import ImgfsError, InvalidImage, Unavailable
 from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
@@ -85,9 +85,8 @@ def pick(
         # Of several under one name the first counts (OCI, "Image Layout", on index.json); under none nothing decides.
         if (choice is None and len(names) > 1) or ((len(names) > 1 or not found[0].name) and _ambiguous(found)):
             choices = dict.fromkeys(candidate.name or str(candidate.manifest.digest) for candidate in found)
-            raise SeveralImages(
-                f"{layout.name} holds several images; choose one with its name: {_listed(found)}", tuple(choices)
-            )
+            why = f"{layout.name} holds several images; choose one with its name: {_listed(found)}"
+            raise Unavailable(why).among(choices)
     return choose(layout, found, platform)
 
 

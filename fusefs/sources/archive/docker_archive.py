@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from fusefs.content.protocol import Content
-from fusefs.errors import ImgfsError, InvalidImage, SeveralImages, Unavailable, Unsupported
+from fusefs.errors import ImgfsError, InvalidImage, Unavailable, Unsupported
 from fusefs.image.model import Document, Hash, Image, Layer
 from fusefs.oci import documents
 from fusefs.oci.digest import DiffID, Digest
@@ -123,8 +123,7 @@ class DockerArchive:
                             return item
         message = self._choices(choice, name, items)
         if choice is None:
-            choices = (next(iter(item.repo_tags), number) for number, item in enumerate(items))
-            raise SeveralImages(message, tuple(choices))
+            raise Unavailable(message).among(next(iter(item.repo_tags), number) for number, item in enumerate(items))
         raise Unavailable(message)
 
     def _choices(self, choice: str | int | None, name: str, items: Sequence[ManifestItem]) -> str:
