@@ -84,6 +84,12 @@ class LimitReached(ImgfsError):
     exit_code = 10
 
 
+class TooWasteful(ImgfsError):
+    """The image wastes more than imgfs waste --fail-above allows."""
+
+    exit_code = 11
+
+
 _NO_MEMORY = "out of memory; raise the limit of the address space (ulimit -v)"
 _NO_THREAD = "cannot start a thread or process; raise the limit of processes or of memory (ulimit -u, -v)"
 _NO_FILE = "too many open files; raise their limit (ulimit -n)"

@@ -9,6 +9,8 @@ password contains characters that it may not contain."""
 
 _MAX_LENGTH = 4096
 """Characters that are shown: as many as the bytes of the longest path (PATH_MAX)."""
+_PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+"""A word that needs no quotes in a shell; as in `shlex`, which loads slowly."""
 _MAX_LISTED = 10
 """Texts that a message lists."""
 
@@ -32,6 +34,20 @@ def printable(text: bytes | str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def quoted(word: str) -> str:
+    r"""Return an untrusted *word* as it can be pasted into a command of a POSIX shell, on one printable line.
+
+    A word with unprintable characters becomes an escape of bash, zsh and ksh: ``$'a\n'``.
+    """
+    if len(word) > _MAX_LENGTH:
+        word = f"{word[:_MAX_LENGTH]}…"
+    if not word.isprintable():
+        escaped = word.replace("\\", r"\\").replace("'", r"\'")
+        return f"$'{printable(escaped)}'"
+    inner = word.replace("'", r"'\''")
+    return word if _PLAIN.fullmatch(word) else f"'{inner}'"
 
 
 def without_password(url: str) -> str:

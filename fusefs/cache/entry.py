@@ -84,8 +84,12 @@ class CacheEntry:
         except OSError as error:
             raise NoSpace(f"cannot write in {printable(self.path)}: {error.strerror}") from None
 
-    def add(self, name: str, descriptor: int) -> None:
-        """Cache the file *descriptor*, which must be complete, as *name*.
+    def deciding(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock of the cache."""
+        return self._cache.deciding()
+
+    def add(self, name: str, descriptor: int, was: str | None = None) -> None:
+        """Cache the file *descriptor*, which must be complete, as *name*; it has no name, or *was* its name so far.
 
         Errors are logged: the file is then used once and not cached.
         """
@@ -94,10 +98,13 @@ class CacheEntry:
             with self._cache.deciding():
                 present = os.listdir(self.directory)
                 if self._lost or name + SEAL in present:  # another mount was faster
+                    self._unlink(*(() if was is None else (was + SEAL, was)))
                     return
                 if name in present:  # left by a killed process: a living one links and seals under the lock
                     os.unlink(name, dir_fd=self.directory)
                 link(descriptor, self.directory, name)
+                if was is not None:  # before the file is sealed: its ctime changes
+                    self._unlink(was + SEAL, was)
                 write_document(self.directory, name + SEAL, {"file": stated(descriptor)})
         except OSError as error:
             log.warning("%s: cannot cache %s: %s", printable(self.path), name, error.strerror)
@@ -123,9 +130,12 @@ class CacheEntry:
         """Remove the cached file *name*; readers that have it open can continue."""
         log.warning("%s: dropped %s: %s", printable(self.path), name, why)
         with contextlib.suppress(OSError), self._cache.deciding():
-            for file in (name + SEAL, name):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(file, dir_fd=self.directory)
+            self._unlink(name + SEAL, name)
+
+    def _unlink(self, *names: str) -> None:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self.directory)
 
     def complete(self, facts: Facts, tar: int | None = None) -> None:
         """Mark the entry as complete, with *facts* in its document `INDEX` and *tar* as its tar.

@@ -16,11 +16,12 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from fusefs.cache.entry import INDEX, CacheEntry, clean, clear, read_index, remove
 from fusefs.cache.location import open_root, unusable
+from fusefs.cache.part import PartSize, part_size
 from fusefs.cache.sealed_file import Altered, Facts, new_file
 from fusefs.cache.survey import SurveyedEntry, all_folders, description, each, taken
 from fusefs.errors import limit_reached
@@ -66,6 +67,8 @@ class ListedEntry(NamedTuple):
     in_use: bool
     ours: bool
     """It has the format of this version of imgfs."""
+    part: PartSize | None = None
+    """How much of a blob is there, None if all of it is."""
 
 
 class Cache:
@@ -141,6 +144,14 @@ class Cache:
             finally:
                 os.close(directory)
 
+    def has_saved(self, key: str) -> bool:
+        """Return whether the entry of an engine's image seems to be complete; nobody holds it meanwhile."""
+        try:
+            os.stat(f"{key}/{INDEX}", dir_fd=self._folders[SAVED], follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
     def archive(self, key: str) -> tuple[CacheEntry, Facts | None]:
         """Return the entry of a user's archive and its document `INDEX`, None for an incomplete entry."""
         return self.shared(FILES, key)
@@ -206,17 +217,41 @@ class Cache:
                 remaining.append(entry)
             return freed + self._evict(remaining, 0, folders)
 
+    def remove(self, doomed: Collection[tuple[str, str]]) -> int:
+        """Remove the entries with these kinds and keys that are not in use; return the bytes freed."""
+        freed = 0
+        with self._surveying() as folders:
+            for entry, directory in each(folders, _KINDS):
+                if entry.free and (entry.kind, entry.key) in doomed:
+                    freed += remove(self._path(entry.kind, entry.key), directory)
+        return freed
+
+    def excess(self, entries: Iterable[ListedEntry]) -> list[ListedEntry]:
+        """Return those of *entries* that `prune` would remove for the limit, the least recently used first."""
+        entries = sorted(entries, key=lambda entry: entry.used_ns)
+        total, excess = sum(entry.size for entry in entries), []
+        free = self._free()
+        for entry in entries:
+            if not entry.in_use and (total > self._limit or free < 0):
+                total -= entry.size
+                free += entry.size
+                excess.append(entry)
+        return excess
+
     def entries(self) -> list[ListedEntry]:
         """Return the complete entries, and all of other formats, the most recently used first."""
         listed = []
         with self._surveying() as folders:
             for entry, directory in each(folders, _KINDS):
-                about = None
+                about = part = None
                 with contextlib.suppress(Altered), _telling(self._path(entry.kind, entry.key)):
                     about = description(directory, ours=entry.ours)
+                    part = part_size(directory) if entry.kind == BLOBS else None
                 if about is not None and entry.used_ns:
                     listed.append(
-                        ListedEntry(entry.kind, entry.key, about, entry.size, entry.used_ns, not entry.free, entry.ours)
+                        ListedEntry(
+                            entry.kind, entry.key, about, entry.size, entry.used_ns, not entry.free, entry.ours, part
+                        )
                     )
         return sorted(listed, key=lambda entry: -entry.used_ns)
 

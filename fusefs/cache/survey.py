@@ -20,7 +20,7 @@ from fusefs.private import open_private, try_lock
 
 FOLDERS = re.compile(r"(?:saved|files|blobs|tags)(?:-[0-9]{1,4})?")
 """The names of the folders of all formats."""
-_DESCRIBED = {"names": list, "id": str, "platform": str, "storage": str, "path": str, "created_ns": int}
+_DESCRIBED = {"names": list, "id": str, "platform": str, "storage": str, "engine": str, "path": str, "created_ns": int}
 """The parts of a description that are shown of another format, with their types."""
 _NO_ENTRY = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 """Errors of opening a name that is not an entry, was removed, or belongs to another user."""

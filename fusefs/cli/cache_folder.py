@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from fusefs.cache.store import DEFAULT_LIMIT, Cache
 from fusefs.cache.writeback import Writeback
 from fusefs.errors import NoSpace
+from fusefs.home import home, owns_system
 from fusefs.log import logger
 from fusefs.sources.settings import absolute
 
@@ -20,11 +21,11 @@ def cache_folder(named: str | None, environment: Mapping[str, str]) -> tuple[str
     path = named or environment.get("IMGFS_CACHE_DIR")
     if path:
         return absolute(path), True
-    if os.geteuid() == 0:
+    if owns_system():
         return _OF_ROOT, False
     base = environment.get("XDG_CACHE_HOME") or ""
     if not os.path.isabs(base):  # the XDG specification ignores relative paths
-        base = os.path.join(environment.get("HOME") or "/", ".cache")
+        base = os.path.join(home(environment), ".cache")
     return os.path.join(base, "imgfs"), False
 
 

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from fusefs.cache.writeback import Writeback
@@ -11,13 +11,14 @@ from fusefs.cli.cache_folder import opening_cache
 from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.output.progress import NONE, progress_on
 from fusefs.content.pieces import FetchFailed
-from fusefs.errors import Unavailable
+from fusefs.errors import Unavailable, UsageError
+from fusefs.image.inspection import Inspection
 from fusefs.image.opened import Opened
 from fusefs.oci.transport import transport_of
 from fusefs.progress import Observed
-from fusefs.sources import open_image
+from fusefs.sources import describe_image, open_image
 from fusefs.sources.settings import Settings, absolute, platform_named, timeout_named, tmpdir_named
-from fusefs.text import printable
+from fusefs.text import printable, quoted
 
 
 def split_path(argument: str) -> tuple[str, bytes | None]:
@@ -32,6 +33,21 @@ def split_path(argument: str) -> tuple[str, bytes | None]:
     if colon < 0 or (not start and argument.startswith("://", colon)):  # a URL: `parse_image` reports it
         return argument, None
     return argument[:colon], os.fsencode(argument[colon + 1 :])
+
+
+def image_and_paths(image: str, paths: Sequence[str]) -> tuple[str, list[bytes]]:
+    """Return the image and the paths in it that a command line names: ``IMAGE:/PATH``, or ``IMAGE PATH…``.
+
+    A path begins at the root directory, with a slash or without one.  No path: an empty list.
+    """
+    if paths:
+        name, path = split_path(image)
+        if path is not None and not os.path.exists(image):
+            shown, rest = quoted(name), " ".join(map(quoted, (os.fsdecode(path), *paths)))
+            raise UsageError(f"give IMAGE:/PATH or IMAGE PATH…, not both: {shown} {rest}")
+        return image, [os.fsencode(path if path.startswith("/") else f"/{path}") for path in paths]
+    name, path = split_path(image)
+    return name, [] if path is None else [path]
 
 
 def settings_of(
@@ -66,26 +82,40 @@ def settings_of(
     )
 
 
+class Opener:
+    """Opens the images of a command, each according to the options."""
+
+    def __init__(self, settings: Settings, *, strict: bool) -> None:
+        self._settings = settings
+        self._strict = strict
+        self.names: list[str] = []
+        """Of the images, for messages."""
+
+    def __call__(self, name: str) -> Opened:
+        """Open the image *name*."""
+        self.names.append(printable(name))
+        settings = self._settings
+        return Opened(open_image(name, settings), settings.tmpdir, settings.progress, strict=self._strict)
+
+    def described(self, name: str) -> Inspection | None:
+        """Return what an engine says of the image *name*; None if it has to be opened."""
+        return describe_image(name, self._settings)
+
+
 @contextmanager
-def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Iterator[Callable[[str], Opened]]:
-    """Give a function that opens an image according to the options; messages go to stderr.
+def opening(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Iterator[Opener]:
+    """Give what opens an image according to the options; messages go to stderr.
 
     An OSError in the block becomes Unavailable, with the names of the opened images.
     """
     log_to_stderr(quiet=arguments.quiet, verbose=arguments.verbose)
     writeback = Writeback()
-    settings = settings_of(arguments, environment, writeback)
-    names: list[str] = []
-
-    def open_one(name: str) -> Opened:
-        names.append(printable(name))
-        return Opened(open_image(name, settings), settings.tmpdir, settings.progress, strict=arguments.strict)
-
+    opener = Opener(settings_of(arguments, environment, writeback), strict=arguments.strict)
     try:
-        yield open_one
+        yield opener
     except FetchFailed as error:
         raise error.error from None
     except OSError as error:
-        raise Unavailable(f"cannot read {' or '.join(names)}: {error.strerror}") from None
+        raise Unavailable(f"cannot read {' or '.join(opener.names)}: {error.strerror}") from None
     finally:
         writeback.finish()

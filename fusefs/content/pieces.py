@@ -1,11 +1,14 @@
 """A sparse file of bytes that another machine has: each is fetched at most once, by one thread for all that wait."""
 
 import errno
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from fusefs.content.file import OpenFile
 from fusefs.content.protocol import Bytes
@@ -21,6 +24,10 @@ Receive = Callable[[int, int, Take], None]
 A server that ignores ranges sends all bytes instead, from 0 on.
 """
 
+_NOTE = 8 << 20
+"""Bytes after which it is noted what is there, in the middle of a fetch."""
+_PAUSE = 0.25
+"""Seconds after which that is done again when a fetch ends."""
 _GAP = 1 << 16
 """Missing pieces that are less than so many bytes apart are fetched in one request."""
 
@@ -32,6 +39,22 @@ class FetchFailed(OSError):
         super().__init__(errno.ENOSPC if isinstance(error, NoSpace) else errno.EIO, str(error))
         self.error = error
         """The reason, for users."""
+
+
+class Room(NamedTuple):
+    """A file for the bytes of a blob, and what to do with it."""
+
+    file: OpenFile
+    directory: str
+    """Where it lies, for messages."""
+    size: int | None = None
+    """How many bytes it may store; None: no limit but the disk."""
+    keep: Callable[[], None] = lambda: None
+    """Stores the file, when it is complete and verified, for the next time."""
+    present: Ranges | None = None
+    """The bytes that are there already; None: none."""
+    save: Callable[[Ranges], None] | None = None
+    """Notes which bytes are there, for the next time."""
 
 
 class _Claim:
@@ -61,14 +84,15 @@ class Pieces:
     however its fetch ends; `Receive` ends by its timeouts.  Threads that waited for a claim share its error.
     """
 
-    def __init__(self, file: OpenFile, size: int, receive: Receive, directory: str, room: int | None = None) -> None:
-        """Store the *size* bytes in *file*, which lies in *directory*; *room*: how many bytes it may store."""
-        self.file = file
+    def __init__(self, room: Room, size: int, receive: Receive) -> None:
+        """Store the *size* bytes, which *receive* gets, in the file of *room*."""
+        self.file = room.file
         self.size = size
-        self.present = Ranges()
+        self.present = Ranges(room.present.within(0, size) if room.present else ())
+        self._room = room
         self._receive = receive
-        self._directory = directory
-        self._room = size if room is None else room
+        self._noted = self.present.total
+        self._noted_at = -math.inf
         self._changed = threading.Condition()
         self._claims: list[_Claim] = []
         self._ranges_ignored = False
@@ -114,6 +138,7 @@ class Pieces:
         """Forget the bytes from *start* up to *end*, which proved wrong; who reads them next fetches them."""
         with self._changed:
             self.present.remove(start, end)
+            self._noted = 0
 
     def close(self) -> None:
         """Close the file, after the last fetch that writes to it."""
@@ -177,6 +202,8 @@ class Pieces:
             claim.error = error.with_traceback(None)
             raise FetchFailed(error) from None
         finally:
+            if time.monotonic() > self._noted_at + _PAUSE:
+                self._note(1)
             with self._changed:
                 self._claims.remove(claim)
                 claim.ended = True
@@ -197,8 +224,9 @@ class Pieces:
                 self._take_everything(claim)
             parts = [*claim.missing.within(offset, end)]
             stored = self.present.total + sum(last - first for first, last in parts)
-        if stored > self._room:
-            raise no_space(self.file.name, self._directory, self.size, self._room)
+        room = self._room
+        if room.size is not None and stored > room.size:
+            raise no_space(self.file.name, room.directory, self.size, room.size)
         for first, last in parts:
             self._write(memoryview(data)[first - offset : last - offset], first)
         with self._changed:
@@ -206,6 +234,17 @@ class Pieces:
                 claim.missing.remove(first, last)
                 self.present.add(first, last)
             self._changed.notify_all()
+        self._note(_NOTE)
+
+    def _note(self, least: int) -> None:
+        """Tell which bytes are there, if *least* or more have arrived since the last time, but not all."""
+        with self._changed:
+            total = self.present.total
+            if self._room.save is None or total - self._noted < least or total == self.size:
+                return
+            self._noted, self._noted_at = total, time.monotonic()
+            present = Ranges(self.present)
+        self._room.save(present)
 
     def _take_everything(self, claim: _Claim) -> None:
         """Extend *claim* to all bytes that nobody fetches; give it up if another thread receives everything."""
@@ -224,7 +263,7 @@ class Pieces:
                 count = os.pwrite(self.file.descriptor, data, offset)
                 data, offset = data[count:], offset + count
         except OSError as error:
-            raise write_failed(self.file.name, self._directory, self.size, self.present.total, error) from None
+            raise write_failed(self.file.name, self._room.directory, self.size, self.present.total, error) from None
 
 
 def _merged(missing: Ranges) -> list[Range]:

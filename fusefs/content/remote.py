@@ -8,27 +8,17 @@ pass over all bytes while they arrive, whose result counts only after its end.
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from fusefs.content.file import Extent, OpenFile
-from fusefs.content.pieces import FetchFailed, Pieces, Take
+from fusefs.content.pieces import FetchFailed, Pieces, Room, Take
 from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, chunks
 from fusefs.errors import DigestMismatch, ImgfsError, NoSpace
 
 _STEP = 1 << 20
 """Bytes that are hashed at once."""
-
-
-class Room(NamedTuple):
-    """A new file for the bytes of a blob."""
-
-    file: OpenFile
-    directory: str
-    """Where it lies, for messages."""
-    size: int | None = None
-    """How many bytes it may store; None: no limit but the disk."""
-    keep: Callable[[], None] = lambda: None
-    """Stores the file, when it is complete and verified, for the next time."""
+_POLL = 0.01
+"""Seconds between two looks for the file of a fetch that begins."""
 
 
 class Supply(Protocol):
@@ -36,6 +26,12 @@ class Supply(Protocol):
 
     def stored(self) -> OpenFile | None:
         """Return the file of all bytes, verified, if it is here already."""
+
+    def awaited(self) -> OpenFile | None:
+        """Wait while another process receives the bytes; return the file, verified, None if there is none.
+
+        The wait ends when that process does not get on, too.
+        """
 
     def room(self, *, cached: bool) -> Room | None:
         """Return a file for the bytes: in the cache, None if that has no room, or outside of it.  Raises NoSpace."""
@@ -45,6 +41,9 @@ class Supply(Protocol):
 
         *again*: the ones that were received first proved wrong.
         """
+
+    def is_busy(self) -> bool:
+        """Return whether anybody waits for bytes of the same image."""
 
     def verify(self, data: Iterable[Bytes]) -> None:
         """Raise DigestMismatch if *data*, all bytes in order, have another digest than the blob."""
@@ -159,6 +158,10 @@ class RemoteBlob:
         if self._pieces is not None and self._extent is None:
             self._pieces.drop(offset, offset + size)
 
+    def is_busy(self) -> bool:
+        """Return whether anybody waits for bytes of the same image."""
+        return self._supply.is_busy()
+
     def unverified_chunks(self) -> Iterator[Bytes]:
         """Yield all bytes in order as they arrive.
 
@@ -189,8 +192,11 @@ class RemoteBlob:
         for offset in range(0, self.size, _STEP):
             end = min(offset + _STEP, self.size)
             data: Bytes | None = None
-            while data is None and not whole.ended.is_set() and (pieces := self._opened_for_reader()) is not None:
-                data = pieces.wait(offset, end, lambda at=pieces: whole.ended.is_set() or self._pieces is not at)  # type: ignore[misc]
+            while data is None and not whole.ended.is_set():
+                if (pieces := self._pieces) is None:  # it waits for another process, for example
+                    whole.ended.wait(_POLL)
+                else:
+                    data = pieces.wait(offset, end, lambda at=pieces: whole.ended.is_set() or self._pieces is not at)  # type: ignore[misc]
             yield whole.result().read_at(offset, end - offset) if data is None else data
         whole.result()
 
@@ -215,6 +221,9 @@ class RemoteBlob:
         return self._extent
 
     def _fetch_whole(self) -> None:
+        if self._pieces is None and (received := self._supply.awaited()) is not None:
+            with self._opening:
+                self._extent = self._extent or Extent(received, 0, self.size)
         while (pieces := self._opened()) is not None:
             try:
                 self._supply.verify(pieces.in_order(_STEP))
@@ -263,7 +272,7 @@ class RemoteBlob:
         room = self._supply.room(cached=False) if room is None else room
         assert room is not None  # outside of the cache there is always one
         self._keep = room.keep
-        return Pieces(room.file, self.size, self._receive, room.directory, room.size)
+        return Pieces(room, self.size, self._receive)
 
     def _receive(self, start: int, end: int, take: Take) -> None:
         self._supply.receive(start, end, take, again=self._distrusted)

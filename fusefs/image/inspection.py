@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from fusefs.image.model import Image, Layer, Referrer
 from fusefs.oci.config import Details, Healthcheck, Step, parse_details
+from fusefs.oci.digest import DiffID, Digest
+from fusefs.oci.platform import Platform
 from fusefs.oci.times import known_time
 from fusefs.oci.untrusted_json import Json
 
@@ -13,20 +15,46 @@ class InspectedLayer(NamedTuple):
 
     number: int
     """0 is the base."""
-    layer: Layer
-    share: float
-    """Its share of the size of all layers, 0 to 1."""
+    diff_id: DiffID | None
+    size: int | None
+    """Bytes as they are stored; of an image that only an engine has described, of the files; None if unknown."""
+    share: float | None
+    """Its share of the size of all layers, 0 to 1; None if unknown."""
     step: Step | None
     """The step that made it, None if the history does not tell."""
+    digest: Digest | None = None
+    """The digest of the stored bytes, None if unknown."""
+    media_type: str | None = None
+    """The media type of the stored bytes, None if unknown."""
+    compression: str | None = "unknown"
+    """The name of a compression, None for a plain layer."""
+    stored: bool = True
+    """Whether the image has its bytes."""
+    plain_size: int | None = None
+    """Bytes of the plain tar, None if unknown."""
 
 
 class Inspection(NamedTuple):
     """All data shown of an image."""
 
-    image: Image
+    name: str
+    """The user's name for the image."""
+    tag: str
+    """The name of the image in an image layout."""
+    id: Digest
+    digest: Digest | None
+    """The digest of the manifest; None if it is unknown, since an engine alone has described the image."""
+    media_type: str | None
+    """The media type of the manifest, None if it is unknown."""
+    generated: bool | None
+    """Whether imgfs generated the manifest, None if it is unknown."""
+    repo_digests: tuple[str, ...]
+    platform: Platform | None
+    created_ns: int
+    """Nanoseconds since 1970, 0 if unknown."""
     details: Details
     size: int
-    """Stored size of all layers in bytes; a repeated layer counts each time."""
+    """Size of all layers in bytes; a repeated layer counts each time."""
     layers: tuple[InspectedLayer, ...]
     referrers: tuple[Referrer, ...] | None = None
     """What refers to it; None if nobody asked."""
@@ -44,24 +72,53 @@ def inspect(image: Image, referrers: tuple[Referrer, ...] | None = None) -> Insp
     details = parse_details(image.config.content.data)
     size = sum(layer.descriptor.size for layer in image.layers)
     steps = details.steps(len(image.layers))
-    layers = tuple(
-        InspectedLayer(number, layer, layer.descriptor.size / size if size else 0.0, step)
-        for number, (layer, step) in enumerate(zip(image.layers, steps, strict=True))
+    return Inspection(
+        name=image.name,
+        tag=image.tag,
+        id=image.config.descriptor.digest,
+        digest=image.manifest.descriptor.digest,
+        media_type=image.manifest.descriptor.media_type,
+        generated=image.generated,
+        repo_digests=image.repo_digests,
+        platform=image.platform,
+        created_ns=image.created_ns,
+        details=details,
+        size=size,
+        layers=tuple(
+            _inspected(number, layer, size, step)
+            for number, (layer, step) in enumerate(zip(image.layers, steps, strict=True))
+        ),
+        referrers=referrers,
     )
-    return Inspection(image, details, size, layers, referrers)
+
+
+def _inspected(number: int, layer: Layer, size: int, step: Step | None) -> InspectedLayer:
+    stored = layer.descriptor
+    return InspectedLayer(
+        number=number,
+        diff_id=layer.diff_id,
+        size=stored.size,
+        share=stored.size / size if size else 0.0,
+        step=step,
+        digest=stored.digest,
+        media_type=stored.media_type,
+        compression=None if layer.compression is None else layer.compression.value,
+        stored=layer.content is not None,
+        plain_size=stored.size if layer.readable and layer.compression is None else None,
+    )
 
 
 def as_json(inspection: Inspection) -> dict[str, Json]:
     """Return the document that `--json` prints; docs/json.md specifies its keys."""
-    image, details = inspection.image, inspection.details
+    details = inspection.details
     return {
-        "name": image.name,
-        "tag": image.tag,
-        "id": str(image.config.descriptor.digest),
-        "digest": str(image.manifest.descriptor.digest),
-        "mediaType": image.manifest.descriptor.media_type,
-        "platform": None if image.platform is None else str(image.platform),
-        "created": known_time(image.created_ns),
+        "name": inspection.name,
+        "tag": inspection.tag,
+        "id": str(inspection.id),
+        "digest": _text(inspection.digest),
+        "mediaType": inspection.media_type,
+        "platform": _text(inspection.platform),
+        "created": known_time(inspection.created_ns),
         "author": details.author,
         "size": inspection.size,
         "user": details.user,
@@ -76,8 +133,8 @@ def as_json(inspection: Inspection) -> dict[str, Json]:
         "layers": [_layer_json(layer) for layer in inspection.layers],
         "history": [_step_json(step, layer) for step, layer in inspection.lines() if step is not None]
         or [_step_json(step, None) for step in details.history],
-        "generated": image.generated,
-        "repoDigests": [*image.repo_digests],
+        "generated": inspection.generated,
+        "repoDigests": [*inspection.repo_digests],
         "shell": [*details.shell],
         "onBuild": [*details.on_build],
         "healthcheck": None if details.healthcheck is None else _healthcheck_json(details.healthcheck),
@@ -96,6 +153,10 @@ def _referrer_json(referrer: Referrer) -> dict[str, Json]:
     }
 
 
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
 def _healthcheck_json(check: Healthcheck) -> dict[str, Json]:
     return {
         "test": [*check.test],
@@ -107,19 +168,18 @@ def _healthcheck_json(check: Healthcheck) -> dict[str, Json]:
     }
 
 
-def _layer_json(inspected: InspectedLayer) -> dict[str, Json]:
-    layer, step = inspected.layer, inspected.step
+def _layer_json(layer: InspectedLayer) -> dict[str, Json]:
     return {
-        "number": inspected.number,
-        "size": layer.descriptor.size,
-        "share": round(inspected.share, 4),
-        "digest": str(layer.descriptor.digest),
-        "diffId": None if layer.diff_id is None else str(layer.diff_id),
-        "mediaType": layer.descriptor.media_type,
-        "compression": None if layer.compression is None else layer.compression.value,
-        "stored": layer.content is not None,
-        "createdBy": None if step is None else step.created_by,
-        "plainSize": layer.descriptor.size if layer.readable and layer.compression is None else None,
+        "number": layer.number,
+        "size": layer.size,
+        "share": None if layer.share is None else round(layer.share, 4),
+        "digest": _text(layer.digest),
+        "diffId": _text(layer.diff_id),
+        "mediaType": layer.media_type,
+        "compression": layer.compression,
+        "stored": layer.stored,
+        "createdBy": None if layer.step is None else layer.step.created_by,
+        "plainSize": layer.plain_size,
     }
 
 

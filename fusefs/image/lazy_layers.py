@@ -3,13 +3,14 @@
 import os
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content, Literal
+from fusefs.content.remote import RemoteBlob
 from fusefs.content.spool import file_or_memory
 from fusefs.errors import ImgfsError, NoSpace
 from fusefs.image.cached_files import add_index, cached_index, cached_name, headers_match
@@ -240,9 +241,10 @@ class Layers:
                 file = OpenFile(cached, layer.where)
                 tar: Content = Extent(file, 0, file.length())
             else:
-                layer.content.fetch()  # before the limit of decompressions, which wait for no network
                 follower = self._followers.pop(_key(layer), None)
-                with self._decompressing:
+                # Decompressions that wait for a network have no limit but that of the fetches.
+                waits = isinstance(layer.content, RemoteBlob) and layer.content.file_place() is None
+                with nullcontext() if waits else self._decompressing:
                     tar = uncompressed_tar(layer, self._tmpdir, cache, name, follower)
             self._made.append(tar)
             if self._piecewise is not None and self._piecewise.add_whole(_key(layer), layer.where, tar):

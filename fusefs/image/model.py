@@ -1,5 +1,6 @@
 """The model of an image: its documents and blobs, and its names."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -192,6 +193,25 @@ class Referrer(NamedTuple):
     """The manifest or index of the image to which it refers."""
 
 
+class Traffic:
+    """What a mount has received from other machines.  Safe under concurrency: `_lock` guards the numbers."""
+
+    def __init__(self) -> None:
+        self.bytes_fetched = 0
+        """Of documents and blobs."""
+        self.requests = 0
+        self.errors = 0
+        """Attempts that failed, whether or not another one succeeded."""
+        self._lock = threading.Lock()
+
+    def count(self, *, received: int = 0, requests: int = 0, errors: int = 0) -> None:
+        """Add to the numbers."""
+        with self._lock:
+            self.bytes_fetched += received
+            self.requests += requests
+            self.errors += errors
+
+
 class SourcedImage(NamedTuple):
     """An image as a source returns it."""
 
@@ -202,6 +222,8 @@ class SourcedImage(NamedTuple):
     """Caches of layers that have one of their own, by digest."""
     referrers: Callable[[], tuple[Referrer, ...]] | None = None
     """Asks for the artifacts that refer to it; None if the source knows of none."""
+    traffic: Traffic | None = None
+    """What was received for it, for an image whose bytes are on another machine."""
 
 
 def _oci_media_type(layer: Layer) -> str:

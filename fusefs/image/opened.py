@@ -55,6 +55,8 @@ class Opened:
         """The cache for files that are made of its layers, None if there is none."""
         self.referrers = sourced.referrers
         """Asks for the artifacts that refer to it; None if the source knows of none."""
+        self.traffic = sourced.traffic
+        """What was received from another machine, None for an image that is here."""
         self.layers = Layers(sourced.image, tmpdir, sourced.cache, sourced.layer_caches, strict=strict)
         self._progress = progress
         self._rootfs = Once(self._merged)

@@ -3,13 +3,15 @@
 import hashlib
 import threading
 from collections.abc import Generator, Iterator
+from itertools import chain
 from queue import Queue
 from typing import Protocol
 
 from fusefs.content.file import Extent
-from fusefs.content.protocol import Content, FilePlace, chunks
+from fusefs.content.protocol import Bytes, Content, FilePlace, chunks
+from fusefs.content.remote import RemoteBlob
 from fusefs.content.spool import Spool, free_space, megabytes
-from fusefs.errors import DigestMismatch, NoSpace, Unsupported
+from fusefs.errors import DigestMismatch, ImgfsError, NoSpace, Unsupported
 from fusefs.image.model import Layer, LayerCache
 from fusefs.log import logger
 from fusefs.oci.digest import Digest
@@ -35,7 +37,8 @@ class Follower(Protocol):
 def plain_chunks(layer: Layer) -> Iterator[bytes]:
     """Yield the plain tar of *layer*; DigestMismatch at its end if its digest differs from the diffID.
 
-    Another thread decompresses meanwhile.  Raises InvalidImage for a damaged stream.
+    Another thread decompresses meanwhile, bytes of a registry while they arrive.  Raises InvalidImage for a damaged
+    stream, FetchFailed at the end at the latest if bytes of a registry are not those of their digest.
     """
     assert layer.content is not None
     assert layer.compression is not None
@@ -50,15 +53,33 @@ def plain_chunks(layer: Layer) -> Iterator[bytes]:
 
 
 def _plain(layer: Layer, content: Content) -> Generator[bytes, None, None]:
-    """Yield the plain bytes of *content*: they decide on the format, not the documents of a registry."""
-    first = content.read_at(0, FIRST_BYTES)
+    """Yield the plain bytes of *content*."""
+    if not isinstance(content, RemoteBlob):
+        yield from _decompressed(layer, chunks(content))
+        return
+    arriving = content.unverified_chunks()
+    damage: ImgfsError | None = None
+    try:
+        yield from _decompressed(layer, arriving)
+    except ImgfsError as error:
+        damage = error
+    for _ in arriving:  # their end raises the error of a wrong digest, which explains any damage
+        pass
+    if damage is not None:
+        raise damage
+
+
+def _decompressed(layer: Layer, stored: Iterator[Bytes]) -> Generator[bytes, None, None]:
+    """Yield the plain bytes of *stored*: they decide on the format, not the documents of a registry."""
+    begin = next(stored, b"")
+    first = begin[:FIRST_BYTES]
     if is_unread(first):
         raise Unsupported(f"{layer.where} is compressed in an unsupported way; gzip, zstd, xz and bzip2 are read")
     found = compression_of(first)
     if found is None:
-        yield from map(bytes, chunks(content))
+        yield from map(bytes, chain([begin], stored))
     else:
-        yield from decompressed(chunks(content), found, layer.where)
+        yield from decompressed(chain([begin], stored), found, layer.where)
 
 
 def uncompressed_tar(
@@ -70,6 +91,17 @@ def uncompressed_tar(
     told how far it is written.
     Raises the exceptions of `plain_chunks`, and NoSpace if the plain tar exceeds the space that is free at the start.
     """
+    if isinstance(layer.content, RemoteBlob) and not layer.content.is_here:
+        try:
+            return _uncompressed_tar(layer, tmpdir, cache, name, follower)
+        except ImgfsError as error:  # perhaps of bytes that were damaged on the way: then the right ones are here now
+            log.info("%s; looking at the verified bytes", error)
+    return _uncompressed_tar(layer, tmpdir, cache, name, follower)
+
+
+def _uncompressed_tar(
+    layer: Layer, tmpdir: str, cache: LayerCache | None, name: str, follower: Follower | None
+) -> Content:
     assert layer.content is not None
     room = 0 if cache is None else cache.room(layer.content.size)
     if cache is not None and room:

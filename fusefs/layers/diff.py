@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fusefs.content.protocol import Content
 from fusefs.layers.rootfs import RootfsTree
-from fusefs.tree.node import Node, RegularFile, Stat, Symlink
+from fusefs.tree.node import Node, RegularFile, Stat, Symlink, Tree
 from fusefs.tree.walk import PathNode
 
 _CHUNK = 1 << 20
@@ -84,13 +84,18 @@ def compare(old: Side, new: Side, *, times: bool = False) -> Iterator[Difference
         waiting.extend((depth + 1, name, olds.get(name), news.get(name)) for name in names)
 
 
+def changed_properties(before: tuple[Tree, int], after: tuple[Tree, int], *, times: bool = False) -> tuple[str, ...]:
+    """Return the properties, as in `Difference`, that differ between two nodes, each a tree and its number."""
+    return tuple(_changed_properties(_Node.of(*before), _Node.of(*after), times=times))
+
+
 class _Node(NamedTuple):
-    tree: RootfsTree
+    tree: Tree
     number: int
     stat: Stat
 
     @classmethod
-    def of(cls, tree: RootfsTree, number: int) -> "_Node":
+    def of(cls, tree: Tree, number: int) -> "_Node":
         return cls(tree, number, tree.stat(number))
 
 
@@ -137,13 +142,14 @@ def _changed_properties(old: _Node, new: _Node, *, times: bool) -> Iterator[str]
 
 def _data(old: Node, new: Node) -> Iterator[str]:
     match old, new:
-        case RegularFile(), RegularFile() if not _same_bytes(old.content, new.content):
+        case RegularFile(), RegularFile() if not same_bytes(old.content, new.content):
             yield "content"
         case Symlink(), Symlink() if old.target != new.target:
             yield "target"
 
 
-def _same_bytes(one: Content, other: Content) -> bool:
+def same_bytes(one: Content, other: Content) -> bool:
+    """Return whether two files have the same bytes; those of another size are not read."""
     return one.size == other.size and all(
         one.read_at(offset, _CHUNK) == other.read_at(offset, _CHUNK) for offset in range(0, one.size, _CHUNK)
     )

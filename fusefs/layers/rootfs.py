@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 
+from fusefs.layers.index import LayerIndex
 from fusefs.layers.joined import Joined, Place
 from fusefs.layers.lower_links import LowerLinks
 from fusefs.layers.record import IMPLICIT, LOWER_LINK, ROOT, WHITEOUT, Record
@@ -51,6 +52,11 @@ class RootfsTree:
         """Number of hard links from upper layers to a file."""
         for number in sorted(self._linking):
             self._follow_links(number)
+
+    @property
+    def indexes(self) -> Sequence[LayerIndex]:
+        """The layer indexes, the base first."""
+        return self._layers
 
     @property
     def shared_names(self) -> Collection[int]:
@@ -104,6 +110,11 @@ class RootfsTree:
         layer, record = self._record(number)
         return self._number(self._joined((layer << _SHIFT) + record.parent).places[0])
 
+    @staticmethod
+    def node_number(layer: int, inode: int) -> int:
+        """Return the number of the node of a file: that of the record *inode* in its *layer*."""
+        return (layer << _SHIFT) + inode
+
     def path(self, directory: int) -> tuple[bytes, ...]:
         """Return the names that lead from the root to *directory*."""
         layer, record = self._record(directory)
@@ -113,6 +124,10 @@ class RootfsTree:
         """Return the layer of a node; of a directory the uppermost that lists it."""
         layer, record = self._record(number)
         return self._explicit(number)[0] if stat.S_ISDIR(record.mode) else layer
+
+    def is_implicit(self, number: int) -> bool:
+        """Return whether a node is a directory that no layer lists."""
+        return bool(self._explicit(number)[1].flags & IMPLICIT)
 
     def origins(self, number: int) -> tuple[Place, ...] | None:
         """Return the layers and records that alone determine a node and all nodes below it.

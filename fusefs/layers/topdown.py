@@ -62,12 +62,13 @@ class TopDownRootfs:
     def _settle(self, directory: int, name: bytes | None) -> None:
         with self._growing:
             while (need := self._need(directory, name)) is not Need.NONE:
-                if need is Need.ALL:
-                    self._grow(tuple(self._stack.all_files()))
-                    return
                 if self._known:
                     self._stack.more_needed()
-                self._grow((self._stack.layers[-1 - len(self._known)](), *self._known))
+                known = None if need is Need.ALL else (self._stack.layers[-1 - len(self._known)](), *self._known)
+                # Without the targets of its links into lower layers, a layer would be merged as if they were dead.
+                if known is None or known[0].index.lower_links():
+                    known = tuple(self._stack.all_files())
+                self._grow(known)
 
     def _grow(self, known: tuple[LayerFiles, ...]) -> None:
         tree = self._merged(known)

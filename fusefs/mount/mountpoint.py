@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from fusefs.errors import MountError
+from fusefs.home import owns_system
 from fusefs.mount.abandonable import ChildReport, Say, answers
 from fusefs.mount.mountinfo import FILE_SYSTEM, KERNEL_FILE_SYSTEM, Mount, mount_id, mount_of, mounts, path_of
 from fusefs.mount.privileges import may_mount
@@ -15,7 +16,7 @@ from fusefs.mount.status import State, may_be_image_root, state_of
 from fusefs.mount.syscalls import open_known
 from fusefs.mount.unmounting import detach
 from fusefs.private import private_directory, private_file
-from fusefs.text import printable
+from fusefs.text import printable, quoted
 
 _PATIENCE = 2.5
 """Seconds to wait for the file system of the directory, and for a mount on it."""
@@ -75,12 +76,14 @@ def claim_mountpoint(path: str, environment: Mapping[str, str]) -> Mountpoint:
         ) from None
     if mountpoint.covers():  # the process that had the lock before has mounted
         mountpoint.close()
-        raise _mounted_there(shown)
+        raise _mounted_there(path)
     return mountpoint
 
 
-def _mounted_there(shown: str) -> MountError:
-    return MountError(f"cannot mount on {shown}: an image is mounted there; imgfs umount {shown} first")
+def _mounted_there(path: str) -> MountError:
+    return MountError(
+        f"cannot mount on {printable(path)}: an image is mounted there; imgfs umount {quoted(path)} first"
+    )
 
 
 def _checked(path: str) -> tuple[int, int, int]:
@@ -103,7 +106,7 @@ def _checked(path: str) -> tuple[int, int, int]:
         device, inode = told[-1].value
         return told[-1].descriptors[0], device, inode
     if told:
-        raise _mounted_there(shown)
+        raise _mounted_there(path)
     raise MountError(f"cannot mount on {shown}: it does not answer")
 
 
@@ -129,17 +132,17 @@ def _check(directory: int, path: str, say: Say) -> None:
         raise MountError(f"cannot mount on {shown}: it is in {kind}; choose a directory of your own")
     if mount is not None and mount.file_system == FILE_SYSTEM and mount.mountpoint == path_of(directory):
         say(ChildReport("mounted"))
-        _clear_dead(mount, shown)
+        _clear_dead(mount, path)
         _check(_opened(path), path, say)
         return
     if _is_root_of_kernel_image(directory, mount):
-        raise _mounted_there(shown)
+        raise _mounted_there(path)
     try:
         _check_empty(directory, shown)
         about = os.stat(f"/proc/self/fd/{directory}")
     except OSError as error:
         dead = mount is not None and error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-        hint = f"; a dead {mount.file_system} mount is there, umount {shown} first" if mount and dead else ""
+        hint = f"; a dead {mount.file_system} mount is there, umount {quoted(path)} first" if mount and dead else ""
         raise MountError(f"cannot mount on {shown}: {error.strerror}{hint}") from None
     say(ChildReport((about.st_dev, about.st_ino), (directory,)))
 
@@ -155,7 +158,7 @@ def _opened(path: str) -> int:
         return os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         missing = error.errno == errno.ENOENT and not os.path.lexists(path)
-        hint = f"; mkdir -p {printable(path)} first" if missing else ""
+        hint = f"; mkdir -p {quoted(path)} first" if missing else ""
         raise MountError(f"cannot mount on {printable(path)}: {error.strerror}{hint}") from None
 
 
@@ -172,14 +175,14 @@ def _check_empty(directory: int, shown: str) -> None:
         os.close(listed)
 
 
-def _clear_dead(mount: Mount, shown: str) -> None:
+def _clear_dead(mount: Mount, path: str) -> None:
     """Remove an imgfs mount whose process is gone, even if its files are open; MountError for any other mount."""
     state, _ = state_of(mount)
     if state is not State.STALE:
-        raise _mounted_there(shown)
+        raise _mounted_there(path)
     reason = detach(mount, lazily=True)
     if reason is not None:
-        raise MountError(f"cannot clear the dead mount on {shown}: {reason}")
+        raise MountError(f"cannot clear the dead mount on {printable(path)}: {reason}")
 
 
 def locked(device: int, inode: int, environment: Mapping[str, str]) -> int | None:
@@ -206,7 +209,7 @@ def locked(device: int, inode: int, environment: Mapping[str, str]) -> int | Non
 
 def runtime_directory(environment: Mapping[str, str]) -> str | None:
     """Return the directory for files of this user that a restart removes; None if there is none."""
-    runtime = "/run" if os.geteuid() == 0 else environment.get("XDG_RUNTIME_DIR", "")
+    runtime = "/run" if owns_system() else environment.get("XDG_RUNTIME_DIR", "")
     return runtime if runtime.startswith("/") else None
 
 

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fusefs.mount.abandonable import ChildReport, Say, answers
 from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mount_id, mounts
 from fusefs.tree.node import Xattrs
+
+if TYPE_CHECKING:  # `imgfs list` needs no images
+    from fusefs.image.model import Traffic
 
 _PREFIX = "user.imgfs."
 _PATH, _WORD = 4096, 256
@@ -45,6 +48,18 @@ def image_xattrs(image: str, source: str, subdir: str = "") -> Xattrs:
     """
     values = {"image": image, "source": source} | ({"subdir": subdir} if subdir else {})
     return tuple((f"{_PREFIX}{name}".encode(), os.fsencode(value)) for name, value in values.items())
+
+
+def traffic_xattrs(traffic: "Traffic") -> Xattrs:
+    """Return the extended attributes of the mount of an image whose bytes are on another machine."""
+    values: dict[str, Callable[[], int]] = {
+        "bytes_fetched": lambda: traffic.bytes_fetched,
+        "requests": lambda: traffic.requests,
+        "errors": lambda: traffic.errors,
+    }
+    return tuple(
+        (f"{_PREFIX}{name}".encode(), lambda value=value: str(value()).encode()) for name, value in values.items()
+    )
 
 
 def process_xattrs(bytes_read: BytesRead) -> Xattrs:

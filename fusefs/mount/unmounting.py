@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from fusefs.errors import MountError, limit_reached
 from fusefs.mount.abandonable import ChildReport, Say, answers
+from fusefs.mount.holders import holders
 from fusefs.mount.mountinfo import (
     FILE_SYSTEM,
     KERNEL_FILE_SYSTEM,
@@ -27,7 +28,7 @@ from fusefs.mount.mountinfo import (
 from fusefs.mount.privileges import may_mount
 from fusefs.mount.status import State, may_be_image_root, query_status
 from fusefs.mount.syscalls import MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW, umount2
-from fusefs.text import printable
+from fusefs.text import listing, printable, quoted
 
 _BUSY = "a file or directory in it is in use"
 _SILENT = "it does not answer"
@@ -49,6 +50,8 @@ class _Failure(NamedTuple):
     reason: str
     mount: Mount | None = None
     """The mount, if a query may tell whether it is dead or stuck."""
+    word: str = ""
+    """The mountpoint as the user calls it, quoted for a shell."""
 
     def __str__(self) -> str:
         return f"cannot unmount {self.shown}: {self.reason}" if self.mount else self.reason
@@ -71,9 +74,15 @@ def unmount_all(targets: Sequence[str | Mount], *, lazily: bool) -> list[str]:
         if failure.mount and state in (State.STALE, State.STUCK):
             left += _forced(failure.mount, failure.shown, state)
         else:
-            hint = f"; close it, or imgfs umount -l {failure.shown}" if failure.reason == _BUSY and not lazily else ""
-            left.append(f"{failure}{hint}")
+            left.append(_busy(failure, failure.mount) if failure.reason == _BUSY and failure.mount else str(failure))
     return left
+
+
+def _busy(failure: _Failure, mount: Mount) -> str:
+    """Return the message for a mount that is in use; a lazy unmount never finds it so."""
+    found = holders(mount.mountpoint)
+    by = f"in use by {listing(found, ', ')}" if found else failure.reason
+    return f"cannot unmount {failure.shown}: {by}; close it, or imgfs umount -l {failure.word}"
 
 
 def _tried(targets: Sequence[str | Mount], *, lazily: bool) -> list[_Failure]:
@@ -85,7 +94,7 @@ def _tried(targets: Sequence[str | Mount], *, lazily: bool) -> list[_Failure]:
             failure = _unmount(target, lazily=lazily)
             about = None
             if failure:
-                about = (failure.shown, failure.reason, failure.mount)
+                about = (failure.shown, failure.reason, failure.mount, _word(target))
             say(ChildReport(about))
 
     patience = _PATIENCE
@@ -94,8 +103,8 @@ def _tried(targets: Sequence[str | Mount], *, lazily: bool) -> list[_Failure]:
         for answer in answers(work, patience):
             rest.popleft()
             if answer.value:
-                shown, reason, mount = answer.value
-                failures.append(_Failure(shown, reason, Mount(*mount) if mount else None))
+                shown, reason, mount, word = answer.value
+                failures.append(_Failure(shown, reason, Mount(*mount) if mount else None, word))
         if rest:  # the child waits for this one: another child tries those behind it
             shown = _shown(rest.popleft())
             failures.append(_Failure(shown, f"cannot unmount {shown}: {_SILENT}"))
@@ -105,6 +114,10 @@ def _tried(targets: Sequence[str | Mount], *, lazily: bool) -> list[_Failure]:
 
 def _shown(target: str | Mount) -> str:
     return printable(target.mountpoint if isinstance(target, Mount) else target)
+
+
+def _word(target: str | Mount) -> str:
+    return quoted(target.mountpoint if isinstance(target, Mount) else target)
 
 
 def _unmount(target: str | Mount, *, lazily: bool) -> _Failure | None:

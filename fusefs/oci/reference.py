@@ -18,6 +18,8 @@ _REFERENCE = re.compile(
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
     r"(?:@(?P<digest>[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}))?"
 )
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{1,64}")
 DOCKER_HUB = "docker.io"
 """The registry of names without one."""
@@ -48,10 +50,29 @@ def check_reference(text: str) -> None:
     """Raise UsageError unless *text* is a name, with tag or digest or neither, or an image ID."""
     match = _REFERENCE.fullmatch(text)
     if match is None and _IMAGE_ID.fullmatch(text) is None:
-        hint = ": repository names are lower case" if _REFERENCE.fullmatch(text.lower()) else ""
-        raise UsageError(f"bad reference '{printable(text)}'{hint}")
+        raise UsageError(f"bad reference '{printable(text)}': {_broken_rule(text)}")
     if match is not None and len(match["name"]) > _MAX_NAME:
         raise UsageError(f"bad reference: the name has {len(match['name'])} characters, more than {_MAX_NAME}")
+
+
+def _broken_rule(text: str) -> str:
+    """Return the rule that *text*, which is no reference, breaks."""
+    rest, at, digest = text.partition("@")
+    head, slash, last = rest.rpartition("/")
+    last, colon, tag = last.partition(":")
+    name = f"{head}{slash}{last}"
+    odd = next((char for char in name if not (char.isascii() and (char.isalnum() or char in "._-/:[]"))), "")
+    rules = (
+        (not text, "it is empty"),
+        (_REFERENCE.fullmatch(text.lower()) is not None, "repository names are lower case"),
+        (":/" in text, "no name has ':/', which begins a path where IMAGE:/PATH is possible"),
+        (at and not _DIGEST.fullmatch(digest), "a digest is as sha256:… with 64 hexadecimal digits"),
+        (colon and not _TAG.fullmatch(tag), "a tag has up to 128 letters, digits and . _ -, and none of . - at first"),
+        (odd, f"a name has no '{printable(odd)}'"),
+        (name != name.lower(), "repository names are lower case"),
+    )
+    separators = "each part of a name begins and ends with a letter or digit, and has one of . _ __ - in between"
+    return next((rule for broken, rule in rules if broken), separators)
 
 
 def registry_reference(text: str) -> RegistryReference:

@@ -1,8 +1,8 @@
 """From the IMAGE argument to the image."""
 
-import os
+from collections.abc import Callable
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fusefs.errors import EngineError
 from fusefs.image.model import SourcedImage
@@ -10,10 +10,12 @@ from fusefs.oci.transport import DOCKER_DAEMON, Source
 from fusefs.sources.archive.file import file_image
 from fusefs.sources.argument import EngineImage, FileImage, RegistryImage, parse_image
 from fusefs.sources.settings import Settings
-from fusefs.text import printable
 
 if TYPE_CHECKING:
-    from fusefs.sources.engine.endpoint import Endpoint
+    from fusefs.image.inspection import Inspection
+    from fusefs.sources.engine.save import Engine
+
+_T = TypeVar("_T")
 
 
 def open_image(argument: str, settings: Settings) -> SourcedImage:
@@ -23,15 +25,9 @@ def open_image(argument: str, settings: Settings) -> SourcedImage:
     """
     match parse_image(argument):
         case EngineImage(text):
-            from fusefs.sources.engine.endpoint import find_endpoint  # noqa: PLC0415 - files need no engine
+            from fusefs.sources.engine.save import engine_image  # noqa: PLC0415 - files need no engine
 
-            endpoint = find_endpoint(settings.host, settings.context, settings.environment)
-            try:
-                return _engine_image(endpoint, text, settings)
-            except EngineError as error:
-                if not os.path.isfile(text):
-                    raise
-                raise EngineError(f"{error}; or give the file of that name as ./{printable(text)}") from None
+            return _ask_engine(text, settings, engine_image)
         case RegistryImage(reference):
             from fusefs.sources.registry.image import registry_image  # noqa: PLC0415 - no other source needs urllib3
 
@@ -40,17 +36,40 @@ def open_image(argument: str, settings: Settings) -> SourcedImage:
             return file_image(file, argument, settings)
 
 
-def _engine_image(endpoint: "Endpoint", name: str, settings: Settings) -> SourcedImage:
-    """Return the image *name* of an engine, if possible without the SDK, which takes 0.2 s to import."""
-    from fusefs.sources.engine.save import engine_image  # noqa: PLC0415 - files need no engine
+def describe_image(argument: str, settings: Settings) -> "Inspection | None":
+    """Return what an engine says of the image that *argument* names, without its bytes.
+
+    None if `open_image` has to tell: the image is in no engine, it is cached, or to be checked.
+    """
+    match parse_image(argument):
+        case EngineImage(text):
+            from fusefs.sources.engine.save import engine_inspection  # noqa: PLC0415 - files need no engine
+
+            return _ask_engine(text, settings, engine_inspection)
+    return None
+
+
+def _ask_engine(name: str, settings: Settings, ask: Callable[["Engine", Source, Settings], _T]) -> _T:
+    """Return what *ask* returns of the image *name*, if possible without the SDK, which takes 0.2 s to import."""
+    from fusefs.sources.engine.endpoint import find_endpoint  # noqa: PLC0415 - files need no engine
     from fusefs.sources.engine.unix import NoPlainAnswer, UnixEngine  # noqa: PLC0415
 
+    endpoint = find_endpoint(settings.host, settings.context, settings.environment)
     source = Source(name, DOCKER_DAEMON, endpoint.host, name)
     settings.cache()  # an unusable one is an error before the engine is asked
-    with suppress(NoPlainAnswer), closing(UnixEngine(endpoint, settings.timeout)) as quick:
-        return engine_image(quick, source, settings)
+    try:
+        with suppress(NoPlainAnswer), closing(UnixEngine(endpoint, settings.timeout)) as quick:
+            return ask(quick, source, settings)
 
-    from fusefs.sources.engine.sdk import sdk_engine  # noqa: PLC0415 - slow to import
+        from fusefs.sources.engine.sdk import sdk_engine  # noqa: PLC0415 - slow to import
 
-    with sdk_engine(endpoint, settings.timeout) as engine:
-        return engine_image(engine, source, settings)
+        with sdk_engine(endpoint, settings.timeout) as engine:
+            return ask(engine, source, settings)
+    except EngineError as error:
+        from fusefs.sources.engine.advice import when_containerd, when_path  # noqa: PLC0415 - errors alone need it
+
+        if why := when_containerd(endpoint.host):
+            raise EngineError(f"cannot use {endpoint.shown}: {why}") from None
+        if hint := when_path(name):
+            raise EngineError(f"{error}; or {hint}") from None
+        raise

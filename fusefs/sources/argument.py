@@ -18,11 +18,13 @@ from fusefs.oci.transport import (
     Transport,
     transport_of,
 )
-from fusefs.text import printable, without_password
+from fusefs.text import printable, quoted, without_password
 
 ARCHIVE_ENDINGS = tuple(
     f".{ending}" for ending in ("tar", "tar.gz", "tgz", "tar.zst", "tzst", "tar.xz", "txz", "tar.bz2", "tbz2", "tbz")
 )
+
+_INDEX = r"@[0-9]{1,18}"
 
 _UNREAD = {
     "containers-storage": "podman save it, or start podman's service and give its socket to --host",
@@ -64,7 +66,7 @@ def parse_image(argument: str) -> EngineImage | RegistryImage | FileImage:
     transport = transport_of(argument)
     word, _, rest = argument.partition(":")
     if argument == "-" or _is_path(argument):
-        return FileImage(None, argument, None)
+        return _path(argument)
     if transport is DOCKER_DAEMON:
         argument = rest
     elif transport is REGISTRY:
@@ -76,7 +78,12 @@ def parse_image(argument: str) -> EngineImage | RegistryImage | FileImage:
         raise UsageError(f"bad reference '{shown}': a registry's image is {REGISTRY.grammar}")
     if word in _UNREAD and (word != "dir" or rest.startswith(("/", "."))):
         raise UsageError(f"bad reference '{printable(argument)}': {word}: is not read; {_UNREAD[word]}")
-    check_reference(argument)
+    try:
+        check_reference(argument)
+    except UsageError as error:
+        if os.path.exists(argument):
+            raise UsageError(f"{error}; write {quoted(f'./{argument}')} for the file of that name") from None
+        raise
     return EngineImage(argument)
 
 
@@ -87,6 +94,16 @@ def _is_path(argument: str) -> bool:
     return ":" not in argument and argument.lower().endswith(ARCHIVE_ENDINGS)
 
 
+def _path(argument: str) -> FileImage:
+    """Return the image at a path: all of *argument*, or its beginning if only that exists: ``./oci:v2``."""
+    for match in re.finditer(":", "" if os.path.lexists(argument) else argument):
+        path, choice = argument[: match.start()], argument[match.end() :]
+        if choice and os.path.exists(path):
+            index = re.fullmatch(_INDEX, choice)
+            return FileImage(None, path, int(choice[1:]) if index else choice)
+    return FileImage(None, argument, None)
+
+
 def _file(transport: Transport, rest: str) -> FileImage:
     """Return the image that *rest* names: ``PATH``, ``PATH:REF`` or, of a Docker archive, ``PATH:@INDEX``."""
     path, colon, choice = rest.partition(":")
@@ -94,7 +111,7 @@ def _file(transport: Transport, rest: str) -> FileImage:
         raise UsageError(f"bad reference '{transport.prefix}{printable(rest)}': expected {transport.grammar}")
     if not colon:
         return FileImage(transport, path, None)
-    if re.fullmatch(r"@[0-9]{1,18}", choice):
+    if re.fullmatch(_INDEX, choice):
         return FileImage(transport, path, int(choice[1:]))
     if transport is not DOCKER_ARCHIVE:
         return FileImage(transport, path, choice)  # names in an image layout are free text

@@ -1,6 +1,6 @@
 """How soon a file of an image in a registry is read, over a link of 50 ms and 100 Mbit/s, next to the whole image.
 
-    scripts/soak first-byte [--small]
+    scripts/soak first-byte [--small] [--runs N]
 
 The image is a Debian with nginx and a layer with one file, as skopeo 1.18 and ctr-remote write it.  The proxy delays
 each connection and each answer by the round trip, and sends at the rate of the link.
@@ -49,12 +49,13 @@ def _once(proxy: Proxy, *command: str) -> Measured:
     return Measured(time.monotonic() - begin, len(proxy.requests()), proxy.sent)
 
 
-def _first_and_second(proxy: Proxy, work: Path, files: tuple[str, str]) -> tuple[Measured, Measured]:
+def _first_and_second(proxy: Proxy, work: Path, files: tuple[str, str], *options: str) -> tuple[Measured, Measured]:
     """Mount the image with an empty cache and read two files: the start of the command counts for the first one."""
     mountpoint, cache = work / f"mnt-{uuid.uuid4().hex}", work / f"cache-{uuid.uuid4().hex}"
     mountpoint.mkdir()
     image, first, second = proxy.image("bench/app:1"), *(mountpoint / "rootfs" / name for name in files)
-    mount = f"{COMMAND} mount -q --driver fuse --cache-dir {cache} --log-file {work}/log {image} {mountpoint}"
+    given = " ".join(("-q --driver fuse", f"--cache-dir {cache} --log-file {work}/log", *options))
+    mount = f"{COMMAND} mount {given} {image} {mountpoint}"
     try:
         made = _once(proxy, "sh", "-ec", f"{mount}; exec head -c1 {first}")
         return made, _once(proxy, "head", "-c1", str(second))
@@ -63,17 +64,31 @@ def _first_and_second(proxy: Proxy, work: Path, files: tuple[str, str]) -> tuple
         shutil.rmtree(cache)
 
 
-def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUNS) -> tuple[Measured, Measured, int]:
-    """Return the costs of the first and second of *files*, and the bytes of all layers."""
+class Costs(NamedTuple):
+    """What was measured of an image."""
+
+    first: Measured
+    second: Measured
+    whole: Measured
+    """The first file with ``--strict``: whole layers."""
+    total: int
+    """Bytes of all layers."""
+
+
+def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUNS) -> Costs:
+    """Return the costs of the first and the second of *files*."""
     with registry(work / "registry") as server, fault_proxy(server.host) as proxy:
         push(layout, server, "bench/app:1")
         proxy.round_trip, proxy.rate = _ROUND_TRIP, _RATE
-        found = [_first_and_second(proxy, work, files) for _ in range(runs)]
-    first, second = (sorted(column)[runs // 2] for column in zip(*found, strict=True))
+        found = [
+            (*_first_and_second(proxy, work, files), _first_and_second(proxy, work, files, "--strict")[0])
+            for _ in range(runs)
+        ]
+    first, second, whole = (sorted(column)[runs // 2] for column in zip(*found, strict=True))
     (entry,) = layout.entries
     manifest = json.loads(layout.files[f"blobs/{entry['digest'].replace(':', '/')}"])
     shutil.rmtree(work / "registry")
-    return first, second, sum(described["size"] for described in manifest["layers"])
+    return Costs(first, second, whole, sum(described["size"] for described in manifest["layers"]))
 
 
 def small_image() -> Layout:
@@ -105,9 +120,11 @@ def main() -> int:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="a small image")
-    plain = small_image() if parser.parse_args().small else _image(root_file_system().read_bytes())
-    print("|layers|file of|requests|bytes|of the layers|seconds|second file: requests|seconds|")
-    print("|---|---|---:|---:|---:|---:|---:|---:|")
+    parser.add_argument("--runs", type=int, default=_RUNS, help="the median of so many (default: 5)")
+    arguments = parser.parse_args()
+    plain = small_image() if arguments.small else _image(root_file_system().read_bytes())
+    print("|layers|a file of|requests|bytes|of the layers|seconds|second file: requests|seconds|`--strict`: seconds|")
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
     for name, convert in (("zstd:chunked", by_skopeo), ("eStargz", by_ctr_remote)):
         with work_folder() as work:
             layout = convert(lazy_root(), work, plain)
@@ -115,10 +132,11 @@ def main() -> int:
                 ("the top layer", ("app/config", "app/other")),
                 ("the base", ("etc/os-release", "etc/debian_version")),
             ):
-                first, second, total = measure(layout, work, files)
+                first, second, whole, total = measure(layout, work, files, arguments.runs)
                 print(
                     f"|{name}|{where}|{first.requests}|{first.sent:,}|{first.sent / total:.1%}|{first.seconds:.2f}|"
-                    f"{second.requests}|{second.seconds:.2f}|"
+                    f"{second.requests}|{second.seconds:.2f}|{whole.seconds:.2f}|",
+                    flush=True,
                 )
     return 0
 

@@ -20,6 +20,7 @@ from tests.drills import (
     member_drills,
     mount_drills,
     peer_drill,
+    registry_drills,
     waiting_drills,
 )
 from tests.drills.hostile_cases import KINDS
@@ -169,6 +170,36 @@ def catalog(minutes: float = 10) -> Figures:
     return Figures(done, memory=f"{grown} KiB more")
 
 
+def registry(faults: int = 10_000, minutes: float = 10, rounds: int = 10) -> Figures:
+    """Read from a registry that fails, is gone, and whose tokens and signed URLs expire."""
+    seed = time.time_ns()
+    print(f"seed {seed}", flush=True)
+    counts = registry_drills.commit_faults(faults, seed)
+    print(", ".join(f"{count:,} {name}" for name, count in counts.most_common()), flush=True)
+    outages = []
+    for _ in range(rounds):
+        with bench() as imgfs:
+            outages.append(registry_drills.outage(imgfs))
+    late, others = max(found.errors[1] for found in outages), max(found.others for found in outages)
+    back, unmounted = max(found.back for found in outages), max(found.unmounted for found in outages)
+    print(
+        f"{rounds} outages with --timeout 2: reads end after {late:.2f} s, other requests take {others * 1000:.1f} ms, "
+        f"reads succeed {back:.1f} s after the end, unmounted after {unmounted:.2f} s",
+        flush=True,
+    )
+    with bench() as imgfs:
+        blobs = max(64, int(minutes * 120))
+        found = registry_drills.expire(imgfs, seconds=minutes * 60, token=60, url=20, blobs=blobs, stated=60)
+    assert found.expired == 0
+    return Figures(
+        f"{counts.total():,} faults of {len(counts)} kinds; {rounds} outages, names in {others * 1000:.1f} ms, back "
+        f"after {back:.1f} s, unmounted in {unmounted:.1f} s; tokens of 60 s and URLs of 20 s for {minutes:g} minutes: "
+        f"{found.reads:,} reads, {found.tokens} tokens",
+        "all",
+        f"{late:.1f} s with --timeout 2",
+    )
+
+
 def fuzz_random(minutes: float = 2) -> Figures:
     """Walk layers of random parts."""
     logging.disable()
@@ -211,6 +242,7 @@ DRILLS: dict[str, Callable[..., Figures]] = {
     "kill": kill,
     "engine": engine,
     "waiting": waiting,
+    "registry": registry,
     "mounts": mounts,
     "members": members,
     "load": load,

@@ -54,6 +54,7 @@ class Script:
     version: Answer = field(default_factory=lambda: json_answer(_VERSION))
     inspect: Answer | None = None
     save: Answer | None = None
+    history: Answer | None = None
     images: Answer | None = None
     """What is there: nothing that this engine would say by itself."""
 
@@ -92,6 +93,8 @@ class Engine:
             return self.script.version
         if image == "json" and self.script.images:
             return self.script.images
+        if image.endswith("/history") and self.script.history:
+            return self.script.history
         if image.endswith("/json"):
             return self.script.inspect or json_answer(self.script.inspected())
         if image.endswith("/get"):

@@ -100,6 +100,26 @@ def slow_headers(seconds: float) -> Fault:
     return fault
 
 
+def delay(seconds: float) -> Fault:
+    """Answer later."""
+
+    def fault(_: Asked, reply: Reply) -> Reply:
+        reply.delay = seconds
+        return reply
+
+    return fault
+
+
+def whole(proxy: "Proxy") -> Fault:
+    """Answer 200 and everything, as if no range were asked for."""
+
+    def fault(asked: Asked, _: Reply) -> Reply:
+        kept = {name: value for name, value in asked.headers.items() if name != "Range"}
+        return proxy.passed_on(Asked(asked.method, asked.path, kept))
+
+    return fault
+
+
 def headers(**changes: str) -> Fault:
     """Change headers; an underscore is a dash, and an empty value leaves a header out."""
 
@@ -160,6 +180,21 @@ class Proxy:
             shown, self.asked = list(map(str, self.asked)), []
         return shown
 
+    def passed_on(self, asked: Asked) -> Reply:
+        """Return the answer of the registry."""
+        wanted = {name: asked.headers[name] for name in _PASSED_ON if name in asked.headers}
+        if self.ignores_range:
+            wanted.pop("Range", None)
+        connection = http.client.HTTPConnection(self.upstream.replace("localhost", "127.0.0.1"), timeout=10)
+        try:
+            connection.request(asked.method, asked.path, headers=wanted)
+            answer = connection.getresponse()
+            return Reply(answer.status, dict(answer.headers.items()), answer.read())
+        except OSError:
+            return Reply(502, {"Content-Length": "0"}, b"")
+        finally:
+            connection.close()
+
     def fault(self, path: str) -> Fault:
         """Return the fault for the next request for *path*."""
         with self.lock:
@@ -189,23 +224,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         asked = Asked(self.command, self.path, dict(self.headers.items()))
         with proxy.lock:
             proxy.asked.append(asked)
-        self._send(proxy.fault(self.path)(asked, self._passed_on(asked)))
+        self._send(proxy.fault(self.path)(asked, proxy.passed_on(asked)))
 
     do_HEAD = do_GET  # noqa: N815 - as the base class calls it
-
-    def _passed_on(self, asked: Asked) -> Reply:
-        wanted = {name: asked.headers[name] for name in _PASSED_ON if name in asked.headers}
-        if self.proxy.ignores_range:
-            wanted.pop("Range", None)
-        connection = http.client.HTTPConnection(self.proxy.upstream.replace("localhost", "127.0.0.1"), timeout=10)
-        try:
-            connection.request(asked.method, asked.path, headers=wanted)
-            answer = connection.getresponse()
-            return Reply(answer.status, dict(answer.headers.items()), answer.read())
-        except OSError:
-            return Reply(502, {"Content-Length": "0"}, b"")
-        finally:
-            connection.close()
 
     def _send(self, reply: Reply) -> None:
         proxy = self.proxy

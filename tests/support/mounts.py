@@ -26,6 +26,13 @@ _PROGRESS = re.compile(
     r"imgfs: (the engine prepares|another imgfs saves|asking|saving|verifying|reading|hashing|indexing) "
 )
 """What a slow machine may see before a mount is ready."""
+_FIGURES = re.compile(r" in [0-9]+(?:\.[0-9])? s \([0-9]+ layers?, [0-9.]+ [kMGT]?B\)")
+"""Seconds, layers and size in the line of a mount."""
+
+
+def without_figures(said: str) -> str:
+    """Return what `mount` has said, without seconds, layers and size."""
+    return _FIGURES.sub("", said)
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ class Bench:
         done = self.run("mount", "--log-file", self.log, *options, str(image), mountpoint)
         *progress, said = done.err.splitlines()
         assert (done.status, done.out) == (0, "")
-        assert said == f"imgfs: {image} is mounted on {mountpoint}; log: {self.log}"
+        assert without_figures(said).removesuffix(f"; log: {self.log}") == f"imgfs: mounted {image} on {mountpoint}"
         assert [line for line in progress if not _PROGRESS.match(line)] == []
         return mountpoint
 
@@ -121,7 +128,7 @@ class Bench:
         process = self.start("mount", "-f", *options, str(image), mountpoint)
         assert process.stderr is not None
         said = process.stderr.readline()
-        assert said == f"imgfs: {image} is mounted on {mountpoint}\n"
+        assert without_figures(said) == f"imgfs: mounted {image} on {mountpoint}\n"
         return process
 
     def processes(self) -> dict[int, list[str]]:

@@ -109,15 +109,17 @@ def run_in_shell(commands: Sequence[str], environment: Mapping[str, str], folder
 _PROGRESS = re.compile(r"^imgfs: (?:the engine prepares|saving|indexing) .*\n", re.MULTILINE)
 _VARYING = (
     (re.compile(r"[0-9a-f]{64}"), "<digest>"),
+    (re.compile(r"; log: .*"), ""),  # named where it is new
+    (re.compile(r"\bin [0-9.]+ s\b"), "in <time>"),
+    (re.compile(r"\b[0-9.]+ [kMG]?B\b"), "<size>"),
     (re.compile(r"\b\d+(?:\.\d+)+\b"), "<version>"),
-    (re.compile(r"; log: .*"), "; log: <log>"),
 )
 
 
 def stable(output: str) -> str:
     """Return *output* without what another machine or day changes.
 
-    That is progress (of work that takes half a second), digests, versions of packages, and where a mount logs.
+    That is progress (of work that takes half a second), digests, versions, times, sizes, and where a mount logs.
     """
     output = _PROGRESS.sub("", output)
     for pattern, word in _VARYING:

@@ -6,10 +6,9 @@ import threading
 from collections.abc import Callable, Iterable
 
 from fusefs.content.file import OpenFile
-from fusefs.content.pieces import Take
+from fusefs.content.pieces import Room, Take
 from fusefs.content.protocol import Bytes
 from fusefs.content.ranges import Range
-from fusefs.content.remote import Room
 from fusefs.errors import DigestMismatch
 
 
@@ -26,6 +25,8 @@ class MemorySupply:
     def __init__(self, data: bytes, step: int = 1000) -> None:
         self.data = data
         """What is sent, which a test may change."""
+        self.mended: bytes | None = None
+        """What is sent from the second time on; None: the same."""
         self.step = step
         self.asked: list[Range] = []
         self.again: list[bool] = []
@@ -35,11 +36,17 @@ class MemorySupply:
         """Bytes that may be cached; None: no limit."""
         self.before: Callable[[int, int], None] = lambda _start, _end: None
         """Called before the bytes from one offset up to another are sent."""
+        self.busy: Callable[[], bool] = lambda: False
+        """Whether somebody waits for bytes of the same image."""
         self._digest = hashlib.sha256(data).digest()
         self._lock = threading.Lock()
 
     def stored(self) -> OpenFile | None:
         """Return None: nothing is stored."""
+        return None
+
+    def awaited(self) -> OpenFile | None:
+        """Return None: no other process receives the bytes."""
         return None
 
     def room(self, *, cached: bool) -> Room:
@@ -54,12 +61,18 @@ class MemorySupply:
         with self._lock:
             self.asked.append((start, end))
             self.again.append(again)
+            if again and self.mended is not None:
+                self.data = self.mended
         if self.ignores_ranges:
             start, end = 0, len(self.data)
         for offset in range(start, end, self.step):
             last = min(offset + self.step, end)
             self.before(offset, last)
             take(offset, self.data[offset:last])
+
+    def is_busy(self) -> bool:
+        """Return whether the test says so."""
+        return self.busy()
 
     def verify(self, data: Iterable[Bytes]) -> None:
         """Compare the digest with that of the first data."""

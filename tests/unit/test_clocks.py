@@ -13,6 +13,8 @@ SHOWN = {
     "mount/catalog/catalog.py",
     "mount/status.py",
 }
+# How long ago that is, for people.
+SHOWN |= {"cli/output/ages.py", "cli/commands/cache.py"}
 
 
 def test_the_time_of_day_is_only_written_down() -> None:

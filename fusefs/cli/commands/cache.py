@@ -1,48 +1,47 @@
-"""imgfs cache: list and prune the cache."""
+"""imgfs cache: list the cache, and remove from it."""
 
 import argparse
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fusefs.cache.location import unusable
 from fusefs.cache.store import DEFAULT_LIMIT, Cache, ListedEntry
 from fusefs.cli.cache_folder import cache_folder
+from fusefs.cli.output.ages import age, local_time
 from fusefs.cli.output.messages import log_to_stderr
-from fusefs.cli.output.stdout import BOLD, Output, human_size, table
-from fusefs.text import printable
+from fusefs.cli.output.stdout import BOLD, Output, human_size
+from fusefs.cli.output.tables import cut_beginning, table
+from fusefs.errors import MountError, Unavailable, UsageError
+from fusefs.oci.reference import same_image
+from fusefs.oci.transport import transport_of
+from fusefs.text import listing, printable
 
 _SHORT = 12
 """Characters of an image ID that are shown, as in docker."""
+_LEAST_DIGITS = 4
+"""Digits of an image ID that are enough to name it."""
+_SOCKETS = {"docker.sock": "docker", "podman.sock": "podman"}
+"""Sockets of engines, and what to call these."""
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """List cache entries, prune the cache, or print its path."""
+    """List cache entries, remove some, or print the path of the cache."""
     log_to_stderr()
     output = Output(environment)
     path, _ = cache_folder(arguments.cache_dir, environment)
-    match arguments.action:
-        case "path":
-            output.raw(os.fsencode(path) + b"\n")  # unchanged, for scripts
-        case "list":
-            with _using(path):
-                entries = Cache(path).entries() if _is_there(path) else []
-            if arguments.json:
-                output.json([_json(entry) for entry in entries])
-            else:
-                header, *lines = table(
-                    [("ID", "PLATFORM", "SIZE", "LAST USED", "IN USE", "IMAGE"), *map(_row, entries)], (2,)
-                )
-                output.line(output.styled(header, BOLD))
-                for line in lines:
-                    output.line(line)
-        case "prune":
-            limit = DEFAULT_LIMIT if arguments.cache_size is None else arguments.cache_size
-            with _using(path):
-                freed = Cache(path, limit).prune(everything=arguments.all) if _is_there(path) else 0
-            output.line(f"freed {human_size(freed)}")
+    with _using(path):
+        match arguments.action:
+            case "path":
+                output.raw(os.fsencode(path) + b"\n")  # unchanged, for scripts
+            case "list":
+                _list(path, arguments, output)
+            case "rm":
+                _remove(path, arguments.images, output)
+            case "prune":
+                _prune(path, arguments, output)
     output.finish()
 
 
@@ -54,37 +53,148 @@ def _using(path: str) -> Iterator[None]:
         raise unusable(path, error.strerror or str(error)) from None
 
 
-def _is_there(path: str) -> bool:
+def _limit(arguments: argparse.Namespace) -> int:
+    return DEFAULT_LIMIT if arguments.cache_size is None else int(arguments.cache_size)
+
+
+def _entries(path: str) -> list[ListedEntry]:
+    """Return the entries of the cache at *path*; a missing one has none, and is not created."""
     try:
         os.lstat(path)
     except FileNotFoundError:
-        return False
-    return True
+        return []
+    return Cache(path).entries()
+
+
+def _list(path: str, arguments: argparse.Namespace, output: Output) -> None:
+    entries = _entries(path)
+    if arguments.json:
+        output.json([_json(entry) for entry in entries])
+        return
+    if arguments.wide:
+        header = ("ID", "PLATFORM", "SIZE", "LAST USED", "IN USE", "ENGINE", "IMAGE")
+        lines = table([header, *map(_wide_row, entries)], (2,))
+    else:
+        rows = [("ID", "SIZE", "USED", "IN USE", "ENGINE", "IMAGE"), *map(_row, entries)]
+        lines = table(rows, (1,), output.columns, {5: cut_beginning})
+    output.line(output.styled(lines[0], BOLD))
+    for line in lines[1:]:
+        output.line(line)
+    count, size = _count(entries), human_size(sum(entry.size for entry in entries))
+    output.line(f"{count}, {size}, of at most {human_size(_limit(arguments))}")
+
+
+def _count(entries: Sequence[ListedEntry]) -> str:
+    return f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}"
 
 
 def _row(entry: ListedEntry) -> tuple[str, ...]:
     about = entry.about
-    used = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.used_ns // 10**9))
-    image = ", ".join(about.get("names") or [about.get("path") or "-"])
-    if about.get("mediaType"):
-        image += f" ({about['mediaType']})"
-    cells = (
-        about.get("id", "").partition(":")[2][:_SHORT] or "-",
-        about.get("platform") or "-",
-        human_size(entry.size),
-        used,
-        "yes" if entry.in_use else "no",
-        image if entry.ours else f"{image} (of another version of imgfs)",
+    engine = str(about.get("engine") or "")
+    return tuple(
+        printable(cell) or "-"
+        for cell in (
+            about.get("id", "").partition(":")[2][:_SHORT],
+            human_size(entry.size),
+            age(time.time() - entry.used_ns / 1e9),
+            "yes" if entry.in_use else "no",
+            _SOCKETS.get(engine.rpartition("/")[2], engine) if engine.startswith("unix:") else engine,
+            _image(entry),
+        )
     )
-    return tuple(map(printable, cells))
+
+
+def _wide_row(entry: ListedEntry) -> tuple[str, ...]:
+    about = entry.about
+    return tuple(
+        printable(cell) or "-"
+        for cell in (
+            about.get("id", "").partition(":")[2][:_SHORT],
+            about.get("platform") or "",
+            human_size(entry.size),
+            local_time(entry.used_ns // 10**9),
+            "yes" if entry.in_use else "no",
+            about.get("engine") or "",
+            _image(entry),
+        )
+    )
+
+
+def _image(entry: ListedEntry) -> str:
+    """Return the names of an image, the path of an archive, or the repository and the media type of a blob."""
+    about = entry.about
+    image = ", ".join(about.get("names") or [about.get("path") or "-"])
+    details = [about["mediaType"]] if about.get("mediaType") else []
+    if entry.part is not None:
+        details.append(f"{human_size(entry.part.present)} of {human_size(entry.part.total)}")
+    if details:
+        image += f" ({', '.join(details)})"
+    return image if entry.ours else f"{image} (of another version of imgfs)"
 
 
 def _json(entry: ListedEntry) -> dict[str, Any]:
     about = entry.about
     what = {name: about.get(name) for name in ("names", "id", "platform", "storage", "path", "mediaType")}
     times = {"created": _time(about.get("created_ns", 0)), "used": _time(entry.used_ns)}
-    return what | {"size": entry.size} | times | {"inUse": entry.in_use, "key": entry.key, "usable": entry.ours}
+    state = {"inUse": entry.in_use, "key": entry.key, "usable": entry.ours, "engine": about.get("engine")}
+    part = None if entry.part is None else {"present": entry.part.present, "total": entry.part.total}
+    return what | {"size": entry.size} | times | state | {"part": part}
 
 
 def _time(ns: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ns // 10**9))
+
+
+def _remove(path: str, images: Sequence[str], output: Output) -> None:
+    """Remove the entries of *images*; Unavailable if one has none, MountError if one is in use."""
+    if not images:
+        raise UsageError("IMAGE is missing; imgfs cache list lists what can be removed")
+    entries = _entries(path)
+    doomed: list[ListedEntry] = []
+    for image in images:
+        found = [entry for entry in entries if _is_of(entry, image)]
+        if not found:
+            raise Unavailable(f"nothing is cached of {printable(image)}; imgfs cache list lists what is")
+        doomed += found
+    freed = Cache(path).remove([(entry.kind, entry.key) for entry in doomed]) if doomed else 0
+    output.line(f"freed {human_size(freed)}")
+    if used := [printable(_image(entry)) for entry in doomed if entry.in_use]:
+        output.finish()
+        raise MountError(f"kept {listing(used, ', ')}: a mount or a command uses it; imgfs list lists the mounts")
+
+
+def _is_of(entry: ListedEntry, image: str) -> bool:
+    """Return whether *entry* is of the image that a user calls *image*."""
+    about = entry.about
+    transport = transport_of(image)
+    name = image.removeprefix(transport.prefix) if transport else image
+    digits = name.removeprefix("sha256:")
+    if about.get("path") is not None:
+        return bool(about["path"] == os.path.abspath(name))
+    return (
+        any(same_image(name, known) or known == name for known in about.get("names") or ())
+        or (len(digits) >= _LEAST_DIGITS and about.get("id", "").partition(":")[2].startswith(digits))
+        or entry.key == name
+    )
+
+
+def _prune(path: str, arguments: argparse.Namespace, output: Output) -> None:
+    limit, everything = _limit(arguments), arguments.all
+    before = _entries(path)
+    if arguments.dry_run:
+        removed = [entry for entry in before if not entry.in_use] if everything else []
+        if before and not everything:
+            removed = Cache(path, limit).excess(before)
+        for entry in removed:
+            output.line(f"would remove {printable(_image(entry))} ({human_size(entry.size)})")
+        output.line(f"would free {human_size(sum(entry.size for entry in removed))}")
+        gone = {(entry.kind, entry.key) for entry in removed}
+        kept = [entry for entry in before if (entry.kind, entry.key) not in gone]
+    else:
+        freed = Cache(path, limit).prune(everything=everything) if before or os.path.lexists(path) else 0
+        output.line(f"freed {human_size(freed)}")
+        kept = _entries(path)
+    for used, why in ((True, "in use"), (False, f"within the limit of {human_size(limit)}; --all removes them")):
+        stay = [entry for entry in kept if entry.in_use is used]
+        if stay:
+            output.line(f"kept {_count(stay)}, {human_size(sum(entry.size for entry in stay))}: {why}")

@@ -4,30 +4,37 @@ import argparse
 import codecs
 from collections.abc import Mapping
 
-from fusefs.cli.opening import opening, split_path
+from fusefs.cli.opening import image_and_paths, opening
 from fusefs.cli.output.files import found_at, kind_of
 from fusefs.cli.output.stdout import Output
 from fusefs.content.protocol import Content, chunks
 from fusefs.errors import Unavailable, UsageError
+from fusefs.image.opened import Opened
 from fusefs.layers.needed import Question
-from fusefs.text import printable
+from fusefs.text import printable, quoted
 from fusefs.tree.node import RegularFile, Tree, stat_of
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Open the image and write the file: unchanged, or with escapes if standard output is a terminal."""
     output = Output(environment)
-    name, path = split_path(arguments.image)
-    if path is None:
-        raise UsageError(f"PATH is missing; use imgfs cat {printable(name)}:/PATH")
+    name, paths = image_and_paths(arguments.image, arguments.paths)
+    if not paths:
+        raise UsageError(f"PATH is missing; use imgfs cat {quoted(name)}:/PATH")
     with opening(arguments, environment) as open_image:
         opened = open_image(name)
-        tree: Tree = opened.layer(arguments.layer) if arguments.layer is not None else opened.rootfs_for(Question(path))
-        node = tree.node(found_at(tree, path, name, follow=True).number)
-        if not isinstance(node, RegularFile):
-            raise Unavailable(f"{opened.shown}: {printable(path)} is a {kind_of(stat_of(node).mode)}, not a file")
-        _write(node.content, output)
+        layer, questions = arguments.layer, map(Question, paths)
+        tree: Tree = opened.layer(layer) if layer is not None else opened.rootfs_for(*questions)
+        for content in [_content(opened, tree, path) for path in paths]:  # nothing is written if one is missing
+            _write(content, output)
     output.finish()
+
+
+def _content(opened: Opened, tree: Tree, path: bytes) -> Content:
+    node = tree.node(found_at(tree, path, opened.image.name, follow=True).number)
+    if not isinstance(node, RegularFile):
+        raise Unavailable(f"{opened.shown}: {printable(path)} is a {kind_of(stat_of(node).mode)}, not a file")
+    return node.content
 
 
 def _write(content: Content, output: Output) -> None:

@@ -74,7 +74,7 @@ def _give_up(*_: object) -> None:
 def _completed(kind: str, typed: Typed, word: str, environment: Mapping[str, str]) -> Answer:
     """Complete *word*, a value of the *kind* that the grammar names."""
     if kind.startswith("IMAGE"):
-        return _image(kind, typed, word, environment)
+        return _image(typed, word, environment)
     if kind == "MOUNTPOINT":
         return _mounted(word) if typed.command.name == "imgfs umount" else Answer(FOLDERS, "", ())
     if kind == "OPTION[,…]":
@@ -82,33 +82,32 @@ def _completed(kind: str, typed: Typed, word: str, environment: Mapping[str, str
     return Answer({"FILE": FILES, "DIR": FOLDERS}.get(kind, NOTHING), "", ())
 
 
-def _image(kind: str, typed: Typed, word: str, environment: Mapping[str, str]) -> Answer:
+def _image(typed: Typed, word: str, environment: Mapping[str, str]) -> Answer:
     if transport := transport_of(word):
         rest = word.removeprefix(transport.prefix)
         if transport.holder is not Holder.ENGINE:
             return Answer(NOTHING if ":" in rest else _PATHS[transport.holder], transport.prefix, ())
-        return Answer(NOTHING, transport.prefix, matching(rest, _images(kind, typed, rest, environment)))
+        return Answer(NOTHING, transport.prefix, matching(rest, _images(typed, rest, environment)))
     if ":/" in word:  # a path in an image
         return Answer(NOTHING, "", ())
     if word.startswith((".", "/", "~")):
         return Answer(FILES, "", ())
-    found = matching(word, _images(kind, typed, word, environment))
+    found = matching(word, _images(typed, word, environment))
     found += matching(word, (Completion(each.prefix, each.meaning) for each in TRANSPORTS.values()))
     if word and not found:
         return Answer(NOTHING if ":" in word else FILES, "", ())
     return Answer(NOTHING, "", found + matching(word, _archives()))
 
 
-def _images(kind: str, typed: Typed, word: str, environment: Mapping[str, str]) -> Iterator[Completion]:
+def _images(typed: Typed, word: str, environment: Mapping[str, str]) -> Iterator[Completion]:
     """Yield the images in the engine; by their short names, unless *word* begins the full name."""
     from fusefs.sources.engine.endpoint import find_endpoint  # noqa: PLC0415 - a tenth of a second
     from fusefs.sources.engine.names import image_names  # noqa: PLC0415
 
-    suffix = ":/" if kind == "IMAGE:/PATH" else ""
     endpoint = find_endpoint(typed.values.get("--host"), typed.values.get("--context"), environment)
     for name in image_names(endpoint, _ENGINE_TIMEOUT):
         short = _DEFAULT_PREFIX.sub("", name, count=1)
-        yield Completion((short if word and not name.startswith(word) else name) + suffix)
+        yield Completion(short if word and not name.startswith(word) else name)
 
 
 def _archives() -> Iterator[Completion]:

@@ -1,9 +1,10 @@
 """imgfs ls: list files in an image, without a mount."""
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
-from fusefs.cli.opening import opening, split_path
+from fusefs.cli.opening import image_and_paths, opening
 from fusefs.cli.output.files import ACCOUNT_FILES, Accounts, arrow, file_json, found_at, long_columns
 from fusefs.cli.output.stdout import Output, aligned, column_widths
 from fusefs.image.opened import Opened
@@ -16,26 +17,27 @@ from fusefs.tree.walk import ROOT, PathNode, children, is_directory, walk
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Open the image and list the file or directory at the path."""
     output = Output(environment)
-    name, path = split_path(arguments.image)
+    name, paths = image_and_paths(arguments.image, arguments.paths)
     with opening(arguments, environment) as open_image:
         opened = open_image(name)
         # As in ls(1): a symbolic link on the command line is followed, unless with -l or -d.
-        asked = Question(path or b"/", follow=not (arguments.long or arguments.directory))
+        follow = not (arguments.long or arguments.directory)
+        asked = [Question(path, follow) for path in paths or [b"/"]]
         tree = _tree(opened, asked, arguments)
-        found = found_at(tree, asked.path, name, follow=asked.follow)
-        lists = _lists(tree, found, arguments)
+        found = [found_at(tree, question.path, name, follow=follow) for question in asked]
+        lists = chain.from_iterable(_lists(tree, top, arguments) for top in found)
         if arguments.json:
             output.json_list(file_json(tree, file) for _, files in lists for _, file in files)
         else:
-            _write_lists(tree, lists, arguments, output)
+            _write_lists(tree, lists, arguments, output, titles=arguments.recursive or len(asked) > 1)
     output.finish()
 
 
-def _tree(opened: Opened, asked: Question, arguments: argparse.Namespace) -> Tree:
+def _tree(opened: Opened, asked: Sequence[Question], arguments: argparse.Namespace) -> Tree:
     if arguments.layer is not None:
         return opened.layer(arguments.layer)
     names = arguments.long and not (arguments.numeric_uid_gid or arguments.json)
-    return opened.rootfs_for(asked, *(map(Question, ACCOUNT_FILES) if names else ()))
+    return opened.rootfs_for(*asked, *(map(Question, ACCOUNT_FILES) if names else ()))
 
 
 _Files = list[tuple[str, PathNode]]
@@ -43,11 +45,16 @@ _Files = list[tuple[str, PathNode]]
 
 
 def _write_lists(
-    tree: Tree, lists: Iterable[tuple[PathNode | None, _Files]], arguments: argparse.Namespace, output: Output
+    tree: Tree,
+    lists: Iterable[tuple[PathNode | None, _Files]],
+    arguments: argparse.Namespace,
+    output: Output,
+    *,
+    titles: bool,
 ) -> None:
     accounts = Accounts({}, {}) if arguments.numeric_uid_gid or not arguments.long else Accounts.of(tree)
     for number, (directory, files) in enumerate(lists):
-        if arguments.recursive and directory is not None:
+        if titles and directory is not None:
             if number:
                 output.line()
             output.line(f"{printable(directory.path)}:")
@@ -65,7 +72,18 @@ def _lists(tree: Tree, found: PathNode, arguments: argparse.Namespace) -> Iterat
         files = [(printable(file.name), file) for file in entries if hidden or not file.name.startswith(b".")]
         if arguments.all and not arguments.json:
             files[:0] = [(".", directory), ("..", ROOT._replace(number=tree.parent(directory.number)))]
+        _sort(tree, files, arguments)
         yield directory, files
+
+
+def _sort(tree: Tree, files: _Files, arguments: argparse.Namespace) -> None:
+    """Sort *files*, which are in the order of their names, as ls(1) does: the newest or the largest first."""
+    if arguments.sort_time:
+        files.sort(key=lambda item: -tree.stat(item[1].number).mtime_ns)
+    elif arguments.sort_size:
+        files.sort(key=lambda item: -tree.stat(item[1].number).size)
+    if arguments.reverse:
+        files.reverse()
 
 
 def _write(tree: Tree, files: _Files, arguments: argparse.Namespace, accounts: Accounts, output: Output) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -14,15 +15,16 @@ from fusefs.cli.kernel_mounts import KernelMounts, attach_root
 from fusefs.cli.notify import notify
 from fusefs.cli.opening import settings_of
 from fusefs.cli.output.messages import log_to_stderr
-from fusefs.cli.output.stdout import Output, ReaderGone, say
-from fusefs.cli.parsing.mount_options import EROFS, libfuse_flags, number_option
+from fusefs.cli.output.stdout import Output, ReaderGone, human_size, say, seconds_since
+from fusefs.cli.parsing.mount_options import ALL, EROFS, libfuse_flags, number_option
 from fusefs.content.pieces import FetchFailed
 from fusefs.errors import ImgfsError, UsageError
+from fusefs.image.model import Image
 from fusefs.image.opened import Opened
-from fusefs.log import logger
+from fusefs.log import begin_to_log, logger
 from fusefs.mount.mountinfo import mount_of
 from fusefs.mount.mountpoint import Mountpoint, claim_mountpoint
-from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs
+from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs, traffic_xattrs
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.sources import open_image
 from fusefs.sources.settings import Settings
@@ -78,6 +80,8 @@ class MountCommand:
         self._released = False
         self._all = ""
         """Where many images come from; empty for one."""
+        self._began = time.monotonic()
+        self._contents = ""
         self._writeback = Writeback()
         self._bytes_read = BytesRead()
 
@@ -128,6 +132,9 @@ class MountCommand:
                 importing.finish()  # a first access may import more
                 top(view)  # one that is not there is an error of the command, with every driver
             kernel = KernelMounts(arguments.driver, opened, view, top, partial(self._kernel_options, settings))
+            if arguments.prefetch == ALL:
+                with settings.progress.waiting(f"fetching {opened.shown}"):
+                    opened.fetch()
             root = kernel.root()
             if root is None:
                 importing.begin()
@@ -137,7 +144,7 @@ class MountCommand:
         finally:
             importing.finish()
         if root is None:
-            self._run(partial(self._serve, top, view, kernel, settings), log)
+            self._run(partial(self._serve, opened, top, view, kernel, settings), log)
         elif self._writeback.idle and not arguments.foreground:
             attach_root(root, self._mountpoint)
             self._announce(None)
@@ -146,6 +153,7 @@ class MountCommand:
 
     def _run(self, serve: Callable[[Callable[[], None]], None], log: "logging.Handler | None") -> None:
         """Call *serve*, in the background or here, and say when it is ready."""
+        begin_to_log()  # FUSE may log
         if log is None and not self._arguments.foreground:
             log = self._open_log()
         if log is None or self._arguments.foreground:
@@ -172,6 +180,7 @@ class MountCommand:
         opened = Opened(open_image(arguments.image, settings), settings.tmpdir, settings.progress, strict=strict)
         if (why := opened.image.why_no_rootfs) and not arguments.no_trees:
             log.warning("%s is mounted without rootfs/: %s", opened.shown, why)
+        self._contents = contents(opened.image)
         return opened
 
     def _view_options(self, opened: Opened) -> ViewOptions:
@@ -215,7 +224,9 @@ class MountCommand:
             from fusefs.mount.session import serve  # noqa: PLC0415 - imported by `BackgroundImport`
 
             try:
-                serve(chosen.catalog(self._bytes_read), self._mountpoint, options, partial(self._begin, None, ready))
+                serve(
+                    chosen.catalog(self._bytes_read), self._mountpoint, options, partial(self._begin, None, None, ready)
+                )
             finally:
                 self._finish()
 
@@ -229,8 +240,9 @@ class MountCommand:
         successor = kernel.successor(foreground=self._arguments.foreground) if kernel else None
         return MountOptions(image, self._flags, overrides, self._bytes_read, folders, successor)
 
-    def _serve(
+    def _serve(  # noqa: PLR0913 - the parts of one mount
         self,
+        opened: Opened,
         top: Callable[[ViewOptions], Top],
         view: ViewOptions,
         kernel: KernelMounts,
@@ -240,10 +252,12 @@ class MountCommand:
         """Mount by FUSE, call *ready* and serve until the end; background writes run meanwhile and are drained."""
         from fusefs.mount.session import serve  # noqa: PLC0415 - imported by `BackgroundImport`
 
-        xattrs = (*view.xattrs, *process_xattrs(self._bytes_read))
+        traffic = () if opened.traffic is None else traffic_xattrs(opened.traffic)
+        xattrs = (*view.xattrs, *process_xattrs(self._bytes_read), *traffic)
         root = top(view._replace(xattrs=xattrs, merged=kernel.indexed)).root()
         try:
-            serve(root, self._mountpoint, self._mount_options(settings, kernel), partial(self._begin, kernel, ready))
+            begin = partial(self._begin, opened, kernel, ready)
+            serve(root, self._mountpoint, self._mount_options(settings, kernel), begin)
         finally:
             self._finish()
 
@@ -271,7 +285,7 @@ class MountCommand:
         self._writeback.finish()
         self._remove_made()  # unless the kernel has taken over: then it is busy
 
-    def _begin(self, kernel: KernelMounts | None, ready: Callable[[], None]) -> None:
+    def _begin(self, opened: Opened | None, kernel: KernelMounts | None, ready: Callable[[], None]) -> None:
         """Start the threads that may not exist before a fork, then report that the mount is usable."""
         self._release()
         self._writeback.start()
@@ -280,6 +294,10 @@ class MountCommand:
         ready()
         if kernel is not None:
             kernel.log_why_fuse()
+        if self._arguments.prefetch and opened is not None:
+            from fusefs.image.prefetch import begin_prefetch  # noqa: PLC0415 - few mounts need it
+
+            begin_prefetch(opened.image)
 
     def _ready_in_foreground(self, log: "logging.Handler | None") -> None:
         self._announce(log)
@@ -297,8 +315,10 @@ class MountCommand:
                 return
         shown = f"all of {self._all}" if self._all else arguments.image
         if not arguments.quiet and (arguments.verbose or not arguments.as_helper):
-            where = f"; log: {log.name}" if log and log.name else ""
-            say(f"{printable(shown)} is mounted on {printable(self._path)}{where}")
+            where = f"; log: {log.name}" if log and log.name and (arguments.verbose or _is_new(log)) else ""
+            mounted = f"mounted {printable(shown)} on {printable(self._path)}"
+            contents_shown = f" ({self._contents})" if self._contents else ""
+            say(f"{mounted} in {seconds_since(self._began)}{contents_shown}{where}")
 
     def _print_path(self) -> None:
         output = Output(self._environment)
@@ -310,3 +330,16 @@ class MountCommand:
 
             unmount_all([self._path], lazily=True)
             raise
+
+
+def _is_new(log: "logging.Handler") -> bool:
+    from fusefs.cli.output.logs import is_new  # noqa: PLC0415 - kernel mounts have no log
+
+    return is_new(log)
+
+
+def contents(image: Image) -> str:
+    """Return number and size of the layers of *image*: ``5 layers, 393 MB``."""
+    count = len(image.layers)
+    size = human_size(sum(layer.descriptor.size for layer in image.layers)).replace(".0 ", " ")
+    return f"{count} layer{'' if count == 1 else 's'}, {size}"

@@ -1,64 +1,72 @@
-"""imgfs which: show the layer that a file comes from."""
+"""imgfs which: show the layers that a file comes from."""
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from fusefs.cli.opening import opening, split_path
+from fusefs.cli.opening import image_and_paths, opening
 from fusefs.cli.output.files import file_json, found_at
-from fusefs.cli.output.stdout import BOLD, Output, clipped, human_size
+from fusefs.cli.output.stdout import BOLD, GREEN, RED, YELLOW, Output, aligned, clipped, column_widths, human_size
+from fusefs.cli.output.steps import instruction
 from fusefs.errors import Unavailable, UsageError
 from fusefs.image.inspection import InspectedLayer, inspect
 from fusefs.image.opened import Opened
-from fusefs.layers.index import LayerIndex
-from fusefs.layers.provenance import Touch, touches
+from fusefs.layers.diff import changed_properties
+from fusefs.layers.provenance import Deed, Touch, touches
+from fusefs.layers.record import LOWER_LINK
 from fusefs.layers.rootfs import RootfsTree
-from fusefs.text import printable
+from fusefs.layers.tree import LayerTree
+from fusefs.text import printable, quoted
 from fusefs.tree.walk import PathNode, resolve
 
-_SHORT = 12
-"""Characters of a digest on a terminal, as in docker."""
+_STYLES = {Deed.ADDED: GREEN, Deed.CHANGED: YELLOW, Deed.REMOVED: RED}
+
+
+class _Change(NamedTuple):
+    """A layer's change to the path."""
+
+    touch: Touch
+    layer: InspectedLayer
+    what: tuple[str, ...]
+    """The properties that it changed, as in diff."""
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Open the image and print the layers that added, changed or removed the path."""
+    """Open the image and print the layers that added, changed or removed the path; Unavailable if it is not there."""
     output = Output(environment)
-    name, path = _image_and_path(arguments)
+    name, paths = image_and_paths(arguments.image, [] if arguments.path is None else [arguments.path])
+    if not paths:
+        raise UsageError(f"PATH is missing; use imgfs which {quoted(name)} PATH")
     with opening(arguments, environment) as open_image:
         opened = open_image(name)
-        tree = opened.rootfs()
-        layers = inspect(opened.image).layers
-        indexes = [opened.layers.files(layer).index for layer in opened.image.layers]
-        found = _found(tree, path, indexes, layers, opened)
-        history = list(touches(indexes, found.parts))
+        found, parts = _found(opened.rootfs(), paths[0], opened)
+        changes = list(_changes(opened, parts))
         if arguments.json:
-            output.json(_json(tree, found, history, layers))
+            output.json(_json(opened.rootfs(), found, parts, changes))
         else:
-            _write(found, history, layers, output)
+            output.line(output.styled(printable(b"/" + b"/".join(parts)), BOLD))
+            if found is not None and _last(changes) is None:
+                output.line("  implicit directory (not listed by any layer)")
+            else:
+                _write(changes, len(opened.image.layers), output)
     output.finish()
+    if found is None:
+        raise _removed(opened, parts, changes)
 
 
-def _image_and_path(arguments: argparse.Namespace) -> tuple[str, bytes]:
-    if arguments.path is not None:
-        path = os.fsencode(arguments.path)
-        return arguments.image, path if path.startswith(b"/") else b"/" + path
-    name, path_in_image = split_path(arguments.image)
-    if path_in_image is None:
-        raise UsageError(f"PATH is missing; use imgfs which {printable(name)} PATH")
-    return name, path_in_image
-
-
-def _found(
-    tree: RootfsTree, path: bytes, indexes: Sequence[LayerIndex], layers: Sequence[InspectedLayer], opened: Opened
-) -> PathNode:
+def _found(tree: RootfsTree, path: bytes, opened: Opened) -> tuple[PathNode | None, tuple[bytes, ...]]:
+    """Return the file and the names on the way to it; no file if a layer has removed it."""
     try:
-        return resolve(tree, path, follow=False)
+        found = resolve(tree, path, follow=False)
     except OSError:
-        gone = list(touches(indexes, _parts(tree, path)))
-        if gone and gone[-1].record is None:
-            raise _removed(opened.shown, path, gone, layers) from None
-        return found_at(tree, path, opened.image.name, follow=False)  # raises, with the reason
+        parts = _parts(tree, path)
+        touched = list(touches(tree.indexes, parts))
+        if touched and touched[-1].record is None:
+            return None, parts
+        found = found_at(tree, path, opened.image.name, follow=False)  # raises, with the reason
+    return found, found.parts
 
 
 def _parts(tree: RootfsTree, path: bytes) -> tuple[bytes, ...]:
@@ -73,58 +81,71 @@ def _parts(tree: RootfsTree, path: bytes) -> tuple[bytes, ...]:
     return tuple(parts)
 
 
-def _removed(shown: str, path: bytes, gone: Sequence[Touch], layers: Sequence[InspectedLayer]) -> Unavailable:
-    last = gone[-1]
-    return Unavailable(
-        f"{shown} has no {printable(path)}: layer {last.layer}, {_made_by(layers[last.layer])}, removed it"
-    )
+def _changes(opened: Opened, parts: Sequence[bytes]) -> Iterator[_Change]:
+    tree, layers = opened.rootfs(), inspect(opened.image).layers
+    before: tuple[LayerTree, int] | None = None
+    for touch in touches(tree.indexes, parts):
+        record, after = touch.record, None
+        what: tuple[str, ...] = ()
+        # A hard link into a lower layer is another file, whose bytes that layer has.
+        if record is not None and not record.flags & LOWER_LINK:
+            after = LayerTree(tree.files[touch.layer], transform_symlinks=False), record.number
+            if before is not None:
+                what = changed_properties(before, after) or changed_properties(before, after, times=True)
+        yield _Change(touch, layers[touch.layer], what)
+        before = after
 
 
-def _made_by(layer: InspectedLayer) -> str:
-    step = layer.step
-    created_by = " ".join(step.created_by.split()) if step else ""
-    return f"made by {printable(created_by)}" if created_by else "made by an unknown command"
+def _removed(opened: Opened, parts: Sequence[bytes], changes: Sequence[_Change]) -> Unavailable:
+    path, last = b"/" + b"/".join(parts), changes[-1].touch.layer
+    kept, record = next((touch.layer, touch.record) for touch, _, _ in reversed(changes) if touch.record is not None)
+    way = "cat" if stat.S_ISREG(record.mode) else "ls -ld"
+    seen = f"imgfs {way} --layer {kept} {quoted(f'{opened.image.name}:{os.fsdecode(path)}')}"
+    return Unavailable(f"{opened.shown} has no {printable(path)}: layer {last} removed it; {seen} shows it")
 
 
-def _last(history: Sequence[Touch]) -> Touch | None:
-    """Return the last change of an existing path; None for an implicit directory."""
-    return history[-1] if history and history[-1].record is not None else None
+def _last(changes: Sequence[_Change]) -> InspectedLayer | None:
+    """Return the layer that has the path; None if it is removed, or an implicit directory."""
+    return changes[-1].layer if changes and changes[-1].touch.record is not None else None
 
 
-def _write(found: PathNode, history: Sequence[Touch], layers: Sequence[InspectedLayer], output: Output) -> None:
-    output.line(output.styled(printable(found.path), BOLD))
-    last = _last(history)
-    if last is None:
-        output.line("  implicit directory (not listed by any layer)")
-        return
-    layer = layers[last.layer]
-    diff_id = str(layer.layer.diff_id)
-    if output.terminal:
-        diff_id = diff_id.partition(":")[2][:_SHORT]
-    size = human_size(layer.layer.descriptor.size)
-    output.line(f"  layer {layer.number} of 0 to {len(layers) - 1}: {diff_id}, {size}")
-    output.line(clipped(f"  {_made_by(layer)}", output.columns))
-    if len(history) > 1:
-        for touch in history:
-            text = f"  layer {touch.layer} {touch.deed.value} it, {_made_by(layers[touch.layer])}"
-            output.line(clipped(text, output.columns))
+def _write(changes: Sequence[_Change], count: int, output: Output) -> None:
+    rows = [_row(change, count, short=output.terminal) for change in changes]
+    widths = column_widths(rows)
+    for row, (touch, _, _) in zip(rows, changes, strict=True):
+        line = clipped(f"  {aligned(row, widths, right=(2,))}".rstrip(), output.columns)
+        output.line(line.replace(touch.deed.value, output.styled(touch.deed.value, _STYLES[touch.deed]), 1))
+
+
+def _row(change: _Change, count: int, *, short: bool) -> tuple[str, ...]:
+    touch, layer, what = change
+    record = touch.record
+    size = human_size(record.size) if record is not None and stat.S_ISREG(record.mode) else "-"
+    deed = touch.deed.value + (f" ({', '.join(what)})" if what else "")
+    return f"layer {touch.layer} of {count}", deed, size, instruction(layer.step, short=short) or "-"
 
 
 def _json(
-    tree: RootfsTree, found: PathNode, history: Sequence[Touch], layers: Sequence[InspectedLayer]
+    tree: RootfsTree, found: PathNode | None, parts: Sequence[bytes], changes: Sequence[_Change]
 ) -> dict[str, Any]:
-    last = _last(history)
     return (
-        file_json(tree, found)
-        | _layer_json(None if last is None else layers[last.layer])
+        (_gone(parts) if found is None else file_json(tree, found))
+        | _layer_json(_last(changes))
+        | {"deleted": found is None}
         | {
             "history": [
-                {"change": touch.deed.value, "size": touch.record.size if touch.record else None}
-                | _layer_json(layers[touch.layer])
-                for touch in history
+                {"change": touch.deed.value, "size": touch.record.size if touch.record else None, "what": [*what]}
+                | _layer_json(layer)
+                for touch, layer, what in changes
             ]
         }
     )
+
+
+def _gone(parts: Sequence[bytes]) -> dict[str, Any]:
+    """Return the keys of a file, all but its path unknown."""
+    unknown = dict.fromkeys(("type", "mode", "nlink", "uid", "gid", "size", "mtime"))
+    return {"path": os.fsdecode(b"/" + b"/".join(parts)), **unknown}
 
 
 def _layer_json(layer: InspectedLayer | None) -> dict[str, Any]:
@@ -132,6 +153,6 @@ def _layer_json(layer: InspectedLayer | None) -> dict[str, Any]:
         return {"layer": None, "diffId": None, "createdBy": None}
     return {
         "layer": layer.number,
-        "diffId": str(layer.layer.diff_id),
+        "diffId": str(layer.diff_id),
         "createdBy": None if layer.step is None else layer.step.created_by,
     }

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from fusefs.errors import NoSpace
+from fusefs.home import home, owns_system
 from fusefs.log import begin_to_log
 from fusefs.private import make_parents
 from fusefs.text import printable
@@ -35,8 +36,18 @@ class _OneLine(logging.Formatter):
 class _LogFile(logging.FileHandler):
     """A log file that only its owner may read if it is new."""
 
+    is_new = False
+
     def _open(self) -> io.TextIOWrapper:
-        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_opened)
+        before = os.path.lexists(self.baseFilename)
+        file = open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=_opened)  # noqa: SIM115
+        self.is_new = not before
+        return file
+
+
+def is_new(log: logging.Handler) -> bool:
+    """Return whether the *log* is a file that did not exist before."""
+    return isinstance(log, _LogFile) and log.is_new
 
 
 def _opened(path: str, flags: int) -> int:
@@ -108,9 +119,9 @@ def open_log(path: str | None, environment: Mapping[str, str]) -> logging.Handle
 
 
 def _state_folder(environment: Mapping[str, str]) -> str:
-    if os.geteuid() == 0:
+    if owns_system():
         return _STATE_OF_ROOT
-    state = environment.get("XDG_STATE_HOME") or os.path.join(environment.get("HOME") or "/", ".local", "state")
+    state = environment.get("XDG_STATE_HOME") or os.path.join(home(environment), ".local", "state")
     return os.path.join(state, "imgfs")
 
 

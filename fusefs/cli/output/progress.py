@@ -11,9 +11,11 @@ from fusefs.cli.output.stdout import discard, terminal_columns
 from fusefs.progress import Advance, Progress, Silent
 
 _DELAY = 0.5
-"""Seconds of work before progress is shown."""
+"""Seconds of work before progress is shown on a terminal."""
 _PLAIN_INTERVAL = 10.0
-"""Seconds between two plain lines."""
+"""Seconds before the first plain line, and between two."""
+_SHOWN = 50_000
+"""Bytes, or bytes a second, that a plain line shows as 0.1 MB; it shows no zeros."""
 
 AUTO, PLAIN, NONE = "auto", "plain", "none"
 """Values of ``--progress``."""
@@ -59,7 +61,7 @@ class Bars:
             self._write(f"\r{line}\033[K")
 
         try:
-            with _ticking(show, 1.0):
+            with _ticking(show, _DELAY, 1.0):
                 yield
         finally:
             self._write("\r\033[K")
@@ -96,7 +98,7 @@ class Bars:
                 bar.update(count)
 
             # Layers are counted when they are indexed; between them the running seconds show that work continues.
-            with _ticking(lambda _: bar.refresh(), 1.0):
+            with _ticking(lambda _: bar.refresh(), _DELAY, 1.0):
                 yield advance
 
 
@@ -112,7 +114,7 @@ class Lines:
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
         """Write *what* and the seconds that have passed."""
-        with _ticking(lambda seconds: self._line(f"{what} ({seconds:.0f} s)"), _PLAIN_INTERVAL):
+        with _ticking(lambda seconds: self._waiting(what, seconds), _PLAIN_INTERVAL, _PLAIN_INTERVAL):
             yield
 
     @contextmanager
@@ -125,11 +127,19 @@ class Lines:
             done += count
 
         def show(seconds: float) -> None:
+            if done < _SHOWN:
+                self._waiting(what, seconds)
+                return
             of = f" of {total / 1e6:.1f}" if total is not None and done <= total else ""
-            self._line(f"{what}: {done / 1e6:.1f}{of} MB, {done / 1e6 / seconds:.1f} MB/s")
+            rate = done / seconds
+            shown = f"{rate / 1e6:.1f} MB/s" if rate >= _SHOWN else f"{rate / 1e3:.1f} kB/s"
+            self._line(f"{what}: {done / 1e6:.1f}{of} MB, {shown}")
 
-        with _ticking(show, _PLAIN_INTERVAL):
+        with _ticking(show, _PLAIN_INTERVAL, _PLAIN_INTERVAL):
             yield advance
+
+    def _waiting(self, what: str, seconds: float) -> None:
+        self._line(f"{what} ({seconds:.0f} s)")
 
     def _line(self, text: str) -> None:
         with suppress(OSError):  # the work continues without a reader
@@ -138,13 +148,13 @@ class Lines:
 
 
 @contextmanager
-def _ticking(show: Callable[[float], None], interval: float) -> Iterator[None]:
-    """Call *show* with the seconds that have passed, after `_DELAY` and then every *interval* seconds."""
+def _ticking(show: Callable[[float], None], delay: float, interval: float) -> Iterator[None]:
+    """Call *show* with the seconds that have passed, after *delay* and then every *interval* seconds."""
     began = time.monotonic()
     done = threading.Event()
 
     def tick() -> None:
-        wait = _DELAY
+        wait = delay
         while not done.wait(wait):
             show(time.monotonic() - began)
             wait = interval

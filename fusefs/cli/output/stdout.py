@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -132,13 +133,6 @@ def _failed(error: OSError) -> Exception:
     return NoSpace(f"cannot write standard output: {error.strerror}")
 
 
-def table(rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> list[str]:
-    """Return the lines of a table; the columns with the numbers in *right* are right-aligned."""
-    rows, right = list(rows), tuple(right)
-    widths = column_widths(rows)
-    return [aligned(row, widths, right).rstrip() for row in rows]
-
-
 def column_widths(rows: Sequence[Sequence[str]]) -> list[int]:
     """Return the width of each column of a table."""
     return [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -159,6 +153,12 @@ def human_size(size: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} {_SIZES[-1]}"
+
+
+def seconds_since(began: float) -> str:
+    """Return the time since *began*, as `time.monotonic` gives it: ``0.2 s``, ``75 s``."""
+    passed = time.monotonic() - began
+    return f"{passed:.1f} s" if passed < 59.95 else f"{passed:.0f} s"
 
 
 def clipped(text: str, width: int | None) -> str:

@@ -48,7 +48,7 @@ Completer = Callable[[str, Typed, str], Answer]
 
 def complete(program: Command, words: Sequence[str], completer: Completer) -> Answer:
     """Return the completions of the last of *words*, which are the arguments of the program."""
-    typed = _typed(program, words[:-1])
+    typed = _typed(program, words[1:-1] if words[:1] == ["help"] and len(words) > 1 else words[:-1])
     word = words[-1] if words else ""
     if typed is None:
         return Answer(NOTHING, "", ())
@@ -100,6 +100,9 @@ def _options(command: Command, word: str) -> Iterator[tuple[Option, str | None]]
         name, equals, value = word.partition("=")
         if option := _named(command, name):
             yield option, value if equals else None
+        return
+    if option := _named(command, word):  # also one as in find(1): ``-name``
+        yield option, None
         return
     for place, letter in enumerate(word[1:], 2):
         option = _named(command, f"-{letter}")

@@ -30,7 +30,7 @@ class Operand(NamedTuple):
     choices: tuple[str, ...]
     help: str
     shown: str
-    """The form in a synopsis: ``[PATH]``, ``MOUNTPOINT…``."""
+    """The form in a synopsis: ``[PATH]``, ``[MOUNTPOINT…]``."""
     repeats: bool
 
 
@@ -109,7 +109,7 @@ def _option(action: argparse.Action) -> Option:
 
 def _operand(action: argparse.Action) -> Operand:
     name = _metavar(action)
-    shown = {"?": f"[{name}]", "*": f"{name}…"}.get(str(action.nargs), name)
+    shown = {"?": f"[{name}]", "*": f"[{name}…]"}.get(str(action.nargs), name)
     return Operand(action.dest, name, _choices(action), action.help or "", shown, action.nargs == "*")
 
 

@@ -53,7 +53,7 @@ def add_cache_options(parser: "argparse._ActionsContainer") -> None:
     """Add the options for the directory and the size of the cache."""
     parser.add_argument("--cache-dir", **CACHE_DIR)
     parser.add_argument(
-        "--cache-size", metavar="SIZE", type=_size, help="limit of the cache, such as 500M (default: 10GiB)"
+        "--cache-size", metavar="SIZE", type=size_named, help="limit of the cache, such as 500M (default: 10GiB)"
     )
 
 
@@ -72,7 +72,7 @@ def seconds(text: str) -> float:
 _SIZE = re.compile(r"([0-9]{1,15})(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
 
 
-def _size(text: str) -> int:
+def size_named(text: str) -> int:
     """Return *text* as bytes: a number with or without a unit, ``M`` or ``MB`` (powers of 1000), ``MiB`` (of 1024)."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:

@@ -1,9 +1,10 @@
 """The grammar of the read-only commands: those that inspect an image without a mount, and `list`."""
 
 import argparse
+import re
 from collections.abc import Sequence
 
-from fusefs.cli.parsing.image_options import IMAGE_GROUPS, add_image_options
+from fusefs.cli.parsing.image_options import IMAGE_GROUPS, add_image_options, size_named
 from fusefs.cli.parsing.parser import Commands, Parser
 from fusefs.text import printable
 
@@ -15,6 +16,9 @@ def add_looks(commands: Commands) -> None:
     _add_cat(commands)
     _add_diff(commands)
     _add_which(commands)
+    _add_du(commands)
+    _add_find(commands)
+    _add_waste(commands)
 
 
 def _add_inspect(commands: Commands) -> None:
@@ -28,6 +32,9 @@ def _add_inspect(commands: Commands) -> None:
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("--no-trunc", action="store_true", help="do not shorten digests and commands on a terminal")
     parser.add_argument(
+        "--digests", action="store_true", help="read an image that is not cached, for its digests and exact sizes"
+    )
+    parser.add_argument(
         "--referrers", action="store_true", help="ask the registry for signatures, SBOMs and attestations, too"
     )
     parser.add_help_last()
@@ -38,20 +45,24 @@ def _add_ls(commands: Commands) -> None:
         commands,
         "ls",
         "list files in an image",
-        "List a directory or a file of an image's root file system (default: /).",
-        ("imgfs ls -lA nginx:latest:/etc",),
+        "List directories or files of an image's root file system (default: /).",
+        ("imgfs ls -lA nginx:latest:/etc", "imgfs ls -lS nginx:latest /etc /usr/bin"),
         sizes=True,
+        last_operand="paths",
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
+    parser.add_argument("paths", metavar="PATH", nargs="*")
     parser.add_argument("-l", "--long", action="store_true", help="show mode, links, owner, group, size and time")
     parser.add_argument("-a", "--all", action="store_true", help="include . and .. and names that begin with a dot")
     parser.add_argument("-A", "--almost-all", action="store_true", help="like --all, but without . and ..")
     parser.add_argument("-d", "--directory", action="store_true", help="list a directory itself, not its contents")
     parser.add_argument("-n", "--numeric-uid-gid", action="store_true", help="show numeric user and group IDs")
     parser.add_argument("-R", "--recursive", action="store_true", help="list subdirectories recursively")
-    parser.add_argument(
-        "--layer", metavar="N", type=_layer_number, help="use only the files of layer N (0 is the base)"
-    )
+    parser.add_argument("-t", dest="sort_time", action="store_true", help="sort by time, the newest first")
+    parser.add_argument("-S", dest="sort_size", action="store_true", help="sort by size, the largest first")
+    parser.add_argument("-r", "--reverse", action="store_true", help="reverse the order")
+    parser.add_argument("-1", dest="one", action="store_true", help="one name a line, as always")
+    _add_layer(parser)
     parser.add_help_last()
 
 
@@ -59,16 +70,16 @@ def _add_cat(commands: Commands) -> None:
     parser = _add_look(
         commands,
         "cat",
-        "print a file of an image",
-        "Print a file of an image's root file system, with control characters escaped on a terminal. "
+        "print files of an image",
+        "Print files of an image's root file system, with control characters escaped on a terminal. "
         "PATH begins at the first :/.",
-        ("imgfs cat nginx:latest:/etc/nginx/nginx.conf",),
+        ("imgfs cat nginx:latest:/etc/nginx/nginx.conf", "imgfs cat nginx:latest /etc/passwd /etc/group"),
         json=False,
+        last_operand="paths",
     )
-    parser.add_argument("image", metavar="IMAGE:/PATH")
-    parser.add_argument(
-        "--layer", metavar="N", type=_layer_number, help="use only the files of layer N (0 is the base)"
-    )
+    parser.add_argument("image", metavar="IMAGE[:/PATH]")
+    parser.add_argument("paths", metavar="PATH", nargs="*")
+    _add_layer(parser)
     parser.add_help_last()
 
 
@@ -95,10 +106,105 @@ def _add_which(commands: Commands) -> None:
         "show which layer a file comes from",
         "Show which layer of an image a file comes from, and the command that made that layer.",
         ("imgfs which nginx:latest /etc/nginx/nginx.conf",),
+        last_operand="path",
     )
-    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("image", metavar="IMAGE[:/PATH]")
     parser.add_argument("path", metavar="PATH", nargs="?")
     parser.add_help_last()
+
+
+def _add_du(commands: Commands) -> None:
+    parser = _add_look(
+        commands,
+        "du",
+        "show how large the directories of an image are",
+        "Show the bytes of the files in each directory of an image's root file system (default: /), with all that is "
+        "below it. A file with several names counts once.",
+        ("imgfs du -h -d 1 nginx:latest", "imgfs du --layers nginx:latest:/usr"),
+        sizes=True,
+        last_operand="paths",
+    )
+    parser.add_argument("image", metavar="IMAGE[:/PATH]")
+    parser.add_argument("paths", metavar="PATH", nargs="*")
+    parser.add_argument("-d", "--max-depth", metavar="N", type=_depth, help="show directories down to this depth")
+    parser.add_argument("-s", "--summarize", action="store_true", help="show only a total for each PATH")
+    parser.add_argument("-a", "--all", action="store_true", help="show files, too")
+    parser.add_argument("--layers", action="store_true", help="show in which layers the files of each PATH are")
+    _add_layer(parser)
+    parser.add_help_last()
+
+
+def _add_find(commands: Commands) -> None:
+    parser = _add_look(
+        commands,
+        "find",
+        "find files in the layers of an image",
+        "List the files of an image's root file system at PATH and below (default: /) that pass all tests, with layer "
+        "and size; with --layer, --all-layers or --deleted those of layers, with the layer above that hides them.",
+        ("imgfs find nginx:latest /etc -name '*.conf'", "imgfs find nginx:latest --deleted -type f -size +1M"),
+        sizes=True,
+        last_operand="paths",
+        signed_values=True,
+    )
+    parser.add_argument("image", metavar="IMAGE[:/PATH]")
+    parser.add_argument("paths", metavar="PATH", nargs="*")
+    tests = parser.add_argument_group("tests, as in find(1)")
+    tests.add_argument("-name", metavar="GLOB", help="the name matches this pattern of the shell")
+    tests.add_argument("-size", metavar="[+|-]N[UNIT]", type=_find_size, help="size: blocks, or c, k, M or G; +: more")
+    tests.add_argument("-type", metavar="TYPES", type=_find_types, help="types, of f, d, l, b, c, p, s, as in f,l")
+    layers = parser.add_argument_group("layers")
+    _add_layer(layers)
+    layers.add_argument("--all-layers", action="store_true", help="all files of all layers, also hidden ones")
+    layers.add_argument("--deleted", action="store_true", help="files of layers that an upper layer deletes")
+    layers.add_argument("-print", action="store_true", help="print only the paths")
+    parser.add_help_last(layers)
+
+
+_FIND_SIZE = re.compile(r"([+-]?)([0-9]{1,15})([bcwkMG]?)")
+_UNITS = {"": 512, "b": 512, "c": 1, "w": 2, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+"""Bytes of each unit of find(1)."""
+
+
+def _find_size(text: str) -> tuple[str, int, int]:
+    """Return sign, number and unit in bytes."""
+    match = _FIND_SIZE.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not a size; use one such as +10M, -4k or 100c")
+    return match[1], int(match[2]), _UNITS[match[3]]
+
+
+def _find_types(text: str) -> list[str]:
+    letters = text.split(",")
+    if any(len(letter) != 1 or letter not in "fdlbcps" for letter in letters):
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' has unknown types; use f, d, l, b, c, p, s, as in f,l")
+    return letters
+
+
+def _add_waste(commands: Commands) -> None:
+    parser = _add_look(
+        commands,
+        "waste",
+        "show the bytes of an image that no program sees",
+        "Show the files of layers that upper layers delete, overwrite or repeat, the layers at fault, and the "
+        "efficiency as dive counts it.",
+        ("imgfs waste nginx:latest", "imgfs waste --fail-above 5% ./app.tar"),
+    )
+    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("-a", "--all", action="store_true", help="list all files (default: the 20 largest)")
+    parser.add_argument(
+        "--fail-above", metavar="LIMIT", type=_limit, help="exit with 11 if more than LIMIT (50M or 5%) is wasted"
+    )
+    parser.add_help_last()
+
+
+_PER_CENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
+
+
+def _limit(text: str) -> tuple[float, str]:
+    """Return a limit and its unit: ``B`` or ``%``."""
+    if match := _PER_CENT.fullmatch(text):
+        return float(match[1]), "%"
+    return size_named(text), "B"
 
 
 def add_list(commands: Commands) -> None:
@@ -110,6 +216,7 @@ def add_list(commands: Commands) -> None:
         examples=("imgfs list", "imgfs list --json | jq -r '.[].mountpoint'"),
     )
     parser.add_argument("--json", action="store_true", help="print JSON; docs/json.md describes the keys")
+    parser.add_argument("--wide", action="store_true", help="show ID, source, process and time, and cut nothing")
     parser.add_help_last()
 
 
@@ -122,6 +229,8 @@ def _add_look(  # noqa: PLR0913 - the parts of a parser
     *,
     json: bool = True,
     sizes: bool = False,
+    last_operand: str = "",
+    signed_values: bool = False,
 ) -> Parser:
     """Add a command that inspects an image without a mount, with the options that all of these commands have.
 
@@ -134,6 +243,8 @@ def _add_look(  # noqa: PLR0913 - the parts of a parser
         examples=examples,
         help_option=("--help",) if sizes else ("-h", "--help"),
         named_only=IMAGE_GROUPS,
+        last_operand=last_operand,
+        signed_values=signed_values,
     )
     if sizes:
         parser.add_argument("-h", "--human-readable", action="store_true", help="show sizes with units, such as 1.2 MB")
@@ -141,6 +252,18 @@ def _add_look(  # noqa: PLR0913 - the parts of a parser
         parser.add_argument("--json", action="store_true", help="print JSON; docs/json.md describes the keys")
     add_image_options(parser)
     return parser
+
+
+def _add_layer(parser: "argparse._ActionsContainer") -> None:
+    parser.add_argument(
+        "--layer", metavar="N", type=_layer_number, help="use only the files of layer N (0 is the base)"
+    )
+
+
+def _depth(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not a number of directories")
+    return int(text)
 
 
 def _layer_number(text: str) -> int:

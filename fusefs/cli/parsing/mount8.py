@@ -9,13 +9,18 @@ import getopt
 import os
 from collections.abc import Sequence
 
-from fusefs.cli.parsing.program import COMPLETE, parse_arguments
+from fusefs.cli.parsing.nearest import meant_command
+from fusefs.cli.parsing.program import COMPLETE, HELP, VERSION, parse_arguments
 from fusefs.errors import UsageError
 
 COMMANDS = frozenset(
-    {"mount", "umount", "list", "inspect", "ls", "cat", "diff", "which", "cache", "completion", f"__{COMPLETE}"}
+    {"mount", "umount", "list", "inspect", "ls", "cat", "diff", "which", "du", "find", "waste", "cache", "completion"}
+    | {HELP, VERSION, f"__{COMPLETE}"}
 )
 """The commands, listed here because building the parser takes longer."""
+
+_OF_NO_COMMAND = frozenset("/:.@")
+"""Characters of images; no command has one."""
 
 FAILURE = 32
 _USAGE = 1
@@ -55,14 +60,17 @@ def _is_short(words: Sequence[str]) -> bool:
     """Return whether *words* are ``SOURCE DIR …``, without a command.
 
     A first word that is a command is one, except in ``list /DIR -o OPTIONS``: mount.fuse3 passes that for an image
-    called ``list``, and no command but `mount` has ``-o``.
+    called ``list``, and no command but `mount` has ``-o``.  A mistyped command is no image: without ``-o``, the first
+    word must look like an image, or the second one must be a directory.
     """
     if len(words) < 2 or (words[0].startswith("-") and words[0] != "-") or words[1].startswith("-"):
         return False
-    if words[0] not in COMMANDS:
+    if words[0] in COMMANDS:
+        by_fuse = len(words) == _FUSE_WORDS and words[1].startswith("/") and words[2] == "-o"
+        return by_fuse and words[0] != "mount"
+    if words[0] == "-" or _OF_NO_COMMAND & {*words[0]} or any(word.startswith("-o") for word in words[2:]):
         return True
-    by_fuse = len(words) == _FUSE_WORDS and words[1].startswith("/") and words[2] == "-o"
-    return by_fuse and words[0] != "mount"
+    return os.path.isdir(words[1]) and meant_command(words[0], COMMANDS) is None
 
 
 def _from_flags(words: Sequence[str]) -> tuple[list[str], bool]:

@@ -8,6 +8,8 @@ from fusefs.text import printable
 
 AUTO, FUSE, EROFS = "auto", "fuse", "erofs"
 """Drivers: FUSE and then the kernel, FUSE alone, the kernel at once."""
+BACKGROUND, ALL = "background", "all"
+"""How layers of a registry are prefetched."""
 
 _FOR_LIBFUSE = frozenset({"allow_other", "allow_root", "noexec", "noatime"})
 _ALWAYS = frozenset({"ro", "nosuid", "nodev"})
@@ -45,6 +47,7 @@ _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platf
     "verify": False,
     "no-trees": False,
     "index": False,
+    "prefetch": False,
     "quiet": False,
     "verbose": False,
     "foreground": False,
@@ -67,6 +70,9 @@ def long_options(words: Iterable[str]) -> list[str]:
         name, equals, value = word.partition("=")
         name = name.replace("_", "-")
         takes_value = _LONG.get(name)
+        if word == f"prefetch={ALL}":
+            found.append(f"--{word}")
+            continue
         if takes_value is None:
             continue
         if takes_value != bool(equals):

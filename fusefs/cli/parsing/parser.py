@@ -4,7 +4,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeAlias
 
+from fusefs.cli.parsing.nearest import nearest, no_command
 from fusefs.errors import UsageError
+from fusefs.text import listing, printable
 
 
 class HelpRequested(Exception):
@@ -43,12 +45,16 @@ class Parser(argparse.ArgumentParser):
         examples: Sequence[str] = (),
         help_option: Sequence[str] = ("-h", "--help"),
         named_only: Sequence[str] = (),
+        last_operand: str = "",
+        signed_values: bool = False,
         **_: Any,
     ) -> None:
         """Make the parser of the command *prog*.
 
         *notes* and *examples* stand at the end of the help.  *named_only* are titles of option groups that many
-        commands share: help lists their options without explanations.
+        commands share: help lists their options without explanations.  *last_operand* is the operand that may be
+        missing or repeated: argparse itself finds nothing of it behind an option.  *signed_values*: a number with a
+        sign, ``-10k``, is a value and not an option.
         """
         super().__init__(
             prog=prog,
@@ -61,6 +67,8 @@ class Parser(argparse.ArgumentParser):
         self.examples = tuple(examples)
         self.named_only = tuple(named_only)
         self._help_option = help_option
+        self._last_operand = last_operand
+        self._signed_values = signed_values
 
     def add_help_last(self, group: "argparse._ActionsContainer | None" = None) -> None:
         """Add ``--help`` as the last option of the list."""
@@ -70,9 +78,47 @@ class Parser(argparse.ArgumentParser):
         """Raise the error, with a pointer to the help."""
         raise UsageError(f"{message}; see {self.prog} --help")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, and report what is left over here, where the command is known."""
+        namespace, rest = super().parse_known_args(args, namespace)
+        unknown = [word for word in rest if word.startswith("-") and len(word) > 1]
+        if unknown:
+            raise UsageError(self._no_option(unknown[0].partition("=")[0]))
+        rest = self._place(namespace, rest)
+        if rest:
+            raise UsageError(f"too many arguments: {listing([*map(printable, rest)], ' ')}; see {self.prog} --help")
+        return namespace, []
+
+    def _place(self, namespace: argparse.Namespace, rest: list[str]) -> list[str]:
+        """Give the operands in *rest* to the last operand of the command; return those that it does not take."""
+        if self._last_operand and rest:
+            found = getattr(namespace, self._last_operand)
+            if isinstance(found, list):
+                found += rest
+                return []
+            if found is None:
+                setattr(namespace, self._last_operand, rest[0])
+                return rest[1:]
+        return rest
+
+    def _no_option(self, word: str) -> str:
+        """Return the message for an unknown option."""
+        close = nearest(word, [name for name in self._option_string_actions if name.startswith("--")])
+        meant = f"; did you mean {close}?" if close and word.startswith("--") else ";"
+        return f"no option {printable(word)}{meant} {self.prog} --help lists all"
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Name the nearest command where argparse lists them all."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:  # noqa: SLF001
+            group = self.prog.partition(" ")[2]
+            raise UsageError(no_command(value, [*action.choices], group))
+        super()._check_value(action, value)
+
     def _parse_optional(self, arg_string: str) -> Any:
         """Accept ``-:/etc``, a path in the image on standard input, as an operand."""
-        return None if arg_string.startswith("-:/") else super()._parse_optional(arg_string)
+        if arg_string.startswith("-:/") or (self._signed_values and arg_string[1:2].isdecimal()):
+            return None
+        return super()._parse_optional(arg_string)
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - argparse exports no other name

@@ -9,7 +9,7 @@ from fusefs import __version__
 from fusefs.cli.parsing.image_forms import forms
 from fusefs.cli.parsing.image_options import CACHE_DIR, add_cache_options, add_image_options, seconds
 from fusefs.cli.parsing.look_commands import add_list, add_looks
-from fusefs.cli.parsing.mount_options import AUTO, EROFS, FUSE, long_options, split_options
+from fusefs.cli.parsing.mount_options import ALL, AUTO, BACKGROUND, EROFS, FUSE, long_options, split_options
 from fusefs.cli.parsing.parser import Commands, HelpRequested, Parser
 from fusefs.errors import UsageError
 from fusefs.oci.transport import DOCKER_DAEMON
@@ -19,6 +19,8 @@ SHELLS = ("bash", "zsh", "fish")
 """Shells that have completions."""
 COMPLETE = "complete"
 """The internal command that completion scripts call; its words are not parsed."""
+HELP, VERSION = "help", "version"
+"""Commands that do the same as options."""
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -37,12 +39,21 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     if argv[:1] == [f"__{COMPLETE}"]:
         return argparse.Namespace(command=COMPLETE, words=argv[1:])
     parser = program_parser()
-    arguments = _operands_placed(parser, argv)
+    arguments = parser.parse_args(argv)
+    match arguments.command:
+        case None:
+            raise HelpRequested(parser)
+        case "help":
+            parser.parse_args([*arguments.words, "--help"])
+        case "version":
+            parser.parse_args(["--version"])
+        case "cache" if arguments.action is None:
+            parser.parse_args(["cache", "--help"])
     if arguments.command == "umount" and not arguments.mountpoint and not arguments.all:
         raise UsageError("the following arguments are required: MOUNTPOINT; see imgfs umount --help")
     if arguments.command == "mount" and (in_o := long_options(arguments.options)):
         # Long options in -o come first, so that those of the command line win.
-        arguments = _operands_placed(parser, [arguments.command, *in_o, *argv[1:]])
+        arguments = parser.parse_args([arguments.command, *in_o, *argv[1:]])
     if arguments.command == "mount":
         _arrange_all(arguments)
     for name in ("mountpoint", "subdir", "tmpdir", "shared_blob_dir", "cache_dir", "log_file"):
@@ -76,19 +87,6 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _operands_placed(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
-    """Return the arguments in *argv*: an optional MOUNTPOINT may stand behind options, too.
-
-    argparse gives up on an optional operand at the first option behind IMAGE.
-    """
-    arguments, rest = parser.parse_known_args(argv)
-    if rest and arguments.command == "mount" and arguments.mountpoint is None and not rest[0].startswith("-"):
-        arguments.mountpoint = rest.pop(0)
-    if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    return arguments
-
-
 def program_parser() -> Parser:
     """Return the parser of the program with all its commands."""
     parser = Parser(
@@ -99,16 +97,19 @@ def program_parser() -> Parser:
             "imgfs ls -l ./nginx.tar:/etc",
         ),
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, prog="imgfs")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog="imgfs")
     _add_mount(commands)
     _add_umount(commands)
     add_list(commands)
     add_looks(commands)
     _add_cache(commands)
     _add_completion(commands)
+    # Without a summary, these are listed nowhere.
+    commands.add_parser(HELP, description="Show help.", last_operand="words").add_argument("words", nargs="*")
+    commands.add_parser(VERSION, description="Show the version.")
     parser.add_help_last()
     version = "show the version and exit"
-    parser.add_argument("--version", action="version", version=f"imgfs {__version__}", help=version)
+    parser.add_argument("-v", "--version", action="version", version=f"imgfs {__version__}", help=version)
     return parser
 
 
@@ -125,6 +126,7 @@ def _add_mount(commands: Commands) -> None:
             "imgfs mount --all /mnt/images",
             "imgfs mount -o uid=1000 ./nginx.tar /mnt/img",
         ),
+        last_operand="mountpoint",
     )
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="?")
@@ -160,6 +162,19 @@ def _add_mount(commands: Commands) -> None:
     )
     mount.add_argument("--no-trees", action="store_true", help="mount without layers/ and rootfs/")
     mount.add_argument("--index", action="store_true", help="index all layers first (default: each at first access)")
+    mount.add_argument(
+        "--prefetch",
+        action="store_const",
+        const=BACKGROUND,
+        help="fetch the layers of a registry in the background",
+    )
+    mount.add_argument(
+        f"--prefetch={ALL}",
+        dest="prefetch",
+        action="store_const",
+        const=ALL,
+        help="fetch them first: the mount needs no network then",
+    )
     mount.add_argument("--log-file", metavar="FILE", help="write the log to FILE (default: syslog; see man imgfs)")
     messages = add_image_options(parser)
     parser.add_help_last(messages)
@@ -172,6 +187,7 @@ def _add_umount(commands: Commands) -> None:
         description="Unmount the image on each MOUNTPOINT, even if its process is dead or stuck. "
         "An IMAGE that is mounted once may be named instead. Refuse mounts of other programs.",
         examples=("imgfs umount /mnt/img", "imgfs umount nginx", "imgfs umount --all"),
+        last_operand="mountpoint",
     )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="*")
     parser.add_argument("-l", "--lazy", action="store_true", help="detach at once, even while files in it are open")
@@ -182,11 +198,11 @@ def _add_umount(commands: Commands) -> None:
 def _add_cache(commands: Commands) -> None:
     parser = commands.add_parser(
         "cache",
-        help="list or prune the cache",
+        help="list the cache, or remove from it",
         description="List or prune the cache of engine images, layer indexes and archive indexes.",
         examples=("imgfs cache list", "imgfs cache prune --all"),
     )
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, prog="imgfs cache")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="imgfs cache")
     parser.add_help_last()
     listing = actions.add_parser(
         "list",
@@ -195,8 +211,20 @@ def _add_cache(commands: Commands) -> None:
         examples=("imgfs cache list",),
     )
     listing.add_argument("--json", action="store_true", help="print JSON; docs/json.md describes the keys")
-    listing.add_argument("--cache-dir", **CACHE_DIR)
+    listing.add_argument("--wide", action="store_true", help="show platform, engine and time, and cut nothing")
+    add_cache_options(listing)
     listing.add_help_last()
+    remove = actions.add_parser(
+        "rm",
+        help="remove what is cached of an image",
+        description="Remove what is cached of IMAGE: a name as cache list shows it, an image ID or the path of an "
+        "archive. What is in use stays.",
+        examples=("imgfs cache rm nginx:latest", "imgfs cache rm 4f06b3c65a5d"),
+        last_operand="images",
+    )
+    remove.add_argument("images", metavar="IMAGE", nargs="*")
+    remove.add_argument("--cache-dir", **CACHE_DIR)
+    remove.add_help_last()
     prune = actions.add_parser(
         "prune",
         help="remove broken entries and shrink the cache to its limit",
@@ -205,6 +233,7 @@ def _add_cache(commands: Commands) -> None:
         examples=("imgfs cache prune --cache-size 2GiB",),
     )
     prune.add_argument("--all", action="store_true", help="remove all entries except those of mounted images")
+    prune.add_argument("-n", "--dry-run", action="store_true", help="say what would be removed, and remove nothing")
     add_cache_options(prune)
     prune.add_help_last()
     path = actions.add_parser(

@@ -2,12 +2,16 @@
 
 import errno
 import os
+from collections.abc import Sequence
 
+from fusefs.oci.reference import tagged
 from fusefs.sources.engine.endpoint import Endpoint
-from fusefs.text import printable
+from fusefs.text import listing, printable, quoted
 
 _PODMAN = "unix:///run/podman/podman.sock"
 _MAY_NOT = "become root, or join the group docker"
+_CLOSE = 0.8
+"""Similarity of names, 0 to 1 as difflib counts it."""
 _GONE = (errno.ENOENT, errno.ECONNREFUSED)
 
 
@@ -25,14 +29,54 @@ def when_unreachable(endpoint: Endpoint, cause: BaseException) -> str:
     return "start docker, or name another engine with --host or --context"
 
 
-def when_missing(shown: str, name: str) -> str:
-    """Return a hint for an engine, *shown* in messages, that does not have the image *name*."""
+def when_missing(shown: str, name: str, names: Sequence[str] = ()) -> str:
+    """Return a hint for an engine, *shown* in messages, that has the images *names*, but not *name*."""
     program = "podman" if is_podman(shown) else "docker"
-    if os.path.exists(name):
-        return f"./{printable(name)} is the file of that name"
+    if hint := when_path(name):
+        return hint
     if name.startswith("sha256:"):
         return f"{program} image ls lists what it has"
-    return f"{program} pull {printable(name)} fetches it, docker://{printable(name)} needs no pull"
+    if similar := _similar(name, names):
+        return f"there {'is' if len(similar) == 1 else 'are'} {listing([*map(printable, similar)], ', ')}"
+    return f"{program} pull {quoted(name)} fetches it, docker://{printable(name)} needs no pull"
+
+
+def when_path(name: str) -> str:
+    """Return a hint if *name*, which reads as the name of an image, is that of a file or directory; empty otherwise."""
+    parts = name.split(":")
+    for count in range(len(parts), 0, -1):
+        path = ":".join(parts[:count])
+        if path and not path.startswith("/") and os.path.exists(path):
+            kind = "directory" if os.path.isdir(path) else "file"
+            return f"write {quoted(f'./{name}')} for the {kind} of that name"
+    return ""
+
+
+def when_containerd(host: str) -> str:
+    """Return why *host*, an address that speaks no Docker API, does not; empty unless it is containerd's socket."""
+    if not os.path.basename(host).startswith("containerd"):
+        return ""
+    return (
+        "that is containerd's own socket, which has no Docker API; save the image with "
+        "nerdctl save -o image.tar NAME, or ctr images export image.tar NAME, and give ./image.tar"
+    )
+
+
+def _similar(name: str, names: Sequence[str]) -> list[str]:
+    """Return those of *names* that are the same repository with another tag, or spelled almost as *name*."""
+    repositories = {tagged(full).rpartition(":")[0] for full in (name, f"localhost/{name}")}  # as podman looks
+    if same := [known for known in names if tagged(known).rpartition(":")[0] in repositories]:
+        return same
+    import difflib  # noqa: PLC0415 - only mistakes need it
+
+    close = difflib.get_close_matches(_bare(name), {_bare(known) for known in names}, 3, _CLOSE)
+    return [known for known in names if _bare(known) in close]
+
+
+def _bare(name: str) -> str:
+    """Return *name* without its tag."""
+    head, slash, last = name.rpartition("/")
+    return head + slash + last.partition(":")[0]
 
 
 def is_podman(shown: str) -> bool:

@@ -61,6 +61,12 @@ def cached_or_entry(target: Target, settings: Settings) -> SourcedImage | CacheE
             entry.close()
 
 
+def is_cached(target: Target, settings: Settings) -> bool:
+    """Return whether the image seems to be cached; `cached_or_entry` finds out whether that can be read."""
+    cache = settings.cache()
+    return cache is not None and cache.has_saved(_engine_key(target))
+
+
 def complete_entry(entry: CacheEntry, tar: SpooledTar, target: Target, *, only: bool) -> None:
     """Complete *entry* with *tar*, which is in a file without other data and whose digests were checked."""
     inspected = target.inspected
@@ -70,6 +76,7 @@ def complete_entry(entry: CacheEntry, tar: SpooledTar, target: Target, *, only: 
             "id": str(inspected.image_id),
             "platform": str(target.platform or inspected.platform or ""),
             "storage": inspected.storage,
+            "engine": target.source.place,
             "created_ns": time.time_ns(),
         },
         "only": only,

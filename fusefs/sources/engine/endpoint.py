@@ -14,6 +14,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from fusefs.errors import UsageError
+from fusefs.home import home
 from fusefs.sources.tls import Tls
 from fusefs.text import printable, without_password
 
@@ -56,7 +57,7 @@ def find_endpoint(host: str | None, context: str | None, environment: Mapping[st
 
 def _docker_config(environment: Mapping[str, str]) -> Path:
     given = environment.get("DOCKER_CONFIG")
-    return Path(given) if given else Path(environment.get("HOME") or "/") / ".docker"
+    return Path(given) if given else Path(home(environment)) / ".docker"
 
 
 def _current_context(folder: Path) -> str:

@@ -1,6 +1,8 @@
 """The answer of an engine to *inspect*, before it saves an image, and the comparison of the saved image with it."""
 
+import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fusefs.errors import DigestMismatch, InvalidImage
@@ -31,6 +33,8 @@ class Inspected(NamedTuple):
     repo_digests: tuple[str, ...]
     storage: str
     """The engine's storage driver, which decides on the format of a save; empty if it is not stated."""
+    answer: Mapping[str, Any] = MappingProxyType({})
+    """The whole answer."""
 
 
 class Target(NamedTuple):
@@ -62,7 +66,16 @@ def parse_inspected(answer: Any) -> Inspected:
         platform=_platform(answer),
         repo_digests=tuple(text for text in digests if isinstance(text, str)),
         storage=_storage(answer),
+        answer=answer,
     )
+
+
+def parse_list(answer: bytes) -> list[Any]:
+    """Return the list in *answer*; one of `NONSENSE`, or RecursionError, for anything else."""
+    document = json.loads(answer)
+    if not isinstance(document, list):
+        raise TypeError("a list is expected")
+    return document
 
 
 NONSENSE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
@@ -76,8 +89,7 @@ def checked_image(tar: SpooledTar, target: Target, *, only: bool) -> Image:
     Unsupported.
     """
     name, inspected = target.name, target.inspected
-    asked = [tag for tag in inspected.tags if same_image(name, tag)]
-    tag = tag_of(name) or next((tag_of(tagged(text)) for text in (*asked, *inspected.tags)), "") or "latest"
+    tag = image_tag(name, inspected)
     archive = DockerArchive(tar.blobs, tar.digest_of)
     platform = target.platform or inspected.platform
     image = archive.image_with_id(inspected.image_id, platform, target.source, tag, only=only)
@@ -93,6 +105,12 @@ def checked_image(tar: SpooledTar, target: Target, *, only: bool) -> Image:
             f"than the engine says ({len(inspected.diff_ids)})"
         )
     return image.verify(tar.digest_of)._replace(repo_digests=inspected.repo_digests)
+
+
+def image_tag(name: str, inspected: Inspected) -> str:
+    """Return the name in an image layout of the image that the user calls *name*."""
+    asked = [tag for tag in inspected.tags if same_image(name, tag)]
+    return tag_of(name) or next((tag_of(tagged(text)) for text in (*asked, *inspected.tags)), "") or "latest"
 
 
 def _size(stated: Any) -> int:

@@ -8,28 +8,33 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fusefs.cache.entry import CacheEntry
 from fusefs.content.protocol import Buffer
 from fusefs.content.spool import Spool, free_space, megabytes, no_space
-from fusefs.errors import EngineError, InvalidImage, NoSpace
+from fusefs.errors import EngineError, InvalidImage, NoSpace, Unavailable
 from fusefs.image.model import SourcedImage
 from fusefs.log import logger
 from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.transport import Source
 from fusefs.progress import Advance
 from fusefs.sources.archive.spooled import SpooledTar
-from fusefs.sources.engine.cached import cached_or_entry, complete_entry
+from fusefs.sources.engine.cached import cached_or_entry, complete_entry, is_cached
 from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, checked_image
 from fusefs.sources.reasons import reason, timed_out
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 
+if TYPE_CHECKING:
+    from fusefs.image.inspection import Inspection
+
 log = logger(__name__)
 
 PLATFORM_VERSION = (1, 48)
 """The first version of the API whose save takes a platform; earlier versions ignore the parameter."""
+_ONE_PLATFORM = frozenset({"aufs", "devicemapper", "overlay", "overlay2", "vfs"})
+"""Storage drivers of engines that have an image for one platform alone."""
 _ERROR_TAIL = 1 << 14
 """Bytes at the end of a stream that are searched for the engine's error."""
 _MAX_WHY = 500
@@ -64,6 +69,9 @@ class Engine(Protocol):
     def inspect(self, name: str) -> Inspected:
         """Return the engine's description of the image *name*."""
 
+    def history(self, target: Target) -> list[Any] | None:
+        """Return the history of the image, the newest step first; None if the engine states none."""
+
     def begin(self, target: Target) -> AbstractContextManager[Stream]:
         """Ask for the image and return when it begins to arrive; classic engines prepare all of it first."""
 
@@ -73,7 +81,7 @@ def engine_image(engine: Engine, source: Source, settings: Settings) -> SourcedI
 
     Raises EngineError, Unavailable, NoSpace, DigestMismatch, InvalidImage or Unsupported.
     """
-    target = Target(source, settings.platform, engine.inspect(source.name))
+    target = _target(engine, source, settings)
     match cached_or_entry(target, settings):
         case SourcedImage() as found:
             return found
@@ -83,6 +91,32 @@ def engine_image(engine: Engine, source: Source, settings: Settings) -> SourcedI
             except NoSpace as error:
                 log.info("cannot cache %s: %s", printable(source.name), error)
     return _saved(engine, target, settings)
+
+
+def engine_inspection(engine: Engine, source: Source, settings: Settings) -> "Inspection | None":
+    """Return what the engine alone says of the image; None if the image must be opened: it is cached, or to be checked.
+
+    None also if the user asks for a platform that the engine does not describe.  Raises EngineError or Unavailable.
+    """
+    target = _target(engine, source, settings)
+    platform, storage = target.platform, target.inspected.storage
+    if settings.verify or (platform is not None and storage not in _ONE_PLATFORM) or is_cached(target, settings):
+        return None
+
+    from fusefs.sources.engine.description import described  # noqa: PLC0415 - a mount does not need it
+
+    history = engine.history(target)
+    return None if history is None else described(target, history)
+
+
+def _target(engine: Engine, source: Source, settings: Settings) -> Target:
+    """Return the image that the user asks for; Unavailable if the engine has it for another platform alone."""
+    target = Target(source, settings.platform, engine.inspect(source.name))
+    wanted, inspected = target.platform, target.inspected
+    only = inspected.platform if inspected.storage in _ONE_PLATFORM else None
+    if wanted is not None and only is not None and suitability(only, wanted, exact=True) is None:
+        raise Unavailable(f"{printable(target.name)} has no image for {wanted}; it is for {only}")
+    return target
 
 
 def requested_platform(platform: Platform) -> str:

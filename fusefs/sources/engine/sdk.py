@@ -25,11 +25,13 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from fusefs.errors import EngineError, InvalidImage, Unavailable
+from fusefs.log import begin_to_log
 from fusefs.oci.platform import Platform
 from fusefs.oci.untrusted_json import parse_object
 from fusefs.sources.engine.advice import is_podman, when_missing, when_unreachable
 from fusefs.sources.engine.endpoint import Endpoint
-from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected
+from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected, parse_list
+from fusefs.sources.engine.names import image_names
 from fusefs.sources.engine.save import (
     PLATFORM_VERSION,
     is_version,
@@ -52,11 +54,13 @@ from fusefs.sources.http import (
 )
 from fusefs.sources.reasons import cause_of, reason, timed_out
 from fusefs.sources.tls import ssl_context
-from fusefs.text import printable
+from fusefs.text import printable, quoted
 
 _CHUNK = 1 << 20
 _OK = 200
 _NO_CONTENT = 204
+_PATIENCE = 2.0
+"""Seconds to wait for the names of an engine's images, for a hint."""
 _NOT_FOUND = 404
 _PROBES = 3
 """Unanswered probes after which a connection breaks."""
@@ -70,6 +74,7 @@ _FAILURES = (requests.RequestException, urllib3.exceptions.HTTPError, http.clien
 @contextmanager
 def sdk_engine(endpoint: Endpoint, timeout: float | None) -> Iterator["SdkEngine"]:
     """Connect to the engine at *endpoint* until the block ends; EngineError if it cannot be reached."""
+    begin_to_log()  # the SDK and what it stands on may log
     with closing(_connect(endpoint, timeout)) as client:
         yield SdkEngine(client, endpoint, timeout)
 
@@ -118,7 +123,9 @@ def _client(endpoint: Endpoint, version: str, timeout: float | None) -> docker.A
         if not endpoint.tls.verify:
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
     if endpoint.host.startswith("ssh://") and not hasattr(docker.transport, "SSHHTTPAdapter"):
-        raise EngineError(f"{endpoint.shown}: ssh needs an optional package; run pip install 'imgfs[ssh]'")
+        raise EngineError(
+            f"{endpoint.shown}: ssh needs an optional package; in a checkout of imgfs, pip install '.[ssh]' brings it"
+        )
     client = docker.APIClient(base_url=endpoint.host, version=version, tls=tls, timeout=timeout)  # type: ignore[arg-type]  # None: no limit
     # With trust_env a REQUESTS_CA_BUNDLE in the environment overrides the endpoint's own CA.
     client.trust_env = False
@@ -304,6 +311,17 @@ class SdkEngine:
         except _FAILURES as error:
             raise _unreachable(self.endpoint, error, self.timeout) from None
 
+    def history(self, target: Target) -> list[Any] | None:
+        """Return the history of the image, the newest step first; None if the engine states none."""
+        try:
+            path = f"/v{self.client.api_version}/images/{target.inspected.image_id}/history"
+            with _get(self.client, path) as response:
+                return parse_list(_whole(response)) if response.status_code == _OK else None
+        except _FAILURES as error:
+            raise _unreachable(self.endpoint, error, self.timeout) from None
+        except (RecursionError, *NONSENSE):
+            return None
+
     def begin(self, target: Target) -> _SdkStream:
         """Return the answer to a save once it begins.
 
@@ -327,9 +345,12 @@ class SdkEngine:
         if self._is_list(name):
             return Unavailable(
                 f"{printable(name)} is a manifest list of podman and not an image; "
-                f"podman manifest inspect {printable(name)} lists its images"
+                f"podman manifest inspect {quoted(name)} lists its images"
             )
-        return Unavailable(f"no image {printable(name)} in the engine at {shown}; {when_missing(shown, name)}")
+        return Unavailable(f"no image {printable(name)} in the engine at {shown}; {self._advice(name)}")
+
+    def _advice(self, name: str) -> str:
+        return when_missing(self.shown, name, image_names(self.endpoint, _PATIENCE))
 
     def _is_list(self, name: str) -> bool:
         """Return whether *name* is a manifest list of podman, which the API of Docker does not show."""

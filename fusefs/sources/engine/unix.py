@@ -5,7 +5,7 @@ If the engine cannot be reached or does not have the image, the SDK tries again 
 
 import http.client
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 from fusefs.content.protocol import Buffer
@@ -13,7 +13,7 @@ from fusefs.errors import InvalidImage
 from fusefs.oci.platform import Platform
 from fusefs.oci.untrusted_json import parse_object
 from fusefs.sources.engine.endpoint import Endpoint
-from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected
+from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected, parse_list
 from fusefs.sources.engine.save import (
     PLATFORM_VERSION,
     is_version,
@@ -101,6 +101,18 @@ class UnixEngine:
         except TimeoutError:
             raise unanswered(self.shown, self._timeout) from None
         except (InvalidImage, *_FAILURES, *NONSENSE):
+            raise NoPlainAnswer from None
+
+    def history(self, target: Target) -> list[Any]:
+        """Return the history of the image, the newest step first; NoPlainAnswer for every other answer."""
+        try:
+            answer = self._get(f"/v{self._version}/images/{target.inspected.image_id}/history", self._timeout)
+            if answer.status != _OK:
+                raise NoPlainAnswer
+            return parse_list(answer.whole())
+        except TimeoutError:
+            raise unanswered(self.shown, self._timeout) from None
+        except (*_FAILURES, *NONSENSE, RecursionError):
             raise NoPlainAnswer from None
 
     def begin(self, target: Target) -> _UnixStream:

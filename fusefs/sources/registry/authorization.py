@@ -19,8 +19,8 @@ _OK = 200
 _DENIED = (400, 401, 403)
 _LIFETIME = 60.0
 """Seconds that a token lives at least, and if its server does not say."""
-_EARLY = 30.0
-"""Seconds before its end at which a token is renewed."""
+_EARLY, _EARLIEST = 0.1, 30.0
+"""A token is renewed in this last part of its lifetime, and at most so many seconds before its end."""
 _MAX_ANSWER = 1 << 20
 _PARTS = re.compile(r'([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))|([A-Za-z]+)')
 """A parameter of a challenge, or its scheme."""
@@ -53,6 +53,12 @@ def challenges(headers: Iterable[str]) -> Iterator[Challenge]:
 
 def _challenge(scheme: str, parameters: dict[str, str]) -> Challenge:
     return Challenge(scheme, *(parameters.get(name, "") for name in ("realm", "service", "scope")))
+
+
+def _usable(lifetime: float) -> float:
+    """Return the seconds after which a token of this *lifetime* is renewed."""
+    lifetime = max(lifetime, _LIFETIME)
+    return lifetime - min(_EARLIEST, lifetime * _EARLY)
 
 
 class Authorization:
@@ -108,7 +114,7 @@ class Authorization:
         else:
             began = time.monotonic()
             token, lifetime = self._token(challenge, credentials, limits)
-            self._header, self._ends = f"Bearer {token}", began + max(lifetime, _LIFETIME) - _EARLY
+            self._header, self._ends = f"Bearer {token}", began + _usable(lifetime)
         self._challenge = challenge
 
     def _read_credentials(self) -> None:

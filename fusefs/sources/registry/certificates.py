@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fusefs.errors import UsageError
+from fusefs.home import home
 from fusefs.sources.tls import Tls
 
 
@@ -16,8 +17,8 @@ def find_tls(host: str, environment: Mapping[str, str], *, insecure: bool) -> Tl
     """
     if "/" in host or host in ("", ".", ".."):  # of a redirect, whose target anyone may have chosen
         return Tls(None, None, verify=not insecure)
-    home = environment.get("XDG_CONFIG_HOME") or f"{environment.get('HOME') or '/'}/.config"
-    for base in (f"{home}/containers", "/etc/containers", "/etc/docker"):
+    config = environment.get("XDG_CONFIG_HOME") or f"{home(environment)}/.config"
+    for base in (f"{config}/containers", "/etc/containers", "/etc/docker"):
         folder = Path(base, "certs.d", host)
         try:
             names = sorted(os.listdir(folder))

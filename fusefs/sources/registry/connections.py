@@ -19,6 +19,7 @@ import urllib3.connection
 
 from fusefs import __version__
 from fusefs.errors import UsageError
+from fusefs.image.model import Traffic
 from fusefs.sources.http import BoundedResponse
 from fusefs.sources.reasons import cause_of, reason
 from fusefs.sources.registry.places import is_loopback
@@ -61,8 +62,9 @@ class ConnectionFailed(Exception):
 class Answer:
     """The answer to a request: its status, headers and body."""
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, host: str, silence: float | None) -> None:
+    def __init__(self, response: urllib3.BaseHTTPResponse, host: str, silence: float | None, traffic: Traffic) -> None:
         """*silence*: seconds that each piece of the body may take, or the whole document with its headers."""
+        self._traffic = traffic
         self._response = response
         self._host = host
         self._silence = silence
@@ -84,6 +86,7 @@ class Answer:
                 data = self._response.read(limit + 1, decode_content=True)
             except _FAILURES as error:
                 raise ConnectionFailed(self._host, error) from None
+            self._traffic.count(received=len(data))
             if len(data) > limit:
                 return None
             self._response.drain_conn()  # only a read body leaves the connection to the next request
@@ -96,6 +99,7 @@ class Answer:
             received._fp.wait(self._silence)  # noqa: SLF001
         try:
             while data := self._response.read1(_CHUNK, decode_content=False):
+                self._traffic.count(received=len(data))
                 yield data
         except urllib3.exceptions.IncompleteRead:
             return
@@ -131,8 +135,12 @@ class Connections:
     A process does not use the connections that it inherits: two would talk on one.
     """
 
-    def __init__(self, find_tls: Callable[[str], Tls], environment: Mapping[str, str]) -> None:
-        """*find_tls* returns the TLS settings of a host; proxies are those of the *environment*."""
+    def __init__(self, find_tls: Callable[[str], Tls], environment: Mapping[str, str], traffic: Traffic) -> None:
+        """*find_tls* returns the TLS settings of a host; proxies are those of the *environment*.
+
+        Requests, and bytes of their answers, are counted in *traffic*.
+        """
+        self.traffic = traffic
         self._find_tls = find_tls
         self._proxies = {name[:-6].lower(): url for name, url in environment.items() if name.lower().endswith("_proxy")}
         self._managers: dict[tuple[str, str], urllib3.PoolManager] = {}
@@ -160,7 +168,8 @@ class Connections:
             )
         except _FAILURES as error:
             raise ConnectionFailed(host, error) from None
-        return Answer(response, host, silence)
+        self.traffic.count(requests=1)
+        return Answer(response, host, silence, self.traffic)
 
     def hang_up(self) -> None:
         """Close all connections; the other process still has them."""

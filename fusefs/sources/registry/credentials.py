@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fusefs.errors import UsageError
+from fusefs.home import home
 from fusefs.oci.reference import DOCKER_HUB
 from fusefs.text import printable
 
@@ -73,12 +74,12 @@ def _documents(named: str | None, environment: Mapping[str, str]) -> Iterator[tu
 
 
 def _files(environment: Mapping[str, str]) -> Iterator[Path]:
-    home = Path(environment.get("HOME") or "/")
+    folder = Path(home(environment))
     runtime = environment.get("XDG_RUNTIME_DIR")
     yield Path(f"{runtime}/containers" if runtime else f"/run/containers/{os.geteuid()}", "auth.json")
-    yield Path(environment.get("XDG_CONFIG_HOME") or home / ".config", "containers", "auth.json")
-    yield Path(environment.get("DOCKER_CONFIG") or home / ".docker", "config.json")
-    yield home / ".dockercfg"
+    yield Path(environment.get("XDG_CONFIG_HOME") or folder / ".config", "containers", "auth.json")
+    yield Path(environment.get("DOCKER_CONFIG") or folder / ".docker", "config.json")
+    yield folder / ".dockercfg"
 
 
 def _file(path: Path) -> Mapping[str, Any] | None:

@@ -5,11 +5,13 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fusefs.cache.entry import CacheEntry
+from fusefs.cache.part import PART, OthersPart, others_part, own_part, write_facts
 from fusefs.cache.sealed_file import Facts
 from fusefs.cache.store import BLOBS, TAGS, Cache
+from fusefs.content.ranges import Range
 from fusefs.errors import NoSpace
 from fusefs.log import logger
 from fusefs.oci import documents
@@ -24,7 +26,7 @@ _BLOB = "blob"
 
 
 class BlobEntry:
-    """The cache entry of a blob, in use from its first access on: the blob, and a layer's index and plain tar."""
+    """The cache entry of a blob, in use from its first access on: its bytes, and a layer's index and plain tar."""
 
     of_user = False
 
@@ -32,6 +34,7 @@ class BlobEntry:
         """Use the entry of *descriptor*, a blob of the repository *name*."""
         self._cache = cache
         self._digest = descriptor.digest
+        self._size = descriptor.size
         self._about: Facts = {"names": [name], "id": str(self._digest), "mediaType": printable(descriptor.media_type)}
         self._lock = threading.Lock()
         self._entry: CacheEntry | None = None
@@ -63,10 +66,15 @@ class BlobEntry:
 
     def add(self, name: str, descriptor: int) -> None:
         """Cache the file *descriptor* as *name*; errors are logged."""
+        self._add(name, descriptor, None)
+
+    def _add(self, name: str, descriptor: int, was: str | None) -> None:
         entry = self._opened()
-        if entry is None:
-            return
-        entry.add(name, descriptor)
+        if entry is not None:
+            entry.add(name, descriptor, was)
+            self._complete_entry(entry)
+
+    def _complete_entry(self, entry: CacheEntry) -> None:
         if not self._complete:
             self._complete = True
             entry.complete({"about": self._about | {"created_ns": time.time_ns()}})
@@ -89,6 +97,38 @@ class BlobEntry:
     def add_blob(self, descriptor: int) -> None:
         """Cache the file *descriptor* as the blob."""
         self.add(_BLOB, descriptor)
+
+    def own_part(self) -> tuple[int, list[Range]] | None:
+        """Return the file in which the blob arrives, and which bytes are there; None if another process owns it."""
+        entry = self._opened()
+        own = None if entry is None else own_part(entry)
+        if own is None:
+            return None
+        ranges = own.facts.get("ranges", ())
+        return own.descriptor, [(start, end) for start, end in ranges]
+
+    def write_part(self, descriptor: int, present: Iterable[Range], *, verified: bool = False) -> None:
+        """Note which bytes are in the file of `own_part`; *verified*: all are, and were compared with the digest.
+
+        Errors are logged.
+        """
+        entry = self._opened()
+        if entry is None:
+            return
+        self._complete_entry(entry)  # before: an entry that is not complete is removed with all that is in it
+        try:
+            write_facts(entry, descriptor, {"ranges": [*present], "size": self._size, "verified": verified})
+        except OSError as error:
+            log.warning("cannot cache the blob %s: %s", self._digest, error.strerror)
+
+    def add_part(self, descriptor: int) -> None:
+        """Cache the file of `own_part`, which is complete and verified, as the blob."""
+        self._add(_BLOB, descriptor, PART)
+
+    def others_part(self) -> OthersPart | None:
+        """Return the file in which the blob arrives if another process owns it; None if nobody does."""
+        entry = self._opened()
+        return None if entry is None else others_part(entry)
 
     def document(self) -> bytes | None:
         """Return the cached blob, a document whose digest is right, None if it is not cached."""

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fusefs.errors import Unavailable
-from fusefs.image.model import Referrer, SourcedImage
+from fusefs.image.model import Referrer, SourcedImage, Traffic
 from fusefs.oci.reference import RegistryReference
 from fusefs.oci.transport import REGISTRY, Source
 from fusefs.sources.archive.candidates import candidates, choose
@@ -26,12 +26,13 @@ def registry_image(reference: RegistryReference, argument: str, settings: Settin
     Raises RegistryError, Unavailable, InvalidImage, DigestMismatch or Unsupported.
     """
     places = find_places(reference, settings.environment, insecure=settings.insecure)
+    traffic = Traffic()
 
     def client() -> "Transfers":
         from fusefs.sources.registry.client import transfers_of  # noqa: PLC0415 - cached images need no urllib3
 
         settings.progress.waiting_began()
-        return transfers_of(places, settings)
+        return transfers_of(places, settings, traffic)
 
     name, asked = printable(argument), None if settings.offline else Once(client)
     store = RegistryStore(reference, name, asked, settings.cache(), settings.tmpdir)
@@ -52,4 +53,4 @@ def registry_image(reference: RegistryReference, argument: str, settings: Settin
             return referrers_of(image, asked.get())
 
     cache = store.cache_of(image.manifest.descriptor)
-    return SourcedImage(verified(image, settings), cache, store.layer_caches, referrers)
+    return SourcedImage(verified(image, settings), cache, store.layer_caches, referrers, traffic)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fusefs.errors import Unavailable, UsageError
+from fusefs.home import home
 from fusefs.oci.reference import DOCKER_HUB, RegistryReference
 from fusefs.text import printable
 
@@ -112,7 +113,7 @@ def _registries(environment: Mapping[str, str]) -> dict[str, Mapping[str, Any]]:
 
 
 def _files(environment: Mapping[str, str]) -> Iterator[Path]:
-    config = environment.get("XDG_CONFIG_HOME") or f"{environment.get('HOME') or '/'}/.config"
+    config = environment.get("XDG_CONFIG_HOME") or f"{home(environment)}/.config"
     user = Path(config, "containers", "registries.conf")
     named = environment.get("CONTAINERS_REGISTRIES_CONF")
     if named:

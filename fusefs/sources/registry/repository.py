@@ -14,6 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 from fusefs.content.ranges import Range
 from fusefs.errors import InvalidImage, RegistryError, Unavailable
+from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
@@ -22,6 +23,8 @@ from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connec
 from fusefs.sources.registry.places import Place
 from fusefs.sources.registry.retries import Retries, Transient
 from fusefs.text import printable
+
+log = logger(__name__)
 
 _ACCEPT = ", ".join([*sorted(documents.MANIFESTS), *sorted(documents.INDEXES)])
 _OK, _PARTIAL, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 200, 206, 401, 403, 429
@@ -65,6 +68,7 @@ class Repository:
         self._answered = False
         self._failed: tuple[float, str] | None = None
         """Until when the host is not asked again, and why."""
+        self._failing_since: float | None = None
 
     def check(self) -> None:
         """Raise RegistryError if the host has just failed."""
@@ -74,6 +78,20 @@ class Repository:
     def failed(self, error: RegistryError) -> None:
         """Do not ask the host for a moment: the attempts of a transfer have failed with *error*."""
         self._failed = time.monotonic() + _BACK_OFF, str(error)
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+            log.info("the registry %s fails: %s", self.place.shown, error)
+
+    def attempt_failed(self) -> None:
+        """Count an attempt that failed."""
+        self._connections.traffic.count(errors=1)
+
+    def succeeded(self) -> None:
+        """Take note of a success: an outage may have ended."""
+        since, self._failing_since = self._failing_since, None
+        if since is not None:
+            self._failed = None
+            log.info("the registry %s answers again after %.0f s", self.place.shown, time.monotonic() - since)
 
     def manifest(self, reference: str, retries: Retries) -> Found:
         """Return the manifest or index *reference*, a tag or a digest.

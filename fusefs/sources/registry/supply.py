@@ -1,13 +1,14 @@
 """Where the bytes of a layer come from, the cache or a registry, and where they are stored."""
 
 import os
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fusefs.content.file import OpenFile
-from fusefs.content.pieces import Take
+from fusefs.content.pieces import Room, Take
 from fusefs.content.protocol import Bytes
-from fusefs.content.remote import Room
+from fusefs.content.ranges import Ranges
 from fusefs.content.spool import unlinked_file
 from fusefs.errors import DigestMismatch, NoSpace, Unavailable
 from fusefs.log import logger
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from fusefs.sources.registry.transfer import Transfers
 
 log = logger(__name__)
+
+_POLL = 0.02
+"""Seconds between two looks at how another process gets on."""
 
 
 def not_cached(what: str) -> Unavailable:
@@ -59,26 +63,66 @@ class BlobSupply:
         os.close(cached)
         return None
 
+    def awaited(self) -> OpenFile | None:
+        """Wait while another process receives the blob; return it, None if no other process gets on with it."""
+        entry = self._entry
+        while entry is not None:
+            try:
+                part = entry.others_part()
+            except OSError as error:
+                log.warning("cannot share the blob %s: %s", self._descriptor.digest, error.strerror)
+                return None
+            if part is None:
+                return self.stored()
+            if part.descriptor is not None:
+                return OpenFile(part.descriptor, self._name)
+            if not part.is_growing:
+                return None
+            time.sleep(_POLL)
+        return None
+
     def room(self, *, cached: bool) -> Room | None:
         """Return a file for the bytes, in the cache or in the temporary directory."""
-        entry, size = self._entry, self._descriptor.size
+        entry = self._entry
         if not cached:
             return Room(OpenFile(unlinked_file(self._tmpdir), self._name), self._tmpdir)
-        room = 0 if entry is None or self._transfers is None else entry.room(size)
+        room = 0 if entry is None else entry.room(self._descriptor.size)
         if entry is None or not room:
             return None
         try:
-            file = OpenFile(entry.new_file(), self._name)
-        except NoSpace as error:
+            return self._cached_room(entry, room)
+        except (NoSpace, OSError) as error:
             log.info("cannot cache the blob %s: %s", self._descriptor.digest, error)
             return None
-        return Room(file, entry.path, room, lambda: entry.later(lambda: entry.add_blob(file.descriptor)))
+
+    def _cached_room(self, entry: BlobEntry, room: int) -> Room:
+        part = entry.own_part()
+        if part is None:  # another process owns the shared file
+            return Room(OpenFile(entry.new_file(), self._name), entry.path, room)
+        descriptor, present = part
+
+        def keep() -> None:
+            entry.write_part(descriptor, [(0, self._descriptor.size)], verified=True)
+            entry.later(lambda: entry.add_part(descriptor))
+
+        return Room(
+            OpenFile(descriptor, self._name),
+            entry.path,
+            room + sum(end - start for start, end in present),
+            keep,
+            Ranges(present),
+            lambda arrived: entry.write_part(descriptor, arrived),
+        )
 
     def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:
         """Receive bytes from a mirror or the registry, *again* from the registry alone."""
         if self._transfers is None:
             raise not_cached(f"the blob {self._descriptor.digest}")
         self._transfers.get().blob(self._descriptor, (start, end), take, from_registry=again)
+
+    def is_busy(self) -> bool:
+        """Return whether any bytes of the image are being received."""
+        return self._transfers is not None and self._transfers.get().waiting > 0
 
     def verify(self, data: Iterable[Bytes]) -> None:
         """Compare the digest."""

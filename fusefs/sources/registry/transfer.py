@@ -1,8 +1,8 @@
 """Transfers from the places of a repository: mirrors first, attempts within the timeout, every digest checked."""
 
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from typing import TypeVar
 
 from fusefs.content.pieces import Take
@@ -39,6 +39,9 @@ class Transfers:
         self._timeout = timeout
         self._at_once = threading.BoundedSemaphore(_AT_ONCE)
         self._bulk = threading.BoundedSemaphore(_BULK)
+        self.waiting = 0
+        """How many threads wait for a part of a blob, guarded by `_counting`."""
+        self._counting = threading.Lock()
 
     def manifest(self, reference: str, digest: Digest | None) -> Found:
         """Return the manifest or index *reference*, which has the *digest*, if that is known.
@@ -72,8 +75,18 @@ class Transfers:
         Raises the exceptions of *take*, too.
         """
         part = _Part(blob, wanted, take)
-        with self._bulk if part.is_large else nullcontext(), self._at_once:
+        with self._counted(), self._bulk if part.is_large else nullcontext(), self._at_once:
             self._from_places(part.attempt(self._timeout), self._repositories[-1:] if from_registry else None)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._counting:
+            self.waiting += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self.waiting -= 1
 
     def _from_places(self, attempt: Callable[[Repository], _T], places: Sequence[Repository] | None = None) -> _T:
         *mirrors, registry = self._repositories if places is None else places
@@ -94,13 +107,17 @@ def _tried(repository: Repository, retries: Retries, request: Callable[[Retries]
     repository.check()
     while True:
         try:
-            return request(retries)
+            result = request(retries)
         except Transient as failure:
+            repository.attempt_failed()
             try:
                 retries.wait(failure)
             except RegistryError as error:
                 repository.failed(error)
                 raise
+        else:
+            repository.succeeded()
+            return result
 
 
 def _check(repository: Repository, what: str, actual: Digest, stated: Digest) -> None:

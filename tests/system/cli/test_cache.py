@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import re
 import sys
 from pathlib import Path
@@ -41,12 +42,18 @@ def _mount_both(imgfs: Bench) -> tuple[Path, Path]:
 
 def test_what_is_kept_is_listed_for_people_and_for_programs(imgfs: Bench) -> None:
     _, archive = _mount_both(imgfs)
-    lines = imgfs.run("cache", "list").out.splitlines()
+    lines = imgfs.run("cache", "list", "--wide").out.splitlines()
     identity = sha256(Archive().config_data)
-    assert lines[0].split() == ["ID", "PLATFORM", "SIZE", "LAST", "USED", "IN", "USE", "IMAGE"]
-    assert re.fullmatch(rf"- +- +{SIZE}  {LOCAL_TIME}  yes +.*/image\\x1b\.tar", lines[1])
-    assert re.fullmatch(rf"{identity[7:19]}  linux/amd64 +{SIZE}  {LOCAL_TIME}  no +a:1, b\\x1b\[31m:2", lines[2])
-    assert len(lines) == 3
+    host = f"unix://{imgfs.folder}/engine.sock"
+    assert lines[0].split() == ["ID", "PLATFORM", "SIZE", "LAST", "USED", "IN", "USE", "ENGINE", "IMAGE"]
+    assert re.fullmatch(rf"- +- +{SIZE}  {LOCAL_TIME}  yes +- +.*/image\\x1b\.tar", lines[1])
+    engine = rf"{identity[7:19]}  linux/amd64 +{SIZE}  {LOCAL_TIME}  no +{host} +a:1, b\\x1b\[31m:2"
+    assert re.fullmatch(engine, lines[2])
+    total = rf"2 entries, {SIZE}, of at most 10\.7 GB"
+    assert (len(lines), bool(re.fullmatch(total, lines[3]))) == (4, True)
+    lines = imgfs.run("cache", "list").out.splitlines()
+    assert lines[0].split() == ["ID", "SIZE", "USED", "IN", "USE", "ENGINE", "IMAGE"]
+    assert re.fullmatch(rf"{identity[7:19]} +{SIZE}  (?:now|[0-9]+ s ago) +no +{host} +a:1, b\\x1b\[31m:2", lines[2])
     of_archive, of_engine = json.loads(imgfs.run("cache", "list", "--json").out)
     assert (of_archive["path"], of_archive["inUse"]) == (str(archive), True)
     for one in (of_archive, of_engine):
@@ -56,22 +63,44 @@ def test_what_is_kept_is_listed_for_people_and_for_programs(imgfs: Bench) -> Non
         assert one.pop("key")
     assert of_engine == {
         "names": ["a:1", "b\x1b[31m:2"], "id": identity, "platform": "linux/amd64", "storage": "overlay2",
-        "path": None, "mediaType": None, "inUse": False, "usable": True,
+        "path": None, "mediaType": None, "inUse": False, "usable": True, "engine": host, "part": None,
     }  # fmt: skip
     assert "\x1b" not in imgfs.run("cache", "list").out + imgfs.run("cache", "list", "--json").out
 
 
 def test_all_that_is_not_in_use_can_be_removed(imgfs: Bench) -> None:
     mountpoint, _ = _mount_both(imgfs)
-    assert imgfs.run("cache", "prune") == Finished(0, "freed 0 B\n", "")
+    in_use, spare = rf"kept 1 entry, {SIZE}: in use\n", rf"kept 1 entry, {SIZE}: within the limit of 10\.7 GB; "
+    done = imgfs.run("cache", "prune")
+    assert re.fullmatch(rf"freed 0 B\n{in_use}{spare}--all removes them\n", done.out)
+    would = rf"would remove a:1, b\\x1b\[31m:2 \({SIZE}\)\nwould free {SIZE}\n{in_use}"
+    for words in (["--all"], ["--cache-size", "0"]):
+        assert re.fullmatch(would, imgfs.run("cache", "prune", "--dry-run", *words).out)
     assert len(json.loads(imgfs.run("cache", "list", "--json").out)) == 2
-    assert re.fullmatch(rf"freed {SIZE}\n", imgfs.run("cache", "prune", "--all").out)
+    assert re.fullmatch(rf"freed {SIZE}\n{in_use}", imgfs.run("cache", "prune", "--all").out)
     assert [one["inUse"] for one in json.loads(imgfs.run("cache", "list", "--json").out)] == [True]
     assert imgfs.run("umount", mountpoint).status == 0
     until(lambda: not imgfs.processes(), "all processes end")
     assert imgfs.run("cache", "prune", "--cache-size", "0").status == 0
     assert json.loads(imgfs.run("cache", "list", "--json").out) == []
     assert os.listdir(imgfs.cache / "saved") == os.listdir(imgfs.cache / "files") == []
+
+
+def test_one_image_can_be_removed(imgfs: Bench) -> None:
+    mountpoint, archive = _mount_both(imgfs)
+    identity = sha256(Archive().config_data)[7:]
+    missing = "imgfs: nothing is cached of {}; imgfs cache list lists what is\n"
+    for name in ("a", "a:2", identity[:3], "./other.tar"):
+        assert imgfs.run("cache", "rm", name) == Finished(4, "", missing.format(name))
+    why = "a mount or a command uses it; imgfs list lists the mounts"
+    kept = f"imgfs: kept {imgfs.folder}/image\\x1b.tar: {why}\n"
+    assert imgfs.run("cache", "rm", archive) == Finished(9, "freed 0 B\n", kept)
+    assert re.fullmatch(rf"freed {SIZE}\n", imgfs.run("cache", "rm", "a:1").out)
+    assert [one["path"] for one in json.loads(imgfs.run("cache", "list", "--json").out)] == [str(archive)]
+    assert imgfs.run("umount", mountpoint).status == 0
+    until(lambda: not imgfs.processes(), "all processes end")
+    assert re.fullmatch(rf"freed {SIZE}\n", imgfs.run("cache", "rm", f"./{archive.name}").out)
+    assert imgfs.run("cache", "rm").status == 2
 
 
 def test_an_archive_is_listed_by_its_whole_path(imgfs: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +113,7 @@ def test_an_archive_is_listed_by_its_whole_path(imgfs: Bench, monkeypatch: pytes
 
 
 def test_a_cache_that_is_not_there_is_empty_and_stays_away(imgfs: Bench) -> None:
-    assert imgfs.run("cache", "list").out.count("\n") == 1
+    assert imgfs.run("cache", "list").out.splitlines()[1:] == ["0 entries, 0 B, of at most 10.7 GB"]
     assert imgfs.run("cache", "list", "--json") == Finished(0, "[]\n", "")
     assert imgfs.run("cache", "prune", "--all") == Finished(0, "freed 0 B\n", "")
     assert imgfs.run("cache", "path") == Finished(0, f"{imgfs.cache}\n", "")
@@ -109,7 +138,8 @@ def test_without_a_name_it_is_where_caches_are(monkeypatch: pytest.MonkeyPatch) 
     assert cache_folder(None, {"HOME": "/h", "XDG_CACHE_HOME": "/c"}) == ("/c/imgfs", False)
     assert cache_folder(None, {"HOME": "/h", "XDG_CACHE_HOME": "c"}) == ("/h/.cache/imgfs", False)
     assert cache_folder(None, {"HOME": "/h", "IMGFS_CACHE_DIR": ""}) == ("/h/.cache/imgfs", False)
-    assert cache_folder(None, {}) == ("/.cache/imgfs", False)
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    assert cache_folder(None, {}) == (f"{home}/.cache/imgfs", False)
     assert cache_folder(None, {"HOME": "/h", "IMGFS_CACHE_DIR": "/i"}) == ("/i", True)
     assert cache_folder("/n", {"HOME": "/h", "IMGFS_CACHE_DIR": "/i"}) == ("/n", True)
     assert cache_folder("n", {}) == (f"{os.getcwd()}/n", True)
@@ -132,7 +162,7 @@ def test_what_is_no_size_is_a_usage_error(text: str) -> None:
         parse_arguments(["mount", "x", "/mnt", f"--cache-size={text}"])
 
 
-@pytest.mark.parametrize("words", [["cache"], ["cache", "clean"], ["cache", "list", "--all"], ["cache", "path", "x"]])
+@pytest.mark.parametrize("words", [["cache", "clean"], ["cache", "list", "--all"], ["cache", "path", "x"]])
 def test_what_is_no_action_is_a_usage_error(words: list[str]) -> None:
     with pytest.raises(UsageError):
         parse_arguments(words)

@@ -106,6 +106,8 @@ def words(line: str) -> list[str]:
         ("imgfs inspect nginx:la", "nginx:latest"),
         ("imgfs ls -l nginx:la", "nginx:latest"),
         ("imgfs which nginx:la", "nginx:latest"),
+        ("imgfs cat nginx:la", "nginx:latest"),
+        ("imgfs help mou", "mount"),
         ("imgfs diff nginx:latest nginx:1", "nginx:1.27"),
         ("imgfs mount pl", "plain.tar"),
         ("imgfs mount ./pl", "./plain.tar"),
@@ -135,7 +137,6 @@ def test_a_word_is_completed_and_ended(complete: Complete, typed: str, last: str
         ("imgfs mount my", "my archives/"),
         ("imgfs mount docker-archive:dol", "docker-archive:dollar$(touch evil)/"),
         ("imgfs mount -o tmpd", "tmpdir="),
-        ("imgfs cat nginx:la", "nginx:latest:/"),
     ],
 )
 def test_a_word_that_goes_on_is_not_ended(complete: Complete, typed: str, last: str) -> None:

@@ -51,7 +51,10 @@ def test_no_look_sends_them(imgfs: Bench, image: Path) -> None:
         ["cat", f"{image}:/etc/{HOSTILE}"],
         ["diff", other, image], ["diff", "--json", other, image],
         ["which", image, f"/etc/{HOSTILE}"], ["which", "--json", image, f"/etc/{HOSTILE}"],
-        ["cache", "list"], ["cache", "list", "--json"],
+        ["which", image, "/etc"], ["du", "-a", image], ["du", "--layers", image, f"/etc/{HOSTILE}"],
+        ["du", "--json", "-a", image], ["find", image], ["find", "--all-layers", image], ["find", "--json", image],
+        ["waste", image], ["waste", "--json", image],
+        ["cache", "list"], ["cache", "list", "--wide"], ["cache", "list", "--json"],
     ):  # fmt: skip
         assert _sees(imgfs, *words) == 0, words
 
@@ -65,6 +68,12 @@ def test_no_error_sends_them(imgfs: Bench, image: Path) -> None:
         (4, ["inspect", f"{imgfs.folder}/{HOSTILE}.tar"]),
         (2, ["inspect", f"{HOSTILE}"]),
         (2, [HOSTILE]),
+        (2, [HOSTILE, "x"]),
+        (2, ["find", image, "-name", "x", f"-{HOSTILE}"]),
+        (2, ["find", image, "-size", HOSTILE]),
+        (4, ["find", image, HOSTILE]),
+        (4, ["du", image, HOSTILE]),
+        (4, ["cache", "rm", HOSTILE]),
         (2, ["ls", f"--{HOSTILE}", image]),
         (9, ["mount", image, imgfs.folder / HOSTILE]),
         (9, ["umount", imgfs.folder / HOSTILE]),

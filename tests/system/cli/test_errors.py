@@ -10,7 +10,7 @@ import pytest
 
 from fusefs import __version__
 from tests.support.builders import BLOCK, LAYERS, Archive, archive_of, fifo, member, sha256, symlink, two_images
-from tests.support.mounts import Bench, Finished, mounted_below, tree
+from tests.support.mounts import Bench, Finished, mounted_below, tree, without_figures
 
 GZIP = b"\x1f\x8b\x08\x00" + bytes(600)
 
@@ -159,8 +159,8 @@ def test_a_strange_end_is_a_warning(imgfs: Bench, end: bytes, warning: str) -> N
     path = archive.write(imgfs.folder / "image.tar")
     mountpoint = imgfs.mountpoint()
     done = imgfs.run("mount", "--log-file", imgfs.log, path, mountpoint)
-    mounted = f"imgfs: {path} is mounted on {mountpoint}; log: {imgfs.log}\n"
-    assert done == Finished(0, "", f"imgfs: warning: {path}: {warning}\n{mounted}")
+    mounted = f"imgfs: mounted {path} on {mountpoint}; log: {imgfs.log}\n"
+    assert (done.status, without_figures(done.err)) == (0, f"imgfs: warning: {path}: {warning}\n{mounted}")
     assert tree(mountpoint)["config"] == archive.config_data
 
 
@@ -201,9 +201,8 @@ def test_a_device(imgfs: Bench, path: str, message: str) -> None:
     ("image", "message"),
     [
         ("Nginx", "bad reference 'Nginx': repository names are lower case"),
-        ("a b", "bad reference 'a b'"),
-        ("", "bad reference ''"),
-        ("nginx:", "bad reference 'nginx:'"),
+        ("a b", "bad reference 'a b': a name has no ' '"),
+        ("", "bad reference '': it is empty"),
         ("docker-archive:", "bad reference 'docker-archive:': expected docker-archive:PATH[:REF|:@INDEX]"),
         ("docker://Nginx", "bad reference 'Nginx': repository names are lower case"),
     ],
@@ -215,11 +214,10 @@ def test_a_bad_reference_is_a_usage_error(imgfs: Bench, image: str, message: str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: COMMAND; see imgfs --help"),
         (["mount"], "the following arguments are required: IMAGE; see imgfs mount --help"),
         (["umount"], "the following arguments are required: MOUNTPOINT; see imgfs umount --help"),
-        (["mount", "--nonsense", "x", "y"], "unrecognized arguments: --nonsense; see imgfs --help"),
-        (["mount", "--fore", "x", "y"], "unrecognized arguments: --fore; see imgfs --help"),
+        (["mount", "--nonsense", "x", "y"], "no option --nonsense; imgfs mount --help lists all"),
+        (["mount", "--fore", "x", "y"], "no option --fore; did you mean --foreground? imgfs mount --help lists all"),
         (["mount", "x", "y", "-o", "host"], "option host takes a value"),
         (["mount", "x", "y", "-o", "quiet=1"], "option quiet takes no value"),
         (["mount", "x", "y", "-o", "no_trees=1"], "option no-trees takes no value"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builders import Archive, two_images
+from tests.support.builders import Archive, layer, two_images
 from tests.support.fake_engine import Engine, fake_engine, json_answer
 from tests.support.file_systems import tmpfs
 from tests.support.mounts import Bench, Finished
@@ -162,7 +162,61 @@ def test_an_id_cannot_be_pulled(imgfs: Bench, engine: Engine) -> None:
 def test_a_file_that_was_taken_for_an_image(imgfs: Bench, engine: Engine) -> None:
     Archive().write(imgfs.folder / "image")
     said = f"no image image in the engine at {engine.host}"
-    _fails(imgfs, 4, f"{said}; ./image is the file of that name", "ls", "-H", engine.host, "image")
+    _fails(imgfs, 4, f"{said}; write ./image for the file of that name", "ls", "-H", engine.host, "image")
+    (imgfs.folder / "b" / "oci").mkdir(parents=True)
+    said = f"no image b/oci:v2 in the engine at {engine.host}"
+    _fails(imgfs, 4, f"{said}; write ./b/oci:v2 for the directory of that name", "ls", "-H", engine.host, "b/oci:v2")
+    why = "bad reference 'A b': a name has no ' '; write './A b' for the file of that name"
+    Archive().write(imgfs.folder / "A b")
+    _fails(imgfs, 2, why, "ls", "A b")
+
+
+def test_images_with_similar_names_are_named(imgfs: Bench, engine: Engine) -> None:
+    names = ["ux-app:v1", "ux-app:v2", "localhost/nginx:1", "evil\x1b:1"]
+    engine.script.images = json_answer([{"RepoTags": names}, {"RepoTags": None}, 7])
+    at = f"in the engine at {engine.host}"
+    for name, hint in (
+        ("ux-app", "there are ux-app:v1, ux-app:v2"),
+        ("ux-app:v3", "there are ux-app:v1, ux-app:v2"),
+        ("ux-ap", "there are ux-app:v1, ux-app:v2"),
+        ("nginx", "there is localhost/nginx:1"),
+        ("redis", "docker pull redis fetches it, docker://redis needs no pull"),
+    ):
+        _fails(imgfs, 4, f"no image {name} {at}; {hint}", "ls", "-H", engine.host, name)
+
+
+def test_the_socket_of_containerd(imgfs: Bench) -> None:
+    path = imgfs.folder / "containerd.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))  # nobody listens; the engine's own containerd answers in no words either
+        host = f"unix://{path}"
+        way = "nerdctl save -o image.tar NAME, or ctr images export image.tar NAME, and give ./image.tar"
+        why = f"that is containerd's own socket, which has no Docker API; save the image with {way}"
+        _fails(imgfs, 3, f"cannot use {host}: {why}", "ls", "-H", host, "img")
+
+
+def test_who_keeps_a_mount_busy(imgfs: Bench) -> None:
+    archive = Archive([layer({"etc/motd": b"hello\n"})]).write(imgfs.folder / "image.tar")
+    mountpoint = imgfs.mount(archive, at=imgfs.mountpoint("m x"))
+    with subprocess.Popen(["sleep", "60"], cwd=mountpoint / "rootfs" / "etc") as process:
+        try:
+            done = imgfs.run("umount", mountpoint)
+        finally:
+            process.kill()
+    by = f"in use by sleep ({process.pid}): {mountpoint}/rootfs/etc"
+    said = f"imgfs: cannot unmount {mountpoint}: {by}; close it, or imgfs umount -l '{mountpoint}'\n"
+    assert done == Finished(9, "", said)
+    assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
+
+
+def test_a_command_in_a_hint_can_be_pasted(imgfs: Bench) -> None:
+    missing = imgfs.folder / "it's\x1b new"
+    hint = f"mkdir -p $'{imgfs.folder}/it\\'s\\x1b new' first"
+    said = f"cannot mount on {imgfs.folder}/it's\\x1b new: No such file or directory; {hint}"
+    archive = Archive().write(imgfs.folder / "image.tar")
+    _fails(imgfs, 9, said, "mount", "--log-file", imgfs.log, archive, missing)
+    subprocess.run(["bash", "-c", hint.removesuffix(" first")], check=True)
+    assert missing.is_dir()
 
 
 def test_several_images_in_a_pipe(imgfs: Bench) -> None:

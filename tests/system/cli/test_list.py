@@ -19,6 +19,7 @@ from tests.support.changesets import About, changeset, file, folder
 from tests.support.file_systems import tmpfs
 from tests.support.mounts import Bench, Finished, mounted_below, the_mount
 from tests.support.processes import until
+from tests.support.terminals import Terminal
 
 OWN = {b"user.a": b"own", b"user.oci.digest": b"a lie"}
 BASE = changeset(folder("./", About(mode=0o755, xattrs=OWN)), file("x", b"1", About(xattrs=OWN)))
@@ -131,11 +132,26 @@ def test_list_shows_each_mount(imgfs: Bench, archive: Path) -> None:
     }
     assert (found[1]["image"], found[1]["source"]) == (archive.name, str(archive))
     lines = imgfs.run("list").out.splitlines()
+    assert lines[0].split() == ["MOUNTPOINT", "IMAGE", "SINCE", "READ", "DRIVER", "STATE"]
+    (row,) = (line for line in lines if line.startswith(f"{first} "))
+    assert re.fullmatch(rf"{first} +{archive} +(?:now|[0-9]+ s ago) +[0-9.]+ k?B  fuse    mounted", row)
+    lines = imgfs.run("list", "--wide").out.splitlines()
     assert lines[0].split() == ["MOUNTPOINT", "IMAGE", "ID", "SOURCE", "PID", "SINCE", "READ", "DRIVER", "STATE"]
     (row,) = (line for line in lines if line.startswith(f"{first} "))
     assert row.split()[:5] == [str(first), str(archive), sha256(CONFIG)[7:19], str(archive), str(imgfs.serving(first))]
     assert row.endswith("  mounted")
     assert [line for line in lines if not line.isprintable()] == []
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_a_terminal_shows_what_fits_and_all_with_wide(imgfs: Bench, archive: Path, columns: int) -> None:
+    mountpoint = imgfs.mount(archive, at=imgfs.mountpoint("long" * 20))
+    terminal = Terminal(imgfs, "list", columns=columns)
+    assert terminal.end() == 0
+    lines = terminal.seen.splitlines()
+    assert max(map(len, lines)) <= max(columns, 72)
+    assert len([line for line in lines if re.match("…[^ ]*longlong +…[^ ]*image.tar ", line)]) == 1
+    assert str(mountpoint) in imgfs.run("list", "--wide").out
 
 
 def test_a_mount_counts_the_bytes_that_were_read(imgfs: Bench) -> None:

@@ -105,7 +105,7 @@ def test_a_mount_that_was_told_to_outlives_its_terminal(
     imgfs.command = command
     mountpoint = imgfs.mountpoint()
     terminal = Terminal(imgfs, "mount", "-f", *options, archive, mountpoint)
-    terminal.sees("is mounted on")
+    terminal.sees("mounted ")
     _hangs_up(terminal)
     _serves_to_its_end(imgfs, terminal, mountpoint)
 

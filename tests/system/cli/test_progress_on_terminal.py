@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.builders import Archive, layer
 from tests.support.fake_engine import Answer, Engine, fake_engine, json_answer
-from tests.support.mounts import Bench, tree
+from tests.support.mounts import Bench, tree, without_figures
 from tests.support.processes import until
 from tests.support.terminals import Terminal
 
@@ -62,10 +62,10 @@ def test_a_waiting_line_counts_seconds_until_the_engine_sends(imgfs: Bench, engi
     terminal.sees(r"\rimgfs: the engine prepares img … 1 s\x1b\[K")
     terminal.sees(r"\rimgfs: the engine prepares img … 2 s\x1b\[K")
     gate.set()
-    terminal.sees(r"imgfs: img is mounted on .*; log: .*\r\n")
+    terminal.sees(r"imgfs: mounted img on .*; log: .*\r\n")
     assert terminal.end() == 0
     # The line is wiped before the next is written: nobody reads two in one.
-    assert re.search(r"\r\x1b\[K(?:\r *\r)?imgfs: img is mounted on", terminal.seen)
+    assert re.search(r"\r\x1b\[K(?:\r *\r)?imgfs: mounted img on", terminal.seen)
     assert tree(mountpoint)["config"] == DATA.config_data
 
 
@@ -78,7 +78,7 @@ def test_a_bar_shows_size_rate_and_total(imgfs: Bench, engine: Engine) -> None:
     bar = terminal.sees(r"\rimgfs: saving img: +(\d+)%\|.*\| ([0-9.]+)M/8\.00M \[[0-9:]+<[0-9:?]+, .*B/s\]")
     assert 0 < int(bar[1]) < 100
     assert 0 < float(bar[2]) < 8
-    terminal.sees(r"imgfs: img is mounted on .*; log: .*\r\n")
+    terminal.sees(r"imgfs: mounted img on .*; log: .*\r\n")
     assert terminal.end() == 0
 
 
@@ -99,8 +99,10 @@ def test_no_progress_leaves_what_is_not_progress(imgfs: Bench, engine: Engine, s
     terminal = Terminal(imgfs, "mount", *spelled, "--log-file", imgfs.log, "img", mountpoint)
     _open_later(engine, gate)
     assert terminal.end() == 0
-    said = f"imgfs: img is mounted on {mountpoint}; log: {imgfs.log}\r\n"
-    assert terminal.seen == ("" if "-q" in spelled else said)  # who is quiet gets no progress however it is spelled
+    said = f"imgfs: mounted img on {mountpoint}; log: {imgfs.log}\r\n"
+    assert without_figures(terminal.seen) == (
+        "" if "-q" in spelled else said
+    )  # who is quiet gets no progress however it is spelled
 
 
 @pytest.mark.parametrize(("options", "term"), [(["--progress", "plain"], "xterm"), ([], "dumb")])
@@ -110,9 +112,8 @@ def test_plain_lines_on_a_terminal(imgfs: Bench, engine: Engine, options: list[s
     gate = threading.Event()
     engine.script.save = Answer(parts=[DATA.data()], gate=gate)
     terminal = Terminal(imgfs, "mount", *options, "--log-file", imgfs.log, "img", imgfs.mountpoint())
-    terminal.sees(r"^imgfs: the engine prepares img \([01] s\)\r\n")
     gate.set()
-    terminal.sees(r"imgfs: img is mounted on .*; log: .*\r\n")
+    terminal.sees(r"imgfs: mounted img on .*; log: .*\r\n")
     assert terminal.end() == 0
     assert "\033" not in terminal.seen
     assert re.search(r"\r[^\n]", terminal.seen) is None
@@ -122,7 +123,6 @@ def test_a_look_at_an_image_takes_the_option_too(imgfs: Bench, engine: Engine) -
     gate = threading.Event()
     engine.script.save = Answer(parts=[DATA.data()], gate=gate)
     terminal = Terminal(imgfs, "ls", "--progress=plain", "img")
-    terminal.sees(r"^imgfs: the engine prepares img \([01] s\)\r\n")
     gate.set()
     assert terminal.end() == 0
     assert terminal.seen.endswith("big\r\n")

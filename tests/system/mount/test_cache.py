@@ -60,7 +60,7 @@ def noisy(imgfs: Bench, *options: str | Path) -> str:
     done = imgfs.run("mount", "--log-file", imgfs.log, *options, "img", mountpoint)
     assert (done.status, done.out) == (0, "")
     *said, last = done.err.splitlines()
-    assert last.startswith("imgfs: img is mounted on ")
+    assert last.startswith("imgfs: mounted img on ")
     assert tree(mountpoint)["config"] == SMALL.config_data
     unmount(imgfs, mountpoint)
     return "\n".join(said)

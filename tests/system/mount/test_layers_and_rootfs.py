@@ -26,7 +26,7 @@ from tests.support.changesets import (
     symlink,
     whiteout,
 )
-from tests.support.mounts import Bench, Finished, bench, mounted_below, tree
+from tests.support.mounts import Bench, Finished, bench, mounted_below, tree, without_figures
 
 NS = 1_500_000_000_123456789
 OWNER = About(mode=0o640, uid=4_000_000_000, gid=4_294_967_294, mtime_ns=NS)
@@ -287,16 +287,12 @@ def test_with_index_all_layers_are_indexed_before_the_mount_returns(imgfs: Bench
     assert notes.read_text() == "index\n" * 2
 
 
-def test_indexing_that_takes_long_says_how_far_it_is(imgfs: Bench) -> None:
+def test_nothing_is_said_of_work_that_takes_seconds(imgfs: Bench) -> None:
     many = changeset(fifo("x") * 100_000)
     path = Archive(layers=[many]).write(imgfs.folder / "image.tar")
     mountpoint = imgfs.mountpoint()
     done = imgfs.run("mount", "--index", "--log-file", imgfs.log, path, mountpoint)
-    *progress, mounted = done.err.splitlines()
-    said = rf"imgfs: indexing {path}: 0\.0 of {len(many) / 1e6:.1f} MB, 0\.0 MB/s"
-    assert len(progress) > 0
-    assert [line for line in progress if not re.fullmatch(said, line)] == []
-    assert mounted == f"imgfs: {path} is mounted on {mountpoint}; log: {imgfs.log}"
+    assert without_figures(done.err) == f"imgfs: mounted {path} on {mountpoint}; log: {imgfs.log}\n"
     assert os.listdir(mountpoint / "rootfs") == ["x"]
 
 

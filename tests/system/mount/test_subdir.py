@@ -47,7 +47,7 @@ def _mount(imgfs: Bench, archive: Path, name: str, *options: str) -> Path:
     mountpoint = imgfs.mountpoint(name)
     done = imgfs.run("mount", "--progress=none", *options, archive, mountpoint)
     assert (done.status, done.out) == (0, "")
-    assert done.err.startswith(f"imgfs: {archive} is mounted on {mountpoint}")
+    assert done.err.startswith(f"imgfs: mounted {archive} on {mountpoint} in ")
     return mountpoint
 
 

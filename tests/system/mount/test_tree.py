@@ -292,7 +292,7 @@ def test_an_artifact_is_mounted_with_its_files_and_a_line_that_says_so(imgfs: Be
     why = "it is an artifact, its config is application/vnd.oci.empty.v1+json"
     first, second = done.err.splitlines()
     assert first == f"imgfs: warning: oci:{imgfs.folder}/layout is mounted without rootfs/: {why}"
-    assert second.startswith(f"imgfs: oci:{imgfs.folder}/layout is mounted on {mountpoint}")
+    assert second.startswith(f"imgfs: mounted oci:{imgfs.folder}/layout on {mountpoint} in ")
     found = tree(mountpoint)
     assert {path: found.get(path) for path in ("files", "files/docs", "files/docs/a.txt", "config")} == {
         "files": None,

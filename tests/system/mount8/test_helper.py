@@ -30,6 +30,10 @@ def test_the_commands_are_those_of_the_parser() -> None:
         "ls /mnt -o rw,dev,suid",
         "list /mnt -o rw,dev,suid",
         "umount /mnt -o rw,dev,suid",
+        "unmount /mnt -oro",
+        "unmount@sha256:0 /nowhere",
+        "a/unmount /nowhere",
+        "nginx /",
     ],
 )
 def test_an_image_and_a_directory_without_a_command_are_to_be_mounted(line: str) -> None:
@@ -51,6 +55,12 @@ def test_an_image_and_a_directory_without_a_command_are_to_be_mounted(line: str)
         "list",
         "nginx",
         "nginx --help",
+        "unmount /",
+        "insepct /",
+        "history /",
+        "rm /",
+        "nginx /nowhere",
+        "nginx nowhere -f",
         "--version",
         "-f nginx",
         "",

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fusefs.content.file import OpenFile
-from fusefs.content.pieces import FetchFailed
+from fusefs.content.pieces import FetchFailed, Room
 from fusefs.content.protocol import Bytes
-from fusefs.content.remote import RemoteBlob, Room
+from fusefs.content.remote import RemoteBlob
 from fusefs.errors import DigestMismatch, NoSpace, RegistryError
 from tests.support.conformance import check_reads
 from tests.support.supplies import MemorySupply, memory_file

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from fusefs.cache.store import Cache
+from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Bytes
+from fusefs.content.remote import RemoteBlob
 from fusefs.errors import DigestMismatch, InvalidImage
 from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import Image, Layer
@@ -23,6 +25,7 @@ from tests.support.conformance import closing_what_is_opened, literal_layer
 from tests.support.images import image_of
 from tests.support.processes import until
 from tests.support.remote_content import RemoteContent
+from tests.support.supplies import MemorySupply
 
 NOISE = random.Random(5).randbytes(4 << 20)
 LARGE = changeset(
@@ -160,3 +163,44 @@ def test_a_warning_of_the_child_is_logged(tmp_path: Path, take_warnings: TakeWar
     assert take_warnings() == [
         "somewhere: skipped 1 members that cannot be shown; the first: x/.wh.: a whiteout without a name"
     ]
+
+
+def _remote(layer: Layer, supply: MemorySupply) -> Layer:
+    return layer._replace(content=RemoteBlob(len(supply.data), supply))
+
+
+def test_the_index_is_made_while_a_layer_arrives_from_a_registry(tmp_path: Path) -> None:
+    layer = literal_layer(LARGE, compression="gzip")
+    supply = MemorySupply(COMPRESSIONS["gzip"](LARGE), step=1 << 16)
+
+    def before(_start: int, end: int) -> None:
+        if end == len(supply.data):
+            until(_children, "a child indexes")
+
+    supply.before = before
+    assert _files_of(_remote(layer, supply), tmp_path) == _files_of(literal_layer(LARGE), tmp_path)
+    assert supply.asked == [(0, len(supply.data))]
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_bytes_that_were_damaged_on_the_way_are_looked_at_again(tmp_path: Path, compression: str) -> None:
+    layer = literal_layer(LARGE, compression=compression)
+    good = COMPRESSIONS[compression](LARGE)
+    for offset in (0, len(good) // 2, len(good) - 1):
+        supply = MemorySupply(good, step=1 << 16)
+        supply.data = good[:offset] + bytes([good[offset] ^ 1]) + good[offset + 1 :]
+        supply.mended = good
+        assert _files_of(_remote(layer, supply), tmp_path) == _files_of(literal_layer(LARGE), tmp_path)
+        assert supply.again == [False, True]
+
+
+def test_a_layer_that_is_damaged_on_the_way_each_time_is_a_wrong_digest(tmp_path: Path) -> None:
+    good = COMPRESSIONS["gzip"](LARGE)
+    supply = MemorySupply(good, step=1 << 16)
+    supply.data = bytes(len(good))
+    layer = _remote(literal_layer(LARGE, compression="gzip"), supply)
+    layers = Layers(_image(layer), str(tmp_path))
+    with pytest.raises(FetchFailed) as caught:
+        layers.files(layer)
+    assert isinstance(caught.value.error, DigestMismatch)
+    assert _children() == []

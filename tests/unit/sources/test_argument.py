@@ -107,25 +107,31 @@ def test_what_only_looks_a_little_like_a_path_is_a_name(argument: str) -> None:
     assert parse_image(argument) == EngineImage(argument)
 
 
+PARTS = "each part of a name begins and ends with a letter or digit, and has one of . _ __ - in between"
+A_TAG = "a tag has up to 128 letters, digits and . _ -, and none of . - at first"
+A_DIGEST = "a digest is as sha256:… with 64 hexadecimal digits"
+A_PATH = "no name has ':/', which begins a path where IMAGE:/PATH is possible"
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("", "bad reference ''"),
-        ("docker-daemon:", "bad reference ''"),
+        ("", "bad reference '': it is empty"),
+        ("docker-daemon:", "bad reference '': it is empty"),
         ("Nginx", "bad reference 'Nginx': repository names are lower case"),
-        ("a//b", "bad reference 'a//b'"),
-        ("nginx:", "bad reference 'nginx:'"),
-        ("nginx:-a", "bad reference 'nginx:-a'"),
-        (f"nginx:{'a' * 129}", f"bad reference 'nginx:{'a' * 129}'"),
-        ("nginx@sha256:abc", "bad reference 'nginx@sha256:abc'"),
-        ("nginx\n", "bad reference 'nginx\\n'"),
-        ("\x1b[2J", "bad reference '\\x1b[2J'"),
-        ("-nginx", "bad reference '-nginx'"),
-        ("a..b", "bad reference 'a..b'"),
-        ("docker://", "bad reference ''"),
+        ("a//b", f"bad reference 'a//b': {PARTS}"),
+        ("nginx:", f"bad reference 'nginx:': {A_TAG}"),
+        ("nginx:-a", f"bad reference 'nginx:-a': {A_TAG}"),
+        (f"nginx:{'a' * 129}", f"bad reference 'nginx:{'a' * 129}': {A_TAG}"),
+        ("nginx@sha256:abc", f"bad reference 'nginx@sha256:abc': {A_DIGEST}"),
+        ("nginx\n", "bad reference 'nginx\\n': a name has no '\\n'"),
+        ("\x1b[2J", "bad reference '\\x1b[2J': a name has no '\\x1b'"),
+        ("-nginx", f"bad reference '-nginx': {PARTS}"),
+        ("a..b", f"bad reference 'a..b': {PARTS}"),
+        ("docker://", "bad reference '': it is empty"),
         ("docker://Nginx", "bad reference 'Nginx': repository names are lower case"),
-        ("docker://user:secret@host/a", "bad reference 'user:secret@host/a'"),
-        ("docker://nginx:/etc", "bad reference 'nginx:/etc'"),
+        ("docker://user:secret@host/a", f"bad reference 'user:secret@host/a': {A_DIGEST}"),
+        ("docker://nginx:/etc", f"bad reference 'nginx:/etc': {A_PATH}"),
         ("a" * 256, "bad reference: the name has 256 characters, more than 255"),
         (
             "https://example.org/nginx",

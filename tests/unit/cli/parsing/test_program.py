@@ -28,6 +28,7 @@ DEFAULTS = {
     "idle": None,
     "no_trees": False,
     "index": False,
+    "prefetch": None,
     "host": None,
     "context": None,
     "platform": None,
@@ -100,6 +101,10 @@ def test_umount_takes_a_mountpoint() -> None:
         (["--driver", "erofs"], {"driver": "erofs"}),
         (["-o", "driver=fuse"], {"driver": "fuse", "options": ["driver=fuse"]}),
         (["--index"], {"index": True}),
+        (["--prefetch"], {"prefetch": "background"}),
+        (["--prefetch=all"], {"prefetch": "all"}),
+        (["-o", "prefetch"], {"prefetch": "background", "options": ["prefetch"]}),
+        (["-o", "prefetch=all"], {"prefetch": "all", "options": ["prefetch=all"]}),
         (["-o", "uid=1,gid=2,umask=022"], {"options": ["uid=1", "gid=2", "umask=022"]}),
         (["-o", "transform_symlinks"], {"options": ["transform_symlinks"]}),
         (["-o", ""], {}),
@@ -163,10 +168,27 @@ def test_defaults_of_one_call_are_not_those_of_the_next() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "the following arguments are required: COMMAND; see imgfs --help"),
         (["mount"], "the following arguments are required: IMAGE; see imgfs mount --help"),
-        (["mount", "nginx", "/mnt", "more"], "unrecognized arguments: more; see imgfs --help"),
-        (["mount", "nginx", "/mnt", "--verif"], "unrecognized arguments: --verif; see imgfs --help"),
+        (["mount", "nginx", "/mnt", "more"], "too many arguments: more; see imgfs mount --help"),
+        (
+            ["mount", "nginx", "/mnt", "--verif"],
+            "no option --verif; did you mean --verify? imgfs mount --help lists all",
+        ),
+        (["mount", "nginx", "/mnt", "--zzz"], "no option --zzz; imgfs mount --help lists all"),
+        (["mount", "nginx", "/mnt", "-Z"], "no option -Z; imgfs mount --help lists all"),
+        (["--versio"], "no option --versio; did you mean --version? imgfs --help lists all"),
+        (["cache", "list", "--jsn"], "no option --jsn; did you mean --json? imgfs cache list --help lists all"),
+        (["ls", "a", "--js", "b"], "no option --js; did you mean --json? imgfs ls --help lists all"),
+        (["which", "a", "b", "--json", "c"], "too many arguments: c; see imgfs which --help"),
+        (["unmount", "m"], "no command 'unmount'; did you mean umount?"),
+        (["insepct", "nginx"], "no command 'insepct'; did you mean inspect?"),
+        (["history", "nginx"], "no command 'history'; did you mean inspect?"),
+        (["rm", "m"], "no command 'rm'; did you mean umount?"),
+        (["ps"], "no command 'ps'; did you mean list?"),
+        (["zzz", "m"], "no command 'zzz'; imgfs --help lists the commands"),
+        (["a\x1b[31m", "m"], "no command 'a\\x1b[31m'; imgfs --help lists the commands"),
+        (["cache", "lst"], "no command 'cache lst'; did you mean cache list?"),
+        (["help", "moutn"], "no command 'moutn'; did you mean mount?"),
         (["mount", "nginx", "/mnt", "-o"], "argument -o: expected one argument; see imgfs mount --help"),
         (["mount", "nginx", "/mnt", "-o", "host"], "option host takes a value"),
         (["mount", "nginx", ""], "MOUNTPOINT is empty"),
@@ -187,7 +209,7 @@ def test_what_is_wrong_is_said_in_one_line(capsys: pytest.CaptureFixture[str], w
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match=r"^argument COMMAND: invalid choice: 'moun' .*; see imgfs --help$"):
+    with pytest.raises(UsageError, match=r"^no command 'moun'; did you mean mount\?$"):
         parse_arguments(["moun"])
 
 
@@ -195,6 +217,13 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     ("words", "shown"),
     [
         (["--version"], f"imgfs {__version__}\n"),
+        (["-v"], f"imgfs {__version__}\n"),
+        (["version"], f"imgfs {__version__}\n"),
+        ([], "usage: imgfs COMMAND "),
+        (["help"], "usage: imgfs COMMAND "),
+        (["help", "mount"], "usage: imgfs mount "),
+        (["help", "cache", "list"], "usage: imgfs cache list "),
+        (["cache"], "usage: imgfs cache COMMAND "),
         (["--help"], "usage: imgfs "),
         (["mount", "--help"], "usage: imgfs mount "),
         (["umount", "-h"], "usage: imgfs umount "),
@@ -207,6 +236,19 @@ def test_version_and_help_are_shown(capsys: pytest.CaptureFixture[str], words: l
     out, err = capsys.readouterr()
     assert out.startswith(shown)
     assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "image", "paths"),
+    [
+        (["ls", "a", "-l", "/b", "-1", "/c"], "a", ["/b", "/c"]),
+        (["cat", "--layer", "1", "a", "/b"], "a", ["/b"]),
+        (["ls", "-trS", "a"], "a", []),
+    ],
+)
+def test_operands_may_stand_behind_options(words: list[str], image: str, paths: list[str]) -> None:
+    found = parse_arguments(words)
+    assert (found.image, found.paths) == (image, paths)
 
 
 def test_unmounting_what_is_no_mount_is_a_mount_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -58,6 +58,6 @@ def test_a_manifest_list_of_podman_is_not_called_missing(engine: Engine) -> None
 def test_a_file_that_is_there_is_named_also_when_no_engine_answers(engine: Engine) -> None:
     Path("p.oci").touch()
     engine.script.inspect = json_answer({"message": "no such image"}, 404)
-    assert refusal(engine, "p.oci")[1].endswith("; ./p.oci is the file of that name")
-    with pytest.raises(EngineError, match=r"; or give the file of that name as \./p\.oci$"):
+    assert refusal(engine, "p.oci")[1].endswith("; write ./p.oci for the file of that name")
+    with pytest.raises(EngineError, match=r"; or write \./p\.oci for the file of that name$"):
         open_image("p.oci", SPOOLING._replace(host="tcp://127.0.0.1:1"))

@@ -24,9 +24,10 @@ DESCRIBED = Inspected(ID, ("a:1",), 5, (DiffID(ID),), Platform("linux", "arm64",
 
 
 def test_names_of_fields_count_in_any_case_as_in_go() -> None:
-    assert parse_inspected(ANSWER) == DESCRIBED
+    assert parse_inspected(ANSWER) == DESCRIBED._replace(answer=ANSWER)
     upper = {key.upper(): value for key, value in ANSWER.items()}
-    assert parse_inspected(upper | {"ROOTFS": {"layers": [str(ID)]}, "GRAPHDRIVER": {"name": "overlay2"}}) == DESCRIBED
+    upper |= {"ROOTFS": {"layers": [str(ID)]}, "GRAPHDRIVER": {"name": "overlay2"}}
+    assert parse_inspected(upper) == DESCRIBED._replace(answer=upper)
 
 
 @pytest.mark.parametrize("missing", ["Id", "Size", "RootFS"])
