@@ -240,7 +240,7 @@ class MountCommand:
         successor = kernel.successor(foreground=self._arguments.foreground) if kernel else None
         return MountOptions(image, self._flags, overrides, self._bytes_read, folders, successor)
 
-    def _serve(  # noqa: PLR0913 - the parts of one mount
+    def _serve(  # noqa: PLR0913, PLR0917 - the parts of one mount
         self,
         opened: Opened,
         top: Callable[[ViewOptions], Top],
