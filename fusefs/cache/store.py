@@ -238,13 +238,17 @@ class Cache:
                 excess.append(entry)
         return excess
 
-    def entries(self) -> list[ListedEntry]:
-        """Return the complete entries, and all of other formats, the most recently used first."""
+    def entries(self, *, silent: bool = False) -> list[ListedEntry]:
+        """Return the complete entries, and all of other formats, the most recently used first.
+
+        One that cannot be read is left out, with a warning unless *silent*.
+        """
         listed = []
         with self._surveying() as folders:
             for entry, directory in each(folders, _KINDS):
                 about = part = None
-                with contextlib.suppress(Altered), _telling(self._path(entry.kind, entry.key)):
+                told = contextlib.suppress(OSError) if silent else _telling(self._path(entry.kind, entry.key))
+                with contextlib.suppress(Altered), told:
                     about = description(directory, ours=entry.ours)
                     part = part_size(directory) if entry.kind == BLOBS else None
                 if about is not None and entry.used_ns:

@@ -1,6 +1,7 @@
 """The processes that keep a mount busy, as far as this user may see them (proc(5)).
 
-Links in /proc are only read: nothing is asked of the mount, which may not answer.
+Links in /proc are only read: nothing is asked of the mount, which may not answer.  The files that a process has
+mapped are not read: /proc/PID/maps may wait for a page of a mount.
 """
 
 import os
@@ -34,11 +35,6 @@ def _held(pid: int, mountpoint: str) -> Iterator[str]:
         with suppress(OSError):
             path = os.readlink(link)
             if path == mountpoint or path.startswith(f"{mountpoint}/"):
-                yield path
-    with suppress(OSError), open(f"/proc/{pid}/maps", "rb") as maps:
-        for line in maps:
-            path = os.fsdecode(line[73:].rstrip(b"\n"))
-            if path.startswith(f"{mountpoint}/"):
                 yield path
 
 

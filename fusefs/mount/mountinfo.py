@@ -5,11 +5,12 @@ Any user can write into it: mountpoints, sources and subtypes of FUSE are text t
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from fusefs.errors import MountError, limit_reached
+from fusefs.mount.unique_ids import is_there, unique_id, unique_ids
 
 FILE_SYSTEM = "fuse.imgfs"
 """The type of our FUSE mounts."""
@@ -34,14 +35,20 @@ class Mount(NamedTuple):
     owner: int | None = None
     """The user who has mounted it, where the file system says so as FUSE does."""
     id: int = 0
-    """The mount ID, unique while the mount exists."""
+    """The mount ID, unique while the mount exists: the next mount may get that of one that is gone."""
     parent: int = 0
     """The mount ID of the mount that the mountpoint lies in."""
+    unique: int = 0
+    """The ID that no other mount ever gets; 0 if the kernel does not tell, or was not asked."""
 
     @property
     def is_fuse(self) -> bool:
         """Whether a process answers for it."""
         return self.file_system.startswith("fuse") and self.file_system != "fusectl"
+
+    def has_numbers_of(self, other: "Mount") -> bool:
+        """Return whether it can be *other* by its ID, device and type."""
+        return (self.id, self.connection, self.file_system) == (other.id, other.connection, other.file_system)
 
     @property
     def may_be_image(self) -> bool:
@@ -55,12 +62,24 @@ class Mount(NamedTuple):
 
 def mounts() -> Iterator[Mount]:
     """Yield all mounts, the earliest first.  MountError without a /proc to read them from."""
+    with opened_table() as file:
+        table = file.read()
+    return parsed(table)
+
+
+def opened_table() -> BinaryIO:
+    """Open the table.  A change of it, from now on, is an "exceptional condition" for poll(2); MountError."""
     try:
-        with open(_TABLE, "rb") as file:
-            table = file.read()
+        return open(_TABLE, "rb")
     except OSError as error:
         raise limit_reached(error) or MountError(f"cannot read {_TABLE}: {error.strerror}; mount /proc first") from None
-    return parsed(table)
+
+
+def identified(found: Iterable[Mount]) -> list[Mount]:
+    """Return mounts of the table with their unique IDs, as far as the kernel tells them."""
+    listed = list(found)
+    unique = unique_ids({mount.id for mount in listed})
+    return [mount._replace(unique=unique.get(mount.id, 0)) for mount in listed]
 
 
 def parsed(table: bytes) -> Iterator[Mount]:
@@ -104,14 +123,20 @@ def mount_at(mountpoint: str) -> Mount | None:
 
 def is_mounted(mount: Mount) -> bool:
     """Return whether *mount* is still there, wherever its mountpoint has gone."""
-    same = mount.id, mount.connection, mount.file_system
-    return any((other.id, other.connection, other.file_system) == same for other in mounts())
+    there = is_there(mount.unique) if mount.unique else None
+    return any(map(mount.has_numbers_of, mounts())) if there is None else there
 
 
 def mount_of(descriptor: int) -> Mount | None:
     """Return the mount that an open file lies in, if the table lists it.  Nothing is asked of the mount itself."""
     number = mount_id(descriptor)
-    return next((mount for mount in mounts() if mount.id == number), None)
+    found = next((mount for mount in mounts() if mount.id == number), None)
+    return found and found._replace(unique=unique_id(descriptor))
+
+
+def lies_in(descriptor: int, mount: Mount) -> bool:
+    """Return whether an open file lies in *mount*.  Nothing is asked of the mount itself."""
+    return mount_id(descriptor) == mount.id and (not mount.unique or unique_id(descriptor) in (0, mount.unique))
 
 
 def mount_id(descriptor: int) -> int:
@@ -135,7 +160,7 @@ def opened_root(mount: Mount) -> Iterator[tuple[int, int | None]]:
     folder = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         root = os.open(name or ".", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-        if mount_id(root) == mount.id:
+        if lies_in(root, mount):
             yield folder, root
         else:
             os.close(root)

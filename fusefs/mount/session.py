@@ -17,7 +17,8 @@ import trio
 
 from fusefs.errors import LimitReached, MountError, limit_reached
 from fusefs.mount.connection import set_switch
-from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mounts
+from fusefs.mount.kernel.hold import stop_signals_noted
+from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, identified, is_mounted, mounts
 from fusefs.mount.mountpoint import Mountpoint
 from fusefs.mount.operations import Operations
 from fusefs.mount.privileges import drop_privileges
@@ -83,7 +84,7 @@ def serve(root: Root, mountpoint: Mountpoint, options: MountOptions, ready: Call
     """
     trial = Trial()
     try:
-        trio.run(_serve, root, mountpoint, options, trial, ready)
+        trio.run(_serve, root, mountpoint, options, _Beginning(trial, ready))
     except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # as trio wraps it
@@ -101,57 +102,70 @@ def _operations(root: Root, options: MountOptions) -> Operations:
     return CatalogOperations(root, options.overrides, options.bytes_read)
 
 
-async def _serve(
+class _Beginning(NamedTuple):
+    """What comes as soon as the mount exists."""
+
+    trial: Trial
+    ready: Callable[[], None]
+
+
+async def _serve(root: Root, mountpoint: Mountpoint, options: MountOptions, beginning: _Beginning) -> None:
+    """Serve the FUSE mount to its end, then hold the kernel mount that has taken its place."""
+    # No signal can leave a mount behind: trio receives it, or it is noted.
+    with stop_signals_noted() as noted:
+        with trio.open_signal_receiver(*stop_signals()) as signals:
+            for number in noted:
+                signal.raise_signal(number)
+            succession = await _serve_by_fuse(root, mountpoint, options, beginning, signals)
+        succession.finish(noted)  # nothing else uses the event loop any more
+
+
+async def _serve_by_fuse(
     root: Root,
     mountpoint: Mountpoint,
     options: MountOptions,
-    trial: Trial,
-    ready: Callable[[], None],
-) -> None:
+    beginning: _Beginning,
+    signals: AsyncIterator[int],
+) -> Succession:
+    """Serve the FUSE mount to its end, and return what has taken its place."""
     logging.getLogger("pyfuse3").addFilter(_is_relevant)
     operations = _operations(root, options)
     buffers = reserved_buffers(_MAX_REQUESTS)
     # Without a limit of memory pyfuse3 may end workers that are idle; with one, each keeps its buffer.
     least, most = (1, _MAX_REQUESTS) if buffers is None else (len(buffers), len(buffers))
 
-    async def begin(trial: Trial, mount: Mount, succession: Succession) -> None:
-        await trial.run(mount, listed=isinstance(root, Directory))
-        options.bytes_read.total = 0  # nobody else has read yet
-        ready()
-        _set_read_ahead(mount)
-        _set_max_background(mount, most)
+    async def begin(mount: Mount, succession: Succession) -> None:
+        await _try_and_tune(beginning, mount, most, options, listed=isinstance(root, Directory))
         # Not earlier: a FUSE mount that nobody uses ends when the kernel takes over, and this process with it.
         await succession.run()
 
-    # Signals are received from here on, so that none can leave a mount behind.
-    with trio.open_signal_receiver(*stop_signals()) as signals:
-        mounting = _Mounting(mountpoint)
-        with _captured_stderr() as captured:
-            try:
-                pyfuse3.trio = RequestLoop(buffers)  # type: ignore[attr-defined]
-                pyfuse3.init(operations, mounting.target, options.for_libfuse())  # type: ignore[arg-type]
-            except RuntimeError as error:
-                output = captured().replace(mounting.target, mounting.path)
-                if os.strerror(errno.EMFILE) in output:
-                    raise limit_reached(OSError(errno.EMFILE, output)) or error from None
-                raise MountError(_mount_error(mounting.path, output, error)) from None
+    mounting = _Mounting(mountpoint)
+    with _captured_stderr() as captured:
         try:
-            mount = mounting.find()
-            drop_privileges(options.folders)  # before other threads start: each thread has capabilities of its own
-            succession = Succession(mount, options.successor)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_stop_on_signal, signals, succession, nursery.cancel_scope)
-                nursery.start_soon(begin, trial, mount, succession)
-                nursery.start_soon(operations.serve_idle)
-                await pyfuse3.main(least, most)
-                await succession.hold()
-                nursery.cancel_scope.cancel()
-            succession.finish()
-        finally:
-            # libfuse would unmount by path, which may lead to another directory by now.
-            pyfuse3.close(unmount=False)
-            trial.close()  # its place is free for fusermount3, if this user may start few processes
-            mounting.undo()
+            pyfuse3.trio = RequestLoop(buffers)  # type: ignore[attr-defined]
+            pyfuse3.init(operations, mounting.target, options.for_libfuse())  # type: ignore[arg-type]
+        except RuntimeError as error:
+            output = captured().replace(mounting.target, mounting.path)
+            if os.strerror(errno.EMFILE) in output:
+                raise limit_reached(OSError(errno.EMFILE, output)) or error from None
+            raise MountError(_mount_error(mounting.path, output, error)) from None
+    try:
+        mount = mounting.find()
+        drop_privileges(options.folders)  # before other threads start: each thread has capabilities of its own
+        succession = Succession(mount, options.successor)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, signals, succession, nursery.cancel_scope)
+            nursery.start_soon(begin, mount, succession)
+            nursery.start_soon(operations.serve_idle)
+            await pyfuse3.main(least, most)
+            await succession.settle()
+            nursery.cancel_scope.cancel()
+        return succession
+    finally:
+        # libfuse would unmount by path, which may lead to another directory by now.
+        pyfuse3.close(unmount=False)
+        beginning.trial.close()  # its place is free for fusermount3, if this user may start few processes
+        mounting.undo()
 
 
 class _Mounting:
@@ -172,7 +186,7 @@ class _Mounting:
         here = [mount for mount in self._mountpoint.covers() if self._is_new(mount)]
         if not here:
             raise MountError(f"cannot mount on {printable(self.path)}: the directory was moved meanwhile")
-        self._found = here[0]
+        (self._found,) = identified(here[:1])
         return self._found
 
     def _is_new(self, mount: Mount) -> bool:
@@ -184,6 +198,8 @@ class _Mounting:
 
     def undo(self) -> None:
         """Unmount, once the connection is closed, unless somebody has."""
+        if self._found is not None and not is_mounted(self._found):
+            return
         for mount in mounts():
             found = self._found
             ours = found is None or (mount.id, mount.connection) == (found.id, found.connection)
@@ -211,6 +227,15 @@ def _detached(mount: Mount) -> str | None:
 def _identity(mount: Mount) -> tuple[int, int, str]:
     """Return the numbers and the place of a mount: the kernel gives the numbers of a mount that is gone to others."""
     return mount.id, mount.connection, mount.mountpoint
+
+
+async def _try_and_tune(beginning: _Beginning, mount: Mount, most: int, options: MountOptions, *, listed: bool) -> None:
+    """Say that the mount, which serves *most* requests at the same time, is ready, once it has answered one."""
+    await beginning.trial.run(mount, listed=listed)
+    options.bytes_read.total = 0  # nobody else has read yet
+    beginning.ready()
+    _set_read_ahead(mount)
+    _set_max_background(mount, most)
 
 
 def _set_read_ahead(mount: Mount) -> None:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from fusefs.mount.abandonable import ChildReport, Say, answers
-from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mount_id, mounts
+from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, identified, lies_in, mounts
 from fusefs.tree.node import Xattrs
 
 if TYPE_CHECKING:  # `imgfs list` needs no images
@@ -121,7 +121,7 @@ class MountStatus(NamedTuple):
 
 def image_mounts(seconds: float = _ANSWER_TIMEOUT) -> list[Mount]:
     """Return the mounts of images, the earliest first.  Asks only those whose type does not tell."""
-    candidates = [mount for mount in mounts() if mount.may_be_image]
+    candidates = identified(mount for mount in mounts() if mount.may_be_image)
     asked = query_status((mount for mount in candidates if mount.file_system != FILE_SYSTEM), seconds)
     images = {status.mount.id for status in asked if status.is_image}
     return [mount for mount in candidates if mount.file_system == FILE_SYSTEM or mount.id in images]
@@ -188,7 +188,7 @@ def _query(mount: Mount) -> tuple[State, dict[str, str]]:
     """Ask the mount itself, not the path, which may lead elsewhere by now."""
     root = os.open(mount.mountpoint, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if mount_id(root) != mount.id:
+        if not lies_in(root, mount):
             return State.COVERED, {}
         os.statvfs(f"/proc/self/fd/{root}")  # which no cache answers
         attributes = {}

@@ -1,23 +1,22 @@
 """The change from a FUSE mount to a kernel mount in its place, while the FUSE mount is in use."""
 
 import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import trio
 
-from fusefs.errors import ImgfsError, limit_reached
+from fusefs.errors import ImgfsError, MountError, limit_reached
 from fusefs.log import logger
+from fusefs.mount.kernel.hold import hold_until_unmounted
 from fusefs.mount.kernel.support import BytesMissing
-from fusefs.mount.mountinfo import Mount, is_mounted, mount_of
-from fusefs.mount.unmounting import detach
+from fusefs.mount.mountinfo import Mount
 from fusefs.text import printable
 
 log = logger(__name__)
 
-_INTERVAL = 0.3
-"""Seconds between two looks at the mount table."""
 _FETCHING = 1.0
 """Seconds between two looks whether layers of a registry are here; doubled each time, up to the next number."""
 _MOST = 60.0
@@ -83,22 +82,26 @@ class Succession:
         from fusefs.mount.kernel.attach import take_over  # noqa: PLC0415 - few mounts have a successor
 
         try:
-            take_over(root, self._mount)
-            return mount_of(root)
+            return take_over(root, self._mount)
         finally:
             os.close(root)
 
-    async def hold(self) -> None:
-        """After the end of the FUSE mount, wait in the foreground until the kernel mount is unmounted."""
-        if self._successor is None or not self._successor.foreground:
-            return
-        async with self._taking_over:  # the FUSE mount may end a moment before it is known why
-            kernel_mount = self._kernel_mount
-        while kernel_mount is not None and is_mounted(kernel_mount):  # noqa: ASYNC110 - there is no event to wait for
-            await trio.sleep(_INTERVAL)
+    async def settle(self) -> None:
+        """Wait until it is known why the FUSE mount has ended: it may end a moment before."""
+        async with self._taking_over:
+            pass
 
-    def finish(self) -> None:
-        """Unmount the kernel mount if a signal has asked for it."""
-        mount = self._kernel_mount
-        if mount is not None and self.stopped and is_mounted(mount) and (reason := detach(mount, lazily=True)):
-            log.error("cannot unmount %s: %s", printable(mount.mountpoint), reason)
+    def finish(self, signals: Sequence[int]) -> None:
+        """Unmount the kernel mount if a signal has asked for it; in the foreground, wait for its end or a signal.
+
+        *signals* are those of `stop_signals_noted`.  Raises MountError in the foreground if it cannot be unmounted.
+        """
+        mount, successor = self._kernel_mount, self._successor
+        if mount is None or successor is None or not (self.stopped or signals or successor.foreground):
+            return
+        try:
+            hold_until_unmounted(mount, [signal.SIGTERM] if self.stopped else signals)
+        except MountError as error:
+            if successor.foreground:
+                raise
+            log.error("%s", error)  # noqa: TRY400 - it is no bug

@@ -13,7 +13,7 @@ import trio
 
 from fusefs.errors import MountError
 from fusefs.mount.abandonable import ChildReport, Say, leave, start
-from fusefs.mount.mountinfo import Mount, mount_id
+from fusefs.mount.mountinfo import Mount, lies_in
 from fusefs.text import printable
 
 _PATIENCE = 30.0
@@ -72,9 +72,9 @@ def _try_mount(connection: socket.socket, say: Say) -> None:
 def _read(mount: Mount, *, listed: bool) -> None:
     """Ask the mount itself: the path may lead elsewhere by now."""
     root = os.open(mount.mountpoint, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    if mount_id(root) == mount.id and not listed:
+    if lies_in(root, mount) and not listed:
         os.statvfs(f"/proc/self/fd/{root}")  # which no cache answers
-    elif mount_id(root) == mount.id:
+    elif lies_in(root, mount):
         os.listdir(f"/proc/self/fd/{root}")
         with suppress(FileNotFoundError):  # another view than that of an image
             file = os.open(_FILE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)

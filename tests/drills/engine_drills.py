@@ -105,7 +105,7 @@ def all_is_right(imgfs: Bench, engine: Engine, mountpoint: Path) -> None:
         assert imgfs.run("umount", mountpoint) == Finished(0, "", "")
         imgfs.nothing_left()
         assert asked == "/get" or engine.asked[began:] == ["/images/img/json"]
-    assert imgfs.run("cache", "prune") == Finished(0, "freed 0 B\n", "")
+    assert imgfs.run("cache", "prune").out.startswith("freed 0 B\n")
     for entry in _entries(imgfs):
         assert {"index", "tar"} <= set(os.listdir(entry))
 

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from fusefs.mount.kernel.support import Backing
 from tests.drills import (
     catalog_drill,
+    changed_devices,
     engine_drills,
     erofs_drill,
     hostile_drill,
@@ -21,6 +23,7 @@ from tests.drills import (
     mount_drills,
     peer_drill,
     registry_drills,
+    take_over_drill,
     waiting_drills,
 )
 from tests.drills.hostile_cases import KINDS
@@ -234,6 +237,28 @@ def erofs(images: int = 10_000) -> Figures:
     )
 
 
+def takeover(rounds: int = 200) -> Figures:
+    """Kill, stop or unmount at random moments while the kernel takes over from FUSE; half with loop devices."""
+    found: Counter[str] = Counter()
+    for loop_devices in (False, True):
+        with bench() as imgfs:
+            imgfs.log_is_quiet = False
+            seed = time.time_ns()
+            print(f"seed {seed}", flush=True)
+            memory = imgfs.mountpoint("memory") if loop_devices else None
+            found += take_over_drill.drill(imgfs, rounds // 2, seed, memory)
+    for case, count in sorted(found.items()):
+        print(f"{case}: {count}")
+    return Figures(f"{found.total()} take-overs", "all that is mounted afterwards")
+
+
+def changed(files: int = 1000) -> Figures:
+    """Truncate and overwrite a file that the kernel reads a mount from; no driver mounts that."""
+    rows = [row for backing in Backing for row in changed_devices.drill(files, backing)]
+    print(changed_devices.HEAD, *(row.line() for row in rows), sep="\n", flush=True)
+    return Figures(f"{len(rows)} cases of {files:,} files")
+
+
 DRILLS: dict[str, Callable[..., Figures]] = {
     "fuzz": fuzz,
     "random": fuzz_random,
@@ -248,6 +273,8 @@ DRILLS: dict[str, Callable[..., Figures]] = {
     "load": load,
     "hostile": hostile,
     "catalog": catalog,
+    "changed": changed,
+    "takeover": takeover,
 }
 
 

@@ -109,6 +109,7 @@ RUN_IN = {
     "performance.md": "test_bench.py",
     "reliability.md": "test_mount_drills.py",
     "SECURITY.md": "test_privileges.py",
+    "recipes.md": "test_recipes.py",
     "CHANGELOG.md": "test_help.py",
     "architecture.md": "test_helper.py",
 }

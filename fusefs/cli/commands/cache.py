@@ -57,13 +57,13 @@ def _limit(arguments: argparse.Namespace) -> int:
     return DEFAULT_LIMIT if arguments.cache_size is None else int(arguments.cache_size)
 
 
-def _entries(path: str) -> list[ListedEntry]:
+def _entries(path: str, *, silent: bool = False) -> list[ListedEntry]:
     """Return the entries of the cache at *path*; a missing one has none, and is not created."""
     try:
         os.lstat(path)
     except FileNotFoundError:
         return []
-    return Cache(path).entries()
+    return Cache(path).entries(silent=silent)
 
 
 def _list(path: str, arguments: argparse.Namespace, output: Output) -> None:
@@ -180,8 +180,8 @@ def _is_of(entry: ListedEntry, image: str) -> bool:
 
 def _prune(path: str, arguments: argparse.Namespace, output: Output) -> None:
     limit, everything = _limit(arguments), arguments.all
-    before = _entries(path)
     if arguments.dry_run:
+        before = _entries(path)
         removed = [entry for entry in before if not entry.in_use] if everything else []
         if before and not everything:
             removed = Cache(path, limit).excess(before)
@@ -191,9 +191,9 @@ def _prune(path: str, arguments: argparse.Namespace, output: Output) -> None:
         gone = {(entry.kind, entry.key) for entry in removed}
         kept = [entry for entry in before if (entry.kind, entry.key) not in gone]
     else:
-        freed = Cache(path, limit).prune(everything=everything) if before or os.path.lexists(path) else 0
+        freed = Cache(path, limit).prune(everything=everything) if os.path.lexists(path) else 0
         output.line(f"freed {human_size(freed)}")
-        kept = _entries(path)
+        kept = _entries(path, silent=True)  # `prune` has warned
     for used, why in ((True, "in use"), (False, f"within the limit of {human_size(limit)}; --all removes them")):
         stay = [entry for entry in kept if entry.in_use is used]
         if stay:

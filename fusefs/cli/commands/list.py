@@ -9,7 +9,7 @@ from typing import Any
 from fusefs.cli.output.ages import age_of, local_time
 from fusefs.cli.output.stdout import BOLD, DIM, RED, YELLOW, Output, human_size
 from fusefs.cli.output.tables import cut_beginning, table
-from fusefs.mount.mountinfo import mounts
+from fusefs.mount.mountinfo import identified, mounts
 from fusefs.mount.status import MountStatus, State, query_status
 from fusefs.text import printable
 
@@ -21,7 +21,7 @@ _SHORT = 12
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """List the imgfs mounts in the kernel's table, with the status of each."""
     output = Output(environment)
-    statuses = query_status(mount for mount in mounts() if mount.may_be_image)
+    statuses = query_status(identified(mount for mount in mounts() if mount.may_be_image))
     statuses = [status for status in statuses if status.is_image]
     if arguments.json:
         output.json([_json(status) for status in statuses])

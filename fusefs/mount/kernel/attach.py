@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 
 from fusefs.errors import MountError
 from fusefs.mount.kernel.support import KernelUnable, can_mount_beneath
-from fusefs.mount.mountinfo import Mount, mounts, opened_root
+from fusefs.mount.mountinfo import Mount, mount_id, mounts, opened_root
 from fusefs.mount.syscalls import MNT_DETACH, MOVE_MOUNT_BENEATH, move_mount, umount2
+from fusefs.mount.unique_ids import unique_id
+from fusefs.mount.unmounting import detach
 from fusefs.text import printable
 
 _GONE = "it is not mounted there any more"
@@ -51,10 +52,13 @@ def attach(mount: int, directory: int) -> None:
         raise MountError(f"cannot attach the kernel mount: {error.strerror}") from None
 
 
-def take_over(mount: int, old: Mount) -> None:
-    """Attach a mount (a descriptor of its root) where the mount *old* is, and detach that one lazily.
+def take_over(mount: int, old: Mount) -> Mount | None:
+    """Attach a mount (a descriptor of its root) where the mount *old* is, detach that one lazily, and return the new.
 
-    *mount* is put beneath the old one first, so that at any moment a path leads to one of them.  Close it afterwards.
+    *mount* is put beneath the old one first, so that at any moment a path leads to one of them.  From then on the
+    descriptor, which the caller closes, leads to the old one: the new one must not be busy for whoever unmounts it.
+    Returns None if somebody already has.
+
     Open files and working directories stay in the old mount, which ends with the last of them: then the server of a
     FUSE mount reads ENODEV.  Nothing is asked of the old mount.
 
@@ -65,40 +69,41 @@ def take_over(mount: int, old: Mount) -> None:
     if not can_mount_beneath(names.release, names.version):
         raise KernelUnable(f"a mount can take over from another one since Linux 6.5; this is {names.release}")
     table = list(mounts())
-    current = next((entry for entry in table if _identity(entry) == _identity(old)), None)
+    current = next(filter(old.has_numbers_of, table), None)
     if current is None:
         raise KernelUnable(_GONE)
     inside = next((entry for entry in table if entry.parent == old.id), None)
     if inside is not None:
         raise KernelUnable(f"{printable(inside.mountpoint)} is mounted in it")
+    new = mount_id(mount), unique_id(mount)
     try:
-        with opened_root(current) as (_, root):
+        with opened_root(current._replace(unique=old.unique)) as (_, root):
             if root is None:
                 raise KernelUnable(_GONE)
             try:
-                _replace(mount, root)
+                _replace(mount, root, new)
             finally:
                 os.close(root)  # it would keep the old mount, and its server, for ever
     except OSError as error:
         raise KernelUnable(f"cannot open {printable(current.mountpoint)}: {error.strerror}") from None
+    return _attached(*new)
 
 
-def _identity(mount: Mount) -> tuple[int, int, str]:
-    return mount.id, mount.connection, mount.file_system
-
-
-def _replace(mount: int, root: int) -> None:
+def _replace(mount: int, root: int, new: tuple[int, int]) -> None:
+    """Put *mount*, with the IDs *new*, beneath the mount whose root is open, and detach that one."""
     try:
         move_mount(mount, root, MOVE_MOUNT_BENEATH)
     except OSError as error:
         raise KernelUnable(f"cannot mount beneath it: {error.strerror}") from None
+    os.dup2(root, mount, inheritable=False)  # closes it; the caller closes this
     try:
-        umount2(_path(root), MNT_DETACH)
-    except OSError as error:
-        with suppress(OSError):
-            umount2(_path(mount), MNT_DETACH)
+        umount2(b"/proc/self/fd/%d" % root, MNT_DETACH)
+    except OSError as error:  # it was unmounted since, which was meant for both
+        if (found := _attached(*new)) is not None:
+            detach(found, lazily=True)
         raise KernelUnable(f"cannot detach it: {error.strerror}") from None
 
 
-def _path(descriptor: int) -> bytes:
-    return b"/proc/self/fd/%d" % descriptor
+def _attached(number: int, unique: int) -> Mount | None:
+    found = next((entry for entry in mounts() if entry.id == number), None)
+    return found and found._replace(unique=unique)

@@ -220,7 +220,7 @@ def test_an_entry_that_cannot_be_read_stays_and_hides_no_other(imgfs: Bench) -> 
         listed = imgfs.run("cache", "list", "--json")
         assert (listed.status, listed.err) == (0, warning)
         assert [one["path"] for one in json.loads(listed.out)] == [str(imgfs.folder / "image.tar")]
-        assert imgfs.run("cache", "prune") == Finished(0, "freed 0 B\n", warning)
+        assert imgfs.run("cache", "prune").err == warning
     assert _kept(imgfs) == before
 
 

@@ -193,7 +193,7 @@ def test_a_kill_at_any_moment_leaves_nothing_that_counts(imgfs: Bench, engine: E
     assert saves(engine) == before + (0 if was_kept else 1)
     names = {re.sub(r"^[0-9a-f]{64}-[0-9]+", "", name) for name in kept(imgfs)}
     assert names == {"index", "tar", ".layer", ".layer.seal"}
-    assert imgfs.run("cache", "prune") == Finished(0, "freed 0 B\n", "")
+    assert imgfs.run("cache", "prune").out.startswith("freed 0 B\nkept ")
 
 
 def _touch(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import signal
 import stat
 import sys
@@ -20,6 +21,7 @@ from tests.support.file_systems import disk, tmpfs
 from tests.support.lookers import looked_at
 from tests.support.mounts import COMMAND, Bench, mounted_below, the_mount, tree, without_figures
 from tests.support.processes import until
+from tests.support.requirements import give_up
 
 pytestmark = pytest.mark.usefixtures("kernel_mounts")
 LINE = "is a kernel mount now"
@@ -166,22 +168,54 @@ def test_fuse_stays_fuse(imgfs: Bench, spooled: Path, options: list[str]) -> Non
     assert (kind(mountpoint), LINE in imgfs.log.read_text()) == ("fuse.imgfs", False)
 
 
-def test_an_archive_that_may_change_stays_fuse_and_the_log_says_why(imgfs: Bench) -> None:
-    archive = Archive().write(imgfs.folder / "image.tar")
+@pytest.fixture(name="changeable", params=["tmpfs", "ext4"])
+def archive_without_snapshots(imgfs: Bench, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """An archive on a file system that makes no snapshots."""
+    folder = imgfs.mountpoint("files")
+    with tmpfs(folder) if request.param == "tmpfs" else disk(request.param, folder):
+        yield Archive().write(folder / "image.tar")
+        imgfs.end_mounts()
+        until(lambda: not imgfs.processes(), "all processes end")
+
+
+def test_an_archive_that_may_change_stays_fuse_and_the_log_says_why(imgfs: Bench, changeable: Path) -> None:
+    archive = changeable
     mountpoint = imgfs.mount(archive, "--index")
     list(mountpoint.rglob("*"))
     assert kind(mountpoint) == "fuse.imgfs"
     assert f"{archive} is mounted by FUSE: {archive} may be written to, and " in imgfs.log.read_text()
 
 
-def test_the_driver_erofs_refuses_such_an_archive(imgfs: Bench) -> None:
-    archive = Archive().write(imgfs.folder / "image.tar")
+def test_the_driver_erofs_refuses_such_an_archive(imgfs: Bench, changeable: Path) -> None:
+    archive = changeable
     failed = imgfs.run("mount", "--driver", "erofs", archive, imgfs.mountpoint())
     assert (failed.status, failed.out) == (9, "")
     (line,) = failed.err.splitlines()
-    assert line.startswith(f"imgfs: {archive} may be written to, and no snapshot of it can be made in {imgfs.folder}: ")
-    assert line.endswith("; pipe it into imgfs, or let FUSE mount it")
-    assert mounted_below(imgfs.folder) == []
+    assert line.startswith(
+        f"imgfs: {archive} may be written to, and no snapshot of it can be made in {archive.parent}: "
+    )
+    assert line.endswith(": Operation not supported; pipe it into imgfs, or let FUSE mount it")
+    assert mounted_below(imgfs.folder) == [str(archive.parent)]
+
+
+@pytest.mark.parametrize("driver", ["auto", "erofs"])
+@pytest.mark.parametrize("file_system", ["xfs", "btrfs"])
+def test_an_archive_with_a_snapshot_is_shown_as_it_was_whatever_happens_to_it(
+    imgfs: Bench, file_system: str, driver: str
+) -> None:
+    mountpoint = imgfs.mountpoint()
+    with disk(file_system, imgfs.folder / "files") as folder:
+        archive = Archive().write(folder / "image.tar")
+        shown = tree(imgfs.mount(archive, "--driver", "fuse", at=imgfs.mountpoint("fuse")) / "rootfs")
+        imgfs.end_mounts()
+        words = ["--driver", driver, "--index", "--log-file", str(imgfs.log)]
+        assert imgfs.run("mount", *words, archive, mountpoint).status == 0
+        until_kernel(mountpoint)
+        until(lambda: not imgfs.processes(), "no process is left")
+        archive.write_bytes(b"\xff" * archive.stat().st_size)
+        archive.unlink()
+        assert tree(mountpoint / "rootfs") == shown
+        assert imgfs.run("umount", mountpoint).status == 0
 
 
 def test_other_users_have_fuse_without_a_word(user: Bench) -> None:
@@ -315,6 +349,24 @@ def test_a_signal_to_a_process_whose_files_are_still_open_unmounts_the_kernel_mo
 def test_in_the_foreground_it_ends_when_it_is_unmounted(imgfs: Bench, spooled: Path) -> None:
     mountpoint = imgfs.mountpoint()
     process = imgfs.foreground(spooled, "--driver", "erofs", at=mountpoint)
+    assert imgfs.run("umount", mountpoint).status == 0
+    assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("driver", ["auto", "erofs"])
+def test_in_the_foreground_it_sleeps_until_a_mount_or_a_signal_changes_something(
+    imgfs: Bench, spooled: Path, driver: str
+) -> None:
+    if os.uname().machine != "x86_64":
+        give_up("knows the number of poll(2) on x86_64 alone")
+    mountpoint = imgfs.mountpoint()
+    process = imgfs.foreground(spooled, "--driver", driver, "--index", at=mountpoint)
+    until_kernel(mountpoint)
+    call = Path(f"/proc/{process.pid}/syscall")
+    without_end = re.compile(r"7 0x[0-9a-f]+ 0x2 0xffffffff")
+    until(lambda: without_end.match(call.read_text()), "it polls two files")
+    with tmpfs(imgfs.mountpoint("other")):
+        until(lambda: without_end.match(call.read_text()), "it polls again")
     assert imgfs.run("umount", mountpoint).status == 0
     assert process.wait(20) == 0
 

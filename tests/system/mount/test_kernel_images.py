@@ -91,7 +91,8 @@ def test_umount_takes_it_away(imgfs: Bench, mountpoint: Path, options: list[str]
 
 def test_a_busy_one_is_taken_away_lazily(imgfs: Bench, mountpoint: Path) -> None:
     with mounted_on(mountpoint, IMAGE, "nginx"), (mountpoint / "config").open() as file:
-        reason = f"cannot unmount {mountpoint}: a file or directory in it is in use"
+        name = Path("/proc/self/comm").read_text().strip()
+        reason = f"cannot unmount {mountpoint}: in use by {name} ({os.getpid()}): {mountpoint}/config"
         said = f"imgfs: {reason}; close it, or imgfs umount -l {mountpoint}\n"
         assert imgfs.run("umount", mountpoint) == Finished(9, "", said)
         assert imgfs.run("umount", "-l", mountpoint) == Finished(0, "", "")

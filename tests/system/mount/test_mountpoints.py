@@ -118,11 +118,15 @@ def test_a_dead_mount_is_cleared_while_its_files_are_open(imgfs: Bench, archive:
         os.close(file)
 
 
+def _name() -> str:
+    return Path("/proc/self/comm").read_text().strip()
+
+
 def test_umount_says_that_a_file_is_open(imgfs: Bench, archive: Path) -> None:
     mountpoint = imgfs.mount(archive)
     with (mountpoint / "config").open("rb") as file:
         done = imgfs.run("umount", mountpoint)
-        why = "a file or directory in it is in use"
+        why = f"in use by {_name()} ({os.getpid()}): {mountpoint}/config"
         said = f"imgfs: cannot unmount {mountpoint}: {why}; close it, or imgfs umount -l {mountpoint}\n"
         assert done == Finished(9, "", said)
         assert file.read() == Archive().config_data

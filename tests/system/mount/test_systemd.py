@@ -1,6 +1,7 @@
 """The service of the repository, started by a systemd that has namespaces and units of its own."""
 
 import contextlib
+import gzip
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builders import Archive
+from tests.support.erofs_mounts import need_kernel_mounts
 from tests.support.mounts import Bench, Finished
 from tests.support.namespaces import ALONE, SOURCES, covering
 from tests.support.processes import until
@@ -72,8 +74,9 @@ def _booted(unshare: int) -> int:
 
 
 @pytest.fixture(name="systemd")
-def systemd_fixture(imgfs: Bench, installation: Path) -> Iterator[Systemd]:
-    """Give a systemd that knows the service; its image is the bench's archive."""
+def systemd_fixture(imgfs: Bench, installation: Path, request: pytest.FixtureRequest) -> Iterator[Systemd]:
+    """Give a systemd that knows the service; its image is the bench's archive.  A parameter is the driver."""
+    driver = getattr(request, "param", "fuse")
     need(ROOT, "unshare", "nsenter", _SYSTEMD)
     folder = imgfs.folder
     etc = folder / "etc"
@@ -82,8 +85,8 @@ def systemd_fixture(imgfs: Bench, installation: Path) -> Iterator[Systemd]:
     variables = " ".join(f"{name}={value}" for name, value in imgfs.environment.items() if name != "PATH")
     (etc / "systemd/system.conf.d/tests.conf").write_text(f"[Manager]\nDefaultEnvironment={variables}\n")
     image = folder / "image.tar"
-    (etc / "imgfs/mnt-img.conf").write_text(f"IMAGE={image}\nOPTIONS=-o allow_other,noexec\n")
-    options = f"ro,noauto,allow_other,x-systemd.automount,_netdev,log-file={imgfs.log}"
+    (etc / "imgfs/mnt-img.conf").write_text(f"IMAGE={image}\nOPTIONS=-o allow_other,noexec,driver={driver}\n")
+    options = f"ro,noauto,allow_other,x-systemd.automount,_netdev,log-file={imgfs.log},driver={driver}"
     (etc / "fstab").write_text(f"docker-archive:{image} /mnt/auto fuse.imgfs {options} 0 0\n")
     service = SOURCES / "systemd" / "imgfs@.service"
     boot = _BOOT.format(folder=folder, service=service, systemd=_SYSTEMD, generators=_GENERATORS)
@@ -132,6 +135,42 @@ def test_a_line_of_fstab_is_mounted_when_someone_looks(imgfs: Bench, systemd: Sy
     assert systemd.run("cat", "/mnt/auto/config") == Finished(0, Archive().config_data.decode(), "")
     state = {"ActiveState": "active", "Result": "success"}
     assert systemd.shows(*state, unit="mnt-auto.mount") == state
+    assert systemd.run("systemctl", "stop", "mnt-auto.automount", "mnt-auto.mount") == Finished(0, "", "")
+    assert systemd.run("mountpoint", "-q", "/mnt/auto").status == 32
+
+
+def _write_compressed(imgfs: Bench) -> None:
+    """Write an archive whose bytes cannot change under a kernel mount."""
+    need_kernel_mounts()
+    (imgfs.folder / "image.tar").write_bytes(gzip.compress(Archive().data()))
+
+
+def _file_system(systemd: Systemd, mountpoint: str) -> str:
+    return systemd.run("findmnt", "-no", "FSTYPE", "--mountpoint", mountpoint).out.strip()
+
+
+@pytest.mark.parametrize("systemd", ["auto", "erofs"], indirect=True)
+def test_the_service_is_active_as_long_as_its_kernel_mount_is_there(imgfs: Bench, systemd: Systemd) -> None:
+    _write_compressed(imgfs)
+    ended = {"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}
+    for stop in (["systemctl", "stop", _SERVICE], ["umount", _MOUNTPOINT]):
+        assert systemd.run("systemctl", "start", _SERVICE) == Finished(0, "", "")
+        assert systemd.run("ls", f"{_MOUNTPOINT}/rootfs").status == 0
+        until(lambda: _file_system(systemd, _MOUNTPOINT) == "erofs", "the kernel serves it")
+        assert systemd.shows("ActiveState") == {"ActiveState": "active"}
+        assert systemd.run(*stop) == Finished(0, "", "")
+        until(lambda: systemd.shows(*ended) == ended, "the service ends")
+        assert _file_system(systemd, _MOUNTPOINT) == ""
+
+
+@pytest.mark.parametrize("systemd", ["erofs"], indirect=True)
+def test_a_line_of_fstab_is_mounted_by_the_kernel_when_someone_looks(imgfs: Bench, systemd: Systemd) -> None:
+    _write_compressed(imgfs)
+    assert systemd.run("systemctl", "start", "mnt-auto.automount") == Finished(0, "", "")
+    assert systemd.run("cat", "/mnt/auto/config") == Finished(0, Archive().config_data.decode(), "")
+    assert _file_system(systemd, "/mnt/auto").splitlines()[-1] == "erofs"
+    assert systemd.run("umount", "/mnt/auto") == Finished(0, "", "")
+    assert systemd.run("cat", "/mnt/auto/config").status == 0  # mounted again
     assert systemd.run("systemctl", "stop", "mnt-auto.automount", "mnt-auto.mount") == Finished(0, "", "")
     assert systemd.run("mountpoint", "-q", "/mnt/auto").status == 32
 

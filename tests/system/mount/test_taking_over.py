@@ -10,7 +10,8 @@ import pytest
 from fusefs.mount.kernel.attach import take_over
 from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.kernel.support import KernelUnable
-from fusefs.mount.mountinfo import Mount, mount_at
+from fusefs.mount.mountinfo import Mount, identified, mount_at
+from fusefs.mount.unmounting import unmount_all
 from tests.programs import take_over as taking_program
 from tests.support.builders import Archive
 from tests.support.changesets import changeset, file
@@ -21,6 +22,7 @@ from tests.support.lookers import looked_at
 from tests.support.mounts import Bench, mounted_below, the_mount
 from tests.support.processes import until
 
+GONE = r"^it is not mounted there any more$"
 BIG = os.urandom(1 << 20)
 ADMIN_ALONE = ["setpriv", "--bounding-set=-all,+sys_admin", "--"]
 """The capability that the process of a mount keeps."""
@@ -113,8 +115,15 @@ def test_a_mount_that_is_gone_or_another_one_by_now_is_not_taken_over(imgfs: Ben
     with open_files(imgfs.folder, image.metadata(), data) as (metadata, device):
         mount = mount_erofs(metadata, [device], "nginx")
     old = _mounted(mountpoint)
+    if known := identified([old])[0].unique:  # the mount is another one that has got its numbers
+        with pytest.raises(KernelUnable, match=GONE):
+            take_over(mount, old._replace(unique=known - 1))
+        reason = f"cannot unmount {mountpoint}: something else is there by now"
+        for lazily in (False, True):
+            assert unmount_all([old._replace(unique=known - 1)], lazily=lazily) == [reason]
+        assert mounted_below(mountpoint) == [str(mountpoint)]
     assert imgfs.run("umount", mountpoint).status == 0
-    with tmpfs(mountpoint), pytest.raises(KernelUnable, match=r"^it is not mounted there any more$"):
+    with tmpfs(mountpoint), pytest.raises(KernelUnable, match=GONE):
         take_over(mount, old)
     os.close(mount)
     assert mounted_below(mountpoint) == []

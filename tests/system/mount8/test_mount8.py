@@ -1,11 +1,13 @@
 """mount(8) and fstab: imgfs as the helper, found and called by the real programs."""
 
+import gzip
 from pathlib import Path
 
 import pytest
 
 from tests.support.builders import Archive
 from tests.support.engines import RealEngine
+from tests.support.erofs_mounts import need_kernel_mounts
 from tests.support.mounts import Bench, Finished, without_figures
 from tests.support.namespaces import Namespace
 from tests.support.real_image import NGINX
@@ -61,6 +63,27 @@ def test_a_line_of_fstab_is_mounted_once(
     fstab.write_text(fstab.read_text().replace("noauto", "auto"))
     assert namespace.run("mount", "-T", fstab, "-a") == Finished(0, "", "")
     assert namespace.mounted() == [f"docker-archive:{archive}"]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_the_kernel_mount_of_a_line_of_fstab_is_made_once(
+    imgfs: Bench, namespace: Namespace, archive: Path, mountpoint: Path, kind: str
+) -> None:
+    need_kernel_mounts()
+    archive.write_bytes(gzip.compress(archive.read_bytes()))
+    fstab = imgfs.folder / "fstab"
+    fstab.write_text(f"docker-archive:{archive} {mountpoint} {kind} ro,noexec,driver=erofs,{_places(imgfs)} 0 0\n")
+    found = ("findmnt", "-no", "FSTYPE,SOURCE", "--mountpoint", mountpoint)
+    for _ in range(2):
+        assert namespace.run("mount", "-T", fstab, "-a") == Finished(0, "", "")
+        assert namespace.run(*found).out.split() == ["erofs", f"docker-archive:{archive}"]
+    assert {"ro", "noexec", "nodev", "nosuid"} <= _options(namespace, mountpoint)
+    assert namespace.run("umount", mountpoint) == Finished(0, "", "")
+    assert namespace.run("mount", "-T", fstab, mountpoint) == Finished(0, "", "")
+    for command in (["umount", "-l", mountpoint], ["umount", "-a", "-t", "erofs"]):
+        assert namespace.run("mount", "-T", fstab, "-a") == Finished(0, "", "")
+        assert namespace.run(*command) == Finished(0, "", "")
+        assert namespace.run(*found).out == ""
 
 
 def test_an_engines_image_is_mounted_without_an_environment(

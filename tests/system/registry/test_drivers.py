@@ -45,7 +45,7 @@ def _until_cached(imgfs: Bench) -> None:
 
 def _by_kernel(imgfs: Bench, image: str, *options: str, name: str = "kernel") -> Path:
     mountpoint = imgfs.mountpoint(name)
-    done = imgfs.run("mount", "--driver", "erofs", *options, image, mountpoint)
+    done = imgfs.run("mount", "--driver", "erofs", "--log-file", imgfs.log, *options, image, mountpoint)
     assert (done.status, done.out) == (0, ""), done.err
     assert _kind(mountpoint) == "erofs"
     return mountpoint
@@ -73,7 +73,7 @@ def test_cached_metadata_are_mounted_at_once_without_a_blob(imgfs: Bench, server
     _until_cached(imgfs)
     server.requests()
     mountpoint = imgfs.mountpoint("second")
-    assert imgfs.run("mount", image, mountpoint).status == 0
+    assert imgfs.run("mount", "--log-file", imgfs.log, image, mountpoint).status == 0
     assert (_kind(mountpoint), imgfs.processes(), server.requests()) == ("erofs", {}, [TOP])
     assert tree(mountpoint) == shown
     assert tree(_by_kernel(imgfs, image, "--offline", name="third")) == shown
@@ -96,7 +96,7 @@ def test_nothing_is_fetched_for_metadata_whose_layers_are_not_here(imgfs: Bench,
 
 def test_a_layer_that_cannot_be_fetched_is_an_error_of_the_driver_erofs(imgfs: Bench, image: str) -> None:
     assert imgfs.run("inspect", image).status == 0
-    done = imgfs.run("mount", "--offline", "--driver", "erofs", image, imgfs.mountpoint())
+    done = imgfs.run("mount", "--offline", "--driver", "erofs", "--log-file", imgfs.log, image, imgfs.mountpoint())
     *progress, said = done.err.splitlines()
     assert (done.status, said.endswith(" is not in the cache, and --offline asks no registry")) == (4, True)
     assert [line for line in progress if " indexing " not in line] == []

@@ -1,0 +1,78 @@
+"""How soon `rootfs/` of an image with plain gzip layers is listed, over a slow link, next to `skopeo copy`.
+
+    scripts/soak first-listing [RUNS]
+
+The link has a round trip of 50 ms and 100 Mbit/s; the image has 23 MB, 56 MB plain.
+"""
+
+import random
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.drills.first_byte import work_folder
+from tests.support.builders import layer
+from tests.support.layouts import Layout
+from tests.support.mounts import COMMAND
+from tests.support.registries import push, registry
+from tests.support.slow_link import slow_link
+
+
+def _tars() -> list[bytes]:
+    """Return two layers of text that gzip compresses to 40 %."""
+    draw = random.Random(1)
+    words = [draw.randbytes(8).hex().encode() for _ in range(4000)]
+    text = [b" ".join(draw.choices(words, k=2000)) for _ in range(1600)]
+    return [
+        layer({f"usr/file{number}": data for number, data in enumerate(text[:1500])}),
+        layer({f"app/file{number}": data for number, data in enumerate(text[1500:])}),
+    ]
+
+
+def _took(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def _listed(image: str, work: Path) -> float:
+    """Mount *image* with an empty cache and list its root file system; return the seconds that took."""
+    mountpoint, cache = work / f"mnt-{uuid.uuid4().hex}", work / f"cache-{uuid.uuid4().hex}"
+    mountpoint.mkdir()
+    mount = f"{COMMAND} mount -q --driver fuse --cache-dir {cache} --log-file {work}/log {image} {mountpoint}"
+    try:
+        return _took(lambda: subprocess.run(["sh", "-ec", f"{mount}; ls {mountpoint}/rootfs >/dev/null"], check=True))
+    finally:
+        subprocess.run([COMMAND, "umount", mountpoint], check=True)
+        shutil.rmtree(cache)
+
+
+def _copied(image: str, work: Path) -> float:
+    """Copy *image* with skopeo; return the seconds that took."""
+    target = work / f"copy-{uuid.uuid4().hex}"
+    command = ["skopeo", "copy", "-q", "--src-tls-verify=false", image, f"oci:{target}"]
+    seconds = _took(lambda: subprocess.run(command, check=True))
+    shutil.rmtree(target)
+    return seconds
+
+
+def main(runs: int = 5) -> int:
+    """Print the medians."""
+    layout = Layout()
+    layout.list(layout.image(_tars(), "gzip"), "1")
+    with work_folder() as work, registry(work / "registry") as server:
+        push(layout, server)
+        with slow_link(server.host) as host:
+            image = f"docker://{host}/team/app:1"
+            found = [(_copied(image, work), _listed(image, work)) for _ in range(runs)]
+    copied, listed = (sorted(column)[runs // 2] for column in zip(*found, strict=True))
+    print(f"skopeo copy: {copied:.2f} s; imgfs mount and ls rootfs: {listed:.2f} s, {listed / copied:.2f} of it")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))
