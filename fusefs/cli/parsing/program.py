@@ -38,6 +38,8 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case for each command
     if argv[:1] == [f"__{COMPLETE}"]:
         return argparse.Namespace(command=COMPLETE, words=argv[1:])
+    if argv[:1] in (["-v"], ["--version"]):
+        argv = [VERSION, *argv[1:]]
     parser = program_parser()
     arguments = parser.parse_args(argv)
     match arguments.command:
@@ -45,8 +47,6 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case f
             raise HelpRequested(parser)
         case "help":
             parser.parse_args([*arguments.words, "--help"])
-        case "version":
-            parser.parse_args(["--version"])
         case "cache" if arguments.action is None:
             parser.parse_args(["cache", "--help"])
     if arguments.command == "umount" and not arguments.mountpoint and not arguments.all:
@@ -106,10 +106,12 @@ def program_parser() -> Parser:
     _add_completion(commands)
     # Without a summary, these are listed nowhere.
     commands.add_parser(HELP, description="Show help.", last_operand="words").add_argument("words", nargs="*")
-    commands.add_parser(VERSION, description="Show the version.")
+    version = commands.add_parser(VERSION, description="Show the version.")
+    version.add_argument("--verbose", action="store_true", help="show what a bug report needs: versions, drivers")
+    version.add_help_last()
     parser.add_help_last()
-    version = "show the version and exit"
-    parser.add_argument("-v", "--version", action="version", version=f"imgfs {__version__}", help=version)
+    shown = "show the version; with --verbose, of all parts"
+    parser.add_argument("-v", "--version", action="version", version=f"imgfs {__version__}", help=shown)
     return parser
 
 

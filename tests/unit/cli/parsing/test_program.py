@@ -1,8 +1,10 @@
 """The command line: its grammar, its messages and its exit codes."""
 
+import re
 import subprocess
 from argparse import Namespace
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -216,9 +218,6 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (["--version"], f"imgfs {__version__}\n"),
-        (["-v"], f"imgfs {__version__}\n"),
-        (["version"], f"imgfs {__version__}\n"),
         ([], "usage: imgfs COMMAND "),
         (["help"], "usage: imgfs COMMAND "),
         (["help", "mount"], "usage: imgfs mount "),
@@ -229,13 +228,30 @@ def test_an_unknown_command_is_a_usage_error() -> None:
         (["umount", "-h"], "usage: imgfs umount "),
     ],
 )
-def test_version_and_help_are_shown(capsys: pytest.CaptureFixture[str], words: list[str], shown: str) -> None:
+def test_help_is_shown(capsys: pytest.CaptureFixture[str], words: list[str], shown: str) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 0
     out, err = capsys.readouterr()
     assert out.startswith(shown)
     assert err == ""
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-v"], ["version"]])
+def test_the_version_is_shown(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert main(words) == 0
+    assert capsys.readouterr() == (f"imgfs {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [["--version", "--verbose"], ["-v", "--verbose"], ["version", "--verbose"]])
+def test_the_verbose_version_is_what_a_bug_report_needs(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    names = [re.split(r"[ :]", line)[0] for line in out.splitlines()]
+    assert names == ["imgfs", "Python", "pyfuse3", "trio", "Linux", "driver", "driver"]
+    assert re.search(rf"^pyfuse3 {metadata.version('pyfuse3')}, libfuse \d+\.\d+", out, re.MULTILINE)
+    assert re.search(r"^driver fuse: /dev/fuse ", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
