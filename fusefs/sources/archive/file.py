@@ -96,6 +96,7 @@ def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Setti
     except BaseException:
         if entry is not None:
             entry.abandon()
+            entry.close()
         raise
     return SourcedImage(image, entry)
 
