@@ -6,6 +6,7 @@ is a bug.
 """
 
 import errno
+from collections.abc import Iterable
 from typing import ClassVar
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -38,6 +39,13 @@ class Unavailable(ImgfsError):
     """The image, file or reference does not exist or cannot be read."""
 
     exit_code = 4
+    choices: tuple[str | int, ...] = ()
+    """The names or indexes of the images in a file or directory, if it holds several and nothing picks one."""
+
+    def among(self, choices: Iterable[str | int]) -> "Unavailable":
+        """Return the error with *choices*."""
+        self.choices = tuple(choices)
+        return self
 
 
 class InvalidImage(ImgfsError):

@@ -211,15 +211,20 @@ class Pieces:
             claim.error = error.with_traceback(None)
             raise FetchFailed(error) from None
         finally:
-            if time.monotonic() > self._noted_at + _PAUSE:
-                self._note(1)
-            with self._changed:
-                self._claims.remove(claim)
-                claim.ended = True
-                close = self._closed and not self._claims
-                self._changed.notify_all()
-            if close:
-                self.file.close()
+            try:
+                if time.monotonic() > self._noted_at + _PAUSE:
+                    self._note(1)
+            finally:
+                self._end(claim)
+
+    def _end(self, claim: _Claim) -> None:
+        with self._changed:
+            self._claims.remove(claim)
+            claim.ended = True
+            close = self._closed and not self._claims
+            self._changed.notify_all()
+        if close:
+            self.file.close()
 
     def _fetch_quietly(self, claim: _Claim) -> None:
         with suppress(FetchFailed):  # `in_order` raises it

@@ -24,7 +24,7 @@ from fusefs.oci.transport import (
 )
 from fusefs.text import printable, quoted, without_password
 
-_ARCHIVE_ENDINGS = tuple(
+ARCHIVE_ENDINGS = tuple(
     f".{ending}" for ending in ("tar", "tar.gz", "tgz", "tar.zst", "tzst", "tar.xz", "txz", "tar.bz2", "tbz2", "tbz")
 )
 
@@ -129,7 +129,7 @@ def _is_path(argument: str) -> bool:
     """Return whether *argument* is spelled as a path.  The file system is not asked: no directory shadows an image."""
     if argument.startswith(("/", "./", "../")):
         return True
-    return ":" not in argument and argument.lower().endswith(_ARCHIVE_ENDINGS)
+    return ":" not in argument and argument.lower().endswith(ARCHIVE_ENDINGS)
 
 
 def _path(argument: str) -> FileImage:

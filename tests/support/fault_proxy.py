@@ -190,7 +190,7 @@ class Proxy:
             connection.request(asked.method, asked.path, headers=wanted)
             answer = connection.getresponse()
             return Reply(answer.status, dict(answer.headers.items()), answer.read())
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return Reply(502, {"Content-Length": "0"}, b"")
         finally:
             connection.close()

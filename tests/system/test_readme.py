@@ -89,6 +89,11 @@ class Elsewhere:
 
 
 RUN_ELSEWHERE = {
+    "imgfs mount --all /mnt/images": Elsewhere("test_all.py", '"mount", "--all"'),
+    "imgfs mount --all ./images/ /mnt/x": Elsewhere("test_all_of_a_folder.py", '"mount", "--all"'),
+    "d=$(imgfs mount nginx)": Elsewhere("test_made_mountpoints.py", "_made(user, archive)"),
+    "imgfs umount nginx": Elsewhere("test_made_mountpoints.py", 'user.run("umount", archive)'),
+    "imgfs mount --subdir rootfs nginx /mnt/root": Elsewhere("test_subdir.py", '"--subdir", "rootfs"'),
     "pip install .": Elsewhere("scripts/install", "pip install"),
     "pipx install .": Elsewhere("scripts/install", "pip install"),
     "pip install '.[ssh]'": Elsewhere("pyproject.toml", '\nssh = ["docker[ssh]"]'),

@@ -97,6 +97,7 @@ def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Setti
     except BaseException:
         if entry is not None:
             entry.abandon()
+            entry.close()
         raise
     return SourcedImage(image, entry)
 
@@ -155,11 +156,12 @@ def tar_image(
 def _opened(path: str) -> Iterator[OpenFile]:
     """Open *path*, or standard input for ``-``; close it again only if the block raises."""
     name = STANDARD_INPUT if path == _STDIN else printable(path)
+    if "\0" in path:
+        raise Unavailable(f"cannot open {name}: no file name has a NUL byte")
     try:
         file = WatchedFile(_descriptor(path), name)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise limit_reached(error) or Unavailable(f"cannot open {name}: {why}") from None
+    except OSError as error:
+        raise limit_reached(error) or Unavailable(f"cannot open {name}: {error.strerror}") from None
     try:
         with readable(name):
             yield file

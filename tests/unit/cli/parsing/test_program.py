@@ -1,8 +1,10 @@
 """The command line: its grammar, its messages and its exit codes."""
 
+import re
 import subprocess
 from argparse import Namespace
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,11 @@ DEFAULTS = {
     "foreground": False,
     "options": [],
     "driver": "auto",
+    "subdir": None,
+    "all": False,
+    "filter": None,
+    "max_saves": None,
+    "idle": None,
     "no_trees": False,
     "index": False,
     "prefetch": None,
@@ -87,6 +94,11 @@ def test_umount_takes_a_mountpoint() -> None:
         (["--progress", "plain"], {"progress": "plain"}),
         (["--log-file", "x"], {"log_file": "x"}),
         (["-o", "ro,noexec", "-oallow_other"], {"options": ["ro", "noexec", "allow_other"]}),
+        (["--subdir", "rootfs/etc"], {"subdir": "rootfs/etc"}),
+        (
+            ["--all", "--filter", "a*", "--max-saves", "3", "--idle", "0.5"],
+            {"all": True, "filter": "a*", "max_saves": 3, "idle": 0.5},
+        ),
         (["--no-trees"], {"no_trees": True}),
         (["--driver", "erofs"], {"driver": "erofs"}),
         (["-o", "driver=fuse"], {"driver": "fuse", "options": ["driver=fuse"]}),
@@ -158,8 +170,7 @@ def test_defaults_of_one_call_are_not_those_of_the_next() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["mount"], "the following arguments are required: IMAGE, MOUNTPOINT; see imgfs mount --help"),
-        (["mount", "nginx"], "the following arguments are required: MOUNTPOINT; see imgfs mount --help"),
+        (["mount"], "the following arguments are required: IMAGE; see imgfs mount --help"),
         (["mount", "nginx", "/mnt", "more"], "too many arguments: more; see imgfs mount --help"),
         (
             ["mount", "nginx", "/mnt", "--verif"],
@@ -207,9 +218,6 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (["--version"], f"imgfs {__version__}\n"),
-        (["-v"], f"imgfs {__version__}\n"),
-        (["version"], f"imgfs {__version__}\n"),
         ([], "usage: imgfs COMMAND "),
         (["help"], "usage: imgfs COMMAND "),
         (["help", "mount"], "usage: imgfs mount "),
@@ -220,13 +228,30 @@ def test_an_unknown_command_is_a_usage_error() -> None:
         (["umount", "-h"], "usage: imgfs umount "),
     ],
 )
-def test_version_and_help_are_shown(capsys: pytest.CaptureFixture[str], words: list[str], shown: str) -> None:
+def test_help_is_shown(capsys: pytest.CaptureFixture[str], words: list[str], shown: str) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 0
     out, err = capsys.readouterr()
     assert out.startswith(shown)
     assert err == ""
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-v"], ["version"]])
+def test_the_version_is_shown(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert main(words) == 0
+    assert capsys.readouterr() == (f"imgfs {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [["--version", "--verbose"], ["-v", "--verbose"], ["version", "--verbose"]])
+def test_the_verbose_version_is_what_a_bug_report_needs(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    names = [re.split(r"[ :]", line)[0] for line in out.splitlines()]
+    assert names == ["imgfs", "Python", "pyfuse3", "trio", "Linux", "driver", "driver"]
+    assert re.search(rf"^pyfuse3 {metadata.version('pyfuse3')}, libfuse \d+\.\d+", out, re.MULTILINE)
+    assert re.search(r"^driver fuse: /dev/fuse ", out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ def test_what_is_wrong_is_named(data: bytes, error: type[ImgfsError], message: s
         ("./", InvalidImage, "./: not an OCI image layout: index.json is missing"),
         ("/dev/null", InvalidImage, "/dev/null: not a tar archive: the file is empty"),
         ("/dev/zero", InvalidImage, "/dev/zero: not an image archive: it has no members, only zero bytes"),
-        ("./a\0b", Unavailable, "cannot open ./a\\x00b: embedded null byte"),
+        ("./a\0b", Unavailable, "cannot open ./a\\x00b: no file name has a NUL byte"),
         ("/proc/self/mem", Unavailable, "cannot read /proc/self/mem: Input/output error"),
     ],
 )

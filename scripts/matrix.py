@@ -1,0 +1,95 @@
+# ruff: noqa: INP001 - a script's module, not a package's
+"""Runs tests with each Python that imgfs supports, and with the oldest and the newest packages that it allows.
+
+scripts/test --matrix runs it.  An interpreter is the machine's, or that of a Debian release in a root of its own.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.support.debian_roots import debian_root, run_in_copy_of
+
+SOURCES = Path(__file__).parent.parent
+VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+RELEASES = {"3.11": "bookworm", "3.13": "trixie", "3.14": "sid"}
+"""The Debian release whose python3 has a version."""
+PINS = ("lowest", "dev")
+_PACKAGES = (
+    *("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "pkg-config", "fuse3", "libfuse3-dev"),
+    *("attr", "jq", "strace", "util-linux", "procps", "man-db", "git", "kmod", "xfsprogs", "btrfs-progs", "e2fsprogs"),
+)
+_TESTS = ("tests/unit", "tests/system/mount")
+_HOURS = 2 * 3600
+
+_RUN = """\
+{python} -m venv {venv}
+pip="{venv}/bin/python -m pip install -qq --disable-pip-version-check --no-build-isolation --root-user-action=ignore"
+cd {sources}
+$pip --require-hashes -r requirements/build.txt
+$pip --require-hashes -r requirements/dev.txt
+[ {pins} = dev ] || $pip --require-hashes -r requirements/{pins}.txt
+$pip --no-deps --editable .
+set +e
+PATH=$PATH:/usr/sbin:/sbin {venv}/bin/python -m pytest -q -p no:cacheprovider --no-header {tests} > {venv}/output 2>&1
+status=$?
+grep -E "^(FAILED|ERROR)|^E  " {venv}/output
+tail -n 1 {venv}/output
+exit $status
+"""
+
+
+def interpreter(version: str) -> str | None:
+    """Return this machine's Python *version* if it can make virtual environments and has its headers."""
+    candidates = [
+        shutil.which(f"python{version}"),
+        *map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python")),
+    ]
+    check = (
+        "import sys, venv, ensurepip, sysconfig, os;"
+        f"sys.exit('%d.%d' % sys.version_info[:2] != '{version}'"
+        " or not os.path.exists(sysconfig.get_path('include') + '/Python.h'))"
+    )
+    for python in filter(None, candidates):
+        if subprocess.run([python, "-c", check], check=False, stderr=subprocess.DEVNULL).returncode == 0:
+            return python
+    return None
+
+
+def run(version: str, pins: str, tests: list[str]) -> bool | None:
+    """Run *tests* with Python *version* and the packages *pins*; None if there is no such Python."""
+    values = {"sources": SOURCES, "pins": pins, "tests": " ".join(tests)}
+    python = interpreter(version)
+    if python:
+        with tempfile.TemporaryDirectory(prefix="imgfs-matrix-", dir="/var/tmp") as folder:
+            script = _RUN.format(python=python, venv=f"{folder}/venv", **values)
+            done = subprocess.run(
+                ["bash", "-euc", script], stdout=subprocess.PIPE, text=True, check=False, timeout=_HOURS
+            )
+    elif version in RELEASES:
+        root = debian_root(RELEASES[version], "matrix-1", *_PACKAGES)
+        script = _RUN.format(python="python3", venv="/opt/venv", **values)
+        done = run_in_copy_of(root, script, SOURCES, timeout=_HOURS)
+    else:
+        print(f"Python {version}: not found on this machine, and in no release of Debian", flush=True)
+        return None
+    *failures, last = done.stdout.splitlines() or [""]
+    print(f"Python {version}, {pins}.txt: {last}", *failures, sep="\n", flush=True)
+    return done.returncode == 0
+
+
+def main(arguments: list[str]) -> int:
+    """Run the matrix: *arguments* are versions of Python, names of pins, and tests, if not all."""
+    versions = [version for version in VERSIONS if version in arguments] or VERSIONS
+    pins = [name for name in PINS if name in arguments] or PINS
+    tests = [word for word in arguments if word not in (*VERSIONS, *PINS)] or [*_TESTS]
+    os.chdir(SOURCES)
+    results = [run(version, name, tests) for version in versions for name in pins]
+    return int(False in results)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
