@@ -6,6 +6,7 @@ is a bug.
 """
 
 import errno
+from collections.abc import Iterable
 from typing import ClassVar
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -25,19 +26,26 @@ class UsageError(ImgfsError):
 
 
 class EngineError(ImgfsError):
-    """The engine or registry cannot be reached, reported an error, or sent an invalid response."""
+    """The engine, registry or web server cannot be reached, reported an error, or sent an invalid response."""
 
     exit_code = 3
 
 
 class RegistryError(EngineError):
-    """The same error of a registry: the image may be there, and another attempt may succeed."""
+    """The same error of a registry or web server: the image may be there, and another attempt may succeed."""
 
 
 class Unavailable(ImgfsError):
     """The image, file or reference does not exist or cannot be read."""
 
     exit_code = 4
+    choices: tuple[str | int, ...] = ()
+    """The names or indexes of the images in a file or directory, if it holds several and nothing picks one."""
+
+    def among(self, choices: Iterable[str | int]) -> "Unavailable":
+        """Return the error with *choices*."""
+        self.choices = tuple(choices)
+        return self
 
 
 class InvalidImage(ImgfsError):

@@ -54,6 +54,7 @@ class Writeback:
     def _run(self) -> None:
         while (work := self._queue.get()) is not None:
             _do(work)
+            del work  # it refers to an image, which may be let go before there is more to do
 
 
 def _do(work: Work) -> None:

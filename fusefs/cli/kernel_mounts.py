@@ -9,8 +9,9 @@ from fusefs.errors import ImgfsError, MountError
 from fusefs.image.opened import Opened
 from fusefs.log import logger
 from fusefs.mount.privileges import may_mount
-from fusefs.mount.view import ViewOptions, image_view
+from fusefs.mount.view import ViewOptions
 from fusefs.text import printable
+from fusefs.tree.top import Top
 
 if TYPE_CHECKING:
     from fusefs.mount.kernel.view import KernelOptions, KernelView
@@ -23,8 +24,18 @@ log = logger(__name__)
 class KernelMounts:
     """The kernel mounts of one image: at once if its metadata are cached or asked for, else in the place of FUSE."""
 
-    def __init__(self, driver: str, opened: Opened, view: ViewOptions, options: "Callable[[], KernelOptions]") -> None:
-        """Decide whether a kernel mount is possible; MountError if it is not and *driver* is ``erofs``."""
+    def __init__(
+        self,
+        driver: str,
+        opened: Opened,
+        view: ViewOptions,
+        top: Callable[[ViewOptions], Top],
+        options: "Callable[[], KernelOptions]",
+    ) -> None:
+        """Decide whether a kernel mount is possible; MountError if it is not and *driver* is ``erofs``.
+
+        *top* makes the view, and returns the directory of it that is mounted.
+        """
         self._driver = driver
         self._opened = opened
         self._indexed = threading.Event()
@@ -33,18 +44,20 @@ class KernelMounts:
         if driver == FUSE or (driver == AUTO and not may_mount()):
             return
         try:
-            self._view = self._kernel_view(view, options())
+            self._view = self._kernel_view(view, top, options())
         except ImgfsError as error:
             self._give_up(error)
 
-    def _kernel_view(self, view: ViewOptions, options: "KernelOptions") -> "KernelView":
+    def _kernel_view(
+        self, view: ViewOptions, top: Callable[[ViewOptions], Top], options: "KernelOptions"
+    ) -> "KernelView":
         from fusefs.mount.kernel.view import KernelView  # noqa: PLC0415 - other mounts do not need it
 
         if not may_mount():
             raise MountError("only root may mount with the driver erofs")
         layers = self._opened.layers
         names = [*layers.cached_names(), str(view.transform_symlinks)] if view.trees else []
-        return KernelView(image_view(self._opened.image, layers, view), names, self._opened.cache, options)
+        return KernelView(top(view), names, self._opened.cache, options)
 
     def _give_up(self, error: ImgfsError) -> None:
         if self._driver == EROFS:

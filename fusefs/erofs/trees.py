@@ -49,6 +49,10 @@ class PlacedTree:
         self._root = root
         self.parent = 0
         """The nid of the directory above the tree."""
+        self.top: int | None = None
+        """The directory that is the mount's root, if it is in this tree and its inode is written elsewhere."""
+        self.top_data = Data(FLAT_PLAIN, 0, 0)
+        """The data of that inode, once they are written."""
         self.root_permissions: int | None = None
         """The low 12 bits of the root's mode, in place of its own and of overrides."""
         self._directories, self._files = array("Q", [0]), array("Q")
@@ -74,6 +78,10 @@ class PlacedTree:
     def place(self, cursor: Cursor, inodes: Inodes) -> None:
         """Give all nodes a place from *cursor* on."""
         for place, number in enumerate(self._directories):  # grows while directories are listed
+            if number == self.top:
+                self._heads.append(0)
+                cursor.blocks(-(-size_of(self._lengths(place, number)) // BLOCK))
+                continue
             xattrs = inodes.xattrs(self._tree, number, S_IFDIR)
             self._heads.append(INODE_SIZE + xattrs.size)
             cursor.blocks(xattrs.block_count)
@@ -92,8 +100,9 @@ class PlacedTree:
             while dots and name > dots[-1]:
                 yield len(dots.pop())
             yield len(name)
-            if not nids[number >> SHIFT][number & RECORD]:
-                self.set_nid(number, _WAITING)
+            if not nids[number >> SHIFT][number & RECORD] or number == self.top:
+                if number != self.top:
+                    self.set_nid(number, _WAITING)
                 if S_ISDIR(mode):
                     self._directories.append(number)
                     self._above.append(place)
@@ -105,6 +114,10 @@ class PlacedTree:
     def write(self, cursor: Cursor, inodes: Inodes) -> None:
         """Write all nodes from *cursor* on, which is where `place` began."""
         for place, number in enumerate(self._directories):
+            if number == self.top:
+                self.top_data = self._put_blocks(packed(self._dirents(place, number)), cursor, inodes)
+                inodes.stream.put(cursor.position, b"")  # nothing may follow, and the kernel reads whole blocks
+                continue
             nid = self._write_directory(place, number, cursor, inodes)
             assert nid == self.nid(number)
         for number in self._files:
@@ -112,7 +125,6 @@ class PlacedTree:
             assert nid == self.nid(number)
 
     def _write_directory(self, place: int, number: int, cursor: Cursor, inodes: Inodes) -> int:
-        stat = self._root if self._root and not number else self._tree.stat(number)
         has_xattrs = self._heads[place] > INODE_SIZE
         xattrs = inodes.xattrs(self._tree, number, S_IFDIR) if has_xattrs else NO_XATTRS
         shared = inodes.put_shared(xattrs, cursor.blocks(xattrs.block_count)) if has_xattrs else []
@@ -126,9 +138,13 @@ class PlacedTree:
             data = Data(FLAT_INLINE, len(first), 0)
         nid = cursor.inode(self._heads[place], len(first))
         permissions = None if number else self.root_permissions
-        structure = inodes.structure(stat, xattrs, data, nid, permissions)
+        structure = inodes.structure(self.stat(number), xattrs, data, nid, permissions)
         inodes.stream.put(nid * SLOT, structure + xattrs.packed(shared) + first)
         return nid
+
+    def stat(self, number: int) -> Stat:
+        """Return the attributes of a node."""
+        return self._root if self._root and not number else self._tree.stat(number)
 
     def _put_blocks(self, blocks: Iterable[bytes], cursor: Cursor, inodes: Inodes) -> Data:
         """Write the blocks of a directory."""
@@ -143,6 +159,8 @@ class PlacedTree:
         """Yield name, nid and mode of a directory's entries, sorted by name, ``.`` and ``..`` among them."""
         nids = self._nids
         parent = self.nid(self._directories[self._above[place]]) if directory else self.parent
+        if directory == self.top:
+            parent = self.nid(directory)
         dots = [(DOTS, parent, S_IFDIR), (DOT, self.nid(directory), S_IFDIR)]
         for name, number, mode in self._tree.entries(directory):
             while dots and name > dots[-1][0]:

@@ -7,6 +7,7 @@ kernel caches their bytes once.
 
 from array import array
 from itertools import chain
+from stat import S_IFDIR
 from typing import BinaryIO, NamedTuple
 
 from fusefs.erofs.contents import view_contents
@@ -14,13 +15,16 @@ from fusefs.erofs.devices import DataFile, Devices
 from fusefs.erofs.inodes import Inodes
 from fusefs.erofs.layer_files import write_files
 from fusefs.erofs.limits import MAX_ROOT, Unfit
-from fusefs.erofs.ondisk import BLOCK, DEVICE_SIZE, DEVICES, SUPERBLOCK, pack_superblock
+from fusefs.erofs.ondisk import BLOCK, DEVICE_SIZE, DEVICES, INODE_SIZE, SLOT, SUPERBLOCK, pack_superblock
 from fusefs.erofs.stream import Cursor, Stream
 from fusefs.erofs.trees import PlacedTree
+from fusefs.erofs.xattrs import NO_XATTRS
 from fusefs.layers.rootfs import RootfsTree
 from fusefs.layers.tree import LayerTree
 from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Tree, stat_of
 from fusefs.tree.overrides import Overrides
+from fusefs.tree.subtree import Subtree
+from fusefs.tree.top import Top
 
 _NO_OVERRIDES = Overrides()
 
@@ -36,16 +40,76 @@ class Written(NamedTuple):
 
 
 def write(
-    view: Directory, out: BinaryIO, overrides: Overrides = _NO_OVERRIDES, root_permissions: int | None = None
+    view: Directory,
+    out: BinaryIO,
+    overrides: Overrides = _NO_OVERRIDES,
+    root_permissions: int | None = None,
+    top: Top | None = None,
 ) -> Written:
     """Write the tree below *view* to *out*, which is empty and can be positioned; first access to all its layers.
 
     With *root_permissions*, the root has these and its own owner, whatever the overrides are: who may enter is not a
-    matter of how files are shown.  The entries that the view does not list are listed.  Raises Unfit if EROFS cannot
-    show the tree, OSError if it cannot be written, and the exceptions of a first access.  The superblock is written
-    last.
+    matter of how files are shown.  With *top*, that directory of the view is the root of the file system: nothing above
+    it can be reached, although it is written.  The entries that the view does not list are listed.
+
+    Raises Unfit if EROFS cannot show the tree, OSError if it cannot be written, and the exceptions of a first access.
+    The superblock is written last.
     """
-    return _Writer(view, out, overrides, root_permissions).write()
+    shown = _Shown(Top(view) if top is None else top, root_permissions)
+    return _Writer(view, out, overrides, shown).write()
+
+
+class _Shown:
+    """The directory that becomes the root of the file system.
+
+    The number of the root directory has 16 bits, so its inode must be near the beginning: that of a directory inside
+    of a layer gets a place before all others, without its entries.
+    """
+
+    def __init__(self, top: Top, permissions: int | None) -> None:
+        self.top = top
+        self.permissions = permissions
+        self.placed: PlacedTree | None = None
+        """The tree that it lies in."""
+        self._nid = self._shared = 0
+        self._xattrs = NO_XATTRS
+
+    def reserve(self, cursor: Cursor, inodes: Inodes) -> None:
+        """Give the inode its place, unless it is the root of the view."""
+        if not self.top.is_view:
+            self._xattrs = inodes.xattrs(Subtree(self.top.tree, self.top.number, self.top.xattrs), 0, S_IFDIR)
+            self._shared = cursor.blocks(self._xattrs.block_count)
+            self._nid = cursor.inode(INODE_SIZE + self._xattrs.size, 0)
+
+    def found_in(self, placed: PlacedTree, lazy: LazyDirectory | None) -> None:
+        """Take *placed* if the directory lies in it: in the tree of *lazy*, or of the view."""
+        if lazy is not self.top.lazy:
+            return
+        self.placed = placed
+        if self.top.is_view:
+            placed.root_permissions = self.permissions
+        else:
+            placed.top = self.top.number
+            placed.set_nid(self.top.number, self._nid)
+
+    @property
+    def nid(self) -> int:
+        """The number of the root directory."""
+        assert self.placed is not None
+        return self.placed.nid(self.top.number)
+
+    def write(self, inodes: Inodes) -> None:
+        """Write the inode at its place, once the tree is written."""
+        if self.top.is_view:
+            return
+        assert self.placed is not None
+        xattrs, inode = self._xattrs, self._nid
+        structure = inodes.structure(
+            self.placed.stat(self.top.number), xattrs, self.placed.top_data, inode, self.permissions
+        )
+        inodes.stream.seek(self._shared * BLOCK if xattrs.block_count else inode * SLOT)
+        shared = inodes.put_shared(xattrs, self._shared)
+        inodes.stream.put(inode * SLOT, structure + xattrs.packed(shared))
 
 
 class _Mounted(NamedTuple):
@@ -84,10 +148,10 @@ class _Known:
 
 
 class _Writer:
-    def __init__(self, view: Directory, out: BinaryIO, overrides: Overrides, root_permissions: int | None) -> None:
+    def __init__(self, view: Directory, out: BinaryIO, overrides: Overrides, shown: _Shown) -> None:
         self._stream = Stream(out)
+        self._shown = shown
         self._known = [_Known(KnownTree(view))]
-        self._known[0].placed.root_permissions = root_permissions
         self._layered: list[tuple[_Mounted, LayerTree | RootfsTree]] = []
         for known in self._known:  # grows
             for mounted in known.lazy:
@@ -110,7 +174,10 @@ class _Writer:
     def write(self) -> Written:
         begin = DEVICES + DEVICE_SIZE * len(self._devices)
         cursor = Cursor(begin)
+        self._shown.reserve(cursor, self._inodes)
+        begin = cursor.position
         for known in self._known:
+            self._shown.found_in(known.placed, known.mounted and known.mounted.directory)
             known.placed.place(cursor, self._inodes)
         self._stream.seek(cursor.position)
         self._write_layers(cursor)
@@ -130,6 +197,7 @@ class _Writer:
             nids = [shared[files][:] for files in tree.files]
             placed = PlacedTree(tree, nids, exclusive=tree.shared_names, root=root)
             placed.parent = mounted.above
+            self._shown.found_in(placed, mounted.directory)
             begin = Cursor(cursor.position)
             placed.place(cursor, self._inodes)
             placed.write(begin, self._inodes)
@@ -147,12 +215,13 @@ class _Writer:
     def _finish(self, cursor: Cursor) -> Written:
         """Write the device table and then the superblock, without which the file is no file system."""
         blocks = -(-cursor.position // BLOCK)
-        root = self._known[0].placed.nid(0)
+        root = self._shown.nid
         if root > MAX_ROOT:
             raise Unfit(f"its device table is too long: the root directory would have the number {root}")
         devices = self._devices
         self._stream.seek(blocks * BLOCK - 1)
         self._stream.put(blocks * BLOCK - 1, b"\0" if cursor.position < blocks * BLOCK else b"")
+        self._shown.write(self._inodes)
         self._stream.seek(SUPERBLOCK)
         self._stream.put(SUPERBLOCK, pack_superblock(root, cursor.inodes, blocks, len(devices)) + devices.table())
         self._stream.flush()

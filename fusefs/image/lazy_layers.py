@@ -185,6 +185,10 @@ class Layers:
             raise failed[0]
         return [self.files(layer) for layer in layers]
 
+    def made(self) -> Sequence[Content]:
+        """Return the plain tars that were decompressed, or opened in the cache."""
+        return tuple(self._made)
+
     def must_be_fetched(self) -> bool:
         """Return whether there are layers in a registry that are not here: one that is not needed should stay there."""
         return self._piecewise is not None and not all(map(_is_here, self.stack))

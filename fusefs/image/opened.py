@@ -1,8 +1,11 @@
 """An opened image and the trees of its layers, for one-shot commands and the Python API."""
 
-from collections.abc import Iterator, Sequence
+import os
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from fusefs.content.file import Extent, OpenFile, Sparse
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Content
 from fusefs.errors import Unavailable
@@ -23,6 +26,16 @@ def _fetching() -> Iterator[None]:
         yield
     except FetchFailed as error:
         raise error.error from None
+
+
+def open_files(contents: Iterable[Content]) -> Iterator[OpenFile]:
+    """Yield the files that *contents* read from."""
+    for content in contents:
+        match content:
+            case Extent():
+                yield content.file
+            case Sparse():
+                yield from open_files(run for _, run in content.runs())
 
 
 class Opened:
@@ -113,6 +126,16 @@ class Opened:
     def _check_readable(self, number: int) -> None:
         if not self.layers.readable(self.image.layers[number]):
             raise Unavailable(f"{self.shown}: layer {number} is not stored or not part of a file system")
+
+    def close_when_unused(self) -> None:
+        """Close each file as soon as nobody refers to it any more.
+
+        For images that are let go while they may be read.  Call it when nobody opens more: just before `Opened` is
+        dropped.
+        """
+        contents = [content for _, content in self.image.blobs()]
+        for file in {id(file): file for file in open_files([*contents, *self.layers.made()])}.values():
+            weakref.finalize(file, os.close, file.descriptor).atexit = False
 
     def close(self) -> None:
         """Close all files; later reads of the image fail.  No other thread may read meanwhile."""

@@ -68,7 +68,7 @@ def claim_mountpoint(path: str, environment: Mapping[str, str]) -> Mountpoint:
     shown = printable(path)
     directory, device, inode = _checked(path)
     try:
-        mountpoint = Mountpoint(directory, _locked(device, inode, environment))
+        mountpoint = Mountpoint(directory, locked(device, inode, environment))
     except BlockingIOError:
         os.close(directory)
         raise MountError(
@@ -185,7 +185,7 @@ def _clear_dead(mount: Mount, path: str) -> None:
         raise MountError(f"cannot clear the dead mount on {printable(path)}: {reason}")
 
 
-def _locked(device: int, inode: int, environment: Mapping[str, str]) -> int | None:
+def locked(device: int, inode: int, environment: Mapping[str, str]) -> int | None:
     """Lock the directory with this number against other processes of this user; BlockingIOError if one has it.
 
     The lock is in a file that no other user can open.  Without a private folder there is no lock: if two processes
@@ -207,10 +207,16 @@ def _locked(device: int, inode: int, environment: Mapping[str, str]) -> int | No
     return file
 
 
+def runtime_directory(environment: Mapping[str, str]) -> str | None:
+    """Return the directory for files of this user that a restart removes; None if there is none."""
+    runtime = "/run" if owns_system() else environment.get("XDG_RUNTIME_DIR", "")
+    return runtime if runtime.startswith("/") else None
+
+
 def _lock_file(environment: Mapping[str, str]) -> int | None:
     """Open the file for locks in a folder that only this user can access; None if there is no such folder."""
-    runtime = "/run" if owns_system() else environment.get("XDG_RUNTIME_DIR", "")
-    if not runtime.startswith("/"):
+    runtime = runtime_directory(environment)
+    if runtime is None:
         return None
     try:
         folder = private_directory(f"{runtime}/imgfs")

@@ -19,14 +19,14 @@ from fusefs.content.protocol import Content
 from fusefs.content.remote import RemoteBlob
 from fusefs.errors import ImgfsError, NoSpace, limit_reached
 from fusefs.log import logger
-from fusefs.mount.inodes import Inodes, Place
+from fusefs.mount.inodes import Inodes, Place, Unready
 from fusefs.mount.listing_cache import ListingCache
 from fusefs.mount.overrides import fill
 from fusefs.mount.privileges import may_administrate
 from fusefs.mount.shared_calls import SharedCallFailed, SharedCalls, in_thread
 from fusefs.mount.status import BytesRead
 from fusefs.mount.throttled_log import ThrottledLog
-from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink
+from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
 from fusefs.tree.overrides import Overrides
 
 log = logger(__name__)
@@ -42,7 +42,7 @@ _MAX_TARGET = 4095
 _MAX_READ = 1 << 20
 """Bytes of the largest read request that the kernel sends."""
 _TRUSTED = b"trusted."
-_DOTS = 2
+DOTS = 2
 """Names before those of a tree: ``.`` and ``..``."""
 _COLD_READS = 64
 """Threads that may wait for a disk at the same time, and as many others for a registry."""
@@ -55,8 +55,8 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def _answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Coroutine[Any, Any, _R]]:
-    """Translate every exception of *handler* to an error number.
+def answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Coroutine[Any, Any, _R]]:
+    """Translate every exception of *handler* to an error number; call it again after Unready.
 
     Any exception but FUSEError would end the event loop, and every client of the mount would wait for ever.
     """
@@ -64,7 +64,13 @@ def _answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Co
     @functools.wraps(handler)
     async def answer(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
-            return await handler(*args, **kwargs)
+            while True:
+                try:
+                    return await handler(*args, **kwargs)
+                except Unready as unready:
+                    operations = args[0]
+                    assert isinstance(operations, Operations)
+                    await operations.make_ready(unready)
         except FUSEError:
             raise
         except SharedCallFailed as error:  # logged by the task that started the call
@@ -109,11 +115,11 @@ async def _read_only(*_: object) -> NoReturn:
 class Operations(pyfuse3.Operations):
     """The handlers.  All of them run in one thread, the event loop's."""
 
-    def __init__(self, root: Directory, overrides: Overrides, bytes_read: BytesRead) -> None:
-        """Serve the tree below *root*."""
+    def __init__(self, view: Tree, overrides: Overrides, bytes_read: BytesRead) -> None:
+        """Serve *view*."""
         super().__init__()
-        self._view = KnownTree(root)
-        self._inodes = Inodes(self._view)
+        self._view = view
+        self._inodes = Inodes(view)
         self._overrides = overrides
         self._bytes_read = bytes_read
         self._open: dict[int, Content] = {}
@@ -154,15 +160,33 @@ class Operations(pyfuse3.Operations):
         lazy = self._inodes.unmade(inode)
         if lazy is None:
             return self._place(inode)
-        self._inodes.add(inode, await self._calls.run(lazy, lazy.fill, self._first_accesses))
+        self._inodes.add(inode, await self._calls.run(("fill", inode), lazy.fill, self._first_accesses))
+        self._filled(inode)
         return self._place(inode)
+
+    def _filled(self, inode: int) -> None:
+        """Note that a lazy directory has its tree."""
+
+    async def make_ready(self, unready: Unready) -> None:
+        """Make what an answer needs and is not here."""
+        unready.done(await self._calls.run(("ready", unready.key), unready.work, self._first_accesses))
+
+    def _negative(self, parent_inode: int) -> EntryAttributes:  # noqa: ARG002 - for names that may come
+        """Return the answer that there is no such name, which the kernel caches as long as others."""
+        return _NEGATIVE
+
+    async def serve_idle(self) -> None:
+        """Do what is due when nobody asks: nothing for one image."""
+
+    def _gave(self, inode: int) -> None:
+        """Note that the kernel has one more reference to *inode*; they do not matter where no image goes away."""
 
     async def _settle(self, place: Place, name: bytes | None) -> None:
         """Wait until *name* in a directory can be looked up, or with None, until its names can be listed."""
         while (work := place.tree.settling(place.number, name)) is not None:
             await self._calls.run(place.numbered, work, self._first_accesses)  # by one thread for all who look into it
 
-    @_answered
+    @answered
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
         """Return the attributes of *name*, or a negative entry, which the kernel caches as long."""
         match name:
@@ -171,7 +195,12 @@ class Operations(pyfuse3.Operations):
         place = await self._directory(parent_inode)
         await self._settle(place, name)
         number = place.tree.find(place.number, name)
-        return _NEGATIVE if number is None else self._stat(place.numbered.inode(number))
+        if number is None:
+            return self._negative(parent_inode)
+        inode = place.numbered.inode(number)
+        entry = self._stat(inode)
+        self._gave(inode)
+        return entry
 
     def _stat_of_handle(self, inode: int, name: bytes) -> EntryAttributes:
         """Return the attributes of a node or of its parent: the kernel asks for a file handle that it was given.
@@ -183,12 +212,12 @@ class Operations(pyfuse3.Operations):
         except (LookupError, ValueError, TypeError, AssertionError, struct.error):
             raise FUSEError(errno.ESTALE) from None
 
-    @_answered
+    @answered
     async def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
         """Return the attributes of *inode*."""
         return self._stat(inode)
 
-    @_answered
+    @answered
     async def access(self, inode: int, mode: int, ctx: RequestContext) -> bool:  # noqa: ARG002
         """Answer access(2) as the kernel does for root on a read-only file system."""
         if mode & os.W_OK:
@@ -196,7 +225,7 @@ class Operations(pyfuse3.Operations):
         permissions = self._stat(inode).st_mode
         return not mode & os.X_OK or S_ISDIR(permissions) or bool(permissions & 0o111)
 
-    @_answered
+    @answered
     async def readlink(self, inode: int, ctx: RequestContext) -> bytes:  # noqa: ARG002
         """Return the target of a symbolic link."""
         node = self._node(inode)
@@ -206,7 +235,7 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ENAMETOOLONG)
         return node.target
 
-    @_answered
+    @answered
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:  # noqa: ARG002
         """Return the value of an extended attribute."""
         place = self._place(inode)
@@ -215,7 +244,7 @@ class Operations(pyfuse3.Operations):
                 return value
         raise FUSEError(pyfuse3.ENOATTR)
 
-    @_answered
+    @answered
     async def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
         """Return the names of the extended attributes: ``trusted.`` only for those who may read them (xattr(7)).
 
@@ -227,7 +256,7 @@ class Operations(pyfuse3.Operations):
             return [name for name in names if not name.startswith(_TRUSTED)]
         return names
 
-    @_answered
+    @answered
     async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:  # noqa: ARG002
         """Open a file for reading; its pages stay cached from one open to the next."""
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
@@ -240,52 +269,56 @@ class Operations(pyfuse3.Operations):
         self._open[handle] = node.content
         return FileInfo(fh=handle, keep_cache=True)
 
-    @_answered
+    @answered
     async def read(self, fh: int, off: int, size: int) -> bytes:
         """Return bytes of a file: at once if that cannot block, otherwise with a thread."""
         content = self._open[fh]
         data = content.read_cached(off, size, self._buffer)
         if data is None:
-            # Readers that wait for a registry take no place of those that wait for a disk.
+            # Readers that wait for a network take no place of those that wait for a disk.
             here = content.is_here if isinstance(content, RemoteBlob) else content.file_place() is not None
             limiter = self._cold_reads if here else self._remote_reads
             data = await in_thread(functools.partial(content.read_at, off, size), limiter)
         self._bytes_read.total += len(data)
         return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
 
-    @_answered
+    @answered
     async def release(self, fh: int) -> None:
         """Close a file."""
         del self._open[fh]
 
-    @_answered
+    @answered
     async def opendir(self, inode: int, ctx: RequestContext) -> int:  # noqa: ARG002
         """Open a directory; its handle is the inode number."""
         self._place(inode)
         self._listings.opened(inode)
         return inode
 
-    @_answered
+    @answered
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """List ``.``, ``..`` and the names of a directory, from position *start_id* on."""
         place = await self._directory(fh)
         await self._settle(place, None)
         listing = await self._listings.listing(fh, place.tree, place.number)
-        if start_id < _DOTS and not self._list_dots(fh, start_id, token):
+        if start_id < DOTS and not self._list_dots(fh, start_id, token):
             return
         if place.tree.has_lazy:  # the attributes of lazy directories change at their first access
-            for position in range(max(0, start_id - _DOTS), len(listing)):
+            for position in range(max(0, start_id - DOTS), len(listing)):
                 name, number = listing[position]
-                if not readdir_reply(token, name, self._stat(place.numbered.inode(number)), position + _DOTS + 1):
+                inode = place.numbered.inode(number)
+                if not readdir_reply(token, name, self._stat(inode), position + DOTS + 1):
                     return
+                self._gave(inode)
             return
         # readdir_reply copies each entry, so one object serves all.
         entry, inode_of, stat = _new_entry(), place.numbered.inode, place.tree.stat
-        for position in range(max(0, start_id - _DOTS), len(listing)):
+        for position in range(max(0, start_id - DOTS), len(listing)):
             name, number = listing[position]
-            fill(entry, inode_of(number), stat(number), self._overrides)
-            if not readdir_reply(token, name, entry, position + _DOTS + 1):
+            inode = inode_of(number)
+            fill(entry, inode, stat(number), self._overrides)
+            if not readdir_reply(token, name, entry, position + DOTS + 1):
                 return
+            self._gave(inode)
 
     def _list_dots(self, directory: int, start_id: int, token: ReaddirToken) -> bool:
         """List ``.`` and ``..``, of which the kernel uses only number and type; return False if the reply is full."""
@@ -296,25 +329,27 @@ class Operations(pyfuse3.Operations):
                 return False
         return True
 
-    @_answered
+    @answered
     async def releasedir(self, fh: int) -> None:
         """Close a directory."""
         self._listings.closed(fh)
 
-    @_answered
+    @answered
     async def statfs(self, ctx: RequestContext) -> StatvfsData:  # noqa: ARG002
         """Describe a full file system: `df` shows the total size of the image's files."""
         data = StatvfsData()
         data.f_bsize = data.f_frsize = _BLOCK
-        data.f_blocks, data.f_files = self._blocks, len(self._view)
+        data.f_blocks, data.f_files = self._size
         data.f_namemax = _MAX_NAME
         return data
 
     @functools.cached_property
-    def _blocks(self) -> int:
-        """The blocks of all files of the view, which does not change."""
-        nodes = (self._view.node(number) for number in range(len(self._view)))
-        return sum(-(-node.content.size // _BLOCK) for node in nodes if isinstance(node, RegularFile))
+    def _size(self) -> tuple[int, int]:
+        """The blocks of all files of a view that does not change, and its number of nodes; else nothing."""
+        if not isinstance(self._view, KnownTree):
+            return 0, 0
+        nodes = [self._view.node(number) for number in range(len(self._view))]
+        return sum(-(-node.content.size // _BLOCK) for node in nodes if isinstance(node, RegularFile)), len(nodes)
 
     setattr = mknod = mkdir = unlink = rmdir = symlink = rename = link = _read_only  # type: ignore[assignment]
     write = create = setxattr = removexattr = _read_only  # type: ignore[assignment]

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Union
 
 import pyfuse3
 import trio
@@ -28,8 +28,11 @@ from fusefs.mount.succession import Succession, Successor
 from fusefs.mount.trial import Trial
 from fusefs.mount.unmounting import detach, stop_signals
 from fusefs.text import printable
-from fusefs.tree.node import Directory
+from fusefs.tree.node import Directory, KnownTree, LazyDirectory
 from fusefs.tree.overrides import Overrides
+
+if TYPE_CHECKING:
+    from fusefs.mount.catalog.catalog import Catalog
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,10 @@ _MAX_SOURCE = 1024
 _UNMOUNT_PATIENCE = 15.0
 """Seconds for a process to become free for fusermount3: a thread counts as one, and those of trio end after 10 s."""
 _STDERR = 2
+
+
+Root = Union[Directory, LazyDirectory, "Catalog"]
+"""What a mount shows: one image, or many."""
 
 
 class MountOptions(NamedTuple):
@@ -69,7 +76,7 @@ class MountOptions(NamedTuple):
         return options
 
 
-def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]) -> None:
+def serve(root: Root, mountpoint: Mountpoint, options: MountOptions, ready: Callable[[], None]) -> None:
     """Mount the tree below *root* and answer requests until it is unmounted or a signal arrives.
 
     *ready* is called once the mount is usable.  SIGINT, SIGTERM, SIGXCPU and SIGHUP (unless ignored) unmount at
@@ -87,6 +94,14 @@ def serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, ready:
         trial.close()
 
 
+def _operations(root: Root, options: MountOptions) -> Operations:
+    if isinstance(root, Directory | LazyDirectory):
+        return Operations(KnownTree(root), options.overrides, options.bytes_read)
+    from fusefs.mount.catalog.operations import CatalogOperations  # noqa: PLC0415 - few mounts need it
+
+    return CatalogOperations(root, options.overrides, options.bytes_read)
+
+
 class _Beginning(NamedTuple):
     """What comes as soon as the mount exists."""
 
@@ -94,7 +109,7 @@ class _Beginning(NamedTuple):
     ready: Callable[[], None]
 
 
-async def _serve(root: Directory, mountpoint: Mountpoint, options: MountOptions, beginning: _Beginning) -> None:
+async def _serve(root: Root, mountpoint: Mountpoint, options: MountOptions, beginning: _Beginning) -> None:
     """Serve the FUSE mount to its end, then hold the kernel mount that has taken its place."""
     # No signal can leave a mount behind: trio receives it, or it is noted.
     with stop_signals_noted() as noted:
@@ -106,7 +121,7 @@ async def _serve(root: Directory, mountpoint: Mountpoint, options: MountOptions,
 
 
 async def _serve_by_fuse(
-    root: Directory,
+    root: Root,
     mountpoint: Mountpoint,
     options: MountOptions,
     beginning: _Beginning,
@@ -114,13 +129,13 @@ async def _serve_by_fuse(
 ) -> Succession:
     """Serve the FUSE mount to its end, and return what has taken its place."""
     logging.getLogger("pyfuse3").addFilter(_is_relevant)
-    operations = Operations(root, options.overrides, options.bytes_read)
+    operations = _operations(root, options)
     buffers = reserved_buffers(_MAX_REQUESTS)
     # Without a limit of memory pyfuse3 may end workers that are idle; with one, each keeps its buffer.
     least, most = (1, _MAX_REQUESTS) if buffers is None else (len(buffers), len(buffers))
 
     async def begin(mount: Mount, succession: Succession) -> None:
-        await _try_and_tune(beginning, mount, most, options)
+        await _try_and_tune(beginning, mount, most, options, listed=isinstance(root, Directory))
         # Not earlier: a FUSE mount that nobody uses ends when the kernel takes over, and this process with it.
         await succession.run()
 
@@ -141,6 +156,7 @@ async def _serve_by_fuse(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, signals, succession, nursery.cancel_scope)
             nursery.start_soon(begin, mount, succession)
+            nursery.start_soon(operations.serve_idle)
             await pyfuse3.main(least, most)
             await succession.settle()
             nursery.cancel_scope.cancel()
@@ -213,9 +229,9 @@ def _identity(mount: Mount) -> tuple[int, int, str]:
     return mount.id, mount.connection, mount.mountpoint
 
 
-async def _try_and_tune(beginning: _Beginning, mount: Mount, most: int, options: MountOptions) -> None:
+async def _try_and_tune(beginning: _Beginning, mount: Mount, most: int, options: MountOptions, *, listed: bool) -> None:
     """Say that the mount, which serves *most* requests at the same time, is ready, once it has answered one."""
-    await beginning.trial.run(mount)
+    await beginning.trial.run(mount, listed=listed)
     options.bytes_read.total = 0  # nobody else has read yet
     beginning.ready()
     _set_read_ahead(mount)

@@ -21,14 +21,14 @@ if TYPE_CHECKING:  # `imgfs list` needs no images
     from fusefs.image.model import Traffic
 
 _PREFIX = "user.imgfs."
-_NAMES = (
-    *("user.oci.id", "user.oci.platform"),
-    *(_PREFIX + name for name in ("image", "source", "pid", "since", "bytes_read")),
-)
+_PATH, _WORD = 4096, 256
+"""Bytes of an attribute that are read, as many as a path has or few: any process may claim to be imgfs."""
+_NAMES = dict.fromkeys(("user.oci.id", "user.oci.platform"), _WORD)
+_NAMES |= dict.fromkeys((_PREFIX + name for name in ("image", "subdir", "source")), _PATH)
+_NAMES[_PREFIX + "in_use"] = 2 * _PATH
+_NAMES |= dict.fromkeys((_PREFIX + name for name in ("pid", "since", "bytes_read")), _WORD)
 _ANSWER_TIMEOUT = 2.0
 """Seconds after which a mount without an answer counts as stuck."""
-_MAX_VALUE = 4096
-"""Bytes of an attribute that are read, as many as a path has: any process may claim to be imgfs."""
 
 
 class BytesRead:
@@ -40,14 +40,14 @@ class BytesRead:
         self.total = 0
 
 
-def image_xattrs(image: str, source: str) -> Xattrs:
+def image_xattrs(image: str, source: str, subdir: str = "") -> Xattrs:
     """Return the extended attributes of every mount of an image.
 
-    *image* is the IMAGE argument, *source* the engine's address or the file's path.
+    *image* is the IMAGE argument, *source* the engine's address or the file's path, *subdir* the directory of the view
+    that is the root of the mount, empty for the whole view.
     """
-    return tuple(
-        (f"{_PREFIX}{name}".encode(), os.fsencode(value)) for name, value in (("image", image), ("source", source))
-    )
+    values = {"image": image, "source": source} | ({"subdir": subdir} if subdir else {})
+    return tuple((f"{_PREFIX}{name}".encode(), os.fsencode(value)) for name, value in values.items())
 
 
 def traffic_xattrs(traffic: "Traffic") -> Xattrs:
@@ -192,14 +192,14 @@ def _query(mount: Mount) -> tuple[State, dict[str, str]]:
             return State.COVERED, {}
         os.statvfs(f"/proc/self/fd/{root}")  # which no cache answers
         attributes = {}
-        for name in _NAMES:
+        for name, limit in _NAMES.items():
             try:
                 value = os.getxattr(f"/proc/self/fd/{root}", name)
             except OSError as error:
                 if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
                     raise
             else:
-                attributes[name.rpartition(".")[2]] = os.fsdecode(value[:_MAX_VALUE])
+                attributes[name.rpartition(".")[2]] = os.fsdecode(value[:limit])
         return State.MOUNTED, attributes
     finally:
         os.close(root)

@@ -32,9 +32,12 @@ class Trial:
         with theirs:
             self._child: int | None = start(lambda say: _try_mount(theirs, say), theirs)
 
-    async def run(self, mount: Mount) -> None:
-        """List the root of *mount* and read a file in it; MountError if that fails."""
-        self._connection.send(json.dumps(mount).encode())
+    async def run(self, mount: Mount, *, listed: bool) -> None:
+        """Make a request to *mount*; MountError if that fails.
+
+        *listed*: list its root and read a file in it, which a lazy directory would be filled for.
+        """
+        self._connection.send(json.dumps([mount, listed]).encode())
         answer = b""
         with trio.move_on_after(_PATIENCE):
             await trio.lowlevel.wait_readable(self._connection)
@@ -56,7 +59,8 @@ def _try_mount(connection: socket.socket, say: Say) -> None:
     message = connection.recv(_MAX_MESSAGE)
     if message:  # none comes if the parent has ended
         try:
-            _read(Mount(*json.loads(message)))
+            mount, listed = json.loads(message)
+            _read(Mount(*mount), listed=listed)
         except PermissionError:  # an answer: the options may deny the user everything
             say(ChildReport(""))
         except OSError as error:
@@ -65,10 +69,12 @@ def _try_mount(connection: socket.socket, say: Say) -> None:
             say(ChildReport(""))
 
 
-def _read(mount: Mount) -> None:
-    """Read something in the mount itself: the path may lead elsewhere by now."""
+def _read(mount: Mount, *, listed: bool) -> None:
+    """Ask the mount itself: the path may lead elsewhere by now."""
     root = os.open(mount.mountpoint, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    if lies_in(root, mount):
+    if lies_in(root, mount) and not listed:
+        os.statvfs(f"/proc/self/fd/{root}")  # which no cache answers
+    elif lies_in(root, mount):
         os.listdir(f"/proc/self/fd/{root}")
         with suppress(FileNotFoundError):  # another view than that of an image
             file = os.open(_FILE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)

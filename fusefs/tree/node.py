@@ -169,8 +169,8 @@ def present(xattrs: Xattrs) -> Iterator[tuple[bytes, bytes]]:
 class KnownTree:
     """An immutable tree of nodes that are known from the start, numbered breadth first."""
 
-    def __init__(self, root: Directory) -> None:
-        """Assign numbers to *root* and all nodes below it."""
+    def __init__(self, root: "Directory | LazyDirectory") -> None:
+        """Assign numbers to *root* and all nodes below it, but those of lazy directories."""
         self._nodes: list[Node] = [root]
         self.has_lazy = False
         self._parents = [0]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from fusefs.mount.kernel.support import Backing
 from tests.drills import (
+    catalog_drill,
     changed_devices,
     engine_drills,
     erofs_drill,
@@ -158,6 +159,20 @@ def hostile() -> Figures:
     )
 
 
+def catalog(minutes: float = 10) -> Figures:
+    """Let images of an engine come, go and move while programs look into them."""
+    with bench() as imgfs:
+        imgfs.log_is_quiet = False
+        seed = time.time_ns()
+        print(f"seed {seed}", flush=True)
+        found = catalog_drill.come_and_go(imgfs, minutes * 60, seed)
+    grown, more = found.memory[1] - found.memory[0], found.descriptors[1] - found.descriptors[0]
+    assert grown < 10_000, found
+    assert more < 60, found
+    done = f"{found.changes:,} changes, {found.reads:,} reads, {found.missing:,} of names that were gone"
+    return Figures(done, memory=f"{grown} KiB more")
+
+
 def registry(faults: int = 10_000, minutes: float = 10, rounds: int = 10) -> Figures:
     """Read from a registry that fails, is gone, and whose tokens and signed URLs expire."""
     seed = time.time_ns()
@@ -257,6 +272,7 @@ DRILLS: dict[str, Callable[..., Figures]] = {
     "members": members,
     "load": load,
     "hostile": hostile,
+    "catalog": catalog,
     "changed": changed,
     "takeover": takeover,
 }

@@ -29,9 +29,9 @@ def _start_slowly(fifo: str) -> None:
 
     run = Trial.run
 
-    async def run_slowly(self: Trial, mount: Mount) -> None:
+    async def run_slowly(self: Trial, mount: Mount, *, listed: bool) -> None:
         Path(fifo).read_bytes()  # noqa: ASYNC240 - nothing is served yet
-        await run(self, mount)
+        await run(self, mount, listed=listed)
 
     Trial.run = run_slowly  # type: ignore[method-assign]
 

@@ -164,6 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
+    request_queue_size = 128  # real engines have at least as many
 
 
 class _TcpServer(socketserver.ThreadingMixIn, socketserver.TCPServer):

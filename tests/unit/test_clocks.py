@@ -6,7 +6,15 @@ from pathlib import Path
 import fusefs
 
 # `created` of what is kept, and `since` of a mount: shown to people, never compared.
-SHOWN = {"sources/engine/cached.py", "sources/archive/cached.py", "sources/registry/entry.py", "mount/status.py"}
+SHOWN = {
+    "sources/engine/cached.py",
+    "sources/archive/cached.py",
+    "sources/registry/entry.py",
+    "mount/catalog/catalog.py",
+    "mount/status.py",
+}
+# The age of a file of another process: its time is one of day.
+SHOWN |= {"cache/part.py"}
 # How long ago that is, for people.
 SHOWN |= {"cli/output/ages.py", "cli/commands/cache.py"}
 

@@ -90,10 +90,13 @@ def _local(since: str) -> str:
 
 def _json(status: MountStatus) -> dict[str, Any]:
     attributes = status.attributes
+    in_use = attributes.get("in_use")
     return {
         "mountpoint": status.mount.mountpoint,
         "image": status.image,
+        "subdir": attributes.get("subdir"),
         "id": attributes.get("id"),
+        "inUse": None if in_use is None else [path for path in in_use.split("\n") if path],
         "platform": attributes.get("platform"),
         "source": attributes.get("source"),
         "pid": status.number("pid"),

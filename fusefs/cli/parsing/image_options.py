@@ -15,7 +15,7 @@ def add_image_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGro
     engine.add_argument("--context", metavar="NAME", help="Docker context that names the engine")
     engine.add_argument("--platform", metavar="OS/ARCH", help="such as linux/arm64 (default: the engine's or host's)")
     engine.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, help="seconds to wait for a server (default: 60, 0: no limit)"
+        "--timeout", metavar="SECONDS", type=seconds, help="seconds to wait for a server (default: 60, 0: no limit)"
     )
     engine.add_argument("--shared-blob-dir", metavar="DIR", help="directory of the blobs of oci:DIR")
     engine.add_argument("--verify", action="store_true", help="read the whole image and check its digests")
@@ -60,7 +60,7 @@ def add_cache_options(parser: "argparse._ActionsContainer") -> None:
 _SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     """Return *text* as seconds: no sign, no exponent, and below a million, since a socket accepts that as a timeout."""
     if not _SECONDS.fullmatch(text):
         raise argparse.ArgumentTypeError(

@@ -46,6 +46,8 @@ def parse_call(program: str, words: Sequence[str]) -> argparse.Namespace:
     elif _is_short(words):
         words = ["mount", *words]
     arguments = parse_arguments(words)
+    if as_helper and arguments.command == "mount" and arguments.mountpoint is None:
+        raise UsageError("the following arguments are required: MOUNTPOINT; see imgfs mount --help")
     arguments.as_helper, arguments.fake = as_helper, fake
     return arguments
 

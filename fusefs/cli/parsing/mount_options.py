@@ -31,6 +31,11 @@ _IGNORED_BEGINNINGS = ("x-", "comment=")
 _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platform": True, "timeout": True} | {
     "shared-blob-dir": True,
     "driver": True,
+    "subdir": True,
+    "all": False,
+    "filter": True,
+    "max-saves": True,
+    "idle": True,
     "authfile": True,
     "insecure": False,
     "strict": False,

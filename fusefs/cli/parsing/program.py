@@ -7,11 +7,13 @@ from contextlib import suppress
 
 from fusefs import __version__
 from fusefs.cli.parsing.image_forms import forms
-from fusefs.cli.parsing.image_options import CACHE_DIR, add_cache_options, add_image_options
+from fusefs.cli.parsing.image_options import CACHE_DIR, add_cache_options, add_image_options, seconds
 from fusefs.cli.parsing.look_commands import add_list, add_looks
 from fusefs.cli.parsing.mount_options import ALL, AUTO, BACKGROUND, EROFS, FUSE, long_options, split_options
 from fusefs.cli.parsing.parser import Commands, HelpRequested, Parser
 from fusefs.errors import UsageError
+from fusefs.oci.transport import DOCKER_DAEMON
+from fusefs.text import printable
 
 SHELLS = ("bash", "zsh", "fish")
 """Shells that have completions."""
@@ -33,7 +35,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         raise SystemExit(0) from None
 
 
-def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case for each command
     if argv[:1] == [f"__{COMPLETE}"]:
         return argparse.Namespace(command=COMPLETE, words=argv[1:])
     if argv[:1] in (["-v"], ["--version"]):
@@ -52,12 +54,37 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     if arguments.command == "mount" and (in_o := long_options(arguments.options)):
         # Long options in -o come first, so that those of the command line win.
         arguments = parser.parse_args([arguments.command, *in_o, *argv[1:]])
-    for name in ("mountpoint", "tmpdir", "shared_blob_dir", "cache_dir", "log_file"):
+    if arguments.command == "mount":
+        _arrange_all(arguments)
+    for name in ("mountpoint", "subdir", "tmpdir", "shared_blob_dir", "cache_dir", "log_file"):
         value = getattr(arguments, name, None)
         if value == "" or (isinstance(value, list) and "" in value):  # abspath() would return the current directory
             shown = name.upper() if name == "mountpoint" else f"--{name.replace('_', '-')}"
             raise UsageError(f"{shown} is empty")
     return arguments
+
+
+def _arrange_all(arguments: argparse.Namespace) -> None:
+    """Check the options of ``--all``, with which IMAGE may be left out: that of the engine."""
+    if not arguments.all:
+        for name in ("filter", "max_saves", "idle"):
+            if getattr(arguments, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')} needs --all")
+        return
+    if arguments.mountpoint is None:
+        arguments.image, arguments.mountpoint = DOCKER_DAEMON.prefix, arguments.image
+    for name in ("subdir", "index"):
+        if getattr(arguments, name):
+            raise UsageError(f"--all and --{name} exclude each other")
+    if arguments.driver == EROFS:
+        raise UsageError("--all needs the driver fuse: images come and go")
+
+
+def _positive(text: str) -> int:
+    """Return *text* as a number from 1 on."""
+    if not (text.isascii() and text.isdigit() and int(text[:6]) > 0 and len(text) < 6):
+        raise argparse.ArgumentTypeError(f"{printable(text)!r} is not a number from 1 to 99999")
+    return int(text)
 
 
 def program_parser() -> Parser:
@@ -92,12 +119,19 @@ def _add_mount(commands: Commands) -> None:
     parser = commands.add_parser(
         "mount",
         help="mount an image",
-        description="Mount IMAGE on the empty directory MOUNTPOINT and return when it is usable.",
+        description="Mount IMAGE on the empty directory MOUNTPOINT and return when it is usable. "
+        "Without MOUNTPOINT, make one, print its path, and remove it again at the unmount.",
         notes=forms(),
-        examples=("imgfs mount nginx:latest /mnt/img", "imgfs mount -o uid=1000 ./nginx.tar /mnt/img"),
+        examples=(
+            "imgfs mount nginx:latest /mnt/img",
+            "d=$(imgfs mount nginx)",
+            "imgfs mount --all /mnt/images",
+            "imgfs mount -o uid=1000 ./nginx.tar /mnt/img",
+        ),
+        last_operand="mountpoint",
     )
     parser.add_argument("image", metavar="IMAGE")
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="?")
     mount = parser.add_argument_group("mounting")
     mount.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground; Ctrl-C unmounts")
     mount.add_argument(
@@ -116,6 +150,17 @@ def _add_mount(commands: Commands) -> None:
         choices=(AUTO, FUSE, EROFS),
         default=AUTO,
         help="auto (default; FUSE, then the kernel if root mounts), fuse or erofs (the kernel at once)",
+    )
+    mount.add_argument("--subdir", metavar="PATH", help="show this directory alone, such as rootfs or layers/0")
+    mount.add_argument(
+        "--all", action="store_true", help="show all images of the engine or of a folder, each in a directory"
+    )
+    mount.add_argument("--filter", metavar="GLOB", help="with --all: only images with such a name")
+    mount.add_argument(
+        "--max-saves", metavar="N", type=_positive, help="with --all: images saved at a time (default: 2)"
+    )
+    mount.add_argument(
+        "--idle", metavar="SECONDS", type=seconds, help="with --all: let go of unused images (default: 600)"
     )
     mount.add_argument("--no-trees", action="store_true", help="mount without layers/ and rootfs/")
     mount.add_argument("--index", action="store_true", help="index all layers first (default: each at first access)")
@@ -142,8 +187,8 @@ def _add_umount(commands: Commands) -> None:
         "umount",
         help="unmount images",
         description="Unmount the image on each MOUNTPOINT, even if its process is dead or stuck. "
-        "Refuse mounts of other programs.",
-        examples=("imgfs umount /mnt/img", "imgfs umount --all"),
+        "An IMAGE that is mounted once may be named instead. Refuse mounts of other programs.",
+        examples=("imgfs umount /mnt/img", "imgfs umount nginx", "imgfs umount --all"),
         last_operand="mountpoint",
     )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="*")

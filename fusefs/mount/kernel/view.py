@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from fusefs.content.file import Extent, OpenFile, Sparse
@@ -21,6 +22,9 @@ from fusefs.mount.kernel.support import BytesMissing, KernelUnable, backing_here
 from fusefs.text import printable
 from fusefs.tree.node import Directory, LazyDirectory, Node, RegularFile, Symlink
 from fusefs.tree.overrides import Overrides
+from fusefs.tree.subtree import Subtree
+from fusefs.tree.top import Top
+from fusefs.tree.walk import ROOT, walk
 
 log = logger(__name__)
 
@@ -30,6 +34,8 @@ _ROOM = 1 << 20
 """Bytes that must be free to cache metadata.  Their size is not known in advance; most are smaller."""
 _FIRST = 512
 """Bytes of each blob that are compared."""
+_DIRECTORIES, _FILES = 16, 64
+"""Directories below a subdirectory, and entries in each, that are looked at for files to compare."""
 
 
 class KernelOptions(NamedTuple):
@@ -47,16 +53,15 @@ class KernelOptions(NamedTuple):
 class KernelView:
     """A view that the kernel can mount.  For use by one thread at a time."""
 
-    def __init__(
-        self, view: Directory, layers: Sequence[str], cache: LayerCache | None, options: KernelOptions
-    ) -> None:
-        """Make sure that there can be snapshots of the user's files that the *view* shows.
+    def __init__(self, top: Top, layers: Sequence[str], cache: LayerCache | None, options: KernelOptions) -> None:
+        """Make sure that there can be snapshots of the user's files that the view of *top*, the mount's root, shows.
 
         *layers* are names that change with the files of the layers and with the options for their trees.
         Raises KernelUnable if this kernel cannot mount or a file may change.
         """
         backing_here()
-        self._view = view
+        self._view = top.view
+        self._top = top
         self._layers = layers
         self._cache = cache
         self._options = options
@@ -131,7 +136,7 @@ class KernelView:
         permissions = None if "allow_other" in self._options.flags else _PRIVATE
         try:
             with open(metadata, "wb", closefd=False) as out:
-                written = write(self._view, out, self._options.overrides, permissions)
+                written = write(self._view, out, self._options.overrides, permissions, self._top)
             assert [device.descriptor for device in written.devices] == self._files()
             return self._mounted(metadata)
         except OSError as error:
@@ -166,7 +171,10 @@ class KernelView:
         return all(content.file_place() is not None for content in contents if content.size)
 
     def _known(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield paths of generated files and blobs, and their first bytes."""
+        """Yield paths of generated files and blobs and their first bytes; of a subdirectory, those of some files."""
+        if not self._top.is_view:
+            yield from _some_files(self._top)
+            return
         blobs = self._view.entries[b"blobs"]
         assert isinstance(blobs, Directory)
         folders = {b"": self._view}
@@ -180,8 +188,20 @@ class KernelView:
         """Return the name of the cached metadata: a hash of all that they depend on."""
         users = [_state(file) for file in self._user_files()]
         options = self._options.overrides, "allow_other" in self._options.flags
-        facts = (FORMAT, *self._layers, users, options, _described(self._view))
+        facts = (FORMAT, *self._layers, users, options, _described(self._view), self._top.path)
         return f"{hashlib.sha256(repr(facts).encode()).hexdigest()}.erofs"
+
+
+def _some_files(top: Top) -> Iterator[tuple[bytes, bytes]]:
+    """Yield paths below *top*, and the first bytes, of the first files in its first directories."""
+    tree = Subtree(top.tree, top.number, ())
+    for _, children in islice(walk(tree, ROOT), _DIRECTORIES):
+        nodes = [(child.path[1:], tree.node(child.number)) for child in islice(children, _FILES)]
+        yield from (
+            (path, bytes(node.content.read_at(0, min(_FIRST, node.content.size))))
+            for path, node in nodes
+            if isinstance(node, RegularFile)
+        )
 
 
 def _add(cache: LayerCache, name: str, metadata: int) -> None:

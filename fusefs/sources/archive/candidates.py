@@ -84,7 +84,9 @@ def pick(
         names = {candidate.name for candidate in found}
         # Of several under one name the first counts (OCI, "Image Layout", on index.json); under none nothing decides.
         if (choice is None and len(names) > 1) or ((len(names) > 1 or not found[0].name) and _ambiguous(found)):
-            raise Unavailable(f"{layout.name} holds several images; choose one with its name: {_listed(found)}")
+            choices = dict.fromkeys(candidate.name or str(candidate.manifest.digest) for candidate in found)
+            why = f"{layout.name} holds several images; choose one with its name: {_listed(found)}"
+            raise Unavailable(why).among(choices)
     return choose(layout, found, platform)
 
 

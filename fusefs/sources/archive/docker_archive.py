@@ -121,7 +121,10 @@ class DockerArchive:
                     for item in items:
                         if any(is_meant(choice, tag) for tag in item.repo_tags):
                             return item
-        raise Unavailable(self._choices(choice, name, items))
+        message = self._choices(choice, name, items)
+        if choice is None:
+            raise Unavailable(message).among(next(iter(item.repo_tags), number) for number, item in enumerate(items))
+        raise Unavailable(message)
 
     def _choices(self, choice: str | int | None, name: str, items: Sequence[ManifestItem]) -> str:
         tags = (listing([*map(printable, item.repo_tags)], ", ") or "no tag" for item in items)

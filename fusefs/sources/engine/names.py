@@ -26,10 +26,10 @@ def image_names(endpoint: Endpoint, timeout: float) -> list[str]:
     shell: only a valid reference, which has no blank, quote or dollar sign, is returned.
     """
     try:
-        with closing(_connection(endpoint, timeout)) as connection:
-            connection.response_class = bounded_response(timeout)
-            connection.request("GET", "/images/json")
-            answer = connection.getresponse()
+        with closing(connection(endpoint, timeout)) as made:
+            made.response_class = bounded_response(timeout)
+            made.request("GET", "/images/json")
+            answer = made.getresponse()
             assert isinstance(answer, BoundedResponse)
             document = json.loads(answer.whole())
         return sorted(set(_names(document)))
@@ -37,7 +37,7 @@ def image_names(endpoint: Endpoint, timeout: float) -> list[str]:
         return []
 
 
-def _connection(endpoint: Endpoint, timeout: float) -> http.client.HTTPConnection:
+def connection(endpoint: Endpoint, timeout: float | None) -> http.client.HTTPConnection:
     """Return a connection to the engine; ValueError for one that needs more than a socket."""
     scheme, _, rest = endpoint.host.partition("://")
     if scheme == "unix":
@@ -56,11 +56,12 @@ def _names(document: object) -> Iterator[str]:
     for image in document if isinstance(document, list) else ():
         tags = field_of(image, "RepoTags") if isinstance(image, dict) else None
         for name in tags if isinstance(tags, list) else ():
-            if isinstance(name, str) and len(name) <= _LONGEST and _is_reference(name):
+            if isinstance(name, str) and len(name) <= _LONGEST and is_reference(name):
                 yield name
 
 
-def _is_reference(name: str) -> bool:
+def is_reference(name: str) -> bool:
+    """Return whether *name* is a valid reference."""
     try:
         check_reference(name)
     except UsageError:

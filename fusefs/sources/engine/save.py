@@ -192,6 +192,7 @@ def _saved_into_cache(engine: Engine, target: Target, settings: Settings, entry:
             image = checked_image(tar, target, only=only)
     except BaseException:
         entry.abandon()
+        entry.close()
         raise
     entry.later(lambda: complete_entry(entry, tar, target, only=only))
     return SourcedImage(image, entry)

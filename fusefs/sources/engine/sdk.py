@@ -301,6 +301,16 @@ class SdkEngine:
                 f"{printable(str(error))}"
             ) from None
 
+    def images(self) -> bytes:
+        """Return the engine's list of images, as JSON."""
+        try:
+            with _get(self.client, f"/v{self.client.api_version}/images/json") as response:
+                if response.status_code != _OK:
+                    raise _refused(self, "a list of images", response)
+                return _whole(response)
+        except _FAILURES as error:
+            raise _unreachable(self.endpoint, error, self.timeout) from None
+
     def history(self, target: Target) -> list[Any] | None:
         """Return the history of the image, the newest step first; None if the engine states none."""
         try:

@@ -119,6 +119,8 @@ def test_list_shows_each_mount(imgfs: Bench, archive: Path) -> None:
     assert found[0] == {
         "mountpoint": str(first),
         "image": str(archive),
+        "subdir": None,
+        "inUse": None,
         "id": sha256(CONFIG),
         "platform": "linux/amd64",
         "source": str(archive),

@@ -95,7 +95,7 @@ def test_flags_of_mount_8_have_their_own_meaning() -> None:
             "-N is not supported; use nsenter --mount=/proc/1/ns/mnt mount …",
         ),
         (["nginx"], "the following arguments are required: MOUNTPOINT; see imgfs mount --help"),
-        ([], "the following arguments are required: IMAGE, MOUNTPOINT; see imgfs mount --help"),
+        ([], "the following arguments are required: IMAGE; see imgfs mount --help"),
     ],
 )
 def test_what_mount_8_does_not_pass_is_a_usage_error(words: list[str], message: str) -> None:

@@ -3,11 +3,11 @@
 import os
 
 from fusefs.mount.abandonable import ChildReport, answers
-from fusefs.mount.status import _MAX_VALUE, _NAMES
+from fusefs.mount.status import _NAMES
 
 
 def test_the_longest_attributes_of_a_hostile_mount_are_an_answer() -> None:
-    attributes = {name: os.fsdecode(b"\xff" * _MAX_VALUE) for name in _NAMES}
+    attributes = {name: os.fsdecode(b"\xff" * limit) for name, limit in _NAMES.items()}
     value = [(1 << 31) - 1, "mounted", attributes]
     (answer,) = answers(lambda say: say(ChildReport(value)), 5)
     assert answer.value == value

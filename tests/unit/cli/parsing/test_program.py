@@ -23,6 +23,11 @@ DEFAULTS = {
     "foreground": False,
     "options": [],
     "driver": "auto",
+    "subdir": None,
+    "all": False,
+    "filter": None,
+    "max_saves": None,
+    "idle": None,
     "no_trees": False,
     "index": False,
     "prefetch": None,
@@ -89,6 +94,11 @@ def test_umount_takes_a_mountpoint() -> None:
         (["--progress", "plain"], {"progress": "plain"}),
         (["--log-file", "x"], {"log_file": "x"}),
         (["-o", "ro,noexec", "-oallow_other"], {"options": ["ro", "noexec", "allow_other"]}),
+        (["--subdir", "rootfs/etc"], {"subdir": "rootfs/etc"}),
+        (
+            ["--all", "--filter", "a*", "--max-saves", "3", "--idle", "0.5"],
+            {"all": True, "filter": "a*", "max_saves": 3, "idle": 0.5},
+        ),
         (["--no-trees"], {"no_trees": True}),
         (["--driver", "erofs"], {"driver": "erofs"}),
         (["-o", "driver=fuse"], {"driver": "fuse", "options": ["driver=fuse"]}),
@@ -160,8 +170,7 @@ def test_defaults_of_one_call_are_not_those_of_the_next() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["mount"], "the following arguments are required: IMAGE, MOUNTPOINT; see imgfs mount --help"),
-        (["mount", "nginx"], "the following arguments are required: MOUNTPOINT; see imgfs mount --help"),
+        (["mount"], "the following arguments are required: IMAGE; see imgfs mount --help"),
         (["mount", "nginx", "/mnt", "more"], "too many arguments: more; see imgfs mount --help"),
         (
             ["mount", "nginx", "/mnt", "--verif"],

@@ -1,0 +1,217 @@
+"""FUSE request handlers of a mount of many images.
+
+Above the images, names come and go: the provider is asked at most once in two seconds, and the kernel remembers names
+only until it may be asked again.  Nothing there waits for an image.  Below an image directory, names and attributes
+never change.  What nobody has used for some time is let go; inode numbers stay until the kernel has forgotten them.
+"""
+
+import gc
+import time
+from collections.abc import Sequence
+from itertools import count
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, ReaddirToken, RequestContext, readdir_reply
+
+from fusefs.errors import limit_reached
+from fusefs.log import logger
+from fusefs.mount.catalog.catalog import Catalog
+from fusefs.mount.catalog.directory import ImageDirectory
+from fusefs.mount.catalog.tree import CatalogNode
+from fusefs.mount.inodes import ROOT, Owner, Place
+from fusefs.mount.operations import DOTS, Operations, answered
+from fusefs.mount.shared_calls import SharedCallFailed
+from fusefs.mount.status import BytesRead
+from fusefs.text import printable
+from fusefs.tree.node import Node
+from fusefs.tree.overrides import Overrides
+
+log = logger(__name__)
+
+_PATIENCE = 5.0
+"""Seconds to wait for a new listing before the last one is used again."""
+_SILENCE = 30.0
+"""Seconds for which it is used then, so that names do not wait again at once."""
+_FOLDER_HANDLES = 1 << 60
+"""Handles of open directories above the images begin here; those of others are inode numbers."""
+
+
+class _OpenFolder:
+    """An open directory above the images: its names stay the same until it is read from the beginning again."""
+
+    __slots__ = ("inode", "names")
+
+    def __init__(self, inode: int) -> None:
+        self.inode = inode
+        self.names: Sequence[tuple[bytes, CatalogNode]] = ()
+
+
+class CatalogOperations(Operations):
+    """The handlers.  All of them run in one thread, the event loop's."""
+
+    def __init__(self, catalog: Catalog, overrides: Overrides, bytes_read: BytesRead) -> None:
+        """Serve *catalog*."""
+        super().__init__(catalog.tree, overrides, bytes_read)
+        self._catalog = catalog
+        self._listing = trio.CapacityLimiter(1)
+        self._folders: dict[int, _OpenFolder] = {}
+        self._folder_handles = count(_FOLDER_HANDLES)
+
+    async def serve_idle(self) -> None:
+        """Let go of images that nobody uses, until cancelled."""
+        pause = min(max(self._catalog.idle / 4, 0.25), 60.0)
+        while True:
+            await trio.sleep(pause)
+            unused = [*self._catalog.unused(time.monotonic())]
+            for directory in unused:
+                directory.release()
+                log.info("let go of %s", printable(directory.listed.name))
+            if unused:
+                await self._collect()
+
+    async def _collect(self) -> None:
+        """Free what is let go now: layers and what makes them refer to each other."""
+        try:
+            await trio.to_thread.run_sync(gc.collect)
+        except RuntimeError as error:
+            if limit_reached(error) is None:
+                raise
+
+    async def _fresh(self) -> None:
+        """Wait for a listing that is new enough; after some seconds the last one is used again."""
+        catalog = self._catalog
+        if catalog.fresh_for:
+            return
+        listing = None
+        with trio.move_on_after(_PATIENCE) as waiting:
+            try:
+                listing = await self._calls.run("listing", catalog.new_listing, self._listing)
+            except SharedCallFailed:
+                return
+        if catalog.fresh_for:  # another request that waited for the same listing was faster
+            return
+        if waiting.cancelled_caught:
+            log.warning("no list of the images within %g s; the last one is used for %g s", _PATIENCE, _SILENCE)
+            catalog.keep(_SILENCE)
+            return
+        for parent, name in catalog.update(listing):
+            pyfuse3.invalidate_entry_async(self._inodes.root_inode(parent), name, ignore_enoent=True)
+
+    def _is_folder(self, inode: int) -> bool:
+        """Return whether *inode* is a directory above the images."""
+        return self._inodes.owner(inode) is None and self._catalog.tree.is_folder(self._inodes.root_number(inode))
+
+    @answered
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        """Return the attributes of *name*, or a negative entry."""
+        if self._is_folder(parent_inode):
+            await self._fresh()
+        return await super().lookup(parent_inode, name, ctx)
+
+    @answered
+    async def opendir(self, inode: int, ctx: RequestContext) -> int:
+        """Open a directory."""
+        if not self._is_folder(inode):
+            return await super().opendir(inode, ctx)
+        handle = next(self._folder_handles)
+        self._folders[handle] = _OpenFolder(inode)
+        return handle
+
+    @answered
+    async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
+        """List a directory, from position *start_id* on."""
+        folder = self._folders.get(fh)
+        if folder is None:
+            return await super().readdir(fh, start_id, token)
+        inode, tree = folder.inode, self._catalog.tree
+        if start_id == 0:
+            await self._fresh()
+            folder.names = tree.named(self._inodes.root_number(inode))
+        if start_id < DOTS and not self._list_dots(inode, start_id, token):
+            return None
+        for position in range(max(0, start_id - DOTS), len(folder.names)):
+            name, node = folder.names[position]
+            below = self._inodes.root_inode(tree.number(node))
+            if not readdir_reply(token, name, self._stat(below), position + DOTS + 1):
+                return None
+            self._gave(below)
+        return None
+
+    @answered
+    async def releasedir(self, fh: int) -> None:
+        """Close a directory."""
+        if self._folders.pop(fh, None) is None:
+            await super().releasedir(fh)
+
+    def _stat(self, inode: int) -> EntryAttributes:
+        entry = super()._stat(inode)
+        owner = self._inodes.owner(inode)
+        if owner is None:
+            entry.entry_timeout = entry.attr_timeout = self._catalog.fresh_for
+        elif isinstance(owner, ImageDirectory):
+            owner.used = time.monotonic()
+            if not owner.is_known:
+                entry.entry_timeout = entry.attr_timeout = 0
+        return entry
+
+    def _negative(self, parent_inode: int) -> EntryAttributes:
+        if not self._is_folder(parent_inode):
+            return super()._negative(parent_inode)
+        entry = EntryAttributes()
+        entry.st_ino = 0
+        entry.entry_timeout = self._catalog.fresh_for
+        return entry
+
+    def _node(self, inode: int) -> Node:
+        self._use(inode)
+        return super()._node(inode)
+
+    def _place(self, inode: int) -> Place:
+        self._use(inode)
+        return super()._place(inode)
+
+    def _use(self, inode: int) -> None:
+        owner = self._inodes.owner(inode)
+        if owner is not None:
+            owner.used = time.monotonic()
+
+    def _filled(self, inode: int) -> None:
+        directory = self._place(inode).numbered.owner
+        if isinstance(directory, ImageDirectory):
+            self._catalog.entered(directory)
+
+    def _gave(self, inode: int) -> None:
+        owner = self._inodes.owner(inode)
+        if owner is None:
+            self._catalog.tree.looked_up(self._inodes.root_number(inode))
+        else:
+            owner.lookups += 1
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """Count references of the kernel that are gone; what has none is let go, numbers included."""
+        for inode, number in inode_list:
+            try:
+                self._forget(inode, number)
+            except Exception:  # an exception would end the event loop, and every client would wait for ever
+                log.exception("forget: a bug")
+
+    def _forget(self, inode: int, number: int) -> None:
+        owner = self._inodes.owner(inode)
+        if owner is not None:
+            owner.lookups -= number
+            if owner.forgotten and not owner.lookups:
+                self._forget_name(owner.trees[0].number, owner.forgotten, owner)
+        elif inode != ROOT:
+            place = self._inodes.place(inode)
+            owner = None if place is None else place.numbered.owner
+            if owner is not None and owner.lookups:  # what is below it keeps its number
+                owner.forgotten += number
+            else:
+                self._forget_name(inode, number, owner)
+
+    def _forget_name(self, inode: int, number: int, owner: Owner | None) -> None:
+        """Forget references to a node of the catalog; *owner*: the trees below it, if somebody has looked into it."""
+        if self._catalog.tree.forget(self._inodes.root_number(inode), number) and isinstance(owner, ImageDirectory):
+            self._inodes.forget(owner)
+            self._catalog.left(owner)
