@@ -65,6 +65,11 @@ def _nothing() -> None:
     """Do nothing: the driver erofs needs no FUSE."""
 
 
+def _begin(importing: BackgroundImport) -> None:
+    begin_to_log()  # FUSE may log, and so may this thread, which must not import anything meanwhile
+    importing.begin()
+
+
 class MountCommand:
     """One mount, from its command line to its end."""
 
