@@ -26,13 +26,13 @@ class UsageError(ImgfsError):
 
 
 class EngineError(ImgfsError):
-    """The engine or registry cannot be reached, reported an error, or sent an invalid response."""
+    """The engine, registry or web server cannot be reached, reported an error, or sent an invalid response."""
 
     exit_code = 3
 
 
 class RegistryError(EngineError):
-    """The same error of a registry: the image may be there, and another attempt may succeed."""
+    """The same error of a registry or web server: the image may be there, and another attempt may succeed."""
 
 
 class Unavailable(ImgfsError):

@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import os
 import stat
-import time
 from typing import NamedTuple
 
 from fusefs.cache.entry import CacheEntry
@@ -17,8 +16,6 @@ from fusefs.cache.sealed_file import SEAL, Altered, Facts, read_document, write_
 from fusefs.private import private_file, try_lock
 
 PART = "part"
-_ALIVE = 1.0
-"""Seconds since the last byte for which an owner counts as receiving."""
 
 
 class OwnPart(NamedTuple):
@@ -32,7 +29,8 @@ class OwnPart(NamedTuple):
 class OthersPart(NamedTuple):
     """The file while another process owns it."""
 
-    is_growing: bool
+    written_ns: int
+    """Changes with each byte that is written: when that was, by a clock that may jump."""
     descriptor: int | None
     """The file, open for reading, if its owner has verified all bytes; None: not yet."""
 
@@ -76,9 +74,9 @@ def others_part(entry: CacheEntry) -> OthersPart | None:
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode) and not try_lock(descriptor, fcntl.LOCK_SH):
             if _facts(entry, descriptor).get("verified") is True:
-                return OthersPart(is_growing=False, descriptor=descriptor)
+                return OthersPart(status.st_mtime_ns, descriptor)
             os.close(descriptor)
-            return OthersPart(0 <= time.time() - status.st_mtime < _ALIVE, None)
+            return OthersPart(status.st_mtime_ns, None)
         os.close(descriptor)
     return None
 

@@ -14,7 +14,7 @@ from fusefs.content.pieces import FetchFailed
 from fusefs.errors import Unavailable, UsageError
 from fusefs.image.inspection import Inspection
 from fusefs.image.opened import Opened
-from fusefs.oci.transport import transport_of
+from fusefs.oci.transport import transport_of, url_start
 from fusefs.progress import Observed
 from fusefs.sources import describe_image, open_image
 from fusefs.sources.settings import Settings, absolute, platform_named, timeout_named, tmpdir_named
@@ -28,7 +28,10 @@ def split_path(argument: str) -> tuple[str, bytes | None]:
     digest follows its colons.
     """
     transport = transport_of(argument)
+    url = url_start(argument)
     start = len(transport.prefix) if transport else 0
+    if url is not None:
+        start = argument.index("://", url) + len("://")
     colon = argument.find(":/", start)
     if colon < 0 or (not start and argument.startswith("://", colon)):  # a URL: `parse_image` reports it
         return argument, None

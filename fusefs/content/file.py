@@ -30,6 +30,10 @@ class OpenFile:
         """Return the current size of the file in bytes."""
         return os.fstat(self.descriptor).st_size
 
+    def slice(self, offset: int, size: int) -> "Extent":
+        """Return a run of bytes, without reading them."""
+        return Extent(self, offset, size)
+
     def read_at(self, offset: int, size: int) -> bytes:
         """Return *size* bytes from *offset* on, fewer only at the end of the file."""
         thread = threading.get_ident()

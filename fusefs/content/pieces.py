@@ -106,9 +106,18 @@ class Pieces:
         end = min(offset + size, self.size)
         if offset >= end:
             return b""
-        while (claim := self._claim(offset, end, first)) is not None:
-            self._fetch(claim)
+        self.ensure(offset, end, first)
         return self._there(offset, end)
+
+    def has(self, start: int, end: int) -> bool:
+        """Return whether the bytes from *start* up to *end* are there."""
+        with self._changed:
+            return self.present.cover(start, end)
+
+    def ensure(self, start: int, end: int, first: _Claim | None = None) -> None:
+        """Fetch the missing bytes from *start* up to *end*, and wait until all are there.  Raises FetchFailed."""
+        while (claim := self._claim(start, end, first)) is not None:
+            self._fetch(claim)
 
     def in_order(self, step: int) -> Iterator[Bytes]:
         """Yield all bytes in order, *step* at a time, while another thread fetches the missing ones."""

@@ -275,7 +275,7 @@ class Operations(pyfuse3.Operations):
         content = self._open[fh]
         data = content.read_cached(off, size, self._buffer)
         if data is None:
-            # Readers that wait for a registry take no place of those that wait for a disk.
+            # Readers that wait for a network take no place of those that wait for a disk.
             here = content.is_here if isinstance(content, RemoteBlob) else content.file_place() is not None
             limiter = self._cold_reads if here else self._remote_reads
             data = await in_thread(functools.partial(content.read_at, off, size), limiter)

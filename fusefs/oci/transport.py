@@ -45,6 +45,9 @@ REGISTRY = Transport("docker", Holder.REGISTRY, "docker://[HOST/]NAME[:TAG][@DIG
 TRANSPORTS = {transport.name: transport for transport in (DOCKER_ARCHIVE, OCI_ARCHIVE, OCI, DOCKER_DAEMON, REGISTRY)}
 """Every transport that imgfs reads, by name."""
 
+URL_SCHEMES = ("https", "http", "s3", "gs", "az")
+"""Places of archives, which also stand for PATH after the transports of archives."""
+
 STANDARD_INPUT = "standard input"
 """The place of an image that came through ``-``."""
 
@@ -56,7 +59,7 @@ class Source(NamedTuple):
     """The user's name for the image: the IMAGE argument, without ``docker-daemon:``."""
     transport: Transport
     place: str
-    """The URL of the engine or registry, the absolute path of the file or directory, or `STANDARD_INPUT`."""
+    """The URL of the engine, registry or archive, the absolute path of the file or directory, or `STANDARD_INPUT`."""
     reference: str | int | None = None
     """The requested name, ID or index in that place; None if the user gave none."""
 
@@ -65,3 +68,14 @@ def transport_of(argument: str) -> Transport | None:
     """Return the transport that an IMAGE *argument* begins with, None without one."""
     transport = TRANSPORTS.get(argument.partition(":")[0])
     return transport if transport and argument.startswith(transport.prefix) else None
+
+
+def url_start(argument: str) -> int | None:
+    """Return where the URL of an archive begins in an IMAGE *argument*: at 0 or after the transport; None without one.
+
+    A name in an engine never contains ``://``.
+    """
+    transport = transport_of(argument)
+    start = len(transport.prefix) if transport and transport.holder is not Holder.REGISTRY else 0
+    scheme, separator, _ = argument[start:].partition("://")
+    return start if separator and scheme.lower() in URL_SCHEMES else None

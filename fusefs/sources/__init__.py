@@ -8,7 +8,7 @@ from fusefs.errors import EngineError
 from fusefs.image.model import SourcedImage
 from fusefs.oci.transport import DOCKER_DAEMON, Source
 from fusefs.sources.archive.file import file_image
-from fusefs.sources.argument import EngineImage, FileImage, RegistryImage, parse_image
+from fusefs.sources.argument import EngineImage, FileImage, RegistryImage, UrlImage, parse_image
 from fusefs.sources.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ def open_image(argument: str, settings: Settings) -> SourcedImage:
             from fusefs.sources.registry.image import registry_image  # noqa: PLC0415 - no other source needs urllib3
 
             return registry_image(reference, argument, settings)
+        case UrlImage() as archive:
+            from fusefs.sources.url.archive import url_image  # noqa: PLC0415 - no other source needs urllib3
+
+            return url_image(archive, argument, settings)
         case FileImage() as file:
             return file_image(file, argument, settings)
 

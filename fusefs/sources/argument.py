@@ -12,11 +12,14 @@ from fusefs.oci.reference import RegistryReference, check_reference, registry_re
 from fusefs.oci.transport import (
     DOCKER_ARCHIVE,
     DOCKER_DAEMON,
+    OCI,
     REGISTRY,
     STANDARD_INPUT,
+    URL_SCHEMES,
     Source,
     Transport,
     transport_of,
+    url_start,
 )
 from fusefs.text import printable, quoted, without_password
 
@@ -31,6 +34,10 @@ _UNREAD = {
     "dir": "skopeo copy it to oci:DIR, then give that",
 }
 """Transports of skopeo that imgfs does not read, and what to do instead."""
+_HOST = re.compile(rf"(?:{'|'.join(URL_SCHEMES)})://[^/?]*", re.IGNORECASE)
+"""A URL up to its path: a colon behind it begins the name of an image."""
+_URL_CHARACTERS = re.compile(r"[!$-;=?-\[\]_a-z~]+")
+"""Printable ASCII without those that no URL contains."""
 
 
 class EngineImage(NamedTuple):
@@ -61,10 +68,40 @@ class FileImage(NamedTuple):
         return Source(name, transport, place, self.choice)
 
 
-def parse_image(argument: str) -> EngineImage | RegistryImage | FileImage:
+class UrlImage(NamedTuple):
+    """An image in an archive at a URL."""
+
+    transport: Transport | None
+    """None: its contents decide."""
+    url: str
+    choice: str | int | None
+    """The name or the index that picks one of several images."""
+
+    @property
+    def shown(self) -> str:
+        """The URL for messages and lists: without its query, which may be a signature."""
+        return printable(public_name(self.url))
+
+    def source(self, name: str, transport: Transport) -> Source:
+        """Return where its image, called *name*, came from; *transport* is the one that its contents decided."""
+        return Source(public_name(name), transport, self.shown, self.choice)
+
+
+def public_name(argument: str) -> str:
+    """Return an IMAGE *argument* for messages and lists: the query of a URL, which may be a signature, is left out."""
+    start = url_start(argument)
+    url, question, query = argument.partition("?")
+    if start is None or not question:
+        return argument
+    return "".join((url, "?…", *(query.partition(":")[1:] if start else ())))
+
+
+def parse_image(argument: str) -> EngineImage | RegistryImage | FileImage | UrlImage:
     """Return the image that *argument* asks for; UsageError if it is malformed."""
     transport = transport_of(argument)
     word, _, rest = argument.partition(":")
+    if url_start(argument) == 0:
+        return UrlImage(None, _checked_url(argument), None)
     if argument == "-" or _is_path(argument):
         return _path(argument)
     if transport is DOCKER_DAEMON:
@@ -104,18 +141,44 @@ def _path(argument: str) -> FileImage:
     return FileImage(None, argument, None)
 
 
-def _file(transport: Transport, rest: str) -> FileImage:
+def _file(transport: Transport, rest: str) -> FileImage | UrlImage:
     """Return the image that *rest* names: ``PATH``, ``PATH:REF`` or, of a Docker archive, ``PATH:@INDEX``."""
-    path, colon, choice = rest.partition(":")
+    host = _HOST.match(rest)
+    start = host.end() if host else 0
+    path, colon, choice = rest[start:].partition(":")
+    path = rest[:start] + path
     if not path or (colon and not choice):
         raise UsageError(f"bad reference '{transport.prefix}{printable(rest)}': expected {transport.grammar}")
+    kind = UrlImage if host else FileImage
+    if host and transport is OCI:
+        raise UsageError(f"bad reference '{transport.prefix}{printable(public_name(rest))}': a URL names an archive")
+    path = _checked_url(path) if host else path
     if not colon:
-        return FileImage(transport, path, None)
+        return kind(transport, path, None)
     if re.fullmatch(_INDEX, choice):
-        return FileImage(transport, path, int(choice[1:]))
+        return kind(transport, path, int(choice[1:]))
     if transport is not DOCKER_ARCHIVE:
-        return FileImage(transport, path, choice)  # names in an image layout are free text
+        return kind(transport, path, choice)  # names in an image layout are free text
     if choice.startswith("@"):
         raise UsageError(f"bad reference: '{printable(choice)}' is no index; expected @0, @1, …")
     check_reference(choice)
-    return FileImage(transport, path, choice)
+    return kind(transport, path, choice)
+
+
+def _checked_url(url: str) -> str:
+    """Return *url*, the scheme in lower case; UsageError if it cannot be asked for."""
+    scheme, _, rest = url.partition("://")
+    host = rest.partition("/")[0].partition("?")[0]
+    if not host or not _URL_CHARACTERS.fullmatch(rest):
+        raise UsageError(
+            f"bad URL '{printable(public_name(url))}': spell characters outside of ASCII, and # and \\, as %XX"
+        )
+    if "@" in host:
+        raise UsageError(f"bad URL '{printable(without_password(public_name(url)))}': it must not contain a user")
+    from urllib.parse import urlsplit  # noqa: PLC0415 - few arguments are URLs, and it takes 2 ms
+
+    try:
+        urlsplit(url).port  # noqa: B018 - raises ValueError
+    except ValueError as error:
+        raise UsageError(f"bad URL '{printable(public_name(url))}': {printable(str(error))}") from None
+    return f"{scheme.lower()}://{rest}"

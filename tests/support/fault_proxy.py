@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tests.support.fake_engine import serving
 
-_PASSED_ON = ("Authorization", "Accept", "Range", "Accept-Encoding", "Host")
+_PASSED_ON = ("Authorization", "Accept", "Range", "If-Range", "Accept-Encoding", "Host")
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,10 @@ class Elsewhere:
 
 
 RUN_ELSEWHERE = {
+    "imgfs list --json": Elsewhere("test_all.py", '"list", "--json"'),
+    "ls nginx@1.27/rootfs": Elsewhere(
+        "test_all.py", "test_each_name_is_a_directory_and_nothing_is_saved_for_their_names"
+    ),
     "imgfs mount --all /mnt/images": Elsewhere("test_all.py", '"mount", "--all"'),
     "imgfs mount --all ./images/ /mnt/x": Elsewhere("test_all_of_a_folder.py", '"mount", "--all"'),
     "d=$(imgfs mount nginx)": Elsewhere("test_made_mountpoints.py", "_made(user, archive)"),

@@ -226,7 +226,7 @@ def test_errors_are_those_of_the_command(tmp_path: Path) -> None:
     for name, why in (
         ("./no.tar", "cannot open"),
         ("X", "bad reference"),
-        ("https://x/y", "a registry's image is docker://"),
+        ("ftp://x/y", "a registry's image is docker://"),
     ):
         with pytest.raises(fusefs.ImgfsError, match=why):
             fusefs.open_image(name)

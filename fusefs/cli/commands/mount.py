@@ -27,6 +27,7 @@ from fusefs.mount.mountpoint import Mountpoint, claim_mountpoint
 from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs, traffic_xattrs
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.sources import open_image
+from fusefs.sources.argument import public_name
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 from fusefs.tree.overrides import Overrides
@@ -195,7 +196,7 @@ class MountCommand:
             gid=os.getgid(),
             trees=not arguments.no_trees,
             transform_symlinks="transform_symlinks" in arguments.options,
-            xattrs=image_xattrs(arguments.image, opened.image.source.place, arguments.subdir or ""),
+            xattrs=image_xattrs(public_name(arguments.image), opened.image.source.place, arguments.subdir or ""),
         )
 
     def _top(self, opened: Opened, settings: Settings, options: ViewOptions) -> Top:
@@ -213,7 +214,9 @@ class MountCommand:
     def _kernel_options(self, settings: Settings) -> "KernelOptions":
         from fusefs.mount.kernel.view import KernelOptions  # noqa: PLC0415 - other mounts do not need it
 
-        return KernelOptions(self._arguments.image, self._flags, Overrides(**self._overrides), settings.tmpdir)
+        return KernelOptions(
+            public_name(self._arguments.image), self._flags, Overrides(**self._overrides), settings.tmpdir
+        )
 
     def _catalog_server(self, settings: Settings, importing: BackgroundImport) -> Callable[[Callable[[], None]], None]:
         """Return a function that serves many images."""
@@ -241,7 +244,7 @@ class MountCommand:
         from fusefs.mount.session import MountOptions  # noqa: PLC0415 - imported by `BackgroundImport`
 
         folders = (settings.tmpdir, *cache_folders(self._arguments, self._environment))
-        overrides, image = Overrides(**self._overrides), self._arguments.image
+        overrides, image = Overrides(**self._overrides), public_name(self._arguments.image)
         successor = kernel.successor(foreground=self._arguments.foreground) if kernel else None
         return MountOptions(image, self._flags, overrides, self._bytes_read, folders, successor)
 
@@ -321,7 +324,7 @@ class MountCommand:
         shown = f"all of {self._all}" if self._all else arguments.image
         if not arguments.quiet and (arguments.verbose or not arguments.as_helper):
             where = f"; log: {log.name}" if log and log.name and (arguments.verbose or _is_new(log)) else ""
-            mounted = f"mounted {printable(shown)} on {printable(self._path)}"
+            mounted = f"mounted {printable(public_name(shown))} on {printable(self._path)}"
             contents_shown = f" ({self._contents})" if self._contents else ""
             say(f"{mounted} in {seconds_since(self._began)}{contents_shown}{where}")
 

@@ -7,7 +7,7 @@ FORMS = (
     (REGISTRY.grammar, f"{REGISTRY.meaning}, as for skopeo"),
     (DOCKER_ARCHIVE.grammar, f"in {DOCKER_ARCHIVE.meaning}"),
     (f"{OCI.grammar}  {OCI_ARCHIVE.grammar}", f"in {OCI.meaning} or a tar of one"),
-    ("./PATH  ../PATH  /PATH  NAME.tar  -", "either of these, detected; - is stdin"),
+    ("./PATH  /PATH  NAME.tar  https://…  -", "either of these, detected; - is stdin"),
 )
 """Each form and its meaning."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Protocol
 
-from fusefs.content.file import Extent, OpenFile, Sparse
+from fusefs.content.file import OpenFile, Sparse
 from fusefs.content.protocol import Content, Literal
 from fusefs.errors import DigestMismatch, InvalidImage, Unsupported
 from fusefs.image.model import Document
@@ -126,7 +126,7 @@ class TarBlobs(Blobs):
     def content(self, name: bytes) -> Content:
         """Return the content of the member called *name*; InvalidImage if it is not a regular file."""
         member = self._regular(name)
-        return self._sparse(name, member) if member.sparse else Extent(self.tar, member.offset, member.size)
+        return self._sparse(name, member) if member.sparse else self.tar.slice(member.offset, member.size)
 
     def member_key(self, name: bytes) -> MemberKey:
         """Return the key of the member called *name*; raises as `content` does."""
@@ -141,7 +141,7 @@ class TarBlobs(Blobs):
             size, runs = sparse_runs(member, self.tar.read_at)
         except BrokenHeader as error:
             raise InvalidImage(f"{self.name}: {printable(name)}: {error}") from None
-        extents = [(offset, Extent(self.tar, at, length)) for offset, at, length in runs]
+        extents = [(offset, self.tar.slice(at, length)) for offset, at, length in runs]
         return Sparse(size, sum(length for _, _, length in runs), lambda: extents)
 
     def names(self) -> Collection[bytes]:

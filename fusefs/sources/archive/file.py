@@ -3,9 +3,10 @@
 import os
 import select
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
+from typing import NamedTuple
 
 from fusefs.content.file import OpenFile
 from fusefs.content.spool import Spool
@@ -21,7 +22,7 @@ from fusefs.sources.archive.directory import DirectoryBlobs
 from fusefs.sources.archive.docker_archive import MANIFEST_LIST, DockerArchive
 from fusefs.sources.archive.image_layout import layout_image
 from fusefs.sources.archive.verification import hashing, readable, verified
-from fusefs.sources.argument import FileImage
+from fusefs.sources.argument import FileImage, UrlImage
 from fusefs.sources.settings import Settings
 from fusefs.tar.compression import FIRST_BYTES, compression_of, decompressed
 from fusefs.tar.members import MemberTable, scan
@@ -46,7 +47,7 @@ def file_image(asked: FileImage, name: str, settings: Settings) -> SourcedImage:
         if asked.transport is OCI:
             raise Unavailable(f"{file.name} is no directory; oci-archive:{file.name} reads a tar")
         if not _in_place(file):
-            return SourcedImage(_spooled_image(file, asked, name, settings))
+            return SourcedImage(_spooled_file(file, asked, name, settings))
         found = _in_place_image(file, asked, name, settings)
         return found._replace(image=verified(found.image, settings))
 
@@ -92,7 +93,7 @@ def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Setti
         entry, index = archive_index(cache, file, asked.path)
     digest_of = hashing(f"hashing layers of {file.name}", settings.progress)
     try:
-        image = _tar_image(asked, name, settings.platform, TarBlobs(file, index), digest_of)
+        image = tar_image(asked, name, settings.platform, TarBlobs(file, index), digest_of)
     except BaseException:
         if entry is not None:
             entry.abandon()
@@ -101,28 +102,48 @@ def _in_place_image(file: OpenFile, asked: FileImage, name: str, settings: Setti
     return SourcedImage(image, entry)
 
 
-def _spooled_image(file: OpenFile, asked: FileImage, name: str, settings: Settings) -> Image:
-    """Return the image in a stream: a pipe, or a compressed file."""
+class Stream(NamedTuple):
+    """An archive as it arrives."""
+
+    name: str
+    """The name for messages."""
+    pieces: Iterable[bytes]
+    """Its bytes, which may be compressed as a whole."""
+    total: int | None
+    """Their number; None if it is unknown."""
+
+
+def spooled_image(stream: Stream, asked: FileImage | UrlImage, name: str, settings: Settings) -> Image:
+    """Return the image in a stream, verified; raises the exceptions of the stream, too."""
     from fusefs.sources.archive.spooling import spool_tar  # noqa: PLC0415 - files in place are not spooled
 
     settings.progress.waiting_began()
-    total = file.length() or None  # a pipe has no length
-    with Spool(settings.tmpdir, file.name) as spool:
-        try:
-            with settings.progress.transfer(f"reading {file.name}", total) as advance:
-                spooled = spool_tar(_plain(_received(file, advance), file.name), spool, total or 0)
-        except InvalidImage:
-            if spool.written or not stat.S_ISFIFO(os.fstat(file.descriptor).st_mode):
-                raise
-            raise InvalidImage(f"{file.name} is empty; did the command before the pipe fail?") from None
+    with Spool(settings.tmpdir, stream.name) as spool:
+        with settings.progress.transfer(f"reading {stream.name}", stream.total) as advance:
+            plain = _plain(_counted(stream.pieces, advance), stream.name)
+            spooled = spool_tar(plain, spool, stream.total or 0)
         spooled.log_warnings()
-        image = _tar_image(asked, name, settings.platform, spooled.blobs, spooled.digest_of)
-        image = image.verify(spooled.digest_of)
+        image = tar_image(asked, name, settings.platform, spooled.blobs, spooled.digest_of)
+        return image.verify(spooled.digest_of)
+
+
+def _spooled_file(file: OpenFile, asked: FileImage, name: str, settings: Settings) -> Image:
+    """Return the image in a pipe, or a compressed file."""
+    received = _Received(file)
+    try:
+        # A pipe has no length.
+        image = spooled_image(Stream(file.name, received, file.length() or None), asked, name, settings)
+    except InvalidImage:
+        if received.something or not stat.S_ISFIFO(os.fstat(file.descriptor).st_mode):
+            raise
+        raise InvalidImage(f"{file.name} is empty; did the command before the pipe fail?") from None
     file.close()
     return image
 
 
-def _tar_image(asked: FileImage, name: str, platform: Platform | None, blobs: TarBlobs, digest_of: Hash) -> Image:
+def tar_image(
+    asked: FileImage | UrlImage, name: str, platform: Platform | None, blobs: TarBlobs, digest_of: Hash
+) -> Image:
     """Return the image in a tar: of a Docker archive, even if an image layout is in it too, or of an image layout."""
     members = blobs.index.members
     layout = MANIFEST_LIST not in members and any(member in members for member in _LAYOUT_MEMBERS)
@@ -160,17 +181,30 @@ def _descriptor(path: str) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _received(file: OpenFile, advance: Advance) -> Iterator[bytes]:
-    """Yield the bytes of *file*, which may be a pipe, from its current position."""
-    waiting = select.poll()
-    waiting.register(file.descriptor, select.POLLIN)
-    while True:
-        # A signal that arrives just before a read would not interrupt it.
-        while not waiting.poll(_PATIENCE):
-            pass
-        data = os.read(file.descriptor, _CHUNK)
-        if not data:
-            return
+class _Received:
+    """The bytes of a file, which may be a pipe, from its current position."""
+
+    def __init__(self, file: OpenFile) -> None:
+        self._file = file
+        self.something = False
+        """Whether there were any."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        waiting = select.poll()
+        waiting.register(self._file.descriptor, select.POLLIN)
+        while True:
+            # A signal that arrives just before a read would not interrupt it.
+            while not waiting.poll(_PATIENCE):
+                pass
+            data = os.read(self._file.descriptor, _CHUNK)
+            if not data:
+                return
+            self.something = True
+            yield data
+
+
+def _counted(pieces: Iterable[bytes], advance: Advance) -> Iterator[bytes]:
+    for data in pieces:
         yield data
         advance(len(data))
 

@@ -7,8 +7,6 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
@@ -21,7 +19,7 @@ from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.authorization import Authorization
 from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections
 from fusefs.sources.registry.places import Place
-from fusefs.sources.registry.retries import Retries, Transient
+from fusefs.sources.registry.retries import Retries, Transient, retry_after
 from fusefs.text import printable
 
 log = logger(__name__)
@@ -253,7 +251,7 @@ class Repository:
             raise Unavailable(f"the registry {self.place.shown} denies access to {self._what(path)}: {shown}")
         text = f"the registry {self.place.shown} answers {shown} to the request for {self._what(path)}"
         if status == _TOO_MANY or status in _MAY_PASS:
-            after = _retry_after(answer.header("Retry-After"), answer.header("Date"))
+            after = retry_after(answer.header("Retry-After"), answer.header("Date"))
             raise Transient(text + (f"; it asks to wait {after:.0f} s" if after is not None else ""), after=after)
         raise RegistryError(text)
 
@@ -295,17 +293,3 @@ def _message(answer: Answer) -> str:
     except (ConnectionFailed, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return ""
     return printable(text[:_MAX_MESSAGE])
-
-
-def _retry_after(text: str, date: str) -> float | None:
-    """Return the seconds of the header Retry-After, None without a valid one.
-
-    It may be a moment, by the clock of the server, whose time is the header *date*.
-    """
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        moment, now = (parsedate_to_datetime(stated).replace(tzinfo=UTC) for stated in (text, date))
-        return max(0.0, (moment - now).total_seconds())
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None

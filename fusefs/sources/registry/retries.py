@@ -4,6 +4,8 @@ import math
 import random
 import time
 from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 from fusefs.errors import RegistryError
 from fusefs.sources.registry.connections import Limits
@@ -68,3 +70,17 @@ class Retries:
         self._once = self._once or failure.once
         self._sleep(delay)
         self._delay = min(_LONGEST, self._delay * 2)
+
+
+def retry_after(text: str, date: str) -> float | None:
+    """Return the seconds of the header Retry-After, None without a valid one.
+
+    It may be a moment, by the clock of the server, whose time is the header *date*.
+    """
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment, now = (parsedate_to_datetime(stated).replace(tzinfo=UTC) for stated in (text, date))
+        return max(0.0, (moment - now).total_seconds())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

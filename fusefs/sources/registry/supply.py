@@ -25,6 +25,8 @@ log = logger(__name__)
 
 _POLL = 0.02
 """Seconds between two looks at how another process gets on."""
+_PATIENCE = 1.0
+"""Seconds without another byte after which that process is not waited for."""
 
 
 def not_cached(what: str) -> Unavailable:
@@ -65,7 +67,7 @@ class BlobSupply:
 
     def awaited(self) -> OpenFile | None:
         """Wait while another process receives the blob; return it, None if no other process gets on with it."""
-        entry = self._entry
+        entry, written_ns, deadline = self._entry, None, 0.0
         while entry is not None:
             try:
                 part = entry.others_part()
@@ -76,7 +78,9 @@ class BlobSupply:
                 return self.stored()
             if part.descriptor is not None:
                 return OpenFile(part.descriptor, self._name)
-            if not part.is_growing:
+            if part.written_ns != written_ns:
+                written_ns, deadline = part.written_ns, time.monotonic() + _PATIENCE
+            if time.monotonic() > deadline:
                 return None
             time.sleep(_POLL)
         return None

@@ -391,6 +391,9 @@ def test_which_for_programs(image: Path) -> None:
         ("/x.tar:/y", "/x.tar", b"/y"),
         ("-:/etc", "-", b"/etc"),
         ("https://host/x", "https://host/x", None),
+        ("https://host:80/x.tar:/etc", "https://host:80/x.tar", b"/etc"),
+        ("docker-archive:https://host/x.tar:a:1:/etc", "docker-archive:https://host/x.tar:a:1", b"/etc"),
+        ("ftp://host/x", "ftp://host/x", None),
         ("/x.tar://etc", "/x.tar", b"//etc"),
     ],
 )

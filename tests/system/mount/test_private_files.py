@@ -153,7 +153,7 @@ def test_a_password_of_an_engine_is_refused_and_shown_nowhere(imgfs: Bench, host
 
 def test_nor_is_one_in_the_name_of_an_image(imgfs: Bench) -> None:
     done = imgfs.run("ls", "https://me:secret@h/x.tar")
-    said = "imgfs: bad reference 'https://me:***@h/x.tar': a registry's image is docker://[HOST/]NAME[:TAG][@DIGEST]"
+    said = "imgfs: bad URL 'https://me:***@h/x.tar': it must not contain a user"
     assert done == Finished(2, "", f"{said}\n")
 
 

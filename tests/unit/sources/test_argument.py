@@ -7,7 +7,7 @@ import pytest
 from fusefs.errors import UsageError
 from fusefs.oci.reference import RegistryReference, check_reference, tag_of, tagged
 from fusefs.oci.transport import DOCKER_ARCHIVE, OCI, OCI_ARCHIVE
-from fusefs.sources.argument import EngineImage, FileImage, RegistryImage, parse_image
+from fusefs.sources.argument import EngineImage, FileImage, RegistryImage, UrlImage, parse_image, public_name
 
 HEX = "0123456789abcdef" * 4
 
@@ -97,6 +97,34 @@ def test_a_name_after_docker_is_an_image_in_a_registry(name: str, reference: tup
     assert parse_image(f"docker://{name}") == RegistryImage(RegistryReference(*reference))
 
 
+@pytest.mark.parametrize(
+    ("argument", "image"),
+    [
+        ("https://h/a.tar", UrlImage(None, "https://h/a.tar", None)),
+        ("HTTP://h:80/a:b?c:d", UrlImage(None, "http://h:80/a:b?c:d", None)),
+        ("docker-archive:https://h:80/a.tar", UrlImage(DOCKER_ARCHIVE, "https://h:80/a.tar", None)),
+        ("docker-archive:https://h/a.tar:b:1", UrlImage(DOCKER_ARCHIVE, "https://h/a.tar", "b:1")),
+        ("docker-archive:https://[::1]:80/a.tar?x=y:@3", UrlImage(DOCKER_ARCHIVE, "https://[::1]:80/a.tar?x=y", 3)),
+        ("oci-archive:http://h/a:Any Text", UrlImage(OCI_ARCHIVE, "http://h/a", "Any Text")),
+    ],
+)
+def test_a_url_is_an_image_in_an_archive(argument: str, image: UrlImage) -> None:
+    assert parse_image(argument) == image
+
+
+@pytest.mark.parametrize(
+    ("argument", "shown"),
+    [
+        ("nginx?x", "nginx?x"),
+        ("https://h/a.tar", "https://h/a.tar"),
+        ("https://h/a.tar?s=a:b", "https://h/a.tar?…"),
+        ("docker-archive:https://h/a.tar?s=a:b:1", "docker-archive:https://h/a.tar?…:b:1"),
+    ],
+)
+def test_the_query_of_a_url_is_not_public(argument: str, shown: str) -> None:
+    assert public_name(argument) == shown
+
+
 @pytest.mark.parametrize("argument", ["docker", "docker:27", "docker:dind@sha256:" + HEX])
 def test_the_image_called_docker_is_in_the_engine(argument: str) -> None:
     assert parse_image(argument) == EngineImage(argument)
@@ -134,8 +162,24 @@ A_PATH = "no name has ':/', which begins a path where IMAGE:/PATH is possible"
         ("docker://nginx:/etc", f"bad reference 'nginx:/etc': {A_PATH}"),
         ("a" * 256, "bad reference: the name has 256 characters, more than 255"),
         (
-            "https://example.org/nginx",
-            "bad reference 'https://example.org/nginx': a registry's image is docker://[HOST/]NAME[:TAG][@DIGEST]",
+            "ftp://example.org/nginx",
+            "bad reference 'ftp://example.org/nginx': a registry's image is docker://[HOST/]NAME[:TAG][@DIGEST]",
+        ),
+        ("https://", "bad URL 'https://': spell characters outside of ASCII, and # and \\, as %XX"),
+        ("https:///a.tar", "bad URL 'https:///a.tar': spell characters outside of ASCII, and # and \\, as %XX"),
+        ("https://h/a b.tar", "bad URL 'https://h/a b.tar': spell characters outside of ASCII, and # and \\, as %XX"),
+        (
+            "https://h/a?secret#x",
+            "bad URL 'https://h/a?…': spell characters outside of ASCII, and # and \\, as %XX",
+        ),
+        ("https://h/\n.tar", "bad URL 'https://h/\\n.tar': spell characters outside of ASCII, and # and \\, as %XX"),
+        ("https://h:x/a.tar", "bad URL 'https://h:x/a.tar': Port could not be cast to integer value as 'x'"),
+        ("https://[::1/a.tar", "bad URL 'https://[::1/a.tar': Invalid IPv6 URL"),
+        ("https://someone:secret@h/a.tar", "bad URL 'https://someone:***@h/a.tar': it must not contain a user"),
+        ("oci:https://h/a.tar", "bad reference 'oci:https://h/a.tar': a URL names an archive"),
+        (
+            "docker-archive:https://h/a.tar:",
+            "bad reference 'docker-archive:https://h/a.tar:': expected docker-archive:PATH[:REF|:@INDEX]",
         ),
         (
             "containers-storage:nginx",

@@ -1,0 +1,274 @@
+"""A file on a web server: ranges of one version of it, over retries and redirects (RFC 9110).
+
+No credentials are sent, neither to the server nor to where it redirects to.
+"""
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+from fusefs.content.pieces import Take
+from fusefs.errors import InvalidImage, RegistryError, Unavailable
+from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections
+from fusefs.sources.registry.retries import Retries, Transient, retry_after
+from fusefs.text import printable
+
+_OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 5
+_MISSING, _DENIED = (404, 410), (401, 403)
+_URL_EXPIRED = (400, 401, 403, 404, 410)
+"""Answers of the place to which a redirect led before: its URL may have been valid for a time only."""
+_MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
+_MAX_BODIES = 2
+"""How often a server that ignores ranges may send the whole file in one transfer."""
+_BACK_OFF = 2.0
+"""Seconds in which a server that failed is not asked again: many readers must not wait one after the other."""
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
+_MAX_VALIDATOR = 1000
+"""Characters of an ETag that are compared."""
+
+
+class Version(NamedTuple):
+    """What tells one version of a file from another one."""
+
+    size: int | None
+    """In bytes; None if the server does not say."""
+    etag: str
+    modified: str
+
+    def is_same(self, other: "Version") -> bool:
+        """Return whether nothing that both state differs."""
+        return all(a == b for a, b in zip(self, other, strict=True) if a not in (None, "") and b not in (None, ""))
+
+    @property
+    def condition(self) -> Mapping[str, str]:
+        """The header that makes a server send a range of this version only; weak ETags are not allowed there."""
+        strong = self.etag if self.etag.startswith('"') else ""
+        validator = strong or ("" if self.etag else self.modified)
+        return {"If-Range": validator} if validator else {}
+
+
+class WebFile:
+    """One version of the file at a URL: that of the first answer.
+
+    Safe under concurrency after `begin`: `_target`, `_failed` and `_changed` are replaced as a whole, and an old value
+    costs one more request.
+    """
+
+    def __init__(self, url: str, name: str, connections: Connections, timeout: float | None, *, insecure: bool) -> None:
+        """Messages call it *name*; see `Retries` for *timeout*.  *insecure*: https may redirect to http."""
+        self.name = name
+        self.is_page = False
+        """Whether the server says that it is a web page."""
+        self.version = Version(None, "", "")
+        self._url = url
+        self._connections = connections
+        self._timeout = timeout
+        self._schemes = ("https", "http") if insecure or url.startswith("http:") else ("https",)
+        self._target: str | None = None
+        """Where the last redirect led."""
+        self._whole: Answer | None = None
+        """The answer to `begin`, if that is the whole file."""
+        self._failed: tuple[float, str] | None = None
+        self._changed: Unavailable | None = None
+
+    @property
+    def size(self) -> int | None:
+        """The number of bytes, after `begin`; None if the server does not say."""
+        return self.version.size
+
+    def begin(self, size: int) -> bytes | None:
+        """Return the first bytes, *size* or all; None if the server ignores ranges, so that only `stream` works.
+
+        Raises Unavailable, RegistryError or InvalidImage, as all methods do.
+        """
+        retries = Retries(self._timeout)
+        while True:
+            try:
+                return self._begun(size, retries)
+            except Transient as failure:
+                self._wait(retries, failure)
+
+    def receive(self, start: int, end: int, take: Take) -> None:
+        """Receive the bytes from *start* up to *end*: see `pieces.Receive`."""
+        for offset, piece in self._received(start, end):
+            take(offset, piece)
+
+    def stream(self, start: int) -> Iterator[bytes]:
+        """Yield all bytes from *start* on."""
+        whole, self._whole = self._whole, None
+        for offset, piece in self._received(start, self.version.size, whole):
+            if offset + len(piece) > start:  # a server that ignores ranges begins again, after a cut
+                piece = piece[max(0, start - offset) :]  # noqa: PLW2901
+                start += len(piece)
+                yield piece
+
+    def check(self) -> None:
+        """Raise Unavailable if the file is known to have changed."""
+        if self._changed is not None:
+            raise self._changed.with_traceback(None)
+
+    def _begun(self, size: int, retries: Retries) -> bytes | None:
+        answer = self._asked({"Range": f"bytes=0-{size - 1}"}, retries)
+        self.is_page = answer.header("Content-Type").startswith("text/html")
+        if answer.status == _UNSATISFIABLE:
+            answer.close()  # its body may be announced, and not be there
+            raise InvalidImage(f"{self.name}: not a tar archive: the file is empty")
+        self.version = _version(answer)
+        if answer.status == _OK or self.version.size is None:
+            if answer.status == _OK:
+                self._whole = answer
+            else:  # of a range whose end is unknown
+                answer.close()
+            return None
+        end = min(size, self.version.size)
+        self._check_range(answer, 0, end)
+        try:
+            data = answer.document(end)
+        except ConnectionFailed as error:
+            raise self._broken(error) from None
+        if data is None or len(data) < end:
+            raise Transient(f"{self.name}: the server sends other bytes than it announces")
+        return data
+
+    def _received(self, start: int, end: int | None, answer: Answer | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield the bytes from *start* up to *end* with their offsets; all from 0 on, if the server ignores ranges.
+
+        *answer* has the bytes from *start* on; None: ask for them.
+        """
+        retries, position, bodies = Retries(self._timeout), start, 0
+        while end is None or position < end:
+            try:
+                offset = position
+                if answer is None:
+                    answer, offset = self._part(position, end, retries)
+                bodies += offset == 0
+                if bodies > _MAX_BODIES:  # the traffic would grow with the square of the size
+                    raise RegistryError(f"{self.name}: the transfer breaks off, and the server ignores Range")
+                ends = end if offset else self.version.size
+                with closing(answer):
+                    for piece in answer.pieces():
+                        retries.progressed()
+                        if ends is not None and offset + len(piece) > ends:
+                            raise InvalidImage(f"{self.name}: the server sends more bytes than it announces")
+                        yield offset, piece
+                        offset += len(piece)
+                        position = max(position, offset)
+                if ends is None:
+                    return
+                answer = None
+                if position < (end or 0):
+                    raise Transient(f"{self.name}: the transfer breaks off after {position} bytes")
+            except ConnectionFailed as error:
+                answer = None
+                self._wait(retries, self._broken(error))
+            except Transient as failure:
+                self._wait(retries, failure)
+
+    def _part(self, start: int, end: int | None, retries: Retries) -> tuple[Answer, int]:
+        """Return an answer with bytes of this version, and where it begins: at *start*, or at 0."""
+        self.check()
+        wanted = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
+        answer = self._asked({**wanted, **(self.version.condition if wanted else {})}, retries)
+        if answer.status == _PARTIAL:
+            self._check_range(answer, start, end)
+        if answer.status == _UNSATISFIABLE or not self.version.is_same(_version(answer)):
+            answer.close()
+            self._changed = Unavailable(f"{self.name} was changed while it is in use; unmount it and mount it again")
+            raise self._changed
+        return answer, 0 if answer.status == _OK else start
+
+    def _check_range(self, answer: Answer, start: int, end: int | None) -> None:
+        match = _RANGE.fullmatch(answer.header("Content-Range"))
+        if match is None or int(match[1]) != start or int(match[2]) + 1 != (int(match[3]) if end is None else end):
+            answer.close()
+            stated = printable(answer.header("Content-Range"))[:100] or "nothing"
+            raise Transient(
+                f"{self.name}: asked for bytes {start}-{'' if end is None else end - 1}, the server sends {stated}",
+                once=True,
+            )
+
+    def _asked(self, headers: Mapping[str, str], retries: Retries) -> Answer:
+        """Return a successful answer, or that there is no such range."""
+        if self._failed is not None and time.monotonic() < self._failed[0]:
+            raise RegistryError(self._failed[1])
+        target = self._target
+        try:
+            answer = self._followed(target or self._url, headers, retries)
+        except ConnectionFailed as error:
+            raise self._broken(error) from None
+        if target is not None and answer.status in _URL_EXPIRED:
+            answer.close()
+            self._target = None
+            raise Transient(f"{self.name}: where it redirects to answers {answer.status} {answer.reason}", once=True)
+        if answer.status not in (_OK, _PARTIAL, _UNSATISFIABLE):
+            self._refuse(answer)
+        return answer
+
+    def _followed(self, url: str, headers: Mapping[str, str], retries: Retries) -> Answer:
+        """Return the answer to which redirects lead, and remember its URL."""
+        for _ in range(_MAX_REDIRECTS + 1):
+            answer = self._connections.request("GET", url, headers, retries.limits())
+            if answer.status not in _REDIRECTS:
+                return answer
+            answer.discard()
+            try:
+                url = urljoin(url, answer.header("Location"))
+                parts = urlsplit(url)
+                parts.port  # noqa: B018 - raises ValueError, too
+            except ValueError:
+                raise RegistryError(f"{self.name}: the server redirects to a malformed URL") from None
+            if parts.scheme not in self._schemes or not parts.hostname:
+                raise RegistryError(f"{self.name}: the server redirects to a URL that is not {self._schemes[0]}")
+            self._target = url
+        raise RegistryError(f"{self.name}: the server redirects more than {_MAX_REDIRECTS} times")
+
+    def _refuse(self, answer: Answer) -> None:
+        """Raise the error for an *answer* that is not a success."""
+        answer.discard()
+        shown = f"{answer.status} {answer.reason}".strip()
+        if answer.status in _MISSING:
+            raise Unavailable(f"{self.name} does not exist: the server answers {shown}")
+        if answer.status in _DENIED:
+            raise Unavailable(f"{self.name}: the server denies access: {shown}")
+        text = f"{self.name}: the server answers {shown}"
+        if answer.status not in _MAY_PASS:
+            raise RegistryError(text)
+        after = retry_after(answer.header("Retry-After"), answer.header("Date"))
+        raise Transient(text + ("" if after is None else f"; it asks to wait {after:.0f} s"), after=after)
+
+    def _broken(self, error: ConnectionFailed) -> Transient | RegistryError:
+        """Return the failure for a connection that broke or could not be made."""
+        if error.untrusted:
+            return RegistryError(f"cannot trust the server {error}; see --insecure, and certs.d in man imgfs")
+        if error.no_handshake:
+            return RegistryError(f"cannot reach the server {error}; if it speaks plain HTTP, give an http:// URL")
+        return Transient(f"cannot reach the server {error}", down=error.refused)
+
+    def _wait(self, retries: Retries, failure: Transient | RegistryError) -> None:
+        """Wait until the next attempt; RegistryError if there is none."""
+        self._connections.traffic.count(errors=1)
+        try:
+            if isinstance(failure, RegistryError):
+                raise failure
+            retries.wait(failure)
+        except RegistryError as error:
+            self._failed = time.monotonic() + _BACK_OFF, str(error)
+            raise
+
+
+def _version(answer: Answer) -> Version:
+    if answer.status == _PARTIAL:
+        size = answer.header("Content-Range").rpartition("/")[2]
+    else:
+        size = answer.header("Content-Length")
+    known = size.isascii() and size.isdigit() and len(size) < 19
+    return Version(
+        int(size) if known else None,
+        answer.header("ETag")[:_MAX_VALIDATOR],
+        answer.header("Last-Modified")[:_MAX_VALIDATOR],
+    )

@@ -1,0 +1,84 @@
+"""Archives in object stores, through a server that answers as S3 does to reads."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.builders import Archive, compressed, layer
+from tests.support.file_server import FileServer
+from tests.support.mounts import Bench
+from tests.support.processes import until
+from tests.support.requirements import give_up
+
+DATA = random.Random(2).randbytes(3_000_000)
+ARCHIVE = Archive(layers=[layer({"big": DATA}), layer({"etc/motd": b"hello\n"})]).data()
+
+
+@pytest.fixture(name="store")
+def store_fixture(imgfs: Bench, server: FileServer) -> FileServer:
+    """Give the server, where imgfs finds the bucket ``images``."""
+    if subprocess.run([sys.executable, "-c", "import obstore"], capture_output=True, check=False).returncode:
+        give_up("needs obstore")
+    server.dated = True
+    imgfs.environment |= {
+        "AWS_ENDPOINT": server.url(""),
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "someone",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }
+    return server
+
+
+def children(imgfs: Bench) -> list[list[str]]:
+    """Return the command lines of the processes that ask a store."""
+    return [words for words in imgfs.processes().values() if any("object_child" in word for word in words)]
+
+
+def test_an_archive_in_a_store_is_read_by_ranges(imgfs: Bench, store: FileServer) -> None:
+    store.put("/images/some/app.tar", ARCHIVE)
+    assert imgfs.run("cat", "s3://images/some/app.tar:/etc/motd").out == "hello\n"
+    requests, sent = store.count()
+    assert (requests <= 6, sent < 200_000) == (True, True), (requests, sent)
+    mounted = imgfs.mount("s3://images/some/app.tar")
+    assert (mounted / "rootfs" / "big").read_bytes() == DATA
+    assert all("authorization" in {name.lower() for name in headers} for headers in store.headers)
+    imgfs.end_mounts()
+    until(lambda: not children(imgfs), "the children end with their mounts")
+
+
+def test_a_compressed_archive_in_a_store_is_spooled(imgfs: Bench, store: FileServer) -> None:
+    store.put("/images/app.tgz", compressed(ARCHIVE, "gzip"))
+    assert imgfs.run("cat", "docker-archive:s3://images/app.tgz:@0:/etc/motd").out == "hello\n"
+
+
+def test_a_changed_object_is_unavailable(imgfs: Bench, store: FileServer) -> None:
+    store.put("/images/app.tar", ARCHIVE)
+    mounted = imgfs.mount("s3://images/app.tar")
+    store.put("/images/app.tar", ARCHIVE[:-512] + bytes([1]) * 512)
+    with pytest.raises(OSError, match="Input/output"):
+        (mounted / "layers" / "0" / "big").read_bytes()
+    assert "was changed while it is in use" in imgfs.log.read_text()
+    imgfs.log_is_quiet = False
+
+
+@pytest.mark.usefixtures("store")
+def test_what_a_store_refuses_is_one_line(imgfs: Bench) -> None:
+    done = imgfs.run("ls", "--progress", "none", "s3://images/none.tar")
+    assert (done.status, done.err) == (4, "imgfs: s3://images/none.tar: does not exist\n")
+    done = imgfs.run(
+        "ls", "--timeout", "1", "--progress", "none", "s3://images/a.tar", AWS_ENDPOINT="http://127.0.0.1:1"
+    )
+    assert (done.status, done.err.count("\n")) == (3, 1), done
+
+
+def test_without_the_library_the_error_says_how_to_get_it(tmp_path: Path) -> None:
+    hidden = "import sys; sys.modules['obstore'] = None; sys.argv[1:] = ['s3://images/a', '1']; "
+    hidden += "from fusefs.sources.url.object_child import main; main()"
+    ask = (0).to_bytes(8, "big") + (10).to_bytes(8, "big") + bytes(4)
+    done = subprocess.run([sys.executable, "-c", hidden], input=ask, capture_output=True, check=True, cwd=tmp_path)
+    assert b"pip install 'imgfs[s3]'" in done.stdout
+    assert done.stdout[:1] == b"U"
