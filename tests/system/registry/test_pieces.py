@@ -17,7 +17,6 @@ from tests.support.folders import new_folder
 from tests.support.layouts import Layout
 from tests.support.lazy_images import by_ctr_remote, by_skopeo, of_layers
 from tests.support.mounts import Bench, the_mount, tree
-from tests.support.processes import until
 from tests.support.registries import Registry, push
 from tests.system.registry.test_images import everything
 
