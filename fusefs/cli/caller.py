@@ -1,9 +1,9 @@
 """Environment variables and limits of the caller that would change how Python itself runs."""
 
+import _thread  # threading.stack_size is its function, and most commands start no thread
 import os
 import resource
 import sys
-import threading
 from contextlib import suppress
 
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -33,7 +33,7 @@ def ignore_python_variables() -> None:
 
 def save_memory() -> None:
     """Let threads take little address space: there may be a limit (ulimit -v)."""
-    threading.stack_size(_STACK)
+    _thread.stack_size(_STACK)
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         import ctypes  # noqa: PLC0415 - only few processes need it
 

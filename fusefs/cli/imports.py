@@ -5,9 +5,12 @@ The garbage collector pauses meanwhile.  No import creates garbage, and the sear
 
 import gc
 import importlib
-import threading
 from contextlib import suppress
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import threading
 
 
 def import_command(name: str) -> ModuleType:
@@ -46,8 +49,9 @@ class BackgroundImport:
             _resume_collector()
 
 
-def import_in_thread(name: str) -> threading.Thread | None:
+def import_in_thread(name: str) -> "threading.Thread | None":
     """Import the module *name* in a thread; without one, or if that fails, its first user imports it."""
+    import threading  # noqa: PLC0415 - few commands wait for something
 
     def work() -> None:
         with suppress(Exception):

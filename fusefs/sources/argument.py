@@ -6,7 +6,6 @@ Grammars: containers-transports(5) for the transports, github.com/distribution/r
 import os
 import re
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from fusefs.errors import UsageError
 from fusefs.oci.reference import RegistryReference, check_reference, registry_reference
@@ -176,6 +175,8 @@ def _checked_url(url: str) -> str:
         )
     if "@" in host:
         raise UsageError(f"bad URL '{printable(without_password(public_name(url)))}': it must not contain a user")
+    from urllib.parse import urlsplit  # noqa: PLC0415 - few arguments are URLs, and it takes 2 ms
+
     try:
         urlsplit(url).port  # noqa: B018 - raises ValueError
     except ValueError as error:

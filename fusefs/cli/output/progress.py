@@ -1,7 +1,6 @@
 """Progress on stderr: a bar on a terminal, plain lines elsewhere, or nothing."""
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -150,6 +149,8 @@ class Lines:
 @contextmanager
 def _ticking(show: Callable[[float], None], delay: float, interval: float) -> Iterator[None]:
     """Call *show* with the seconds that have passed, after *delay* and then every *interval* seconds."""
+    import threading  # noqa: PLC0415 - most commands wait for nothing
+
     began = time.monotonic()
     done = threading.Event()
 

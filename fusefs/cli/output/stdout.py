@@ -1,6 +1,5 @@
 """Standard output and stderr: styles, tables, and errors of writing."""
 
-import json
 import os
 import sys
 import time
@@ -63,7 +62,7 @@ class Output:
 
     def json(self, document: Any) -> None:
         """Write a JSON document in ASCII, without control characters."""
-        self.line(json.dumps(document, indent=2).replace("\x7f", "\\u007f"))
+        self.line(_json(document))
 
     def json_list(self, documents: Iterable[Any]) -> None:
         """Write a list of JSON documents as `json` does, each as soon as it comes.
@@ -72,7 +71,7 @@ class Output:
         """
         before = "[\n  "
         for document in documents:
-            text = json.dumps(document, indent=2).replace("\x7f", "\\u007f").replace("\n", "\n  ")
+            text = _json(document).replace("\n", "\n  ")
             self._write(before + text)
             before = ",\n  "
         self.line("\n]" if before.startswith(",") else "[]")
@@ -101,6 +100,12 @@ class Output:
             self._stream.flush()
         except OSError as error:
             raise _failed(error) from None
+
+
+def _json(document: Any) -> str:
+    import json  # noqa: PLC0415 - most commands print none
+
+    return json.dumps(document, indent=2).replace("\x7f", "\\u007f")
 
 
 def say(message: str) -> None:
