@@ -119,17 +119,17 @@ class Repository:
             match = _RANGE.fullmatch(answer.header("Content-Range"))
             if match is None or (int(match[1]), int(match[2])) != (start, end - 1) or match[3] not in ("*", str(size)):
                 answer.close()
-                stated = printable(answer.header("Content-Range")) or "nothing"
+                shown = printable(answer.header("Content-Range")) or "nothing"
                 raise Transient(
-                    f"{self._name}: asked for bytes {start}-{end - 1}/{size} of {digest}, the registry sends {stated}",
+                    f"{self._name}: asked for bytes {start}-{end - 1}/{size} of {digest}, the registry sends {shown}",
                     once=True,
                 )
             begins, ends = start, end
         length = answer.header("Content-Length")
-        if length.isascii() and length.isdigit() and int(length[:20]) != ends - begins:
+        if length.isascii() and length.isdigit() and (stated := int(length[:20])) != ends - begins:
             answer.close()
             raise InvalidImage(
-                f"{self._name}: {digest} has {begins + int(length[:20])} bytes in the registry, the manifest says {size}"
+                f"{self._name}: {digest} has {begins + stated} bytes in the registry, the manifest says {size}"
             )
         return answer, begins
 
