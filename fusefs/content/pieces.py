@@ -80,8 +80,9 @@ class Pieces:
 
     Safe under concurrency.  `_changed` guards `present` and the claims, and is never held during I/O.  A missing byte
     is in at most one claim.  Only the thread of that claim writes it, once, before it becomes present.  So a byte that
-    is present does not change, unless it is dropped; after `settle`, none is.  A thread that waits waits for a claim, whose thread ends it,
-    however its fetch ends; `Receive` ends by its timeouts.  Threads that waited for a claim share its error.
+    is present does not change, unless it is dropped; none is after `settle`.  A thread that waits waits for a claim,
+    whose thread ends it, however its fetch ends; `Receive` ends by its timeouts.  Threads that waited for a claim share
+    its error.
     """
 
     def __init__(self, room: Room, size: int, receive: Receive) -> None:
