@@ -83,8 +83,9 @@ class Pieces:
 
     Safe under concurrency.  `_changed` guards `present` and the claims, and is never held during I/O.  A missing byte
     is in at most one claim.  Only the thread of that claim writes it, once, before it becomes present.  So a byte that
-    is present does not change, unless it is dropped.  A thread that waits waits for a claim, whose thread ends it,
-    however its fetch ends; `Receive` ends by its timeouts.  Threads that waited for a claim share its error.
+    is present does not change, unless it is dropped; none is after `settle`.  A thread that waits waits for a claim,
+    whose thread ends it, however its fetch ends; `Receive` ends by its timeouts.  Threads that waited for a claim share
+    its error.
     """
 
     def __init__(self, room: Room, size: int, receive: Receive) -> None:
@@ -99,6 +100,8 @@ class Pieces:
         self._changed = threading.Condition()
         self._claims: list[_Claim] = []
         self._ranges_ignored = False
+        self._drops = 0
+        self._settled = False
         self._closed = False
 
     def read(self, offset: int, size: int) -> Bytes:
@@ -133,6 +136,17 @@ class Pieces:
         for offset in range(0, self.size, step):
             yield self._read(offset, step, claim)
 
+    def settle(self, verify: Callable[[Iterator[Bytes]], None], step: int) -> bool:
+        """Let *verify* look at all bytes in order, *step* at a time; after that, no byte changes any more.
+
+        Returns False if some were dropped meanwhile: they may be others than *verify* has seen.
+        """
+        drops = self._drops
+        verify(self.in_order(step))
+        with self._changed:
+            self._settled = self._drops == drops
+            return self._settled
+
     def wait(self, start: int, end: int, stopped: Callable[[], bool]) -> Bytes | None:
         """Return the bytes once others have fetched them, None if *stopped* before; `wake` wakes this thread."""
         with self._changed:
@@ -147,8 +161,14 @@ class Pieces:
             self._changed.notify_all()
 
     def drop(self, start: int, end: int) -> None:
-        """Forget the bytes from *start* up to *end*, which proved wrong; who reads them next fetches them."""
+        """Forget the bytes from *start* up to *end*, which proved wrong; who reads them next fetches them.
+
+        Not if they are settled: then they were wrong before.
+        """
         with self._changed:
+            if self._settled:
+                return
+            self._drops += 1
             self.present.remove(start, end)
             self._noted = 0
 

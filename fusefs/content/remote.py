@@ -226,7 +226,7 @@ class RemoteBlob:
                 self._extent = self._extent or Extent(received, 0, self.size)
         while (pieces := self._opened()) is not None:
             try:
-                self._supply.verify(pieces.in_order(_STEP))
+                settled = pieces.settle(self._supply.verify, _STEP)
             except FetchFailed as error:
                 if not isinstance(error.error, NoSpace) or self._outgrown:
                     raise
@@ -237,9 +237,10 @@ class RemoteBlob:
                 if not self._distrusted:
                     raise
             else:
-                self._distrusted = False
-                self._keep()
-                self._extent = Extent(pieces.file, 0, self.size)
+                if settled:
+                    self._distrusted = False
+                    self._keep()
+                    self._extent = Extent(pieces.file, 0, self.size)
 
     def _opened(self) -> Pieces | None:
         """Return the bytes that are here, None if they are complete.  Raises NoSpace."""

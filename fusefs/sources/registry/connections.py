@@ -48,7 +48,8 @@ class ConnectionFailed(Exception):
     def __init__(self, host: str, error: Exception) -> None:
         """*error* is the reason why there is no answer of *host*."""
         cause = cause_of(error)
-        super().__init__(f"{printable(host)}: {reason(error)}")
+        malformed = isinstance(error, urllib3.exceptions.LocationValueError)  # its text is the URL, which may be signed
+        super().__init__(f"{printable(host)}: {'its URL is malformed' if malformed else reason(error)}")
         self.untrusted = isinstance(cause, ssl.SSLCertVerificationError)
         """Whether its certificate was refused."""
         self.no_handshake = isinstance(cause, ssl.SSLError) and not self.untrusted
@@ -109,6 +110,8 @@ class Answer:
     def discard(self) -> None:
         """Read a short body, so that the connection serves the next request; end it otherwise."""
         length = self.header("Content-Length")
+        if self.header("Transfer-Encoding"):  # it may have no end, whatever length is stated
+            length = ""
         if length.isascii() and length.isdigit() and int(length[:9]) <= _SHORT:
             self._response.drain_conn()
         self.close()

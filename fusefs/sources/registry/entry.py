@@ -11,7 +11,7 @@ from fusefs.cache.entry import CacheEntry
 from fusefs.cache.part import PART, OthersPart, others_part, own_part, write_facts
 from fusefs.cache.sealed_file import Facts
 from fusefs.cache.store import BLOBS, TAGS, Cache
-from fusefs.content.ranges import Range
+from fusefs.content.ranges import Range, Ranges
 from fusefs.errors import NoSpace
 from fusefs.log import logger
 from fusefs.oci import documents
@@ -104,8 +104,8 @@ class BlobEntry:
         own = None if entry is None else own_part(entry)
         if own is None:
             return None
-        ranges = own.facts.get("ranges", ())
-        return own.descriptor, [(start, end) for start, end in ranges]
+        size = os.fstat(own.descriptor).st_size  # a crash of the machine may have taken the last bytes
+        return own.descriptor, [*Ranges(own.facts.get("ranges", ())).within(0, size)]
 
     def write_part(self, descriptor: int, present: Iterable[Range], *, verified: bool = False) -> None:
         """Note which bytes are in the file of `own_part`; *verified*: all are, and were compared with the digest.

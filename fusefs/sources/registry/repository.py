@@ -71,8 +71,9 @@ class Repository:
 
     def check(self) -> None:
         """Raise RegistryError if the host has just failed."""
-        if self._failed is not None and time.monotonic() < self._failed[0]:
-            raise RegistryError(self._failed[1])
+        failed = self._failed  # another thread may reset it
+        if failed is not None and time.monotonic() < failed[0]:
+            raise RegistryError(failed[1])
 
     def failed(self, error: RegistryError) -> None:
         """Do not ask the host for a moment: the attempts of a transfer have failed with *error*."""
@@ -123,16 +124,16 @@ class Repository:
             match = _RANGE.fullmatch(answer.header("Content-Range"))
             if match is None or (int(match[1]), int(match[2])) != (start, end - 1) or match[3] not in ("*", str(size)):
                 answer.close()
-                stated = printable(answer.header("Content-Range")) or "nothing"
+                shown = printable(answer.header("Content-Range")) or "nothing"
                 raise Transient(
-                    f"{self._name}: asked for bytes {start}-{end - 1}/{size} of {digest}, the registry sends {stated}",
+                    f"{self._name}: asked for bytes {start}-{end - 1}/{size} of {digest}, the registry sends {shown}",
                     once=True,
                 )
             begins, ends = start, end
         length = answer.header("Content-Length")
-        if length.isascii() and length.isdigit() and int(length[:20]) != ends - begins:
+        if length.isascii() and length.isdigit() and (stated := int(length[:20])) != ends - begins:
             answer.close()
-            raise self._of_other_size(blob, begins + int(length))
+            raise self._of_other_size(blob, begins + stated)
         return answer, begins
 
     def _refused_range(self, answer: Answer, blob: Descriptor) -> None:
@@ -237,6 +238,8 @@ class Repository:
             try:
                 url = urljoin(url, answer.header("Location"))
                 parts = urlsplit(url)
+                if not parts.hostname or parts.port == 0:  # the port may be malformed, too
+                    raise ValueError
             except ValueError:
                 raise RegistryError(f"{self._name}: the registry redirects to a malformed URL") from None
             if parts.scheme not in (("https", "http") if self._scheme == "http" or self.place.insecure else ("https",)):

@@ -58,8 +58,10 @@ class BlobSupply:
     def stored(self) -> OpenFile | None:
         """Return the cached blob."""
         cached = None if self._entry is None else self._entry.open_blob()
-        if cached is None:
-            return None
+        return None if cached is None else self._of_right_size(cached)
+
+    def _of_right_size(self, cached: int) -> OpenFile | None:
+        """Return the file *cached*; None, and close it, if another image states another size of the same digest."""
         if os.fstat(cached).st_size == self._descriptor.size:
             return OpenFile(cached, self._name)
         os.close(cached)
@@ -77,7 +79,7 @@ class BlobSupply:
             if part is None:
                 return self.stored()
             if part.descriptor is not None:
-                return OpenFile(part.descriptor, self._name)
+                return self._of_right_size(part.descriptor)
             if part.written_ns != written_ns:
                 written_ns, deadline = part.written_ns, time.monotonic() + _PATIENCE
             if time.monotonic() > deadline:

@@ -72,6 +72,12 @@ def test_a_fault_that_passes_is_not_seen(
         assert ("bytes=" in line) is (wanted != "")
 
 
+def test_the_body_of_a_redirect_that_does_not_end_is_not_waited_for(imgfs: Bench, proxy: Proxy, blob: str) -> None:
+    there = f"http://{proxy.upstream}/v2/team/app/{blob}"
+    proxy.always[blob] = status(307, b"5\r\nhello\r\n", Location=there, Transfer_Encoding="chunked")
+    assert read(imgfs, proxy.image(), "--timeout", "2") == (0, "")
+
+
 def test_a_registry_that_ignores_ranges_sends_a_blob_at_most_twice(imgfs: Bench, proxy: Proxy, blob: str) -> None:
     proxy.ignores_range = True
     proxy.faults[blob] = [cut(1000)]
@@ -93,8 +99,15 @@ def test_a_registry_that_ignores_ranges_sends_a_blob_at_most_twice(imgfs: Bench,
         (status(418, b"<html>"), 3, "answers 418"),
         (status(307, Location="https://127.0.0.1:1/x?secret"), 3, "127.0.0.1:1"),
         (status(301, Location=""), 3, "redirects more than 5 times"),
+        (headers(Content_Length="9" * 5000), 5, f"bytes in the registry, the manifest says {SIZE}"),
+        (status(302, Location="https://127.0.0.1:99999/x?secret"), 3, "redirects to a malformed URL"),
+        (status(302, Location="https://127.0.0.1:1x/y?secret"), 3, "redirects to a malformed URL"),
+        (status(302, Location="https://someone:secret@127.0.0.1:1/"), 3, "127.0.0.1:1"),
+        (status(302, Location="https://a..b/y?secret"), 3, "a..b"),
+        (status(302, Location="https://a b/y?secret"), 3, "its URL is malformed"),
+        (status(302, Location="https:///y?secret"), 3, "redirects to a malformed URL"),
         (status(302, Location="https://[::1/x"), 3, "redirects to a malformed URL"),
-        (status(302, Location="file:///etc/passwd"), 3, "redirects to a URL that is not https"),
+        (status(302, Location="file://localhost/etc/passwd"), 3, "redirects to a URL that is not https"),
         (slow_headers(0.5), 3, "cannot reach the registry"),
         (status(502), 3, "answers 502 Bad Gateway"),
     ],

@@ -94,6 +94,12 @@ def test_wrong_bytes_in_the_cache_are_dropped(imgfs: Bench, proxy: Proxy, blob: 
     assert ["bytes=" in line for line in asked(proxy, blob)] == [True, False]  # the rest, and then everything
 
 
+def test_a_file_in_the_cache_that_lost_its_end_is_fetched_again(imgfs: Bench, proxy: Proxy, blob: str) -> None:
+    killed(imgfs, proxy, blob)
+    os.truncate(part(imgfs, blob), 1 << 20)  # as after a crash of the machine
+    assert read(imgfs, proxy.image())
+
+
 def test_a_damaged_note_is_as_if_nothing_were_there(imgfs: Bench, proxy: Proxy, blob: str) -> None:
     killed(imgfs, proxy, blob)
     note = part(imgfs, blob).with_name("part.seal")

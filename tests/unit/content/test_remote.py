@@ -3,7 +3,7 @@
 import errno
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -106,6 +106,26 @@ def test_a_wrong_digest_drops_everything_once_and_is_an_error_then() -> None:
     assert (blob.file_place(), supply.kept) == (None, [])
     supply.data = DATA
     assert blob.read_at(0, SIZE) == DATA
+
+
+def test_bytes_that_are_fetched_again_while_the_digest_is_compared_are_compared_again() -> None:
+    wrong = bytes(SIZE)
+
+    class Racing(MemorySupply):
+        def verify(self, data: Iterable[Bytes]) -> None:
+            super().verify(data)
+            if self.mended is None:
+                self.data, self.mended = wrong, DATA
+                blob.drop_range(100, 100)  # by a reader who had read them before they were right
+                assert blob.unverified_range(100, 100) == wrong[:100]
+
+    supply = Racing(DATA)
+    blob = RemoteBlob(SIZE, supply)
+    assert blob.read_at(0, SIZE) == DATA
+    assert supply.asked == [(0, SIZE), (100, 200), (0, SIZE)]
+    assert len(supply.kept) == 1
+    blob.drop_range(0, SIZE)  # too late: they are verified
+    assert blob.unverified_range(0, SIZE) == DATA
 
 
 def test_who_waits_shares_the_error_and_the_next_access_tries_again() -> None:
