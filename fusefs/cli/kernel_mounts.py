@@ -57,7 +57,7 @@ class KernelMounts:
             raise MountError("only root may mount with the driver erofs")
         layers = self._opened.layers
         names = [*layers.cached_names(), str(view.transform_symlinks)] if view.trees else []
-        return KernelView(top(view), names, self._opened.cache, options)
+        return KernelView(top(view._replace(whole=True)), names, self._opened.cache, options)
 
     def _give_up(self, error: ImgfsError) -> None:
         if self._driver == EROFS:

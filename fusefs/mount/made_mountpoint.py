@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from fusefs.errors import MountError
-from fusefs.mount.mountpoint import Mountpoint, claim_mountpoint, locked, runtime_directory
+from fusefs.mount.mountpoint import LOCKS, Mountpoint, claim_mountpoint, locked, runtime_directory
 from fusefs.oci.transport import Holder, transport_of
 from fusefs.private import private_directory
 from fusefs.text import printable
@@ -32,7 +32,7 @@ def make_mountpoint(name: str, environment: Mapping[str, str]) -> Mountpoint:
         raise MountError("there is no folder for a mountpoint: XDG_RUNTIME_DIR is not set; give a MOUNTPOINT")
     try:
         os.close(private_directory(folder))
-        number = 1
+        number = 2 if name == LOCKS else 1  # a directory in the place of that file would leave all mounts without locks
         while True:
             path = os.path.join(folder, name if number == 1 else f"{name}-{number}")
             with suppress(FileExistsError):

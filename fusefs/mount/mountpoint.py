@@ -22,6 +22,8 @@ _PATIENCE = 2.5
 """Seconds to wait for the file system of the directory, and for a mount on it."""
 _LOCK = struct.Struct("@hhqqi")
 """struct flock of fcntl_locking(2): type, whence, start, length, process."""
+LOCKS = "mounting"
+"""The file for locks, in a folder of this user for what runs."""
 _LOCAL = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "tmpfs", "xfs"})
 """Types of file systems that answer without a process or another machine."""
 _MAX_START = (1 << 62) - 1
@@ -223,7 +225,7 @@ def _lock_file(environment: Mapping[str, str]) -> int | None:
     except OSError:
         return None
     try:
-        return private_file("mounting", folder)
+        return private_file(LOCKS, folder)
     except OSError:
         return None
     finally:

@@ -12,7 +12,7 @@ from fusefs.mount.kernel.support import Backing, backing_here
 from fusefs.mount.syscalls import fsopen, umount2
 from tests.support.erofs_images import ErofsImage, open_files
 from tests.support.mounts import the_mount
-from tests.support.processes import Mounted, mounts_at
+from tests.support.processes import Mounted, mounts_at, until
 from tests.support.requirements import ROOT, give_up, need
 
 
@@ -48,3 +48,12 @@ def mounted_on(directory: Path, image: ErofsImage, source: str, *devices: bytes,
     finally:
         for mount in mounts_at(directory):
             umount2(os.fsencode(mount.path), 0)
+
+
+def until_kernel(mountpoint: Path, seconds: float = 15.0) -> None:
+    """Wait until the kernel alone serves *mountpoint*; for a moment, the FUSE mount lies on the kernel mount."""
+    until(
+        lambda: [mount.file_system for mount in mounts_at(mountpoint)] == ["erofs"],
+        "the kernel mount takes over",
+        seconds,
+    )

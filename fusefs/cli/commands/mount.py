@@ -66,6 +66,11 @@ def _nothing() -> None:
     """Do nothing: the driver erofs needs no FUSE."""
 
 
+def _begin_import(importing: BackgroundImport) -> None:
+    begin_to_log()  # FUSE may log, and so may this thread, which must not import anything meanwhile
+    importing.begin()
+
+
 class MountCommand:
     """One mount, from its command line to its end."""
 
@@ -120,7 +125,7 @@ class MountCommand:
         log = self._open_log() if arguments.log_file else None
         # It begins when a source is waited for: earlier it would only delay that, and cached metadata need no FUSE.
         importing = BackgroundImport("fusefs.mount.session")
-        begin = _nothing if arguments.driver == EROFS else importing.begin
+        begin = _nothing if arguments.driver == EROFS else partial(_begin_import, importing)
         settings = settings_of(arguments, self._environment, self._writeback, begin)
         if arguments.all:
             self._run(self._catalog_server(settings, importing), log)

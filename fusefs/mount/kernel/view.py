@@ -219,6 +219,8 @@ def _state(file: OpenFile) -> tuple[int, ...]:
 
 def _described(node: Node) -> tuple[object, ...]:
     """Return all that metadata say of *node*."""
+    if isinstance(node, Directory | LazyDirectory):
+        assert all(isinstance(value, bytes) for _, value in node.xattrs)  # a function would be another one each time
     match node:
         case Directory():
             below = {**node.entries, **node.unlisted}

@@ -15,7 +15,7 @@ from fusefs.cache.sealed_file import stated, write_document
 from fusefs.mount.mountinfo import mount_at
 from fusefs.mount.unmounting import unmount_all
 from tests.support.builders import LAYERS, Archive, compressed, image_config
-from tests.support.erofs_mounts import need_kernel_mounts
+from tests.support.erofs_mounts import need_kernel_mounts, until_kernel
 from tests.support.fake_engine import Engine, default_engine
 from tests.support.file_systems import disk, tmpfs
 from tests.support.lookers import looked_at
@@ -53,11 +53,6 @@ def spooled_archive(imgfs: Bench) -> Path:
 def kind(mountpoint: Path) -> str:
     """Return the type of the file system at *mountpoint*."""
     return the_mount(mountpoint).file_system
-
-
-def until_kernel(mountpoint: Path) -> None:
-    """Wait until the kernel serves *mountpoint*."""
-    until(lambda: kind(mountpoint) == "erofs", "the kernel mount takes over")
 
 
 def by_kernel(imgfs: Bench, image: str | Path, *options: str, name: str = "kernel") -> Path:

@@ -57,22 +57,26 @@ def test_list_shows_it_with_its_driver(imgfs: Bench, mountpoint: Path) -> None:
             {
                 "mountpoint": str(mountpoint),
                 "image": "nginx:latest",
+                "subdir": None,
                 "id": "sha256:0123456789abcdef",
                 "platform": "linux/amd64",
                 "source": "unix:///run/docker.sock",
                 "pid": None,
                 "since": "2026-11-29T11:22:33Z",
                 "bytesRead": None,
+                "inUse": None,
                 "driver": "erofs",
                 "state": "mounted",
             }
         ]
-        rows = imgfs.run("list", TZ="UTC").out.splitlines()
+        rows = imgfs.run("list", "--wide", TZ="UTC").out.splitlines()
         (row,) = (row.split() for row in rows if row.startswith(f"{mountpoint} "))
         assert row[1:] == [
             *("nginx:latest", "0123456789ab", "unix:///run/docker.sock", "-"),
             *("2026-11-29", "11:22:33", "-", "erofs", "mounted"),
         ]
+        (row,) = (row.split() for row in imgfs.run("list").out.splitlines() if row.split()[1] == "nginx:latest")
+        assert row[-3:] == ["-", "erofs", "mounted"]
 
 
 def test_list_shows_neither_other_erofs_mounts_nor_covered_ones(imgfs: Bench, mountpoint: Path) -> None:

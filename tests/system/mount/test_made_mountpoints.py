@@ -104,6 +104,13 @@ def test_two_mounts_at_the_same_time_get_two_directories(user: Bench, runtime: P
     assert said == [f"{runtime}/imgfs/{name}\n" for name in expected]
 
 
+def test_an_image_called_as_the_file_for_locks_leaves_that_alone(user: Bench, runtime: Path) -> None:
+    made = _made(user, Archive().write(user.folder / "mounting"))
+    assert (made, (runtime / "imgfs" / "mounting").is_file()) == (runtime / "imgfs" / "mounting-2", True)
+    assert user.run("umount", made).status == 0
+    assert os.listdir(runtime / "imgfs") == ["mounting"]
+
+
 @pytest.mark.parametrize("runtime_directory", ["", "relative"])
 def test_without_a_runtime_directory_a_mountpoint_must_be_named(
     user: Bench, archive: Path, runtime_directory: str

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.builders import Archive
 from tests.support.changesets import About, changeset, file, folder, whiteout
-from tests.support.erofs_mounts import need_kernel_mounts
+from tests.support.erofs_mounts import need_kernel_mounts, until_kernel
 from tests.support.folders import new_folder
 from tests.support.idmaps import idmapped
 from tests.support.mounts import Bench, the_mount, tree
@@ -172,7 +172,7 @@ def test_an_overlay_stays_on_fuse_when_the_kernel_takes_over(imgfs: Bench) -> No
     mountpoint = imgfs.mount(path, "--driver", "auto")
     with overlay(imgfs.folder / "overlay", f"{mountpoint}/rootfs") as merged:
         shown = tree(merged)
-        until(lambda: the_mount(mountpoint).file_system == "erofs", "the kernel takes over")
+        until_kernel(mountpoint)
         assert tree(merged) == shown == tree(mountpoint / "rootfs")
         assert len(imgfs.processes()) == 1
     until(lambda: not imgfs.processes(), "the process ends with the overlay")

@@ -2,13 +2,16 @@
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.builders import layer
-from tests.support.erofs_mounts import need_kernel_mounts
+from tests.support.chunked_layers import Chunked, estargz, zstd_chunked
+from tests.support.erofs_mounts import need_kernel_mounts, until_kernel
 from tests.support.layouts import Layout
+from tests.support.lazy_images import of_layers
 from tests.support.mounts import Bench, mounted_below, the_mount, tree
 from tests.support.processes import until
 from tests.support.registries import Registry, push
@@ -64,7 +67,7 @@ def test_the_kernel_takes_over_when_all_layers_are_here(imgfs: Bench, image: str
     (mountpoint / "layers" / "1" / "app").read_bytes()
     assert _kind(mountpoint) == "fuse.imgfs"
     assert sorted(os.listdir(mountpoint / "rootfs")) == ["app", "base"]
-    until(lambda: _kind(mountpoint) == "erofs", "the kernel mount takes over")
+    until_kernel(mountpoint)
     assert (mountpoint / "rootfs" / "base").read_bytes() == (mountpoint / "layers" / "0" / "base").read_bytes()
 
 
@@ -78,6 +81,23 @@ def test_cached_metadata_are_mounted_at_once_without_a_blob(imgfs: Bench, server
     assert tree(mountpoint) == shown
     assert tree(_by_kernel(imgfs, image, "--offline", name="third")) == shown
     assert server.requests() == []
+
+
+@pytest.mark.parametrize("write", [estargz, zstd_chunked])
+def test_metadata_of_layers_that_were_read_piece_by_piece_are_found_again(
+    imgfs: Bench, server: Registry, write: Callable[[bytes], Chunked]
+) -> None:
+    push(of_layers(*map(write, LAYERS)), server, "kernel/pieces:1")
+    image = server.image("kernel/pieces:1")
+    lazy = imgfs.mount(image, "--index", "--prefetch", at=imgfs.mountpoint("lazy"))
+    until_kernel(lazy)
+    _until_cached(imgfs)
+    again = imgfs.mount(image, at=imgfs.mountpoint("again"))
+    assert (_kind(again), imgfs.processes()) == ("erofs", {})
+    for mountpoint in (lazy, again):
+        for folder in (mountpoint, mountpoint / "layers" / "0", mountpoint / "layers" / "1"):
+            assert os.getxattr(folder, "user.imgfs.verified") == b"tar"
+    assert len(list(imgfs.cache.glob("blobs/*/*.erofs.seal"))) == 1
 
 
 def test_nothing_is_fetched_for_metadata_whose_layers_are_not_here(imgfs: Bench, server: Registry, image: str) -> None:
@@ -124,7 +144,7 @@ def test_an_artifact_is_fetched_for_the_driver_erofs_alone_and_taken_over_once_i
     ]
     model = mountpoint / "files" / "model.bin"
     assert model.read_bytes() == b"weights" * 1000
-    until(lambda: _kind(mountpoint) == "erofs", "the kernel mount takes over")
+    until_kernel(mountpoint)
     assert model.read_bytes() == b"weights" * 1000
     imgfs.run("cache", "prune", "--all")
     assert (_by_kernel(imgfs, image) / "files" / "model.bin").read_bytes() == b"weights" * 1000

@@ -11,13 +11,12 @@ import pytest
 
 from tests.support.changesets import About, changeset, file, folder, hard_link, symlink, whiteout
 from tests.support.chunked_layers import Chunked, Json, estargz, zstd_chunked
-from tests.support.erofs_mounts import need_kernel_mounts
+from tests.support.erofs_mounts import need_kernel_mounts, until_kernel
 from tests.support.fault_proxy import Asked, Proxy, Reply, flip, status
 from tests.support.folders import new_folder
 from tests.support.layouts import Layout
 from tests.support.lazy_images import by_ctr_remote, by_skopeo, of_layers
 from tests.support.mounts import Bench, the_mount, tree
-from tests.support.processes import until
 from tests.support.registries import Registry, push
 from tests.system.registry.test_images import everything
 
@@ -227,7 +226,7 @@ def test_the_kernel_takes_over_when_the_layers_are_here(
     assert the_mount(mounted).file_system == "fuse.imgfs"
     for path in (mounted / "blobs" / "sha256").iterdir():
         path.read_bytes()
-    until(lambda: the_mount(mounted).file_system == "erofs", "the kernel mount takes over", 20)
+    until_kernel(mounted, 20)
     assert tree(mounted / "rootfs") == shown
     imgfs.end_mounts()
     erofs = imgfs.mount(server.image("team/kernel:1"), "--driver", "erofs", at=imgfs.mountpoint("erofs"))
