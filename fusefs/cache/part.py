@@ -57,7 +57,10 @@ def write_facts(entry: CacheEntry, descriptor: int, facts: Facts) -> None:
     """Replace the document of the file *descriptor*, which this process owns.  Raises OSError."""
     inode = os.fstat(descriptor).st_ino
     with entry.deciding():
-        if os.stat(PART, dir_fd=entry.directory, follow_symlinks=False).st_ino != inode:  # complete meanwhile
+        try:
+            if os.stat(PART, dir_fd=entry.directory, follow_symlinks=False).st_ino != inode:
+                return
+        except FileNotFoundError:  # another process has completed its own file of the blob
             return
         with contextlib.suppress(FileNotFoundError):
             os.unlink(PART + SEAL, dir_fd=entry.directory)

@@ -104,13 +104,18 @@ def _commands(action: "argparse._SubParsersAction[Parser]") -> dict[str, Command
 
 def _option(action: argparse.Action) -> Option:
     value = _metavar(action) if action.nargs != 0 else ""
-    return Option(tuple(action.option_strings), value, _choices(action), action.help or "")
+    return Option(tuple(action.option_strings), value, _choices(action), _help(action))
 
 
 def _operand(action: argparse.Action) -> Operand:
     name = _metavar(action)
     shown = {"?": f"[{name}]", "*": f"[{name}…]"}.get(str(action.nargs), name)
-    return Operand(action.dest, name, _choices(action), action.help or "", shown, action.nargs == "*")
+    return Operand(action.dest, name, _choices(action), _help(action), shown, action.nargs == "*")
+
+
+def _help(action: argparse.Action) -> str:
+    """Return the help of an option or operand; argparse takes it for a format, in which ``%%`` is a per cent sign."""
+    return (action.help or "").replace("%%", "%")
 
 
 def _metavar(action: argparse.Action) -> str:

@@ -192,7 +192,7 @@ def _add_waste(commands: Commands) -> None:
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("-a", "--all", action="store_true", help="list all files (default: the 20 largest)")
     parser.add_argument(
-        "--fail-above", metavar="LIMIT", type=_limit, help="exit with 11 if more than LIMIT (50M or 5%) is wasted"
+        "--fail-above", metavar="LIMIT", type=_limit, help="exit with 11 if more than LIMIT (50M or 5%%) is wasted"
     )
     parser.add_help_last()
 

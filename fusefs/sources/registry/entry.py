@@ -122,7 +122,7 @@ class BlobEntry:
             log.warning("cannot cache the blob %s: %s", self._digest, error.strerror)
 
     def add_part(self, descriptor: int) -> None:
-        """Cache the file of `own_part`, which is complete and verified, as the blob."""
+        """Cache the file of `own_part`, or one of this process alone, as the blob: it is complete and verified."""
         self._add(_BLOB, descriptor, PART)
 
     def others_part(self) -> OthersPart | None:

@@ -20,7 +20,7 @@ class Transient(Exception):
     """An attempt failed, and another one may succeed; the message is for the user."""
 
     def __init__(self, message: str, *, after: float | None = None, once: bool = False, down: bool = False) -> None:
-        """*after*: seconds that the server asks to wait.
+        """*after*: seconds that the server asks to wait; 0 is as if it did not.
 
         *once*: only one more attempt makes sense.  *down*: the host cannot be reached at all.
         """
@@ -63,7 +63,7 @@ class Retries:
 
         A host that cannot be reached is only waited for in the middle of a transfer.
         """
-        delay = self._delay * random.uniform(0.5, 1.5) if failure.after is None else failure.after  # noqa: S311
+        delay = self._delay * random.uniform(0.5, 1.5) if not failure.after else failure.after  # noqa: S311
         left = self._deadline - self._clock()
         if delay >= left or (failure.once and self._once) or (failure.down and not self._received):
             raise RegistryError(str(failure))

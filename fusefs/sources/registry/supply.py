@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from fusefs.content.file import OpenFile
@@ -104,7 +105,9 @@ class BlobSupply:
     def _cached_room(self, entry: BlobEntry, room: int) -> Room:
         part = entry.own_part()
         if part is None:  # another process owns the shared file
-            return Room(OpenFile(entry.new_file(), self._name), entry.path, room)
+            unnamed = entry.new_file()
+            keep_unnamed = partial(entry.later, partial(entry.add_part, unnamed))
+            return Room(OpenFile(unnamed, self._name), entry.path, room, keep_unnamed)
         descriptor, present = part
 
         def keep() -> None:

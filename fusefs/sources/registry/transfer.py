@@ -113,7 +113,8 @@ def _tried(repository: Repository, retries: Retries, request: Callable[[Retries]
             try:
                 retries.wait(failure)
             except RegistryError as error:
-                repository.failed(error)
+                if not failure.once:  # else it is the blob that fails, not the host
+                    repository.failed(error)
                 raise
         else:
             repository.succeeded()

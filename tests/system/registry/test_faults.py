@@ -123,6 +123,24 @@ def test_a_fault_that_stays_is_an_error_in_time(
     assert time.monotonic() - began < 12  # 2 s, and a slow machine's start
 
 
+def test_a_blob_that_its_storage_denies_does_not_deny_others(imgfs: Bench, server: Registry, proxy: Proxy) -> None:
+    layout = Layout()
+    tars = [layer({name: name.encode()}) for name in ("denied", "given")]
+    stored = [layout.blob("application/vnd.oci.image.layer.v1.tar", tar) for tar in tars]
+    push(layout.list(layout.image(tars, stored=stored), "1"), server)
+    denied, given = (str(descriptor["digest"]) for descriptor in stored)
+    proxy.always = {denied: status(307, Location=f"http://{proxy.host}/storage/x"), "/storage/": status(403)}
+    mounted = imgfs.mount(proxy.image(), "--timeout", "2")
+    imgfs.log_is_quiet = False
+    with pytest.raises(OSError, match="Input/output"):
+        _blob(mounted, denied).read_bytes()
+    assert _blob(mounted, given).read_bytes() == tars[1]
+
+
+def _blob(mounted: Path, digest: str) -> Path:
+    return mounted / "blobs" / digest.replace(":", "/")
+
+
 @pytest.mark.parametrize(
     ("fault", "code", "message"),
     [

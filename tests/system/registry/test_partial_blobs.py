@@ -126,6 +126,8 @@ def test_a_process_that_does_not_get_on_is_not_waited_for(imgfs: Bench, proxy: P
     until(lambda: part(imgfs, blob).with_name("part.seal").exists(), "the first bytes are noted")
     try:
         assert str(len(DATA)) in imgfs.run("ls", "-l", "--progress", "none", f"{proxy.image()}:/").out
+        assert part(imgfs, blob).with_name("blob.seal").exists()  # for the next one
+        assert not part(imgfs, blob).exists()
     finally:
         stalled.send_signal(signal.SIGKILL)
         stalled.communicate()

@@ -1,5 +1,6 @@
 """The command line: its grammar, its messages and its exit codes."""
 
+import argparse
 import re
 import subprocess
 from argparse import Namespace
@@ -11,7 +12,8 @@ import pytest
 
 from fusefs import __version__
 from fusefs.cli import main
-from fusefs.cli.parsing.program import parse_arguments
+from fusefs.cli.parsing.parser import Parser
+from fusefs.cli.parsing.program import parse_arguments, program_parser
 from fusefs.errors import UsageError
 from tests.support.builders import LAYERS, Archive, archive_of, image_config, member
 from tests.support.mounts import COMMAND
@@ -235,6 +237,17 @@ def test_help_is_shown(capsys: pytest.CaptureFixture[str], words: list[str], sho
     out, err = capsys.readouterr()
     assert out.startswith(shown)
     assert err == ""
+
+
+def test_argparse_takes_each_help_for_a_format() -> None:
+    def check(parser: Parser) -> None:
+        parser.format_help()  # from Python 3.14 on, it is tried where an option is added
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for below in action.choices.values():
+                    check(below)
+
+    check(program_parser())
 
 
 @pytest.mark.parametrize("words", [["--version"], ["-v"], ["version"]])

@@ -51,15 +51,18 @@ def test_progress_begins_the_time_again() -> None:
     assert waits(retries, clock, Transient("x"))[0] <= 0.375
 
 
-@pytest.mark.parametrize(("after", "times"), [(9.9, 1), (10, 0), (10.1, 0), (3, 3), (0, None)])
-def test_the_server_says_how_long_to_wait(after: float, times: int | None) -> None:
+@pytest.mark.parametrize(("after", "times"), [(9.9, 1), (10, 0), (10.1, 0), (3, 3)])
+def test_the_server_says_how_long_to_wait(after: float, times: int) -> None:
     clock = Clock()
     retries = Retries(10, clock.time, clock.sleep)
-    if times is None:
-        retries.wait(Transient("x", after=after))
-        assert clock.now == 1000
-    else:
-        assert waits(retries, clock, Transient("x", after=after)) == [pytest.approx(after)] * times
+    assert waits(retries, clock, Transient("x", after=after)) == [pytest.approx(after)] * times
+
+
+def test_a_server_that_says_at_once_without_end_is_not_asked_without_a_pause() -> None:
+    clock = Clock()
+    found = waits(Retries(60, clock.time, clock.sleep), clock, Transient("x", after=0))
+    assert all(wait >= 0.125 for wait in found)
+    assert 5 < len(found) < 20
 
 
 def test_some_failures_are_tried_once_more_and_a_host_that_is_down_only_in_the_middle() -> None:
