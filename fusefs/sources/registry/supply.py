@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Iterable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from fusefs.content.file import OpenFile
@@ -105,17 +104,17 @@ class BlobSupply:
     def _cached_room(self, entry: BlobEntry, room: int) -> Room:
         part = entry.own_part()
         if part is None:  # another process owns the shared file
-            unnamed = entry.new_file()
-            keep_unnamed = partial(entry.later, partial(entry.add_part, unnamed))
-            return Room(OpenFile(unnamed, self._name), entry.path, room, keep_unnamed)
+            file = OpenFile(entry.new_file(), self._name)
+            return Room(file, entry.path, room, lambda: _cache_later(entry, file))
         descriptor, present = part
+        file = OpenFile(descriptor, self._name)
 
         def keep() -> None:
             entry.write_part(descriptor, [(0, self._descriptor.size)], verified=True)
-            entry.later(lambda: entry.add_part(descriptor))
+            _cache_later(entry, file)
 
         return Room(
-            OpenFile(descriptor, self._name),
+            file,
             entry.path,
             room + sum(end - start for start, end in present),
             keep,
@@ -139,3 +138,8 @@ class BlobSupply:
         actual = Digest.of(data, stated.algorithm)
         if actual != stated:
             raise DigestMismatch(f"{self._name} has the digest {actual} in the registry")
+
+
+def _cache_later(entry: BlobEntry, file: OpenFile) -> None:
+    """Cache *file*, in the background, unless it is closed by then: another file may have its number."""
+    entry.later(lambda: entry.add_part(file.descriptor) if file.descriptor >= 0 else None)

@@ -1,6 +1,7 @@
 """The bytes of a blob that another process has received."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from fusefs.cache.store import Cache
@@ -31,3 +32,24 @@ def test_what_another_process_has_verified_is_used_only_if_it_has_the_size_of_th
     assert found == [True, False, False]
     os.close(own[0])
     owner.close()
+
+
+def test_a_file_that_is_closed_before_it_is_cached_is_not_cached(tmp_path: Path) -> None:
+    later: list[Callable[[], None]] = []
+    entry = BlobEntry(Cache(str(tmp_path / "cache"), later=later.append), BLOB, "docker://registry/app")
+    supply = BlobSupply(BLOB, "app", None, entry, str(tmp_path))
+    rooms = [supply.room(cached=True) for _ in range(2)]  # the shared file, and one of its own
+    for room in filter(None, rooms):
+        os.write(room.file.descriptor, DATA)
+        room.keep()
+        number = room.file.descriptor
+        room.file.close()
+        other = entry.new_file()
+        os.write(other, bytes(len(DATA)))
+        assert other == number  # as descriptors are used again
+        for work in later:
+            work()
+        later.clear()
+        assert supply.stored() is None
+        os.close(other)
+    entry.close()
