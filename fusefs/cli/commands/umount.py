@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from fusefs.errors import MountError
 from fusefs.mount.made_mountpoint import remove_mountpoint
 from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, mounts
-from fusefs.mount.status import MountStatus, image_mounts, query_status
+from fusefs.mount.status import MountStatus, State, image_mounts, query_status
 from fusefs.mount.unmounting import unmount_all
 from fusefs.oci.reference import same_image
 from fusefs.text import printable
@@ -48,7 +48,7 @@ def _targets(words: Iterable[str], refused: list[str]) -> list[str | Mount]:
             targets.append(word)
             continue
         if statuses is None:
-            statuses = query_status(unmountable(), _PATIENCE)
+            statuses = _named()
         found = [status.mount for status in statuses if word == status.image or same_image(word, status.image)]
         if len(found) > 1:
             places = ", ".join(sorted(printable(mount.mountpoint) for mount in found))
@@ -56,6 +56,18 @@ def _targets(words: Iterable[str], refused: list[str]) -> list[str | Mount]:
         else:
             targets.append(found[0] if found else word)
     return targets
+
+
+def _named() -> list[MountStatus]:
+    """Return the mounts that this user may unmount, with their images.
+
+    Of FUSE mounts, which may never answer, the kernel's table has these; only one with a name that is too long for it
+    is asked.
+    """
+    statuses = [MountStatus(mount, State.MOUNTED) for mount in unmountable()]
+    unsure = [one for one in statuses if one.mount.file_system != FILE_SYSTEM or one.image.startswith("…")]
+    sure = [one for one in statuses if one not in unsure]
+    return sure + query_status((one.mount for one in unsure), _PATIENCE)
 
 
 def _is_mountpoint(word: str) -> bool:

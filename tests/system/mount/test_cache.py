@@ -126,7 +126,7 @@ def test_two_mounts_at_the_same_time_save_once(imgfs: Bench, engine: Engine) -> 
     others = [imgfs.start("mount", "--log-file", imgfs.log, "img", point) for point in points[1:]]
     assert others[0].stderr is not None
     said = others[0].stderr.readline()
-    assert re.fullmatch(r"imgfs: another imgfs saves img \([0-9] s\)\n", said)
+    assert re.fullmatch(r"imgfs: another imgfs saves img \([0-9]+ s\)\n", said)
     gate.set()
     for process in (first, *others):
         assert process.wait(20) == 0

@@ -144,6 +144,7 @@ def test_a_bug_is_no_usage_error() -> None:
 
 _LINKS = ("sbin/mount.imgfs", "usr/local/bin/imgfs")
 _FILES = (
+    "usr/local/lib/systemd/system/imgfs@.service",
     "usr/local/share/bash-completion/completions/imgfs",
     "usr/local/share/fish/vendor_completions.d/imgfs.fish",
     "usr/local/share/man/man1/imgfs.1",

@@ -98,7 +98,7 @@ def test_headers_are_counted_again_after_a_chunk() -> None:
     ],
 )
 def test_lines_without_end(endless: bytes) -> None:
-    with pytest.raises(RefusedAnswer):
+    with pytest.raises(http.client.HTTPException):  # RefusedAnswer, or a limit that newer versions of it have
         _body(endless)
 
 
