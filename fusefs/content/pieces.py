@@ -63,11 +63,13 @@ class Room(NamedTuple):
 class _Claim:
     """Bytes that one thread fetches now."""
 
-    __slots__ = ("ended", "error", "missing", "whole")
+    __slots__ = ("begun", "ended", "error", "missing", "whole")
 
     def __init__(self, ranges: Iterable[Range]) -> None:
         self.missing = Ranges(ranges)
         """Those that have not arrived."""
+        self.begun = False
+        """Whether any bytes arrived; until then, another claim may take its bytes."""
         self.whole = False
         """Whether the server sends everything, since it ignores ranges."""
         self.ended = False
@@ -257,6 +259,9 @@ class Pieces:
         """Store those of the bytes *data* that are in *claim*; the server was *asked* for a range."""
         end = offset + len(data)
         with self._changed:
+            if not claim.begun and not claim.missing:  # another thread takes them
+                raise _Superseded
+            claim.begun = True
             knew = self._ranges_ignored
             if not claim.whole and (offset < asked[0] or end > asked[1]):
                 self._take_everything(claim)
@@ -292,6 +297,9 @@ class Pieces:
         self._ranges_ignored = claim.whole = True
         other = next((each for each in self._claims if each.whole and each is not claim), None)
         taker = claim if other is None else other
+        for each in () if other else self._claims:
+            if not each.begun:  # it would receive everything once more, and writes nothing yet
+                each.missing = Ranges()
         for first, last in claim.missing if other else self._unclaimed(0, self.size):
             taker.missing.add(first, last)
         if other is not None:

@@ -1,0 +1,34 @@
+"""Bytes of another machine, fetched by several threads at the same time."""
+
+import os
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from fusefs.content.file import OpenFile
+from fusefs.content.pieces import Pieces, Room, Take
+
+DATA = random.Random(1).randbytes(8000)
+READERS, SENT_AT_ONCE = 8, 500
+
+
+def test_a_server_that_ignores_ranges_sends_everything_once_however_many_wait(tmp_path: Path) -> None:
+    asked, one_at_a_time = threading.Barrier(READERS), threading.Lock()
+    sent = []
+
+    def receive(_start: int, _end: int, take: Take) -> None:
+        asked.wait(10)  # all have asked before the first one learns that ranges are ignored
+        with one_at_a_time:
+            for offset in range(0, len(DATA), SENT_AT_ONCE):
+                sent.append(offset)
+                take(offset, DATA[offset : offset + SENT_AT_ONCE])
+
+    file = OpenFile(os.open(tmp_path / "blob", os.O_RDWR | os.O_CREAT), "the blob")
+    pieces = Pieces(Room(file, str(tmp_path)), len(DATA), receive)
+    size = len(DATA) // READERS
+    with ThreadPoolExecutor(READERS) as readers:
+        read = readers.map(lambda number: bytes(pieces.read(number * size, size)), range(READERS))
+        assert b"".join(read) == DATA
+    pieces.close()
+    assert len(sent) == len(DATA) // SENT_AT_ONCE + READERS - 1  # each other answer ends at its first bytes
