@@ -15,6 +15,9 @@ from fusefs.content.protocol import Bytes
 from fusefs.content.ranges import Range, Ranges
 from fusefs.content.spool import no_space, write_failed
 from fusefs.errors import ImgfsError, NoSpace
+from fusefs.log import logger
+
+log = logger(__name__)
 
 Take = Callable[[int, Bytes], None]
 """Gets an offset and the bytes there, as they arrive."""
@@ -254,10 +257,14 @@ class Pieces:
         """Store those of the bytes *data* that are in *claim*; the server was *asked* for a range."""
         end = offset + len(data)
         with self._changed:
+            knew = self._ranges_ignored
             if not claim.whole and (offset < asked[0] or end > asked[1]):
                 self._take_everything(claim)
+            knows = self._ranges_ignored
             parts = [*claim.missing.within(offset, end)]
             stored = self.present.total + sum(last - first for first, last in parts)
+        if knows and not knew:
+            log.info("%s is fetched whole: the server ignores ranges", self.file.name)
         room = self._room
         if room.size is not None and stored > room.size:
             raise no_space(self.file.name, room.directory, self.size, room.size)

@@ -30,13 +30,19 @@ _OTHER = 'FROM base:1\nCOPY other /other\nCMD ["sh"]\n'
 _EMPTY = "FROM scratch\nLABEL nothing=here\n"
 
 
+def kept_folder() -> Path:
+    """Return the folder of what is made once for all sessions."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imgfs-tests"
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
 def root_file_system() -> Path:
     """Return a tar of a Debian with nginx, made once for all sessions."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imgfs-tests"
+    cache = kept_folder()
     path = cache / "debian-12-nginx-1.tar"
     if not path.exists():
         need("mmdebstrap")
-        cache.mkdir(parents=True, exist_ok=True)
         unfinished = cache / f"unfinished-{os.getpid()}.tar"
         command = ["mmdebstrap", "--variant=minbase", "--include=nginx-light,curl", "bookworm", str(unfinished)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

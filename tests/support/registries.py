@@ -68,19 +68,30 @@ class Registry:
 
 @contextlib.contextmanager
 def registry(
-    folder: Path, *, tls: tuple[Path, Path] | None = None, port: int | None = None, **auth: Mapping[str, Any]
+    folder: Path,
+    *,
+    tls: tuple[Path, Path] | None = None,
+    port: int | None = None,
+    of: Registry | None = None,
+    storage: Mapping[str, Any] | None = None,
+    **auth: Mapping[str, Any],
 ) -> Iterator[Registry]:
-    """Run a registry with its storage in *folder*; *auth* is the part of its configuration of this name."""
+    """Run a registry with its storage in *folder*, or in another *storage*, as its configuration describes one.
+
+    *of*: a registry from which it fetches what it does not have.  *auth* is the part of its configuration of this name.
+    """
     need("docker-registry")
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     settings: dict[str, Any] = {
         "version": 0.1,
-        "storage": {"filesystem": {"rootdirectory": str(folder / "storage")}},
+        "storage": storage or {"filesystem": {"rootdirectory": str(folder / "storage")}},
         "http": {"addr": f"127.0.0.1:{port}"},
     }
     if tls is not None:
         settings["http"]["tls"] = {"certificate": str(tls[0]), "key": str(tls[1])}
+    if of is not None:
+        settings["proxy"] = {"remoteurl": f"http://{of.host}"}
     if auth:
         settings["auth"] = auth
     configuration, log = folder / f"{port}.yml", folder / f"{port}.log"

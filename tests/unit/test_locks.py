@@ -1,4 +1,4 @@
-"""requirements/*.txt pin all that pyproject.toml asks for, each file with its hashes."""
+"""requirements/*.txt pin all that pyproject.toml and requirements/*.in ask for, each file with its hashes."""
 
 import re
 import tomllib
@@ -13,11 +13,18 @@ ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUN = PROJECT["project"]["dependencies"]
 EXTRAS = [line for extra in PROJECT["project"]["optional-dependencies"].values() for line in extra]
-BUILD = [line for line in (ROOT / "requirements" / "build.in").read_text().splitlines() if not line.startswith("#")]
+
+
+def _listed(name: str) -> list[str]:
+    lines = (ROOT / "requirements" / f"{name}.in").read_text().splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
 WANTED = {
-    "build": [*BUILD, *PROJECT["build-system"]["requires"]],
+    "build": [*_listed("build"), *PROJECT["build-system"]["requires"]],
     "run": RUN,
     "dev": [*RUN, *EXTRAS, *PROJECT["dependency-groups"]["dev"]],
+    "moto": _listed("moto"),
 }
 
 

@@ -25,7 +25,7 @@ from fusefs.text import printable
 log = logger(__name__)
 
 _ACCEPT = ", ".join([*sorted(documents.MANIFESTS), *sorted(documents.INDEXES)])
-_OK, _PARTIAL, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 200, 206, 401, 403, 429
+_OK, _PARTIAL, _UNAUTHORIZED, _FORBIDDEN, _UNSATISFIABLE, _TOO_MANY = 200, 206, 401, 403, 416, 429
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _MISSING = (404, 410)
@@ -40,6 +40,7 @@ _NO_LIST = (400, 404, 405, 406, 410)
 """Answers of registries without lists of referrers."""
 _NEXT = re.compile(r'<([^<>]*)>[^<>]*?;\s*rel\s*=\s*"?next\b')
 _RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+_NO_RANGE = re.compile(r"bytes \*/([0-9]{1,19})")
 
 
 class Found(NamedTuple):
@@ -113,7 +114,11 @@ class Repository:
         """
         (start, end), (_, size, digest) = wanted, blob[:3]
         header = {} if wanted == (0, size) else {"Range": f"bytes={start}-{end - 1}"}
-        answer = self._get("GET", f"blobs/{digest}", header, retries)
+        answer = self._sent("GET", f"blobs/{digest}", header, retries)
+        if answer.status == _UNSATISFIABLE:
+            self._refused_range(answer, blob)
+        if answer.status not in (_OK, _PARTIAL):
+            self._refused(answer, f"blobs/{digest}")
         begins, ends = 0, size
         if answer.status == _PARTIAL:
             match = _RANGE.fullmatch(answer.header("Content-Range"))
@@ -128,10 +133,24 @@ class Repository:
         length = answer.header("Content-Length")
         if length.isascii() and length.isdigit() and (stated := int(length[:20])) != ends - begins:
             answer.close()
-            raise InvalidImage(
-                f"{self._name}: {digest} has {begins + stated} bytes in the registry, the manifest says {size}"
-            )
+            raise self._of_other_size(blob, begins + stated)
         return answer, begins
+
+    def _refused_range(self, answer: Answer, blob: Descriptor) -> None:
+        """Raise InvalidImage if *blob* has another size in the registry, which sends none of its bytes for a range.
+
+        The body is not read: docker-registry 2.8 states the size of the blob as its length, and sends one line.
+        """
+        answer.close()
+        match = _NO_RANGE.fullmatch(answer.header("Content-Range"))
+        if match is not None and int(match[1]) != blob.size:
+            raise self._of_other_size(blob, int(match[1]))
+        raise RegistryError(f"{self._name}: the registry sends no part of {blob.digest}: 416 {answer.reason}")
+
+    def _of_other_size(self, blob: Descriptor, size: int) -> InvalidImage:
+        return InvalidImage(
+            f"{self._name}: {blob.digest} has {size} bytes in the registry, the manifest says {blob.size}"
+        )
 
     def referrers(self, subject: Digest, query: str, retries: Retries) -> tuple[bytes, str]:
         """Return a page of the list of manifests that refer to *subject*, an index, and the query of the next page.

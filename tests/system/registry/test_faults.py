@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builders import compressed, layer
-from tests.support.fault_proxy import Fault, Proxy, body, cut, flip, headers, slow_headers, stall, status
+from tests.support.fault_proxy import Fault, Proxy, Reply, body, cut, flip, headers, slow_headers, stall, status
 from tests.support.layouts import Layout
 from tests.support.mounts import Bench
 from tests.support.processes import until
@@ -139,6 +139,24 @@ def test_a_blob_that_its_storage_denies_does_not_deny_others(imgfs: Bench, serve
 
 def _blob(mounted: Path, digest: str) -> Path:
     return mounted / "blobs" / digest.replace(":", "/")
+
+
+@pytest.mark.parametrize(
+    ("size", "code", "message"),
+    [
+        (1001, 5, f"has 1001 bytes in the registry, the manifest says {SIZE}"),
+        (SIZE, 3, "sends no part of sha256:"),
+    ],
+)
+def test_the_body_of_a_refused_range_is_not_waited_for(
+    imgfs: Bench, proxy: Proxy, blob: str, size: int, *, code: int, message: str
+) -> None:
+    refusal = {"Content-Length": str(size), "Content-Range": f"bytes */{size}"}  # and no body, as docker-registry does
+    proxy.faults[blob] = [cut(1000), lambda _, __: Reply(416, refusal, b"")]
+    began = time.monotonic()
+    status_, error = read(imgfs, proxy.image(), "--timeout", "20")
+    assert (status_, message in error) == (code, True), error
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,18 @@ def test_a_layer_that_is_not_what_its_table_says_is_an_error_once_it_is_whole(im
     )
 
 
+def test_a_size_that_is_not_that_of_the_layer_is_one_line(imgfs: Bench, server: Registry) -> None:
+    lazy, layout = estargz(BASE), Layout()
+    size = len(lazy.blob)
+    stored = layout.blob("application/vnd.oci.image.layer.v1.tar+gzip", lazy.blob, annotations=lazy.annotations)
+    layout.list(layout.image([lazy.tar], stored=[stored | {"size": 3 * size}]), "1")
+    push(layout, server, "team/size:1")
+    done = imgfs.run("cat", "--progress", "none", f"{server.image('team/size:1')}:/etc/motd")
+    reason = f"has {size} bytes in the registry, the manifest says {3 * size}"
+    assert (done.status, done.err) == (5, f"imgfs: {server.host}/team/size: {stored['digest']} {reason}\n")
+    assert server.requests()[-1].endswith(" 416")
+
+
 def test_the_kernel_takes_over_when_the_layers_are_here(
     imgfs: Bench, server: Registry, layers: tuple[Chunked, Chunked]
 ) -> None:
