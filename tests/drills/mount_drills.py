@@ -256,9 +256,10 @@ def unmount_busy(imgfs: Bench, rounds: int) -> None:
     mountpoint = imgfs.mountpoint("busy")
     for number in range(rounds):
         assert imgfs.run("mount", "-q", "--log-file", imgfs.log, archive, mountpoint) == Finished(0, "", "")
-        with (mountpoint / "blobs" / "sha256" / sha256(LAYERS[1])[7:]).open("rb") as file:
+        path = mountpoint / "blobs" / "sha256" / sha256(LAYERS[1])[7:]
+        with path.open("rb") as file:
             file.read(100)
-            why = "a file or directory in it is in use"
+            why = f"in use by {Path('/proc/self/comm').read_text().strip()} ({os.getpid()}): {path}"
             said = f"imgfs: cannot unmount {mountpoint}: {why}; close it, or imgfs umount -l {mountpoint}\n"
             assert imgfs.run("umount", mountpoint) == Finished(9, "", said)
             client = subprocess.Popen(

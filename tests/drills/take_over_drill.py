@@ -63,7 +63,7 @@ def _round(imgfs: Bench, case: Case, mountpoint: Path, tmpdir: Path) -> str:
     words = ["--index", "--log-file", str(imgfs.log), "--tmpdir", str(tmpdir)]
     process = imgfs.start("mount", *(["-f"] if case.foreground else []), *words, case.image, mountpoint)
     assert process.stderr is not None
-    assert any(" is mounted on " in line for line in process.stderr)
+    assert any(line.startswith("imgfs: mounted ") for line in process.stderr)
     with contextlib.ExitStack() as stack:
         if case.in_use:
             with contextlib.suppress(OSError):
