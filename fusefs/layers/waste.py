@@ -8,9 +8,7 @@ from fusefs.layers.diff import same_bytes
 from fusefs.layers.fates import End, Fate, LayerFile, bytes_of, layer_files
 from fusefs.layers.record import ROOT, WHITEOUT, Record
 from fusefs.layers.rootfs import RootfsTree
-from fusefs.layers.usage import usage
 from fusefs.tree.node import RegularFile
-from fusefs.tree.walk import resolve
 
 DELETED, OVERWRITTEN, REPEATED = "deleted", "overwritten", "repeated"
 
@@ -106,12 +104,30 @@ def _efficiency(tree: RootfsTree, hidden: set[bytes]) -> float:
             sizes[found.path].append(_size(found.record))
         else:
             once += _size(found.record)
-    for number in range(1, len(tree.indexes)):
-        for path in _whiteouts(tree, number):
-            sizes.setdefault(path, []).append(_directory_size(tree, number, path))
+    for path, removed in _removed(tree).items():
+        sizes.setdefault(path, []).extend(removed.values())
     least = once + sum(min(known, default=0) for known in sizes.values())
     every = once + sum(map(sum, sizes.values()))
     return least / every if every else 1.0
+
+
+def _removed(tree: RootfsTree) -> dict[bytes, dict[int, int]]:
+    """Return the paths that whiteouts remove; of each, the bytes of the files below it, by the layer that removes them.
+
+    One pass over all files: a layer may have a whiteout for each of them.
+    """
+    removed: dict[bytes, dict[int, int]] = {}
+    for number in range(1, len(tree.indexes)):
+        for path in _whiteouts(tree, number):
+            removed.setdefault(path, {})[number] = 0
+    for found in _all_files(tree) if removed else ():
+        path, size = found.path, _size(found.record)
+        while size and (path := path.rpartition(b"/")[0]):
+            sizes = removed.get(path, {})
+            for number in sizes:
+                if found.layer < number and (found.fate is None or found.fate.layer >= number):
+                    sizes[number] += size
+    return removed
 
 
 def _whiteouts(tree: RootfsTree, number: int) -> Iterator[bytes]:
@@ -128,17 +144,6 @@ def _whiteouts(tree: RootfsTree, number: int) -> Iterator[bytes]:
             for name, at, _, _, _ in index.listed(directory)
             if index.is_directory(at) and index.is_shown(at, name)
         )
-
-
-def _directory_size(tree: RootfsTree, number: int, path: bytes) -> int:
-    """Return the bytes of all files in the directory *path* of the layers below *number*; 0 if it is no directory."""
-    below = RootfsTree(tree.files[:number], transform_symlinks=False)
-    try:
-        found = resolve(below, path, follow=False)
-    except OSError:
-        return 0
-    *_, last = usage(below, found)
-    return last.total.size if last.is_directory else 0
 
 
 def at_fault(files: Sequence[WastedFile], layers: int) -> list[tuple[int, int]]:
