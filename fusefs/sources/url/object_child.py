@@ -8,6 +8,7 @@ import struct
 import sys
 from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote
 
 ASK = struct.Struct(">QQI")
 """A request: the first byte, the one behind the last, the length of the ETag that follows."""
@@ -19,6 +20,10 @@ CHUNK = 1 << 20
 _MAX_TEXT = 300
 _LONGEST = 3600.0
 """Seconds of attempts, if the user sets no limit."""
+_LONGEST_REQUEST = 7 * 86400
+"""Seconds for one answer, however slowly it arrives."""
+_LEAST = 1 << 17
+"""Bytes that are sent on at once: few, since `Bucket` must not take a slow store for a silent one."""
 
 
 def main() -> None:
@@ -32,7 +37,7 @@ def main() -> None:
         try:
             if store is None:
                 store = _store(url, timeout)
-            _answer(store, url.partition("://")[2].partition("/")[2], (start, end), etag, answer)
+            _answer(store, unquote(url.partition("://")[2].partition("/")[2]), (start, end), etag, answer)
             _send(answer, b"E")
         except ImportError:
             how = "pip install 'imgfs[s3]'; in a checkout: .venv/bin/pip install obstore"
@@ -50,7 +55,7 @@ def _store(url: str, timeout: float) -> Any:
         f"{scheme}://{rest.partition('/')[0]}",
         client_options={
             "connect_timeout": "10s",
-            "timeout": f"{max(1, int(timeout))}s",
+            "timeout": f"{_LONGEST_REQUEST}s",  # of a whole answer; `Bucket` ends a child that is silent
             "allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true"),
         },
         retry_config={"max_retries": 10, "retry_timeout": timedelta(seconds=timeout)},
@@ -63,7 +68,7 @@ def _answer(store: Any, path: str, wanted: tuple[int, int], etag: str, out: Any)
     found = obstore.get(store, path, options={"range": wanted, "if_match": etag} if etag else {"range": wanted})
     stated = (found.meta.get("e_tag") or "").encode()
     _send(out, FOUND, found.meta["size"].to_bytes(8, "big") + stated)
-    for data in found.stream(min_chunk_size=CHUNK // 2):
+    for data in found.stream(min_chunk_size=_LEAST):
         view = memoryview(data)
         for offset in range(0, len(view), CHUNK):
             _send(out, DATA, bytes(view[offset : offset + CHUNK]))

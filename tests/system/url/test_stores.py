@@ -55,6 +55,11 @@ def test_a_compressed_archive_in_a_store_is_spooled(imgfs: Bench, store: FileSer
     assert imgfs.run("cat", "docker-archive:s3://images/app.tgz:@0:/etc/motd").out == "hello\n"
 
 
+def test_a_key_is_spelled_as_in_a_url(imgfs: Bench, store: FileServer) -> None:
+    store.put("/images/some%20app%3Av1.tar", ARCHIVE)
+    assert imgfs.run("cat", "s3://images/some%20app%3Av1.tar:/etc/motd").out == "hello\n"
+
+
 def test_a_changed_object_is_unavailable(imgfs: Bench, store: FileServer) -> None:
     store.put("/images/app.tar", ARCHIVE)
     mounted = imgfs.mount("s3://images/app.tar")

@@ -1,0 +1,65 @@
+"""An object in a store that answers slowly: what arrives counts, not how long the whole answer takes."""
+
+import http.server
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from fusefs.content.protocol import Bytes
+from fusefs.image.model import Traffic
+from fusefs.sources.url.bucket import Bucket
+from tests.support.fake_engine import serving
+from tests.support.requirements import give_up
+
+PIECE, PIECES = bytes(256 << 10), 8
+PAUSE, TIMEOUT = 0.3, 2.0
+
+
+class _Slow(http.server.BaseHTTPRequestHandler):
+    """Sends an object of PIECES pieces, one each PAUSE seconds."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        size = len(PIECE) * PIECES
+        self.send_response(206)
+        self.send_header("Content-Length", str(size))
+        self.send_header("Content-Range", f"bytes 0-{size - 1}/{size}")
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
+        self.end_headers()
+        for _ in range(PIECES):
+            time.sleep(PAUSE)  # this is what the test is about
+            self.wfile.write(PIECE)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(name="endpoint")
+def endpoint_fixture() -> Iterator[str]:
+    """Give the URL of a slow store."""
+    if subprocess.run([sys.executable, "-c", "import obstore"], capture_output=True, check=False).returncode:
+        give_up("needs obstore")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Slow)
+    with serving(server):
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def test_an_answer_may_take_longer_than_the_timeout(endpoint: str) -> None:
+    settings = {"AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_SKIP_SIGNATURE": "true", "AWS_REGION": "eu"}
+    bucket = Bucket("s3://images/a.tar", {**os.environ, **settings}, TIMEOUT, Traffic())
+    received: list[int] = []
+
+    def take(_: int, data: Bytes) -> None:
+        received.append(len(data))
+
+    try:
+        bucket.receive(0, len(PIECE) * PIECES, take)
+    finally:
+        bucket._end()  # otherwise the child ends with this process
+    assert sum(received) == len(PIECE) * PIECES
