@@ -173,12 +173,16 @@ def _checked_url(url: str) -> str:
         raise UsageError(
             f"bad URL '{printable(public_name(url))}': spell characters outside of ASCII, and # and \\, as %XX"
         )
+    shown = printable(without_password(public_name(url)))
+    has_user = UsageError(f"bad URL '{shown}': it must not contain a user")
     if "@" in host:
-        raise UsageError(f"bad URL '{printable(without_password(public_name(url)))}': it must not contain a user")
+        raise has_user
     from urllib.parse import urlsplit  # noqa: PLC0415 - few arguments are URLs, and it takes 2 ms
 
     try:
         urlsplit(url).port  # noqa: B018 - raises ValueError
     except ValueError as error:
-        raise UsageError(f"bad URL '{printable(public_name(url))}': {printable(str(error))}") from None
+        if without_password(url) != url:  # a password with a slash: the error contains its beginning
+            raise has_user from None
+        raise UsageError(f"bad URL '{shown}': {printable(str(error))}") from None
     return f"{scheme.lower()}://{rest}"

@@ -105,7 +105,9 @@ def program_parser() -> Parser:
     _add_cache(commands)
     _add_completion(commands)
     # Without a summary, these are listed nowhere.
-    commands.add_parser(HELP, description="Show help.", last_operand="words").add_argument("words", nargs="*")
+    helping = commands.add_parser(HELP, description="Show the help of COMMAND.", last_operand="words")
+    helping.add_argument("words", metavar="COMMAND", nargs="*")
+    helping.add_help_last()
     version = commands.add_parser(VERSION, description="Show the version.")
     version.add_argument("--verbose", action="store_true", help="show what a bug report needs: versions, drivers")
     version.add_help_last()

@@ -223,7 +223,8 @@ class WebFile:
             except ValueError:
                 raise RegistryError(f"{self.name}: the server redirects to a malformed URL") from None
             if parts.scheme not in self._schemes or not parts.hostname:
-                raise RegistryError(f"{self.name}: the server redirects to a URL that is not {self._schemes[0]}")
+                allowed = " or ".join(self._schemes)
+                raise RegistryError(f"{self.name}: the server redirects to a URL that is not {allowed}")
             self._target = url
         raise RegistryError(f"{self.name}: the server redirects more than {_MAX_REDIRECTS} times")
 

@@ -176,6 +176,7 @@ A_PATH = "no name has ':/', which begins a path where IMAGE:/PATH is possible"
         ("https://h:x/a.tar", "bad URL 'https://h:x/a.tar': Port could not be cast to integer value as 'x'"),
         ("https://[::1/a.tar", "bad URL 'https://[::1/a.tar': Invalid IPv6 URL"),
         ("https://someone:secret@h/a.tar", "bad URL 'https://someone:***@h/a.tar': it must not contain a user"),
+        ("https://someone:sec/ret@h/a.tar", "bad URL 'https://someone:***@h/a.tar': it must not contain a user"),
         ("oci:https://h/a.tar", "bad reference 'oci:https://h/a.tar': a URL names an archive"),
         (
             "docker-archive:https://h/a.tar:",

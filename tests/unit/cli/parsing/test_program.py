@@ -224,6 +224,8 @@ def test_an_unknown_command_is_a_usage_error() -> None:
         (["help"], "usage: imgfs COMMAND "),
         (["help", "mount"], "usage: imgfs mount "),
         (["help", "cache", "list"], "usage: imgfs cache list "),
+        (["help", "help"], "usage: imgfs help "),
+        (["help", "--help"], "usage: imgfs help "),
         (["cache"], "usage: imgfs cache COMMAND "),
         (["--help"], "usage: imgfs "),
         (["mount", "--help"], "usage: imgfs mount "),
