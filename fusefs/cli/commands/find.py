@@ -70,8 +70,8 @@ def _test(arguments: argparse.Namespace) -> _Test:
     """Return the function that tells whether a file, of which it gets name and attributes, passes all tests."""
     tests: list[_Test] = []
     if arguments.name is not None:
-        pattern = re.compile(os.fsencode(fnmatch.translate(arguments.name)), re.DOTALL)
-        tests.append(lambda name, _: pattern.match(name) is not None)
+        pattern = re.compile(fnmatch.translate(_plain_glob(arguments.name)))
+        tests.append(lambda name, _: pattern.match(os.fsdecode(name)) is not None)
     if arguments.type is not None:
         kinds = {_TYPES[letter] for letter in arguments.type}
         tests.append(lambda _, status: stat.S_IFMT(status.mode) in kinds)
@@ -81,6 +81,18 @@ def _test(arguments: argparse.Namespace) -> _Test:
         fits = {"+": operator.gt, "-": operator.lt, "": operator.eq}[sign]
         tests.append(lambda _, status: bool(fits(-(-status.size // unit), count)))
     return lambda name, status: all(test(name, status) for test in tests)
+
+
+def _plain_glob(pattern: str) -> str:
+    r"""Return a *pattern* of find(1) as `fnmatch` spells it, which knows neither ``\*`` nor ``[^a]``."""
+
+    def plain(match: re.Match[str]) -> str:
+        char = match[1]
+        if char is None:
+            return "[!"
+        return f"[{char}]" if char in "*?[" else char
+
+    return re.sub(r"\\(.)|\[\^", plain, pattern, flags=re.DOTALL)
 
 
 def _found(opened: Opened, paths: list[bytes], arguments: argparse.Namespace) -> Iterator[_Found]:

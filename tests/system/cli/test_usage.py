@@ -118,6 +118,16 @@ def test_find_lists_what_layers_had(image: Path) -> None:
     assert refused("find", image, "--layer", "9")[0] == 4
 
 
+def test_find_knows_the_patterns_of_find(tmp_path: Path) -> None:
+    layer = changeset(*(file(name, b"") for name in ("a*", "ab", "\u00e4", "[x", "\\x")))
+    path = Archive([layer]).write(tmp_path / "a.tar")
+    assert printed("find", path, "-print", "-name", r"a\*") == ["/a*"]
+    assert printed("find", path, "-print", "-name", "a[^b]") == ["/a*"]
+    assert printed("find", path, "-print", "-name", "?") == ["/\u00e4"]
+    assert printed("find", path, "-print", "-name", r"\[?") == ["/[x"]
+    assert printed("find", path, "-print", "-name", r"\\?") == ["/\\x"]
+
+
 def test_waste_says_what_nobody_sees_and_why(image: Path) -> None:
     # The name etc/name needs the bytes of etc/same.
     assert printed("waste", image) == [
