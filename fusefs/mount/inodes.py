@@ -27,12 +27,19 @@ _PAGE = 12
 class Unready(Exception):
     """The answer needs something that is not here (now): call `work` in a thread, give `done` its result, try again."""
 
-    def __init__(self, key: Hashable, work: Callable[[], Any], done: Callable[[Any], None] = lambda _: None) -> None:
-        """*key*: calls of *work* with equal keys are one call."""
+    def __init__(
+        self,
+        key: Hashable,
+        work: Callable[[], Any],
+        done: Callable[[Any], None] = lambda _: None,
+        owner: "Owner | None" = None,
+    ) -> None:
+        """*key*: calls of *work* with equal keys are one call.  *owner*: whose trees it makes."""
         super().__init__(str(key))
         self.key = key
         self.work = work
         self.done = done
+        self.owner = owner
 
 
 class Owner:
@@ -43,6 +50,8 @@ class Owner:
         """How many references the kernel has to the inodes of the trees."""
         self.used = 0.0
         """When one of them was last asked for, in seconds of the monotonic clock."""
+        self.busy = 0
+        """Requests that wait for work on the trees: nothing is released meanwhile."""
         self.forgotten = 0
         """References to the directory with the first of the trees that are gone before the last of `lookups`."""
         self.trees: list[NumberedTree] = []
@@ -126,7 +135,7 @@ class NumberedTree:
         assert self._place is not None
         directory = self._place.tree.node(self._place.number)
         assert isinstance(directory, LazyDirectory)
-        raise Unready(self.number, directory.fill, self._restore)
+        raise Unready(self.number, directory.fill, self._restore, self.owner)
 
     def _restore(self, tree: Tree) -> None:
         self._tree = tree
@@ -274,11 +283,11 @@ class Inodes:
         page = self._page(inode)
         return None if page is None else page.tree.owner
 
-    def root_number(self, inode: int) -> int:
-        """Return the number of an inode of a view that is no `KnownTree`."""
+    def root_number(self, inode: int) -> int | None:
+        """Return the number of an inode of a view that is no `KnownTree`; None if the inode is not of the view."""
         page = self._page(inode)
-        assert page is not None
-        assert page.tree is self._view
+        if page is None or page.tree is not self._view:
+            return None
         return 0 if inode == ROOT else inode - page.offset
 
     def root_inode(self, number: int) -> int:

@@ -55,12 +55,14 @@ def make_mountpoint(name: str, environment: Mapping[str, str]) -> Mountpoint:
 def safe_name(image: str) -> str:
     """Return a name for the mountpoint of *image*, a reference or a path, that no shell or PATH has to quote.
 
-    ``nginx:1.27`` is ``nginx@1.27``, ``docker://ghcr.io/team/app`` is ``ghcr.io_team_app``, ``./x/app.tar`` is
-    ``app.tar``, ``-`` is ``image``.
+    ``nginx:1.27`` is ``nginx@1.27``, ``docker://ghcr.io/team/app`` is ``ghcr.io_team_app``, ``./x/app.tar`` and
+    ``https://host/x/app.tar?key`` are ``app.tar``, ``-`` is ``image``.
     """
     transport = transport_of(image)
     name = image.removeprefix(transport.prefix) if transport else image
     is_path = transport.holder in (Holder.FILE, Holder.DIRECTORY) if transport else name.startswith((".", "/"))
+    if "://" in name:  # all users see the table of mounts, and the query of a URL may be a signature
+        name, is_path = name.partition("?")[0], True
     name = os.path.basename(name.rstrip("/")) if is_path else name
     name = re.sub(r"[^A-Za-z0-9._@+-]", "_", name.replace(":", "@"))
     name = name[-_MAX_NAME:].lstrip(".-")

@@ -191,7 +191,9 @@ class Operations(pyfuse3.Operations):
         """Return the attributes of *name*, or a negative entry, which the kernel caches as long."""
         match name:
             case b"." | b"..":
-                return self._stat_of_handle(parent_inode, name)
+                entry = self._stat_of_handle(parent_inode, name)
+                self._gave(entry.st_ino)
+                return entry
         place = await self._directory(parent_inode)
         await self._settle(place, name)
         number = place.tree.find(place.number, name)

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from fusefs.cli.catalogs.saves import Saves, close_when_unused
+from fusefs.cli.catalogs.saves import Saves, close, close_when_unused
 from fusefs.errors import Unavailable
 from fusefs.image.opened import Opened
 from fusefs.mount.catalog.provider import Listed, Path
@@ -17,6 +17,8 @@ from fusefs.text import printable
 _DOCUMENTS = ("index.json", "manifest.json")
 """Files that an image layout, or an unpacked Docker archive, has."""
 _MAX_NAME = 255
+_MAX_PATH = 1024
+"""Characters of a name in a file of several; a longer one makes no directories beyond."""
 
 
 class FolderProvider:
@@ -90,7 +92,12 @@ class FolderProvider:
                 if error.choices:
                     self._several = {**self._several, listed.key.removesuffix(" None"): error.choices}
                 raise
-            return Opened(image, settings.tmpdir, progress)
+            opened = Opened(image, settings.tmpdir, progress)
+            # Inode numbers and attributes of the image that was listed are in use: another one must not take its place.
+            if not any(listed.key == f"{key} {choice}" for key in self._key(os.path.basename(path))):
+                close(opened)
+                raise Unavailable(f"{printable(listed.name)} was replaced or written to")
+            return opened
 
 
 class FolderListing:
@@ -110,5 +117,5 @@ def _path(choice: str | int) -> Path:
     """Return names for an image in a file of several."""
     if isinstance(choice, int):
         return (b"@%d" % choice,)
-    parts = choice.replace(":", "@").replace("\0", "_").split("/")
+    parts = choice[:_MAX_PATH].replace(":", "@").replace("\0", "_").split("/")
     return tuple(os.fsencode(part)[:_MAX_NAME] if part not in ("", ".", "..") else b"_" for part in parts)

@@ -47,6 +47,13 @@ def close_when_unused(opened: Opened) -> None:
         weakref.finalize(opened.cache, os.close, opened.cache.directory).atexit = False
 
 
+def close(opened: Opened) -> None:
+    """Close the files of an image that nobody else has, and release its cache entry."""
+    opened.close()
+    if isinstance(opened.cache, CacheEntry):
+        opened.cache.close()
+
+
 class SaveProgress:
     """Progress of one image, in the log; used by the thread that opens it."""
 

@@ -79,7 +79,7 @@ class Catalog:
 
     def unused(self, now: float) -> Iterator[ImageDirectory]:
         """Yield the directories of open images that nobody has used for long, by any of their directories."""
-        used = {one.listed.key for one in self._directories.values() if now < one.used + self.idle}
+        used = {one.listed.key for one in self._directories.values() if one.busy or now < one.used + self.idle}
         for directory in self._directories.values():
             if directory.is_held and directory.listed.key not in used:
                 yield directory

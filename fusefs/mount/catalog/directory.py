@@ -173,7 +173,7 @@ class ImageDirectory(Owner):
         return Attributes(0o555, self._options.uid, self._options.gid, created_ns)
 
     def _unready(self) -> Unready:
-        return Unready(id(self), self._made_view)
+        return Unready(id(self), self._made_view, owner=self)
 
     def _opened(self) -> Directory:
         """Return the view of the image; Unready if it is not open."""

@@ -7,7 +7,8 @@ never change.  What nobody has used for some time is let go; inode numbers stay 
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 
 import pyfuse3
@@ -19,7 +20,7 @@ from fusefs.log import logger
 from fusefs.mount.catalog.catalog import Catalog
 from fusefs.mount.catalog.directory import ImageDirectory
 from fusefs.mount.catalog.tree import CatalogNode
-from fusefs.mount.inodes import ROOT, Owner, Place
+from fusefs.mount.inodes import ROOT, Owner, Place, Unready
 from fusefs.mount.operations import DOTS, Operations, answered
 from fusefs.mount.shared_calls import SharedCallFailed
 from fusefs.mount.status import BytesRead
@@ -100,7 +101,8 @@ class CatalogOperations(Operations):
 
     def _is_folder(self, inode: int) -> bool:
         """Return whether *inode* is a directory above the images."""
-        return self._inodes.owner(inode) is None and self._catalog.tree.is_folder(self._inodes.root_number(inode))
+        number = self._inodes.root_number(inode)
+        return number is not None and self._catalog.tree.is_folder(number)
 
     @answered
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
@@ -127,7 +129,9 @@ class CatalogOperations(Operations):
         inode, tree = folder.inode, self._catalog.tree
         if start_id == 0:
             await self._fresh()
-            folder.names = tree.named(self._inodes.root_number(inode))
+            number = self._inodes.root_number(inode)
+            assert number is not None
+            folder.names = tree.named(number)
         if start_id < DOTS and not self._list_dots(inode, start_id, token):
             return None
         for position in range(max(0, start_id - DOTS), len(folder.names)):
@@ -176,6 +180,15 @@ class CatalogOperations(Operations):
         if owner is not None:
             owner.used = time.monotonic()
 
+    async def _directory(self, inode: int) -> Place:
+        with _busy(self._inodes.owner(inode)):
+            return await super()._directory(inode)
+
+    async def make_ready(self, unready: Unready) -> None:
+        """Make what an answer needs and is not here."""
+        with _busy(unready.owner):
+            await super().make_ready(unready)
+
     def _filled(self, inode: int) -> None:
         directory = self._place(inode).numbered.owner
         if isinstance(directory, ImageDirectory):
@@ -184,7 +197,9 @@ class CatalogOperations(Operations):
     def _gave(self, inode: int) -> None:
         owner = self._inodes.owner(inode)
         if owner is None:
-            self._catalog.tree.looked_up(self._inodes.root_number(inode))
+            number = self._inodes.root_number(inode)
+            assert number is not None
+            self._catalog.tree.looked_up(number)
         else:
             owner.lookups += 1
 
@@ -201,7 +216,8 @@ class CatalogOperations(Operations):
         if owner is not None:
             owner.lookups -= number
             if owner.forgotten and not owner.lookups:
-                self._forget_name(owner.trees[0].number, owner.forgotten, owner)
+                forgotten, owner.forgotten = owner.forgotten, 0  # the directory itself may be known again by now
+                self._forget_name(owner.trees[0].number, forgotten, owner)
         elif inode != ROOT:
             place = self._inodes.place(inode)
             owner = None if place is None else place.numbered.owner
@@ -212,6 +228,22 @@ class CatalogOperations(Operations):
 
     def _forget_name(self, inode: int, number: int, owner: Owner | None) -> None:
         """Forget references to a node of the catalog; *owner*: the trees below it, if somebody has looked into it."""
-        if self._catalog.tree.forget(self._inodes.root_number(inode), number) and isinstance(owner, ImageDirectory):
+        at = self._inodes.root_number(inode)
+        assert at is not None
+        if self._catalog.tree.forget(at, number) and isinstance(owner, ImageDirectory):
             self._inodes.forget(owner)
             self._catalog.left(owner)
+
+
+@contextmanager
+def _busy(owner: Owner | None) -> Iterator[None]:
+    """Note that a request waits for work on *owner*."""
+    if owner is None:
+        yield
+        return
+    owner.busy += 1
+    try:
+        yield
+    finally:
+        owner.busy -= 1
+        owner.used = time.monotonic()

@@ -52,9 +52,11 @@ class CatalogTree:
         self._lookups: dict[int, int] = {}
         """How many references the kernel has to a node."""
         self._free: list[int] = []
+        self._gone: set[int] = set()
+        """Nodes that `update` has returned: a second time, the name may be another node's."""
 
     def update(self, listing: Listing) -> list[tuple[int, bytes]]:
-        """List other images; return parent and name of all nodes that the kernel knows and that are gone."""
+        """List other images; return parent and name of all nodes that the kernel knows and that are gone now."""
         root: _Folder = {}
         for listed in listing.images:
             _put(root, listed)
@@ -62,9 +64,11 @@ class CatalogTree:
         gone = []
         for number, node in [*self._nodes.items()]:
             if not node.path or self._current(node):
+                self._gone.discard(number)
                 continue
             parent = self._numbers.get(CatalogNode(node.path[:-1]).identity)
-            if self._lookups.get(number) and parent is not None:
+            if self._lookups.get(number) and parent is not None and number not in self._gone:
+                self._gone.add(number)
                 gone.append((parent, node.path[-1]))
             elif not self._lookups.get(number):
                 self._drop(number)
@@ -124,6 +128,7 @@ class CatalogTree:
     def _drop(self, number: int) -> None:
         node = self._nodes.pop(number)
         del self._numbers[node.identity]
+        self._gone.discard(number)
         self._free.append(number)
 
     def is_folder(self, number: int) -> bool:

@@ -106,3 +106,10 @@ def test_a_directory_of_other_names_is_not_hidden_by_an_image() -> None:
     tree = catalog(listed("a/b"), listed("a", "other"))
     assert tree.is_folder(number(tree, "a") or 0)
     assert isinstance(tree.node(number(tree, "a/b") or 0), LazyDirectory)
+
+
+def test_what_is_gone_is_told_once_since_its_name_may_be_that_of_another() -> None:
+    tree = catalog(listed("a@1", "x"))
+    tree.looked_up(number(tree, "a@1") or 0)
+    told = [tree.update(names(listed("a@1", key))) for key in ("y", "y", "x", "y")]
+    assert told == [[(0, b"a@1")], [], [], [(0, b"a@1")]]
