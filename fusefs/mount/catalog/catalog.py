@@ -21,7 +21,10 @@ _MAX_IN_USE = 8000
 
 
 class Catalog:
-    """The images of a provider as directories.  Used by the event loop's thread alone, but for `new_listing`."""
+    """The images of a provider as directories.
+
+    Used by the event loop's thread alone, but for `new_listing`, which sets `_last` and `_failure` whole.
+    """
 
     def __init__(self, provider: Provider, listing: Listing, options: ViewOptions, idle: float) -> None:
         """Begin with *listing*.  *idle*: seconds after which an image that nobody uses is let go."""
@@ -35,6 +38,10 @@ class Catalog:
         attributes = Attributes(0o555, options.uid, options.gid, time.time_ns())
         self.tree = CatalogTree(attributes, xattrs, self._image_directory)
         self._stale_at = 0.0
+        self._last = listing
+        """The last one that the provider gave, even if nobody waited for it any more."""
+        self._failure = ""
+        """Why it did not give one the last time."""
         self.update(listing)
 
     def _in_use(self) -> bytes:
@@ -52,19 +59,25 @@ class Catalog:
     def new_listing(self) -> Listing | None:
         """Return what is there now, None if the provider cannot tell; for any thread."""
         try:
-            return self._provider.listing()
+            listing = self._last = self._provider.listing()
         except (ImgfsError, OSError) as error:
-            log.warning("cannot list the images: %s", error)
+            if str(error) != self._failure:  # an engine that is gone for hours is asked every 2 s
+                log.warning("cannot list the images: %s", error)
+            self._failure = str(error)
             return None
+        self._failure = ""
+        return listing
 
     def update(self, listing: Listing | None) -> list[tuple[int, bytes]]:
         """Use a new listing, or the last one again; return parent and name of all names that are gone."""
         self._stale_at = time.monotonic() + FRESH
         return [] if listing is None else self.tree.update(listing)
 
-    def keep(self, seconds: float) -> None:
-        """Use the last listing for so many seconds more."""
+    def keep(self, seconds: float) -> list[tuple[int, bytes]]:
+        """Use the last listing for so many seconds more; return what `update` does."""
+        gone = self.update(self._last)
         self._stale_at = time.monotonic() + seconds
+        return gone
 
     def entered(self, directory: ImageDirectory) -> None:
         """Note that somebody has looked into a directory; again has no effect."""

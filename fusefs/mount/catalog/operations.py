@@ -94,9 +94,10 @@ class CatalogOperations(Operations):
             return
         if waiting.cancelled_caught:
             log.warning("no list of the images within %g s; the last one is used for %g s", _PATIENCE, _SILENCE)
-            catalog.keep(_SILENCE)
-            return
-        for parent, name in catalog.update(listing):
+            gone = catalog.keep(_SILENCE)
+        else:
+            gone = catalog.update(listing)
+        for parent, name in gone:
             pyfuse3.invalidate_entry_async(self._inodes.root_inode(parent), name, ignore_enoent=True)
 
     def _is_folder(self, inode: int) -> bool:

@@ -1,6 +1,7 @@
 """The handlers of a mount of many images, called as the kernel calls them."""
 
 import errno
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -10,14 +11,16 @@ import pytest
 import trio
 from pyfuse3 import FUSEError
 
-from fusefs.cli.catalogs.folder import FolderProvider
+from fusefs.cli.catalogs.folder import FolderListing, FolderProvider
 from fusefs.cli.catalogs.saves import Saves
+from fusefs.mount.catalog import operations as handlers
 from fusefs.mount.catalog.catalog import Catalog
 from fusefs.mount.catalog.operations import CatalogOperations
 from fusefs.mount.inodes import ROOT, Unready
 from fusefs.mount.status import BytesRead
 from fusefs.mount.view import ViewOptions
 from fusefs.tree.overrides import Overrides
+from tests.conftest import TakeWarnings
 from tests.support.builders import Archive
 from tests.support.conformance import SETTINGS
 
@@ -94,3 +97,54 @@ def test_an_image_on_which_somebody_waits_is_in_use(tmp_path: Path) -> None:
         assert [*catalog.unused(late)] == [owner]
 
     run(tmp_path, test)
+
+
+class SlowProvider(FolderProvider):
+    """A folder that is listed when the test says so, the first time excepted."""
+
+    may_tell: threading.Semaphore | None = None
+
+    def listing(self) -> FolderListing:
+        """Return what is in the folder."""
+        if self.may_tell is not None:
+            self.may_tell.acquire()
+        return super().listing()
+
+
+def test_a_listing_for_which_nobody_waited_long_enough_is_used_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take_warnings: TakeWarnings
+) -> None:
+    monkeypatch.setattr(handlers, "_PATIENCE", 0.05)
+    provider = SlowProvider(str(tmp_path), SETTINGS, None, Saves(1))
+    catalog = Catalog(provider, provider.listing(), ViewOptions(0, 0), idle=600)
+    provider.may_tell = may_tell = threading.Semaphore(0)
+    Archive().write(tmp_path / "a.tar")
+
+    async def test() -> None:
+        operations = CatalogOperations(catalog, Overrides(None, None, None), BytesRead())
+        found = []
+        for _ in range(2):
+            catalog.keep(0)
+            found.append((await operations.lookup(ROOT, b"a.tar", CONTEXT)).st_ino > 0)
+            may_tell.release()
+            with trio.fail_after(60):
+                # It begins when the thread that lists has ended.
+                await trio.to_thread.run_sync(lambda: None, limiter=operations._listing)
+        assert found == [False, True]
+
+    trio.run(test)
+    assert take_warnings() == 2 * ["no list of the images within 0.05 s; the last one is used for 30 s"]
+
+
+def test_that_images_cannot_be_listed_is_said_once_until_they_can(tmp_path: Path, take_warnings: TakeWarnings) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    provider = FolderProvider(str(folder), SETTINGS, None, Saves(1))
+    catalog = Catalog(provider, provider.listing(), ViewOptions(0, 0), idle=600)
+    for _ in range(2):
+        folder.rmdir()
+        assert [catalog.new_listing(), catalog.new_listing()] == [None, None]
+        folder.mkdir()
+        assert catalog.new_listing() is not None
+    line = f"cannot list the images: cannot list {folder}: No such file or directory"
+    assert take_warnings() == [line, line]
