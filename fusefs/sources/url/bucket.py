@@ -22,7 +22,8 @@ from fusefs.sources.url.object_child import ASK, CHUNK, DATA, FOUND, REPLY
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 _CODE = f"import sys; sys.path.append({_PACKAGES!r}); from fusefs.sources.url.object_child import main; main()"
 _AT_ONCE = 8 << 20
-"""Bytes of one request of `Bucket.stream`."""
+"""Bytes of one request.  The library resumes an answer only in the first `--timeout` seconds of its request, and other
+readers wait for its end."""
 _KINDS = {b"M": Unavailable, b"D": Unavailable, b"U": UsageError, b"C": Unavailable}
 
 
@@ -53,9 +54,10 @@ class Bucket:
 
     def receive(self, start: int, end: int, take: Take) -> None:
         """Receive the bytes from *start* up to *end*: see `pieces.Receive`."""
-        self.check()
-        with self._lock:
-            self._asked(start, end, take)
+        for offset in range(start, end, _AT_ONCE):
+            self.check()
+            with self._lock:
+                self._asked(offset, min(offset + _AT_ONCE, end), take)
 
     def stream(self, start: int) -> Iterator[bytes]:
         """Yield all bytes from *start* on."""

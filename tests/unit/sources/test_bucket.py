@@ -1,4 +1,4 @@
-"""An object in a store that answers slowly: what arrives counts, not how long the whole answer takes."""
+"""An object in a store: much of it, and a store that answers slowly."""
 
 import contextlib
 import http.server
@@ -14,6 +14,7 @@ from fusefs.content.protocol import Bytes
 from fusefs.image.model import Traffic
 from fusefs.sources.url.bucket import Bucket
 from tests.support.fake_engine import serving
+from tests.support.file_server import file_server
 from tests.support.requirements import give_up
 
 PIECE, PIECES = bytes(256 << 10), 8
@@ -42,26 +43,43 @@ class _Slow(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.fixture(autouse=True)
+def _needs_obstore() -> None:
+    if subprocess.run([sys.executable, "-c", "import obstore"], capture_output=True, check=False).returncode:
+        give_up("needs obstore")
+
+
 @pytest.fixture(name="endpoint")
 def endpoint_fixture() -> Iterator[str]:
     """Give the URL of a slow store."""
-    if subprocess.run([sys.executable, "-c", "import obstore"], capture_output=True, check=False).returncode:
-        give_up("needs obstore")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Slow)
     with serving(server):
         yield f"http://127.0.0.1:{server.server_address[1]}"
 
 
-def test_an_answer_may_take_longer_than_the_timeout(endpoint: str) -> None:
+def received(endpoint: str, size: int) -> int:
+    """Return how many of the first *size* bytes of an object arrive."""
     settings = {"AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_SKIP_SIGNATURE": "true", "AWS_REGION": "eu"}
     bucket = Bucket("s3://images/a.tar", {**os.environ, **settings}, TIMEOUT, Traffic())
-    received: list[int] = []
+    lengths: list[int] = []
 
     def take(_: int, data: Bytes) -> None:
-        received.append(len(data))
+        lengths.append(len(data))
 
     try:
-        bucket.receive(0, len(PIECE) * PIECES, take)
+        bucket.receive(0, size, take)
     finally:
         bucket._end()  # otherwise the child ends with this process
-    assert sum(received) == len(PIECE) * PIECES
+    return sum(lengths)
+
+
+def test_an_answer_may_take_longer_than_the_timeout(endpoint: str) -> None:
+    assert received(endpoint, len(PIECE) * PIECES) == len(PIECE) * PIECES
+
+
+def test_much_is_asked_for_in_parts() -> None:
+    with file_server() as server:
+        server.dated = True
+        server.put("/images/a.tar", bytes(9 << 20))
+        assert received(server.url(""), 9 << 20) == 9 << 20
+        assert server.requests == ["/images/a.tar bytes=0-8388607", "/images/a.tar bytes=8388608-9437183"]
