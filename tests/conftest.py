@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.support.fsck_erofs",  # after what it imports
     "tests.support.lazy_images",
     "tests.support.mounts",
+    "tests.support.looks",  # after what it imports
     "tests.support.namespaces",
     "tests.support.users",
 ]

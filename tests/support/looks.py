@@ -6,7 +6,24 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.support.builders import Archive, compressed
+from tests.support.hostile_image import BASE, CONFIG, UPPER
 from tests.support.mounts import COMMAND, Finished
+
+
+@pytest.fixture(name="own_cache")
+def own_cache_fixture(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep nothing of these images where the user's are kept."""
+    monkeypatch.setenv("IMGFS_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(name="image", scope="module", params=[None, "gzip"])
+def archive_of_two_layers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image of two layers, stored plain and compressed."""
+    stored = [compressed(data, request.param) for data in (BASE, UPPER)]
+    return Archive(layers=stored, config=CONFIG).write(tmp_path_factory.mktemp("image") / "image.tar")
 
 
 def imgfs(*words: str | Path, cwd: Path | None = None, stdin: bytes = b"", **environment: str) -> Finished:

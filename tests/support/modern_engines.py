@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.debian_roots import debian_root
 from tests.support.engines import RealEngine, _folder, _listens
 from tests.support.processes import marked, until
-from tests.support.real_image import root_file_system
-from tests.support.requirements import ROOT, give_up, need
+from tests.support.requirements import ROOT, need
 
 _PACKAGES = "docker.io,docker-cli,skopeo,ca-certificates"
 
@@ -46,17 +45,7 @@ Skopeo = Callable[..., bytes]
 
 def debian_13(name: str = "docker-1", packages: str = _PACKAGES) -> Path:
     """Return the root directory of a Debian 13 with *packages*, made once for all sessions, as *name*."""
-    path = root_file_system().parent / f"debian-13-{name}"
-    if not path.exists():
-        need("mmdebstrap")
-        unfinished = path.parent / f"unfinished-{os.getpid()}"
-        command = ["mmdebstrap", "--variant=minbase", f"--include={packages}", "trixie", str(unfinished)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            give_up(f"mmdebstrap fails: {done.stderr.strip().splitlines()[-1]}")
-        unfinished.rename(path)
-    return path
+    return debian_root("trixie", name, *packages.split(","))
 
 
 @pytest.fixture(scope="session", name="modern_root")
