@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 from weakref import WeakSet
 
 import urllib3
@@ -106,6 +106,14 @@ class Answer:
             return
         except _FAILURES as error:
             raise ConnectionFailed(self._host, error) from None
+
+    def redirected(self, url: str) -> tuple[str, SplitResult]:
+        """Return the URL to which this answer of *url* redirects, and its parts; ValueError if it is malformed."""
+        target = urljoin(url, self.header("Location"))
+        parts = urlsplit(target)
+        if parts.port == 0:  # the property raises ValueError, too
+            raise ValueError
+        return target, parts
 
     def discard(self) -> None:
         """Read a short body, so that the connection serves the next request; end it otherwise."""

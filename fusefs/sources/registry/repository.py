@@ -236,9 +236,8 @@ class Repository:
                 return answer
             answer.discard()
             try:
-                url = urljoin(url, answer.header("Location"))
-                parts = urlsplit(url)
-                if not parts.hostname or parts.port == 0:  # the port may be malformed, too
+                url, parts = answer.redirected(url)
+                if not parts.hostname:
                     raise ValueError
             except ValueError:
                 raise RegistryError(f"{self._name}: the registry redirects to a malformed URL") from None

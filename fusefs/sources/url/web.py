@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import NamedTuple
-from urllib.parse import urljoin, urlsplit
 
 from fusefs.content.pieces import Take
 from fusefs.errors import InvalidImage, RegistryError, Unavailable
@@ -217,9 +216,7 @@ class WebFile:
                 return answer
             answer.discard()
             try:
-                url = urljoin(url, answer.header("Location"))
-                parts = urlsplit(url)
-                parts.port  # noqa: B018 - raises ValueError, too
+                url, parts = answer.redirected(url)
             except ValueError:
                 raise RegistryError(f"{self.name}: the server redirects to a malformed URL") from None
             if parts.scheme not in self._schemes or not parts.hostname:
