@@ -115,6 +115,11 @@ async def _read_only(*_: object) -> NoReturn:
 class Operations(pyfuse3.Operations):
     """The handlers.  All of them run in one thread, the event loop's."""
 
+    first_accesses = math.inf
+    """Threads for first accesses: at most one for each lazy directory, and their work has limits of its own."""
+    or_at_once = True
+    """Whether a first access for which no thread can be started is done at once."""
+
     def __init__(self, view: Tree, overrides: Overrides, bytes_read: BytesRead) -> None:
         """Serve *view*."""
         super().__init__()
@@ -128,9 +133,8 @@ class Operations(pyfuse3.Operations):
         self._buffer = memoryview(bytearray(_MAX_READ))
         self._cold_reads = trio.CapacityLimiter(_COLD_READS)
         self._remote_reads = trio.CapacityLimiter(_COLD_READS)
-        # At most one thread for each lazy directory of the view; the work in these threads has limits of its own.
-        self._first_accesses = trio.CapacityLimiter(math.inf)
-        self._calls = SharedCalls()
+        self._first_accesses = trio.CapacityLimiter(self.first_accesses)
+        self._calls = SharedCalls(or_at_once=self.or_at_once)
         self._listings = ListingCache(self._calls)
 
     def _node(self, inode: int) -> Node:

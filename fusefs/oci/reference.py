@@ -21,6 +21,8 @@ _REFERENCE = re.compile(
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
 _IMAGE_ID = re.compile(r"sha256:[0-9a-f]{1,64}")
+_PATH = re.compile(rf"{_PATH_PART}(?:/{_PATH_PART})*")
+_HOST = re.compile(_DOMAIN)
 DOCKER_HUB = "docker.io"
 """The registry of names without one."""
 
@@ -83,9 +85,39 @@ def registry_reference(text: str) -> RegistryReference:
     return _full(match)
 
 
+def is_repository(text: str) -> bool:
+    """Return whether *text* is the path of a repository in a registry: ``library/nginx``."""
+    return len(text) <= _MAX_NAME and _PATH.fullmatch(text) is not None
+
+
+def is_tag(text: str) -> bool:
+    """Return whether *text* is a tag."""
+    return _TAG.fullmatch(text) is not None
+
+
+def is_digest(text: str) -> bool:
+    """Return whether *text* is a digest."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def registry_namespace(text: str) -> tuple[str, str]:
+    """Return registry and folder that ``HOST[/NAMESPACE]`` names, as in ``docker.io/library``; UsageError otherwise."""
+    first, _, path = text.rstrip("/").partition("/")
+    if not _is_host(first):
+        first, path = DOCKER_HUB, text.rstrip("/")
+    if not text or not _HOST.fullmatch(first) or (path and not is_repository(path)):
+        raise UsageError(f"bad reference '{printable(text)}': --all takes a registry, docker://HOST[/NAMESPACE]")
+    return (DOCKER_HUB if first == "index.docker.io" else first), path
+
+
+def _is_host(first: str) -> bool:
+    """Return whether the *first* part of a name is a registry."""
+    return "." in first or ":" in first or first == "localhost" or first.lower() != first
+
+
 def _full(match: re.Match[str]) -> RegistryReference:
     first, slash, path = match["name"].partition("/")
-    if not slash or not ("." in first or ":" in first or first == "localhost" or first.lower() != first):
+    if not slash or not _is_host(first):
         first, path = DOCKER_HUB, match["name"]
     if first == "index.docker.io":
         first = DOCKER_HUB

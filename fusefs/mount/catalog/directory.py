@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from fusefs.image.opened import Opened
 from fusefs.mount.catalog.images import Images
 from fusefs.mount.catalog.provider import Listed
 from fusefs.mount.inodes import Owner, Unready
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.oci.reference import tag_of
+from fusefs.oci.transport import REGISTRY
 from fusefs.tree.node import (
     Attributes,
     Directory,
@@ -134,8 +136,7 @@ class ImageDirectory(Owner):
 
     def xattrs_of_catalog(self) -> Xattrs:
         """Return what the catalog says about the directory."""
-        error = self.image.error
-        return ((b"user.imgfs.error", error.encode("utf-8", "backslashreplace")[:2048]),) if error else ()
+        return error_xattrs(self.image.error)
 
     def parent(self, number: int) -> int:  # noqa: ARG002 - the protocol's name
         """Return the root."""
@@ -186,12 +187,18 @@ class ImageDirectory(Owner):
         opened = self.image.open()
         view = self._view
         if view is None:
-            image, name = opened.image, self.listed.name
-            image = image._replace(source=image.source._replace(name=name), tag=tag_of(name) or image.tag)
-            view = image_view(image, opened.layers, self._options)
+            with self.image.failing():
+                view = self._view_of(opened)
             self._known = {_NUMBERS[name]: _known(node) for name, node in view.entries.items()} | {0: _known(view)}
             self._view = view
         return view
+
+    def _view_of(self, opened: Opened) -> Directory:
+        image, name = opened.image, self.listed.name
+        tag = tag_of(name.removeprefix(REGISTRY.prefix)) or image.tag
+        return image_view(
+            image._replace(source=image.source._replace(name=name), tag=tag), opened.layers, self._options
+        )
 
     def _below(self, name: bytes) -> Tree:
         node = self._made_view().entries.get(name)
@@ -201,6 +208,11 @@ class ImageDirectory(Owner):
             case Directory():
                 return KnownTree(node)
         return KnownTree(Directory(self._attributes()))  # this image has no such directory
+
+
+def error_xattrs(error: str) -> Xattrs:
+    """Return the attribute of a directory of which *error* says what failed, nothing if that is empty."""
+    return ((b"user.imgfs.error", error.encode("utf-8", "backslashreplace")[:2048]),) if error else ()
 
 
 def _known(node: Node) -> _Known:

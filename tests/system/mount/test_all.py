@@ -1,10 +1,12 @@
 """``imgfs mount --all``: all images of an engine as one directory."""
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
 import signal
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -189,6 +191,38 @@ def test_names_answer_while_an_image_is_saved(imgfs: Bench, engine: ManyImagesEn
     assert engine.saves == 1
     images.gate.set()
     assert [process.communicate(timeout=10)[0] for process in waiting] == [b"nginx:1.27", b"localhost:5000/own:1"]
+
+
+_GETDENTS = ctypes.CDLL(None).getdents64
+
+
+def _entries(folder: int) -> list[tuple[str, int]]:
+    """Return the names behind the position of an open directory, and where each of them ends."""
+    found, buffer = [], ctypes.create_string_buffer(1 << 16)
+    while (size := _GETDENTS(folder, buffer, len(buffer))) > 0:
+        at = 0
+        while at < size:
+            _, position, length = struct.unpack_from("=QqH", buffer.raw, at)
+            found.append((buffer.raw[at + 19 : at + length].partition(b"\0")[0].decode(), position))
+            at += length
+    return found
+
+
+def test_a_position_in_a_directory_means_the_same_when_it_is_opened_again(
+    imgfs: Bench, engine: ManyImagesEngine
+) -> None:
+    engine.images.names |= {f"many{number}:1": _image(f"many{number}") for number in range(20)}
+    mountpoint = _mount(imgfs)
+    before = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    names = _entries(before)
+    _, position = names[10]
+    del engine.images.names["many0:1"]
+    until(lambda: not (mountpoint / "many0@1").exists(), "the name is gone", 4)
+    again = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    os.lseek(again, position, os.SEEK_SET)
+    assert [name for name, _ in _entries(again)] == [name for name, _ in names[11:] if name != "many0@1"]
+    os.close(before)
+    os.close(again)
 
 
 @pytest.mark.usefixtures("engine")
