@@ -30,15 +30,15 @@ from fusefs.tree.node import (
     stat_of,
 )
 
-_NAMES = (
+IMAGE_NAMES = (
     *(b"manifest.json", b"config", b"blobs", b"oci-layout", b"index.json"),
     *(b"layers", b"rootfs", b".uncompressed", b"files"),
 )
 """All names that a view of an image may have.  The number of a node is the place of its name here, from 1 on."""
-_NUMBERS = {name: number for number, name in enumerate(_NAMES, 1)}
+_NUMBERS = {name: number for number, name in enumerate(IMAGE_NAMES, 1)}
 _FOLDERS = frozenset({b"blobs", b"layers", b"rootfs", b".uncompressed", b"files"})
 _TREES = frozenset({b"layers", b"rootfs"})
-_EXPECTED = _NAMES[:7]
+_EXPECTED = IMAGE_NAMES[:7]
 """The names of nearly all images."""
 _UNKNOWN = frozenset(_NUMBERS.values()) - {_NUMBERS[name] for name in _EXPECTED}
 
@@ -99,9 +99,9 @@ class ImageDirectory(Owner):
         """Return a node; Unready for a document while the image is not open."""
         if not number:
             return Directory(self._attributes())
-        if number > len(_NAMES):
+        if number > len(IMAGE_NAMES):
             raise LookupError(number)
-        name = _NAMES[number - 1]
+        name = IMAGE_NAMES[number - 1]
         if name not in _FOLDERS:
             node = self._opened().entries[name]
             assert isinstance(node, RegularFile)
@@ -119,7 +119,7 @@ class ImageDirectory(Owner):
         """Return the stat result of a node; of a document, with the size 0 until the image has been open."""
         if number and self._known and number in self._known:
             return self._known[number].stat
-        if number and number <= len(_NAMES) and _NAMES[number - 1] not in _FOLDERS:
+        if number and number <= len(IMAGE_NAMES) and IMAGE_NAMES[number - 1] not in _FOLDERS:
             _, uid, gid, mtime_ns, _ = self._attributes()
             return Stat(stat.S_IFREG | 0o444, 1, uid, gid, mtime_ns)
         return stat_of(self.node(number))
@@ -155,7 +155,7 @@ class ImageDirectory(Owner):
 
     def size(self, directory: int) -> int:  # noqa: ARG002
         """Return the number of names."""
-        return len(_NAMES)
+        return len(IMAGE_NAMES)
 
     def listing(self, directory: int) -> Sequence[tuple[bytes, int]]:  # noqa: ARG002
         """Return the names and their numbers: those of nearly all images until the image has been open."""

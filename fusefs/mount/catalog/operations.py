@@ -20,7 +20,7 @@ from pyfuse3 import EntryAttributes, ReaddirToken, RequestContext, readdir_reply
 from fusefs.errors import LimitReached, limit_reached
 from fusefs.log import logger
 from fusefs.mount.catalog.catalog import Catalog
-from fusefs.mount.catalog.directory import ImageDirectory
+from fusefs.mount.catalog.directory import IMAGE_NAMES, ImageDirectory
 from fusefs.mount.catalog.provider import FRESH
 from fusefs.mount.catalog.tree import CatalogNode
 from fusefs.mount.inodes import ROOT, Owner, Place, Unready
@@ -41,6 +41,8 @@ _FOLDER_HANDLES = 1 << 60
 """Handles of open directories above the images begin here; those of others are inode numbers."""
 
 
+_TURN = 256
+"""Names that the kernel is told to forget before others have their turn."""
 _FIRST_ACCESSES = 256
 """Threads that wait for images; further first accesses wait for them."""
 
@@ -93,6 +95,17 @@ class CatalogOperations(Operations):
             log.info("let go of %s", printable(directory.listed.name))
         if unused:
             await self._collect()
+        await self._let_kernel_forget()
+
+    async def _let_kernel_forget(self) -> None:
+        """Let the kernel forget what is below names that are gone and was in use when they went.
+
+        It has dropped the names then, but keeps what is below until memory is short.
+        """
+        for turn, (parent, name) in enumerate(self._catalog.tree.lingering(IMAGE_NAMES), 1):
+            pyfuse3.invalidate_entry_async(self._inodes.root_inode(parent), name, ignore_enoent=True)
+            if not turn % _TURN:
+                await trio.lowlevel.checkpoint()
 
     async def _collect(self) -> None:
         """Free what is let go now: layers and what makes them refer to each other."""

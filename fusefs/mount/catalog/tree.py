@@ -85,6 +85,20 @@ class CatalogTree:
                 self._gone.add(number)
                 yield parent, node.path[-1]
 
+    def lingering(self, image_names: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+        """Yield parent and name of all that is below nodes that are gone; *image_names* are below each image."""
+        for number in [*self._gone]:
+            node = self._nodes.get(number)
+            if node is None or number not in self._gone:
+                continue
+            if node.listed is not None:
+                for name in image_names:
+                    yield number, name
+            else:
+                for below in [*self._below.get(node.path, ())]:
+                    if below in self._nodes:
+                        yield number, self._nodes[below].path[-1]
+
     def _is_current(self, node: CatalogNode) -> bool:
         """Return whether a lookup of its name would lead to *node* now, as far as that is known."""
         try:

@@ -264,6 +264,27 @@ def test_an_unused_image_is_let_go_and_comes_back_with_the_same_numbers(imgfs: B
     assert engine.saves == 1
 
 
+def test_what_was_open_when_its_image_went_is_forgotten_when_it_is_closed(
+    imgfs: Bench, engine: ManyImagesEngine
+) -> None:
+    mountpoint = _mount(imgfs, "--idle", "1")
+    folder = mountpoint / "ghcr.io" / "team"
+    number = (folder / "app@v1").stat().st_ino
+    with (folder / "app@v1" / "rootfs" / "etc" / "name").open("rb") as held:
+        engine.images.names["ghcr.io/team/app:v1"] = _image("moved")
+        until(lambda: (folder / "app@v1").stat().st_ino != number, "the other image is seen", 4)
+        assert held.read() == b"ghcr.io/team/app:v1"
+
+    def is_given_to_another() -> bool:
+        version = len(engine.images.names)
+        engine.images.names[f"ghcr.io/team/app:n{version}"] = _image(str(version))
+        place = folder / f"app@n{version}"
+        until(place.exists, "a new image is seen", 4)
+        return place.stat().st_ino == number
+
+    until(is_given_to_another, "its number is free", 30)
+
+
 def test_an_engine_that_does_not_answer_leaves_the_names_of_before(imgfs: Bench, engine: ManyImagesEngine) -> None:
     imgfs.log_is_quiet = False
     mountpoint = _mount(imgfs)

@@ -90,30 +90,23 @@ def test_a_directory_shows_what_a_mount_of_the_image_shows(imgfs: Bench, shelf: 
     assert (together / "index.json").read_bytes() == (alone / "index.json").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("path", "target"),
-    [
-        ("base", "base@latest"),
-        ("base:2", "base@2"),
-        ("team/app:latest", "app@latest"),
-        ("team/app:1", "app@1"),
-        ("team/app/sub:x", "sub@x"),
-    ],
-)
-def test_other_names_are_links_that_are_not_listed(imgfs: Bench, shelf: Registry, path: str, target: str) -> None:
-    place = _mount(imgfs, f"docker://{shelf.host}") / path
-    assert os.readlink(place) == target
-    assert (place / "rootfs" / "name").read_text() in (path, f"{path}:latest")
-    assert place.name not in os.listdir(place.parent)
-
-
-@pytest.mark.parametrize(
-    "name", ["base:3", "base@3", "base@", "app", "base@sha256:" + "0" * 64, "Base", ".git", "\xff", "a@b@c", "a:b@c"]
-)
-def test_a_name_that_is_none_is_not_there(imgfs: Bench, shelf: Registry, name: str) -> None:
+def test_other_names_are_links_and_what_is_none_is_not_there(imgfs: Bench, shelf: Registry) -> None:
     mountpoint = _mount(imgfs, f"docker://{shelf.host}")
-    assert not os.path.lexists(mountpoint / name)
-    assert not os.path.lexists(mountpoint / "team" / HIDDEN[0].partition("/")[2].replace(":", "@"))
+    links = {
+        "base": "base@latest",
+        "base:2": "base@2",
+        "team/app:latest": "app@latest",
+        "team/app:1": "app@1",
+        "team/app/sub:x": "sub@x",
+    }
+    for path, target in links.items():
+        place = mountpoint / path
+        assert os.readlink(place) == target
+        assert (place / "rootfs" / "name").read_text() in (path, f"{path}:latest")
+        assert place.name not in os.listdir(place.parent)
+    none = ["base:3", "base@3", "base@", "app", f"base@sha256:{'0' * 64}", "Base", ".git", "\xff", "a@b@c", "a:b@c"]
+    none += [name.replace(":", "@") for name in HIDDEN]
+    assert [name for name in none if os.path.lexists(mountpoint / name)] == []
 
 
 def test_a_digest_is_a_directory_that_is_not_listed(imgfs: Bench, shelf: Registry) -> None:
@@ -350,6 +343,19 @@ def test_what_names_no_registry_is_a_usage_error(imgfs: Bench, words: list[str],
     done = imgfs.run("mount", "--all", *words, imgfs.mountpoint())
     assert done.status == 2
     assert done.err.startswith(f"imgfs: {message}")
+
+
+def test_it_is_an_option_of_mount_8_and_needs_no_mountpoint(imgfs: Bench, shelf: Registry) -> None:
+    mountpoint = imgfs.mountpoint()
+    done = imgfs.run(f"docker://{shelf.host}/team", mountpoint, "-o", f"ro,all,log-file={imgfs.log}")
+    assert (done.status, done.out, done.err) == (0, "", "")
+    assert "web@v1" in os.listdir(mountpoint)
+    done = imgfs.run("mount", "--all", f"docker://{shelf.host}/team", XDG_RUNTIME_DIR=imgfs.folder)
+    assert done.status == 0, done.err
+    made = Path(done.out.strip())
+    assert "web@v1" in os.listdir(made)
+    assert imgfs.run("umount", made, XDG_RUNTIME_DIR=imgfs.folder).status == 0
+    assert not made.exists()
 
 
 def test_a_filter_shows_images_with_such_a_name_alone(imgfs: Bench, shelf: Registry) -> None:
