@@ -15,7 +15,7 @@ from operator import itemgetter
 
 import pyfuse3
 import trio
-from pyfuse3 import EntryAttributes, ReaddirToken, RequestContext, readdir_reply
+from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, readdir_reply
 
 from fusefs.errors import LimitReached, limit_reached
 from fusefs.log import logger
@@ -41,6 +41,8 @@ _FOLDER_HANDLES = 1 << 60
 """Handles of open directories above the images begin here; those of others are inode numbers."""
 
 
+_QUIET = 2.0
+"""Seconds after the last request for an image directory that is gone."""
 _TURN = 256
 """Names that the kernel is told to forget before others have their turn."""
 _FIRST_ACCESSES = 256
@@ -77,6 +79,8 @@ class CatalogOperations(Operations):
         self._questions = trio.CapacityLimiter(catalog.provider.questions_at_once)
         self._folders: dict[int, _OpenFolder] = {}
         self._folder_handles = count(_FOLDER_HANDLES)
+        self._owners: dict[int, Owner] = {}
+        """The image directories of open files, by their handles."""
 
     async def serve_idle(self) -> None:
         """Let go of images that nobody uses, until cancelled."""
@@ -100,9 +104,13 @@ class CatalogOperations(Operations):
     async def _let_kernel_forget(self) -> None:
         """Let the kernel forget what is below names that are gone and was in use when they went.
 
-        It has dropped the names then, but keeps what is below until memory is short.
+        It has dropped the names then, but keeps what is below until memory is short.  What is still in use must wait:
+        the kernel would drop the names between it and the image directory, and nobody could tell it any more.
         """
         for turn, (parent, name) in enumerate(self._catalog.tree.lingering(IMAGE_NAMES), 1):
+            owner = self._inodes.tree_owner(self._inodes.root_inode(parent))
+            if owner is not None and (owner.opened or owner.busy or time.monotonic() < owner.used + _QUIET):
+                continue
             pyfuse3.invalidate_entry_async(self._inodes.root_inode(parent), name, ignore_enoent=True)
             if not turn % _TURN:
                 await trio.lowlevel.checkpoint()
@@ -159,7 +167,11 @@ class CatalogOperations(Operations):
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         """Open a directory."""
         if not self._is_folder(inode):
-            return await super().opendir(inode, ctx)
+            handle = await super().opendir(inode, ctx)
+            owner = self._inodes.owner(inode)
+            if owner is not None:
+                owner.opened += 1
+            return handle
         handle = next(self._folder_handles)
         self._folders[handle] = _OpenFolder(inode)
         return handle
@@ -190,6 +202,10 @@ class CatalogOperations(Operations):
     async def releasedir(self, fh: int) -> None:
         """Close a directory."""
         if self._folders.pop(fh, None) is None:
+            owner = self._inodes.owner(fh)
+            if owner is not None:
+                owner.opened -= 1
+                owner.used = time.monotonic()
             await super().releasedir(fh)
 
     def _stat(self, inode: int) -> EntryAttributes:
@@ -225,6 +241,23 @@ class CatalogOperations(Operations):
         owner = self._inodes.owner(inode)
         if owner is not None:
             owner.used = time.monotonic()
+
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        """Open a file; its image directory is in use."""
+        info = await super().open(inode, flags, ctx)
+        owner = self._inodes.owner(inode)
+        if owner is not None:
+            owner.opened += 1
+            self._owners[info.fh] = owner
+        return info
+
+    async def release(self, fh: int) -> None:
+        """Close a file."""
+        owner = self._owners.pop(fh, None)
+        if owner is not None:
+            owner.opened -= 1
+            owner.used = time.monotonic()
+        await super().release(fh)
 
     async def _directory(self, inode: int) -> Place:
         with _busy(self._inodes.owner(inode)):

@@ -1,5 +1,6 @@
 """``imgfs mount --all docker://REGISTRY``: the images of a registry as one directory."""
 
+import contextlib
 import errno
 import json
 import os
@@ -222,12 +223,24 @@ def test_a_tag_that_moves_is_seen_and_what_is_open_stays(imgfs: Bench, server: R
     until(lambda: "moving@2" in os.listdir(mountpoint), "and listed", 4)
 
 
+def _blobs(imgfs: Bench, serving: int) -> list[str]:
+    """Return the blobs, and directories of cache entries, that a process has open."""
+    found = []
+    for number in os.listdir(f"/proc/{serving}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/{serving}/fd/{number}"))
+    return [path for path in found if path.startswith(f"{imgfs.cache}/blobs/")]
+
+
 def test_an_image_that_was_let_go_is_the_same_when_it_comes_back(imgfs: Bench, server: Registry) -> None:
     push_file(server, "idle:1", "before")
     mountpoint = _mount(imgfs, f"docker://{server.host}", "--idle", "0.5")
     inside = os.open(mountpoint / "idle@1" / "rootfs", os.O_RDONLY)
     assert os.listdir(inside) == ["name"]
+    serving = imgfs.serving(mountpoint)
+    assert _blobs(imgfs, serving) != []
     until(lambda: _status(imgfs, mountpoint)["inUse"] == [], "it is let go")
+    until(lambda: _blobs(imgfs, serving) == [], "its files are closed")
     push_file(server, "idle:1", "after")
     again = os.open("name", os.O_RDONLY, dir_fd=inside)
     assert os.read(again, 100) == b"before"
