@@ -273,6 +273,8 @@ def test_what_was_open_when_its_image_went_is_forgotten_when_it_is_closed(
     with (folder / "app@v1" / "rootfs" / "etc" / "name").open("rb") as held:
         engine.images.names["ghcr.io/team/app:v1"] = _image("moved")
         until(lambda: (folder / "app@v1").stat().st_ino != number, "the other image is seen", 4)
+        engine.images.names["later:1"] = _image("later")
+        until((mountpoint / "later@1").is_dir, "a later image is seen", 4)
         assert held.read() == b"ghcr.io/team/app:v1"
 
     def is_given_to_another() -> bool:
