@@ -103,16 +103,22 @@ class Opened:
             for _, content in self.image.blobs():
                 content.fetch()
 
-    def _index(self) -> Sequence[LayerFiles]:
-        total = sum(layer.descriptor.size for layer in self.image.layers)
+    def rootfs_up_to(self, number: int) -> RootfsTree:
+        """Return the layer *number* and those below it merged."""
+        self._check_number(number)
+        self._check_rootfs()
+        with _fetching():
+            return RootfsTree(self._index(number + 1), transform_symlinks=False)
+
+    def _index(self, count: int | None = None) -> Sequence[LayerFiles]:
+        total = sum(layer.descriptor.size for layer in self.image.layers[:count])
         with self._progress.transfer(f"indexing {self.shown}", total) as advance:
-            return self.layers.all_files(lambda layer: advance(layer.descriptor.size))
+            return self.layers.all_files(lambda layer: advance(layer.descriptor.size), count)
 
     def layer(self, number: int) -> LayerTree:
         """Return the tree of one layer, with whiteouts as files; the first access indexes it."""
         layers = self.image.layers
-        if number >= len(layers):
-            raise Unavailable(f"{self.shown} has {len(layers)} layers, numbered from 0; there is no layer {number}")
+        self._check_number(number)
         self._check_readable(number)
         with _fetching():
             return LayerTree(self.layers.files(layers[number]), transform_symlinks=False)
@@ -122,6 +128,11 @@ class Opened:
         self._check_readable(number)
         with _fetching():
             return self.layers.tar(self.image.layers[number])
+
+    def _check_number(self, number: int) -> None:
+        count = len(self.image.layers)
+        if number >= count:
+            raise Unavailable(f"{self.shown} has {count} layers, numbered from 0; there is no layer {number}")
 
     def _check_readable(self, number: int) -> None:
         if not self.layers.readable(self.image.layers[number]):

@@ -87,15 +87,25 @@ def _add_diff(commands: Commands) -> None:
     parser = _add_look(
         commands,
         "diff",
-        "compare the files of two images",
-        "List files that the second image adds (A), deletes (D) and changes (C), with sizes before and after. "
-        "PATH begins at the first :/.",
-        ("imgfs diff nginx:1.26 nginx:1.27", "imgfs diff nginx:1.26:/etc nginx:1.27:/etc"),
+        "compare two images: files, configuration, packages",
+        "List what the second image changes in the configuration, and the files that it adds (A), deletes (D) and "
+        "changes (C), with sizes before and after. PATH begins at the first :/.",
+        ("imgfs diff nginx:1.26 nginx:1.27", "imgfs diff -u nginx:1.26:/etc nginx:1.27:/etc"),
         sizes=True,
+        last_operand="other",
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
-    parser.add_argument("other", metavar="IMAGE[:/PATH]")
+    parser.add_argument("other", metavar="IMAGE[:/PATH]", nargs="?")
+    parser.add_argument("-u", "--unified", action="store_true", help="show the lines of text files that differ")
+    parser.add_argument("--stat", action="store_true", help="count the files that differ in each directory")
+    parser.add_argument("-d", "--max-depth", metavar="N", type=_depth, help="with --stat: to this depth (default: 2)")
+    parser.add_argument("--config", action="store_true", help="show only the configuration")
+    parser.add_argument("--packages", action="store_true", help="show only the packages of dpkg, apk and rpm")
+    parser.add_argument(
+        "--layer", metavar="N", type=_layer_number, help="of one image: what layer N (0 is the base) changes"
+    )
     parser.add_argument("--times", action="store_true", help="include files that differ only in their time")
+    parser.add_argument("--exit-code", action="store_true", help="exit with 1 if anything differs")
     parser.add_help_last()
 
 
