@@ -11,6 +11,7 @@ from fusefs.cli.parsing.image_options import CACHE_DIR, add_cache_options, add_i
 from fusefs.cli.parsing.look_commands import add_list, add_looks
 from fusefs.cli.parsing.mount_options import ALL, AUTO, BACKGROUND, EROFS, FUSE, long_options, split_options
 from fusefs.cli.parsing.parser import Commands, HelpRequested, Parser
+from fusefs.cli.parsing.use_commands import add_uses
 from fusefs.errors import UsageError
 from fusefs.oci.transport import DOCKER_DAEMON
 from fusefs.text import printable
@@ -102,6 +103,7 @@ def program_parser() -> Parser:
     _add_umount(commands)
     add_list(commands)
     add_looks(commands)
+    add_uses(commands)
     _add_cache(commands)
     _add_completion(commands)
     # Without a summary, these are listed nowhere.
