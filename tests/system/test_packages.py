@@ -24,7 +24,6 @@ _BUILDS = ("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "pkg-co
 RELEASES = {"bookworm": "deb12", "trixie": "deb13"}
 
 _USE = """\
-test -e /etc/mtab || ln -s ../proc/self/mounts /etc/mtab  # mmdebstrap makes none, and fusermount3 needs it
 mkdir -p /mnt/img
 imgfs mount {archive} /mnt/img
 grep -q hello /mnt/img/rootfs/etc/motd
