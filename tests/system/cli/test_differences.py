@@ -235,7 +235,8 @@ def _app(folder: Path) -> None:
 
 def test_the_reference_shows_what_a_terminal_of_80_columns_shows(imgfs: Bench) -> None:
     _app(imgfs.folder)
-    (shown,) = (block for block in blocks(REPOSITORY / "docs" / "reference.md") if block.runner == "test_differences.py")
+    runner, page = "test_differences.py", REPOSITORY / "docs" / "reference.md"
+    (shown,) = (block for block in blocks(page) if block.runner == runner)
     imgfs.command = ("sh", "-c", 'cd "$0"; exec "$@"', str(imgfs.folder), *imgfs.command)
     for step in session(shown.text):
         terminal = Terminal(imgfs, *step.command.split()[1:], "--progress", "none", columns=80)
