@@ -69,9 +69,7 @@ def run(version: str, pins: str, tests: list[str]) -> bool | None:
     if python:
         with tempfile.TemporaryDirectory(prefix="imgfs-matrix-", dir="/var/tmp") as folder:
             script = _RUN.format(python=python, venv=f"{folder}/venv", **values)
-            done = subprocess.run(
-                ["bash", "-euc", script], stdout=subprocess.PIPE, text=True, check=False, timeout=_HOURS
-            )
+            done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False, timeout=_HOURS)
     elif version in RELEASES:
         root = debian_root(RELEASES[version], "matrix-2", *_PACKAGES)
         script = _RUN.format(python="python3", venv="/opt/venv", **values)
@@ -79,7 +77,7 @@ def run(version: str, pins: str, tests: list[str]) -> bool | None:
     else:
         print(f"Python {version}: not found on this machine, and in no release of Debian", flush=True)
         return None
-    *failures, last = done.stdout.splitlines() or [""]
+    *failures, last = done.stdout.splitlines() or (done.stderr or "").splitlines()[-5:] or ["no tests ran"]
     print(f"Python {version}, {pins}.txt: {last}", *failures, sep="\n", flush=True)
     return done.returncode == 0
 

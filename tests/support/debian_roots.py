@@ -20,7 +20,7 @@ mkdir "$place/upper" "$place/work" "$place/root"
 mount -t overlay -o "lowerdir=$root,upperdir=$place/upper,workdir=$place/work" overlay "$place/root"
 certificates=$(cat /etc/ssl/certs/ca-certificates.crt)
 cat /etc/resolv.conf > "$place/root/etc/resolv.conf"
-[ -e "$place/root/etc/mtab" ] || ln -s ../proc/self/mounts "$place/root/etc/mtab"  # fusermount3 of trixie needs it
+ln -sf ../proc/self/mounts "$place/root/etc/mtab"  # fusermount3 of trixie needs it
 mkdir -p "$place/root/etc/ssl/certs"
 echo "$certificates" > "$place/root/etc/ssl/certs/ca-certificates.crt"
 mount -t proc proc "$place/root/proc"
