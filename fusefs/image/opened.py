@@ -54,6 +54,7 @@ class Opened:
         self.image = sourced.image
         self.cache = sourced.cache
         """The cache for files that are made of its layers, None if there is none."""
+        self._caches = [cache for cache in (sourced.cache, *sourced.layer_caches.values()) if cache is not None]
         self.referrers = sourced.referrers
         """Asks for the artifacts that refer to it; None if the source knows of none."""
         self.traffic = sourced.traffic
@@ -164,3 +165,8 @@ class Opened:
         self.layers.close()
         for _, content in self.image.blobs():
             content.close()
+
+    def close_caches(self) -> None:
+        """Stop using the cache entries of the image, which is closed."""
+        for cache in self._caches:
+            cache.close()

@@ -7,7 +7,6 @@ from itertools import chain
 from typing import Any
 
 from fusefs.cli.opening import image_and_paths, opening
-from fusefs.cli.output.files import found_at
 from fusefs.cli.output.stdout import Output, human_size
 from fusefs.cli.output.steps import instruction
 from fusefs.cli.output.tables import cut_end, table
@@ -15,6 +14,7 @@ from fusefs.image.inspection import inspect
 from fusefs.image.opened import Opened
 from fusefs.layers.usage import Amount, Usage, usage
 from fusefs.text import printable
+from fusefs.tree.walk import found_at
 
 _SIZE_WIDTH = 12
 """Columns of a size: up to 999 GB in bytes."""

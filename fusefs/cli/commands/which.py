@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fusefs.cli.opening import image_and_paths, opening
-from fusefs.cli.output.files import file_json, found_at
+from fusefs.cli.output.files import file_json
 from fusefs.cli.output.stdout import BOLD, GREEN, RED, YELLOW, Output, aligned, clipped, column_widths, human_size
 from fusefs.cli.output.steps import instruction
 from fusefs.errors import Unavailable, UsageError
@@ -19,7 +19,7 @@ from fusefs.layers.record import LOWER_LINK
 from fusefs.layers.rootfs import RootfsTree
 from fusefs.layers.tree import LayerTree
 from fusefs.text import printable, quoted
-from fusefs.tree.walk import PathNode, resolve
+from fusefs.tree.walk import PathNode, found_at, resolve
 
 _STYLES = {Deed.ADDED: GREEN, Deed.CHANGED: YELLOW, Deed.REMOVED: RED}
 

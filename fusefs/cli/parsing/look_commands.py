@@ -3,10 +3,14 @@
 import argparse
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fusefs.cli.parsing.image_options import IMAGE_GROUPS, add_image_options, size_named
 from fusefs.cli.parsing.parser import Commands, Parser
 from fusefs.text import printable
+
+if TYPE_CHECKING:
+    from fusefs.image.search import Size
 
 
 def add_looks(commands: Commands) -> None:
@@ -170,24 +174,22 @@ def _add_find(commands: Commands) -> None:
     parser.add_help_last(layers)
 
 
-_FIND_SIZE = re.compile(r"([+-]?)([0-9]{1,15})([bcwkMG]?)")
-_UNITS = {"": 512, "b": 512, "c": 1, "w": 2, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-"""Bytes of each unit of find(1)."""
+def _find_size(text: str) -> "Size":
+    from fusefs.image.search import size_of  # noqa: PLC0415 - no other command needs it
 
-
-def _find_size(text: str) -> tuple[str, int, int]:
-    """Return sign, number and unit in bytes."""
-    match = _FIND_SIZE.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not a size; use one such as +10M, -4k or 100c")
-    return match[1], int(match[2]), _UNITS[match[3]]
+    try:
+        return size_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _find_types(text: str) -> list[str]:
-    letters = text.split(",")
-    if any(len(letter) != 1 or letter not in "fdlbcps" for letter in letters):
-        raise argparse.ArgumentTypeError(f"'{printable(text)}' has unknown types; use f, d, l, b, c, p, s, as in f,l")
-    return letters
+    from fusefs.image.search import types_of  # noqa: PLC0415
+
+    try:
+        return types_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_waste(commands: Commands) -> None:
