@@ -143,7 +143,7 @@ def _add_du(commands: Commands) -> None:
     parser.add_argument("-d", "--max-depth", metavar="N", type=_depth, help="show directories down to this depth")
     parser.add_argument("-s", "--summarize", action="store_true", help="show only a total for each PATH")
     parser.add_argument("-a", "--all", action="store_true", help="show files, too")
-    parser.add_argument("--layers", action="store_true", help="show in which layers the files of each PATH are")
+    parser.add_argument("--layers", action="store_true", help="show in which layers they are (default: as with -s)")
     add_layer(parser)
     parser.add_help_last()
 
@@ -158,10 +158,11 @@ def _add_find(commands: Commands) -> None:
         ("imgfs find nginx:latest /etc -name '*.conf'", "imgfs find nginx:latest --deleted -type f -size +1M"),
         sizes=True,
         last_operand="paths",
-        signed_values=True,
+        values_of=("-name", "-size", "-type"),
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
     parser.add_argument("paths", metavar="PATH", nargs="*")
+    parser.add_argument("-print", action="store_true", help="print only the paths")
     tests = parser.add_argument_group("tests, as in find(1)")
     tests.add_argument("-name", metavar="GLOB", help="the name matches this pattern of the shell")
     tests.add_argument("-size", metavar="[+|-]N[UNIT]", type=_find_size, help="size: blocks, or c, k, M or G; +: more")
@@ -170,8 +171,7 @@ def _add_find(commands: Commands) -> None:
     add_layer(layers)
     layers.add_argument("--all-layers", action="store_true", help="all files of all layers, also hidden ones")
     layers.add_argument("--deleted", action="store_true", help="files of layers that an upper layer deletes")
-    layers.add_argument("-print", action="store_true", help="print only the paths")
-    parser.add_help_last(layers)
+    parser.add_help_last()
 
 
 def _find_size(text: str) -> "Size":
@@ -242,7 +242,7 @@ def add_look(  # noqa: PLR0913 - the parts of a parser
     json: bool = True,
     sizes: bool = False,
     last_operand: str = "",
-    signed_values: bool = False,
+    values_of: Sequence[str] = (),
 ) -> Parser:
     """Add a command that inspects an image without a mount, with the options that all of these commands have.
 
@@ -256,7 +256,7 @@ def add_look(  # noqa: PLR0913 - the parts of a parser
         help_option=("--help",) if sizes else ("-h", "--help"),
         named_only=IMAGE_GROUPS,
         last_operand=last_operand,
-        signed_values=signed_values,
+        values_of=values_of,
     )
     if sizes:
         parser.add_argument("-h", "--human-readable", action="store_true", help="show sizes with units, such as 1.2 MB")

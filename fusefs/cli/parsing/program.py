@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from fusefs import __version__
 from fusefs.cli.parsing.image_forms import forms
-from fusefs.cli.parsing.image_options import CACHE_DIR, add_cache_options, add_image_options, seconds
+from fusefs.cli.parsing.image_options import CACHE_DIR, IMAGE_GROUPS, add_cache_options, add_image_options, seconds
 from fusefs.cli.parsing.look_commands import add_list, add_looks
 from fusefs.cli.parsing.mount_options import ALL, AUTO, BACKGROUND, EROFS, FUSE, long_options, split_options
 from fusefs.cli.parsing.parser import Commands, HelpRequested, Parser
@@ -22,6 +22,10 @@ COMPLETE = "complete"
 """The internal command that completion scripts call; its words are not parsed."""
 HELP, VERSION = "help", "version"
 """Commands that do the same as options."""
+
+
+OPTIONS = "options"
+"""The topic of help that is no command."""
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -47,6 +51,8 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case f
         case None:
             raise HelpRequested(parser)
         case "help":
+            if arguments.words == [OPTIONS]:
+                raise HelpRequested(_options_topic())
             parser.parse_args([*arguments.words, "--help"])
         case "cache" if arguments.action is None:
             parser.parse_args(["cache", "--help"])
@@ -107,7 +113,11 @@ def program_parser() -> Parser:
     _add_cache(commands)
     _add_completion(commands)
     # Without a summary, these are listed nowhere.
-    helping = commands.add_parser(HELP, description="Show the help of COMMAND.", last_operand="words")
+    helping = commands.add_parser(
+        HELP,
+        description="Show the help of COMMAND; imgfs help options, of what all commands have.",
+        last_operand="words",
+    )
     helping.add_argument("words", metavar="COMMAND", nargs="*")
     helping.add_help_last()
     version = commands.add_parser(VERSION, description="Show the version.")
@@ -117,6 +127,19 @@ def program_parser() -> Parser:
     shown = "show the version; with --verbose, of all parts"
     parser.add_argument("-v", "--version", action="version", version=f"imgfs {__version__}", help=shown)
     return parser
+
+
+def _options_topic() -> Parser:
+    """Return what `imgfs help options` shows: the forms of IMAGE, and the options of all commands that have one."""
+    topic = Parser(
+        prog=f"imgfs {HELP} {OPTIONS}",
+        description="Options of all commands that open an image.",
+        notes=forms(),
+        help_option=(),
+        is_topic=True,
+    )
+    add_image_options(topic)
+    return topic
 
 
 def _add_mount(commands: Commands) -> None:
@@ -132,6 +155,7 @@ def _add_mount(commands: Commands) -> None:
             "imgfs mount --all /mnt/images",
             "imgfs mount -o uid=1000 ./nginx.tar /mnt/img",
         ),
+        named_only=IMAGE_GROUPS,
         last_operand="mountpoint",
     )
     parser.add_argument("image", metavar="IMAGE")
@@ -182,8 +206,8 @@ def _add_mount(commands: Commands) -> None:
         help="fetch them first: the mount needs no network then",
     )
     mount.add_argument("--log-file", metavar="FILE", help="write the log to FILE (default: syslog; see man imgfs)")
-    messages = add_image_options(parser)
-    parser.add_help_last(messages)
+    add_image_options(parser)
+    parser.add_help_last(mount)
 
 
 def _add_umount(commands: Commands) -> None:
