@@ -39,6 +39,17 @@ def test_mounting_takes_two_requests_and_the_next_time_one_or_none(imgfs: Bench,
     assert server.requests() == []
 
 
+def test_the_process_that_serves_goes_on_with_the_connection_of_the_command(
+    imgfs: Bench, server: Registry, proxy: Proxy
+) -> None:
+    pushed(server, "team/app:1", BASE, APP)
+    mounted = imgfs.mount(proxy.image())
+    made = proxy.connections
+    assert (mounted / "layers" / "1" / "app").read_bytes() == b"app"
+    assert (mounted / "layers" / "0" / "base").stat().st_size == 100_000
+    assert proxy.connections == made
+
+
 def test_a_layer_is_fetched_at_its_first_access_and_once(imgfs: Bench, server: Registry) -> None:
     layout, _ = pushed(server, "team/app:2", BASE, APP)
     mounted = imgfs.mount(server.image("team/app:2"))
