@@ -103,7 +103,7 @@ class Pieces:
         self._claims: list[_Claim] = []
         self._ranges_ignored = False
         self._drops = 0
-        self._settled = False
+        self._settled = self._final = False
         self._closed = False
 
     def read(self, offset: int, size: int) -> Bytes:
@@ -138,16 +138,21 @@ class Pieces:
         for offset in range(0, self.size, step):
             yield self._read(offset, step, claim)
 
-    def settle(self, verify: Callable[[Iterator[Bytes]], None], step: int) -> bool:
+    def settle(self, verify: Callable[[Iterator[Bytes]], None], step: int, *, final: bool) -> bool:
         """Let *verify* look at all bytes in order, *step* at a time; after that, no byte changes any more.
 
-        Returns False if some were dropped meanwhile: they may be others than *verify* has seen.
+        Returns False if some were dropped meanwhile: they may be others than *verify* has seen.  *final*: none can be
+        dropped meanwhile, so that the result does not depend on readers, who may compare wrong digests.
         """
-        drops = self._drops
-        verify(self.in_order(step))
         with self._changed:
-            self._settled = self._drops == drops
-            return self._settled
+            drops, self._final = self._drops, final
+        try:
+            verify(self.in_order(step))
+            with self._changed:
+                self._settled = self._drops == drops
+                return self._settled
+        finally:
+            self._final = False
 
     def wait(self, start: int, end: int, stopped: Callable[[], bool]) -> Bytes | None:
         """Return the bytes once others have fetched them, None if *stopped* before; `wake` wakes this thread."""
@@ -165,10 +170,10 @@ class Pieces:
     def drop(self, start: int, end: int) -> None:
         """Forget the bytes from *start* up to *end*, which proved wrong; who reads them next fetches them.
 
-        Not if they are settled: then they were wrong before.
+        Not if they are settled, or about to be: then they were wrong before, or all will be dropped.
         """
         with self._changed:
-            if self._settled:
+            if self._settled or self._final:
                 return
             self._drops += 1
             self.present.remove(start, end)
