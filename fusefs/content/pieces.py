@@ -179,8 +179,13 @@ class Pieces:
             self.present.remove(start, end)
             self._noted = 0
 
+    def note(self) -> None:
+        """Note which bytes are there, for the next time: nobody will verify them soon if they are complete."""
+        self._note(1, self.size)
+
     def close(self) -> None:
         """Close the file, after the last fetch that writes to it."""
+        self.note()
         with self._changed:
             self._closed = True
             idle = not self._claims
@@ -287,11 +292,15 @@ class Pieces:
             self._changed.notify_all()
         self._note(_NOTE)
 
-    def _note(self, least: int) -> None:
-        """Tell which bytes are there, if *least* or more have arrived since the last time, but not all."""
+    def _note(self, least: int, most: int | None = None) -> None:
+        """Tell which bytes are there, if *least* or more have arrived since the last time, but at *most* so many.
+
+        By default not if all are there: who fetched them verifies them now.
+        """
         with self._changed:
             total = self.present.total
-            if self._room.save is None or total - self._noted < least or total == self.size:
+            most = self.size - 1 if most is None else most
+            if self._room.save is None or total - self._noted < least or total > most:
                 return
             self._noted, self._noted_at = total, time.monotonic()
             present = Ranges(self.present)

@@ -178,6 +178,11 @@ class RemoteBlob:
                 return
         yield from chunks(self._fetched())
 
+    def note(self) -> None:
+        """Note which bytes are here, for the next time."""
+        if self._pieces is not None and self._extent is None:
+            self._pieces.note()
+
     def check(self) -> None:
         """Do nothing: nobody but imgfs writes to the file."""
 

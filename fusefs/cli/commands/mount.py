@@ -269,6 +269,7 @@ class MountCommand:
             begin = partial(self._begin, opened, kernel, ready)
             serve(root, self._mountpoint, self._mount_options(settings, kernel), begin)
         finally:
+            opened.note()
             self._finish()
 
     def _serve_by_kernel(self, root: int, ready: Callable[[], None]) -> None:
