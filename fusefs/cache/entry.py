@@ -162,9 +162,7 @@ class CacheEntry:
         """Replace the document `INDEX`, if there is one; errors are logged."""
         try:
             with self._cache.deciding():
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(INDEX, dir_fd=self.directory)
-                write_document(self.directory, INDEX, facts, sync=True)
+                write_document(self.directory, INDEX, facts, sync=True, replace=True)
         except OSError as error:
             log.warning("cannot cache %s: %s", printable(self.path), error.strerror)
 
