@@ -20,6 +20,8 @@ SHELLS = ("bash", "zsh", "fish")
 """Shells that have completions."""
 COMPLETE = "complete"
 """The internal command that completion scripts call; its words are not parsed."""
+SHELL = "shell"
+"""The command behind whose ``--`` another command line begins."""
 HELP, VERSION = "help", "version"
 """Commands that do the same as options."""
 
@@ -46,7 +48,13 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case f
     if argv[:1] in (["-v"], ["--version"]):
         argv = [VERSION, *argv[1:]]
     parser = program_parser()
+    command: Sequence[str] = ()
+    if argv[:1] == [SHELL] and "--" in argv:  # a command may have options, and more of these
+        end = argv.index("--")
+        argv, command = argv[:end], argv[end + 1 :]
     arguments = parser.parse_args(argv)
+    if arguments.command == SHELL:
+        arguments.words += command
     match arguments.command:
         case None:
             raise HelpRequested(parser)
@@ -63,7 +71,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case f
         arguments = parser.parse_args([arguments.command, *in_o, *argv[1:]])
     if arguments.command == "mount":
         _arrange_all(arguments)
-    for name in ("mountpoint", "subdir", "tmpdir", "shared_blob_dir", "cache_dir", "log_file"):
+    for name in ("mountpoint", "subdir", "tmpdir", "shared_blob_dir", "cache_dir", "log_file", "keep"):
         value = getattr(arguments, name, None)
         if value == "" or (isinstance(value, list) and "" in value):  # abspath() would return the current directory
             shown = name.upper() if name == "mountpoint" else f"--{name.replace('_', '-')}"
