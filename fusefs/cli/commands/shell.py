@@ -39,8 +39,8 @@ _END = 10.0
 """Seconds that the image's mount has to end, with what it writes to the cache."""
 
 
-def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Run the command, and exit with its status."""
+def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    """Run the command and return its exit status."""
     log_to_stderr(quiet=arguments.quiet, verbose=arguments.verbose)
     tools = _tools() if arguments.tools else None
     with ended_by_signals(), _place(environment) as place, _kept(arguments.keep) as kept:
@@ -53,8 +53,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
             if not os.path.isdir(lower):
                 raise Unavailable(f"{printable(arguments.image)} has no root file system")
             plan = Plan(place, lower, kept, tools, users.has_all, users.is_first)
-            status = run_in_container(plan, _call(arguments, environment, _details(mountpoint)))
-    raise SystemExit(status)
+            return run_in_container(plan, _call(arguments, environment, _details(mountpoint)))
 
 
 def _call(arguments: argparse.Namespace, environment: Mapping[str, str], details: Details) -> Call:
