@@ -48,13 +48,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case f
     if argv[:1] in (["-v"], ["--version"]):
         argv = [VERSION, *argv[1:]]
     parser = program_parser()
-    command: Sequence[str] = ()
-    if argv[:1] == [SHELL] and "--" in argv:  # a command may have options, and more of these
-        end = argv.index("--")
-        argv, command = argv[:end], argv[end + 1 :]
-    arguments = parser.parse_args(argv)
-    if arguments.command == SHELL:
-        arguments.words += command
+    arguments = _parsed_shell(parser, argv) if argv[:1] == [SHELL] else parser.parse_args(argv)
     match arguments.command:
         case None:
             raise HelpRequested(parser)
@@ -76,6 +70,14 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case f
         if value == "" or (isinstance(value, list) and "" in value):  # abspath() would return the current directory
             shown = name.upper() if name == "mountpoint" else f"--{name.replace('_', '-')}"
             raise UsageError(f"{shown} is empty")
+    return arguments
+
+
+def _parsed_shell(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the words up to the first ``--``; those behind it are a command, which may have options of its own."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    arguments: argparse.Namespace = parser.parse_args(argv[:end])
+    arguments.words += argv[end + 1 :]
     return arguments
 
 
