@@ -7,7 +7,7 @@ import re
 import signal
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Union
@@ -84,7 +84,11 @@ def serve(root: Root, mountpoint: Mountpoint, options: MountOptions, ready: Call
     """
     trial = Trial()
     try:
-        trio.run(_serve, root, mountpoint, options, _Beginning(trial, ready))
+        # No signal can leave a mount behind: trio receives it, or it is noted.
+        with stop_signals_noted() as noted:
+            succession = trio.run(_serve, root, mountpoint, options, _Beginning(trial, ready), noted)
+            # Not in the event loop: a signal that came while it ended is noted when the loop has ended.
+            succession.finish(noted)
     except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:  # as trio wraps it
@@ -109,15 +113,14 @@ class _Beginning(NamedTuple):
     ready: Callable[[], None]
 
 
-async def _serve(root: Root, mountpoint: Mountpoint, options: MountOptions, beginning: _Beginning) -> None:
-    """Serve the FUSE mount to its end, then hold the kernel mount that has taken its place."""
-    # No signal can leave a mount behind: trio receives it, or it is noted.
-    with stop_signals_noted() as noted:
-        with trio.open_signal_receiver(*stop_signals()) as signals:
-            for number in noted:
-                signal.raise_signal(number)
-            succession = await _serve_by_fuse(root, mountpoint, options, beginning, signals)
-        succession.finish(noted)  # nothing else uses the event loop any more
+async def _serve(
+    root: Root, mountpoint: Mountpoint, options: MountOptions, beginning: _Beginning, noted: Sequence[int]
+) -> Succession:
+    """Serve the FUSE mount to its end, and return what has taken its place; signals *noted* before end it."""
+    with trio.open_signal_receiver(*stop_signals()) as signals:
+        for number in noted:
+            signal.raise_signal(number)
+        return await _serve_by_fuse(root, mountpoint, options, beginning, signals)
 
 
 async def _serve_by_fuse(
@@ -127,7 +130,7 @@ async def _serve_by_fuse(
     beginning: _Beginning,
     signals: AsyncIterator[int],
 ) -> Succession:
-    """Serve the FUSE mount to its end, and return what has taken its place."""
+    """Serve the FUSE mount until it is unmounted, taken over or one of *signals* arrives."""
     logging.getLogger("pyfuse3").addFilter(_is_relevant)
     operations = _operations(root, options)
     buffers = reserved_buffers(_MAX_REQUESTS)

@@ -28,6 +28,7 @@ from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs, traffic
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.sources import open_image
 from fusefs.sources.argument import public_name
+from fusefs.sources.handover import hand_over
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 from fusefs.tree.overrides import Overrides
@@ -171,6 +172,7 @@ class MountCommand:
         else:
             from fusefs.mount.background import in_background  # noqa: PLC0415 - kernel mounts have no process
 
+            hand_over()
             in_background(serve, log)
             self._announce(log)
 
@@ -267,6 +269,7 @@ class MountCommand:
             begin = partial(self._begin, opened, kernel, ready)
             serve(root, self._mountpoint, self._mount_options(settings, kernel), begin)
         finally:
+            opened.note()
             self._finish()
 
     def _serve_by_kernel(self, root: int, ready: Callable[[], None]) -> None:

@@ -3,10 +3,14 @@
 import argparse
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fusefs.cli.parsing.image_options import IMAGE_GROUPS, add_image_options, size_named
 from fusefs.cli.parsing.parser import Commands, Parser
 from fusefs.text import printable
+
+if TYPE_CHECKING:
+    from fusefs.image.search import Size
 
 
 def add_looks(commands: Commands) -> None:
@@ -22,7 +26,7 @@ def add_looks(commands: Commands) -> None:
 
 
 def _add_inspect(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "inspect",
         "show the configuration and layers of an image",
@@ -41,7 +45,7 @@ def _add_inspect(commands: Commands) -> None:
 
 
 def _add_ls(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "ls",
         "list files in an image",
@@ -62,12 +66,12 @@ def _add_ls(commands: Commands) -> None:
     parser.add_argument("-S", dest="sort_size", action="store_true", help="sort by size, the largest first")
     parser.add_argument("-r", "--reverse", action="store_true", help="reverse the order")
     parser.add_argument("-1", dest="one", action="store_true", help="one name a line, as always")
-    _add_layer(parser)
+    add_layer(parser)
     parser.add_help_last()
 
 
 def _add_cat(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "cat",
         "print files of an image",
@@ -79,28 +83,38 @@ def _add_cat(commands: Commands) -> None:
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
     parser.add_argument("paths", metavar="PATH", nargs="*")
-    _add_layer(parser)
+    add_layer(parser)
     parser.add_help_last()
 
 
 def _add_diff(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "diff",
-        "compare the files of two images",
-        "List files that the second image adds (A), deletes (D) and changes (C), with sizes before and after. "
-        "PATH begins at the first :/.",
-        ("imgfs diff nginx:1.26 nginx:1.27", "imgfs diff nginx:1.26:/etc nginx:1.27:/etc"),
+        "compare two images: files, configuration, packages",
+        "List what the second image changes in the configuration, and the files that it adds (A), deletes (D) and "
+        "changes (C), with sizes before and after. PATH begins at the first :/.",
+        ("imgfs diff nginx:1.26 nginx:1.27", "imgfs diff -u nginx:1.26:/etc nginx:1.27:/etc"),
         sizes=True,
+        last_operand="other",
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
-    parser.add_argument("other", metavar="IMAGE[:/PATH]")
+    parser.add_argument("other", metavar="IMAGE[:/PATH]", nargs="?")
+    parser.add_argument("-u", "--unified", action="store_true", help="show the lines of text files that differ")
+    parser.add_argument("--stat", action="store_true", help="count the files that differ in each directory")
+    parser.add_argument("-d", "--max-depth", metavar="N", type=_depth, help="with --stat: to this depth (default: 2)")
+    parser.add_argument("--config", action="store_true", help="show only the configuration")
+    parser.add_argument("--packages", action="store_true", help="show only the packages of dpkg, apk and rpm")
+    parser.add_argument(
+        "--layer", metavar="N", type=_layer_number, help="of one image: what layer N (0 is the base) changes"
+    )
     parser.add_argument("--times", action="store_true", help="include files that differ only in their time")
+    parser.add_argument("--exit-code", action="store_true", help="exit with 1 if anything differs")
     parser.add_help_last()
 
 
 def _add_which(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "which",
         "show which layer a file comes from",
@@ -114,7 +128,7 @@ def _add_which(commands: Commands) -> None:
 
 
 def _add_du(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "du",
         "show how large the directories of an image are",
@@ -129,13 +143,13 @@ def _add_du(commands: Commands) -> None:
     parser.add_argument("-d", "--max-depth", metavar="N", type=_depth, help="show directories down to this depth")
     parser.add_argument("-s", "--summarize", action="store_true", help="show only a total for each PATH")
     parser.add_argument("-a", "--all", action="store_true", help="show files, too")
-    parser.add_argument("--layers", action="store_true", help="show in which layers the files of each PATH are")
-    _add_layer(parser)
+    parser.add_argument("--layers", action="store_true", help="show in which layers they are (default: as with -s)")
+    add_layer(parser)
     parser.add_help_last()
 
 
 def _add_find(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "find",
         "find files in the layers of an image",
@@ -144,44 +158,42 @@ def _add_find(commands: Commands) -> None:
         ("imgfs find nginx:latest /etc -name '*.conf'", "imgfs find nginx:latest --deleted -type f -size +1M"),
         sizes=True,
         last_operand="paths",
-        signed_values=True,
+        values_of=("-name", "-size", "-type"),
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
     parser.add_argument("paths", metavar="PATH", nargs="*")
+    parser.add_argument("-print", action="store_true", help="print only the paths")
     tests = parser.add_argument_group("tests, as in find(1)")
     tests.add_argument("-name", metavar="GLOB", help="the name matches this pattern of the shell")
     tests.add_argument("-size", metavar="[+|-]N[UNIT]", type=_find_size, help="size: blocks, or c, k, M or G; +: more")
     tests.add_argument("-type", metavar="TYPES", type=_find_types, help="types, of f, d, l, b, c, p, s, as in f,l")
     layers = parser.add_argument_group("layers")
-    _add_layer(layers)
+    add_layer(layers)
     layers.add_argument("--all-layers", action="store_true", help="all files of all layers, also hidden ones")
     layers.add_argument("--deleted", action="store_true", help="files of layers that an upper layer deletes")
-    layers.add_argument("-print", action="store_true", help="print only the paths")
-    parser.add_help_last(layers)
+    parser.add_help_last()
 
 
-_FIND_SIZE = re.compile(r"([+-]?)([0-9]{1,15})([bcwkMG]?)")
-_UNITS = {"": 512, "b": 512, "c": 1, "w": 2, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-"""Bytes of each unit of find(1)."""
+def _find_size(text: str) -> "Size":
+    from fusefs.image.search import size_of  # noqa: PLC0415 - no other command needs it
 
-
-def _find_size(text: str) -> tuple[str, int, int]:
-    """Return sign, number and unit in bytes."""
-    match = _FIND_SIZE.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not a size; use one such as +10M, -4k or 100c")
-    return match[1], int(match[2]), _UNITS[match[3]]
+    try:
+        return size_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _find_types(text: str) -> list[str]:
-    letters = text.split(",")
-    if any(len(letter) != 1 or letter not in "fdlbcps" for letter in letters):
-        raise argparse.ArgumentTypeError(f"'{printable(text)}' has unknown types; use f, d, l, b, c, p, s, as in f,l")
-    return letters
+    from fusefs.image.search import types_of  # noqa: PLC0415
+
+    try:
+        return types_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_waste(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "waste",
         "show the bytes of an image that no program sees",
@@ -220,7 +232,7 @@ def add_list(commands: Commands) -> None:
     parser.add_help_last()
 
 
-def _add_look(  # noqa: PLR0913 - the parts of a parser
+def add_look(  # noqa: PLR0913 - the parts of a parser
     commands: Commands,
     name: str,
     summary: str,
@@ -230,7 +242,7 @@ def _add_look(  # noqa: PLR0913 - the parts of a parser
     json: bool = True,
     sizes: bool = False,
     last_operand: str = "",
-    signed_values: bool = False,
+    values_of: Sequence[str] = (),
 ) -> Parser:
     """Add a command that inspects an image without a mount, with the options that all of these commands have.
 
@@ -244,7 +256,7 @@ def _add_look(  # noqa: PLR0913 - the parts of a parser
         help_option=("--help",) if sizes else ("-h", "--help"),
         named_only=IMAGE_GROUPS,
         last_operand=last_operand,
-        signed_values=signed_values,
+        values_of=values_of,
     )
     if sizes:
         parser.add_argument("-h", "--human-readable", action="store_true", help="show sizes with units, such as 1.2 MB")
@@ -254,7 +266,8 @@ def _add_look(  # noqa: PLR0913 - the parts of a parser
     return parser
 
 
-def _add_layer(parser: "argparse._ActionsContainer") -> None:
+def add_layer(parser: "argparse._ActionsContainer") -> None:
+    """Add the option to use one layer."""
     parser.add_argument(
         "--layer", metavar="N", type=_layer_number, help="use only the files of layer N (0 is the base)"
     )

@@ -14,7 +14,23 @@ from fusefs.cli.parsing.program import COMPLETE, HELP, VERSION, parse_arguments
 from fusefs.errors import UsageError
 
 COMMANDS = frozenset(
-    {"mount", "umount", "list", "inspect", "ls", "cat", "diff", "which", "du", "find", "waste", "cache", "completion"}
+    {
+        "mount",
+        "umount",
+        "list",
+        "inspect",
+        "ls",
+        "cat",
+        "diff",
+        "which",
+        "du",
+        "find",
+        "waste",
+        "cp",
+        "shell",
+        "cache",
+        "completion",
+    }
     | {HELP, VERSION, f"__{COMPLETE}"}
 )
 """The commands, listed here because building the parser takes longer."""
