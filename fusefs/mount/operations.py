@@ -67,26 +67,28 @@ def answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Cor
             while True:
                 try:
                     return await handler(*args, **kwargs)
-                except Unready as unready:
-                    operations = args[0]
-                    assert isinstance(operations, Operations)
-                    await operations.make_ready(unready)
-        except FUSEError:
-            raise
+                except Unready as error:
+                    unready = error
+                operations = args[0]
+                assert isinstance(operations, Operations)
+                await operations.make_ready(unready)
+        except FUSEError as error:
+            number = error.errno
         except SharedCallFailed as error:  # logged by the task that started the call
-            raise FUSEError(_number(error.cause)) from None
+            number = _number(error.cause)
         except OSError as error:
             _throttled.error(handler.__name__, error)
-            raise FUSEError(_number(error)) from None
+            number = _number(error)
         except ImgfsError as error:
             _log_once(error)
-            raise FUSEError(_number(error)) from None
+            number = _number(error)
         except Exception as error:  # noqa: BLE001 - logged
+            number = _number(error)
             if limit_reached(error):
                 _throttled.error(handler.__name__, OSError(errno.ENOMEM, str(error) or "out of memory"))
-                raise FUSEError(_number(error)) from None
-            _throttled.bug(handler.__name__, error)
-            raise FUSEError(errno.EIO) from None
+            else:
+                _throttled.bug(handler.__name__, error)
+        raise FUSEError(number)  # here: pyfuse3 may keep it, and with its context all that failed
 
     return answer
 

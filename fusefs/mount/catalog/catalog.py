@@ -10,8 +10,8 @@ from fusefs.mount.catalog.tree import CatalogTree
 from fusefs.mount.view import ViewOptions
 from fusefs.tree.node import Attributes
 
-_MAX_IN_USE = 60_000
-"""Bytes of the attribute that names the directories in use; the kernel's limit is 65,536 (XATTR_SIZE_MAX)."""
+_MAX_IN_USE = 16_000
+"""Bytes of the attribute that names the directories in use; `imgfs list` reads no more."""
 
 
 class Catalog:
