@@ -48,6 +48,7 @@ _COLD_READS = 64
 """Threads that may wait for a disk at the same time, and as many others for a registry."""
 
 _throttled = ThrottledLog(log)
+_failures: dict[int, FUSEError] = {}
 _logged: WeakSet[ImgfsError] = WeakSet()
 """Errors that are in the log already."""
 
@@ -64,14 +65,7 @@ def answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Cor
     @functools.wraps(handler)
     async def answer(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
-            while True:
-                try:
-                    return await handler(*args, **kwargs)
-                except Unready as error:
-                    unready = error
-                operations = args[0]
-                assert isinstance(operations, Operations)
-                await operations.make_ready(unready)
+            return await _when_ready(handler, *args, **kwargs)
         except FUSEError as error:
             number = error.errno
         except SharedCallFailed as error:  # logged by the task that started the call
@@ -88,9 +82,29 @@ def answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Cor
                 _throttled.error(handler.__name__, OSError(errno.ENOMEM, str(error) or "out of memory"))
             else:
                 _throttled.bug(handler.__name__, error)
-        raise FUSEError(number)  # here: pyfuse3 may keep it, and with its context all that failed
+        raise _failure(number)
 
     return answer
+
+
+async def _when_ready(handler: Callable[_P, Coroutine[Any, Any, _R]], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Return the answer of *handler*, called again after Unready."""
+    while True:
+        try:
+            return await handler(*args, **kwargs)
+        except Unready as error:
+            unready = error
+        operations = args[0]
+        assert isinstance(operations, Operations)
+        await operations.make_ready(unready)
+
+
+def _failure(number: int) -> FUSEError:
+    """Return the exception for an error number, always the same.
+
+    pyfuse3 does not free the exceptions that it gets: with each, all would stay to which its traceback leads.
+    """
+    return _failures.setdefault(number, FUSEError(number)).with_traceback(None)
 
 
 def _number(error: Exception | None) -> int:
@@ -111,7 +125,7 @@ def _log_once(error: ImgfsError) -> None:
 
 async def _read_only(*_: object) -> NoReturn:
     """Refuse to modify; the `ro` flag alone is not enough, since root can remount without it."""
-    raise FUSEError(errno.EROFS)
+    raise _failure(errno.EROFS)
 
 
 class Operations(pyfuse3.Operations):
