@@ -27,6 +27,7 @@ COMMANDS = frozenset(
         "find",
         "waste",
         "cp",
+        "shell",
         "cache",
         "completion",
     }

@@ -20,6 +20,8 @@ SHELLS = ("bash", "zsh", "fish")
 """Shells that have completions."""
 COMPLETE = "complete"
 """The internal command that completion scripts call; its words are not parsed."""
+SHELL = "shell"
+"""The command behind whose ``--`` another command line begins."""
 HELP, VERSION = "help", "version"
 """Commands that do the same as options."""
 
@@ -46,7 +48,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case f
     if argv[:1] in (["-v"], ["--version"]):
         argv = [VERSION, *argv[1:]]
     parser = program_parser()
-    arguments = parser.parse_args(argv)
+    arguments = _parsed_shell(parser, argv) if argv[:1] == [SHELL] else parser.parse_args(argv)
     match arguments.command:
         case None:
             raise HelpRequested(parser)
@@ -63,11 +65,19 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case f
         arguments = parser.parse_args([arguments.command, *in_o, *argv[1:]])
     if arguments.command == "mount":
         _arrange_all(arguments)
-    for name in ("mountpoint", "subdir", "tmpdir", "shared_blob_dir", "cache_dir", "log_file"):
+    for name in ("mountpoint", "subdir", "tmpdir", "shared_blob_dir", "cache_dir", "log_file", "keep"):
         value = getattr(arguments, name, None)
         if value == "" or (isinstance(value, list) and "" in value):  # abspath() would return the current directory
             shown = name.upper() if name == "mountpoint" else f"--{name.replace('_', '-')}"
             raise UsageError(f"{shown} is empty")
+    return arguments
+
+
+def _parsed_shell(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the words up to the first ``--``; those behind it are a command, which may have options of its own."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    arguments: argparse.Namespace = parser.parse_args(argv[:end])
+    arguments.words += argv[end + 1 :]
     return arguments
 
 
