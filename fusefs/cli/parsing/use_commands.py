@@ -39,7 +39,7 @@ def _add_shell(commands: Commands) -> None:
         last_operand="words",
     )
     parser.add_argument("image", metavar="IMAGE")
-    parser.add_argument("words", metavar="-- COMMAND…", nargs="*")
+    parser.add_argument("words", metavar="-- COMMAND", nargs="*")
     parser.add_argument("--keep", metavar="DIR", help="keep what changes in DIR, as overlayfs writes it")
     parser.add_argument("--tools", action="store_true", help="add the host's static busybox to the PATH, in /dev/imgfs")
     parser.add_argument("-u", "--user", metavar="USER[:GROUP]", help="user (default: that of the image)")
