@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import fusefs
 from tests.support.builders import layer
+from tests.support.chunked_layers import estargz, zstd_chunked
 from tests.support.fake_engine import serving
 from tests.support.fault_proxy import (
     Asked,
@@ -37,6 +38,7 @@ from tests.support.fault_proxy import (
     whole,
 )
 from tests.support.layouts import Layout
+from tests.support.lazy_images import of_layers
 from tests.support.mounts import Bench
 from tests.support.registries import Registry, push, registry, token_server
 
@@ -97,15 +99,19 @@ class Faults:
         return kinds[name](where)(asked, reply)
 
 
-def push_images(to: Registry) -> list[str]:
-    """Push an image of each compression and return their names."""
-    names = []
+def _layouts() -> Iterator[tuple[str, Layout]]:
+    """Yield an image of each kind of layers, and the name of the kind."""
+    tars = [layer({name: data}) for name, data in FILES.items()]
     for compression in COMPRESSIONS:
         layout = Layout()
-        tars = [layer({name: data}) for name, data in FILES.items()]
-        names.append(f"faults/{compression or 'plain'}:1")
-        push(layout.list(layout.image(tars, compression), "1"), to, names[-1])
-    return names
+        yield compression or "plain", layout.list(layout.image(tars, compression), "1")
+    yield "zstd-chunked", of_layers(*map(zstd_chunked, tars))
+    yield "estargz", of_layers(*map(estargz, tars))
+
+
+def push_images(to: Registry) -> list[str]:
+    """Push an image of each kind of layers and return their names."""
+    return [push(layout, to, f"faults/{kind}:1") and f"faults/{kind}:1" for kind, layout in _layouts()]
 
 
 def commit_faults(count: int, seed: int, at_once: int = 16) -> Counter[str]:
@@ -130,8 +136,9 @@ def commit_faults(count: int, seed: int, at_once: int = 16) -> Counter[str]:
 
 
 def _check(image: str, folder: Path) -> None:
-    with fusefs.open_image(image, tmpdir=str(folder), environment={"HOME": str(folder)}) as opened:
-        assert {path.name: path.read_bytes() for path in opened.rootfs.iterdir()} == FILES
+    with fusefs.open_image(image, tmpdir=str(folder), cache=False, environment={"HOME": str(folder)}) as opened:
+        found = {path.name: path for path in opened.rootfs.iterdir()}
+        assert {name: found[name].read_bytes() for name in FILES} == FILES  # eStargz has files of its own besides
 
 
 class Outage(NamedTuple):

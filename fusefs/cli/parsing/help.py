@@ -52,7 +52,8 @@ def _lists(command: Command, width: int) -> Iterator[list[str]]:
         for option in group.options
     ]
     if named:
-        yield ["imgfs help options explains IMAGE and these options:", *_flow(named, width)]
+        told = textwrap.wrap("imgfs help options explains IMAGE and these options:", width)
+        yield [*told, *_flow(named, width)]
 
 
 def _table(rows: Iterable[Sequence[str]], column: int, width: int) -> Iterator[str]:
