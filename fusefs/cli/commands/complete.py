@@ -79,7 +79,7 @@ def _completed(kind: str, typed: Typed, word: str, environment: Mapping[str, str
         return _mounted(word) if typed.command.name == "imgfs umount" else Answer(FOLDERS, "", ())
     if kind == "OPTION[,…]":
         return _mount_options(word)
-    return Answer({"FILE": FILES, "DIR": FOLDERS}.get(kind, NOTHING), "", ())
+    return Answer({"FILE": FILES, "DIR": FOLDERS, "[PATH…] DEST": FILES}.get(kind, NOTHING), "", ())
 
 
 def _image(typed: Typed, word: str, environment: Mapping[str, str]) -> Answer:
