@@ -46,6 +46,8 @@ COMPRESSIONS = (None, "gzip", "zstd", "xz")
 FILES = {f"file{number}": random.Random(number).randbytes(20_000) for number in range(3)}
 _EXPIRED = "/expired-url"
 """A path of the proxy where signed URLs are no longer valid."""
+_OTHER_RANGE = "wrong Content-Range"
+"""A fault after which only one more attempt makes sense."""
 
 
 class Faults:
@@ -77,7 +79,7 @@ class Faults:
             "expired URL": lambda _: status(307, Location=f"http://{proxy.host}{_EXPIRED}"),
         }
         self._of_ranges: dict[str, Callable[[int], Fault]] = {
-            "wrong Content-Range": lambda _: headers(Content_Range="bytes 0-0/1"),
+            _OTHER_RANGE: lambda _: headers(Content_Range="bytes 0-0/1"),
             "no Range": lambda _: whole(proxy),
         }
         proxy.always = {_EXPIRED: status(403), "/v2/": self.fault}
@@ -90,7 +92,7 @@ class Faults:
                 before.clear()
                 return reply
             kinds = {**self._often, **({} if before else self._once)}
-            if "Range" in asked.headers and not any(name in self._once for name in before):
+            if "Range" in asked.headers and not any(name in self._once or name == _OTHER_RANGE for name in before):
                 kinds |= self._of_ranges
             name = self._random.choice([*kinds])
             before.append(name)
@@ -236,6 +238,19 @@ def _unmount_while_reads_wait(imgfs: Bench, proxy: Proxy, path: str) -> float:
     took = time.monotonic() - began
     go.set()
     return took
+
+
+@contextlib.contextmanager
+def idle(imgfs: Bench) -> Iterator[Proxy]:
+    """Mount an image, of which a file was read, and let nobody read meanwhile; give the proxy that it asks."""
+    layout = of_layers(zstd_chunked(layer(FILES)))
+    with registry(imgfs.folder / "registry") as server, fault_proxy(server.host) as proxy:
+        push(layout, server)
+        mounted = imgfs.mount(proxy.image(), "--no-cache")
+        assert (mounted / "rootfs" / "file0").read_bytes() == FILES["file0"]
+        assert sorted(os.listdir(mounted / "rootfs")) == sorted(FILES)
+        proxy.requests()
+        yield proxy
 
 
 class Expiries(NamedTuple):

@@ -82,7 +82,7 @@ def _completed(kind: str, typed: Typed, word: str, environment: Mapping[str, str
         return Answer(NOTHING, "", matching(word, _images(typed, word, environment)))
     if kind == "OPTION[,…]":
         return _mount_options(word)
-    return Answer({"FILE": FILES, "DIR": FOLDERS}.get(kind, NOTHING), "", ())
+    return Answer({"FILE": FILES, "DIR": FOLDERS, "[PATH…] DEST": FILES}.get(kind, NOTHING), "", ())
 
 
 def _image(typed: Typed, word: str, environment: Mapping[str, str]) -> Answer:
