@@ -133,7 +133,7 @@ class KnownRegistry:
             before = self._answers.get(key)
             if failure:
                 last = before or Answer(None, known=False, at=now, until=now)
-                answer = last._replace(failure=failure, until=now + use)
+                answer = last._replace(failure=failure, until=now + _LEAST)
             else:
                 answer = Answer(value, known=True, at=now, until=now + use, complete=complete)
             self._store(key, answer)
