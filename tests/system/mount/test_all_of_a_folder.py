@@ -100,8 +100,10 @@ def test_an_archive_that_is_none_is_an_error_of_its_directory(imgfs: Bench, fold
         (
             "nginx",
             2,
-            "--all takes a folder (./nginx), a registry (docker://nginx) "
-            "or nothing for the images of an engine, not nginx",
+            (
+                "--all takes a folder (./nginx), a registry (docker://nginx) "
+                "or nothing for the images of an engine, not nginx"
+            ),
         ),
     ],
 )
