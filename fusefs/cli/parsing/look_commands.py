@@ -1,11 +1,11 @@
 """The grammar of the read-only commands: those that inspect an image without a mount, and `list`."""
 
 import argparse
-import re
 from collections.abc import Sequence
 
 from fusefs.cli.parsing.image_options import IMAGE_GROUPS, add_image_options, size_named
 from fusefs.cli.parsing.parser import Commands, Parser
+from fusefs.pattern import pattern
 from fusefs.text import printable
 
 
@@ -160,7 +160,7 @@ def _add_find(commands: Commands) -> None:
     parser.add_help_last(layers)
 
 
-_FIND_SIZE = re.compile(r"([+-]?)([0-9]{1,15})([bcwkMG]?)")
+_FIND_SIZE = pattern(r"([+-]?)([0-9]{1,15})([bcwkMG]?)")
 _UNITS = {"": 512, "b": 512, "c": 1, "w": 2, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 """Bytes of each unit of find(1)."""
 
@@ -197,7 +197,7 @@ def _add_waste(commands: Commands) -> None:
     parser.add_help_last()
 
 
-_PER_CENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
+_PER_CENT = pattern(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 
 
 def _limit(text: str) -> tuple[float, str]:
