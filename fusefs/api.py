@@ -22,6 +22,8 @@ from typing import Any, Self
 
 from fusefs.content.fileobject import open_content
 from fusefs.content.protocol import Content
+from fusefs.copying.copied import Copied
+from fusefs.copying.host import copy_to_host
 from fusefs.errors import ImgfsError
 from fusefs.image.opened import Opened
 from fusefs.oci.config import Details, parse_details
@@ -32,7 +34,7 @@ from fusefs.sources.settings import Settings, absolute, platform_named, timeout_
 from fusefs.text import printable
 from fusefs.tree.path import ImagePath
 
-__all__ = ["Blob", "ImageLayer", "ImagePath", "ImgfsError", "OpenedImage", "open_image"]
+__all__ = ["Blob", "Copied", "ImageLayer", "ImagePath", "ImgfsError", "OpenedImage", "open_image"]
 
 
 def open_image(  # noqa: PLR0913 - each is an option of the command, too
@@ -260,6 +262,22 @@ class OpenedImage:
         Raises Unavailable if a layer is not stored.
         """
         return ImagePath(self._opened.rootfs())
+
+    def copy(
+        self,
+        path: str | os.PathLike[str],
+        destination: str | os.PathLike[str],
+        *,
+        layer: int | None = None,
+        follow_symlinks: bool = False,
+    ) -> Copied:
+        """Copy a file or directory of the root file system, or of one *layer*, to the host, as `imgfs cp` does.
+
+        *path*: absolute; of ``/`` and ``DIR/.`` only what is in the directory.  *follow_symlinks*: a symbolic link
+        that *path* itself names, too.  Returns the numbers of what was copied.
+        """
+        source = self._opened.source(os.fsencode(path), layer=layer, follow=follow_symlinks)
+        return copy_to_host(source, destination, lambda count: None)  # noqa: ARG005
 
 
 def _blob(descriptor: Descriptor, content: Content) -> Blob:

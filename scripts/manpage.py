@@ -113,8 +113,8 @@ def _is_long(program: Command, word: str) -> bool:
 
 def _exit_codes() -> Iterator[str]:
     codes = {
-        0: "Success; also after a signal with --foreground, and for diff with or without differences.",
-        ImgfsError.exit_code: "A bug, with a traceback.",
+        0: "Success; also after a signal with --foreground, and for diff without --exit-code.",
+        ImgfsError.exit_code: "A bug, with a traceback; of diff --exit-code: there are differences.",
         **{error.exit_code: (error.__doc__ or "").splitlines()[0] for error in ImgfsError.__subclasses__()},
         130: "Interrupted.",
         141: "Broken pipe: the reader closed the output (for example head).",

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from tests.support.debian_roots import debian_root, run_in_copy_of
+from tests.support.real_image import kept_folder
 
 SOURCES = Path(__file__).parent.parent
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
@@ -21,6 +22,7 @@ PINS = ("lowest", "dev")
 _PACKAGES = (
     *("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "pkg-config", "fuse3", "libfuse3-dev"),
     *("attr", "jq", "strace", "util-linux", "procps", "man-db", "git", "kmod", "xfsprogs", "btrfs-progs", "e2fsprogs"),
+    *("mmdebstrap", "systemd", "locales"),
 )
 _TESTS = ("tests/unit", "tests/system/mount")
 _HOURS = 2 * 3600
@@ -67,17 +69,15 @@ def run(version: str, pins: str, tests: list[str]) -> bool | None:
     if python:
         with tempfile.TemporaryDirectory(prefix="imgfs-matrix-", dir="/var/tmp") as folder:
             script = _RUN.format(python=python, venv=f"{folder}/venv", **values)
-            done = subprocess.run(
-                ["bash", "-euc", script], stdout=subprocess.PIPE, text=True, check=False, timeout=_HOURS
-            )
+            done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False, timeout=_HOURS)
     elif version in RELEASES:
-        root = debian_root(RELEASES[version], "matrix-1", *_PACKAGES)
+        root = debian_root(RELEASES[version], "matrix-2", *_PACKAGES)
         script = _RUN.format(python="python3", venv="/opt/venv", **values)
-        done = run_in_copy_of(root, script, SOURCES, timeout=_HOURS)
+        done = run_in_copy_of(root, script, SOURCES, kept_folder(), timeout=_HOURS)
     else:
         print(f"Python {version}: not found on this machine, and in no release of Debian", flush=True)
         return None
-    *failures, last = done.stdout.splitlines() or [""]
+    *failures, last = done.stdout.splitlines() or (done.stderr or "").splitlines()[-5:] or ["no tests ran"]
     print(f"Python {version}, {pins}.txt: {last}", *failures, sep="\n", flush=True)
     return done.returncode == 0
 

@@ -20,8 +20,9 @@ pytest_plugins = [
     "tests.support.users",
 ]
 
-# A shell starts a job in the background with SIGINT ignored, and so would be every program that tests start.
+# A shell starts a job in the background with SIGINT ignored, nohup with SIGHUP: every program of a test would be, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 settings.register_profile("imgfs", database=None, deadline=5000, print_blob=True)
 settings.load_profile("imgfs")

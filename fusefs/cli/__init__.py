@@ -72,7 +72,7 @@ def _run(program: str, words: Sequence[str]) -> int:
     try:
         save_memory()
         arguments = parse_call(program, words)
-        import_command(arguments.command).run(arguments, os.environ)
+        return import_command(arguments.command).run(arguments, os.environ) or 0
     except ImgfsError as error:
         say(printable(str(error)))
         return error.exit_code
@@ -87,4 +87,3 @@ def _run(program: str, words: Sequence[str]) -> int:
             raise
         say(str(reached))
         return reached.exit_code
-    return 0

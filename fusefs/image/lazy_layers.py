@@ -152,12 +152,14 @@ class Layers:
         state = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
         return *state, place.offset, tar.size
 
-    def all_files(self, indexed: Callable[[Layer], None] = lambda _: None) -> Sequence[LayerFiles]:
+    def all_files(
+        self, indexed: Callable[[Layer], None] = lambda _: None, count: int | None = None
+    ) -> Sequence[LayerFiles]:
         """Return the files of all readable layers, the base first; indexes several layers in parallel.
 
-        Calls *indexed* with each layer when it is indexed.
+        Calls *indexed* with each layer when it is indexed.  *count*: only of so many layers of the stack.
         """
-        layers = tuple(filter(self.readable, self.stack))
+        layers = tuple(filter(self.readable, self.stack[:count]))
         waiting = iter(layers)
         failed: list[Exception] = []
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from fusefs.content.file import Extent, OpenFile, Sparse
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Content
+from fusefs.copying.source import Source, source_at
 from fusefs.errors import Unavailable
 from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import SourcedImage
@@ -58,7 +59,8 @@ class Opened:
         self.traffic = sourced.traffic
         """What was received from another machine, None for an image that is here."""
         self.layers = Layers(sourced.image, tmpdir, sourced.cache, sourced.layer_caches, strict=strict)
-        self._progress = progress
+        self.progress = progress
+        """Where the command reports its progress."""
         self._rootfs = Once(self._merged)
 
     @property
@@ -83,7 +85,7 @@ class Opened:
         """Return a tree that answers *questions* as `rootfs` does; layers that cannot matter are not indexed."""
         self._check_rootfs()
         needed, files = NeededLayers(questions), []
-        with _fetching(), self._progress.transfer(f"indexing {self.shown}", None):
+        with _fetching(), self.progress.transfer(f"indexing {self.shown}", None):
             for layer in reversed(self.layers.stack):
                 files.append(self.layers.files(layer))
                 need = needed.add(files[-1].index)
@@ -103,25 +105,45 @@ class Opened:
             for _, content in self.image.blobs():
                 content.fetch()
 
-    def _index(self) -> Sequence[LayerFiles]:
-        total = sum(layer.descriptor.size for layer in self.image.layers)
-        with self._progress.transfer(f"indexing {self.shown}", total) as advance:
-            return self.layers.all_files(lambda layer: advance(layer.descriptor.size))
+    def rootfs_up_to(self, number: int) -> RootfsTree:
+        """Return the layer *number* and those below it merged."""
+        self._check_number(number)
+        self._check_rootfs()
+        with _fetching():
+            return RootfsTree(self._index(number + 1), transform_symlinks=False)
+
+    def _index(self, count: int | None = None) -> Sequence[LayerFiles]:
+        total = sum(layer.descriptor.size for layer in self.image.layers[:count])
+        with self.progress.transfer(f"indexing {self.shown}", total) as advance:
+            return self.layers.all_files(lambda layer: advance(layer.descriptor.size), count)
 
     def layer(self, number: int) -> LayerTree:
         """Return the tree of one layer, with whiteouts as files; the first access indexes it."""
         layers = self.image.layers
-        if number >= len(layers):
-            raise Unavailable(f"{self.shown} has {len(layers)} layers, numbered from 0; there is no layer {number}")
+        self._check_number(number)
         self._check_readable(number)
         with _fetching():
             return LayerTree(self.layers.files(layers[number]), transform_symlinks=False)
+
+    def source(self, path: bytes, *, layer: int | None = None, follow: bool = False) -> Source:
+        """Return what *path* names for a copy, in the root file system or in one *layer*; Unavailable if nothing."""
+        if layer is not None:
+            return source_at(self.layer(layer), path, self.image.name, follow=follow)
+        source = source_at(self.rootfs_for(Question(path, follow)), path, self.image.name, follow=follow)
+        if not source.is_directory:
+            return source
+        return source_at(self.rootfs(), path, self.image.name, follow=follow)
 
     def tar(self, number: int) -> Content:
         """Return the plain tar of one layer; the first access decompresses it."""
         self._check_readable(number)
         with _fetching():
             return self.layers.tar(self.image.layers[number])
+
+    def _check_number(self, number: int) -> None:
+        count = len(self.image.layers)
+        if number >= count:
+            raise Unavailable(f"{self.shown} has {count} layers, numbered from 0; there is no layer {number}")
 
     def _check_readable(self, number: int) -> None:
         if not self.layers.readable(self.image.layers[number]):

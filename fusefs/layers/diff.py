@@ -30,6 +30,9 @@ class Difference(NamedTuple):
     after: Stat | None
     what: tuple[str, ...] = ()
     """Changed properties: ``type``, ``content``, ``mode``, ``owner``, ``target``, ``device``, ``xattrs``, ``time``."""
+    old: int | None = None
+    """Its node in each tree."""
+    new: int | None = None
 
 
 class Side(NamedTuple):
@@ -56,29 +59,30 @@ class Side(NamedTuple):
         return created_ns, *((self.layers[layer], record) for layer, record in origins)
 
 
-def compare(old: Side, new: Side, *, times: bool = False) -> Iterator[Difference]:
+def compare(old: Side | None, new: Side, *, times: bool = False) -> Iterator[Difference]:
     """Yield the differences, a directory before the paths below it.  A path is that in *new*, also for a removed file.
 
     Nodes from the same layers are not compared, and only files of equal size are read.  Times are compared
-    only if *times* is set, since they differ after every build of an image.
+    only if *times* is set, since they differ after every build of an image.  Without an *old* side, everything but the
+    root directory is added.
     """
     way = [b"", *new.top.parts]
     """The names from the root to the path compared last."""
     waiting: list[tuple[int, bytes, int | None, int | None]]
-    waiting = [(len(way) - 1, way[-1], old.top.number, new.top.number)]
+    waiting = [(len(way) - 1, way[-1], old and old.top.number, new.top.number)]
     known: _Known = {}
     while waiting:
         depth, name, before, after = waiting.pop()
         way[depth:] = [name]
-        if before is not None and after is not None:
+        if old is not None and before is not None and after is not None:
             identity = old.identity(before, times=times)
             if identity is not None and identity == new.identity(after, times=times):
                 continue
-        was = None if before is None else _Node.of(old.tree, before)
+        was = None if old is None or before is None else _Node.of(old.tree, before)
         now = None if after is None else _Node.of(new.tree, after)
         difference = _difference(way, was, now, known, times=times)
-        if difference is not None:
-            yield difference
+        if difference is not None and (old is not None or len(way) > 1):
+            yield difference._replace(old=before, new=after)
         olds, news = _children(was), _children(now)
         names = sorted({*olds, *news}, reverse=True)
         waiting.extend((depth + 1, name, olds.get(name), news.get(name)) for name in names)

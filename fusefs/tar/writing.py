@@ -28,9 +28,15 @@ class HeaderFields(NamedTuple):
     minor: int = 0
 
 
-def member_header(fields: HeaderFields, xattrs: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
-    """Return the header block of a member, behind an extended header if the block cannot say all *fields*."""
-    records = [(b"SCHILY.xattr." + name, value) for name, value in xattrs]
+def member_header(
+    fields: HeaderFields, xattrs: Sequence[tuple[bytes, bytes]] = (), more: Sequence[tuple[bytes, bytes]] = ()
+) -> bytes:
+    """Return the header block of a member, behind an extended header if the block cannot say all *fields*.
+
+    *more* are other records of the extended header.
+    """
+    records = [*more]
+    records += [(b"SCHILY.xattr." + name, value) for name, value in xattrs]
     fits: dict[str, Any] = {}
     """Values that the block has in place of those that it cannot have."""
     for keyword, field in ((b"path", "name"), (b"linkpath", "link")):

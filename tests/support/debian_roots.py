@@ -20,12 +20,14 @@ mkdir "$place/upper" "$place/work" "$place/root"
 mount -t overlay -o "lowerdir=$root,upperdir=$place/upper,workdir=$place/work" overlay "$place/root"
 certificates=$(cat /etc/ssl/certs/ca-certificates.crt)
 cat /etc/resolv.conf > "$place/root/etc/resolv.conf"
+ln -sf ../proc/self/mounts "$place/root/etc/mtab"  # fusermount3 of trixie needs it
 mkdir -p "$place/root/etc/ssl/certs"
 echo "$certificates" > "$place/root/etc/ssl/certs/ca-certificates.crt"
 mount -t proc proc "$place/root/proc"
 mount --rbind /sys "$place/root/sys"
 mount --rbind /dev "$place/root/dev"
 mount -t tmpfs tmpfs "$place/root/run"
+echo "$certificates" > "$place/root/run/certificates.crt"  # the package ca-certificates replaces the other one
 mount --bind "$disk" "$place/root/var/tmp"
 while [ "$1" != -- ]; do
     mkdir -p "$place/root$1"
@@ -78,7 +80,7 @@ def run_in_copy_of(root: Path, script: str, *folders: Path, timeout: int = 600) 
     environment |= {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
     environment |= {"DEBIAN_FRONTEND": "noninteractive", "HOME": "/root"}
     if Path(_CERTIFICATES).exists():
-        environment["PIP_CERT"] = _CERTIFICATES
+        environment["PIP_CERT"] = "/run/certificates.crt"
     with tempfile.TemporaryDirectory(prefix="imgfs-tests-root-", dir="/var/tmp") as place:
         enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-euc", _ENTER, "enter"]
         return subprocess.run(

@@ -1,11 +1,14 @@
 """The packages of a release, built from this folder and installed into root directories that have nothing else."""
 
+import io
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,6 @@ _BUILDS = ("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "pkg-co
 RELEASES = {"bookworm": "deb12", "trixie": "deb13"}
 
 _USE = """\
-test -e /etc/mtab || ln -s ../proc/self/mounts /etc/mtab  # mmdebstrap makes none, and fusermount3 needs it
 mkdir -p /mnt/img
 imgfs mount {archive} /mnt/img
 grep -q hello /mnt/img/rootfs/etc/motd
@@ -38,7 +40,26 @@ setpriv --reuid=tester --regid=tester --clear-groups env HOME=/home/tester bash 
 """
 
 
-@pytest.fixture(name="folder")
+_INSTALL_AND_UNINSTALL = """\
+files() {{ find / -xdev \\( -path /tmp -o -path /root/.cache \\) -prune -o "$@" -print | sort; }}
+files > /tmp/before
+files ! -type d > /tmp/files-before
+{folder}/imgfs/scripts/install
+files ! -type d | comm -13 /tmp/files-before - > {folder}/installed
+test -d /etc/imgfs
+mkdir -p /mnt/img
+imgfs mount {folder}/app.tar /mnt/img
+grep -q hello /mnt/img/rootfs/etc/motd
+imgfs umount /mnt/img
+rmdir /mnt/img
+test -d /var/cache/imgfs
+{folder}/imgfs/scripts/install --uninstall
+files > /tmp/after
+comm -3 /tmp/before /tmp/after > {folder}/left
+"""
+
+
+@pytest.fixture(name="folder", scope="module")
 def folder_fixture() -> Iterator[Path]:
     """Give a folder with an archive, and a copy of the sources, whose git belongs to whoever runs the tests."""
     with tempfile.TemporaryDirectory(prefix="imgfs-tests-packages-", dir="/var/tmp") as name:
@@ -61,8 +82,14 @@ def _package(folder: Path, kind: str, name: str) -> list[Path]:
     return sorted((folder / name).iterdir())
 
 
-def test_two_builds_have_the_same_bytes_and_valid_metadata(folder: Path) -> None:
-    first, second = (_package(folder, "wheel", name) for name in ("first", "second"))
+@pytest.fixture(name="built", scope="module")
+def built_fixture(folder: Path) -> list[Path]:
+    """Give the wheel and the source distribution."""
+    return _package(folder, "wheel", "first")
+
+
+def test_two_builds_have_the_same_bytes_and_valid_metadata(folder: Path, built: list[Path]) -> None:
+    first, second = built, _package(folder, "wheel", "second")
     wheel, source = first
     assert [path.name for path in first] == [f"imgfs-{__version__}-py3-none-any.whl", f"imgfs-{__version__}.tar.gz"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
@@ -77,9 +104,9 @@ def test_two_builds_have_the_same_bytes_and_valid_metadata(folder: Path) -> None
     }
 
 
-def test_pip_and_pipx_install_what_was_built(folder: Path) -> None:
+def test_pip_and_pipx_install_what_was_built(folder: Path, built: list[Path]) -> None:
     need(FUSE)
-    wheel, source = _package(folder, "wheel", "dist")
+    wheel, source = built
     run_in_copy(
         debian_root("trixie", "builds-1", *_BUILDS),
         f"""
@@ -99,12 +126,45 @@ def test_pip_and_pipx_install_what_was_built(folder: Path) -> None:
     )
 
 
+@pytest.fixture(name="package_for", scope="module")
+def packages_for_releases(folder: Path) -> Callable[[str], Path]:
+    """Give a function that builds the Debian package for a release, once, then installs and uninstalls imgfs there."""
+
+    @cache
+    def build(release: str) -> Path:
+        need(FUSE)
+        dist = folder / release
+        script = f"SOURCE_DATE_EPOCH=1700000000 {folder}/imgfs/scripts/package deb {dist}\n"
+        if release == "bookworm":
+            script += _INSTALL_AND_UNINSTALL.format(folder=folder)
+        run_in_copy(debian_root(release, "builds-1", *_BUILDS), script, folder)
+        (package,) = dist.iterdir()
+        return package
+
+    return build
+
+
+def test_the_debian_package_has_the_files_of_an_installation_which_leaves_nothing(
+    folder: Path, package_for: Callable[[str], Path]
+) -> None:
+    package = package_for("bookworm")
+    assert (folder / "left").read_text() == ""
+    installed = {
+        path.replace("/usr/local/", "/usr/").replace("/zsh/site-functions/", "/zsh/vendor-completions/")
+        for path in (folder / "installed").read_text().splitlines()
+    }
+    data = subprocess.run(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        packaged = {member.name.removeprefix(".").removesuffix(".gz") for member in tar if not member.isdir()}
+    documents = {path for path in packaged if path.startswith("/usr/share/doc/imgfs/")}
+    assert packaged - documents == installed - {"/usr/lib/imgfs/installed-files"}
+
+
 @pytest.mark.parametrize(("release", "version"), RELEASES.items())
-def test_the_debian_package_installs_mounts_and_leaves_nothing(folder: Path, release: str, version: str) -> None:
-    need(FUSE)
-    build = f"SOURCE_DATE_EPOCH=1700000000 {folder}/imgfs/scripts/package deb {folder}/dist"
-    run_in_copy(debian_root(release, "builds-1", *_BUILDS), build, folder)
-    (package,) = (folder / "dist").iterdir()
+def test_the_debian_package_installs_mounts_and_leaves_nothing(
+    folder: Path, package_for: Callable[[str], Path], release: str, version: str
+) -> None:
+    package = package_for(release)
     assert package.name.startswith(f"imgfs_{__version__}+{version}_")
     files = r"find / -xdev \( -path /var/log -o -path /var/lib/dpkg -o -path /var/lib/apt \) -prune -o -print"
     said = run_in_copy(

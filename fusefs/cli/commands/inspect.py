@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from fusefs.cli.opening import opening
 from fusefs.cli.output.ages import age_of
-from fusefs.cli.output.stdout import BOLD, CYAN, DIM, GREEN, Output, clipped, human_size
+from fusefs.cli.output.stdout import BOLD, CYAN, DIM, GREEN, Output, human_size
 from fusefs.cli.output.steps import instruction
-from fusefs.cli.output.tables import bar, cut_end, table
+from fusefs.cli.output.tables import bar, cut_end, lines_of, table
 from fusefs.errors import UsageError
 from fusefs.image.inspection import InspectedLayer, Inspection, as_json, inspect
 from fusefs.image.model import Referrer
@@ -25,8 +25,6 @@ _SHORT = 12
 """Digits of a digest that are shown on a terminal, as in docker."""
 _LABEL = 13
 """Columns of the name of a property."""
-_LINES = 4
-"""Lines of one value that are shown on a terminal."""
 _NO_BARS, _DIFF_IDS = 60, 100
 """Columns of a terminal: below, there are no bars; from here on, there are diffIDs."""
 _DIGEST = re.compile(r"\b(sha256:|sha512:)([0-9a-f]{12})[0-9a-f]{20,}")
@@ -122,11 +120,7 @@ def _lines(values: Iterable[str], look: _Look) -> Iterator[str]:
             yield text
             continue
         text = _DIGEST.sub(r"\2" if _DIGEST.match(text) else r"\1\2…", text)
-        width = max(look.columns - _LABEL, 2 * _LABEL)
-        lines = [text[at : at + width] for at in range(0, len(text), width)]
-        yield from lines[: _LINES - 1]
-        if len(lines) >= _LINES:
-            yield clipped("".join(lines[_LINES - 1 :]), width)
+        yield from lines_of(text, max(look.columns - _LABEL, 2 * _LABEL))
 
 
 def _healthcheck(check: Healthcheck | None) -> list[str]:

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from fusefs.errors import NoSpace
@@ -15,6 +15,10 @@ BOLD, DIM, GREEN, RED, YELLOW, CYAN = "1", "2", "32", "31", "33", "36"
 _DEFAULT_COLUMNS = 80
 _MAX_DIGITS = 10
 """Digits of ``COLUMNS`` that are no number of columns any more."""
+_NARROW = 60
+"""Columns of a terminal on which sizes have little room."""
+_SIZE_WIDTH, _NARROW_SIZE_WIDTH = 12, 8
+"""Columns of a size: up to 999 GB in bytes, or with a unit."""
 _SIZES = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
@@ -52,6 +56,16 @@ class Output:
             self.terminal and not environment.get("NO_COLOR") and environment.get("TERM", "dumb") not in ("dumb", "")
         )
 
+    @property
+    def narrow(self) -> bool:
+        """Whether the terminal has few columns."""
+        return self.columns is not None and self.columns < _NARROW
+
+    def size(self, size: int | None, *, human: bool) -> str:
+        """Return a size for a column at the beginning of lines; *human*, and on a narrow terminal: with a unit."""
+        text = "-" if size is None else human_size(size) if human or self.narrow else str(size)
+        return f"{text:>{_NARROW_SIZE_WIDTH if self.narrow else _SIZE_WIDTH}}"
+
     def styled(self, text: str, *styles: str) -> str:
         """Return *text* in *styles*, or unchanged if colours are disabled."""
         return f"\033[{';'.join(styles)}m{text}\033[m" if self.colours and styles else text
@@ -75,6 +89,25 @@ class Output:
             self._write(before + text)
             before = ",\n  "
         self.line("\n]" if before.startswith(",") else "[]")
+
+    def json_object(self, members: Iterable[tuple[str, Any]]) -> None:
+        """Write a JSON object of *members* as they come; an iterator among the values becomes a list, as it comes.
+
+        If one cannot be made, the object has no end.
+        """
+        before = "{\n  "
+        for key, value in members:
+            self._write(f"{before}{_json(key)}: ")
+            before = ",\n  "
+            if not isinstance(value, Iterator):
+                self._write(_json(value).replace("\n", "\n  "))
+                continue
+            begin = "[\n    "
+            for document in value:
+                self._write(begin + _json(document).replace("\n", "\n    "))
+                begin = ",\n    "
+            self._write("\n  ]" if begin.startswith(",") else "[]")
+        self.line("\n}")
 
     def raw(self, data: bytes | bytearray) -> None:
         """Write bytes unchanged."""

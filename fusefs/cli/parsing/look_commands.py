@@ -22,7 +22,7 @@ def add_looks(commands: Commands) -> None:
 
 
 def _add_inspect(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "inspect",
         "show the configuration and layers of an image",
@@ -41,7 +41,7 @@ def _add_inspect(commands: Commands) -> None:
 
 
 def _add_ls(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "ls",
         "list files in an image",
@@ -62,12 +62,12 @@ def _add_ls(commands: Commands) -> None:
     parser.add_argument("-S", dest="sort_size", action="store_true", help="sort by size, the largest first")
     parser.add_argument("-r", "--reverse", action="store_true", help="reverse the order")
     parser.add_argument("-1", dest="one", action="store_true", help="one name a line, as always")
-    _add_layer(parser)
+    add_layer(parser)
     parser.add_help_last()
 
 
 def _add_cat(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "cat",
         "print files of an image",
@@ -79,28 +79,38 @@ def _add_cat(commands: Commands) -> None:
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
     parser.add_argument("paths", metavar="PATH", nargs="*")
-    _add_layer(parser)
+    add_layer(parser)
     parser.add_help_last()
 
 
 def _add_diff(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "diff",
-        "compare the files of two images",
-        "List files that the second image adds (A), deletes (D) and changes (C), with sizes before and after. "
-        "PATH begins at the first :/.",
-        ("imgfs diff nginx:1.26 nginx:1.27", "imgfs diff nginx:1.26:/etc nginx:1.27:/etc"),
+        "compare two images: files, configuration, packages",
+        "List what the second image changes in the configuration, and the files that it adds (A), deletes (D) and "
+        "changes (C), with sizes before and after. PATH begins at the first :/.",
+        ("imgfs diff nginx:1.26 nginx:1.27", "imgfs diff -u nginx:1.26:/etc nginx:1.27:/etc"),
         sizes=True,
+        last_operand="other",
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
-    parser.add_argument("other", metavar="IMAGE[:/PATH]")
+    parser.add_argument("other", metavar="IMAGE[:/PATH]", nargs="?")
+    parser.add_argument("-u", "--unified", action="store_true", help="show the lines of text files that differ")
+    parser.add_argument("--stat", action="store_true", help="count the files that differ in each directory")
+    parser.add_argument("-d", "--max-depth", metavar="N", type=_depth, help="with --stat: to this depth (default: 2)")
+    parser.add_argument("--config", action="store_true", help="show only the configuration")
+    parser.add_argument("--packages", action="store_true", help="show only the packages of dpkg, apk and rpm")
+    parser.add_argument(
+        "--layer", metavar="N", type=_layer_number, help="of one image: what layer N (0 is the base) changes"
+    )
     parser.add_argument("--times", action="store_true", help="include files that differ only in their time")
+    parser.add_argument("--exit-code", action="store_true", help="exit with 1 if anything differs")
     parser.add_help_last()
 
 
 def _add_which(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "which",
         "show which layer a file comes from",
@@ -114,7 +124,7 @@ def _add_which(commands: Commands) -> None:
 
 
 def _add_du(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "du",
         "show how large the directories of an image are",
@@ -130,12 +140,12 @@ def _add_du(commands: Commands) -> None:
     parser.add_argument("-s", "--summarize", action="store_true", help="show only a total for each PATH")
     parser.add_argument("-a", "--all", action="store_true", help="show files, too")
     parser.add_argument("--layers", action="store_true", help="show in which layers the files of each PATH are")
-    _add_layer(parser)
+    add_layer(parser)
     parser.add_help_last()
 
 
 def _add_find(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "find",
         "find files in the layers of an image",
@@ -153,7 +163,7 @@ def _add_find(commands: Commands) -> None:
     tests.add_argument("-size", metavar="[+|-]N[UNIT]", type=_find_size, help="size: blocks, or c, k, M or G; +: more")
     tests.add_argument("-type", metavar="TYPES", type=_find_types, help="types, of f, d, l, b, c, p, s, as in f,l")
     layers = parser.add_argument_group("layers")
-    _add_layer(layers)
+    add_layer(layers)
     layers.add_argument("--all-layers", action="store_true", help="all files of all layers, also hidden ones")
     layers.add_argument("--deleted", action="store_true", help="files of layers that an upper layer deletes")
     layers.add_argument("-print", action="store_true", help="print only the paths")
@@ -181,7 +191,7 @@ def _find_types(text: str) -> list[str]:
 
 
 def _add_waste(commands: Commands) -> None:
-    parser = _add_look(
+    parser = add_look(
         commands,
         "waste",
         "show the bytes of an image that no program sees",
@@ -220,7 +230,7 @@ def add_list(commands: Commands) -> None:
     parser.add_help_last()
 
 
-def _add_look(  # noqa: PLR0913 - the parts of a parser
+def add_look(  # noqa: PLR0913 - the parts of a parser
     commands: Commands,
     name: str,
     summary: str,
@@ -254,7 +264,8 @@ def _add_look(  # noqa: PLR0913 - the parts of a parser
     return parser
 
 
-def _add_layer(parser: "argparse._ActionsContainer") -> None:
+def add_layer(parser: "argparse._ActionsContainer") -> None:
+    """Add the option to use one layer."""
     parser.add_argument(
         "--layer", metavar="N", type=_layer_number, help="use only the files of layer N (0 is the base)"
     )

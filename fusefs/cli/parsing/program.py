@@ -12,6 +12,7 @@ from fusefs.cli.parsing.image_options import CACHE_DIR, add_cache_options, add_i
 from fusefs.cli.parsing.look_commands import add_list, add_looks
 from fusefs.cli.parsing.mount_options import ALL, AUTO, BACKGROUND, EROFS, FUSE, long_options, split_options
 from fusefs.cli.parsing.parser import Commands, HelpRequested, OneCommand, Parser
+from fusefs.cli.parsing.use_commands import add_uses
 from fusefs.errors import UsageError
 from fusefs.oci.transport import DOCKER_DAEMON
 from fusefs.text import printable
@@ -23,7 +24,22 @@ COMPLETE = "complete"
 HELP, VERSION = "help", "version"
 """Commands that do the same as options."""
 COMMANDS = frozenset(
-    {"mount", "umount", "list", "inspect", "ls", "cat", "diff", "which", "du", "find", "waste", "cache", "completion"}
+    {
+        "mount",
+        "umount",
+        "list",
+        "inspect",
+        "ls",
+        "cat",
+        "diff",
+        "which",
+        "du",
+        "find",
+        "waste",
+        "cp",
+        "cache",
+        "completion",
+    }
     | {HELP, VERSION, f"__{COMPLETE}"}
 )
 """The commands, listed here because building the parser takes longer."""
@@ -109,6 +125,7 @@ def program_parser(called: str | None = None) -> Parser:
     _add_umount(commands)
     add_list(commands)
     add_looks(commands)
+    add_uses(commands)
     _add_cache(commands)
     _add_completion(commands)
     # Without a summary, these are listed nowhere.

@@ -264,7 +264,9 @@ def test_an_image_may_come_through_a_pipe(image: Path) -> None:
 def test_diff_lists_what_was_added_deleted_and_changed(image: Path, tmp_path: Path) -> None:
     other = Archive(layers=[BASE, changeset(file("etc/motd", b"newer\n"), file("opt/x\x1b", b"12"))])
     other.write(tmp_path / "other.tar")
-    rows = [line.split(maxsplit=3) for line in printed("diff", image, tmp_path / "other.tar")]
+    whole = f"{image}:/", f"{tmp_path}/other.tar:/"  # of whole images, the configuration is compared, too
+    *rows, empty, summary = [line.split(maxsplit=3) for line in printed("diff", *whole)]
+    assert (empty, summary) == ([], ["3", "added,", "1", "deleted, 1 changed, +4 B"])
     assert rows == [
         ["A", "-", "1", "/etc/gone"],
         ["D", "1", "-", "/etc/lower"],
@@ -273,8 +275,8 @@ def test_diff_lists_what_was_added_deleted_and_changed(image: Path, tmp_path: Pa
         ["A", "-", "2", r"/opt/x\x1b"],
     ]
     assert printed("diff", image, image) == []
-    assert len(printed("diff", f"{image}:/etc", f"{tmp_path}/other.tar:/etc")) == 3
-    found = document("diff", "--json", image, tmp_path / "other.tar")
+    assert len(printed("diff", f"{image}:/etc", f"{tmp_path}/other.tar:/etc")) == 3 + 2
+    found = document("diff", "--json", *whole)["files"]
     assert found[2] == {
         "path": "/etc/motd",
         "change": "changed",
@@ -352,7 +354,7 @@ def test_images_of_real_engines_are_looked_at(engine: RealEngine) -> None:
     assert imgfs("cat", *on, f"{NGINX}:/again").out == "the same\n"
     which = document("which", "--json", *on, NGINX, "/noise")
     assert "noise" in which["createdBy"]
-    changed = {one["path"]: one["change"] for one in document("diff", "--json", *on, NGINX, OTHER)}
+    changed = {one["path"]: one["change"] for one in document("diff", "--json", *on, NGINX, OTHER)["files"]}
     assert changed == {"/again": "removed", "/noise": "removed"}
 
 

@@ -41,6 +41,7 @@ def test_the_process_in_the_background_has_let_go_of_everything(imgfs: Bench, ar
     targets = {int(entry.name): os.readlink(entry) for entry in (process / "fd").iterdir()}
     assert [targets[number] for number in (0, 1, 2)] == ["/dev/null"] * 3
     files = sorted(target for number, target in targets.items() if target.startswith("/") and number > 2)
+    files = [file for file in files if "/libffi.so." not in file]  # libffi keeps its own file open in some versions
     assert files == sorted(["/dev/fuse", str(archive), str(imgfs.log)])
 
 

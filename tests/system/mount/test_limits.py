@@ -59,7 +59,8 @@ def test_more_readers_than_memory_has_room_for_wait_and_are_answered(imgfs: Benc
     ]
     for _ in range(4):
         slow.hear("waiting")
-    assert (mountpoint / "config").read_bytes() == Archive(layers=(*LAYERS, BIG)).config_data
+    # Reads may have to wait, too, but lookups and attributes have room of their own.
+    assert (mountpoint / "config").stat().st_size == len(Archive(layers=(*LAYERS, BIG)).config_data)
     slow.go()
     for number, reader in enumerate(readers, 1):
         assert reader.communicate(timeout=20)[0] == BIG[(number << 17) - 1 :]

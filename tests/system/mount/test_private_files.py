@@ -115,7 +115,8 @@ def test_on_a_read_only_var_an_image_is_mounted_with_a_warning(imgfs: Bench, arc
     need("unshare")
     mountpoint = imgfs.mountpoint()
     script = """
-        mount --bind /var /var && mount -o remount,bind,ro /var && test ! -e /dev/log
+        mount --rbind /var /var && mount -o remount,bind,ro /var && test ! -e /dev/log
+        ! mountpoint -q /var/tmp || mount -o remount,bind,ro /var/tmp
         unset IMGFS_CACHE_DIR IMGFS_TMPDIR
         "$@"; echo $?
         cat "$MNT/rootfs/etc/motd"

@@ -102,8 +102,10 @@ HOSTILE = changeset(
     pax({"GNU.sparse.name": "/etc/sparse"}) + file("short2"),
 )
 _PATHS = re.compile(r'"((?:[^"\\]|\\.)*)"')
-_OURS = re.compile(r"/proc/self/fd/\d+|\.|index|lock|[0-9a-f]+(-[0-9a-f]+)*(\.(tar|layer|seal))*")
-"""Descriptors, and names in the folder of a cache that are made of numbers and digests."""
+_OURS = re.compile(
+    r"/proc/self/fd/\d+|/proc/sys/fs/pipe-max-size|\.|index|lock|[0-9a-f]+(-[0-9a-f]+)*(\.(tar|layer|seal))*"
+)
+"""Descriptors, a limit that libfuse reads, and names in the folder of a cache that are made of numbers and digests."""
 _SYSTEM = re.compile(
     r"/(usr|lib|lib64)\b|/etc/(ld\.so\..*|localtime)|/dev/null|/proc/self/fd$|.*/lib/python3[^/]*(/os\.pyc?)?$"
 )

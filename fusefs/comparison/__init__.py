@@ -1,0 +1,1 @@
+"""How two images differ: their files, texts, configuration and packages."""

@@ -1,0 +1,57 @@
+"""Where a copy goes: the rules of ``docker cp``, which are those of cp(1) but for ``DIR/.``."""
+
+import errno
+import os
+import stat
+from typing import NamedTuple
+
+from fusefs.copying.source import Source, checked_name
+from fusefs.errors import NoSpace, limit_reached
+from fusefs.text import printable
+
+
+class Destination(NamedTuple):
+    """A name in an open directory of the host."""
+
+    directory: int
+    name: bytes
+    """Empty: the directory itself gets what is in the source."""
+    path: bytes
+    """For messages."""
+
+
+def open_destination(destination: bytes, source: Source) -> Destination:
+    """Return where *source* is copied to; its directory is to be closed.  NoSpace if that is not possible."""
+    try:
+        status = os.stat(destination)
+    except FileNotFoundError:
+        if destination.endswith(b"/") and not source.is_directory:
+            raise not_written(destination, OSError(errno.ENOENT, os.strerror(errno.ENOENT))) from None
+        return _named(destination)
+    except OSError as error:
+        raise not_written(destination, error) from None
+    if not stat.S_ISDIR(status.st_mode):
+        if source.is_directory:
+            raise NoSpace(f"cannot write {printable(destination)}: it is not a directory")
+        return _named(destination)
+    if source.name:
+        return Destination(_opened(destination), checked_name(source.name), os.path.join(destination, source.name))
+    return Destination(_opened(destination), b"", destination)
+
+
+def _named(path: bytes) -> Destination:
+    """Return the place of a file; if *path* is a symbolic link of the user, of what it leads to."""
+    above, name = os.path.split(os.path.realpath(path))
+    return Destination(_opened(above), name, path.rstrip(b"/"))
+
+
+def _opened(directory: bytes) -> int:
+    try:
+        return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise not_written(directory, error) from None
+
+
+def not_written(path: bytes, error: OSError) -> Exception:
+    """Return the *error* of writing *path* as an error for users."""
+    return limit_reached(error) or NoSpace(f"cannot write {printable(path)}: {error.strerror}")

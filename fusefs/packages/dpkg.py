@@ -1,0 +1,40 @@
+"""dpkg's database: ``/var/lib/dpkg/status``, or a file for each package in ``status.d`` (distroless images)."""
+
+from collections.abc import Iterator
+
+from fusefs.packages.database import Package, file_at, package, paragraphs, text_of
+from fusefs.tree.node import Tree
+from fusefs.tree.walk import children, is_directory, resolve
+
+_STATUS = b"/var/lib/dpkg/status"
+_FOLDER = b"/var/lib/dpkg/status.d"
+_SUMS = b".md5sums"
+_GONE = (b"not-installed", b"config-files")
+"""States of packages whose files are not there (dpkg(1))."""
+
+
+def packages(tree: Tree) -> Iterator[Package]:
+    """Yield the packages of dpkg."""
+    if content := file_at(tree, _STATUS):
+        yield from _packages(text_of(content, _STATUS))
+    try:
+        folder = resolve(tree, _FOLDER)
+    except OSError:
+        return
+    if not is_directory(tree, folder.number):
+        return
+    for entry in children(tree, folder):
+        if not entry.name.endswith(_SUMS) and (content := file_at(tree, entry.path)):
+            yield from _packages(text_of(content, entry.path))
+
+
+def _packages(text: bytes) -> Iterator[Package]:
+    for fields in paragraphs(text):
+        state = fields.get(b"Status", b"installed").split()[-1:]
+        if state and state[0] in _GONE:
+            continue
+        found = package(
+            "deb", fields.get(b"Package", b""), fields.get(b"Version", b""), fields.get(b"Architecture", b"")
+        )
+        if found:
+            yield found
