@@ -7,11 +7,43 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fusefs.api import Blob, Copied, ImageLayer, ImagePath, ImgfsError, OpenedImage, open_image
+    from fusefs.api import (
+        Blob,
+        Comparison,
+        ConfigChange,
+        Copied,
+        Difference,
+        FoundFile,
+        ImageLayer,
+        ImagePath,
+        ImgfsError,
+        OpenedImage,
+        Package,
+        PackageChange,
+        Waste,
+        WastedFile,
+        open_image,
+    )
 
 __version__ = "0.1.0"
 
-__all__ = ["Blob", "Copied", "ImageLayer", "ImagePath", "ImgfsError", "OpenedImage", "open_image"]
+__all__ = [
+    "Blob",
+    "Comparison",
+    "ConfigChange",
+    "Copied",
+    "Difference",
+    "FoundFile",
+    "ImageLayer",
+    "ImagePath",
+    "ImgfsError",
+    "OpenedImage",
+    "Package",
+    "PackageChange",
+    "Waste",
+    "WastedFile",
+    "open_image",
+]
 
 
 def __getattr__(name: str) -> Any:

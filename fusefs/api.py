@@ -15,26 +15,56 @@ hello
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
+from fusefs.cache.writeback import Writeback
+from fusefs.comparison.config import ConfigChange
+from fusefs.comparison.images import Sides, side_of, sides_of_layer
 from fusefs.content.fileobject import open_content
 from fusefs.content.protocol import Content
 from fusefs.copying.copied import Copied
 from fusefs.copying.host import copy_to_host
-from fusefs.errors import ImgfsError
+from fusefs.errors import ImgfsError, UsageError
+from fusefs.image.inspection import inspect
 from fusefs.image.opened import Opened
+from fusefs.image.search import Found, Where, all_of, search, size_of, types_of
+from fusefs.layers.fates import End
+from fusefs.layers.waste import waste
 from fusefs.oci.config import Details, parse_details
 from fusefs.oci.documents import Descriptor
+from fusefs.packages.database import Package
+from fusefs.packages.installed import PackageChange, installed
 from fusefs.progress import Silent
+from fusefs.results import Comparison, Difference, FoundFile, Waste, WastedFile, waste_of
 from fusefs.sources import open_image as sourced
+from fusefs.sources.caching import CacheOnDemand
 from fusefs.sources.settings import Settings, absolute, platform_named, timeout_named, tmpdir_named
 from fusefs.text import printable
+from fusefs.tree.node import Tree
 from fusefs.tree.path import ImagePath
+from fusefs.tree.walk import PathNode, found_at
 
-__all__ = ["Blob", "Copied", "ImageLayer", "ImagePath", "ImgfsError", "OpenedImage", "open_image"]
+__all__ = [
+    "Blob",
+    "Comparison",
+    "ConfigChange",
+    "Copied",
+    "Difference",
+    "FoundFile",
+    "ImageLayer",
+    "ImagePath",
+    "ImgfsError",
+    "OpenedImage",
+    "Package",
+    "PackageChange",
+    "Waste",
+    "WastedFile",
+    "open_image",
+]
 
 
 def open_image(  # noqa: PLR0913 - each is an option of the command, too
@@ -50,6 +80,10 @@ def open_image(  # noqa: PLR0913 - each is an option of the command, too
     insecure: bool = False,
     strict: bool = False,
     verify: bool = False,
+    offline: bool = False,
+    cache: bool = True,
+    cache_dir: str | None = None,
+    cache_size: int | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> "OpenedImage":
     """Open an image in an engine, a registry, an archive or an image layout.
@@ -59,14 +93,18 @@ def open_image(  # noqa: PLR0913 - each is an option of the command, too
     The other arguments are options of `imgfs mount`: the *host* or *context* of an engine, the *platform* (for
     example ``linux/arm64``), the *timeout* of servers in seconds, the directory *tmpdir* for spooled files, the
     directory *shared_blob_dir* of the blobs of an image layout, the *authfile* with credentials for registries, whether
-    they may be *insecure*, whether to be *strict* with their layers, and whether to *verify* all digests.
-    *environment* replaces the environment of the process, whose variables configure the engine's address.
+    they may be *insecure*, whether to be *strict* with their layers, whether to *verify* all digests, whether to ask no
+    registry (*offline*), and whether to use the *cache*, which is in *cache_dir* and has at most *cache_size* bytes.
+    Files are added to the cache when the image is closed.
+    *environment* replaces the environment of the process, whose variables configure the engine's address and the cache.
 
     Raises `ImgfsError` with a message for users.  Use the result in a ``with`` block, or `close` it.
     """
     environment = os.environ if environment is None else environment
     directory = tmpdir_named(tmpdir, environment)
     name = image if isinstance(image, str) else os.path.join(os.curdir, image)
+    writeback = Writeback()
+    caching = CacheOnDemand(cache_dir, cache_size, environment, writeback.later)
     settings = Settings(
         host=host,
         context=context,
@@ -79,8 +117,18 @@ def open_image(  # noqa: PLR0913 - each is an option of the command, too
         environment=environment,
         progress=Silent(),
         timeout=timeout_named(timeout),
+        offline=offline,
+        cache=caching if cache else lambda: None,
     )
-    return OpenedImage(Opened(sourced(name, settings), directory, settings.progress, strict=strict))
+
+    with ExitStack() as closing:
+        closing.callback(caching.close)
+        closing.callback(writeback.finish)
+        opened = Opened(sourced(name, settings), directory, settings.progress, strict=strict)
+        closing.callback(opened.close_caches)
+        closing.callback(opened.close)
+        closing.callback(writeback.finish)  # before what it writes is closed
+        return OpenedImage(opened, closing.pop_all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +220,11 @@ class ImageLayer:
         """The root of the layer's own files, with whiteouts (``.wh.…``) as files; indexed on first access."""
         return ImagePath(self._opened.layer(self.number))
 
+    def diff(self, path: str | os.PathLike[str] = "/", *, times: bool = False) -> Comparison:
+        """Compare the layers below this one with the same and this one, at *path*, as `imgfs diff --layer` does."""
+        sides = sides_of_layer(self._opened, self.number, lambda tree: _found(self._opened, tree, path))
+        return Comparison(sides, None, times=times)
+
 
 class OpenedImage:
     """An image that can be read until it is closed.
@@ -188,8 +241,10 @@ class OpenedImage:
     True
     """
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, closing: ExitStack) -> None:
+        """Show *opened*, which *closing* closes."""
         self._opened = opened
+        self._closing = closing
         self._image = opened.image
         self.layers = tuple(
             ImageLayer(opened, number, step.created_by if step else None)
@@ -210,7 +265,7 @@ class OpenedImage:
 
     def close(self) -> None:
         """Close all files; later reads of the image fail.  No other thread may read meanwhile."""
-        self._opened.close()
+        self._closing.close()
 
     @property
     def name(self) -> str:
@@ -278,6 +333,70 @@ class OpenedImage:
         """
         source = self._opened.source(os.fsencode(path), layer=layer, follow=follow_symlinks)
         return copy_to_host(source, destination, lambda count: None)  # noqa: ARG005
+
+    def find(  # noqa: PLR0913 - each is an option of the command, too
+        self,
+        path: str | os.PathLike[str] = "/",
+        *,
+        name: str | None = None,
+        type: str | None = None,  # noqa: A002 - as in find(1)
+        size: str | None = None,
+        layer: int | None = None,
+        all_layers: bool = False,
+        deleted: bool = False,
+    ) -> Iterator[FoundFile]:
+        """Yield the files at *path* and below that pass all tests, as `imgfs find` does.
+
+        *name* is a pattern of the shell, *type* one or more of find(1)'s letters (``f,l``), *size* as in find(1)
+        (``+1M``).  *layer*, *all_layers* and *deleted* find the files of layers, with the layers that hide them.
+        """
+        try:
+            wanted = all_of(name, None if type is None else types_of(type), None if size is None else size_of(size))
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        where = Where(layer, all_layers, deleted)
+        return map(_found_file, search(self._opened, [os.fsencode(path)], where, wanted))
+
+    def waste(self) -> Waste:
+        """Return the bytes that no program sees, as `imgfs waste` does."""
+        return waste_of(waste(self._opened.rootfs()))
+
+    def packages(self) -> list[Package]:
+        """Return the packages of dpkg, apk and rpm that are installed, sorted."""
+        return installed(self._opened.rootfs())
+
+    def diff(
+        self,
+        other: "OpenedImage",
+        path: str | os.PathLike[str] = "/",
+        other_path: str | os.PathLike[str] | None = None,
+        *,
+        times: bool = False,
+    ) -> Comparison:
+        """Compare this image with the *other* one, as `imgfs diff` does: what that adds, removes and changes.
+
+        The files are those at *path* and below, in the other image at *other_path* if that is another one.  *times*:
+        files that differ only in their time, too.
+        """
+        old, new = self._opened, other._opened  # noqa: SLF001 - of the same class
+        places = (old, path), (new, path if other_path is None else other_path)
+        trees = [opened.rootfs() for opened, _ in places]
+        sides = (
+            side_of(opened, tree, _found(opened, tree, where))
+            for (opened, where), tree in zip(places, trees, strict=True)
+        )
+        return Comparison(Sides(*sides), (inspect(old.image), inspect(new.image)), times=times)
+
+
+def _found(opened: Opened, tree: Tree, path: str | os.PathLike[str]) -> PathNode:
+    return found_at(tree, os.fsencode(path), opened.image.name, follow=True)
+
+
+def _found_file(found: Found) -> FoundFile:
+    fate = found.fate
+    path = ImagePath(found.tree, os.fsdecode(found.node.path))
+    hidden = {} if fate is None else {"deleted_by" if fate.end is End.DELETED else "replaced_by": fate.layer}
+    return FoundFile(path, found.layer, **hidden)
 
 
 def _blob(descriptor: Descriptor, content: Content) -> Blob:

@@ -55,7 +55,7 @@ class OwningCache(Protocol):
 class CacheEntry:
     """A cache entry in use.
 
-    Safe under concurrency: only `_lost` changes, from False to True.
+    Safe under concurrency: only `_lost` and `_closed` change, from False to True.
     """
 
     def __init__(self, path: str, directory: int, cache: OwningCache, *, of_user: bool) -> None:
@@ -67,7 +67,7 @@ class CacheEntry:
         self.of_user = of_user
         self.directory = directory
         self._cache = cache
-        self._lost = False
+        self._lost = self._closed = False
 
     def room(self, need: int) -> int:
         """Make room for *need* bytes; return how many more may be cached, 0 if these may not."""
@@ -169,9 +169,7 @@ class CacheEntry:
         """Replace the document `INDEX`, if there is one; errors are logged."""
         try:
             with self._cache.deciding():
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(INDEX, dir_fd=self.directory)
-                write_document(self.directory, INDEX, facts, sync=True)
+                write_document(self.directory, INDEX, facts, sync=True, replace=True)
         except OSError as error:
             log.warning("cannot cache %s: %s", printable(self.path), error.strerror)
 
@@ -182,9 +180,10 @@ class CacheEntry:
             os.unlink(INDEX, dir_fd=self.directory)
 
     def close(self) -> None:
-        """Stop using the entry and release its lock."""
-        self._lost = True
-        os.close(self.directory)
+        """Stop using the entry and release its lock; closing twice is allowed."""
+        if not self._closed:
+            self._lost = self._closed = True
+            os.close(self.directory)
 
     def abandon(self) -> None:
         """Stop using an incomplete entry: remove it unless others use it, and release its lock."""

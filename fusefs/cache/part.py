@@ -62,9 +62,7 @@ def write_facts(entry: CacheEntry, descriptor: int, facts: Facts) -> None:
                 return
         except FileNotFoundError:  # another process has completed its own file of the blob
             return
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(PART + SEAL, dir_fd=entry.directory)
-        write_document(entry.directory, PART + SEAL, {"inode": inode, **facts})
+        write_document(entry.directory, PART + SEAL, {"inode": inode, **facts}, replace=True)
 
 
 def others_part(entry: CacheEntry) -> OthersPart | None:

@@ -12,6 +12,8 @@ from typing import Any
 
 SEAL = ".seal"
 """Suffix of the name of a seal, after the name of its file."""
+_NEW = ".new"
+"""Suffix of the name that a document has for a moment, before it replaces another one."""
 FORMAT = 1
 """The format of all documents in an entry.  Another format needs folders with other names (`store`)."""
 _MAGIC = b"imgfs cache %d " % FORMAT
@@ -69,10 +71,12 @@ def _altered(name: str, error: OSError) -> Exception:
     return Altered(f"{name}: {error.strerror}") if of_file else error
 
 
-def write_document(directory: int, name: str, document: Facts, *, sync: bool = False) -> None:
+def write_document(directory: int, name: str, document: Facts, *, sync: bool = False, replace: bool = False) -> None:
     """Write *document* as the file *name*, completely or not at all.
 
-    Without *sync* a crash of the machine may lose the bytes; the checksum then does not match.
+    FileExistsError if there is one, unless *replace*: then a kill leaves the old one or the new one.  Only
+    one process at a time may do that.  Without *sync* a crash of the machine may lose the bytes; the checksum then does
+    not match.
     """
     data = json.dumps(document, separators=(",", ":")).encode()
     descriptor = new_file(directory)
@@ -81,9 +85,21 @@ def write_document(directory: int, name: str, document: Facts, *, sync: bool = F
             file.write(_MAGIC + hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
         if sync:
             os.fsync(descriptor)
-        link(descriptor, directory, name)
+        if replace:
+            _replace(descriptor, directory, name)
+        else:
+            link(descriptor, directory, name)
     finally:
         os.close(descriptor)
+
+
+def _replace(descriptor: int, directory: int, name: str) -> None:
+    """Give the file *descriptor* the *name*, also if that is taken."""
+    new = f"{name}{_NEW}"
+    with contextlib.suppress(FileNotFoundError):  # left by a kill
+        os.unlink(new, dir_fd=directory)
+    link(descriptor, directory, new)
+    os.replace(new, name, src_dir_fd=directory, dst_dir_fd=directory)
 
 
 def read_document(directory: int, name: str, *, any_format: bool = False) -> Facts | None:

@@ -87,6 +87,11 @@ class Cache:
             why = "its file system has no O_TMPFILE" if error.errno in _NO_TMPFILE else error.strerror
             raise limit_reached(error) or unusable(path, why or str(error)) from None
 
+    def close(self) -> None:
+        """Close the folders; the cache and its entries may not be used any more."""
+        for folder in (self._root, *self._folders.values()):
+            os.close(folder)
+
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:
         """Hold the lock of the cache: no other process or thread adds or removes files during the block.

@@ -9,7 +9,7 @@ import base64
 import binascii
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -44,16 +44,17 @@ def estargz_tar(annotations: Mapping[str, str], blob: Ranges, file: OpenFile) ->
     Raises Unusable, OSError if the table of contents cannot be fetched, and NoSpace.
     """
     start, stream = _table(blob)
-    table = _Hashed(gzip_stream(stream, LIMIT + (1 << 20), "its table of contents"))
+    hasher = sha256()
     tar = _Builder(file, start)
-    for entry in Toc(table.contents(), "its table of contents").entries():
+    for entry in Toc(_contents(stream, hasher.update), "its table of contents").entries():
         tar.add(entry)
-    if f"sha256:{table.digest()}" != annotations.get(ESTARGZ_TOC):
+    if f"sha256:{hasher.hexdigest()}" != annotations.get(ESTARGZ_TOC):
         raise Unusable("its table of contents does not have the digest that the manifest states")
-    return PieceTar(file, tar.end(table.json), tar.table, blob, from_gzip)
+    # Decompressed once more: it is a file of the layer, and may be too large to be held in memory meanwhile.
+    return PieceTar(file, tar.end(_contents(stream)), tar.table, blob, from_gzip)
 
 
-def _table(blob: Ranges) -> tuple[int, bytes]:
+def _table(blob: Ranges) -> tuple[int, list[bytes]]:
     """Return where the table of contents begins, and the bytes of the blob from there on: one request, or two."""
     size = blob.size
     guess = min(size, max(_TAIL, size // 32))
@@ -67,43 +68,32 @@ def _table(blob: Ranges) -> tuple[int, bytes]:
     if not start < size or size - start > LIMIT:
         raise Unusable("its footer states a wrong position of the table of contents")
     if start < size - guess:
-        tail = bytes(blob.unverified_range(start, size - guess - start)) + tail
-        return start, tail
-    return start, tail[start - (size - guess) :]
+        return start, [bytes(blob.unverified_range(start, size - guess - start)), tail]
+    return start, [tail[start - (size - guess) :]]
 
 
-class _Hashed:
-    """The table of contents: the one member of a tar, whose end follows."""
+def _contents(stream: list[bytes], see: Callable[[bytes], object] = lambda _: None) -> Iterator[bytes]:
+    """Yield the JSON, of which each piece is given to *see*: the one member of the tar in *stream*.
 
-    def __init__(self, plain: Iterator[bytes]) -> None:
-        self._plain = plain
-        self._hasher = sha256()
-        self.json: list[bytes] = []
-        """The pieces of the JSON that were read: they are a file of the layer."""
-
-    def contents(self) -> Iterator[bytes]:
-        """Yield the JSON.  Unusable unless its member is as builders write it, and nothing follows."""
-        data = b""
-        while len(data) < BLOCK and (more := next(self._plain, b"")):
-            data += more
-        size = _table_size(data[:BLOCK])
-        data = data[BLOCK:]
-        while size:
-            piece, data = data[:size], data[size:]
-            size -= len(piece)
-            self._hasher.update(piece)
-            self.json.append(piece)
-            yield piece
-            if size:
-                data = next(self._plain, b"")
-                if not data:
-                    raise Unusable("its table of contents is cut off")
-        if any(data) or any(map(any, self._plain)):
-            raise Unusable("something follows its table of contents")
-
-    def digest(self) -> str:
-        """Return the hexadecimal digest of the JSON."""
-        return self._hasher.hexdigest()
+    Unusable unless the member is as builders write it, and nothing follows.
+    """
+    plain = gzip_stream(stream, LIMIT + (1 << 20), "its table of contents")
+    data = b""
+    while len(data) < BLOCK and (more := next(plain, b"")):
+        data += more
+    size = _table_size(data[:BLOCK])
+    data = data[BLOCK:]
+    while size:
+        piece, data = data[:size], data[size:]
+        size -= len(piece)
+        see(piece)
+        yield piece
+        if size:
+            data = next(plain, b"")
+            if not data:
+                raise Unusable("its table of contents is cut off")
+    if any(data) or any(map(any, plain)):
+        raise Unusable("something follows its table of contents")
 
 
 def _table_size(block: bytes) -> int:
@@ -196,16 +186,15 @@ class _Builder:
             self.table.add(Piece(start, size, offset, min(end - offset, needed(inner, size)), inner), digest)
         self._waiting.clear()
 
-    def end(self, json: list[bytes]) -> int:
+    def end(self, json: Iterable[bytes]) -> int:
         """Add the table itself, and return the size of the tar."""
         self._finish()
         self._end_member(self._payload)
-        size = sum(map(len, json))
-        write_at(self._file, self._at, _own_header(size))
-        at = self._at + BLOCK
+        begin = at = self._at + BLOCK
         for piece in json:
             write_at(self._file, at, piece)
             at += len(piece)
+        write_at(self._file, self._at, _own_header(at - begin))
         total = -(-at // BLOCK) * BLOCK + 2 * BLOCK
         resize(self._file, total)
         return total

@@ -3,12 +3,14 @@
 import importlib
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fusefs.chunked.toc import Unusable
 
 _CHUNK = 1 << 18
+_STEP = 1 << 16
+"""Compressed bytes that are given to a library at once: it copies those that it does not need yet."""
 _WINDOW_LOG = 27
 """Limit of a zstd window, as in `tar.compression`."""
 _ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
@@ -46,9 +48,9 @@ def needed(inner: int, size: int) -> int:
     return inner + size + (inner + size >> 4) + _SLACK
 
 
-def zstd_stream(data: bytes, limit: int, name: str) -> Iterator[bytes]:
+def zstd_stream(data: memoryview, limit: int, name: str) -> Iterator[bytes]:
     """Yield the plain bytes of *data*, exactly *limit*; *name* is for messages."""
-    yield from _exactly(_zstd(memoryview(data), limit), limit, name)
+    yield from _exactly(_zstd(data, limit), limit, name)
 
 
 def _exactly(pieces: Iterator[bytes], size: int, name: str) -> Iterator[bytes]:
@@ -67,43 +69,46 @@ def _zstd(data: memoryview, limit: int) -> Iterator[bytes]:
     """Yield the plain bytes of all frames; ValueError for more than *limit*, and for damage."""
     library: Any = importlib.import_module(_ZSTD)
     options = {library.DecompressionParameter.window_log_max: _WINDOW_LOG}
+    at = 0
     try:
         for _ in range(_MAX_FRAMES):
-            if not data:
+            if at == len(data):
                 return
             frame = library.ZstdDecompressor(options=options)
-            fed = data
             while not frame.eof:
+                fed = data[at : at + _STEP] if frame.needs_input else b""
+                at += len(fed)
                 plain = frame.decompress(fed, min(_CHUNK, limit + 1))
-                fed = memoryview(b"")
                 limit -= len(plain)
                 if limit < 0:
                     raise ValueError("it has more bytes than stated")
                 if plain:
                     yield plain
-                elif not frame.eof and frame.needs_input:
+                elif not frame.eof and frame.needs_input and at == len(data):
                     raise ValueError("it is cut off")
-            rest = len(frame.unused_data)
-            data = data[len(data) - rest :]
+            at -= len(frame.unused_data)
         raise ValueError("it has too many frames")
     except library.ZstdError as error:
         raise ValueError(str(error)) from None
 
 
-def gzip_stream(data: bytes, limit: int, name: str) -> Iterator[bytes]:
-    """Yield the plain bytes of the first gzip member in *data*; Unusable for more than *limit*, and for damage."""
+def gzip_stream(parts: Iterable[bytes], limit: int, name: str) -> Iterator[bytes]:
+    """Yield the plain bytes of the first gzip member in *parts*; Unusable for more than *limit*, and for damage."""
     member = zlib.decompressobj(_GZIP)
-    fed = data
+    steps = (memoryview(part)[at : at + _STEP] for part in parts for at in range(0, len(part), _STEP))
+    fed: bytes | memoryview = b""
     total = 0
     while not member.eof:
+        fed = fed or next(steps, b"")
         try:
             plain = member.decompress(fed, _CHUNK)
         except zlib.error as error:
             raise Unusable(f"{name} is damaged: {error}") from None
-        if not plain and not member.unconsumed_tail and not member.eof:
+        if not plain and not fed and not member.eof:
             raise Unusable(f"{name} is cut off")
         fed = member.unconsumed_tail
         total += len(plain)
         if total > limit:
             raise Unusable(f"{name} has more than {limit} bytes")
-        yield plain
+        if plain:
+            yield plain

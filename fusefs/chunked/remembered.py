@@ -7,6 +7,8 @@ from fusefs.content.protocol import Bytes
 
 _HEADER = struct.Struct("<QQ")
 """Offset and size of a range; its bytes follow."""
+_MOST = 32 << 20
+"""Bytes that are remembered: documents of 300,000 files.  Larger ones are held in memory once, and asked for again."""
 
 
 class RememberedRanges:
@@ -37,6 +39,8 @@ class RememberedRanges:
         found = self._blob.unverified_range(offset, size)
         if self._remembers:
             self._asked.append((offset, bytes(found)))
+            if sum(len(data) for _, data in self._asked) > _MOST:
+                self.forget()
         return found
 
     def drop_range(self, offset: int, size: int) -> None:

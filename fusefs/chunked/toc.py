@@ -22,6 +22,8 @@ _AHEAD = 1 << 16
 _SPACE = " \t\r\n"
 _MAX_NUMBER = 1 << 62
 _MAX_FIELDS = 100
+_KNOWN = frozenset({"version", "tarSplitDigest"})
+"""Fields of a table of contents, besides the entries, that say something."""
 
 
 class Unusable(Exception):
@@ -101,7 +103,7 @@ class Toc:
 
     def __init__(self, pieces: Iterable[bytes], name: str) -> None:
         self.fields: dict[str, Json] = {}
-        """The other fields, complete after the last entry; the list of entries is None."""
+        """The other fields, complete after the last entry; the list of entries is None, and so is an unknown field."""
         self._json = JsonStream(pieces, name)
         self._name = name
 
@@ -118,7 +120,8 @@ class Toc:
             if key == "entries":
                 yield from self._items()
             else:
-                self.fields[key] = stream.value()
+                value = stream.value()
+                self.fields[key] = value if key in _KNOWN else None
             if stream.next() == ",":
                 stream.take(",")
         stream.take("}")

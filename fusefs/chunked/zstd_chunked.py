@@ -17,6 +17,7 @@ from fusefs.chunked.pieces import Piece, PieceTable, PieceTar, Ranges, resize
 from fusefs.chunked.tarsplit import TarSplit
 from fusefs.chunked.toc import LIMIT, MAX_PIECE, Entry, Toc, Unusable
 from fusefs.content.file import Extent, OpenFile
+from fusefs.content.protocol import Bytes
 from fusefs.errors import InvalidImage
 from fusefs.layers.scan import PLAIN_KINDS, LayerScan
 from fusefs.tar.header import Kind
@@ -61,6 +62,8 @@ def zstd_chunked_tar(annotations: Mapping[str, str], blob: Ranges, file: OpenFil
     span = max(toc_at.end, split_at.end) - first
     if span > toc_at.length + split_at.length + (1 << 16):
         raise Unusable("its two documents do not lie next to each other")
+    if span > LIMIT:
+        raise Unusable(f"its two documents have more than {LIMIT >> 20} MiB")
     stated = annotations.get(_CHECKSUM, "")
     documents = blob.unverified_range(first, span)
     if _sha256(_part(documents, toc_at, first)) != stated:
@@ -96,11 +99,11 @@ def _position(annotations: Mapping[str, str], name: str, size: int) -> Position:
     return Position(offset, length, plain)
 
 
-def _part(documents: "bytes | bytearray", position: Position, first: int) -> bytes:
-    return bytes(documents[position.offset - first : position.end - first])
+def _part(documents: Bytes, position: Position, first: int) -> memoryview:
+    return memoryview(documents)[position.offset - first : position.end - first]
 
 
-def _sha256(data: bytes) -> str:
+def _sha256(data: memoryview) -> str:
     return f"sha256:{sha256(data).hexdigest()}"
 
 

@@ -77,7 +77,9 @@ class Mounting:
             serve(partial(self._ready_in_foreground, log))
         else:
             from fusefs.mount.background import in_background  # noqa: PLC0415 - kernel mounts have no process
+            from fusefs.sources.handover import hand_over  # noqa: PLC0415
 
+            hand_over()
             in_background(serve, log)
             self._announce(log)
 

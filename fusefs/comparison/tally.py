@@ -7,6 +7,9 @@ from typing import NamedTuple
 from fusefs.layers.diff import Change, Difference
 from fusefs.tree.node import Stat
 
+_DEEPEST = 100
+"""Directories of a path that are counted by themselves: paths of an image may be very deep."""
+
 
 class Counts(NamedTuple):
     """Paths that differ."""
@@ -43,7 +46,7 @@ class Tally:
         self._changes[difference.change] += 1
         self._size += size
         if self._depth is not None:
-            directory = difference.path[:-1][: self._depth]
+            directory = difference.path[:-1][: min(self._depth, _DEEPEST)]
             self._by_directory.setdefault(directory, Counter())[difference.change] += 1
             self._sizes[directory] += size
 

@@ -103,7 +103,7 @@ class Pieces:
         self._claims: list[_Claim] = []
         self._ranges_ignored = False
         self._drops = 0
-        self._settled = False
+        self._settled = self._final = False
         self._closed = False
 
     def read(self, offset: int, size: int) -> Bytes:
@@ -138,16 +138,21 @@ class Pieces:
         for offset in range(0, self.size, step):
             yield self._read(offset, step, claim)
 
-    def settle(self, verify: Callable[[Iterator[Bytes]], None], step: int) -> bool:
+    def settle(self, verify: Callable[[Iterator[Bytes]], None], step: int, *, final: bool) -> bool:
         """Let *verify* look at all bytes in order, *step* at a time; after that, no byte changes any more.
 
-        Returns False if some were dropped meanwhile: they may be others than *verify* has seen.
+        Returns False if some were dropped meanwhile: they may be others than *verify* has seen.  *final*: none can be
+        dropped meanwhile, so that the result does not depend on readers, who may compare wrong digests.
         """
-        drops = self._drops
-        verify(self.in_order(step))
         with self._changed:
-            self._settled = self._drops == drops
-            return self._settled
+            drops, self._final = self._drops, final
+        try:
+            verify(self.in_order(step))
+            with self._changed:
+                self._settled = self._drops == drops
+                return self._settled
+        finally:
+            self._final = False
 
     def wait(self, start: int, end: int, stopped: Callable[[], bool]) -> Bytes | None:
         """Return the bytes once others have fetched them, None if *stopped* before; `wake` wakes this thread."""
@@ -165,17 +170,22 @@ class Pieces:
     def drop(self, start: int, end: int) -> None:
         """Forget the bytes from *start* up to *end*, which proved wrong; who reads them next fetches them.
 
-        Not if they are settled: then they were wrong before.
+        Not if they are settled, or about to be: then they were wrong before, or all will be dropped.
         """
         with self._changed:
-            if self._settled:
+            if self._settled or self._final:
                 return
             self._drops += 1
             self.present.remove(start, end)
             self._noted = 0
 
+    def note(self) -> None:
+        """Note which bytes are there, for the next time: nobody will verify them soon if they are complete."""
+        self._note(1, self.size)
+
     def close(self) -> None:
         """Close the file, after the last fetch that writes to it."""
+        self.note()
         with self._changed:
             self._closed = True
             idle = not self._claims
@@ -282,11 +292,15 @@ class Pieces:
             self._changed.notify_all()
         self._note(_NOTE)
 
-    def _note(self, least: int) -> None:
-        """Tell which bytes are there, if *least* or more have arrived since the last time, but not all."""
+    def _note(self, least: int, most: int | None = None) -> None:
+        """Tell which bytes are there, if *least* or more have arrived since the last time, but at *most* so many.
+
+        By default not if all are there: who fetched them verifies them now.
+        """
         with self._changed:
             total = self.present.total
-            if self._room.save is None or total - self._noted < least or total == self.size:
+            most = self.size - 1 if most is None else most
+            if self._room.save is None or total - self._noted < least or total > most:
                 return
             self._noted, self._noted_at = total, time.monotonic()
             present = Ranges(self.present)

@@ -17,6 +17,8 @@ from fusefs.errors import DigestMismatch, ImgfsError, NoSpace
 
 _STEP = 1 << 20
 """Bytes that are hashed at once."""
+_TRIES = 3
+"""How often a blob is hashed while readers drop pieces of it; the last time, these stay."""
 _POLL = 0.01
 """Seconds between two looks for the file of a fetch that begins."""
 
@@ -176,6 +178,11 @@ class RemoteBlob:
                 return
         yield from chunks(self._fetched())
 
+    def note(self) -> None:
+        """Note which bytes are here, for the next time."""
+        if self._pieces is not None and self._extent is None:
+            self._pieces.note()
+
     def check(self) -> None:
         """Do nothing: nobody but imgfs writes to the file."""
 
@@ -224,9 +231,11 @@ class RemoteBlob:
         if self._pieces is None and (received := self._supply.awaited()) is not None:
             with self._opening:
                 self._extent = self._extent or Extent(received, 0, self.size)
+        tries = 0
         while (pieces := self._opened()) is not None:
+            tries += 1
             try:
-                settled = pieces.settle(self._supply.verify, _STEP)
+                settled = pieces.settle(self._supply.verify, _STEP, final=tries >= _TRIES)
             except FetchFailed as error:
                 if not isinstance(error.error, NoSpace) or self._outgrown:
                     raise

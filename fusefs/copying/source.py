@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from fusefs.content.file import Sparse
 from fusefs.content.protocol import Bytes, Content
-from fusefs.errors import InvalidImage, Unavailable
+from fusefs.errors import InvalidImage
 from fusefs.text import printable
 from fusefs.tree.node import Tree
-from fusefs.tree.walk import PathNode, is_directory, resolve
+from fusefs.tree.walk import PathNode, found_at, is_directory
 
 _CHUNK = 1 << 20
 
@@ -32,10 +32,7 @@ def source_at(tree: Tree, path: bytes, image: str, *, follow: bool = False) -> S
 
     *follow*: a symbolic link in the last part, too.  Raises Unavailable if there is no such file.
     """
-    try:
-        top = resolve(tree, path, follow=follow)
-    except OSError as error:
-        raise Unavailable(f"{printable(image)} has no {printable(path)}: {error.strerror}") from None
+    top = found_at(tree, path, image, follow=follow)
     last = path.rstrip(b"/").rpartition(b"/")[2]
     return Source(tree, top, top.name if last == b".." else b"" if last == b"." else last)
 

@@ -183,6 +183,9 @@ class LayerCache(Protocol):
     def drop(self, name: str, why: str) -> None:
         """Remove the cached file *name*; readers that have it open can continue."""
 
+    def close(self) -> None:
+        """Stop using the cache, which others may then remove; closing twice is allowed."""
+
 
 class Referrer(NamedTuple):
     """An artifact that refers to an image, such as its signature, as a registry lists it."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from fusefs.content.file import Extent, OpenFile, Sparse
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Content
+from fusefs.content.remote import RemoteBlob
 from fusefs.copying.source import Source, source_at
 from fusefs.errors import Unavailable
 from fusefs.image.lazy_layers import Layers
@@ -54,6 +55,7 @@ class Opened:
         self.image = sourced.image
         self.cache = sourced.cache
         """The cache for files that are made of its layers, None if there is none."""
+        self._caches = [cache for cache in (sourced.cache, *sourced.layer_caches.values()) if cache is not None]
         self.referrers = sourced.referrers
         """Asks for the artifacts that refer to it; None if the source knows of none."""
         self.traffic = sourced.traffic
@@ -104,6 +106,12 @@ class Opened:
         with _fetching():
             for _, content in self.image.blobs():
                 content.fetch()
+
+    def note(self) -> None:
+        """Note which bytes of layers are on this machine, for the next time; other threads may fetch more meanwhile."""
+        for layer in self.image.layers:
+            if isinstance(layer.content, RemoteBlob):
+                layer.content.note()
 
     def rootfs_up_to(self, number: int) -> RootfsTree:
         """Return the layer *number* and those below it merged."""
@@ -164,3 +172,8 @@ class Opened:
         self.layers.close()
         for _, content in self.image.blobs():
             content.close()
+
+    def close_caches(self) -> None:
+        """Stop using the cache entries of the image, which is closed."""
+        for cache in self._caches:
+            cache.close()

@@ -19,15 +19,12 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-_ROOM = 1 << 20
-"""Bytes that must be free in the cache for the pieces of a layer; most readers want few of them."""
-
 
 def open_pieces(layer: Layer, known: Format, tmpdir: str, cache: LayerCache | None, name: str) -> "PieceTar | None":
     """Return the tar of *layer*, read piece by piece; None if that is impossible, or the whole layer is here.
 
-    Its documents are cached as *name*.  Pieces are stored in a file beside *cache*, or in *tmpdir*.
-    Raises NoSpace, and FetchFailed.
+    Its documents are cached as *name*.  The plain bytes of pieces are in a file in *tmpdir*; what is cached of them are
+    their bytes in the blob.  Raises NoSpace, and FetchFailed.
     """
     from fusefs.chunked.formats import open_tar  # noqa: PLC0415 - most layers need none of that
     from fusefs.chunked.remembered import RememberedRanges  # noqa: PLC0415
@@ -38,7 +35,7 @@ def open_pieces(layer: Layer, known: Format, tmpdir: str, cache: LayerCache | No
     if blob.file_place() is not None:
         return None
     remembered = RememberedRanges(blob, b"" if cache is None else _cached(cache, name))
-    file = OpenFile(_new_file(tmpdir, cache), layer.where)
+    file = OpenFile(unlinked_file(tmpdir), layer.where)
     try:
         tar = open_tar(known, layer.descriptor.annotations, remembered, file)
     except BaseException as error:
@@ -74,15 +71,6 @@ def _add(cache: LayerCache, name: str, data: bytes) -> None:
                 cache.add(name, file.fileno())
     except (NoSpace, OSError) as error:
         log.info("cannot cache the documents of a layer: %s", error)
-
-
-def _new_file(tmpdir: str, cache: LayerCache | None) -> int:
-    if cache is not None and cache.room(_ROOM):
-        try:
-            return cache.new_file()
-        except NoSpace as error:
-            log.info("cannot store pieces of a layer in the cache: %s", error)
-    return unlinked_file(tmpdir)
 
 
 class _Layer(NamedTuple):

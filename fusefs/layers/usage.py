@@ -1,7 +1,7 @@
 """How many bytes the files of a tree have, directory by directory, and in which layers they are."""
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from fusefs.layers.rootfs import RootfsTree
@@ -35,12 +35,21 @@ class Usage(NamedTuple):
         return Amount(sum(sizes), sum(files))
 
 
-def usage(tree: RootfsTree | LayerTree, top: PathNode) -> Iterator[Usage]:
-    """Yield *top* and everything below it, what is in a directory before the directory, as du(1) does.
+def usage(tree: RootfsTree | LayerTree, tops: Iterable[PathNode]) -> Iterator[Usage]:
+    """Yield each of *tops* and everything below it, what is in a directory before the directory, as du(1) does.
 
-    Takes memory for the directories on one path, and for the files with several names.
+    What was counted below one of them, or under another name, is left out.  Takes memory for the directories on one
+    path, and for the files with several names.
     """
     seen: set[int] = set()
+    counted: list[PathNode] = []
+    for top in tops:
+        if not any(top.parts[: len(before.parts)] == before.parts for before in counted):
+            counted.append(top)
+            yield from _below(tree, top, seen, {before.number for before in counted})
+
+
+def _below(tree: RootfsTree | LayerTree, top: PathNode, seen: set[int], counted: Collection[int]) -> Iterator[Usage]:
     if not stat.S_ISDIR(tree.stat(top.number).mode):
         yield Usage(top, 0, is_directory=False, layers=_file(tree, top, seen))
         return
@@ -54,6 +63,8 @@ def usage(tree: RootfsTree | LayerTree, top: PathNode) -> Iterator[Usage]:
             yield Usage(directory, len(open_ones), is_directory=True, layers=amounts)
             if open_ones:
                 _add(open_ones[-1][2], amounts)
+        elif entry.number in counted:
+            continue
         elif stat.S_ISDIR(tree.stat(entry.number).mode):
             open_ones.append((entry, iter(children(tree, entry)), {}))
         else:

@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -24,8 +25,9 @@ def in_background(run: Callable[[Callable[[], None]], None], log_handler: loggin
     and logs to *log_handler* alone.  An ImgfsError that it raises before is raised here.  If this process
     ends before the child is ready, the child ends too.
     """
+    _join_threads()
     reader, writer = os.pipe()
-    child = os.fork()  # no thread runs yet, and nothing is served
+    child = os.fork()
     if child == 0:
         try:
             os.close(reader)
@@ -46,6 +48,16 @@ def in_background(run: Callable[[Callable[[], None]], None], log_handler: loggin
         os.waitpid(child, 0)
         code, _, message = answer.partition(b" ")
         raise _received_error(code, message)
+
+
+def _join_threads() -> None:
+    """Wait for all other threads: the child would not have them, but the locks and the claims that they hold.
+
+    They fetch bytes that nobody waits for any more, or are about to end.
+    """
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join()
 
 
 def _background(run: Callable[[Callable[[], None]], None], writer: int, log_handler: logging.Handler) -> int:

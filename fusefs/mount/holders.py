@@ -5,6 +5,8 @@ mapped are not read: /proc/PID/maps may wait for a page of a mount.
 """
 
 import os
+import re
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -12,18 +14,51 @@ from fusefs.text import printable
 
 _MOST = 3
 """Processes that a message names."""
+_PENDING = re.compile(rb"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$", re.MULTILINE)
+_SIGKILL = 1 << signal.SIGKILL - 1
+_WAIT = b"request_wait_answer"
+"""The function of the kernel in which a thread waits for a FUSE mount, and no signal ends the wait (fs/fuse/dev.c)."""
 
 
 def holders(mountpoint: str) -> list[str]:
-    """Return the first processes that have a file or directory of the mount on *mountpoint*: ``tail (12): /m/file``."""
+    """Return the first processes that have a file or directory of the mount on *mountpoint*: ``tail (12): /m/file``.
+
+    Killed ones do not count: they have it until the request is answered that they wait for.
+    """
     found: list[str] = []
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
+    for pid in _processes():
         held = next(_held(pid, mountpoint), None)
-        if held is not None and pid != os.getpid():
+        if held is not None and pid != os.getpid() and not _is_killed(pid):
             found.append(f"{_name(pid)} ({pid}): {printable(held)}")
             if len(found) == _MOST:
                 break
     return found
+
+
+def has_killed_waiter() -> bool:
+    """Return whether a killed process waits for an answer of a FUSE mount, of whichever: nothing tells of which."""
+    return any(_is_killed(pid) and _waits(pid) for pid in _processes())
+
+
+def _processes() -> list[int]:
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
+
+
+def _is_killed(pid: int) -> bool:
+    """Return whether SIGKILL has been sent to a process, which still exists."""
+    with suppress(OSError), open(f"/proc/{pid}/status", "rb") as file:
+        return any(int(mask, 16) & _SIGKILL for mask in _PENDING.findall(file.read()))
+    return False
+
+
+def _waits(pid: int) -> bool:
+    """Return whether a thread waits for the answer to a request that the process of a mount has received already."""
+    with suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/wchan", "rb") as file:
+                if file.read() == _WAIT:
+                    return True
+    return False
 
 
 def _held(pid: int, mountpoint: str) -> Iterator[str]:

@@ -49,6 +49,16 @@ def drop_privileges(folders: Collection[str]) -> None:
     _set_capabilities(effective=kept, permitted=kept)
 
 
+def keep_capabilities(kept: Collection[int]) -> None:
+    """Leave to this process, and to programs that it starts, no other capabilities than those *kept*."""
+    held = _permitted()
+    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    for capability in range(64):
+        if capability not in kept:
+            _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails for those that the kernel does not know
+    _set_capabilities(effective=held & set(kept), permitted=held & set(kept))
+
+
 def may_mount() -> bool:
     """Return whether this process may mount and unmount itself, without fusermount3."""
     return _SYS_ADMIN in _effective()

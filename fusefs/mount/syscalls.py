@@ -20,11 +20,15 @@ CLONE_FS = 0x200
 """unshare(2): a working directory of this thread alone."""
 CLONE_NEWNS = 0x20000
 """unshare(2): the same, and a mount namespace."""
+CLONE_NEWUSER, CLONE_NEWPID = 0x10000000, 0x20000000
+"""unshare(2): a user namespace; a PID namespace for new children."""
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
 # The numbers of these calls are the same on all architectures (asm-generic/unistd.h).
-_MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _OPENAT2 = 429, 430, 431, 432, 437
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _OPENAT2 = 428, 429, 430, 431, 432, 437
 _CLOEXEC = 1
+_OPEN_TREE_CLONE = 1
 _AT_FDCWD = -100
 _FROM_DESCRIPTOR = 0x4
 """MOVE_MOUNT_F_EMPTY_PATH: the mount is the descriptor's."""
@@ -93,6 +97,21 @@ def move_mount(mount: int, target: int | bytes, flags: int = 0) -> None:
 def unshare(flags: int) -> None:
     """Give the calling thread a copy of what it shares with others; OSError if the kernel refuses."""
     _checked(_libc.unshare(flags))
+
+
+def mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int, options: bytes) -> None:
+    """Mount a file system (mount(2)); OSError if the kernel refuses."""
+    _checked(_libc.mount(source, target, kind, ctypes.c_ulong(flags), options))
+
+
+def pivot_root(new: bytes, old: bytes) -> None:
+    """Make *new* the root directory, and mount the one before on *old*; OSError if the kernel refuses."""
+    _checked(_libc.pivot_root(new, old))
+
+
+def open_tree(path: bytes) -> int:
+    """Return a descriptor of a new mount of the file or directory *path* (open_tree(2)), attached nowhere."""
+    return _syscall(_OPEN_TREE, _AT_FDCWD, path, _OPEN_TREE_CLONE | os.O_CLOEXEC)
 
 
 def make_mounts_private() -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from fusefs.errors import MountError, limit_reached
 from fusefs.mount.abandonable import ChildReport, Say, answers
-from fusefs.mount.holders import holders
+from fusefs.mount.holders import has_killed_waiter, holders
 from fusefs.mount.mountinfo import (
     FILE_SYSTEM,
     KERNEL_FILE_SYSTEM,
@@ -73,16 +73,23 @@ def unmount_all(targets: Sequence[str | Mount], *, lazily: bool) -> list[str]:
         state = states[failure.mount.id] if failure.mount else State.MOUNTED
         if failure.mount and state in (State.STALE, State.STUCK):
             left += _forced(failure.mount, failure.shown, state)
+        elif failure.mount and failure.reason == _BUSY:
+            left += _busy(failure, failure.mount)
         else:
-            left.append(_busy(failure, failure.mount) if failure.reason == _BUSY and failure.mount else str(failure))
+            left.append(str(failure))
     return left
 
 
-def _busy(failure: _Failure, mount: Mount) -> str:
-    """Return the message for a mount that is in use; a lazy unmount never finds it so."""
+def _busy(failure: _Failure, mount: Mount) -> list[str]:
+    """Return the message for a mount that is in use; a lazy unmount never finds it so.
+
+    None if only killed processes wait for it: it is gone then, and they end when their requests are answered.
+    """
     found = holders(mount.mountpoint)
+    if not found and mount.is_fuse and has_killed_waiter() and detach(mount, lazily=True) is None:
+        return []
     by = f"in use by {listing(found, ', ')}" if found else failure.reason
-    return f"cannot unmount {failure.shown}: {by}; close it, or imgfs umount -l {failure.word}"
+    return [f"cannot unmount {failure.shown}: {by}; close it, or imgfs umount -l {failure.word}"]
 
 
 def _tried(targets: Sequence[str | Mount], *, lazily: bool) -> list[_Failure]:

@@ -1,6 +1,7 @@
 """A package, and what all databases of packages have in common."""
 
-from collections.abc import Iterator
+import io
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from fusefs.content.protocol import Content
@@ -45,20 +46,20 @@ def text_of(content: Content, path: bytes) -> bytes:
     return bytes(content.read_at(0, content.size))
 
 
-def paragraphs(text: bytes) -> Iterator[dict[bytes, bytes]]:
-    """Yield the fields of each paragraph of *text*: lines ``NAME: VALUE``, or ``N:VALUE``, not those that go on.
+def paragraphs(text: bytes, wanted: Collection[bytes]) -> Iterator[dict[bytes, bytes]]:
+    """Yield the *wanted* fields of each paragraph of *text*, lines ``NAME: VALUE``, without lines that go on.
 
     Format: deb822(5) of dpkg, and apk's, whose names are letters.
     """
     fields: dict[bytes, bytes] = {}
-    for line in text.split(b"\n"):
-        if not line.strip():
+    for line in io.BytesIO(text):  # not all at once: there may be millions
+        if line.isspace():
             if fields:
                 yield fields
                 fields = {}
             continue
         name, colon, value = line.partition(b":")
-        if colon and not line[:1].isspace():
+        if colon and name in wanted:
             fields[name] = value.strip()
     if fields:
         yield fields

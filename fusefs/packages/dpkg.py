@@ -9,6 +9,7 @@ from fusefs.tree.walk import children, is_directory, resolve
 _STATUS = b"/var/lib/dpkg/status"
 _FOLDER = b"/var/lib/dpkg/status.d"
 _SUMS = b".md5sums"
+_FIELDS = _NAME, _VERSION, _ARCHITECTURE, _STATE = b"Package", b"Version", b"Architecture", b"Status"
 _GONE = (b"not-installed", b"config-files")
 """States of packages whose files are not there (dpkg(1))."""
 
@@ -29,12 +30,10 @@ def packages(tree: Tree) -> Iterator[Package]:
 
 
 def _packages(text: bytes) -> Iterator[Package]:
-    for fields in paragraphs(text):
-        state = fields.get(b"Status", b"installed").split()[-1:]
+    for fields in paragraphs(text, _FIELDS):
+        state = fields.get(_STATE, b"installed").split()[-1:]
         if state and state[0] in _GONE:
             continue
-        found = package(
-            "deb", fields.get(b"Package", b""), fields.get(b"Version", b""), fields.get(b"Architecture", b"")
-        )
+        found = package("deb", *(fields.get(name, b"") for name in (_NAME, _VERSION, _ARCHITECTURE)))
         if found:
             yield found

@@ -172,7 +172,11 @@ def _checked_url(url: str) -> str:
     """Return *url*, the scheme in lower case; UsageError if it cannot be asked for."""
     scheme, _, rest = url.partition("://")
     host = rest.partition("/")[0].partition("?")[0]
-    if not host or not _URL_CHARACTERS.fullmatch(rest):
+    if not host.rpartition("@")[2].partition(":")[0]:
+        raise UsageError(
+            f"bad URL '{printable(public_name(url))}': the host is missing, as in {scheme.lower()}://HOST/PATH"
+        )
+    if not _URL_CHARACTERS.fullmatch(rest):
         raise UsageError(
             f"bad URL '{printable(public_name(url))}': spell characters outside of ASCII, and # and \\, as %XX"
         )

@@ -11,8 +11,20 @@ from typing import IO, Any, Literal, overload
 
 from fusefs.content.fileobject import open_content
 from fusefs.content.protocol import Content
-from fusefs.tree.node import RegularFile, Symlink, Tree
+from fusefs.tree.node import RegularFile, Stat, Symlink, Tree
 from fusefs.tree.walk import PathNode, children, is_directory, resolve, walk
+
+
+def stat_result(status: Stat) -> os.stat_result:
+    """Return *status* as stat(2) does; device and inode are 0."""
+    seconds = status.mtime_ns // 10**9
+    numbers = (status.mode, 0, 0, status.nlink, status.uid, status.gid, status.size, seconds, seconds, seconds)
+    more = {f"st_{kind}time_ns": status.mtime_ns for kind in "amc"} | {
+        "st_rdev": status.rdev,
+        "st_blocks": status.blocks,
+    }
+    return os.stat_result(numbers, more)
+
 
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
@@ -95,14 +107,7 @@ class ImagePath(Traversable):
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Return the result of stat(2); device and inode are 0."""
-        status = self._tree.stat(self._resolved(follow=follow_symlinks).number)
-        seconds = status.mtime_ns // 10**9
-        numbers = (status.mode, 0, 0, status.nlink, status.uid, status.gid, status.size, seconds, seconds, seconds)
-        more = {f"st_{kind}time_ns": status.mtime_ns for kind in "amc"} | {
-            "st_rdev": status.rdev,
-            "st_blocks": status.blocks,
-        }
-        return os.stat_result(numbers, more)
+        return stat_result(self._tree.stat(self._resolved(follow=follow_symlinks).number))
 
     def lstat(self) -> os.stat_result:
         """Return the result of lstat(2): the path is not followed if it is a symbolic link."""

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from fusefs.errors import Unavailable
+from fusefs.text import printable
 from fusefs.tree.node import Symlink, Tree
 
 MAX_LINKS = 40
@@ -74,6 +76,14 @@ def resolve(tree: Tree, path: bytes, start: PathNode = ROOT, *, follow: bool = T
         way.append((number, part))
     number, name = way[-1]
     return PathNode(number, name, b"/".join(name for _, name in way[:-1]))
+
+
+def found_at(tree: Tree, path: bytes, image: str, *, follow: bool) -> PathNode:
+    """Return the file at *path* in the tree of *image*; raise Unavailable, with the reason, if it cannot be found."""
+    try:
+        return resolve(tree, path, follow=follow)
+    except OSError as error:
+        raise Unavailable(f"{printable(image)} has no {printable(path)}: {error.strerror}") from None
 
 
 def _way(tree: Tree, start: PathNode) -> list[tuple[int, bytes]]:

@@ -34,7 +34,7 @@ def test_what_no_layer_hides_is_there(take_warnings: TakeWarnings, layers: list[
             if file.path not in links:
                 assert there[file.path] == tree.node_number(file.layer, file.record.inode)
         found = waste(tree)
-        *_, top = usage(tree, ROOT)
+        *_, top = usage(tree, [ROOT])
         assert 0 <= found.efficiency <= 1
         assert found.size + top.total.size == found.total
     take_warnings()

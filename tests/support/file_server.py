@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tests.support.builders import sha256
 from tests.support.fake_engine import serving
@@ -62,6 +62,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server, path = self.server_of, urlsplit(self.path).path
+        path = path if path in server.files else unquote(path)
         wanted = self.headers.get("Range", "")
         with server.lock:
             server.requests.append(f"{path} {wanted}".strip())

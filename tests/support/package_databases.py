@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 _NAME, _VERSION, _RELEASE, _EPOCH, _ARCHITECTURE = 1000, 1001, 1002, 1003, 1022
-TABLE = "CREATE TABLE 'Packages' (hnum INTEGER PRIMARY KEY AUTOINCREMENT, blob BLOB NOT NULL)"
+TABLE = "CREATE TABLE 'Packages' (hnum INTEGER PRIMARY KEY AUTOINCREMENT,blob BLOB NOT NULL)"
 
 
 def dpkg_status(*packages: tuple[str, str], architecture: str = "amd64", state: str = "installed") -> bytes:

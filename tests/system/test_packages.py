@@ -40,6 +40,9 @@ setpriv --reuid=tester --regid=tester --clear-groups env HOME=/home/tester bash 
 """
 
 
+_ONCE = "export PIP_CACHE_DIR={folder}/pip\n"
+"""Lets pip compile a package once for all tests, for each Python."""
+_BUILD = f"{_ONCE}SOURCE_DATE_EPOCH=1700000000 {{folder}}/imgfs/scripts/package deb {{folder}}/{{release}}\n"
 _INSTALL_AND_UNINSTALL = """\
 files() {{ find / -xdev \\( -path /tmp -o -path /root/.cache \\) -prune -o "$@" -print | sort; }}
 files > /tmp/before
@@ -109,7 +112,8 @@ def test_pip_and_pipx_install_what_was_built(folder: Path, built: list[Path]) ->
     wheel, source = built
     run_in_copy(
         debian_root("trixie", "builds-1", *_BUILDS),
-        f"""
+        _ONCE.format(folder=folder)
+        + f"""
         python3 -m venv /opt/with-pip
         /opt/with-pip/bin/pip install -q '{wheel}[ssh]'
         pipx install -q {source}
@@ -133,12 +137,10 @@ def packages_for_releases(folder: Path) -> Callable[[str], Path]:
     @cache
     def build(release: str) -> Path:
         need(FUSE)
-        dist = folder / release
-        script = f"SOURCE_DATE_EPOCH=1700000000 {folder}/imgfs/scripts/package deb {dist}\n"
-        if release == "bookworm":
-            script += _INSTALL_AND_UNINSTALL.format(folder=folder)
-        run_in_copy(debian_root(release, "builds-1", *_BUILDS), script, folder)
-        (package,) = dist.iterdir()
+        script = _BUILD + (_INSTALL_AND_UNINSTALL if release == "bookworm" else "")
+        root = debian_root(release, "builds-1", *_BUILDS)
+        run_in_copy(root, script.format(folder=folder, release=release), folder)
+        (package,) = (folder / release).iterdir()
         return package
 
     return build

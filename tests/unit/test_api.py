@@ -9,14 +9,17 @@ import sys
 from collections.abc import Iterator
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 import fusefs
 import fusefs.api
+from tests.conftest import TakeWarnings
 from tests.support.builders import CREATED_NS, END, Archive, compressed, image_config, sha256
 from tests.support.changesets import About, changeset, device, file, folder, hard_link, symlink, whiteout
 from tests.support.conformance import open_descriptors
+from tests.support.package_databases import dpkg_status
 
 NS = 1_500_000_000_123456789
 DATA = About(mode=0o640, uid=7, gid=8, mtime_ns=NS, xattrs={b"user.a": b"\0"})
@@ -39,11 +42,11 @@ HISTORY = [{"created_by": "ADD base"}, {"created_by": "CMD x", "empty_layer": Tr
 CONFIG = image_config([BASE, UPPER], history=HISTORY, config={"Env": ["A=b"]})
 
 
-def _hello() -> bytes:
-    """Return the image of the documentation."""
-    layers = [changeset(file("bin/sh", b"#!"), file("bin/x", b"")), changeset(file("etc/motd", b"hello\n"))]
+def _hello(motd: bytes = b"hello\n", lang: str = "C") -> bytes:
+    """Return an image of the documentation."""
+    layers = [changeset(file("bin/sh", b"#!"), file("bin/x", b"")), changeset(file("etc/motd", motd))]
     history = [{"created_by": text} for text in ("ADD bin /bin", "RUN echo hello > /etc/motd")]
-    config = image_config(layers, architecture="arm64", history=history, config={"Env": ["LANG=C"]})
+    config = image_config(layers, architecture="arm64", history=history, config={"Env": [f"LANG={lang}"]})
     return Archive(layers=layers, config=config).data()
 
 
@@ -58,6 +61,7 @@ def opened_image(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[fus
 
 def test_the_documentation_is_true(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hello.tar").write_bytes(_hello())
+    (tmp_path / "other.tar").write_bytes(_hello(b"hello, world\n", "C.UTF-8"))
     page = Path(__file__).parents[2] / "docs" / "python.md"
     monkeypatch.chdir(tmp_path)
     for tried in (doctest.testmod(fusefs.api), doctest.testfile(str(page), module_relative=False)):
@@ -251,3 +255,98 @@ def test_what_programs_do_not_ask_for_is_not_imported() -> None:
     assert done.stdout == "set()\n"
     with pytest.raises(AttributeError):
         fusefs.no_such_name  # noqa: B018
+
+
+def test_files_are_found_with_the_layers_that_have_or_hide_them(image: fusefs.OpenedImage) -> None:
+    assert [str(found.path) for found in image.find("/etc", type="f")] == ["/etc/latin", "/etc/motd"]
+    (motd,) = image.find(name="mot[d]", size="-5c")
+    assert (motd.path.read_text(), motd.layer) == ("new\n", 1)
+    (gone,) = image.find(deleted=True)
+    assert (str(gone.path), gone.path.read_bytes(), gone.layer, gone.deleted_by) == ("/etc/gone", b"x", 0, 1)
+    old, new = image.find("/etc/motd", all_layers=True)
+    assert (old.layer, old.replaced_by, old.deleted_by, new.layer, new.replaced_by) == (0, 1, None, 1, None)
+    assert old.path.read_text() == "old\n"
+    assert [str(found.path) for found in image.find(layer=1, type="f")] == ["/etc/motd"]
+    for words in ({"size": "x"}, {"type": "x"}, {"path": "/no"}, {"layer": 9}):
+        with pytest.raises(fusefs.ImgfsError):
+            list(image.find(**words))
+
+
+def test_waste_and_packages_are_those_of_the_command(image: fusefs.OpenedImage) -> None:
+    waste = image.waste()
+    assert waste.size == 5
+    assert waste.files == (
+        fusefs.WastedFile("/etc/motd", 0, 4, 1, "overwritten"),
+        fusefs.WastedFile("/etc/gone", 0, 1, 1, "deleted"),
+    )
+    assert image.packages() == []
+
+
+def test_two_images_and_a_layer_are_compared(image: fusefs.OpenedImage, tmp_path: Path) -> None:
+    status = file("var/lib/dpkg/status", dpkg_status(("a", "1")))
+    layers = [BASE, changeset(file("etc/motd", b"new\n", DATA), status)]
+    config = image_config(layers, config={"Env": ["A=c"]})
+    with fusefs.open_image(Archive(layers=layers, config=config).write(tmp_path / "other.tar")) as other:
+        compared = image.diff(other)
+        assert [(found.change, found.path, found.what) for found in compared.files] == [
+            ("added", "/etc/gone", ()),
+            ("changed", "/etc/motd", ("mode", "owner", "xattrs")),
+            *(("added", path, ()) for path in ("/var", "/var/lib", "/var/lib/dpkg", "/var/lib/dpkg/status")),
+        ]
+        gone, motd, *_ = compared.files
+        assert (gone.before, gone.after and gone.after.st_size) == (None, 1)
+        assert (motd.before and motd.before.st_mode, motd.after and motd.after.st_uid) == (0o100644, 7)
+        assert gone.unified() == b"--- /dev/null\n+++ b/etc/gone\n@@ -0,0 +1 @@\n+x\n\\ No newline at end of file\n"
+        assert motd.unified() == b""
+        assert compared.config == (fusefs.ConfigChange("env", "A", "b", "c"),)
+        assert compared.packages == (fusefs.PackageChange("deb", "a", (), ("1",)),)
+        assert [found.path for found in image.diff(other, "/etc/motd").files] == ["/etc/motd"]
+        assert [found.what for found in image.diff(other, "/absolute", "/etc/motd").files] == [
+            ("mode", "owner", "xattrs")
+        ]
+        with pytest.raises(fusefs.ImgfsError, match="has no /etc/gone"):
+            image.diff(other, "/etc/gone")
+    assert [(found.change, found.path) for found in image.layers[1].diff().files] == [
+        ("removed", "/etc/gone"),
+        ("changed", "/etc/motd"),
+    ]
+    assert {found.change for found in image.layers[0].diff("/etc").files} == {"added"}
+    assert image.layers[1].diff().config == ()
+
+
+def _cached(folder: Path) -> dict[str, int]:
+    """Return the cached layer indexes with their inodes."""
+    return {path.name: path.stat().st_ino for path in folder.glob("files/*/*.layer")}
+
+
+def test_the_cache_is_filled_at_the_end_and_used_the_next_time(tmp_path: Path) -> None:
+    path = Archive(layers=[BASE, UPPER]).write(tmp_path / "image.tar")
+    folder, other = tmp_path / "cache", tmp_path / "other"
+    with fusefs.open_image(path, cache_dir=str(folder)) as image:
+        assert (image.rootfs / "data").is_file()
+    before = _cached(folder)
+    assert len(before) == 2
+    with fusefs.open_image(path, cache_dir=str(folder)) as image:
+        assert (image.rootfs / "data").is_file()
+        assert image.waste().size == 5
+    assert _cached(folder) == before
+    with fusefs.open_image(path, cache=False, cache_dir=str(other)) as image:
+        assert (image.rootfs / "data").is_file()
+    with fusefs.open_image(path, environment={"IMGFS_CACHE_DIR": str(other)}) as image:
+        assert image.name == str(path)
+    assert _cached(other) == {}
+    assert other.is_dir()
+
+
+def test_a_cache_that_cannot_be_used_is_an_error_if_it_was_named(tmp_path: Path, take_warnings: TakeWarnings) -> None:
+    path = Archive(layers=[BASE, UPPER]).write(tmp_path / "image.tar")
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    with pytest.raises(fusefs.ImgfsError, match="cannot use the cache"):
+        fusefs.open_image(path, cache_dir=str(file))
+    environment = {"XDG_CACHE_HOME": str(file)}
+    no_root = patch("fusefs.sources.caching.owns_system", return_value=False)
+    with no_root, fusefs.open_image(path, environment=environment) as image:
+        assert (image.rootfs / "data").is_file()
+    (warning,) = take_warnings()
+    assert warning.startswith("continuing without a cache: cannot use the cache")

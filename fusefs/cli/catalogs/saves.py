@@ -50,8 +50,7 @@ def close_when_unused(opened: Opened) -> None:
 def close(opened: Opened) -> None:
     """Close the files of an image that nobody else has, and release its cache entry."""
     opened.close()
-    if isinstance(opened.cache, CacheEntry):
-        opened.cache.close()
+    opened.close_caches()
 
 
 class SaveProgress:

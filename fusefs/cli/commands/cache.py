@@ -10,7 +10,6 @@ from typing import Any
 from fusefs.cache.location import unusable
 from fusefs.cache.store import DEFAULT_LIMIT, Cache
 from fusefs.cache.survey import ListedEntry
-from fusefs.cli.cache_folder import cache_folder
 from fusefs.cli.output.ages import age, local_time
 from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.output.stdout import BOLD, Output, human_size
@@ -18,6 +17,7 @@ from fusefs.cli.output.tables import cut_beginning, table
 from fusefs.errors import MountError, Unavailable, UsageError
 from fusefs.oci.reference import same_image
 from fusefs.oci.transport import transport_of
+from fusefs.sources.caching import cache_folder
 from fusefs.text import listing, printable
 
 _SHORT = 12

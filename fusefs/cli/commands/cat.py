@@ -5,7 +5,7 @@ import codecs
 from collections.abc import Mapping
 
 from fusefs.cli.opening import image_and_paths, opening
-from fusefs.cli.output.files import found_at, kind_of
+from fusefs.cli.output.files import kind_of
 from fusefs.cli.output.stdout import Output
 from fusefs.content.protocol import Content, chunks
 from fusefs.errors import Unavailable, UsageError
@@ -13,6 +13,7 @@ from fusefs.image.opened import Opened
 from fusefs.layers.needed import Question
 from fusefs.text import printable, quoted
 from fusefs.tree.node import RegularFile, Tree, stat_of
+from fusefs.tree.walk import found_at
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fusefs.cli.opening import opening, split_path
 from fusefs.cli.output.differences import config_lines, directory_lines, package_lines, summary, write_difference
-from fusefs.cli.output.files import found_at, kind_of
+from fusefs.cli.output.files import kind_of
 from fusefs.cli.output.stdout import BOLD, Output, clipped
 from fusefs.cli.output.steps import instruction
 from fusefs.comparison.config import ConfigChange, config_changes
@@ -22,6 +22,7 @@ from fusefs.layers.diff import Difference, compare
 from fusefs.log import logger
 from fusefs.packages.installed import PackageChange, installed, package_changes
 from fusefs.tree.node import Stat
+from fusefs.tree.walk import found_at
 
 log = logger(__name__)
 

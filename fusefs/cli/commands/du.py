@@ -3,11 +3,9 @@
 import argparse
 import os
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from typing import Any
 
 from fusefs.cli.opening import image_and_paths, opening
-from fusefs.cli.output.files import found_at
 from fusefs.cli.output.stdout import Output, human_size
 from fusefs.cli.output.steps import instruction
 from fusefs.cli.output.tables import cut_end, table
@@ -15,9 +13,7 @@ from fusefs.image.inspection import inspect
 from fusefs.image.opened import Opened
 from fusefs.layers.usage import Amount, Usage, usage
 from fusefs.text import printable
-
-_SIZE_WIDTH = 12
-"""Columns of a size: up to 999 GB in bytes."""
+from fusefs.tree.walk import found_at
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
@@ -28,25 +24,29 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         opened = open_image(name)
         tree = opened.rootfs() if arguments.layer is None else opened.layer(arguments.layer)
         tops = [found_at(tree, path, name, follow=True) for path in paths or [b"/"]]
-        found = chain.from_iterable(usage(tree, top) for top in tops)
+        found = usage(tree, tops)
         number = arguments.layer or 0
         shown = (_numbered(one, number) for one in found if _is_shown(one, arguments))
         if arguments.json:
             output.json_list(map(_json, shown))
         elif arguments.layers:
-            for one in shown:
-                if one.depth == 0:
-                    _write_layers(one, opened, arguments, output)
+            for count, one in enumerate(shown):
+                if count:
+                    output.line()
+                _write_layers(one, opened, arguments, output)
         else:
             for one in shown:
-                path = printable(one.path.path)
-                output.line(f"{_size(one.total, arguments):>{_SIZE_WIDTH}}  {path}")
+                size = output.size(one.total.size, human=arguments.human_readable)
+                output.line(f"{size}  {printable(one.path.path)}")
     output.finish()
 
 
 def _is_shown(found: Usage, arguments: argparse.Namespace) -> bool:
+    """Return whether there is a line, or with ``--layers`` a table, for *found*."""
     deep = arguments.max_depth is not None and found.depth > arguments.max_depth
-    return found.depth == 0 or not (deep or arguments.summarize or not (found.is_directory or arguments.all))
+    tables = arguments.layers and not arguments.json
+    few = arguments.summarize or (tables and arguments.max_depth is None and not arguments.all)
+    return found.depth == 0 or not (deep or (few) or not (found.is_directory or arguments.all))
 
 
 def _numbered(found: Usage, number: int) -> Usage:

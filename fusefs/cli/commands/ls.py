@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from fusefs.cli.opening import image_and_paths, opening
-from fusefs.cli.output.files import ACCOUNT_FILES, Accounts, arrow, file_json, found_at, long_columns
+from fusefs.cli.output.files import ACCOUNT_FILES, Accounts, arrow, file_json, long_columns
 from fusefs.cli.output.stdout import Output, aligned, column_widths
 from fusefs.image.opened import Opened
 from fusefs.layers.needed import Question
 from fusefs.text import printable
 from fusefs.tree.node import Tree
-from fusefs.tree.walk import ROOT, PathNode, children, is_directory, walk
+from fusefs.tree.walk import ROOT, PathNode, children, found_at, is_directory, walk
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:

@@ -16,11 +16,13 @@ from fusefs.text import printable
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Mount the image; with ``fake``, only check the options and the mountpoint.
-
-    After an error, nothing is left of a mountpoint that was made for this mount.
-    """
+    """Mount the image; with ``fake``, only check the options and the mountpoint."""
     log_to_stderr(quiet=arguments.quiet, verbose=arguments.verbose)
+    mount_image(arguments, environment)
+
+
+def mount_image(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
+    """Mount the image, as `run`; after an error, nothing is left of a mountpoint that was made for this mount."""
     _check_subdir(arguments.subdir, arguments.options)
     mounting = Mounting(arguments, environment)
     if arguments.fake:

@@ -57,9 +57,9 @@ def _write(found: Waste, layers: tuple[InspectedLayer, ...], arguments: argparse
     output.line()
     shown = found.files if arguments.all else found.files[:_MOST]
     files = [("WASTED", "LAYER", "WHY", "PATH")]
+    by = "by" if output.narrow else "by layer"
     files += [
-        (human_size(file.size), str(file.layer), f"{file.how} by layer {file.by}", printable(file.path))
-        for file in shown
+        (human_size(file.size), str(file.layer), f"{file.how} {by} {file.by}", printable(file.path)) for file in shown
     ]
     _table(files, (0, 1), {3: cut_beginning}, output)
     if len(shown) < len(found.files):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fusefs.cli.opening import image_and_paths, opening
-from fusefs.cli.output.files import file_json, found_at
+from fusefs.cli.output.files import file_json
 from fusefs.cli.output.stdout import BOLD, GREEN, RED, YELLOW, Output, aligned, clipped, column_widths, human_size
 from fusefs.cli.output.steps import instruction
 from fusefs.errors import Unavailable, UsageError
@@ -19,7 +19,7 @@ from fusefs.layers.record import LOWER_LINK
 from fusefs.layers.rootfs import RootfsTree
 from fusefs.layers.tree import LayerTree
 from fusefs.text import printable, quoted
-from fusefs.tree.walk import PathNode, resolve
+from fusefs.tree.walk import PathNode, found_at, resolve
 
 _STYLES = {Deed.ADDED: GREEN, Deed.CHANGED: YELLOW, Deed.REMOVED: RED}
 
@@ -110,19 +110,26 @@ def _last(changes: Sequence[_Change]) -> InspectedLayer | None:
 
 
 def _write(changes: Sequence[_Change], count: int, output: Output) -> None:
-    rows = [_row(change, count, short=output.terminal) for change in changes]
+    rows = [_row(change, count, output) for change in changes]
     widths = column_widths(rows)
-    for row, (touch, _, _) in zip(rows, changes, strict=True):
+    for row, (touch, layer, what) in zip(rows, changes, strict=True):
         line = clipped(f"  {aligned(row, widths, right=(2,))}".rstrip(), output.columns)
         output.line(line.replace(touch.deed.value, output.styled(touch.deed.value, _STYLES[touch.deed]), 1))
+        if output.narrow:
+            for text in filter(None, (", ".join(what), instruction(layer.step, short=True))):
+                output.line(clipped(f"    {text}", output.columns))
 
 
-def _row(change: _Change, count: int, *, short: bool) -> tuple[str, ...]:
+def _row(change: _Change, count: int, output: Output) -> tuple[str, ...]:
+    """Return the cells of a line: layer, change, size, and unless the terminal is narrow the rest."""
     touch, layer, what = change
     record = touch.record
     size = human_size(record.size) if record is not None and stat.S_ISREG(record.mode) else "-"
-    deed = touch.deed.value + (f" ({', '.join(what)})" if what else "")
-    return f"layer {touch.layer} of {count}", deed, size, instruction(layer.step, short=short) or "-"
+    number, deed = f"layer {touch.layer} of {count}", touch.deed.value
+    if output.narrow:
+        return number, deed, size
+    deed += f" ({', '.join(what)})" if what else ""
+    return number, deed, size, instruction(layer.step, short=output.terminal) or "-"
 
 
 def _json(

@@ -96,7 +96,8 @@ def directory_lines(tally: Tally, output: Output) -> Iterator[str]:
     directories = tally.directories
     if not directories:
         return
-    rows: list[tuple[str, ...]] = [("ADDED", "DELETED", "CHANGED", "SIZE", "DIRECTORY")]
+    words = "ADC" if output.narrow else ("ADDED", "DELETED", "CHANGED")
+    rows: list[tuple[str, ...]] = [(*words, "SIZE", "DIRECTORY")]
     for path, counts in directories:
         numbers = (str(count or "") for count in counts[:3])
         rows.append((*numbers, _signed(counts.size), printable(_slashed(path))))

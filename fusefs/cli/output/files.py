@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fusefs.cli.output.stdout import human_size
-from fusefs.errors import Unavailable
 from fusefs.oci.times import rfc3339
 from fusefs.text import printable
 from fusefs.tree.node import RegularFile, Stat, Symlink, Tree
@@ -27,14 +26,6 @@ _MAX_PASSWD = 1 << 20
 """Bytes read of each of ``/etc/passwd`` and ``/etc/group``."""
 _MAX_ACCOUNT = 255
 """Bytes of a name in them; a longer one is no name on Linux (LOGIN_NAME_MAX)."""
-
-
-def found_at(tree: Tree, path: bytes, image: str, *, follow: bool) -> PathNode:
-    """Return the file at *path* in the tree of *image*; raise Unavailable, with the reason, if it cannot be found."""
-    try:
-        return resolve(tree, path, follow=follow)
-    except OSError as error:
-        raise Unavailable(f"{printable(image)} has no {printable(path)}: {error.strerror}") from None
 
 
 def kind_of(mode: int) -> str:

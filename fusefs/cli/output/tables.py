@@ -6,8 +6,6 @@ from fusefs.cli.output.stdout import aligned, clipped, column_widths
 
 _LEAST = 12
 """Columns that a cell keeps, however narrow the terminal is."""
-_LINES = 4
-"""Lines of a long text that are shown on a terminal."""
 _GAP = 2
 """Columns between two cells."""
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -26,10 +24,10 @@ def cut_beginning(text: str, width: int) -> str:
     return text if len(text) <= width else f"…{text[len(text) - width + 1 :]}"
 
 
-def lines_of(text: str, width: int) -> list[str]:
-    """Return a long *text* in lines of *width* columns, four at most; the last one is cut."""
+def lines_of(text: str, width: int, most: int = 4) -> list[str]:
+    """Return a long *text* in lines of *width* columns; of more than *most*, the last one is cut."""
     lines = [text[at : at + width] for at in range(0, len(text), width)] or [""]
-    return lines if len(lines) < _LINES else [*lines[: _LINES - 1], clipped("".join(lines[_LINES - 1 :]), width)]
+    return lines if len(lines) <= most else [*lines[: most - 1], clipped("".join(lines[most - 1 :]), width)]
 
 
 def table(

@@ -40,7 +40,7 @@ class Group(NamedTuple):
     title: str
     options: tuple[Option, ...]
     named_only: bool
-    """Help lists these options without explanations, which `imgfs mount --help` has."""
+    """Help lists these options without explanations, which `imgfs help options` has."""
 
 
 class Command(NamedTuple):

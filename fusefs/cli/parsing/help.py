@@ -20,10 +20,8 @@ def help_text(parser: Parser) -> str:
     """Return the help of *parser*, in the width of the terminal."""
     command = grammar(parser)
     width = max(40, min(terminal_columns(), _MAX_WIDTH))
-    blocks = [
-        [f"usage: {command.synopsis}", "", *textwrap.wrap(command.description, width)],
-        *_lists(command, width),
-    ]
+    usage = [] if parser.is_topic else [f"usage: {command.synopsis}", ""]
+    blocks = [[*usage, *textwrap.wrap(command.description, width)], *_lists(command, width)]
     if command.notes:
         blocks.append(command.notes.splitlines())
     if command.examples:
@@ -54,7 +52,8 @@ def _lists(command: Command, width: int) -> Iterator[list[str]]:
         for option in group.options
     ]
     if named:
-        yield ["imgfs mount --help explains IMAGE and these options:", *_flow(named, width)]
+        told = textwrap.wrap("imgfs help options explains IMAGE and these options:", width)
+        yield [*told, *_flow(named, width)]
 
 
 def _table(rows: Iterable[Sequence[str]], column: int, width: int) -> Iterator[str]:

@@ -2,11 +2,15 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fusefs.cli.parsing.image_options import IMAGE_GROUPS, add_image_options, size_named
 from fusefs.cli.parsing.parser import Commands, Parser
 from fusefs.pattern import pattern
 from fusefs.text import printable
+
+if TYPE_CHECKING:
+    from fusefs.image.search import Size
 
 
 def add_looks(commands: Commands) -> None:
@@ -139,7 +143,7 @@ def _add_du(commands: Commands) -> None:
     parser.add_argument("-d", "--max-depth", metavar="N", type=_depth, help="show directories down to this depth")
     parser.add_argument("-s", "--summarize", action="store_true", help="show only a total for each PATH")
     parser.add_argument("-a", "--all", action="store_true", help="show files, too")
-    parser.add_argument("--layers", action="store_true", help="show in which layers the files of each PATH are")
+    parser.add_argument("--layers", action="store_true", help="show in which layers they are (default: as with -s)")
     add_layer(parser)
     parser.add_help_last()
 
@@ -154,10 +158,11 @@ def _add_find(commands: Commands) -> None:
         ("imgfs find nginx:latest /etc -name '*.conf'", "imgfs find nginx:latest --deleted -type f -size +1M"),
         sizes=True,
         last_operand="paths",
-        signed_values=True,
+        values_of=("-name", "-size", "-type"),
     )
     parser.add_argument("image", metavar="IMAGE[:/PATH]")
     parser.add_argument("paths", metavar="PATH", nargs="*")
+    parser.add_argument("-print", action="store_true", help="print only the paths")
     tests = parser.add_argument_group("tests, as in find(1)")
     tests.add_argument("-name", metavar="GLOB", help="the name matches this pattern of the shell")
     tests.add_argument("-size", metavar="[+|-]N[UNIT]", type=_find_size, help="size: blocks, or c, k, M or G; +: more")
@@ -166,28 +171,25 @@ def _add_find(commands: Commands) -> None:
     add_layer(layers)
     layers.add_argument("--all-layers", action="store_true", help="all files of all layers, also hidden ones")
     layers.add_argument("--deleted", action="store_true", help="files of layers that an upper layer deletes")
-    layers.add_argument("-print", action="store_true", help="print only the paths")
-    parser.add_help_last(layers)
+    parser.add_help_last()
 
 
-_FIND_SIZE = pattern(r"([+-]?)([0-9]{1,15})([bcwkMG]?)")
-_UNITS = {"": 512, "b": 512, "c": 1, "w": 2, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-"""Bytes of each unit of find(1)."""
+def _find_size(text: str) -> "Size":
+    from fusefs.image.search import size_of  # noqa: PLC0415 - no other command needs it
 
-
-def _find_size(text: str) -> tuple[str, int, int]:
-    """Return sign, number and unit in bytes."""
-    match = _FIND_SIZE.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"'{printable(text)}' is not a size; use one such as +10M, -4k or 100c")
-    return match[1], int(match[2]), _UNITS[match[3]]
+    try:
+        return size_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _find_types(text: str) -> list[str]:
-    letters = text.split(",")
-    if any(len(letter) != 1 or letter not in "fdlbcps" for letter in letters):
-        raise argparse.ArgumentTypeError(f"'{printable(text)}' has unknown types; use f, d, l, b, c, p, s, as in f,l")
-    return letters
+    from fusefs.image.search import types_of  # noqa: PLC0415
+
+    try:
+        return types_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _add_waste(commands: Commands) -> None:
@@ -240,7 +242,7 @@ def add_look(  # noqa: PLR0913 - the parts of a parser
     json: bool = True,
     sizes: bool = False,
     last_operand: str = "",
-    signed_values: bool = False,
+    values_of: Sequence[str] = (),
 ) -> Parser:
     """Add a command that inspects an image without a mount, with the options that all of these commands have.
 
@@ -254,7 +256,7 @@ def add_look(  # noqa: PLR0913 - the parts of a parser
         help_option=("--help",) if sizes else ("-h", "--help"),
         named_only=IMAGE_GROUPS,
         last_operand=last_operand,
-        signed_values=signed_values,
+        values_of=values_of,
     )
     if sizes:
         parser.add_argument("-h", "--human-readable", action="store_true", help="show sizes with units, such as 1.2 MB")

@@ -1,7 +1,7 @@
 """The argument parser of each command.  `help_text` writes its help."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from fusefs.cli.parsing.nearest import nearest, no_command
@@ -46,15 +46,17 @@ class Parser(argparse.ArgumentParser):
         help_option: Sequence[str] = ("-h", "--help"),
         named_only: Sequence[str] = (),
         last_operand: str = "",
-        signed_values: bool = False,
+        values_of: Sequence[str] = (),
+        is_topic: bool = False,
         **_: Any,
     ) -> None:
         """Make the parser of the command *prog*.
 
         *notes* and *examples* stand at the end of the help.  *named_only* are titles of option groups that many
         commands share: help lists their options without explanations.  *last_operand* is the operand that may be
-        missing or repeated: argparse itself finds nothing of it behind an option.  *signed_values*: a number with a
-        sign, ``-10k``, is a value and not an option.
+        missing or repeated: argparse itself finds nothing of it behind an option.  *values_of*: options whose value
+        may begin with a dash, as in find(1): ``-size -10k``.  *is_topic*: the parser is only for its help, of something
+        else than a command.
         """
         super().__init__(
             prog=prog,
@@ -68,7 +70,8 @@ class Parser(argparse.ArgumentParser):
         self.named_only = tuple(named_only)
         self._help_option = help_option
         self._last_operand = last_operand
-        self._signed_values = signed_values
+        self._values_of = frozenset(values_of)
+        self.is_topic = is_topic
 
     def add_help_last(self, group: "argparse._ActionsContainer | None" = None) -> None:
         """Add ``--help`` as the last option of the list."""
@@ -80,7 +83,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse as argparse does, and report what is left over here, where the command is known."""
-        namespace, rest = super().parse_known_args(args, namespace)
+        namespace, rest = super().parse_known_args([*self._joined(args)] if self._values_of else args, namespace)
         unknown = [word for word in rest if word.startswith("-") and len(word) > 1]
         if unknown:
             raise UsageError(self._no_option(unknown[0].partition("=")[0]))
@@ -88,6 +91,15 @@ class Parser(argparse.ArgumentParser):
         if rest:
             raise UsageError(f"too many arguments: {listing([*map(printable, rest)], ' ')}; see {self.prog} --help")
         return namespace, []
+
+    def _joined(self, words: Iterable[str]) -> Iterator[str]:
+        """Yield *words*, those options joined with their values: ``-name=-x``; argparse takes ``-x`` for an option."""
+        rest = iter(words)
+        for word in rest:
+            value = next(rest, None) if word in self._values_of else None
+            yield word if value is None else f"{word}={value}"
+            if word == "--":
+                yield from rest
 
     def _place(self, namespace: argparse.Namespace, rest: list[str]) -> list[str]:
         """Give the operands in *rest* to the last operand of the command; return those that it does not take."""
@@ -116,7 +128,7 @@ class Parser(argparse.ArgumentParser):
 
     def _parse_optional(self, arg_string: str) -> Any:
         """Accept ``-:/etc``, a path in the image on standard input, as an operand."""
-        if arg_string.startswith("-:/") or (self._signed_values and arg_string[1:2].isdecimal()):
+        if arg_string.startswith("-:/"):
             return None
         return super()._parse_optional(arg_string)
 

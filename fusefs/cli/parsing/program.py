@@ -8,7 +8,7 @@ from typing import cast
 
 from fusefs import __version__
 from fusefs.cli.parsing.image_forms import forms
-from fusefs.cli.parsing.image_options import CACHE_DIR, add_cache_options, add_image_options, seconds
+from fusefs.cli.parsing.image_options import CACHE_DIR, IMAGE_GROUPS, add_cache_options, add_image_options, seconds
 from fusefs.cli.parsing.look_commands import add_list, add_looks
 from fusefs.cli.parsing.mount_options import ALL, AUTO, BACKGROUND, EROFS, FUSE, long_options, split_options
 from fusefs.cli.parsing.parser import Commands, HelpRequested, OneCommand, Parser
@@ -21,6 +21,8 @@ SHELLS = ("bash", "zsh", "fish")
 """Shells that have completions."""
 COMPLETE = "complete"
 """The internal command that completion scripts call; its words are not parsed."""
+SHELL = "shell"
+"""The command behind whose ``--`` another command line begins."""
 HELP, VERSION = "help", "version"
 """Commands that do the same as options."""
 COMMANDS = frozenset(
@@ -37,12 +39,17 @@ COMMANDS = frozenset(
         "find",
         "waste",
         "cp",
+        "shell",
         "cache",
         "completion",
     }
     | {HELP, VERSION, f"__{COMPLETE}"}
 )
 """The commands, listed here because building the parser takes longer."""
+
+
+OPTIONS = "options"
+"""The topic of help that is no command."""
 
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -63,11 +70,13 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case f
     if argv[:1] in (["-v"], ["--version"]):
         argv = [VERSION, *argv[1:]]
     parser = program_parser(argv[0] if argv and argv[0] in COMMANDS - {HELP} else None)
-    arguments = parser.parse_args(argv)
+    arguments = _parsed_shell(parser, argv) if argv[:1] == [SHELL] else parser.parse_args(argv)
     match arguments.command:
         case None:
             raise HelpRequested(parser)
         case "help":
+            if arguments.words == [OPTIONS]:
+                raise HelpRequested(_options_topic())
             parser.parse_args([*arguments.words, "--help"])
         case "cache" if arguments.action is None:
             parser.parse_args(["cache", "--help"])
@@ -78,11 +87,19 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case f
         arguments = parser.parse_args([arguments.command, *in_o, *argv[1:]])
     if arguments.command == "mount":
         _arrange_all(arguments)
-    for name in ("mountpoint", "subdir", "tmpdir", "shared_blob_dir", "cache_dir", "log_file"):
+    for name in ("mountpoint", "subdir", "tmpdir", "shared_blob_dir", "cache_dir", "log_file", "keep"):
         value = getattr(arguments, name, None)
         if value == "" or (isinstance(value, list) and "" in value):  # abspath() would return the current directory
             shown = name.upper() if name == "mountpoint" else f"--{name.replace('_', '-')}"
             raise UsageError(f"{shown} is empty")
+    return arguments
+
+
+def _parsed_shell(parser: Parser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the words up to the first ``--``; those behind it are a command, which may have options of its own."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    arguments: argparse.Namespace = parser.parse_args(argv[:end])
+    arguments.words += argv[end + 1 :]
     return arguments
 
 
@@ -129,7 +146,11 @@ def program_parser(called: str | None = None) -> Parser:
     _add_cache(commands)
     _add_completion(commands)
     # Without a summary, these are listed nowhere.
-    helping = commands.add_parser(HELP, description="Show the help of COMMAND.", last_operand="words")
+    helping = commands.add_parser(
+        HELP,
+        description="Show the help of COMMAND; imgfs help options, of what all commands have.",
+        last_operand="words",
+    )
     helping.add_argument("words", metavar="COMMAND", nargs="*")
     helping.add_help_last()
     version = commands.add_parser(VERSION, description="Show the version.")
@@ -139,6 +160,19 @@ def program_parser(called: str | None = None) -> Parser:
     shown = "show the version; with --verbose, of all parts"
     parser.add_argument("-v", "--version", action="version", version=f"imgfs {__version__}", help=shown)
     return parser
+
+
+def _options_topic() -> Parser:
+    """Return what `imgfs help options` shows: the forms of IMAGE, and the options of all commands that have one."""
+    topic = Parser(
+        prog=f"imgfs {HELP} {OPTIONS}",
+        description="Options of all commands that open an image.",
+        notes=forms(),
+        help_option=(),
+        is_topic=True,
+    )
+    add_image_options(topic)
+    return topic
 
 
 def _add_mount(commands: Commands) -> None:
@@ -154,6 +188,7 @@ def _add_mount(commands: Commands) -> None:
             "imgfs mount --all /mnt/images",
             "imgfs mount -o uid=1000 ./nginx.tar /mnt/img",
         ),
+        named_only=IMAGE_GROUPS,
         last_operand="mountpoint",
     )
     parser.add_argument("image", metavar="IMAGE")
@@ -204,8 +239,8 @@ def _add_mount(commands: Commands) -> None:
         help="fetch them first: the mount needs no network then",
     )
     mount.add_argument("--log-file", metavar="FILE", help="write the log to FILE (default: syslog; see man imgfs)")
-    messages = add_image_options(parser)
-    parser.add_help_last(messages)
+    add_image_options(parser)
+    parser.add_help_last(mount)
 
 
 def _add_umount(commands: Commands) -> None:

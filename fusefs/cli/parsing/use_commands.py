@@ -7,6 +7,7 @@ from fusefs.cli.parsing.parser import Commands
 def add_uses(commands: Commands) -> None:
     """Add these commands."""
     _add_cp(commands)
+    _add_shell(commands)
 
 
 def _add_cp(commands: Commands) -> None:
@@ -23,4 +24,23 @@ def _add_cp(commands: Commands) -> None:
     parser.add_argument("paths", metavar="[PATH…] DEST", nargs="+")
     parser.add_argument("-L", "--follow-link", action="store_true", help="follow a symbolic link that PATH itself is")
     add_layer(parser)
+    parser.add_help_last()
+
+
+def _add_shell(commands: Commands) -> None:
+    parser = add_look(
+        commands,
+        "shell",
+        "run a shell or a command in an image",
+        "Run a shell, or COMMAND, in a throwaway container over IMAGE: what it changes is gone at the end. "
+        "This runs programs of the image, with the network of this machine; it is no sandbox for hostile ones.",
+        ("imgfs shell nginx:latest", "imgfs shell --keep changes ./app.tar -- sh -c 'apk add curl'"),
+        json=False,
+        last_operand="words",
+    )
+    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("words", metavar="-- COMMAND…", nargs="*")
+    parser.add_argument("--keep", metavar="DIR", help="keep what changes in DIR, as overlayfs writes it")
+    parser.add_argument("--tools", action="store_true", help="add the host's static busybox to the PATH, in /dev/imgfs")
+    parser.add_argument("-u", "--user", metavar="USER[:GROUP]", help="user (default: that of the image)")
     parser.add_help_last()

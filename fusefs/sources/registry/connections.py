@@ -20,6 +20,7 @@ import urllib3.connection
 from fusefs import __version__
 from fusefs.errors import UsageError
 from fusefs.image.model import Traffic
+from fusefs.sources.handover import takes_over
 from fusefs.sources.http import BoundedResponse
 from fusefs.sources.reasons import cause_of, reason
 from fusefs.sources.registry.places import is_loopback
@@ -143,7 +144,7 @@ class Limits(NamedTuple):
 class Connections:
     """All connections of this process.  Safe under concurrency.
 
-    A process does not use the connections that it inherits: two would talk on one.
+    A process uses connections that it inherits only if it goes on in place of its parent: else two would talk on one.
     """
 
     def __init__(self, find_tls: Callable[[str], Tls], environment: Mapping[str, str], traffic: Traffic) -> None:
@@ -221,8 +222,9 @@ _all: WeakSet[Connections] = WeakSet()
 
 
 def _hang_up_all() -> None:
-    for connections in _all:
-        connections.hang_up()
+    if not takes_over():
+        for connections in _all:
+            connections.hang_up()
 
 
 os.register_at_fork(after_in_child=_hang_up_all)

@@ -20,10 +20,13 @@ log = logger(__name__)
 
 _T = TypeVar("_T")
 
-_AT_ONCE, _BULK = 6, 4
-"""Parts of blobs that are fetched at the same time, and large ones among them: small ones do not wait for those."""
-_LARGE = 1 << 20
-"""Bytes of a part that is large; a whole blob is, too."""
+_AT_ONCE, _LARGE_AT_ONCE, _LONG_AT_ONCE = 6, 4, 3
+"""Parts of blobs that are fetched at the same time, large ones among them, and long ones among those.
+
+So small ones do not wait for large ones, and a reader who needs a large one does not wait for whole layers.
+"""
+_LARGE, _LONG = 1 << 20, 8 << 20
+"""Bytes of a part above which it is large, and long; a whole blob is large, too."""
 _MAX_BODIES = 2
 """How often a registry that ignores ranges may send a blob in one transfer."""
 _OF_PLACE = (RegistryError, Unavailable, InvalidImage, DigestMismatch)
@@ -38,7 +41,8 @@ class Transfers:
         self._repositories = repositories
         self._timeout = timeout
         self._at_once = threading.BoundedSemaphore(_AT_ONCE)
-        self._bulk = threading.BoundedSemaphore(_BULK)
+        self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
+        self._long = threading.BoundedSemaphore(_LONG_AT_ONCE)
         self.waiting = 0
         """How many threads wait for a part of a blob, guarded by `_counting`."""
         self._counting = threading.Lock()
@@ -75,7 +79,8 @@ class Transfers:
         Raises the exceptions of *take*, too.
         """
         part = _Part(blob, wanted, take)
-        with self._counted(), self._bulk if part.is_large else nullcontext(), self._at_once:
+        long, large = self._long if part.is_long else nullcontext(), self._large if part.is_large else nullcontext()
+        with self._counted(), long, large, self._at_once:
             self._from_places(part.attempt(self._timeout), self._repositories[-1:] if from_registry else None)
 
     @contextmanager
@@ -137,7 +142,9 @@ class _Part:
         self._take = take
         self._bodies = 0
         """Answers that began at 0."""
-        self.is_large = wanted == (0, blob.size) or self._end - self._position > _LARGE
+        size = self._end - self._position
+        self.is_long = size > _LONG
+        self.is_large = size == blob.size or size > _LARGE
 
     def attempt(self, timeout: float | None) -> Callable[[Repository], None]:
         """Return a function that receives the missing bytes from one place, within *timeout*: see `Retries`."""

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from weakref import WeakSet
 
 from fusefs.content.pieces import Take
 from fusefs.content.protocol import Bytes
@@ -44,9 +45,9 @@ class Bucket:
         self._timeout = timeout
         self._etag = b""
         self._lock = threading.Lock()
-        self._child: tuple[int, subprocess.Popen[bytes]] | None = None
-        """The process that started the child, and the child."""
+        self._child: subprocess.Popen[bytes] | None = None
         self._changed: Unavailable | None = None
+        _all.add(self)
 
     def begin(self, size: int) -> bytes | None:
         """Return the first bytes, *size* or all."""
@@ -141,10 +142,9 @@ class Bucket:
         return data
 
     def _running(self) -> "subprocess.Popen[bytes]":
-        """Return the child of this process: the one from before the fork of a mount is another one's."""
-        if self._child is None or self._child[0] != os.getpid() or self._child[1].poll() is not None:
+        if self._child is None or self._child.poll() is not None:
             timeout = "0" if self._timeout is None else str(self._timeout)
-            child = subprocess.Popen(
+            self._child = subprocess.Popen(
                 [sys.executable, "-I", "-c", _CODE, self.name, timeout],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -153,12 +153,30 @@ class Bucket:
                 env=self._environment,
                 bufsize=0,
             )
-            self._child = os.getpid(), child
-        return self._child[1]
+        return self._child
 
     def _end(self) -> None:
         """End the child."""
-        if self._child is not None and self._child[0] == os.getpid():
-            with self._child[1] as child:
+        if self._child is not None:
+            with self._child as child:
                 child.kill()
         self._child = None
+
+    def let_go(self) -> None:
+        """Forget the child, which is another process's: it ends when that one closes its standard input."""
+        if self._child is not None:
+            for pipe in (self._child.stdin, self._child.stdout):
+                assert pipe is not None
+                pipe.close()
+        self._child = None
+
+
+_all: WeakSet[Bucket] = WeakSet()
+
+
+def _let_go_all() -> None:
+    for bucket in _all:
+        bucket.let_go()
+
+
+os.register_at_fork(after_in_child=_let_go_all)

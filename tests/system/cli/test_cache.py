@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.cli.cache_folder import cache_folder
 from fusefs.cli.parsing.program import parse_arguments
 from fusefs.errors import UsageError
+from fusefs.sources.caching import cache_folder
 from tests.support.builders import Archive, sha256
 from tests.support.fake_engine import fake_engine, json_answer
 from tests.support.mounts import COMMAND, Bench, Finished

@@ -108,6 +108,7 @@ def words(line: str) -> list[str]:
         ("imgfs which nginx:la", "nginx:latest"),
         ("imgfs cat nginx:la", "nginx:latest"),
         ("imgfs help mou", "mount"),
+        ("imgfs help opt", "options"),
         ("imgfs diff nginx:latest nginx:1", "nginx:1.27"),
         ("imgfs mount pl", "plain.tar"),
         ("imgfs mount ./pl", "./plain.tar"),

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from fusefs.cli.output.ages import age
+from fusefs.cli.output.stdout import human_size
+from fusefs.cli.output.tables import table
 from fusefs.mount.mountinfo import Mount, mounts
 from fusefs.mount.status import MountStatus, State
 from fusefs.oci.digest import Digest
@@ -19,6 +22,7 @@ from tests.support.changesets import About, changeset, file, folder
 from tests.support.file_systems import tmpfs
 from tests.support.mounts import Bench, Finished, mounted_below, the_mount
 from tests.support.processes import until
+from tests.support.readme import REPOSITORY, blocks, session
 from tests.support.terminals import Terminal
 
 OWN = {b"user.a": b"own", b"user.oci.digest": b"a lie"}
@@ -162,6 +166,20 @@ def test_a_mount_counts_the_bytes_that_were_read(imgfs: Bench) -> None:
     assert 3 << 20 <= found["bytesRead"] < 4 << 20
     (row,) = (line for line in imgfs.run("list").out.splitlines() if line.startswith(f"{mountpoint} "))
     assert re.search(r" 3\.[0-9] MB  fuse    mounted$", row)
+
+
+def test_the_reference_shows_what_list_prints(imgfs: Bench, archive: Path) -> None:
+    page = REPOSITORY / "docs" / "reference.md"
+    (step,) = (session(block.text)[0] for block in blocks(page) if block.runner == "test_list.py")
+    header, shown = (re.split("  +", line) for line in step.output.splitlines())
+    assert step.output.splitlines() == table([header, shown], (3,))
+    mountpoint = imgfs.mount(archive)
+    lines = [re.split("  +", line) for line in imgfs.run("list").out.splitlines()]
+    (row,) = (line for line in lines if line[0] == str(mountpoint))
+    assert lines[0] == header
+    assert row[4:] == shown[4:]
+    assert re.fullmatch(r"now|\d+ s ago", row[2])
+    assert (age(200), human_size(2_100_000)) == tuple(shown[2:4])
 
 
 def test_list_of_nothing_is_a_header_or_an_empty_list(imgfs: Bench) -> None:

@@ -57,6 +57,10 @@ def test_du_adds_up_what_is_below_each_directory(image: Path) -> None:
     ]
     assert printed("du", f"{image}:/link") == ["        1500  /etc"]
     assert printed("du", image, "/etc/conf") == ["         900  /etc/conf"]
+    # What an earlier path includes is not counted again, as in du(1).
+    assert printed("du", "-s", image, "/etc/conf", "/etc", "etc/../etc", "/var", "/") == [
+        *("         900  /etc/conf", "         600  /etc", "          30  /var", "           7  /"),
+    ]
     # In one layer, a file with two names counts once.
     assert printed("du", "--layer", "0", image, "/etc") == ["        1300  /etc"]
     assert refused("du", image, "/no")[0] == 4
@@ -72,6 +76,10 @@ def test_du_says_in_which_layers_files_are(image: Path) -> None:
         "  30      1      3  COPY more /var",
         "1537      6    all  -",
     ]
+    tables = printed("du", "--layers", "-d", "1", image)
+    assert [line for line in tables if line.endswith(":") or not line] == ["/etc:", "", "/var:", "", "/:"]
+    assert printed("du", "--layers", "-a", image, "/var")[0] == "/var/more:"
+    assert printed("du", "--layers", "-s", image) == printed("du", "--layers", image)
     assert document("du", "--json", "-s", image, "/etc") == [
         {
             "path": "/etc",
@@ -119,13 +127,16 @@ def test_find_lists_what_layers_had(image: Path) -> None:
 
 
 def test_find_knows_the_patterns_of_find(tmp_path: Path) -> None:
-    layer = changeset(*(file(name, b"") for name in ("a*", "ab", "\u00e4", "[x", "\\x")))
+    layer = changeset(*(file(name, b"") for name in ("a*", "-x", "ab", "\u00e4", "[x", "\\x")))
     path = Archive([layer]).write(tmp_path / "a.tar")
     assert printed("find", path, "-print", "-name", r"a\*") == ["/a*"]
     assert printed("find", path, "-print", "-name", "a[^b]") == ["/a*"]
     assert printed("find", path, "-print", "-name", "?") == ["/\u00e4"]
     assert printed("find", path, "-print", "-name", r"\[?") == ["/[x"]
     assert printed("find", path, "-print", "-name", r"\\?") == ["/\\x"]
+    assert printed("find", path, "-print", "-name", "-x") == printed("find", "-name", "-x", "-print", path) == ["/-x"]
+    assert printed("find", "-name", "--json", path) == []
+    assert refused("find", path, "-name")[0] == 2
 
 
 def test_waste_says_what_nobody_sees_and_why(image: Path) -> None:
@@ -213,6 +224,21 @@ def test_the_reference_shows_what_a_terminal_of_80_columns_shows(imgfs: Bench) -
 
 def _undated(text: str) -> str:
     return re.sub(r"[0-9]+ years ago", "N years ago", text)
+
+
+def test_sizes_leave_room_for_paths_on_a_narrow_terminal(imgfs: Bench, image: Path) -> None:
+    imgfs.environment |= {"NO_COLOR": "1"}
+    lines = {
+        ("du", "-s", image): "  1.5 kB  /",
+        ("find", "-name", "conf", image): "layer 1      900 B  /etc/conf",
+        ("diff", f"{image}:/etc/same", f"{image}:/etc/conf"): (
+            "C    300 B    900 B  /etc/conf  (content, mode 0600 → 0644)"
+        ),
+    }
+    for words, line in lines.items():
+        terminal = Terminal(imgfs, *words, columns=40)
+        assert terminal.end() == 0
+        assert terminal.seen.splitlines()[0] == line
 
 
 def test_tables_fit_a_terminal(imgfs: Bench) -> None:

@@ -9,7 +9,8 @@ from tests.support.builders import Archive, image_config, sha256
 from tests.support.changesets import About, changeset, file, folder, whiteout
 from tests.support.hostile_image import UPPER
 from tests.support.looks import document, imgfs, printed, refused
-from tests.support.mounts import Finished
+from tests.support.mounts import Bench, Finished
+from tests.support.terminals import Terminal
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -82,4 +83,21 @@ def test_which_for_programs(image: Path) -> None:
     assert [(one["layer"], one["change"], one["size"]) for one in found["history"]] == [
         (0, "added", 4),
         (1, "changed", 4),
+    ]
+
+
+def test_which_fits_a_narrow_terminal(imgfs: Bench) -> None:
+    layers = [changeset(file("x", b"1")), changeset(file("x", b"12", About(mode=0o600, uid=7)))]
+    steps = [{"created_by": "ADD x /"}, {"created_by": "RUN " + "long " * 20}]
+    image = Archive(layers=layers, config=image_config(layers, history=steps)).write(imgfs.folder / "image.tar")
+    imgfs.environment |= {"NO_COLOR": "1"}
+    terminal = Terminal(imgfs, "which", image, "/x", columns=40)
+    assert terminal.end() == 0
+    assert terminal.seen.splitlines() == [
+        "/x",
+        "  layer 0 of 2  added    1 B",
+        "    ADD x /",
+        "  layer 1 of 2  changed  2 B",
+        "    content, mode, owner",
+        "    RUN long long long long long long l…",
     ]

@@ -208,6 +208,8 @@ def test_an_authority_of_ones_own_is_trusted_by_certs_d(imgfs: Bench, server: Re
         trusted.mkdir(parents=True)
         (trusted / "ours.crt").write_bytes(authority.ca.read_bytes())
         assert motd(imgfs, made.image()) == "hello\n"
+        mounted = imgfs.mount(made.image(), "--no-cache")  # begins to talk TLS before it forks, and goes on after it
+        assert (mounted / "rootfs" / "etc" / "motd").read_bytes() == b"hello\n"
 
 
 def test_a_mirror_is_asked_first_and_the_registry_then(imgfs: Bench, server: Registry, layout: Layout) -> None:

@@ -4,16 +4,18 @@ import errno
 import gzip
 import os
 import random
+import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from fusefs.mount.holders import has_killed_waiter
 from tests.support.builders import compressed, layer
 from tests.support.fault_proxy import Fault, Proxy, Reply, body, cut, flip, headers, slow_headers, stall, status
 from tests.support.layouts import Layout
-from tests.support.mounts import Bench
+from tests.support.mounts import Bench, Finished
 from tests.support.processes import until
 from tests.support.registries import Registry, push
 
@@ -239,6 +241,25 @@ def test_a_mount_that_waits_for_a_registry_is_unmounted_at_once(imgfs: Bench, pr
         time.sleep(0.01)
         assert time.monotonic() - began < 5
     go.set()
+
+
+def test_a_mount_that_only_a_killed_reader_waits_for_is_unmounted(imgfs: Bench, proxy: Proxy, blob: str) -> None:
+    mounted = imgfs.mount(proxy.image())
+    go = threading.Event()
+    proxy.always[blob] = stall(1000, go)
+    proxy.requests()
+    reader = subprocess.Popen(["cat", mounted / "rootfs" / "small"], stderr=subprocess.DEVNULL, cwd=mounted)
+    until(proxy.requests, "the reader waits for the layer")
+    with (mounted / "config").open():
+        reader.kill()
+        until(has_killed_waiter, "the reader waits although it was killed")
+        assert imgfs.run("umount", mounted).status == 9  # somebody else is there, too
+    assert imgfs.run("umount", mounted) == Finished(0, "", "")
+    assert not os.path.ismount(mounted)
+    assert reader.poll() is None
+    go.set()
+    reader.wait(10)
+    until(lambda: not imgfs.processes(), "the mount has ended")
 
 
 def test_readers_that_wait_for_a_registry_do_not_hold_up_those_of_the_disk(

@@ -6,11 +6,18 @@ import threading
 import time
 from pathlib import Path
 
+from fusefs.image.model import Traffic
+from fusefs.oci.digest import Digest
+from fusefs.oci.documents import Descriptor
+from fusefs.sources.registry.client import transfers_of
+from fusefs.sources.registry.places import Place
 from tests.support.builders import layer
 from tests.support.changesets import changeset, file, folder, whiteout
-from tests.support.fault_proxy import Asked, Proxy, Reply
+from tests.support.conformance import SETTINGS
+from tests.support.fault_proxy import Asked, Proxy, Reply, stall
 from tests.support.layouts import Layout
 from tests.support.mounts import COMMAND, Bench
+from tests.support.processes import until
 from tests.support.registries import Registry, push
 
 BASE = layer({"base": random.Random(1).randbytes(100_000)})
@@ -37,6 +44,17 @@ def test_mounting_takes_two_requests_and_the_next_time_one_or_none(imgfs: Bench,
     assert server.requests() == ["HEAD manifests/1 200"]
     imgfs.mount(server.image(f"team/app@{digest}"), at=imgfs.mountpoint("third"))
     assert server.requests() == []
+
+
+def test_the_process_that_serves_goes_on_with_the_connection_of_the_command(
+    imgfs: Bench, server: Registry, proxy: Proxy
+) -> None:
+    pushed(server, "team/app:1", BASE, APP)
+    mounted = imgfs.mount(proxy.image())
+    made = proxy.connections
+    assert (mounted / "layers" / "1" / "app").read_bytes() == b"app"
+    assert (mounted / "layers" / "0" / "base").stat().st_size == 100_000
+    assert proxy.connections == made
 
 
 def test_a_layer_is_fetched_at_its_first_access_and_once(imgfs: Bench, server: Registry) -> None:
@@ -136,6 +154,30 @@ def test_layers_are_fetched_in_parallel_over_few_connections(imgfs: Bench, serve
     assert len(list((mounted / "rootfs").iterdir())) == 12
     assert len(proxy.requests()) == 12
     assert proxy.most_connections <= 4 + 1  # that of the mount command may end later
+
+
+def test_a_reader_of_much_does_not_wait_for_whole_layers(server: Registry, proxy: Proxy) -> None:
+    blobs = [random.Random(number).randbytes(9 << 20) for number in range(5)]
+    layout = Layout()
+    stored = [layout.blob("application/octet-stream", data) for data in blobs]
+    push(layout.list(layout.image([], config=layout.blob("application/x", b"{}"), stored=stored), "1"), server)
+    transfers = transfers_of([Place(proxy.host, "team/app")], SETTINGS, Traffic())
+    *layers, other = [Descriptor("", len(data), Digest.of([data])) for data in blobs]
+    go, taken = threading.Event(), bytearray()
+    for blob in layers:
+        proxy.always[str(blob.digest)] = stall(100, go)
+    whole = [threading.Thread(target=transfers.blob, args=(blob, (0, blob.size), lambda *_: None)) for blob in layers]
+    much = threading.Thread(target=transfers.blob, args=(other, (5, 5 << 20), lambda _, data: taken.extend(data)))
+    for thread in whole:
+        thread.start()
+    until(lambda: len(proxy.asked) >= 3, "layers are being fetched")
+    until(lambda: transfers.waiting == 4, "the last one waits")
+    much.start()
+    much.join(10)
+    assert taken == blobs[-1][5 : 5 << 20]
+    go.set()
+    for thread in whole:
+        thread.join()
 
 
 def test_a_cached_image_by_digest_needs_no_client(imgfs: Bench, server: Registry) -> None:

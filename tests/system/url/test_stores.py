@@ -44,10 +44,43 @@ def test_an_archive_in_a_store_is_read_by_ranges(imgfs: Bench, store: FileServer
     requests, sent = store.count()
     assert (requests <= 6, sent < 200_000) == (True, True), (requests, sent)
     mounted = imgfs.mount("s3://images/some/app.tar")
+    until(lambda: not children(imgfs), "the child of the command ends with it")
     assert (mounted / "rootfs" / "big").read_bytes() == DATA
     assert all("authorization" in {name.lower() for name in headers} for headers in store.headers)
     imgfs.end_mounts()
     until(lambda: not children(imgfs), "the children end with their mounts")
+
+
+@pytest.mark.parametrize(
+    ("url", "signature", "settings"),
+    [
+        ("gs://images/app.tar", "", {"GOOGLE_BASE_URL": "", "GOOGLE_SKIP_SIGNATURE": "true"}),
+        (
+            "az://images/app.tar",
+            "SharedKey account:",
+            {
+                "AZURE_STORAGE_ENDPOINT": "",
+                "AZURE_STORAGE_ACCOUNT_NAME": "account",
+                "AZURE_STORAGE_ACCOUNT_KEY": "c2VjcmV0",
+            },
+        ),
+    ],
+    ids=["Google", "Azure"],
+)
+def test_other_stores_are_asked_in_their_own_way(
+    imgfs: Bench, store: FileServer, url: str, signature: str, settings: dict[str, str]
+) -> None:
+    store.put("/images/app.tar", ARCHIVE)
+    imgfs.environment |= {name: value or store.url("") for name, value in settings.items()}
+    mounted = imgfs.mount(url)
+    assert (mounted / "rootfs" / "big").read_bytes() == DATA
+    sent = [{name.lower(): value for name, value in headers.items()} for headers in store.headers]
+    assert all(headers.get("authorization", "").startswith(signature) for headers in sent)
+    assert {"x-ms-version" in headers for headers in sent} == {url.startswith("az")}
+    imgfs.end_mounts()
+    assert imgfs.run("ls", "--progress", "none", url.replace("app", "none")).err == (
+        f"imgfs: {url.replace('app', 'none')}: does not exist\n"
+    )
 
 
 def test_a_compressed_archive_in_a_store_is_spooled(imgfs: Bench, store: FileServer) -> None:

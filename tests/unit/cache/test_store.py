@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.cache.entry import CacheEntry
+from fusefs.cache.part import own_part, part_size, write_facts
 from fusefs.cache.sealed_file import read_document, write_document
 from fusefs.cache.store import Cache
 from fusefs.errors import LimitReached, NoSpace
@@ -378,3 +379,39 @@ def test_too_few_descriptors_are_no_fault_of_the_cache(path: Path) -> None:
             Cache(str(path))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_document_is_replaced_or_stays(path: Path) -> None:
+    path.mkdir()
+    directory = os.open(path, os.O_RDONLY)
+    write_document(directory, "facts", {"number": 1}, replace=True)
+    (path / "facts.new").write_bytes(b"left by a kill")
+    write_document(directory, "facts", {"number": 2}, replace=True)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_document(directory, "facts", {"number": 3}, replace=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert read_document(directory, "facts") == {"number": 2}
+    assert [*path.iterdir()] == [path / "facts"]
+    with pytest.raises(FileExistsError):
+        write_document(directory, "facts", {})
+    os.close(directory)
+
+
+def test_a_note_that_cannot_be_written_leaves_the_last_one(path: Path) -> None:
+    entry, _ = claim(path)
+    own = own_part(entry)
+    assert own is not None
+    write_facts(entry, own.descriptor, {"ranges": [[0, 1]], "size": 10})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_facts(entry, own.descriptor, {"ranges": [[0, 2]], "size": 10})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert part_size(entry.directory) == (1, 10)
+    os.close(own.descriptor)

@@ -1,6 +1,8 @@
 """Layers read piece by piece: the same as whole ones, and never a wrong byte."""
 
 import os
+import random
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -51,6 +53,26 @@ def test_zstd_chunked_gives_the_exact_tar() -> None:
 def test_a_layer_shows_what_its_whole_tar_shows(name: str) -> None:
     layer = WRITERS[name](EVERYTHING)
     assert layer_of(read(layer)) == layer_of(layer.tar)
+
+
+@pytest.mark.parametrize("write", [zstd_chunked, estargz])
+def test_a_large_table_is_held_in_memory_once_and_compressed(write: Callable[..., Chunked]) -> None:
+    draw = random.Random(1)
+
+    def enlarge(toc: Json) -> None:
+        toc["entries"][0]["comment"] = draw.randbytes(400_000).hex()
+        toc |= {f"comment {number}": draw.randbytes(400_000).hex() for number in range(20)}
+
+    layer = write(SMALL, enlarge)
+    tracemalloc.start()
+    try:
+        with opened(layer, Ranges(layer.blob)) as tar:
+            _, peak = tracemalloc.get_traced_memory()
+            assert tar.read_at(tar.size - 10, 10) == bytes(10)
+    finally:
+        tracemalloc.stop()
+    assert len(layer.blob) > 8_000_000
+    assert peak < len(layer.blob) + 6_000_000
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -170,6 +170,13 @@ def test_documents_are_remembered_until_one_of_them_is_dropped() -> None:
     assert RememberedRanges(blob, known[:-1]).size == len(TAR)  # cut off: the digests will tell
 
 
+def test_large_documents_are_not_held_in_memory_to_be_remembered() -> None:
+    documents = RememberedRanges(Ranges(bytes(33 << 20)), b"")
+    for _ in range(2):
+        assert documents.unverified_range(0, 33 << 20) == bytes(33 << 20)
+    assert documents.packed() == b""
+
+
 def test_a_table_finds_the_pieces_of_a_run() -> None:
     table = PieceTable()
     sizes = [3, 5, 2]

@@ -58,16 +58,16 @@ def test_a_table_of_deep_nesting_or_one_endless_entry_is_refused() -> None:
 
 
 def test_a_stream_of_another_length_or_a_damaged_one_is_refused() -> None:
-    data = compressed(b"x" * 1_000_000, "zstd")
+    data = memoryview(compressed(b"x" * 1_000_000, "zstd"))
     assert b"".join(zstd_stream(data, 1_000_000, "it")) == b"x" * 1_000_000
-    for stream, limit in ((data, 999_999), (data, 1_000_001), (data[:-1], 1_000_000), (b"nothing", 7)):
+    for stream, limit in ((data, 999_999), (data, 1_000_001), (data[:-1], 1_000_000), (memoryview(b"nothing"), 7)):
         with pytest.raises(Unusable, match=r"^it "):
             list(zstd_stream(stream, limit, "it"))
-    data = gzip.compress(b"x" * 1_000_000)
-    assert b"".join(gzip_stream(data, 1_000_000, "it")) == b"x" * 1_000_000
-    for stream, limit in ((data, 999_999), (data[:-9], 1_000_000), (b"nothing", 7)):
+    member = gzip.compress(b"x" * 1_000_000)
+    assert b"".join(gzip_stream([member[:10], member[10:]], 1_000_000, "it")) == b"x" * 1_000_000
+    for part, limit in ((member, 999_999), (member[:-9], 1_000_000), (b"nothing", 7)):
         with pytest.raises(Unusable, match=r"^it "):
-            list(gzip_stream(stream, limit, "it"))
+            list(gzip_stream([part], limit, "it"))
 
 
 def test_a_piece_that_decompresses_to_more_or_less_than_stated_is_damaged() -> None:

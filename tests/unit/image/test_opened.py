@@ -1,6 +1,7 @@
 """An opened image as the Python API uses it."""
 
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,9 @@ def test_the_python_api_indexes_layers_in_parallel(tmp_path: Path, monkeypatch: 
     contents = [MeetingContent(tar, meeting) for tar in tars]
     layers = tuple(layer._replace(content=content) for layer, content in zip(image.layers, contents, strict=True))
     opened = Opened(SourcedImage(image._replace(layers=layers)), str(tmp_path), Silent())
-    with OpenedImage(opened) as python_image:
+    closing = ExitStack()
+    closing.callback(opened.close)
+    with OpenedImage(opened, closing) as python_image:
         root = python_image.rootfs
         assert (root / "d" / "data").read_bytes() == DATA
         assert (root / "top").read_bytes() == b"2"

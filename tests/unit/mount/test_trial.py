@@ -18,6 +18,6 @@ def test_the_child_has_nothing_open_in_the_mount_when_it_answers(tmp_path: Path,
     mount = mount_of(folder)
     assert mount is not None
     before = os.listdir("/proc/self/fd")
-    trial._read(mount._replace(mountpoint=str(tmp_path)), listed=listed)  # noqa: SLF001 - what the child does
+    trial._read(mount._replace(mountpoint=str(tmp_path)), listed=listed)
     assert os.listdir("/proc/self/fd") == before
     os.close(folder)

@@ -6,7 +6,7 @@ import pytest
 
 from fusefs.errors import InvalidImage
 from fusefs.layers.rootfs import RootfsTree
-from fusefs.packages.database import Package
+from fusefs.packages.database import Package, paragraphs
 from fusefs.packages.installed import PackageChange, installed, package_changes
 from fusefs.packages.rpm_header import package_in
 from tests.conftest import TakeWarnings
@@ -118,6 +118,11 @@ def test_large_texts_are_refused() -> None:
     assert _installed(file("var/lib/dpkg/status", b"Package: \xff\x1b\nStatus:\n\n\n:\nVersion\n")) == [
         "deb \udcff\x1b  "
     ]
+
+
+def test_only_the_wanted_fields_are_held() -> None:
+    text = b"Package: a\n" + b"".join(b"%d: x\n" % number for number in range(1000)) + b" Package: b\n\t\nVersion:1\n"
+    assert [*paragraphs(text, (b"Package", b"Version"))] == [{b"Package": b"a"}, {b"Version": b"1"}]
 
 
 def test_headers_of_rpm_are_read_within_their_bytes() -> None:

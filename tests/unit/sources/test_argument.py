@@ -165,8 +165,10 @@ A_PATH = "no name has ':/', which begins a path where IMAGE:/PATH is possible"
             "ftp://example.org/nginx",
             "bad reference 'ftp://example.org/nginx': a registry's image is docker://[HOST/]NAME[:TAG][@DIGEST]",
         ),
-        ("https://", "bad URL 'https://': spell characters outside of ASCII, and # and \\, as %XX"),
-        ("https:///a.tar", "bad URL 'https:///a.tar': spell characters outside of ASCII, and # and \\, as %XX"),
+        ("https://", "bad URL 'https://': the host is missing, as in https://HOST/PATH"),
+        ("https:///a.tar", "bad URL 'https:///a.tar': the host is missing, as in https://HOST/PATH"),
+        ("http://:80/a.tar", "bad URL 'http://:80/a.tar': the host is missing, as in http://HOST/PATH"),
+        ("docker-archive:https:///a.tar", "bad URL 'https:///a.tar': the host is missing, as in https://HOST/PATH"),
         ("https://h/a b.tar", "bad URL 'https://h/a b.tar': spell characters outside of ASCII, and # and \\, as %XX"),
         (
             "https://h/a?secret#x",

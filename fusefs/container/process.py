@@ -1,0 +1,178 @@
+"""The first process of a container, and the command that it runs."""
+
+import ctypes
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple, NoReturn
+
+from fusefs.container.identity import Identity, identity_of
+from fusefs.container.rootfs import TOOLS, Plan, enter_root
+from fusefs.container.terminal import forbid_terminal_input
+from fusefs.errors import ImgfsError, MountError
+from fusefs.mount.privileges import keep_capabilities
+from fusefs.mount.syscalls import CLONE_NEWNS, CLONE_NEWPID, make_mounts_private, unshare
+from fusefs.text import printable
+
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+"""Exit codes of a command that cannot be run, as of shells."""
+_CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31})
+"""Those of docker run but CAP_MKNOD: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
+net_bind_service, net_raw, sys_chroot, audit_write, setfcap."""
+_PR_SET_PDEATHSIG = 1
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_IGNORED = (signal.SIGINT, signal.SIGQUIT)
+"""Signals of the terminal: they reach the command, too."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Call(NamedTuple):
+    """A command, and how it is run."""
+
+    commands: Sequence[Sequence[str]]
+    """The first one that there is."""
+    environment: Mapping[str, str]
+    directory: str
+    user: str
+    """As `identity_of` takes it."""
+
+
+def end_with_parent() -> None:
+    """Let the kernel kill this process when its parent ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def run_in_container(plan: Plan, call: Call) -> int:
+    """Run the command and return its exit status; 128 and more: the number of the signal that has ended it.
+
+    Meanwhile, signals are passed on.  An error is written to stderr; its exit code is the result.
+    """
+    try:
+        unshare(CLONE_NEWPID)
+    except OSError as error:
+        raise MountError(f"cannot make a PID namespace: {error.strerror}") from None
+    first = os.fork()
+    if first == 0:
+        _exit(lambda: _first(plan, call))
+    return _waited(first)
+
+
+def _exit(work: Callable[[], int]) -> NoReturn:
+    """End this process with the result of *work*; never go on as the process that was forked."""
+    status = 1
+    try:
+        status = work()
+    except ImgfsError as error:
+        _say(printable(str(error)))
+        status = error.exit_code
+    except OSError as error:
+        _say(f"cannot make the container: {printable(str(error))}")
+        status = MountError.exit_code
+    finally:
+        os._exit(status)
+
+
+def _say(message: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"imgfs: {message}\n".encode("utf-8", "backslashreplace"))
+
+
+def _first(plan: Plan, call: Call) -> int:
+    """Do what the first process of a PID namespace does: make the root file system, run the command, and wait."""
+    end_with_parent()
+    unshare(CLONE_NEWNS)
+    make_mounts_private()
+    enter_root(plan)
+    identity = identity_of(call.user)
+    child = os.fork()
+    if child == 0:
+        _exit(lambda: _command(call, identity, plan))
+    return _waited(child)
+
+
+def _waited(child: int) -> int:
+    """Return the exit status of *child*; meanwhile, adopt processes and pass signals on."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    for number in _FORWARDED:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: _pass_on(child, number))
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child:
+            for number in _FORWARDED:  # its number may be another process's soon
+                signal.signal(number, signal.SIG_IGN)
+            return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def _pass_on(child: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(child, number)
+
+
+def _command(call: Call, identity: Identity, plan: Plan) -> int:
+    """Become the command; return an exit code if that is not possible."""
+    for number in (*_IGNORED, *_FORWARDED, signal.SIGPIPE, signal.SIGXFSZ):
+        if number not in _FORWARDED or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    forbid_terminal_input()
+    keep_capabilities(_CAPABILITIES)
+    environment = {"HOME": identity.home, "PATH": _DEFAULT_PATH} | dict(call.environment)
+    if plan.tools is not None:
+        environment["PATH"] += f":{TOOLS}"
+    try:
+        os.makedirs(call.directory, exist_ok=True)
+        _become(identity, plan)
+        os.chdir(call.directory)
+    except OSError as error:
+        _say(f"cannot enter {printable(call.directory)} in the container: {error.strerror}")
+        return NOT_EXECUTABLE
+    sys.stdout.flush()
+    os.closerange(3, 1 << 20)
+    problem = OSError(errno.ENOENT, "")
+    for command in call.commands:
+        problem = _executed(command, environment)
+        if problem.errno != errno.ENOENT:
+            break
+    _say(f"cannot run {printable(call.commands[-1][0])} in the container: {_reason(call, problem)}")
+    return NOT_FOUND if problem.errno == errno.ENOENT else NOT_EXECUTABLE
+
+
+def _become(identity: Identity, plan: Plan) -> None:
+    """Take the user's identity; in a namespace with root alone, stay root."""
+    if not plan.all_users:
+        if identity.uid or identity.gid:
+            _say(f"warning: only root is in the namespace, not the user {identity.uid} of the image; -u 0 says so")
+        return
+    os.setgroups(identity.groups)
+    os.setgid(identity.gid)
+    os.setuid(identity.uid)
+
+
+def _executed(command: Sequence[str], environment: Mapping[str, str]) -> OSError:
+    """Replace this process by the command, found as execvp(3) does; return the error if that fails."""
+    name = command[0]
+    paths = [name] if "/" in name else [os.path.join(folder or ".", name) for folder in environment["PATH"].split(":")]
+    worst = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for path in paths if name else ():
+        try:
+            os.execve(path, list(command), environment)  # noqa: S606 - no shell is wanted
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                worst = error
+            elif os.path.exists(path):
+                worst = OSError(errno.ENOENT, "its interpreter is missing", path)
+    return worst
+
+
+def _reason(call: Call, problem: OSError) -> str:
+    if problem.errno == errno.ENOEXEC:
+        return "it is no program for this machine"
+    if problem.errno == errno.ENOENT and not problem.filename:
+        return "there is no such program" + ("; --tools brings a shell" if len(call.commands) > 1 else "")
+    return str(problem.strerror)

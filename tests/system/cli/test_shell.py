@@ -1,0 +1,252 @@
+"""imgfs shell: commands in a throwaway container over an image, as root and as another user."""
+
+import os
+import shutil
+import signal
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.support.builders import Archive, image_config
+from tests.support.changesets import About, changeset, device, file, folder, symlink
+from tests.support.mounts import Bench
+from tests.support.processes import descendants, until
+from tests.support.readable import as_user
+from tests.support.requirements import FUSE, ROOT, need
+from tests.support.terminals import Terminal
+
+BUSYBOX = Path(shutil.which("busybox") or "/bin/busybox")
+APPLETS = ("sh", "cat", "chown", "id", "kill", "ls", "mknod", "readlink", "rm", "sleep", "stat", "test", "touch", "tty")
+PASSWD = b"root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n"
+GROUP = b"root:x:0:\nweb:x:34:\nmore:x:40:root,web\n"
+
+
+def image(folder_: Path, *, shell: bool = True, **config: object) -> Path:
+    """Write an image with the programs of busybox."""
+    programs = [file("bin/busybox", BUSYBOX.read_bytes(), About(mode=0o755))] if shell else [file("opt/x", b"x")]
+    programs += [symlink(f"bin/{name}", "busybox") for name in APPLETS if shell]
+    files = (
+        folder("etc"),
+        file("etc/passwd", PASSWD),
+        file("etc/group", GROUP),
+        file("etc/gone", b"g"),
+        file("etc/odd", b"o", About(uid=33)),
+        file("plain", b"no program"),
+        file("foreign", b"\x7fELF\x02\x01\x01" + bytes(57), About(mode=0o755)),
+        file("broken", b"#!/no/such/interpreter\n", About(mode=0o755)),
+        device("null", "c", 1, 3, About(mode=0o666)),
+        folder("srv", About(mode=0o755, uid=33)),
+    )
+    layers = [changeset(*programs, *files)]
+    document = {"Env": ["PATH=/bin", "A=b c"]} | config
+    return Archive(layers, config=image_config(layers, config=document)).write(folder_ / "image.tar")
+
+
+@pytest.fixture(name="root")
+def roots_bench(imgfs: Bench) -> Bench:
+    """A bench of root, with an image."""
+    need(ROOT, FUSE, "busybox")
+    image(imgfs.folder)
+    return imgfs
+
+
+@pytest.fixture(name="other")
+def users_bench(user: Bench) -> Bench:
+    """A bench of another user, with an image."""
+    need("busybox")
+    image(user.folder)
+    user.command = as_user(user.mountpoint("hold"), user.command[-1:])
+    return user
+
+
+@pytest.fixture(name="both", params=["root", "another user"])
+def bench_of_both(request: pytest.FixtureRequest) -> Bench:
+    """A bench of root, and one of another user."""
+    found: Bench = request.getfixturevalue("root" if request.param == "root" else "other")
+    return found
+
+
+def in_shell(bench: Bench, script: str, *options: str) -> list[str]:
+    """Run a script of the container's shell and return the lines that it prints."""
+    done = bench.run("shell", *options, "./image.tar", "--", "sh", "-c", script)
+    assert (done.status, done.err) == (0, "")
+    assert bench.processes() == {}
+    return done.out.splitlines()
+
+
+def test_a_command_sees_the_image_and_little_else(both: Bench) -> None:
+    script = "id -u; ls -d /proc/1; ls /dev; ls /; echo $A:$PATH:$HOME; test -e /etc/hosts"
+    assert in_shell(both, script) == [
+        *("0", "/proc/1"),
+        *("fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"),
+        *("bin", "broken", "dev", "etc", "foreign", "null", "plain", "proc", "srv"),
+        "b c:/bin:/root",
+    ]
+
+
+def test_what_changes_is_gone(both: Bench) -> None:
+    before = (both.folder / "image.tar").read_bytes()
+    script = "echo new > /new; echo more >> /etc/passwd; rm -r /srv /etc/gone; ls /etc/gone 2>&1; cat /new"
+    assert in_shell(both, script) == ["ls: /etc/gone: No such file or directory", "new"]
+    assert in_shell(both, "test -e /etc/gone && ls /new 2>&1 || true") == ["ls: /new: No such file or directory"]
+    assert (both.folder / "image.tar").read_bytes() == before
+
+
+def test_keep_keeps_what_changes(both: Bench) -> None:
+    script = "echo new > /etc/new; rm /etc/gone"
+    assert in_shell(both, script, "--keep", "./kept") == []
+    kept = both.folder / "kept"
+    assert (kept / "etc" / "new").read_text() == "new\n"
+    gone = (kept / "etc" / "gone").lstat()  # a whiteout of overlayfs
+    assert (stat.S_ISCHR(gone.st_mode), gone.st_rdev) == (True, 0)
+    assert sorted(os.listdir(both.folder)).count(".kept.imgfs-work") == 0
+    assert in_shell(both, "cat /etc/new; test ! -e /etc/gone", "--keep", "./kept") == ["new"]  # and can be gone on with
+    done = both.run("shell", "--keep", "./no/kept", "./image.tar")
+    assert (done.status, done.err) == (8, "imgfs: cannot use ./no/kept for --keep: No such file or directory\n")
+
+
+def running(pid: int) -> set[str]:
+    """Return the names of the processes below *pid*; those in the container have nothing of our environment."""
+    names = set()
+    for child in descendants(pid):
+        with suppress(FileNotFoundError):
+            names.add(Path(f"/proc/{child}/comm").read_text().strip())
+    return names
+
+
+CODES = {
+    "its own": (("sh", "-c", "exit 7"), 7, ""),
+    "a signal": (("sh", "-c", "kill -9 $$"), 137, ""),
+    "no program": (("nope",), 127, "cannot run nope in the container: there is no such program"),
+    "no file": (("/no/pe",), 127, "cannot run /no/pe in the container: there is no such program"),
+    "no interpreter": (("/broken",), 127, "cannot run /broken in the container: its interpreter is missing"),
+    "no mode": (("/plain",), 126, "cannot run /plain in the container: Permission denied"),
+    "a directory": (("/etc",), 126, "cannot run /etc in the container: Permission denied"),
+    "another machine": (("/foreign",), 126, "cannot run /foreign in the container: it is no program for this machine"),
+}
+
+
+def test_the_exit_code_is_that_of_the_command(root: Bench) -> None:
+    for command, status, message in CODES.values():
+        done = root.run("shell", "./image.tar", "--", *command)
+        assert (done.status, done.out, done.err) == (status, "", message and f"imgfs: {message}\n")
+    assert root.run("shell", "./none.tar").status == 4
+    assert root.processes() == {}
+
+
+def test_the_user_and_the_directory_are_those_of_the_image(root: Bench) -> None:
+    image(root.folder, User="web", WorkingDir="/srv/made")
+    script = "id; echo $HOME; readlink /proc/self/cwd; touch /srv/made/x 2>&1; touch /srv/x && stat -c %U /srv/x"
+    assert in_shell(root, script) == [
+        *("uid=33(web) gid=34(web) groups=40(more)", "/srv", "/srv/made"),
+        *("touch: /srv/made/x: Permission denied", "web"),
+    ]
+    assert in_shell(root, "id", "-u", "0") == ["uid=0(root) gid=0(root) groups=40(more)"]
+    assert in_shell(root, "id", "--user", "1:web") == ["uid=1 gid=34(web)"]
+    done = root.run("shell", "-u", "nobody", "./image.tar")
+    assert (done.status, done.err) == (4, "imgfs: the image has no user 'nobody'; see -u\n")
+
+
+def test_programs_of_root_cannot_use_devices_or_change_the_kernel(root: Bench) -> None:
+    script = "cat /null 2>&1; mknod /d c 1 3 2>&1; echo x 2>&1 > /proc/sys/kernel/hostname; cat /proc/self/status"
+    denied, mknod, sysctl, *status = in_shell(root, f"exec 2>&1; {script}")
+    assert denied == "cat: can't open '/null': Permission denied"
+    assert mknod == "mknod: /d: Operation not permitted"
+    assert sysctl == "sh: can't create /proc/sys/kernel/hostname: Read-only file system"
+    (effective,) = (int(line.split()[1], 16) for line in status if line.startswith("CapEff"))
+    assert effective == 0xA00425FB & ~(1 << 27)  # docker run's without mknod
+
+
+def test_another_user_without_ranges_is_root_alone(other: Bench) -> None:
+    image(other.folder, User="web")
+    done = other.run("shell", "./image.tar", "--", "sh", "-c", "id -u; stat -c %u /etc/odd; echo x >> /etc/odd")
+    assert (done.status, done.out) == (0, "0\n0\n")
+    assert done.err == "imgfs: warning: only root is in the namespace, not the user 33 of the image; -u 0 says so\n"
+
+
+def test_another_user_with_ranges_has_all_users(other: Bench) -> None:
+    need("newuidmap", "newgidmap")
+    ranges = other.folder / "ranges"
+    ranges.write_text("65534:200000:65536\n")
+    bind = f"touch /etc/subuid /etc/subgid; mount --bind {ranges} /etc/subuid; mount --bind {ranges} /etc/subgid"
+    other.command = as_user(other.folder / "hold", other.command[-1:], bind)
+    assert in_shell(other, "id; stat -c %u /etc/odd", "-u", "web") == ["uid=33(web) gid=34(web) groups=40(more)", "33"]
+    assert in_shell(other, "chown 5:6 /etc/odd; stat -c %u:%g /etc/odd", "--keep", "kept") == ["5:6"]
+    assert (other.folder / "kept" / "etc" / "odd").stat().st_uid == 200004
+
+
+def test_where_user_namespaces_are_not_allowed_it_says_what_to_do(root: Bench) -> None:
+    deny = 'echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all "$@"'
+    root.command = ("unshare", "--user", "--map-root-user", "sh", "-c", deny, "sh", *root.command)
+    done = root.run("shell", "./image.tar")
+    assert done.status == 9
+    assert done.err.startswith("imgfs: cannot make a user namespace: No space left on device; run it as root, or allow")
+    assert done.err.count("\n") == 1
+
+
+def test_tools_bring_a_shell(both: Bench) -> None:
+    image(both.folder, shell=False)
+    done = both.run("shell", "./image.tar")
+    assert done.status == 127
+    assert done.err == "imgfs: cannot run sh in the container: there is no such program; --tools brings a shell\n"
+    assert in_shell(both, "echo $PATH; ls /opt; exit", "--tools") == ["/bin:/dev/imgfs", "x"]
+    if both.command[0] != "unshare":
+        done = both.run("shell", "--tools", "./image.tar", PATH="/nonexistent")
+        assert (done.status, done.err) == (4, "imgfs: --tools needs busybox on this machine; install busybox-static\n")
+
+
+CONTROLLING = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Makes standard input the controlling terminal, at which Ctrl-C is a signal."""
+
+
+def test_a_terminal_gets_a_shell(root: Bench) -> None:
+    root.command = (sys.executable, "-c", CONTROLLING, *root.command)
+    terminal = Terminal(root, "shell", root.folder / "image.tar")
+    terminal.sees(r"/ # ")
+    os.write(terminal.master, b"tty; sleep 100\n")
+    terminal.sees(r"/dev/console")
+    until(lambda: "sleep" in running(terminal.process.pid), "it sleeps")
+    os.write(terminal.master, b"\x03")  # ends the program, not the shell
+    terminal.sees(r"/dev/console[^#]*# ")
+    os.write(terminal.master, b"exit 3\n")
+    assert terminal.end() == 3
+    assert root.processes() == {}
+
+
+def test_ctrl_c_ends_a_command(root: Bench) -> None:
+    root.command = (sys.executable, "-c", CONTROLLING, *root.command)
+    terminal = Terminal(root, "shell", root.folder / "image.tar", "--", "sh", "-c", "echo ready; exec sleep 100")
+    terminal.sees("ready")
+    until(lambda: "sleep" in running(terminal.process.pid), "it sleeps")
+    os.write(terminal.master, b"\x03")
+    assert terminal.end() == 130
+    assert root.processes() == {}
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)])
+def test_nothing_outlives_it(both: Bench, number: signal.Signals, status: int) -> None:
+    words = ("sh", "-c", "sleep 100 & echo ready; wait")
+    process = both.start("shell", "./image.tar", "--", *words)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    others = descendants(process.pid)
+    assert len(others) >= 4
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == status
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in others), "all processes end")
+    assert [path.name for path in both.folder.iterdir() if "imgfs-shell" in path.name] == []
+
+
+def test_an_image_without_a_root_file_system_is_an_error(root: Bench) -> None:
+    Archive([], config=b'{"architecture":"amd64","os":"windows","rootfs":{"type":"layers","diff_ids":[]}}').write(
+        root.folder / "image.tar"
+    )
+    done = root.run("shell", "./image.tar")
+    assert done.status in {4, 127}
+    assert root.processes() == {}
