@@ -22,7 +22,7 @@ PINS = ("lowest", "dev")
 _PACKAGES = (
     *("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "pkg-config", "fuse3", "libfuse3-dev"),
     *("attr", "jq", "strace", "util-linux", "procps", "man-db", "git", "kmod", "xfsprogs", "btrfs-progs", "e2fsprogs"),
-    *("mmdebstrap", "systemd", "locales"),
+    *("mmdebstrap", "systemd", "locales", "util-linux-extra"),
 )
 _TESTS = ("tests/unit", "tests/system/mount")
 _HOURS = 2 * 3600
@@ -71,7 +71,7 @@ def run(version: str, pins: str, tests: list[str]) -> bool | None:
             script = _RUN.format(python=python, venv=f"{folder}/venv", **values)
             done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False, timeout=_HOURS)
     elif version in RELEASES:
-        root = debian_root(RELEASES[version], "matrix-2", *_PACKAGES)
+        root = debian_root(RELEASES[version], "matrix-3", *_PACKAGES)
         script = _RUN.format(python="python3", venv="/opt/venv", **values)
         done = run_in_copy_of(root, script, SOURCES, kept_folder(), timeout=_HOURS)
     else:

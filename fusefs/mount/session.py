@@ -292,11 +292,15 @@ def _captured_stderr() -> Iterator[Callable[[], str]]:
 
 def _mount_error(mountpoint: str, output: str, error: RuntimeError) -> str:
     lines = [re.sub(r"^(?:fuse|fusermount3?): ", "", line.strip()) for line in output.splitlines() if line.strip()]
+    if spawned := _NOT_SPAWNED.search(output):
+        lines = [f"failed to exec {spawned[1]}: {spawned[2]}"]
     why = printable("; ".join(lines)) or str(error)
     hint = next((hint for words, hint in _HINTS if re.search(words, why)), "")
     return f"cannot mount on {printable(mountpoint)}: {why}{hint and f'; {hint}'}"
 
 
+_NOT_SPAWNED = re.compile(r"posix_spawn\(p\)\(\) for (fusermount3?) failed: (.*?)(?:On calling|$)", re.MULTILINE)
+"""What libfuse 3.17 says, more than once, where older ones say that exec has failed."""
 _HINTS = (
     ("user_allow_other", "add that line there as root"),
     ("exec fusermount3?", "install fuse3"),

@@ -140,6 +140,8 @@ def _unmount(target: str | Mount, *, lazily: bool) -> _Failure | None:
         reason = f"it lies in the {printable(host.file_system)} of user {host.owner}, who may unmount it"
         return _Failure(shown, f"cannot unmount {shown}: {reason}")
     refused = detach(mount, lazily=lazily)
+    if refused and isinstance(target, Mount) and not _is_there(mount):
+        refused = None  # it was in the table, and somebody else has unmounted it since
     successor = _mounted_on(mount.mountpoint) if refused == _CHANGED and mount.is_fuse else None
     if successor is not None and successor.parent == mount.parent and successor.file_system == KERNEL_FILE_SYSTEM:
         return _unmount(successor, lazily=lazily)  # the kernel has taken over since
@@ -232,7 +234,11 @@ def _forced(mount: Mount, shown: str, state: State) -> list[str]:
     except MountError as error:
         return [str(error)]
     reason = told[0] if told else _SILENT
-    return [f"cannot clear the dead mount on {shown}: {reason}"] if reason else []
+    return [f"cannot clear the dead mount on {shown}: {reason}"] if reason and _is_there(mount) else []
+
+
+def _is_there(mount: Mount) -> bool:
+    return any((other.id, other.mountpoint) == (mount.id, mount.mountpoint) for other in mounts())
 
 
 def _fusermount(mountpoint: str, *, lazily: bool) -> str | None:

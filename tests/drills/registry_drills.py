@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import fusefs
 from tests.support.builders import layer
+from tests.support.chunked_layers import estargz, zstd_chunked
 from tests.support.fake_engine import serving
 from tests.support.fault_proxy import (
     Asked,
@@ -37,6 +38,7 @@ from tests.support.fault_proxy import (
     whole,
 )
 from tests.support.layouts import Layout
+from tests.support.lazy_images import of_layers
 from tests.support.mounts import Bench
 from tests.support.registries import Registry, push, registry, token_server
 
@@ -44,6 +46,8 @@ COMPRESSIONS = (None, "gzip", "zstd", "xz")
 FILES = {f"file{number}": random.Random(number).randbytes(20_000) for number in range(3)}
 _EXPIRED = "/expired-url"
 """A path of the proxy where signed URLs are no longer valid."""
+_OTHER_RANGE = "wrong Content-Range"
+"""A fault after which only one more attempt makes sense."""
 
 
 class Faults:
@@ -75,7 +79,7 @@ class Faults:
             "expired URL": lambda _: status(307, Location=f"http://{proxy.host}{_EXPIRED}"),
         }
         self._of_ranges: dict[str, Callable[[int], Fault]] = {
-            "wrong Content-Range": lambda _: headers(Content_Range="bytes 0-0/1"),
+            _OTHER_RANGE: lambda _: headers(Content_Range="bytes 0-0/1"),
             "no Range": lambda _: whole(proxy),
         }
         proxy.always = {_EXPIRED: status(403), "/v2/": self.fault}
@@ -88,7 +92,7 @@ class Faults:
                 before.clear()
                 return reply
             kinds = {**self._often, **({} if before else self._once)}
-            if "Range" in asked.headers and not any(name in self._once for name in before):
+            if "Range" in asked.headers and not any(name in self._once or name == _OTHER_RANGE for name in before):
                 kinds |= self._of_ranges
             name = self._random.choice([*kinds])
             before.append(name)
@@ -97,15 +101,19 @@ class Faults:
         return kinds[name](where)(asked, reply)
 
 
-def push_images(to: Registry) -> list[str]:
-    """Push an image of each compression and return their names."""
-    names = []
+def _layouts() -> Iterator[tuple[str, Layout]]:
+    """Yield an image of each kind of layers, and the name of the kind."""
+    tars = [layer({name: data}) for name, data in FILES.items()]
     for compression in COMPRESSIONS:
         layout = Layout()
-        tars = [layer({name: data}) for name, data in FILES.items()]
-        names.append(f"faults/{compression or 'plain'}:1")
-        push(layout.list(layout.image(tars, compression), "1"), to, names[-1])
-    return names
+        yield compression or "plain", layout.list(layout.image(tars, compression), "1")
+    yield "zstd-chunked", of_layers(*map(zstd_chunked, tars))
+    yield "estargz", of_layers(*map(estargz, tars))
+
+
+def push_images(to: Registry) -> list[str]:
+    """Push an image of each kind of layers and return their names."""
+    return [push(layout, to, f"faults/{kind}:1") and f"faults/{kind}:1" for kind, layout in _layouts()]
 
 
 def commit_faults(count: int, seed: int, at_once: int = 16) -> Counter[str]:
@@ -130,8 +138,9 @@ def commit_faults(count: int, seed: int, at_once: int = 16) -> Counter[str]:
 
 
 def _check(image: str, folder: Path) -> None:
-    with fusefs.open_image(image, tmpdir=str(folder), environment={"HOME": str(folder)}) as opened:
-        assert {path.name: path.read_bytes() for path in opened.rootfs.iterdir()} == FILES
+    with fusefs.open_image(image, tmpdir=str(folder), cache=False, environment={"HOME": str(folder)}) as opened:
+        found = {path.name: path for path in opened.rootfs.iterdir()}
+        assert {name: found[name].read_bytes() for name in FILES} == FILES  # eStargz has files of its own besides
 
 
 class Outage(NamedTuple):
@@ -229,6 +238,19 @@ def _unmount_while_reads_wait(imgfs: Bench, proxy: Proxy, path: str) -> float:
     took = time.monotonic() - began
     go.set()
     return took
+
+
+@contextlib.contextmanager
+def idle(imgfs: Bench) -> Iterator[Proxy]:
+    """Mount an image, of which a file was read, and let nobody read meanwhile; give the proxy that it asks."""
+    layout = of_layers(zstd_chunked(layer(FILES)))
+    with registry(imgfs.folder / "registry") as server, fault_proxy(server.host) as proxy:
+        push(layout, server)
+        mounted = imgfs.mount(proxy.image(), "--no-cache")
+        assert (mounted / "rootfs" / "file0").read_bytes() == FILES["file0"]
+        assert sorted(os.listdir(mounted / "rootfs")) == sorted(FILES)
+        proxy.requests()
+        yield proxy
 
 
 class Expiries(NamedTuple):

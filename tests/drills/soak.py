@@ -190,14 +190,15 @@ def registry(faults: int = 10_000, minutes: float = 10, rounds: int = 10) -> Fig
         f"reads succeed {back:.1f} s after the end, unmounted after {unmounted:.2f} s",
         flush=True,
     )
-    with bench() as imgfs:
+    with bench() as imgfs, bench() as other, registry_drills.idle(other) as proxy:
         blobs = max(64, int(minutes * 120))
         found = registry_drills.expire(imgfs, seconds=minutes * 60, token=60, url=20, blobs=blobs, stated=60)
+        assert proxy.requests() == []
     assert found.expired == 0
     return Figures(
         f"{counts.total():,} faults of {len(counts)} kinds; {rounds} outages, names in {others * 1000:.1f} ms, back "
         f"after {back:.1f} s, unmounted in {unmounted:.1f} s; tokens of 60 s and URLs of 20 s for {minutes:g} minutes: "
-        f"{found.reads:,} reads, {found.tokens} tokens",
+        f"{found.reads:,} reads, {found.tokens} tokens; meanwhile no request of an idle mount",
         "all",
         f"{late:.1f} s with --timeout 2",
     )

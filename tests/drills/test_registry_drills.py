@@ -23,3 +23,8 @@ def test_tokens_and_signed_urls_that_expire_are_renewed_once(imgfs: Bench) -> No
     assert found.reads == 64
     assert found.tokens <= 1 + 1 + 6 / 2
     assert found.expired == 0
+
+
+def test_a_mount_that_nobody_reads_makes_no_request(imgfs: Bench) -> None:
+    with registry_drills.idle(imgfs) as proxy:
+        assert proxy.requests() == []

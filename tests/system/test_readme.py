@@ -103,6 +103,8 @@ RUN_ELSEWHERE = {
     "imgfs cp nginx:/etc - | ssh host tar -x": Elsewhere("cli/test_cp.py", '"cp"'),
     "imgfs diff": Elsewhere("cli/test_differences.py", '"diff"'),
     "imgfs find": Elsewhere("cli/test_usage.py", '"find"'),
+    "imgfs report": Elsewhere("cli/test_report.py", '"report"'),
+    "imgfs report nginx -o report.html": Elsewhere("cli/test_report.py", '"report"'),
     "imgfs shell": Elsewhere("cli/test_shell.py", '"shell"'),
     "imgfs shell nginx -- COMMAND…": Elsewhere("cli/test_shell.py", '"shell"'),
     "imgfs diff --exit-code": Elsewhere("cli/test_differences.py", '"diff", "--exit-code"'),

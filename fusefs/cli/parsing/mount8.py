@@ -53,14 +53,15 @@ def _is_short(words: Sequence[str]) -> bool:
     """Return whether *words* are ``SOURCE DIR …``, without a command.
 
     A first word that is a command is one, except in ``list /DIR -o OPTIONS``: mount.fuse3 passes that for an image
-    called ``list``, and no command but `mount` has ``-o``.  A mistyped command is no image: without ``-o``, the first
-    word must look like an image, or the second one must be a directory.
+    called ``list``, and no command but `mount` and `report` has ``-o``.  A mistyped command is no image: without
+    ``-o``, the first word must look like an image, or the second one must be a directory.
     """
     if len(words) < 2 or (words[0].startswith("-") and words[0] != "-") or words[1].startswith("-"):
         return False
     if words[0] in COMMANDS:
         by_fuse = len(words) == _FUSE_WORDS and words[1].startswith("/") and words[2] == "-o"
-        return by_fuse and words[0] != "mount"
+        options = words[3].split(",") if by_fuse else []  # mount(8) passes one of these two always
+        return by_fuse and words[0] != "mount" and (words[0] != REPORT or bool({"rw", "ro"} & {*options}))
     if words[0] == "-" or _OF_NO_COMMAND & {*words[0]} or any(word.startswith("-o") for word in words[2:]):
         return True
     return os.path.isdir(words[1]) and meant_command(words[0], COMMANDS) is None

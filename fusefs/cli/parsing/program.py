@@ -21,6 +21,8 @@ SHELLS = ("bash", "zsh", "fish")
 """Shells that have completions."""
 COMPLETE = "complete"
 """The internal command that completion scripts call; its words are not parsed."""
+REPORT = "report"
+"""The command that has an option ``-o`` for something else than mount(8)."""
 SHELL = "shell"
 """The command behind whose ``--`` another command line begins."""
 HELP, VERSION = "help", "version"
@@ -40,6 +42,7 @@ COMMANDS = frozenset(
         "waste",
         "cp",
         "shell",
+        "report",
         "cache",
         "completion",
     }
@@ -87,7 +90,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case f
         arguments = parser.parse_args([arguments.command, *in_o, *argv[1:]])
     if arguments.command == "mount":
         _arrange_all(arguments)
-    for name in ("mountpoint", "subdir", "tmpdir", "shared_blob_dir", "cache_dir", "log_file", "keep"):
+    for name in ("mountpoint", "subdir", "tmpdir", "shared_blob_dir", "cache_dir", "log_file", "keep", "output"):
         value = getattr(arguments, name, None)
         if value == "" or (isinstance(value, list) and "" in value):  # abspath() would return the current directory
             shown = name.upper() if name == "mountpoint" else f"--{name.replace('_', '-')}"

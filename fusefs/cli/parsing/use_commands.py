@@ -8,6 +8,7 @@ def add_uses(commands: Commands) -> None:
     """Add these commands."""
     _add_cp(commands)
     _add_shell(commands)
+    _add_report(commands)
 
 
 def _add_cp(commands: Commands) -> None:
@@ -39,8 +40,24 @@ def _add_shell(commands: Commands) -> None:
         last_operand="words",
     )
     parser.add_argument("image", metavar="IMAGE")
-    parser.add_argument("words", metavar="-- COMMAND…", nargs="*")
+    parser.add_argument("words", metavar="-- COMMAND", nargs="*")
     parser.add_argument("--keep", metavar="DIR", help="keep what changes in DIR, as overlayfs writes it")
     parser.add_argument("--tools", action="store_true", help="add the host's static busybox to the PATH, in /dev/imgfs")
     parser.add_argument("-u", "--user", metavar="USER[:GROUP]", help="user (default: that of the image)")
+    parser.add_help_last()
+
+
+def _add_report(commands: Commands) -> None:
+    parser = add_look(
+        commands,
+        "report",
+        "write a page about an image, or about what differs between two",
+        "Write one HTML page that needs no network: layers, sizes by directory, the largest files and waste of IMAGE; "
+        "with a second image, also what differs.",
+        ("imgfs report nginx:latest -o report.html", "imgfs report nginx:1.26 nginx:1.27 -o report.html"),
+        last_operand="other",
+    )
+    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("other", metavar="IMAGE", nargs="?")
+    parser.add_argument("-o", "--output", metavar="FILE", help="file for the page; - is standard output")
     parser.add_help_last()

@@ -288,7 +288,7 @@ def test_with_index_all_layers_are_indexed_before_the_mount_returns(imgfs: Bench
 
 
 def test_nothing_is_said_of_work_that_takes_seconds(imgfs: Bench) -> None:
-    many = changeset(fifo("x") * 100_000)
+    many = changeset(fifo("x") * 30_000)
     path = Archive(layers=[many]).write(imgfs.folder / "image.tar")
     mountpoint = imgfs.mountpoint()
     done = imgfs.run("mount", "--index", "--log-file", imgfs.log, path, mountpoint)

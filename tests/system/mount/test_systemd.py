@@ -22,13 +22,15 @@ _SYSTEMD = "/lib/systemd/systemd"
 _GENERATORS = "/lib/systemd/system-generators"
 _SERVICE = "imgfs@mnt-img.service"
 _MOUNTPOINT = "/mnt/img"
-# Its units are ours alone, and those made of our fstab: the machine's own would set up the machine.
+# Its units are ours alone, and those made of our fstab: the machine's own would set up the machine.  However busy that
+# is, nothing starts again before somebody has looked.
 _BOOT = """
 mount -t proc proc /proc && mount -t tmpfs t /run && mount -t cgroup2 c /sys/fs/cgroup && mount -t tmpfs t /mnt &&
 mount -t tmpfs t $(realpath /lib/systemd/system) && mount -t overlay t -o lowerdir={folder}/etc:/etc /etc &&
 cp {generators}/systemd-fstab-generator {folder}/etc && mount -t tmpfs t $(realpath {generators}) &&
 mv {folder}/etc/systemd-fstab-generator {generators} && mkdir /mnt/img &&
 mount -t tmpfs t /etc/systemd/system && cd /etc/systemd/system && cp {service} . &&
+sed -i 's/^RestartSec=.*/RestartSec=600/' imgfs@.service &&
 printf '[Unit]\\nDefaultDependencies=no\\n' | tee basic.target sysinit.target > shutdown.target &&
 exec env container=tests {systemd} --system --unit=basic.target --log-target=null --show-status=no
 """

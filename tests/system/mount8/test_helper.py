@@ -30,6 +30,7 @@ def test_the_commands_are_those_of_the_parser() -> None:
         "- /mnt",
         "ls /mnt -o rw,dev,suid",
         "list /mnt -o rw,dev,suid",
+        "report /mnt -o rw,dev,suid",
         "umount /mnt -o rw,dev,suid",
         "unmount /mnt -oro",
         "unmount@sha256:0 /nowhere",
@@ -48,6 +49,7 @@ def test_an_image_and_a_directory_without_a_command_are_to_be_mounted(line: str)
     [
         "mount /mnt -o rw,dev,suid",
         "list /mnt",
+        "report /mnt -o rw.html",
         "umount /mnt",
         "ls /mnt -l",
         "ls nginx -o x",

@@ -52,5 +52,5 @@ def test_a_flipped_bit_of_a_compressed_layer_in_the_middle_of_a_continued_transf
 
 
 def _read(image: str, tmpdir: Path) -> bytes:
-    with fusefs.open_image(image, tmpdir=str(tmpdir), environment={"HOME": str(tmpdir)}) as opened:
+    with fusefs.open_image(image, tmpdir=str(tmpdir), cache=False, environment={"HOME": str(tmpdir)}) as opened:
         return (opened.rootfs / "data").read_bytes()

@@ -57,5 +57,7 @@ def test_random_faults_are_not_seen(server: Registry, proxy: Proxy, tmp_path: Pa
     faults = Faults(seed=len(str(compression)))
     proxy.always = {"/v2/": faults.fault}
     while faults.count < FAULTS // 3:
-        with fusefs.open_image(proxy.image(), tmpdir=str(tmp_path), environment={"HOME": str(tmp_path)}) as opened:
+        with fusefs.open_image(
+            proxy.image(), tmpdir=str(tmp_path), cache=False, environment={"HOME": str(tmp_path)}
+        ) as opened:
             assert {path.name: path.read_bytes() for path in opened.rootfs.iterdir()} == FILES

@@ -38,3 +38,22 @@ def test_a_signal_that_arrives_as_the_event_loop_ends_is_known_at_the_end(
     serve(cast(Directory, None), cast(Mountpoint, None), cast(MountOptions, None), lambda: None)
     assert ended.signals == [number]
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "fuse: failed to exec fusermount3: Permission denied\n",
+        (
+            "On calling fusermount posix_spawn failed: Permission denied\n"
+            "posix_spawn(p)() for fusermount3 failed: Permission denied"
+            "On calling fusermount posix_spawn failed: Permission denied\n"
+            "posix_spawn(p)() for fusermount3 failed: Permission denied\n"
+        ),
+    ],
+    ids=["libfuse 3.14", "libfuse 3.17"],
+)
+def test_without_fusermount_every_libfuse_gets_the_same_line(said: str) -> None:
+    assert session._mount_error("/mnt", said, RuntimeError("fuse_session_mount failed")) == (
+        "cannot mount on /mnt: failed to exec fusermount3: Permission denied; install fuse3"
+    )
