@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 
 from fusefs.cli.parsing.nearest import meant_command
-from fusefs.cli.parsing.program import COMMANDS, parse_arguments
+from fusefs.cli.parsing.program import COMMANDS, REPORT, parse_arguments
 from fusefs.errors import UsageError
 
 _OF_NO_COMMAND = frozenset("/:.@")
