@@ -101,7 +101,13 @@ def _mount_overlay(plan: Plan, layers: list[int]) -> None:
             os.chown(upper, status.st_uid, status.st_gid)
         os.chmod(upper, stat.S_IMODE(status.st_mode))
     options = f"lowerdir={lower},upperdir={upper},workdir={work}"
-    _mount("overlay", "root", "overlay", MS_NODEV, options + ("" if plan.first_users else ",userxattr"))
+    try:
+        _mount("overlay", "root", "overlay", MS_NODEV, options + ("" if plan.first_users else ",userxattr"))
+    except MountError as error:
+        if plan.kept is None:
+            raise
+        advice = "--keep needs a directory below the root of a local file system with extended attributes"
+        raise MountError(f"{error}; {advice}") from None
 
 
 def _make_proc(plan: Plan) -> None:

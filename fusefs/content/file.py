@@ -86,6 +86,14 @@ class OpenFile:
             self.descriptor = -1  # the system reuses the number for the next file
 
 
+class OwnFile(OpenFile):
+    """A file that is closed when nobody refers to it any more."""
+
+    def __del__(self) -> None:
+        """Close it."""
+        self.close()
+
+
 class Extent:
     """A run of bytes in an open file."""
 

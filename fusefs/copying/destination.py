@@ -35,21 +35,23 @@ def open_destination(destination: bytes, source: Source) -> Destination:
             raise NoSpace(f"cannot write {printable(destination)}: it is not a directory")
         return _named(destination)
     if source.name:
-        return Destination(_opened(destination), checked_name(source.name), os.path.join(destination, source.name))
-    return Destination(_opened(destination), b"", destination)
+        return Destination(
+            _opened(destination, destination), checked_name(source.name), os.path.join(destination, source.name)
+        )
+    return Destination(_opened(destination, destination), b"", destination)
 
 
 def _named(path: bytes) -> Destination:
     """Return the place of a file; if *path* is a symbolic link of the user, of what it leads to."""
     above, name = os.path.split(os.path.realpath(path))
-    return Destination(_opened(above), name, path.rstrip(b"/"))
+    return Destination(_opened(above, path), name, path.rstrip(b"/"))
 
 
-def _opened(directory: bytes) -> int:
+def _opened(directory: bytes, shown: bytes) -> int:
     try:
         return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise not_written(directory, error) from None
+        raise not_written(shown, error) from None
 
 
 def not_written(path: bytes, error: OSError) -> Exception:

@@ -5,7 +5,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from fusefs.content.file import Extent, OpenFile, Sparse
+from fusefs.content.file import Extent, OpenFile, OwnFile, Sparse
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Content
 from fusefs.content.remote import RemoteBlob
@@ -165,7 +165,8 @@ class Opened:
         """
         contents = [content for _, content in self.image.blobs()]
         for file in {id(file): file for file in open_files([*contents, *self.layers.made()])}.values():
-            weakref.finalize(file, os.close, file.descriptor).atexit = False
+            if not isinstance(file, OwnFile):
+                weakref.finalize(file, os.close, file.descriptor).atexit = False
 
     def close(self) -> None:
         """Close all files; later reads of the image fail.  No other thread may read meanwhile."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fusefs.chunked import annotations
 from fusefs.chunked.annotations import Format
-from fusefs.content.file import OpenFile
+from fusefs.content.file import OwnFile
 from fusefs.content.protocol import Content
 from fusefs.content.remote import RemoteBlob
 from fusefs.content.spool import unlinked_file
@@ -35,7 +35,7 @@ def open_pieces(layer: Layer, known: Format, tmpdir: str, cache: LayerCache | No
     if blob.file_place() is not None:
         return None
     remembered = RememberedRanges(blob, b"" if cache is None else _cached(cache, name))
-    file = OpenFile(unlinked_file(tmpdir), layer.where)
+    file = OwnFile(unlinked_file(tmpdir), layer.where)
     try:
         tar = open_tar(known, layer.descriptor.annotations, remembered, file)
     except BaseException as error:

@@ -52,6 +52,8 @@ class Owner:
         """When one of them was last asked for, in seconds of the monotonic clock."""
         self.busy = 0
         """Requests that wait for work on the trees: nothing is released meanwhile."""
+        self.opened = 0
+        """Files and directories of the trees that are open."""
         self.forgotten = 0
         """References to the directory with the first of the trees that are gone before the last of `lookups`."""
         self.trees: list[NumberedTree] = []
@@ -282,6 +284,11 @@ class Inodes:
         """Return the owner of the tree that lists this inode; None for those of the view."""
         page = self._page(inode)
         return None if page is None else page.tree.owner
+
+    def tree_owner(self, inode: int) -> Owner | None:
+        """Return the owner of the tree that a lazy directory has, None if it has none."""
+        made = self._made.get(inode)
+        return None if made is None else made.owner
 
     def root_number(self, inode: int) -> int | None:
         """Return the number of an inode of a view that is no `KnownTree`; None if the inode is not of the view."""

@@ -48,6 +48,7 @@ _COLD_READS = 64
 """Threads that may wait for a disk at the same time, and as many others for a registry."""
 
 _throttled = ThrottledLog(log)
+_failures: dict[int, FUSEError] = {}
 _logged: WeakSet[ImgfsError] = WeakSet()
 """Errors that are in the log already."""
 
@@ -64,31 +65,46 @@ def answered(handler: Callable[_P, Coroutine[Any, Any, _R]]) -> Callable[_P, Cor
     @functools.wraps(handler)
     async def answer(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
-            while True:
-                try:
-                    return await handler(*args, **kwargs)
-                except Unready as unready:
-                    operations = args[0]
-                    assert isinstance(operations, Operations)
-                    await operations.make_ready(unready)
-        except FUSEError:
-            raise
+            return await _when_ready(handler, *args, **kwargs)
+        except FUSEError as error:
+            number = error.errno
         except SharedCallFailed as error:  # logged by the task that started the call
-            raise FUSEError(_number(error.cause)) from None
+            number = _number(error.cause)
         except OSError as error:
             _throttled.error(handler.__name__, error)
-            raise FUSEError(_number(error)) from None
+            number = _number(error)
         except ImgfsError as error:
             _log_once(error)
-            raise FUSEError(_number(error)) from None
+            number = _number(error)
         except Exception as error:  # noqa: BLE001 - logged
+            number = _number(error)
             if limit_reached(error):
                 _throttled.error(handler.__name__, OSError(errno.ENOMEM, str(error) or "out of memory"))
-                raise FUSEError(_number(error)) from None
-            _throttled.bug(handler.__name__, error)
-            raise FUSEError(errno.EIO) from None
+            else:
+                _throttled.bug(handler.__name__, error)
+        raise _failure(number)
 
     return answer
+
+
+async def _when_ready(handler: Callable[_P, Coroutine[Any, Any, _R]], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Return the answer of *handler*, called again after Unready."""
+    while True:
+        try:
+            return await handler(*args, **kwargs)
+        except Unready as error:
+            unready = error
+        operations = args[0]
+        assert isinstance(operations, Operations)
+        await operations.make_ready(unready)
+
+
+def _failure(number: int) -> FUSEError:
+    """Return the exception for an error number, always the same.
+
+    pyfuse3 does not free the exceptions that it gets: with each, all would stay to which its traceback leads.
+    """
+    return _failures.setdefault(number, FUSEError(number)).with_traceback(None)
 
 
 def _number(error: Exception | None) -> int:
@@ -109,11 +125,16 @@ def _log_once(error: ImgfsError) -> None:
 
 async def _read_only(*_: object) -> NoReturn:
     """Refuse to modify; the `ro` flag alone is not enough, since root can remount without it."""
-    raise FUSEError(errno.EROFS)
+    raise _failure(errno.EROFS)
 
 
 class Operations(pyfuse3.Operations):
     """The handlers.  All of them run in one thread, the event loop's."""
+
+    first_accesses = math.inf
+    """Threads for first accesses: at most one for each lazy directory, and their work has limits of its own."""
+    or_at_once = True
+    """Whether a first access for which no thread can be started is done at once."""
 
     def __init__(self, view: Tree, overrides: Overrides, bytes_read: BytesRead) -> None:
         """Serve *view*."""
@@ -128,9 +149,8 @@ class Operations(pyfuse3.Operations):
         self._buffer = memoryview(bytearray(_MAX_READ))
         self._cold_reads = trio.CapacityLimiter(_COLD_READS)
         self._remote_reads = trio.CapacityLimiter(_COLD_READS)
-        # At most one thread for each lazy directory of the view; the work in these threads has limits of its own.
-        self._first_accesses = trio.CapacityLimiter(math.inf)
-        self._calls = SharedCalls()
+        self._first_accesses = trio.CapacityLimiter(self.first_accesses)
+        self._calls = SharedCalls(or_at_once=self.or_at_once)
         self._listings = ListingCache(self._calls)
 
     def _node(self, inode: int) -> Node:

@@ -14,16 +14,20 @@ from fusefs.errors import limit_reached
 _R = TypeVar("_R")
 
 
-async def in_thread(function: Callable[[], _R], limiter: trio.CapacityLimiter) -> _R:
+async def in_thread(function: Callable[[], _R], limiter: trio.CapacityLimiter, *, or_at_once: bool = True) -> _R:
     """Return the result of *function*, called in a thread; *limiter* bounds their number.
 
-    If no thread can be started, it is called at once: slow for all other tasks, but right.
+    If no thread can be started, it is called at once: slow for all other tasks, but right.  What may take minutes is
+    not: then LimitReached is raised.
     """
     try:
         return await trio.to_thread.run_sync(function, limiter=limiter, abandon_on_cancel=True)
     except RuntimeError as error:
-        if limit_reached(error) is None:
+        limit = limit_reached(error)
+        if limit is None:
             raise
+        if not or_at_once:
+            raise limit from None
     return function()
 
 
@@ -39,7 +43,9 @@ class SharedCallFailed(Exception):
 class SharedCalls:
     """The calls that are running, by key.  Used by the event loop's thread alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, or_at_once: bool = True) -> None:
+        """*or_at_once*: see `in_thread`."""
+        self._or_at_once = or_at_once
         self._running: dict[Hashable, _Call[Any]] = {}
 
     async def run(self, key: Hashable, function: Callable[[], _R], limiter: trio.CapacityLimiter) -> _R:
@@ -53,7 +59,7 @@ class SharedCalls:
             return await call.wait()
         call = self._running[key] = _Call(function)
         try:
-            return await call.run(limiter)
+            return await call.run(limiter, or_at_once=self._or_at_once)
         finally:
             del self._running[key]
 
@@ -67,9 +73,9 @@ class _Call(Generic[_R]):
         self._result: tuple[_R] | None = None
         self._error: Exception | None = None
 
-    async def run(self, limiter: trio.CapacityLimiter) -> _R:
+    async def run(self, limiter: trio.CapacityLimiter, *, or_at_once: bool) -> _R:
         try:
-            result = await in_thread(self._function, limiter)
+            result = await in_thread(self._function, limiter, or_at_once=or_at_once)
         except Exception as error:
             self._error = error
             raise

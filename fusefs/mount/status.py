@@ -25,7 +25,7 @@ _PATH, _WORD = 4096, 256
 """Bytes of an attribute that are read, as many as a path has or few: any process may claim to be imgfs."""
 _NAMES = dict.fromkeys(("user.oci.id", "user.oci.platform"), _WORD)
 _NAMES |= dict.fromkeys((_PREFIX + name for name in ("image", "subdir", "source")), _PATH)
-_NAMES[_PREFIX + "in_use"] = 2 * _PATH
+_NAMES[_PREFIX + "in_use"] = 4 * _PATH
 _NAMES |= dict.fromkeys((_PREFIX + name for name in ("pid", "since", "bytes_read")), _WORD)
 _ANSWER_TIMEOUT = 2.0
 """Seconds after which a mount without an answer counts as stuck."""

@@ -22,6 +22,8 @@ _REFERENCE = pattern(
 _TAG = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = pattern(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
 _IMAGE_ID = pattern(r"sha256:[0-9a-f]{1,64}")
+_PATH = pattern(rf"{_PATH_PART}(?:/{_PATH_PART})*")
+_HOST = pattern(_DOMAIN)
 DOCKER_HUB = "docker.io"
 """The registry of names without one."""
 
@@ -84,9 +86,40 @@ def registry_reference(text: str) -> RegistryReference:
     return _full(match)
 
 
+def is_repository(text: str) -> bool:
+    """Return whether *text* is the path of a repository in a registry: ``library/nginx``."""
+    return len(text) <= _MAX_NAME and _PATH.fullmatch(text) is not None
+
+
+def is_tag(text: str) -> bool:
+    """Return whether *text* is a tag."""
+    return _TAG.fullmatch(text) is not None
+
+
+def is_digest(text: str) -> bool:
+    """Return whether *text* is a digest."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def registry_namespace(text: str) -> tuple[str, str]:
+    """Return registry and folder that ``HOST[/NAMESPACE]`` names, as in ``docker.io/library``; UsageError otherwise."""
+    name = text.rstrip("/")
+    first, _, path = name.partition("/")
+    if not _is_host(first):
+        first, path = DOCKER_HUB, name
+    if not name or not _HOST.fullmatch(first) or (path and not is_repository(path)):
+        raise UsageError(f"bad reference '{printable(text)}': --all takes a registry, docker://HOST[/NAMESPACE]")
+    return (DOCKER_HUB if first == "index.docker.io" else first), path
+
+
+def _is_host(first: str) -> bool:
+    """Return whether the *first* part of a name is a registry."""
+    return "." in first or ":" in first or first == "localhost" or first.lower() != first
+
+
 def _full(match: re.Match[str]) -> RegistryReference:
     first, slash, path = match["name"].partition("/")
-    if not slash or not ("." in first or ":" in first or first == "localhost" or first.lower() != first):
+    if not slash or not _is_host(first):
         first, path = DOCKER_HUB, match["name"]
     if first == "index.docker.io":
         first = DOCKER_HUB

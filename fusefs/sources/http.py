@@ -4,6 +4,7 @@ The limits that Python's `http.client` has (100 headers, lines of 64 KiB) end ne
 trailers without end, nor an answer that sends a byte each second.
 """
 
+import functools
 import http.client
 import io
 import socket
@@ -141,6 +142,7 @@ class BoundedResponse(http.client.HTTPResponse):
             raise http.client.IncompleteRead(b"", self.length)
 
 
+@functools.cache  # a class for each connection would be garbage that only a collection of cycles frees
 def bounded_response(seconds: float | None) -> type[BoundedResponse]:
     """Return the class of the answers to a client that waits so long."""
     return type("Response", (BoundedResponse,), {"seconds": seconds})

@@ -19,6 +19,7 @@ from tests.drills import (
     engine_drills,
     erofs_drill,
     hostile_drill,
+    many_at_once,
     member_drills,
     mount_drills,
     peer_drill,
@@ -173,6 +174,20 @@ def catalog(minutes: float = 10) -> Figures:
     return Figures(done, memory=f"{grown} KiB more")
 
 
+def imports(images: int = 500, at_once: int = 50) -> Figures:
+    """Import images into a real dockerd, list all of them as directories, and look into some at the same time."""
+    with bench() as imgfs:
+        took, found = many_at_once.look_at_imported(imgfs, images, at_once)
+    print(f"imports: {took:.0f} s; ls -l: {found.listing:.2f} s, {found.lists} requests, {found.saves_for_names} saves")
+    assert found.lists <= 1 + found.listing // 2
+    assert (found.saves_for_names, found.saves) == (0, at_once)
+    assert found.resident < 50_000
+    assert found.unfair <= 3, found.opened
+    mean = sum(found.opened) / at_once
+    done = f"{images} images, ls -l {found.listing:.2f} s; {at_once} opened at once, {mean:.2f} s each in the mean"
+    return Figures(done, slowest=f"{max(found.opened):.2f} s", memory=f"{found.resident / 1000:.0f} MB")
+
+
 def registry(faults: int = 10_000, minutes: float = 10, rounds: int = 10) -> Figures:
     """Read from a registry that fails, is gone, and whose tokens and signed URLs expire."""
     seed = time.time_ns()
@@ -274,6 +289,7 @@ DRILLS: dict[str, Callable[..., Figures]] = {
     "load": load,
     "hostile": hostile,
     "catalog": catalog,
+    "imports": imports,
     "changed": changed,
     "takeover": takeover,
 }

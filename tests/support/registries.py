@@ -182,6 +182,8 @@ class TokenServer:
     """The parameters of each request, and the user as ``user``."""
     users: tuple[str, ...] = ("", AUTH)
     """Who gets a token: nobody's name is empty."""
+    kinds: tuple[str, ...] = ("repository", "registry")
+    """What tokens are for: without ``registry``, nobody gets the list of repositories."""
 
     @property
     def auth(self) -> dict[str, Any]:
@@ -223,7 +225,8 @@ def token_server(folder: Path) -> Iterator[TokenServer]:
             access = []
             for scope in asked.get("scope", ()):
                 kind, name, actions = scope.split(":")
-                access.append({"type": kind, "name": name, "actions": actions.split(",")})
+                if kind in made.kinds:
+                    access.append({"type": kind, "name": name, "actions": actions.split(",")})
             token = _signed(signing, der, {"aud": asked["service"][0], "access": access}, made.lifetime)
             document = {"token": token} | ({} if made.stated is None else {"expires_in": made.stated})
             data = json.dumps(document).encode()

@@ -25,6 +25,8 @@ class Relay:
         self.host = host
         self.engine = engine
         """The path of the engine's socket."""
+        self.asked: list[str] = []
+        """The paths of all requests."""
         self.where: int | None = None
         """Where to hold the next save; None: nowhere."""
         self.losses = 0
@@ -90,7 +92,9 @@ class _Connection(socketserver.StreamRequestHandler):
             if line == b"\r\n":
                 break
         if lines:
-            self._saving = lines[0].split()[1].endswith(b"/get")
+            path = lines[0].split()[1]
+            self.relay.asked.append(path.decode("latin-1"))
+            self._saving = path.endswith(b"/get")
             if self._saving:
                 self.relay.reaches(ASKED)
         return b"".join(lines)

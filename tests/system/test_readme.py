@@ -95,6 +95,7 @@ RUN_ELSEWHERE = {
     ),
     "imgfs mount --all /mnt/images": Elsewhere("test_all.py", '"mount", "--all"'),
     "imgfs mount --all ./images/ /mnt/x": Elsewhere("test_all_of_a_folder.py", '"mount", "--all"'),
+    "imgfs mount --all docker://registry.example.com/team /mnt/r": Elsewhere("test_catalog.py", '"mount", "--all"'),
     "d=$(imgfs mount nginx)": Elsewhere("test_made_mountpoints.py", "_made(user, archive)"),
     "imgfs umount nginx": Elsewhere("test_made_mountpoints.py", 'user.run("umount", archive)'),
     "imgfs mount --subdir rootfs nginx /mnt/root": Elsewhere("test_subdir.py", '"--subdir", "rootfs"'),

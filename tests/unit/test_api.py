@@ -226,6 +226,18 @@ def test_a_closed_image_leaves_no_file_open(tmp_path: Path, compression: str | N
     assert os.listdir(tmp_path) == ["image.tar"]
 
 
+@pytest.mark.parametrize("data", [b"x" * 2000, _hello()[:3000], Archive(layers=[BASE], config=b"{}").data()])
+def test_an_image_that_cannot_be_opened_leaves_no_file_open(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "bad.tar").write_bytes(data)
+    gc.collect()
+    before = open_descriptors()
+    for _ in range(2):
+        with pytest.raises(fusefs.ImgfsError):
+            fusefs.open_image(tmp_path / "bad.tar", cache_dir=str(tmp_path / "cache"))
+    gc.collect()
+    assert open_descriptors() == before
+
+
 def test_errors_are_those_of_the_command(tmp_path: Path) -> None:
     for name, why in (
         ("./no.tar", "cannot open"),

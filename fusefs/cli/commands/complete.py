@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from fusefs.cli.parsing.candidates import (
@@ -77,9 +78,11 @@ def _completed(kind: str, typed: Typed, word: str, environment: Mapping[str, str
         return _image(typed, word, environment)
     if kind == "MOUNTPOINT":
         return _mounted(word) if typed.command.name == "imgfs umount" else Answer(FOLDERS, "", ())
+    if kind == "GLOB" and typed.command.name == "imgfs mount":
+        return Answer(NOTHING, "", matching(word, _images(typed, word, environment)))
     if kind == "OPTION[,…]":
         return _mount_options(word)
-    return Answer({"FILE": FILES, "DIR": FOLDERS}.get(kind, NOTHING), "", ())
+    return Answer({"FILE": FILES, "DIR": FOLDERS, "[PATH…] DEST": FILES}.get(kind, NOTHING), "", ())
 
 
 def _image(typed: Typed, word: str, environment: Mapping[str, str]) -> Answer:
@@ -125,13 +128,17 @@ def _archives() -> Iterator[Completion]:
 
 
 def _mounted(word: str) -> Answer:
-    """Complete a mountpoint of an image, from the kernel's table: a stuck FUSE mount would not answer."""
-    from fusefs.cli.commands.umount import unmountable  # noqa: PLC0415
+    """Complete a mountpoint, or an image that is mounted once.
+
+    From the kernel's table: a stuck FUSE mount would not answer.
+    """
+    from fusefs.cli.commands.umount import named_mounts  # noqa: PLC0415
 
     here = os.getcwd().rstrip("/") + "/"
     beginning = "./" if word.startswith("./") else ""
     shown = []
-    for mountpoint in (mount.mountpoint for mount in unmountable(_KERNEL_TIMEOUT)):
+    found = named_mounts(_KERNEL_TIMEOUT)
+    for mountpoint in (status.mount.mountpoint for status in found):
         if word.startswith("~/"):
             if mountpoint.startswith(os.path.expanduser(word)):
                 shown.append(mountpoint)
@@ -140,7 +147,16 @@ def _mounted(word: str) -> Answer:
         elif mountpoint.startswith(here):
             shown.append(beginning + mountpoint.removeprefix(here))
     expanded = "" if word.startswith("~/") else word
-    return Answer(NOTHING, "", matching(expanded, map(Completion, dict.fromkeys(shown))))
+    completions = [*map(Completion, dict.fromkeys(shown))]
+    images = Counter(status.image for status in found)
+    if not word.startswith(("/", "~", ".")):
+        places = {status.image: status.mount.mountpoint for status in found}
+        completions += (
+            Completion(image, places[image])
+            for image, times in images.items()
+            if times == 1 and not image.startswith(("/", "…"))
+        )
+    return Answer(NOTHING, "", matching(expanded, completions))
 
 
 def _mount_options(word: str) -> Answer:

@@ -96,7 +96,7 @@ def _json(status: MountStatus) -> dict[str, Any]:
         "image": status.image,
         "subdir": attributes.get("subdir"),
         "id": attributes.get("id"),
-        "inUse": None if in_use is None else [path for path in in_use.split("\n") if path],
+        "inUse": None if in_use is None else [path for path in in_use.split("\0") if path],
         "platform": attributes.get("platform"),
         "source": attributes.get("source"),
         "pid": status.number("pid"),

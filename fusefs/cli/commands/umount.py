@@ -48,7 +48,7 @@ def _targets(words: Iterable[str], refused: list[str]) -> list[str | Mount]:
             targets.append(word)
             continue
         if statuses is None:
-            statuses = _named()
+            statuses = named_mounts()
         found = [status.mount for status in statuses if word == status.image or same_image(word, status.image)]
         if len(found) > 1:
             places = ", ".join(sorted(printable(mount.mountpoint) for mount in found))
@@ -58,16 +58,16 @@ def _targets(words: Iterable[str], refused: list[str]) -> list[str | Mount]:
     return targets
 
 
-def _named() -> list[MountStatus]:
-    """Return the mounts that this user may unmount, with their images.
+def named_mounts(seconds: float = _PATIENCE) -> list[MountStatus]:
+    """Return the mounts that this user may unmount, newest first, with their images, as far as known in *seconds*.
 
     Of FUSE mounts, which may never answer, the kernel's table has these; only one with a name that is too long for it
     is asked.
     """
-    statuses = [MountStatus(mount, State.MOUNTED) for mount in unmountable()]
+    statuses = [MountStatus(mount, State.MOUNTED) for mount in unmountable(seconds)]
     unsure = [one for one in statuses if one.mount.file_system != FILE_SYSTEM or one.image.startswith("…")]
     sure = [one for one in statuses if one not in unsure]
-    return sure + query_status((one.mount for one in unsure), _PATIENCE)
+    return sure + query_status((one.mount for one in unsure), seconds)
 
 
 def _is_mountpoint(word: str) -> bool:

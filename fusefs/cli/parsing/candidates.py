@@ -58,7 +58,7 @@ def complete(program: Command, words: Sequence[str], completer: Completer) -> An
         return _option(typed, word, completer)
     if typed.command.commands:
         commands = [Completion(name, below.summary) for name, below in typed.command.commands.items()]
-        if words[0] == "help" and typed.command is program:
+        if words[:1] == ["help"] and typed.command is program:
             commands.append(Completion("options", "options of all commands that open an image"))
         return Answer(NOTHING, "", matching(word, commands))
     operand = _operand(typed)

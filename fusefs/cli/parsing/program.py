@@ -14,7 +14,7 @@ from fusefs.cli.parsing.mount_options import ALL, AUTO, BACKGROUND, EROFS, FUSE,
 from fusefs.cli.parsing.parser import Commands, HelpRequested, OneCommand, Parser
 from fusefs.cli.parsing.use_commands import add_uses
 from fusefs.errors import UsageError
-from fusefs.oci.transport import DOCKER_DAEMON
+from fusefs.oci.transport import DOCKER_DAEMON, REGISTRY
 from fusefs.text import printable
 
 SHELLS = ("bash", "zsh", "fish")
@@ -113,7 +113,7 @@ def _arrange_all(arguments: argparse.Namespace) -> None:
             if getattr(arguments, name) is not None:
                 raise UsageError(f"--{name.replace('_', '-')} needs --all")
         return
-    if arguments.mountpoint is None:
+    if arguments.mountpoint is None and not arguments.image.startswith(REGISTRY.prefix):
         arguments.image, arguments.mountpoint = DOCKER_DAEMON.prefix, arguments.image
     for name in ("subdir", "index"):
         if getattr(arguments, name):
@@ -189,6 +189,7 @@ def _add_mount(commands: Commands) -> None:
             "imgfs mount nginx:latest /mnt/img",
             "d=$(imgfs mount nginx)",
             "imgfs mount --all /mnt/images",
+            "imgfs mount --all docker://registry.example.com/team /mnt/team",
             "imgfs mount -o uid=1000 ./nginx.tar /mnt/img",
         ),
         named_only=IMAGE_GROUPS,
@@ -217,7 +218,7 @@ def _add_mount(commands: Commands) -> None:
     )
     mount.add_argument("--subdir", metavar="PATH", help="show this directory alone, such as rootfs or layers/0")
     mount.add_argument(
-        "--all", action="store_true", help="show all images of the engine or of a folder, each in a directory"
+        "--all", action="store_true", help="show all images of an engine, a folder or a registry, each in a directory"
     )
     mount.add_argument("--filter", metavar="GLOB", help="with --all: only images with such a name")
     mount.add_argument(

@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from fusefs.image.opened import Opened
 from fusefs.mount.catalog.images import Images
 from fusefs.mount.catalog.provider import Listed
 from fusefs.mount.inodes import Owner, Unready
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.oci.reference import tag_of
+from fusefs.oci.transport import REGISTRY
 from fusefs.tree.node import (
     Attributes,
     Directory,
@@ -28,15 +30,15 @@ from fusefs.tree.node import (
     stat_of,
 )
 
-_NAMES = (
+IMAGE_NAMES = (
     *(b"manifest.json", b"config", b"blobs", b"oci-layout", b"index.json"),
     *(b"layers", b"rootfs", b".uncompressed", b"files"),
 )
 """All names that a view of an image may have.  The number of a node is the place of its name here, from 1 on."""
-_NUMBERS = {name: number for number, name in enumerate(_NAMES, 1)}
+_NUMBERS = {name: number for number, name in enumerate(IMAGE_NAMES, 1)}
 _FOLDERS = frozenset({b"blobs", b"layers", b"rootfs", b".uncompressed", b"files"})
 _TREES = frozenset({b"layers", b"rootfs"})
-_EXPECTED = _NAMES[:7]
+_EXPECTED = IMAGE_NAMES[:7]
 """The names of nearly all images."""
 _UNKNOWN = frozenset(_NUMBERS.values()) - {_NUMBERS[name] for name in _EXPECTED}
 
@@ -97,9 +99,9 @@ class ImageDirectory(Owner):
         """Return a node; Unready for a document while the image is not open."""
         if not number:
             return Directory(self._attributes())
-        if number > len(_NAMES):
+        if number > len(IMAGE_NAMES):
             raise LookupError(number)
-        name = _NAMES[number - 1]
+        name = IMAGE_NAMES[number - 1]
         if name not in _FOLDERS:
             node = self._opened().entries[name]
             assert isinstance(node, RegularFile)
@@ -117,7 +119,7 @@ class ImageDirectory(Owner):
         """Return the stat result of a node; of a document, with the size 0 until the image has been open."""
         if number and self._known and number in self._known:
             return self._known[number].stat
-        if number and number <= len(_NAMES) and _NAMES[number - 1] not in _FOLDERS:
+        if number and number <= len(IMAGE_NAMES) and IMAGE_NAMES[number - 1] not in _FOLDERS:
             _, uid, gid, mtime_ns, _ = self._attributes()
             return Stat(stat.S_IFREG | 0o444, 1, uid, gid, mtime_ns)
         return stat_of(self.node(number))
@@ -134,8 +136,7 @@ class ImageDirectory(Owner):
 
     def xattrs_of_catalog(self) -> Xattrs:
         """Return what the catalog says about the directory."""
-        error = self.image.error
-        return ((b"user.imgfs.error", error.encode("utf-8", "backslashreplace")[:2048]),) if error else ()
+        return error_xattrs(self.image.error)
 
     def parent(self, number: int) -> int:  # noqa: ARG002 - the protocol's name
         """Return the root."""
@@ -154,7 +155,7 @@ class ImageDirectory(Owner):
 
     def size(self, directory: int) -> int:  # noqa: ARG002
         """Return the number of names."""
-        return len(_NAMES)
+        return len(IMAGE_NAMES)
 
     def listing(self, directory: int) -> Sequence[tuple[bytes, int]]:  # noqa: ARG002
         """Return the names and their numbers: those of nearly all images until the image has been open."""
@@ -186,12 +187,18 @@ class ImageDirectory(Owner):
         opened = self.image.open()
         view = self._view
         if view is None:
-            image, name = opened.image, self.listed.name
-            image = image._replace(source=image.source._replace(name=name), tag=tag_of(name) or image.tag)
-            view = image_view(image, opened.layers, self._options)
+            with self.image.failing():
+                view = self._view_of(opened)
             self._known = {_NUMBERS[name]: _known(node) for name, node in view.entries.items()} | {0: _known(view)}
             self._view = view
         return view
+
+    def _view_of(self, opened: Opened) -> Directory:
+        image, name = opened.image, self.listed.name
+        tag = tag_of(name.removeprefix(REGISTRY.prefix)) or image.tag
+        return image_view(
+            image._replace(source=image.source._replace(name=name), tag=tag), opened.layers, self._options
+        )
 
     def _below(self, name: bytes) -> Tree:
         node = self._made_view().entries.get(name)
@@ -201,6 +208,11 @@ class ImageDirectory(Owner):
             case Directory():
                 return KnownTree(node)
         return KnownTree(Directory(self._attributes()))  # this image has no such directory
+
+
+def error_xattrs(error: str) -> Xattrs:
+    """Return the attribute of a directory of which *error* says what failed, nothing if that is empty."""
+    return ((b"user.imgfs.error", error.encode("utf-8", "backslashreplace")[:2048]),) if error else ()
 
 
 def _known(node: Node) -> _Known:

@@ -2,7 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from weakref import WeakValueDictionary
 
 from fusefs.errors import ImgfsError, Unavailable, limit_reached
 from fusefs.image.opened import Opened
@@ -17,7 +19,7 @@ RETRY = 2.0
 
 
 class CatalogImage:
-    """One image.  Safe under concurrency: `_lock` guards all but `error` and `_unwanted`, which are set whole."""
+    """One image.  Safe under concurrency: `_lock` guards all but what `failing` and `release` set whole."""
 
     def __init__(self, listed: Listed, provider: Provider, clock: Callable[[], float] = time.monotonic) -> None:
         """Open *listed* with *provider* at the first access."""
@@ -54,24 +56,31 @@ class CatalogImage:
 
     def _open(self) -> Opened:
         with self._lock:
-            if self._opened is not None:
-                return self._opened
             if self._failed is not None and self._clock() < self._failed_at + RETRY:
                 raise self._failed.with_traceback(None)  # the same: the log has it already
+            if self._opened is not None:
+                return self._opened
             log.info("opening %s", printable(self.listed.name))
-            try:
+            with self.failing():
                 self._opened = self._provider.open(self.listed)
-            except Exception as error:
-                known = limit_reached(error) or error
-                if not isinstance(known, ImgfsError | OSError):
-                    raise
-                self._failed_at = self._clock()
-                self.error = str(known)
-                self._failed = Unavailable(f"cannot open {printable(self.listed.name)}: {known}")
-                raise self._failed from None
-            self.error, self._failed = "", None
             log.info("opened %s", printable(self.listed.name))
             return self._opened
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Take an error of the block for one of the image: Unavailable, also at the next `open`, for 2 s."""
+        try:
+            yield
+        except Exception as error:
+            known = limit_reached(error) or error
+            if not isinstance(known, ImgfsError | OSError):
+                raise
+            self._failed_at = self._clock()
+            self.error = str(known)
+            self._failed = failed = Unavailable(f"cannot open {printable(self.listed.name)}: {known}")
+            raise failed from None
+        else:
+            self.error, self._failed = "", None
 
     def release(self) -> None:
         """Let go of the image: files that are still read stay open until they are not.
@@ -90,25 +99,27 @@ class CatalogImage:
 
 
 class Images:
-    """The images of a catalog by their keys, each as long as a directory of it is in use.  Safe under concurrency."""
+    """The images of a catalog by their keys, each as long as a directory of it exists.  Safe under concurrency."""
 
     def __init__(self, provider: Provider) -> None:
         """Open images with *provider*."""
         self._provider = provider
         self._lock = threading.Lock()
-        self._images: dict[str, CatalogImage] = {}
-        """Those that a directory has entered; guarded by the lock, as their `directories`."""
+        self._images: WeakValueDictionary[str, CatalogImage] = WeakValueDictionary()
+        """All that a directory refers to; guarded by the lock, as their `directories`."""
 
     def image(self, listed: Listed) -> CatalogImage:
         """Return the image of a directory: the one that is in use, or a new one."""
         with self._lock:
-            return self._images.get(listed.key) or CatalogImage(listed, self._provider)
+            image = self._images.get(listed.key)
+            if image is None:
+                image = self._images[listed.key] = CatalogImage(listed, self._provider)
+            return image
 
     def enter(self, image: CatalogImage) -> None:
         """Count one more directory that uses *image*."""
         with self._lock:
             image.directories += 1
-            self._images.setdefault(image.listed.key, image)
 
     def leave(self, image: CatalogImage) -> None:
         """Count one directory less; the last one lets go of the image."""
@@ -116,6 +127,5 @@ class Images:
             image.directories -= 1
             if image.directories:
                 return
-            if self._images.get(image.listed.key) is image:
-                del self._images[image.listed.key]
         image.release()
+        self._provider.left(image.listed.key)

@@ -7,18 +7,21 @@ never change.  What nobody has used for some time is let go; inode numbers stay 
 
 import gc
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
+from operator import itemgetter
 
 import pyfuse3
 import trio
-from pyfuse3 import EntryAttributes, ReaddirToken, RequestContext, readdir_reply
+from pyfuse3 import EntryAttributes, FileInfo, ReaddirToken, RequestContext, readdir_reply
 
-from fusefs.errors import limit_reached
+from fusefs.errors import LimitReached, limit_reached
 from fusefs.log import logger
 from fusefs.mount.catalog.catalog import Catalog
-from fusefs.mount.catalog.directory import ImageDirectory
+from fusefs.mount.catalog.directory import IMAGE_NAMES, ImageDirectory
+from fusefs.mount.catalog.provider import FRESH
 from fusefs.mount.catalog.tree import CatalogNode
 from fusefs.mount.inodes import ROOT, Owner, Place, Unready
 from fusefs.mount.operations import DOTS, Operations, answered
@@ -38,38 +41,79 @@ _FOLDER_HANDLES = 1 << 60
 """Handles of open directories above the images begin here; those of others are inode numbers."""
 
 
+_QUIET = 2.0
+"""Seconds after the last request for an image directory that is gone."""
+_TURN = 256
+"""Names that the kernel is told to forget before others have their turn."""
+_FIRST_ACCESSES = 256
+"""Threads that wait for images; further first accesses wait for them."""
+
+
 class _OpenFolder:
-    """An open directory above the images: its names stay the same until it is read from the beginning again."""
+    """An open directory above the images: its names stay the same until it is read from the beginning again.
+
+    The position of a name is made of its number, which stays the same while it is listed: a position that was told
+    means the same when the directory is opened again, as by an NFS server.
+    """
 
     __slots__ = ("inode", "names")
 
     def __init__(self, inode: int) -> None:
         self.inode = inode
-        self.names: Sequence[tuple[bytes, CatalogNode]] = ()
+        self.names: Sequence[tuple[int, bytes, CatalogNode]] | None = None
+        """By number; None until it is read."""
 
 
 class CatalogOperations(Operations):
     """The handlers.  All of them run in one thread, the event loop's."""
 
+    first_accesses = _FIRST_ACCESSES
+    or_at_once = False
+    """A save may take minutes, in which nobody else would be answered."""
+
     def __init__(self, catalog: Catalog, overrides: Overrides, bytes_read: BytesRead) -> None:
         """Serve *catalog*."""
         super().__init__(catalog.tree, overrides, bytes_read)
         self._catalog = catalog
-        self._listing = trio.CapacityLimiter(1)
+        self._provider = catalog.provider
+        self._questions = trio.CapacityLimiter(catalog.provider.questions_at_once)
         self._folders: dict[int, _OpenFolder] = {}
         self._folder_handles = count(_FOLDER_HANDLES)
+        self._owners: dict[int, Owner] = {}
+        """The image directories of open files, by their handles."""
 
     async def serve_idle(self) -> None:
         """Let go of images that nobody uses, until cancelled."""
         pause = min(max(self._catalog.idle / 4, 0.25), 60.0)
         while True:
             await trio.sleep(pause)
-            unused = [*self._catalog.unused(time.monotonic())]
-            for directory in unused:
-                directory.release()
-                log.info("let go of %s", printable(directory.listed.name))
-            if unused:
-                await self._collect()
+            try:
+                await self._let_go()
+            except Exception:  # an exception would end the mount
+                log.exception("letting go: a bug")
+
+    async def _let_go(self) -> None:
+        unused = [*self._catalog.unused(time.monotonic())]
+        for directory in unused:
+            directory.release()
+            log.info("let go of %s", printable(directory.listed.name))
+        if unused:
+            await self._collect()
+        await self._let_kernel_forget()
+
+    async def _let_kernel_forget(self) -> None:
+        """Let the kernel forget what is below names that are gone and was in use when they went.
+
+        It has dropped the names then, but keeps what is below until memory is short.  What is still in use must wait:
+        the kernel would drop the names between it and the image directory, and nobody could tell it any more.
+        """
+        for turn, (parent, name) in enumerate(self._catalog.tree.lingering(IMAGE_NAMES), 1):
+            owner = self._inodes.tree_owner(self._inodes.root_inode(parent))
+            if owner is not None and (owner.opened or owner.busy or time.monotonic() < owner.used + _QUIET):
+                continue
+            pyfuse3.invalidate_entry_async(self._inodes.root_inode(parent), name, ignore_enoent=True)
+            if not turn % _TURN:
+                await trio.lowlevel.checkpoint()
 
     async def _collect(self) -> None:
         """Free what is let go now: layers and what makes them refer to each other."""
@@ -79,26 +123,33 @@ class CatalogOperations(Operations):
             if limit_reached(error) is None:
                 raise
 
-    async def _fresh(self) -> None:
-        """Wait for a listing that is new enough; after some seconds the last one is used again."""
-        catalog = self._catalog
-        if catalog.fresh_for:
+    async def _fresh(self, inode: int, name: bytes | None) -> None:
+        """Wait until what *name*, or None for all names, is in a directory above the images is known.
+
+        After some seconds, what was known before is used again.
+        """
+        number = self._inodes.root_number(inode)
+        assert number is not None
+        question = self._provider.question(self._catalog.tree.path(number), name)
+        if question is None:
             return
-        listing = None
         with trio.move_on_after(_PATIENCE) as waiting:
             try:
-                listing = await self._calls.run("listing", catalog.new_listing, self._listing)
+                await self._calls.run(("names", question.key), question.ask, self._questions)
             except SharedCallFailed:
                 return
-        if catalog.fresh_for:  # another request that waited for the same listing was faster
-            return
+            except LimitReached as error:
+                log.warning("cannot list the images: %s", error)
+                question.keep(FRESH)
         if waiting.cancelled_caught:
             log.warning("no list of the images within %g s; the last one is used for %g s", _PATIENCE, _SILENCE)
-            gone = catalog.keep(_SILENCE)
-        else:
-            gone = catalog.update(listing)
-        for parent, name in gone:
-            pyfuse3.invalidate_entry_async(self._inodes.root_inode(parent), name, ignore_enoent=True)
+            question.keep(_SILENCE)
+        for found in self._catalog.tree.gone(self._provider.changes()):
+            if found is None:
+                await trio.lowlevel.checkpoint()
+            else:
+                parent, gone = found
+                pyfuse3.invalidate_entry_async(self._inodes.root_inode(parent), gone, ignore_enoent=True)
 
     def _is_folder(self, inode: int) -> bool:
         """Return whether *inode* is a directory above the images."""
@@ -108,15 +159,19 @@ class CatalogOperations(Operations):
     @answered
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """Return the attributes of *name*, or a negative entry."""
-        if self._is_folder(parent_inode):
-            await self._fresh()
+        if self._is_folder(parent_inode) and name not in (b".", b".."):
+            await self._fresh(parent_inode, name)
         return await super().lookup(parent_inode, name, ctx)
 
     @answered
     async def opendir(self, inode: int, ctx: RequestContext) -> int:
         """Open a directory."""
         if not self._is_folder(inode):
-            return await super().opendir(inode, ctx)
+            handle = await super().opendir(inode, ctx)
+            owner = self._inodes.owner(inode)
+            if owner is not None:
+                owner.opened += 1
+            return handle
         handle = next(self._folder_handles)
         self._folders[handle] = _OpenFolder(inode)
         return handle
@@ -128,17 +183,17 @@ class CatalogOperations(Operations):
         if folder is None:
             return await super().readdir(fh, start_id, token)
         inode, tree = folder.inode, self._catalog.tree
-        if start_id == 0:
-            await self._fresh()
+        if start_id == 0 or folder.names is None:
+            await self._fresh(inode, None)
             number = self._inodes.root_number(inode)
             assert number is not None
-            folder.names = tree.named(number)
+            folder.names = sorted((tree.number(node), name, node) for name, node in tree.named(number))
         if start_id < DOTS and not self._list_dots(inode, start_id, token):
             return None
-        for position in range(max(0, start_id - DOTS), len(folder.names)):
-            name, node = folder.names[position]
+        for at in range(bisect_right(folder.names, start_id - DOTS, key=itemgetter(0)), len(folder.names)):
+            position, name, node = folder.names[at]
             below = self._inodes.root_inode(tree.number(node))
-            if not readdir_reply(token, name, self._stat(below), position + DOTS + 1):
+            if not readdir_reply(token, name, self._stat(below), position + DOTS):
                 return None
             self._gave(below)
         return None
@@ -147,13 +202,19 @@ class CatalogOperations(Operations):
     async def releasedir(self, fh: int) -> None:
         """Close a directory."""
         if self._folders.pop(fh, None) is None:
+            owner = self._inodes.owner(fh)
+            if owner is not None:
+                owner.opened -= 1
+                owner.used = time.monotonic()
             await super().releasedir(fh)
 
     def _stat(self, inode: int) -> EntryAttributes:
         entry = super()._stat(inode)
         owner = self._inodes.owner(inode)
         if owner is None:
-            entry.entry_timeout = entry.attr_timeout = self._catalog.fresh_for
+            number = self._inodes.root_number(inode)
+            entry.generation = 0 if number is None else self._catalog.tree.generation(number)
+            entry.entry_timeout = entry.attr_timeout = self._provider.fresh_for
         elif isinstance(owner, ImageDirectory):
             owner.used = time.monotonic()
             if not owner.is_known:
@@ -165,7 +226,7 @@ class CatalogOperations(Operations):
             return super()._negative(parent_inode)
         entry = EntryAttributes()
         entry.st_ino = 0
-        entry.entry_timeout = self._catalog.fresh_for
+        entry.entry_timeout = self._provider.fresh_for
         return entry
 
     def _node(self, inode: int) -> Node:
@@ -180,6 +241,23 @@ class CatalogOperations(Operations):
         owner = self._inodes.owner(inode)
         if owner is not None:
             owner.used = time.monotonic()
+
+    async def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
+        """Open a file; its image directory is in use."""
+        info = await super().open(inode, flags, ctx)
+        owner = self._inodes.owner(inode)
+        if owner is not None:
+            owner.opened += 1
+            self._owners[info.fh] = owner
+        return info
+
+    async def release(self, fh: int) -> None:
+        """Close a file."""
+        owner = self._owners.pop(fh, None)
+        if owner is not None:
+            owner.opened -= 1
+            owner.used = time.monotonic()
+        await super().release(fh)
 
     async def _directory(self, inode: int) -> Place:
         with _busy(self._inodes.owner(inode)):

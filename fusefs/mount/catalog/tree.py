@@ -1,15 +1,17 @@
 """The directories above the images of a catalog: names that come and go."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from fusefs.mount.catalog.directory import ImageDirectory
-from fusefs.mount.catalog.provider import Listed, Listing, Path
+from fusefs.errors import ImgfsError
+from fusefs.mount.catalog.directory import ImageDirectory, error_xattrs
+from fusefs.mount.catalog.provider import Folder, Link, Listed, Path, Provider
 from fusefs.mount.inodes import ROOT
 from fusefs.tree.node import Attributes, Directory, LazyDirectory, Node, Stat, Symlink, Tree, Xattrs, present, stat_of
 
-_DIRECTORY = 0o555
 _LINK = 0o777
+_TURN = 256
+"""Nodes that are checked before others have their turn."""
 
 
 class CatalogNode(NamedTuple):
@@ -27,76 +29,97 @@ class CatalogNode(NamedTuple):
         return self.path, self.listed and self.listed.key, self.target
 
 
-_Folder = dict[bytes, "Listed | _Folder"]
-
-
 class CatalogTree:
     """The tree of a catalog.  Used by the event loop's thread alone.
 
     A node keeps its number as long as the kernel refers to it, or the catalog lists it.  Then another node gets the
-    number.  0 is the root; `ROOT` stands for it, too (see `Inodes`).
+    number, with the next generation.  0 is the root; `ROOT` stands for it, too (see `Inodes`).
     """
 
     has_lazy = True
 
-    def __init__(self, attributes: Attributes, xattrs: Xattrs, directory: Callable[[Listed], ImageDirectory]) -> None:
-        """Start empty.  *directory* makes the tree of an image directory; the root has *xattrs*."""
+    def __init__(
+        self,
+        attributes: Attributes,
+        xattrs: Xattrs,
+        directory: Callable[[Listed], ImageDirectory],
+        provider: Provider,
+    ) -> None:
+        """Show the names of *provider*.  *directory* makes the tree of an image directory; the root has *xattrs*."""
         self._attributes = attributes
         self._xattrs = xattrs
         self._directory = directory
-        self._links: Listing | None = None
-        self._root: _Folder = {}
+        self._provider = provider
         root = CatalogNode(())
         self._nodes: dict[int, CatalogNode] = {0: root, ROOT: root}
         self._numbers: dict[object, int] = {root.identity: 0}
+        self._below: dict[Path, set[int]] = {}
+        """The numbers of the known nodes in each directory."""
         self._lookups: dict[int, int] = {}
         """How many references the kernel has to a node."""
         self._free: list[int] = []
+        self._generations: dict[int, int] = {}
+        """How many nodes had a number before, of numbers that were used again."""
         self._gone: set[int] = set()
-        """Nodes that `update` has returned: a second time, the name may be another node's."""
+        """Nodes that `gone` has returned: a second time, the name may be another node's."""
 
-    def update(self, listing: Listing) -> list[tuple[int, bytes]]:
-        """List other images; return parent and name of all nodes that the kernel knows and that are gone now."""
-        root: _Folder = {}
-        for listed in listing.images:
-            _put(root, listed)
-        self._root, self._links = root, listing
-        gone = []
-        for number, node in [*self._nodes.items()]:
-            if not node.path or self._current(node):
+    def gone(self, folders: Iterable[Path] | None) -> Iterator[tuple[int, bytes] | None]:
+        """Yield parent and name of all nodes in *folders* (None: in all) that the kernel knows and that are gone now.
+
+        None stands for a moment in which others may have their turn, and the tree may change.
+        """
+        numbers = [*self._nodes] if folders is None else [at for path in folders for at in self._below.get(path, ())]
+        for turn, number in enumerate(numbers, 1):
+            if not turn % _TURN:
+                yield None
+            node = self._nodes.get(number)
+            if node is None:
+                continue
+            if not node.path or self._is_current(node):
                 self._gone.discard(number)
                 continue
             parent = self._numbers.get(CatalogNode(node.path[:-1]).identity)
-            if self._lookups.get(number) and parent is not None and number not in self._gone:
-                self._gone.add(number)
-                gone.append((parent, node.path[-1]))
-            elif not self._lookups.get(number):
+            if not self._lookups.get(number):
                 self._drop(number)
-        return gone
+            elif parent is not None and number not in self._gone:
+                self._gone.add(number)
+                yield parent, node.path[-1]
 
-    def _current(self, node: CatalogNode) -> bool:
-        """Return whether a lookup of its name would lead to *node* now."""
-        here = self._at(node.path[:-1])
-        found = None if here is None else self._found(node.path[:-1], here, node.path[-1])
+    def lingering(self, image_names: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+        """Yield parent and name of all that is below nodes that are gone; *image_names* are below each image."""
+        for number in [*self._gone]:
+            node = self._nodes.get(number)
+            if node is None or number not in self._gone:
+                continue
+            if node.listed is not None:
+                for name in image_names:
+                    yield number, name
+            else:
+                for below in [*self._below.get(node.path, ())]:
+                    if below in self._nodes:
+                        yield number, self._nodes[below].path[-1]
+
+    def _is_current(self, node: CatalogNode) -> bool:
+        """Return whether a lookup of its name would lead to *node* now, as far as that is known."""
+        try:
+            found = self._found(node.path[:-1], node.path[-1])
+        except ImgfsError:
+            return True
         return found is not None and found.identity == node.identity
 
-    def _at(self, path: Path) -> _Folder | None:
-        here = self._root
-        for name in path:
-            below = here.get(name)
-            if not isinstance(below, dict):
-                return None
-            here = below
-        return here
-
-    def _found(self, path: Path, here: _Folder, name: bytes) -> CatalogNode | None:
-        match here.get(name):
-            case dict():
+    def _found(self, path: Path, name: bytes) -> CatalogNode | None:
+        match self._provider.names.find(path, name):
+            case Folder():
                 return CatalogNode((*path, name))
             case Listed() as listed:
                 return CatalogNode((*path, name), listed)
-        target = None if self._links is None else self._links.link(path, name)
-        return None if target is None else CatalogNode((*path, name), target=target)
+            case Link(target):
+                return CatalogNode((*path, name), target=target)
+        return None
+
+    def path(self, number: int) -> Path:
+        """Return the path of a node."""
+        return self._nodes[number].path
 
     def number(self, node: CatalogNode) -> int:
         """Return the number of a node, a new one if it has none."""
@@ -105,7 +128,12 @@ class CatalogTree:
             number = self._free.pop() if self._free else len(self._nodes) + len(self._free)
             self._nodes[number] = node
             self._numbers[node.identity] = number
+            self._below.setdefault(node.path[:-1], set()).add(number)
         return number
+
+    def generation(self, number: int) -> int:
+        """Return how many other nodes had the number of a node before."""
+        return self._generations.get(number, 0)
 
     def looked_up(self, number: int) -> None:
         """Count one more reference of the kernel."""
@@ -121,14 +149,22 @@ class CatalogTree:
             self._lookups[number] = left
             return False
         self._lookups.pop(number, None)
-        if number in self._nodes and not self._current(self._nodes[number]):
-            self._drop(number)
+        node = self._nodes.get(number)
+        if node is not None:
+            is_listed = self._provider.names.is_listed(node.path[:-1], node.path[-1])
+            if not (is_listed and self._is_current(node)):
+                self._drop(number)
         return True
 
     def _drop(self, number: int) -> None:
         node = self._nodes.pop(number)
         del self._numbers[node.identity]
+        below = self._below[node.path[:-1]]
+        below.discard(number)
+        if not below:
+            del self._below[node.path[:-1]]
         self._gone.discard(number)
+        self._generations[number] = self._generations.get(number, 0) + 1
         self._free.append(number)
 
     def is_folder(self, number: int) -> bool:
@@ -139,10 +175,10 @@ class CatalogTree:
     def named(self, directory: int) -> Sequence[tuple[bytes, CatalogNode]]:
         """Return names and nodes that are listed, sorted by name."""
         path = self._nodes[directory].path
-        here = self._at(path) or {}
+        listed = self._provider.names.listed(path)
         return [
             (name, CatalogNode((*path, name), below if isinstance(below, Listed) else None))
-            for name, below in sorted(here.items(), key=lambda entry: entry[0])
+            for name, below in sorted(listed.items(), key=lambda entry: entry[0])
         ]
 
     def settling(self, directory: int, name: bytes | None) -> None:
@@ -157,7 +193,7 @@ class CatalogTree:
         if listed is None:
             return Directory(self._attributes, xattrs=() if node.path else self._xattrs)
         attributes = self._attributes._replace(mtime_ns=listed.created_ns)
-        return LazyDirectory(attributes, lambda: self._made(listed))
+        return LazyDirectory(attributes, lambda: self._made(listed), settled=bool(listed.created_ns))
 
     def _made(self, listed: Listed) -> Tree:
         return self._directory(listed)
@@ -169,7 +205,9 @@ class CatalogTree:
     def xattrs(self, number: int) -> Iterable[tuple[bytes, bytes]]:
         """Return the extended attributes of a node."""
         node = self.node(number)
-        return present(node.xattrs) if isinstance(node, Directory) else ()
+        if not isinstance(node, Directory):
+            return ()
+        return present((*node.xattrs, *error_xattrs(self._provider.names.error(self.path(number)))))
 
     def parent(self, number: int) -> int:
         """Return the parent directory of a node; the root, if that is gone."""
@@ -178,9 +216,7 @@ class CatalogTree:
 
     def find(self, directory: int, name: bytes) -> int | None:
         """Return the number of a name, listed or not; None if there is none."""
-        path = self._nodes[directory].path
-        here = self._at(path)
-        found = None if here is None else self._found(path, here, name)
+        found = self._found(self._nodes[directory].path, name)
         return None if found is None else self.number(found)
 
     def size(self, directory: int) -> int:
@@ -196,16 +232,3 @@ class CatalogTree:
         """Yield name, number and mode of the listed entries."""
         for name, number in self.listing(directory):
             yield name, number, self.stat(number).mode
-
-
-def _put(root: _Folder, listed: Listed) -> None:
-    """Add an image directory; a name that is a directory of others, too, stays that."""
-    here: Mapping[bytes, Listed | _Folder] = root
-    for name in listed.path[:-1]:
-        assert isinstance(here, dict)
-        below = here.setdefault(name, {})
-        if not isinstance(below, dict):
-            below = here[name] = {}
-        here = below
-    assert isinstance(here, dict)
-    here.setdefault(listed.path[-1], listed)

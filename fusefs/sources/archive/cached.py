@@ -47,6 +47,7 @@ def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[CacheEntry |
     except BaseException:
         if entry is not None:
             entry.abandon()
+            entry.close()
         raise
     finally:
         _log(warnings)

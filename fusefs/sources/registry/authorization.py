@@ -134,7 +134,8 @@ class Authorization:
         schemes = ("https", "http") if self._place.may_be_plain else ("https",)
         if realm.scheme not in schemes or not realm.hostname or realm.username:
             raise self._denied(f"its token server {printable(challenge.realm.partition('?')[0])} is not https")
-        scopes = challenge.scope.split() or [f"repository:{self._place.repository}:pull"]
+        repository = self._place.repository
+        scopes = challenge.scope.split() or [f"repository:{repository}:pull" if repository else "registry:catalog:*"]
         asked = [("service", challenge.service)] if challenge.service else []
         if credentials is not None and credentials.identity_token:
             form = [*asked, ("grant_type", "refresh_token"), ("client_id", "imgfs"), ("scope", " ".join(scopes))]
@@ -167,4 +168,5 @@ class Authorization:
     def _denied(self, why: str) -> Unavailable:
         place = self._place
         login = "" if self._credentials else f"; skopeo login {place.shown} or docker login {place.shown} logs in"
-        return Unavailable(f"the registry {place.shown} denies access to {printable(place.repository)}: {why}{login}")
+        what = printable(place.repository) or "its list of repositories"
+        return Unavailable(f"the registry {place.shown} denies access to {what}: {why}{login}")

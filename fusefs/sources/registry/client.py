@@ -1,4 +1,4 @@
-"""The client of the registries that may have one image: its places, their certificates and credentials."""
+"""The client of registries: connections, certificates and credentials of the places of repositories."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,16 +17,28 @@ from fusefs.sources.tls import Tls
 
 def transfers_of(places: Sequence[Place], settings: Settings, traffic: Traffic) -> Transfers:
     """Return the requests to all *places* of a repository; none is made yet.  They are counted in *traffic*."""
-    environment = settings.environment
-    insecure = {place.host for place in places if place.insecure}
+    return Client(settings, traffic).transfers(places)
 
-    def find_tls(host: str) -> Tls:
-        return certificates.find_tls(host, environment, insecure=host in insecure or settings.insecure)
 
-    connections = Connections(find_tls, environment, traffic)
+class Client:
+    """The client of several repositories, which share connections.  Safe under concurrency."""
 
-    def repository(place: Place) -> Repository:
-        find = partial(find_credentials, place.name, place.repository, settings.authfile, environment)
+    def __init__(self, settings: Settings, traffic: Traffic) -> None:
+        """Make no request yet."""
+        self._settings = settings
+        self._insecure: set[str] = set()
+        self._connections = Connections(self._find_tls, settings.environment, traffic)
+
+    def transfers(self, places: Sequence[Place]) -> Transfers:
+        """Return the requests to all *places* of a repository, or of the registry itself."""
+        self._insecure.update(place.host for place in places if place.insecure)
+        return Transfers([self._repository(place) for place in places], self._settings.timeout)
+
+    def _find_tls(self, host: str) -> Tls:
+        insecure = host in self._insecure or self._settings.insecure
+        return certificates.find_tls(host, self._settings.environment, insecure=insecure)
+
+    def _repository(self, place: Place) -> Repository:
+        settings, connections = self._settings, self._connections
+        find = partial(find_credentials, place.name, place.repository, settings.authfile, settings.environment)
         return Repository(place, connections, Authorization(place, connections, find))
-
-    return Transfers([repository(place) for place in places], settings.timeout)

@@ -167,6 +167,10 @@ class BlobEntry:
                 self._entry.close()
             self._entry = None
 
+    def __del__(self) -> None:
+        """Stop using the entry: nobody refers to its files any more."""
+        self.close()
+
     def _opened(self) -> CacheEntry | None:
         with self._lock:
             if self._entry is None:

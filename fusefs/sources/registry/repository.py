@@ -165,15 +165,31 @@ class Repository:
             raise Missing(f"the registry {self.place.shown} has no list of referrers")
         if answer.status != _OK:
             self._refused(answer, path)
-        following = _next_query(answer.headers("Link"), self._url(f"/v2/{self.place.repository}/{path}"))
+        following = _next_query(answer.headers("Link"), self._url(self._below(path)))
         if following is None:
             answer.close()
             raise RegistryError(f"{self._name}: the list of referrers continues at another place")
         return self._document(answer, f"list of referrers of {subject}"), following
 
+    def names(self, path: str, query: str, retries: Retries) -> tuple[bytes, str]:
+        """Return a page of a list of names, ``tags/list`` or ``_catalog``, and the query of the next page.
+
+        The last page has none to follow.  Only the query of a link counts: behind a proxy, registries state hosts that
+        are not theirs.  Raises as `manifest` does; Missing for a registry without such a list.
+        """
+        path = f"{path}?{query}"
+        answer = self._sent("GET", path, {"Accept": "application/json"}, retries)
+        if answer.status in _NO_LIST:
+            message = _message(answer)
+            raise Missing(f"the registry {self.place.shown} has no {self._what(path)}{message and f' ({message})'}")
+        if answer.status != _OK:
+            self._refused(answer, path)
+        links = _NEXT.findall(", ".join(answer.headers("Link")))
+        return self._document(answer, self._what(path)), links[0].partition("?")[2] if links else ""
+
     @property
     def _name(self) -> str:
-        return f"{self.place.shown}/{printable(self.place.repository)}"
+        return f"{self.place.shown}/{printable(self.place.repository)}".rstrip("/")
 
     def _document(self, answer: Answer, what: str) -> bytes:
         """Return the body of an answer."""
@@ -197,7 +213,7 @@ class Repository:
     def _sent(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         """Return the answer, authorized and from where the registry redirects to, whatever its status is."""
         try:
-            return self._authorized(method, f"/v2/{self.place.repository}/{path}", headers, retries)
+            return self._authorized(method, self._below(path), headers, retries)
         except ConnectionFailed as error:
             raise self.broken(error) from None
 
@@ -225,6 +241,11 @@ class Repository:
             return self._ask(method, path, headers, retries)
         self._answered = True
         return answer
+
+    def _below(self, path: str) -> str:
+        """Return the whole path; a place without a repository is the registry itself."""
+        repository = self.place.repository
+        return f"/v2/{repository}{repository and '/'}{path}"
 
     def _url(self, path: str) -> str:
         return f"{self._scheme}://{self.place.host}{path}"
@@ -280,7 +301,12 @@ class Repository:
         kind, _, reference = path.partition("?")[0].partition("/")
         colon = "@" if ":" in reference else ":"
         named = f"{printable(self.place.repository)}{colon}{reference}"
-        return {"manifests": named, "referrers": f"list of referrers of {named}"}.get(kind, f"blob {reference}")
+        lists = {
+            "referrers": f"list of referrers of {named}",
+            "tags": f"list of tags of {printable(self.place.repository)}",
+            "_catalog": "list of repositories",
+        }
+        return named if kind == "manifests" else lists.get(kind, f"blob {reference}")
 
 
 def _media_type(answer: Answer) -> str:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from fusefs.content.file import OpenFile
+from fusefs.content.file import OpenFile, OwnFile
 from fusefs.content.pieces import Room, Take
 from fusefs.content.protocol import Bytes
 from fusefs.content.ranges import Ranges
@@ -63,7 +63,7 @@ class BlobSupply:
     def _of_right_size(self, cached: int) -> OpenFile | None:
         """Return the file *cached*; None, and close it, if another image states another size of the same digest."""
         if os.fstat(cached).st_size == self._descriptor.size:
-            return OpenFile(cached, self._name)
+            return OwnFile(cached, self._name)
         os.close(cached)
         return None
 
@@ -91,7 +91,7 @@ class BlobSupply:
         """Return a file for the bytes, in the cache or in the temporary directory."""
         entry = self._entry
         if not cached:
-            return Room(OpenFile(unlinked_file(self._tmpdir), self._name), self._tmpdir)
+            return Room(OwnFile(unlinked_file(self._tmpdir), self._name), self._tmpdir)
         room = 0 if entry is None else entry.room(self._descriptor.size)
         if entry is None or not room:
             return None
@@ -104,10 +104,10 @@ class BlobSupply:
     def _cached_room(self, entry: BlobEntry, room: int) -> Room:
         part = entry.own_part()
         if part is None:  # another process owns the shared file
-            file = OpenFile(entry.new_file(), self._name)
+            file = OwnFile(entry.new_file(), self._name)
             return Room(file, entry.path, room, lambda: _cache_later(entry, file))
         descriptor, present = part
-        file = OpenFile(descriptor, self._name)
+        file = OwnFile(descriptor, self._name)
 
         def keep() -> None:
             entry.write_part(descriptor, [(0, self._descriptor.size)], verified=True)

@@ -60,6 +60,7 @@ def test_the_engine_is_the_one_that_the_line_names(tmp_path: Path) -> None:
         assert answer("mount", "--host", engine.host, "nginx:l")[0] == LATEST
         assert answer("mount", f"--host={engine.host}", "nginx:l")[0] == LATEST
         assert answer("mount", f"-fH{engine.host}", "nginx:l")[0] == LATEST
+        assert answer("mount", "--all", "-H", engine.host, "--filter", "nginx:l")[0] == LATEST
         assert answer("mount", "nginx:l", DOCKER_HOST=engine.host)[0] == LATEST
         assert answer("mount", "--host", f"unix://{tmp_path}/s", "nginx:l", DOCKER_HOST=engine.host)[0] == LATEST[:2]
         assert answer("mount", "--context", "gone", "nginx:l", DOCKER_HOST=engine.host)[0] == LATEST[:2]
@@ -183,3 +184,12 @@ def test_mountpoints_here_are_completed_as_they_are_typed(imgfs: Bench) -> None:
     assert answer("umount", "./m", cwd=imgfs.folder)[0] == ["nothing", "", "./mnt\t"]
     assert answer("umount", "~/m", HOME=str(imgfs.folder))[0] == ["nothing", "", f"{mountpoint}\t"]
     assert answer("umount", str(line_feed)[:-4])[0] == ["nothing", ""]
+
+
+def test_an_image_that_is_mounted_once_is_completed_to_unmount_it(imgfs: Bench) -> None:
+    archive = f"docker-archive:{Archive().write(imgfs.folder / 'x.tar')}"
+    mountpoint = imgfs.mount(archive)
+    beginning = archive[:-6]
+    assert answer("umount", beginning)[0] == ["nothing", "", f"{archive}\t{mountpoint}"]
+    imgfs.mount(archive, at=imgfs.mountpoint("again"))
+    assert answer("umount", beginning)[0] == ["nothing", ""]

@@ -55,7 +55,8 @@ def test_no_look_sends_them(imgfs: Bench, image: Path) -> None:
         ["which", image, f"/etc/{HOSTILE}"], ["which", "--json", image, f"/etc/{HOSTILE}"],
         ["which", image, "/etc"], ["du", "-a", image], ["du", "--layers", image, f"/etc/{HOSTILE}"],
         ["du", "--json", "-a", image], ["find", image], ["find", "--all-layers", image], ["find", "--json", image],
-        ["waste", image], ["waste", "--json", image],
+        ["waste", image], ["waste", "--json", image], ["report", "--json", image],
+        ["cp", f"{image}:/etc/{HOSTILE}", imgfs.folder], ["cp", "--json", f"{image}:/etc/{HOSTILE}", imgfs.folder],
         ["cache", "list"], ["cache", "list", "--wide"], ["cache", "list", "--json"],
     ):  # fmt: skip
         assert _sees(imgfs, *words) == 0, words

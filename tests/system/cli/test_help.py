@@ -21,7 +21,7 @@ def commands(command: Command) -> list[Command]:
 
 PROGRAM = grammar(program_parser())
 ALL = commands(PROGRAM)
-LONG = {"imgfs mount": 45, "imgfs diff": 28, "imgfs ls": 30, "imgfs find": 35, "imgfs": 28}
+LONG = {"imgfs mount": 45, "imgfs diff": 28, "imgfs ls": 30, "imgfs find": 35, "imgfs": 29}
 """Commands whose help has more lines than a screen."""
 
 

@@ -1,10 +1,12 @@
 """``imgfs mount --all``: all images of an engine as one directory."""
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
 import signal
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -191,6 +193,38 @@ def test_names_answer_while_an_image_is_saved(imgfs: Bench, engine: ManyImagesEn
     assert [process.communicate(timeout=10)[0] for process in waiting] == [b"nginx:1.27", b"localhost:5000/own:1"]
 
 
+_GETDENTS = ctypes.CDLL(None).getdents64
+
+
+def _entries(folder: int) -> list[tuple[str, int]]:
+    """Return the names behind the position of an open directory, and where each of them ends."""
+    found, buffer = [], ctypes.create_string_buffer(1 << 16)
+    while (size := _GETDENTS(folder, buffer, len(buffer))) > 0:
+        at = 0
+        while at < size:
+            _, position, length = struct.unpack_from("=QqH", buffer.raw, at)
+            found.append((buffer.raw[at + 19 : at + length].partition(b"\0")[0].decode(), position))
+            at += length
+    return found
+
+
+def test_a_position_in_a_directory_means_the_same_when_it_is_opened_again(
+    imgfs: Bench, engine: ManyImagesEngine
+) -> None:
+    engine.images.names |= {f"many{number}:1": _image(f"many{number}") for number in range(20)}
+    mountpoint = _mount(imgfs)
+    before = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    names = _entries(before)
+    _, position = names[10]
+    del engine.images.names["many0:1"]
+    until(lambda: not (mountpoint / "many0@1").exists(), "the name is gone", 4)
+    again = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    os.lseek(again, position, os.SEEK_SET)
+    assert [name for name, _ in _entries(again)] == [name for name, _ in names[11:] if name != "many0@1"]
+    os.close(before)
+    os.close(again)
+
+
 @pytest.mark.usefixtures("engine")
 def test_a_filter_shows_images_with_such_a_name_alone(imgfs: Bench) -> None:
     mountpoint = _mount(imgfs, "--filter", "nginx:*")
@@ -228,6 +262,29 @@ def test_an_unused_image_is_let_go_and_comes_back_with_the_same_numbers(imgfs: B
     os.close(again)
     os.close(inside)
     assert engine.saves == 1
+
+
+def test_what_was_open_when_its_image_went_is_forgotten_when_it_is_closed(
+    imgfs: Bench, engine: ManyImagesEngine
+) -> None:
+    mountpoint = _mount(imgfs, "--idle", "1")
+    folder = mountpoint / "ghcr.io" / "team"
+    number = (folder / "app@v1").stat().st_ino
+    with (folder / "app@v1" / "rootfs" / "etc" / "name").open("rb") as held:
+        engine.images.names["ghcr.io/team/app:v1"] = _image("moved")
+        until(lambda: (folder / "app@v1").stat().st_ino != number, "the other image is seen", 4)
+        engine.images.names["later:1"] = _image("later")
+        until((mountpoint / "later@1").is_dir, "a later image is seen", 4)
+        assert held.read() == b"ghcr.io/team/app:v1"
+
+    def is_given_to_another() -> bool:
+        version = len(engine.images.names)
+        engine.images.names[f"ghcr.io/team/app:n{version}"] = _image(str(version))
+        place = folder / f"app@n{version}"
+        until(place.exists, "a new image is seen", 4)
+        return place.stat().st_ino == number
+
+    until(is_given_to_another, "its number is free", 30)
 
 
 def test_an_engine_that_does_not_answer_leaves_the_names_of_before(imgfs: Bench, engine: ManyImagesEngine) -> None:

@@ -97,7 +97,14 @@ def test_an_archive_that_is_none_is_an_error_of_its_directory(imgfs: Bench, fold
     ("source", "status", "message"),
     [
         ("./nothing", 4, "cannot list FOLDER/nothing: No such file or directory"),
-        ("nginx", 2, "--all takes a folder (./nginx), or nothing for the images of an engine, not nginx"),
+        (
+            "nginx",
+            2,
+            (
+                "--all takes a folder (./nginx), a registry (docker://nginx) "
+                "or nothing for the images of an engine, not nginx"
+            ),
+        ),
     ],
 )
 def test_another_source_is_an_error(imgfs: Bench, source: str, status: int, message: str) -> None:

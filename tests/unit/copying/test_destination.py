@@ -64,7 +64,7 @@ def test_links_that_the_user_names_are_followed(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "no parent": ("/g", "no/new", "cannot write {}/no: No such file or directory"),
+    "no parent": ("/g", "no/new", "cannot write {}/no/new: No such file or directory"),
     "no directory of that name": ("/g", "new/", "cannot write {}/new/: No such file or directory"),
     "a file as a directory": ("/g", "old/", "cannot write {}/old/: Not a directory"),
     "a directory onto a file": ("/d", "old", "cannot write {}/old: it is not a directory"),

@@ -121,6 +121,10 @@ def test_a_link_of_the_image_leads_nothing_out_of_the_destination(tmp_path: Path
     with tree_of(changeset(folder("d"), file("d/f", b"f"))) as tree, pytest.raises(NoSpace, match="not a directory"):
         copy(tree, "/.", tmp_path / "to")
     assert found(outside) == {}
+    with tree_of(changeset(symlink("e", str(outside)), file("e/f", b"f"), symlink("f", "e/f"))) as tree:
+        copy(tree, "/", tmp_path / "again")  # a file behind a link is behind it in the image, too
+    assert found(outside) == {}
+    assert (tmp_path / "again" / str(outside)[1:] / "f").read_bytes() == b"f"
 
 
 @pytest.mark.parametrize("name", [b"..", b".", b"", b"a/b", b"../x", b"/x"])

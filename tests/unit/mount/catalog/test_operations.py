@@ -14,6 +14,7 @@ from pyfuse3 import FUSEError
 from fusefs.cli.catalogs.folder import FolderListing, FolderProvider
 from fusefs.cli.catalogs.saves import Saves
 from fusefs.mount.catalog import operations as handlers
+from fusefs.mount.catalog.at_once import ListedAtOnce
 from fusefs.mount.catalog.catalog import Catalog
 from fusefs.mount.catalog.operations import CatalogOperations
 from fusefs.mount.inodes import ROOT, Unready
@@ -29,11 +30,26 @@ CONTEXT: Any = None
 MADE_UP = 1 << 40
 
 
+def catalog_of(provider: FolderProvider) -> Catalog:
+    """Return a catalog of what *provider* lists now."""
+    return Catalog(ListedAtOnce(provider, provider.listing()), ViewOptions(0, 0), idle=600)
+
+
+def ask(catalog: Catalog) -> str:
+    """Let the provider list its images again; return why it cannot."""
+    provider = catalog.provider
+    assert isinstance(provider, ListedAtOnce)
+    provider._keep(0)
+    question = provider.question((), None)
+    assert question is not None
+    question.ask()
+    return provider.names.error(())
+
+
 def run(folder: Path, test: Test) -> None:
     """Run *test* with a catalog of one archive, ``a.tar``."""
     Archive().write(folder / "a.tar")
-    provider = FolderProvider(str(folder), SETTINGS, None, Saves(1))
-    catalog = Catalog(provider, provider.listing(), ViewOptions(0, 0), idle=600)
+    catalog = catalog_of(FolderProvider(str(folder), SETTINGS, None, Saves(1)))
     trio.run(test, catalog, CatalogOperations(catalog, Overrides(None, None, None), BytesRead()))
 
 
@@ -58,7 +74,8 @@ def test_a_directory_that_is_known_again_is_not_forgotten_by_what_was_below_it(t
         await operations.forget([(below, 1)])
         await operations.forget([(await looked_up(operations, image, b"rootfs"), 1)])
         (tmp_path / "a.tar").unlink()
-        catalog.update(catalog.new_listing())
+        ask(catalog)
+        assert [*catalog.tree.gone(None)] == [(0, b"a.tar")]
         assert (await operations.getattr(image, CONTEXT)).st_ino == image
 
     run(tmp_path, test)
@@ -116,7 +133,9 @@ def test_a_listing_for_which_nobody_waited_long_enough_is_used_later(
 ) -> None:
     monkeypatch.setattr(handlers, "_PATIENCE", 0.05)
     provider = SlowProvider(str(tmp_path), SETTINGS, None, Saves(1))
-    catalog = Catalog(provider, provider.listing(), ViewOptions(0, 0), idle=600)
+    catalog = catalog_of(provider)
+    assert isinstance(catalog.provider, ListedAtOnce)
+    keep = catalog.provider._keep
     provider.may_tell = may_tell = threading.Semaphore(0)
     Archive().write(tmp_path / "a.tar")
 
@@ -124,12 +143,12 @@ def test_a_listing_for_which_nobody_waited_long_enough_is_used_later(
         operations = CatalogOperations(catalog, Overrides(None, None, None), BytesRead())
         found = []
         for _ in range(2):
-            catalog.keep(0)
+            keep(0)
             found.append((await operations.lookup(ROOT, b"a.tar", CONTEXT)).st_ino > 0)
             may_tell.release()
             with trio.fail_after(60):
                 # It begins when the thread that lists has ended.
-                await trio.to_thread.run_sync(lambda: None, limiter=operations._listing)
+                await trio.to_thread.run_sync(lambda: None, limiter=operations._questions)
         assert found == [False, True]
 
     trio.run(test)
@@ -139,12 +158,76 @@ def test_a_listing_for_which_nobody_waited_long_enough_is_used_later(
 def test_that_images_cannot_be_listed_is_said_once_until_they_can(tmp_path: Path, take_warnings: TakeWarnings) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
-    provider = FolderProvider(str(folder), SETTINGS, None, Saves(1))
-    catalog = Catalog(provider, provider.listing(), ViewOptions(0, 0), idle=600)
+    catalog = catalog_of(FolderProvider(str(folder), SETTINGS, None, Saves(1)))
+    why = f"cannot list {folder}: No such file or directory"
     for _ in range(2):
         folder.rmdir()
-        assert [catalog.new_listing(), catalog.new_listing()] == [None, None]
+        assert [ask(catalog), ask(catalog)] == [why, why]
         folder.mkdir()
-        assert catalog.new_listing() is not None
-    line = f"cannot list the images: cannot list {folder}: No such file or directory"
-    assert take_warnings() == [line, line]
+        assert ask(catalog) == ""
+    assert take_warnings() == 2 * [f"cannot list the images: {why}"]
+
+
+def test_paths_in_use_end_with_a_zero_byte_and_none_is_cut(tmp_path: Path) -> None:
+    names = [f"{number:03}\n{'x' * 200}.tar" for number in range(100)]
+    for name in names:
+        Archive().write(tmp_path / name)
+    catalog = catalog_of(FolderProvider(str(tmp_path), SETTINGS, None, Saves(1)))
+
+    async def test() -> None:
+        operations = CatalogOperations(catalog, Overrides(None, None, None), BytesRead())
+        for name in names:
+            image = await looked_up(operations, ROOT, name.encode())
+            await looked_up(operations, image, b"config")
+        value = await operations.getxattr(ROOT, b"user.imgfs.in_use", CONTEXT)
+        found = value.decode().split("\0")
+        assert found.pop() == ""
+        assert found == names[: len(found)]
+        assert len(value) < 16_384
+        assert len(found) > 70
+
+    trio.run(test)
+
+
+def test_what_is_let_go_wrongly_does_not_end_the_mount(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, take_warnings: TakeWarnings
+) -> None:
+    async def test(catalog: Catalog, operations: CatalogOperations) -> None:
+        catalog.idle = 0.0
+        image = await looked_up(operations, ROOT, b"a.tar")
+        await looked_up(operations, image, b"config")
+        (directory,) = catalog.unused(time.monotonic() + 1)
+        directory.trees.append(object())  # type: ignore[arg-type]  # a bug
+        with trio.move_on_after(60) as limit:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(operations.serve_idle)
+                while "letting go: a bug" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+                    await trio.sleep(0.01)
+                directory.trees.pop()
+                while directory.is_held:  # noqa: ASYNC110 - it is the mount that lets go
+                    await trio.sleep(0.01)
+                nursery.cancel_scope.cancel()
+        assert not limit.cancelled_caught
+
+    run(tmp_path, test)
+    assert set(take_warnings()) == {"letting go: a bug"}
+
+
+def test_a_first_access_without_a_thread_fails_and_blocks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take_warnings: TakeWarnings
+) -> None:
+    async def test(_: Catalog, operations: CatalogOperations) -> None:
+        image = await looked_up(operations, ROOT, b"a.tar")
+        blobs = await looked_up(operations, image, b"blobs")
+
+        def no_thread(*_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("trio._threads.start_thread_soon", no_thread)
+            assert await error_of(operations.lookup(blobs, b"sha256", CONTEXT)) == errno.ENOMEM
+        assert await looked_up(operations, blobs, b"sha256") > 0
+
+    run(tmp_path, test)
+    (line,) = take_warnings()
+    assert "cannot start a thread" in line
