@@ -102,10 +102,11 @@ def is_digest(text: str) -> bool:
 
 def registry_namespace(text: str) -> tuple[str, str]:
     """Return registry and folder that ``HOST[/NAMESPACE]`` names, as in ``docker.io/library``; UsageError otherwise."""
-    first, _, path = text.rstrip("/").partition("/")
+    name = text.rstrip("/")
+    first, _, path = name.partition("/")
     if not _is_host(first):
-        first, path = DOCKER_HUB, text.rstrip("/")
-    if not text or not _HOST.fullmatch(first) or (path and not is_repository(path)):
+        first, path = DOCKER_HUB, name
+    if not name or not _HOST.fullmatch(first) or (path and not is_repository(path)):
         raise UsageError(f"bad reference '{printable(text)}': --all takes a registry, docker://HOST[/NAMESPACE]")
     return (DOCKER_HUB if first == "index.docker.io" else first), path
 
