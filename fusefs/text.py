@@ -3,13 +3,15 @@
 import re
 from collections.abc import Sequence
 
-_PASSWORD = re.compile(r"(^|://)([^/?#@:]*):(?!//).*@", re.DOTALL)
+from fusefs.pattern import pattern
+
+_PASSWORD = pattern(r"(^|://)([^/?#@:]*):(?!//).*@", re.DOTALL)
 """User and password of a URL (RFC 3986, 3.2.1), with or without its scheme, up to the last ``@``: also if the
 password contains characters that it may not contain."""
 
 _MAX_LENGTH = 4096
 """Characters that are shown: as many as the bytes of the longest path (PATH_MAX)."""
-_PLAIN = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+_PLAIN = pattern(r"[\w@%+=:,./-]+", re.ASCII)
 """A word that needs no quotes in a shell; as in `shlex`, which loads slowly."""
 _MAX_LISTED = 10
 """Texts that a message lists."""

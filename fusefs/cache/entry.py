@@ -117,14 +117,21 @@ class CacheEntry:
         A file that does not match its seal is dropped.
         """
         try:
-            seal = read_document(self.directory, name + SEAL)
+            seal = read_document(self.directory, INDEX if name == TAR else name + SEAL)
             return None if seal is None else open_sealed(self.directory, name, seal)
         except Altered as error:
-            self.drop(name, str(error))
+            if name != TAR:  # whoever opens the entry discards it
+                self.drop(name, str(error))
             return None
         except OSError as error:
             log.warning("%s: cannot use %s: %s", printable(self.path), name, error.strerror)
             return None
+
+    def name_of(self, descriptor: int) -> str | None:
+        """Return the name of the cached file that is open as *descriptor*, None if the entry does not have it."""
+        status = os.fstat(descriptor)
+        found = (name for name, about in files(self.directory) if os.path.samestat(about, status))
+        return next(found, None)
 
     def drop(self, name: str, why: str) -> None:
         """Remove the cached file *name*; readers that have it open can continue."""

@@ -17,17 +17,18 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from fusefs.cache.entry import INDEX, CacheEntry, clean, clear, read_index, remove
 from fusefs.cache.location import open_root, unusable
-from fusefs.cache.part import PartSize, part_size
 from fusefs.cache.sealed_file import Altered, Facts, new_file
-from fusefs.cache.survey import SurveyedEntry, all_folders, description, each, taken
 from fusefs.errors import limit_reached
 from fusefs.log import logger
-from fusefs.private import lock_within, private_directory, private_file, try_lock
+from fusefs.private import lock_within, open_private, private_directory, private_file, try_lock
 from fusefs.text import printable
+
+if TYPE_CHECKING:
+    from fusefs.cache.survey import ListedEntry, SurveyedEntry
 
 log = logger(__name__)
 
@@ -51,24 +52,6 @@ _SHARE = 8
 """The fraction of the spare room to use without a new survey: an eighth, since other processes add files too."""
 
 Waiting = Callable[[], contextlib.AbstractContextManager[None]]
-
-
-class ListedEntry(NamedTuple):
-    """An entry as `imgfs cache list` shows it."""
-
-    kind: str
-    key: str
-    about: Facts
-    """The description of the image, from the code that made the entry; empty if another version hides it."""
-    size: int
-    """Disk space in bytes."""
-    used_ns: int
-    """Time of the last use, in nanoseconds since 1970."""
-    in_use: bool
-    ours: bool
-    """It has the format of this version of imgfs."""
-    part: PartSize | None = None
-    """How much of a blob is there, None if all of it is."""
 
 
 class Cache:
@@ -125,6 +108,8 @@ class Cache:
     @contextlib.contextmanager
     def _surveying(self) -> Iterator[Mapping[str, int]]:
         """Hold the lock of the cache, and give the open folders of all formats."""
+        from fusefs.cache.survey import all_folders  # noqa: PLC0415 - a cached image needs no survey
+
         with self.deciding(), all_folders(self._root, self._folders) as folders:
             yield folders
 
@@ -148,6 +133,24 @@ class Cache:
                     lock_within(directory, fcntl.LOCK_SH, _MAKER_WAIT)
             finally:
                 os.close(directory)
+
+    def complete(self, kind: str, key: str) -> tuple[CacheEntry, Facts] | None:
+        """Return a complete entry and its document `INDEX`; None without one, or while another process fills it.
+
+        Raises OSError if it cannot be used.
+        """
+        with self.deciding():
+            try:
+                directory = open_private(key, self._folders[kind])
+            except FileNotFoundError:
+                return None
+            with _closing_if_it_fails(directory):
+                path = self._path(kind, key)
+                facts = _index(path, directory) if try_lock(directory, fcntl.LOCK_SH) else None
+            if facts is None:
+                os.close(directory)
+                return None
+            return CacheEntry(path, directory, self, of_user=kind == FILES), facts
 
     def has_saved(self, key: str) -> bool:
         """Return whether the entry of an engine's image seems to be complete; nobody holds it meanwhile."""
@@ -184,6 +187,8 @@ class Cache:
             return 0
 
     def _room(self, need: int, folders: Mapping[str, int]) -> int:
+        from fusefs.cache.survey import each  # noqa: PLC0415 - a cached image needs no survey
+
         free = self._free()
         if not self._surely(need):
             entries = [entry for entry, _ in each(folders, _KINDS)]
@@ -199,6 +204,8 @@ class Cache:
 
         *added* bytes were just cached; if a recent survey found plenty of room, they need no new one.
         """
+        from fusefs.cache.survey import each  # noqa: PLC0415 - a cached image needs no survey
+
         try:
             with self._surveying() as folders:
                 if added is None or not self._surely(added):
@@ -208,6 +215,8 @@ class Cache:
 
     def prune(self, *, everything: bool) -> int:
         """Remove broken, incomplete and excess entries, or *everything* that is not in use; return the bytes freed."""
+        from fusefs.cache.survey import each  # noqa: PLC0415 - a cached image needs no survey
+
         freed, remaining = 0, []
         with self._surveying() as folders:
             for entry, directory in each(folders, _KINDS):
@@ -224,6 +233,8 @@ class Cache:
 
     def remove(self, doomed: Collection[tuple[str, str]]) -> int:
         """Remove the entries with these kinds and keys that are not in use; return the bytes freed."""
+        from fusefs.cache.survey import each  # noqa: PLC0415 - a cached image needs no survey
+
         freed = 0
         with self._surveying() as folders:
             for entry, directory in each(folders, _KINDS):
@@ -231,7 +242,7 @@ class Cache:
                     freed += remove(self._path(entry.kind, entry.key), directory)
         return freed
 
-    def excess(self, entries: Iterable[ListedEntry]) -> list[ListedEntry]:
+    def excess(self, entries: "Iterable[ListedEntry]") -> "list[ListedEntry]":
         """Return those of *entries* that `prune` would remove for the limit, the least recently used first."""
         entries = sorted(entries, key=lambda entry: entry.used_ns)
         total, excess = sum(entry.size for entry in entries), []
@@ -243,11 +254,14 @@ class Cache:
                 excess.append(entry)
         return excess
 
-    def entries(self, *, silent: bool = False) -> list[ListedEntry]:
+    def entries(self, *, silent: bool = False) -> "list[ListedEntry]":
         """Return the complete entries, and all of other formats, the most recently used first.
 
         One that cannot be read is left out, with a warning unless *silent*.
         """
+        from fusefs.cache.part import part_size  # noqa: PLC0415 - only a list needs it
+        from fusefs.cache.survey import ListedEntry, description, each  # noqa: PLC0415
+
         listed = []
         with self._surveying() as folders:
             for entry, directory in each(folders, _KINDS):
@@ -282,8 +296,10 @@ class Cache:
         os.close(directory)
         return fresh
 
-    def _evict(self, entries: list[SurveyedEntry], need: int, folders: Mapping[str, int]) -> int:
+    def _evict(self, entries: "list[SurveyedEntry]", need: int, folders: Mapping[str, int]) -> int:
         """Remove incomplete entries, then others to make room for *need* bytes; return the bytes freed."""
+        from fusefs.cache.survey import taken  # noqa: PLC0415 - a cached image needs no survey
+
         total, free, freed = sum(entry.size for entry in entries), self._free(), 0
         for entry in sorted(entries, key=lambda entry: entry.used_ns):
             fits = total + need - freed <= self._limit and free + freed >= need

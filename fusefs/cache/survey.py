@@ -10,20 +10,39 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from fusefs.cache.entry import INDEX, files, has_leftovers
+from fusefs.cache.part import PartSize
 from fusefs.cache.sealed_file import Altered, Facts, read_document
+from fusefs.pattern import pattern
 from fusefs.private import open_private, try_lock
 
-FOLDERS = re.compile(r"(?:saved|files|blobs|tags)(?:-[0-9]{1,4})?")
+FOLDERS = pattern(r"(?:saved|files|blobs|tags)(?:-[0-9]{1,4})?")
 """The names of the folders of all formats."""
 _DESCRIBED = {"names": list, "id": str, "platform": str, "storage": str, "engine": str, "path": str, "created_ns": int}
 """The parts of a description that are shown of another format, with their types."""
 _NO_ENTRY = (errno.ENOENT, errno.ENOTDIR, errno.EACCES)
 """Errors of opening a name that is not an entry, was removed, or belongs to another user."""
+
+
+class ListedEntry(NamedTuple):
+    """An entry as `imgfs cache list` shows it."""
+
+    kind: str
+    key: str
+    about: Facts
+    """The description of the image, from the code that made the entry; empty if another version hides it."""
+    size: int
+    """Disk space in bytes."""
+    used_ns: int
+    """Time of the last use, in nanoseconds since 1970."""
+    in_use: bool
+    ours: bool
+    """It has the format of this version of imgfs."""
+    part: PartSize | None = None
+    """How much of a blob is there, None if all of it is."""
 
 
 class SurveyedEntry(NamedTuple):

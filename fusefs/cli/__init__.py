@@ -8,11 +8,11 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from fusefs.cli.caller import ignore_python_variables, save_memory
+from fusefs.cli.caller import ignore_python_variables, is_last_thread, save_memory
 from fusefs.cli.imports import import_command
-from fusefs.cli.output.stdout import ReaderGone, flush_stderr, say
+from fusefs.cli.output.stdout import ReaderGone, flush_stderr, flush_stdout, say
 from fusefs.cli.parsing.mount8 import FAILURE, is_helper, mount_status, parse_call
-from fusefs.errors import ImgfsError, LimitReached, limit_reached
+from fusefs.errors import ImgfsError, limit_reached
 from fusefs.text import printable
 
 _INTERRUPTED = 130
@@ -45,16 +45,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     helper = is_helper(program, words)
     try:
         status = _run(program, words)
-        if status == LimitReached.exit_code and argv is None:
-            os._exit(FAILURE if helper else status)  # Python's own end needs memory, and would complain
-        return mount_status(status) if helper else status
+        status = mount_status(status) if helper else status
     except Exception:
         if not helper:
             raise
         sys.excepthook(*sys.exc_info())  # a bug; but mount(8) takes Python's status 1 for a usage error
-        return FAILURE
+        status = FAILURE
     finally:
         flush_stderr()
+    if argv is None and is_last_thread() and flush_stdout():
+        os._exit(status)  # Python's own end takes 3 ms, and, without memory, complains
+    return status
 
 
 def _receive_signals() -> None:

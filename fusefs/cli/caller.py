@@ -39,3 +39,9 @@ def save_memory() -> None:
 
         with suppress(AttributeError):  # a C library without arenas
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)  # a heap for each thread reserves 64 MiB
+
+
+def is_last_thread() -> bool:
+    """Return whether no other thread of Python runs."""
+    threading = sys.modules.get("threading")
+    return threading is None or threading.active_count() == 1

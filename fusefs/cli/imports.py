@@ -72,3 +72,6 @@ def _pause_collector() -> None:
 def _resume_collector() -> None:
     gc.freeze()  # modules stay until the process ends, so no later collection has to look at them
     gc.enable()
+
+
+_pause_collector()  # this module is one of the first; `import_command` imports the last

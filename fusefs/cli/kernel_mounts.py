@@ -10,12 +10,10 @@ from fusefs.image.opened import Opened
 from fusefs.log import logger
 from fusefs.mount.privileges import may_mount
 from fusefs.mount.view import ViewOptions
-from fusefs.text import printable
 from fusefs.tree.top import Top
 
 if TYPE_CHECKING:
     from fusefs.mount.kernel.view import KernelOptions, KernelView
-    from fusefs.mount.mountpoint import Mountpoint
     from fusefs.mount.succession import Successor
 
 log = logger(__name__)
@@ -101,12 +99,3 @@ class KernelMounts:
         from fusefs.mount.succession import Successor  # noqa: PLC0415 - imports trio
 
         return None if self._view is None else Successor(self._indexed, self._view.written, foreground)
-
-
-def attach_root(root: int, mountpoint: "Mountpoint") -> None:
-    """Attach the kernel mount with the open *root* onto *mountpoint*; MountError if something is mounted there."""
-    from fusefs.mount.kernel.attach import attach  # noqa: PLC0415 - other mounts do not need it
-
-    if mountpoint.covers():
-        raise MountError(f"cannot mount on {printable(mountpoint.path)}: something is mounted there by now")
-    attach(root, mountpoint.directory)

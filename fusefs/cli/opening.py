@@ -2,22 +2,19 @@
 
 import argparse
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from fusefs.cache.writeback import Writeback
-from fusefs.cli.cache_folder import opening_cache
 from fusefs.cli.output.messages import log_to_stderr
-from fusefs.cli.output.progress import NONE, progress_on
+from fusefs.cli.settings import settings_of
 from fusefs.content.pieces import FetchFailed
 from fusefs.errors import Unavailable, UsageError
 from fusefs.image.inspection import Inspection
 from fusefs.image.opened import Opened
 from fusefs.oci.transport import transport_of, url_start
-from fusefs.progress import Observed
 from fusefs.sources import describe_image, open_image
-from fusefs.sources.settings import Settings, absolute, platform_named, timeout_named, tmpdir_named
+from fusefs.sources.settings import Settings
 from fusefs.text import printable, quoted
 
 
@@ -51,38 +48,6 @@ def image_and_paths(image: str, paths: Sequence[str]) -> tuple[str, list[bytes]]
         return image, [os.fsencode(path if path.startswith("/") else f"/{path}") for path in paths]
     name, path = split_path(image)
     return name, [] if path is None else [path]
-
-
-def settings_of(
-    arguments: argparse.Namespace,
-    environment: Mapping[str, str],
-    writeback: Writeback,
-    waiting_began: Callable[[], None] = lambda: None,
-) -> Settings:
-    """Return the settings of the image sources and the cache, from the options and the environment.
-
-    *waiting_began* is called when a source begins to wait.
-    """
-    shown = progress_on(
-        sys.stderr,
-        way=NONE if arguments.quiet else arguments.progress,
-        dumb=environment.get("TERM") == "dumb",
-    )
-    return Settings(
-        host=arguments.host,
-        context=arguments.context,
-        tmpdir=tmpdir_named(arguments.tmpdir, environment),
-        shared_blobs=arguments.shared_blob_dir and absolute(arguments.shared_blob_dir),
-        verify=arguments.verify,
-        platform=platform_named(arguments.platform),
-        environment=environment,
-        progress=Observed(shown, waiting_began),
-        timeout=timeout_named(arguments.timeout),
-        authfile=arguments.authfile and absolute(arguments.authfile),
-        insecure=arguments.insecure,
-        offline=arguments.offline,
-        cache=opening_cache(arguments, environment, writeback),
-    )
 
 
 class Opener:

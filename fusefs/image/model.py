@@ -177,6 +177,9 @@ class LayerCache(Protocol):
     def open_cached(self, name: str) -> int | None:
         """Return the descriptor of the cached file *name*, None if there is none; the caller closes it."""
 
+    def name_of(self, descriptor: int) -> str | None:
+        """Return the name of the cached file that is open as *descriptor*, None if it is not one of these."""
+
     def drop(self, name: str, why: str) -> None:
         """Remove the cached file *name*; readers that have it open can continue."""
 

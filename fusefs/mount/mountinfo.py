@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 
 from fusefs.errors import MountError, limit_reached
 from fusefs.mount.unique_ids import is_there, unique_id, unique_ids
+from fusefs.pattern import pattern
 
 FILE_SYSTEM = "fuse.imgfs"
 """The type of our FUSE mounts."""
@@ -19,8 +20,8 @@ KERNEL_FILE_SYSTEM = "erofs"
 """The type of our kernel mounts, and of others: the root of ours says so (`fusefs.mount.status`)."""
 
 _TABLE = "/proc/self/mountinfo"
-_OCTAL = re.compile(rb"\\([0-7]{3})")
-_OWNER = re.compile(rb"(?:^|,)user_id=([0-9]+)")
+_OCTAL = pattern(rb"\\([0-7]{3})")
+_OWNER = pattern(rb"(?:^|,)user_id=([0-9]+)")
 
 
 class Mount(NamedTuple):

@@ -12,9 +12,7 @@ from fusefs.home import owns_system
 from fusefs.mount.abandonable import ChildReport, Say, answers
 from fusefs.mount.mountinfo import FILE_SYSTEM, KERNEL_FILE_SYSTEM, Mount, mount_id, mount_of, mounts, path_of
 from fusefs.mount.privileges import may_mount
-from fusefs.mount.status import State, may_be_image_root, state_of
 from fusefs.mount.syscalls import open_known
-from fusefs.mount.unmounting import detach
 from fusefs.private import private_directory, private_file
 from fusefs.text import printable, quoted
 
@@ -152,6 +150,8 @@ def _check(directory: int, path: str, say: Say) -> None:
 def _is_root_of_kernel_image(directory: int, mount: Mount | None) -> bool:
     if mount is None or mount.file_system != KERNEL_FILE_SYSTEM or mount.mountpoint != path_of(directory):
         return False
+    from fusefs.mount.status import may_be_image_root  # noqa: PLC0415 - most directories are empty
+
     return may_be_image_root(directory)
 
 
@@ -179,6 +179,9 @@ def _check_empty(directory: int, shown: str) -> None:
 
 def _clear_dead(mount: Mount, path: str) -> None:
     """Remove an imgfs mount whose process is gone, even if its files are open; MountError for any other mount."""
+    from fusefs.mount.status import State, state_of  # noqa: PLC0415 - dead mounts are rare
+    from fusefs.mount.unmounting import detach  # noqa: PLC0415
+
     state, _ = state_of(mount)
     if state is not State.STALE:
         raise _mounted_there(path)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fusefs.mount.abandonable import ChildReport, Say, answers
 from fusefs.mount.mountinfo import FILE_SYSTEM, Mount, identified, lies_in, mounts
-from fusefs.tree.node import Xattrs
 
 if TYPE_CHECKING:  # `imgfs list` needs no images
     from fusefs.image.model import Traffic
+    from fusefs.tree.node import Xattrs
 
 _PREFIX = "user.imgfs."
 _PATH, _WORD = 4096, 256
@@ -40,7 +40,7 @@ class BytesRead:
         self.total = 0
 
 
-def image_xattrs(image: str, source: str, subdir: str = "") -> Xattrs:
+def image_xattrs(image: str, source: str, subdir: str = "") -> "Xattrs":
     """Return the extended attributes of every mount of an image.
 
     *image* is the IMAGE argument, *source* the engine's address or the file's path, *subdir* the directory of the view
@@ -50,7 +50,7 @@ def image_xattrs(image: str, source: str, subdir: str = "") -> Xattrs:
     return tuple((f"{_PREFIX}{name}".encode(), os.fsencode(value)) for name, value in values.items())
 
 
-def traffic_xattrs(traffic: "Traffic") -> Xattrs:
+def traffic_xattrs(traffic: "Traffic") -> "Xattrs":
     """Return the extended attributes of the mount of an image whose bytes are on another machine."""
     values: dict[str, Callable[[], int]] = {
         "bytes_fetched": lambda: traffic.bytes_fetched,
@@ -62,7 +62,7 @@ def traffic_xattrs(traffic: "Traffic") -> Xattrs:
     )
 
 
-def process_xattrs(bytes_read: BytesRead) -> Xattrs:
+def process_xattrs(bytes_read: BytesRead) -> "Xattrs":
     """Return the extended attributes of a mount that starts now and that this process or a child of it serves."""
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     values: dict[str, bytes | Callable[[], bytes]] = {

@@ -70,12 +70,21 @@ def _try_mount(connection: socket.socket, say: Say) -> None:
 
 
 def _read(mount: Mount, *, listed: bool) -> None:
-    """Ask the mount itself: the path may lead elsewhere by now."""
+    """Ask the mount itself: the path may lead elsewhere by now.
+
+    Each file is closed here: the server answers that, too, and waits for this process once it has heard from it.
+    """
     root = os.open(mount.mountpoint, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    if lies_in(root, mount) and not listed:
-        os.statvfs(f"/proc/self/fd/{root}")  # which no cache answers
-    elif lies_in(root, mount):
-        os.listdir(f"/proc/self/fd/{root}")
-        with suppress(FileNotFoundError):  # another view than that of an image
-            file = os.open(_FILE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
-            os.read(file, 1)
+    try:
+        if lies_in(root, mount) and not listed:
+            os.statvfs(f"/proc/self/fd/{root}")  # which no cache answers
+        elif lies_in(root, mount):
+            os.listdir(f"/proc/self/fd/{root}")
+            with suppress(FileNotFoundError):  # another view than that of an image
+                file = os.open(_FILE, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
+                try:
+                    os.read(file, 1)
+                finally:
+                    os.close(file)
+    finally:
+        os.close(root)

@@ -1,15 +1,16 @@
 """Digests, as in the OCI image specification, "Descriptors: Digests"."""
 
 import hashlib
-import re
 from collections.abc import Iterable
 from typing import NamedTuple, NewType
 
-_GRAMMAR = re.compile(r"(?P<algorithm>[a-z0-9]+(?:[+._-][a-z0-9]+)*):(?P<encoded>[A-Za-z0-9=_-]+)")
+from fusefs.pattern import pattern
+
+_GRAMMAR = pattern(r"(?P<algorithm>[a-z0-9]+(?:[+._-][a-z0-9]+)*):(?P<encoded>[A-Za-z0-9=_-]+)")
 _ENCODED = {
-    "sha256": re.compile(r"[0-9a-f]{64}"),
-    "sha384": re.compile(r"[0-9a-f]{96}"),
-    "sha512": re.compile(r"[0-9a-f]{128}"),
+    "sha256": pattern(r"[0-9a-f]{64}"),
+    "sha384": pattern(r"[0-9a-f]{96}"),
+    "sha512": pattern(r"[0-9a-f]{128}"),
 }
 
 

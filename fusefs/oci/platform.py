@@ -8,6 +8,8 @@ import os
 import re
 from typing import NamedTuple
 
+from fusefs.pattern import pattern
+
 _OS = {"macos": "darwin"}
 _ARCHITECTURES = {
     "x86_64": ("amd64", ""),
@@ -38,8 +40,8 @@ _DEFAULT_VARIANT = {"arm": "v7", "arm64": "v8", "amd64": "v1"}
 """The meaning of an absent variant."""
 _ALSO_RUNS = {"arm64": "arm", "amd64": "386"}
 
-_PART = re.compile(r"[A-Za-z0-9_.-]+")
-_SYSTEM = re.compile(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)\))?")
+_PART = pattern(r"[A-Za-z0-9_.-]+")
+_SYSTEM = pattern(r"([A-Za-z0-9_-]+)(?:\(([A-Za-z0-9_.-]*)\))?")
 """An operating system, maybe with its version: ``windows(10.0.20348)``."""
 
 

@@ -7,22 +7,23 @@ import re
 from typing import NamedTuple
 
 from fusefs.errors import UsageError
+from fusefs.pattern import pattern
 from fusefs.text import printable
 
 _MAX_NAME = 255
 _DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _PATH_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-_REFERENCE = re.compile(
+_REFERENCE = pattern(
     rf"(?P<name>(?:{_DOMAIN}/)?{_PATH_PART}(?:/{_PATH_PART})*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
     r"(?:@(?P<digest>[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}))?"
 )
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_DIGEST = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
-_IMAGE_ID = re.compile(r"sha256:[0-9a-f]{1,64}")
-_PATH = re.compile(rf"{_PATH_PART}(?:/{_PATH_PART})*")
-_HOST = re.compile(_DOMAIN)
+_TAG = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = pattern(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
+_IMAGE_ID = pattern(r"sha256:[0-9a-f]{1,64}")
+_PATH = pattern(rf"{_PATH_PART}(?:/{_PATH_PART})*")
+_HOST = pattern(_DOMAIN)
 DOCKER_HUB = "docker.io"
 """The registry of names without one."""
 

@@ -9,11 +9,11 @@ A function takes a value and its name for messages, and raises InvalidImage for 
 
 import codecs
 import json
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 
 from fusefs.errors import InvalidImage
+from fusefs.pattern import pattern
 from fusefs.text import printable
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -96,8 +96,8 @@ def kind(value: Json) -> str:
 
 _FOLDS = str.maketrans({"\u017f": "s", "\u212a": "k"})
 """The only letters outside of ASCII that Go's foldName takes for letters of ASCII: long s and the Kelvin sign."""
-_HALF = re.compile("[\ud800-\udfff]")
-_HALF_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF = pattern("[\ud800-\udfff]")
+_HALF_ESCAPED = pattern(r"\\u[dD][89a-fA-F]")
 
 
 @lru_cache(1024)

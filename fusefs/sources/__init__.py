@@ -1,32 +1,38 @@
 """From the IMAGE argument to the image."""
 
-from collections.abc import Callable
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from fusefs.errors import EngineError
-from fusefs.image.model import SourcedImage
 from fusefs.oci.transport import DOCKER_DAEMON, Source
-from fusefs.sources.archive.file import file_image
 from fusefs.sources.argument import EngineImage, FileImage, RegistryImage, UrlImage, parse_image
 from fusefs.sources.settings import Settings
 
 if TYPE_CHECKING:
     from fusefs.image.inspection import Inspection
+    from fusefs.image.model import SourcedImage
     from fusefs.sources.engine.save import Engine
+    from fusefs.sources.engine.unix import Asked
 
-_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
 
 
-def open_image(argument: str, settings: Settings) -> SourcedImage:
+class _Question(Protocol[_T_co]):
+    def __call__(self, engine: "Engine", source: Source, settings: Settings, /) -> _T_co: ...
+
+
+def open_image(argument: str, settings: Settings, asked: "Asked | None" = None) -> "SourcedImage":
     """Return the image that *argument* names, complete and checked as far as its source allows.
 
-    Raises an ImgfsError.  The image stays readable until the process ends.
+    *asked* is the engine that was asked for it before.  Raises an ImgfsError.  The image stays readable until the
+    process ends.
     """
     match parse_image(argument):
         case EngineImage(text):
             from fusefs.sources.engine.save import engine_image  # noqa: PLC0415 - files need no engine
 
+            if asked is not None:
+                with closing(asked.engine):
+                    return engine_image(asked.engine, asked.source, settings, asked.inspected)
             return _ask_engine(text, settings, engine_image)
         case RegistryImage(reference):
             from fusefs.sources.registry.image import registry_image  # noqa: PLC0415 - no other source needs urllib3
@@ -37,6 +43,8 @@ def open_image(argument: str, settings: Settings) -> SourcedImage:
 
             return url_image(archive, argument, settings)
         case FileImage() as file:
+            from fusefs.sources.archive.file import file_image  # noqa: PLC0415 - no other source needs it
+
             return file_image(file, argument, settings)
 
 
@@ -53,15 +61,17 @@ def describe_image(argument: str, settings: Settings) -> "Inspection | None":
     return None
 
 
-def _ask_engine(name: str, settings: Settings, ask: Callable[["Engine", Source, Settings], _T]) -> _T:
+def _ask_engine(name: str, settings: Settings, ask: _Question[_T_co]) -> _T_co:
     """Return what *ask* returns of the image *name*, if possible without the SDK, which takes 0.2 s to import."""
-    from fusefs.sources.engine.endpoint import find_endpoint  # noqa: PLC0415 - files need no engine
-    from fusefs.sources.engine.unix import NoPlainAnswer, UnixEngine  # noqa: PLC0415
+    from fusefs.sources.engine.advice import advising  # noqa: PLC0415 - files need no engine
+    from fusefs.sources.engine.endpoint import find_endpoint  # noqa: PLC0415
+    from fusefs.sources.engine.question import NoPlainAnswer  # noqa: PLC0415
+    from fusefs.sources.engine.unix import UnixEngine  # noqa: PLC0415
 
     endpoint = find_endpoint(settings.host, settings.context, settings.environment)
     source = Source(name, DOCKER_DAEMON, endpoint.host, name)
     settings.cache()  # an unusable one is an error before the engine is asked
-    try:
+    with advising(endpoint, name):
         with suppress(NoPlainAnswer), closing(UnixEngine(endpoint, settings.timeout)) as quick:
             return ask(quick, source, settings)
 
@@ -69,11 +79,3 @@ def _ask_engine(name: str, settings: Settings, ask: Callable[["Engine", Source, 
 
         with sdk_engine(endpoint, settings.timeout) as engine:
             return ask(engine, source, settings)
-    except EngineError as error:
-        from fusefs.sources.engine.advice import when_containerd, when_path  # noqa: PLC0415 - errors alone need it
-
-        if why := when_containerd(endpoint.host):
-            raise EngineError(f"cannot use {endpoint.shown}: {why}") from None
-        if hint := when_path(name):
-            raise EngineError(f"{error}; or {hint}") from None
-        raise

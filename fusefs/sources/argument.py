@@ -21,12 +21,15 @@ from fusefs.oci.transport import (
     transport_of,
     url_start,
 )
+from fusefs.pattern import pattern
 from fusefs.text import printable, quoted, without_password
 
 ARCHIVE_ENDINGS = tuple(
     f".{ending}" for ending in ("tar", "tar.gz", "tgz", "tar.zst", "tzst", "tar.xz", "txz", "tar.bz2", "tbz2", "tbz")
 )
 
+STDIN = "-"
+"""The argument, and the path, of an image that comes through standard input."""
 _INDEX = r"@[0-9]{1,18}"
 
 _UNREAD = {
@@ -34,9 +37,9 @@ _UNREAD = {
     "dir": "skopeo copy it to oci:DIR, then give that",
 }
 """Transports of skopeo that imgfs does not read, and what to do instead."""
-_HOST = re.compile(rf"(?:{'|'.join(URL_SCHEMES)})://[^/?]*", re.IGNORECASE)
+_HOST = pattern(rf"(?:{'|'.join(URL_SCHEMES)})://[^/?]*", re.IGNORECASE)
 """A URL up to its path: a colon behind it begins the name of an image."""
-_URL_CHARACTERS = re.compile(r"[!$-;=?-\[\]_a-z~]+")
+_URL_CHARACTERS = pattern(r"[!$-;=?-\[\]_a-z~]+")
 """Printable ASCII without those that no URL contains."""
 
 
@@ -58,13 +61,13 @@ class FileImage(NamedTuple):
     transport: Transport | None
     """None: its contents decide."""
     path: str
-    """``-`` is standard input."""
+    """`STDIN` is standard input."""
     choice: str | int | None
     """The name or the index that picks one of several images."""
 
     def source(self, name: str, transport: Transport) -> Source:
         """Return where its image, called *name*, came from; *transport* is the one that its contents decided."""
-        place = STANDARD_INPUT if self.path == "-" else os.path.abspath(self.path)
+        place = STANDARD_INPUT if self.path == STDIN else os.path.abspath(self.path)
         return Source(name, transport, place, self.choice)
 
 
@@ -102,7 +105,7 @@ def parse_image(argument: str) -> EngineImage | RegistryImage | FileImage | UrlI
     word, _, rest = argument.partition(":")
     if url_start(argument) == 0:
         return UrlImage(None, _checked_url(argument), None)
-    if argument == "-" or _is_path(argument):
+    if argument == STDIN or _is_path(argument):
         return _path(argument)
     if transport is DOCKER_DAEMON:
         argument = rest

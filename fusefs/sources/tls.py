@@ -1,6 +1,6 @@
 """TLS settings for connections to engines and registries: no other module decides what is trusted."""
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 class Tls(NamedTuple):
     """Encryption settings.  imgfs never connects without encryption to an engine that has them."""
 
-    ca: Path | None
+    ca: os.PathLike[str] | None
     """File of the only trusted certificates (default: the system's)."""
-    client: tuple[Path, Path] | None
+    client: tuple[os.PathLike[str], os.PathLike[str]] | None
     """Files of our certificate and its key."""
     verify: bool
     """False: any certificate is accepted."""
-    more: tuple[Path, ...] = ()
+    more: tuple[os.PathLike[str], ...] = ()
     """Files of certificates that are trusted besides."""
 
 

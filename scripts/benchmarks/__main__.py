@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -36,6 +37,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("cases", nargs="*", metavar="CASE", help="which to run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="put the table into a Markdown file")
+    parser.add_argument("--imgfs", metavar="PROGRAM", help="an installed imgfs to measure, as scripts/install makes it")
     parser.add_argument("--fuse-archive", metavar="PROGRAM", help="a built fuse-archive to compare with")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the picture of the README")
     parser.add_argument("--runs", type=int, metavar="N", help="paired runs of each case (5)")
@@ -111,7 +113,7 @@ def main() -> int:
         with Workplace() as work:
             _stop_at_signals(work)
             inputs = Inputs(work, cache, quick=arguments.quick)
-            tools = Tools.found(work, peers, arguments.fuse_archive)
+            tools = replace(Tools.found(work, peers, arguments.fuse_archive), own=arguments.imgfs)
             document = _document(Bench(work, tools, inputs, arguments.runs, arguments.quick, _say), arguments.cases)
     except KeyboardInterrupt:
         _say("interrupted; nothing of it is left")

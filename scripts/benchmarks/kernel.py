@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from benchmarks import reading
@@ -127,31 +128,36 @@ def kernel_read_files(bench: Bench) -> Iterator[Row | Curve]:
 
 @case(22, "kernel-blob", "root")
 def kernel_blob(bench: Bench) -> Iterator[Row | Curve]:
-    """Read the largest blob of a kernel mount again in order, and 4 KiB at random offsets in a fresh one."""
+    """Read the largest blob of a fresh kernel mount twice in order, and 4 KiB at random offsets in another one.
+
+    Not both in one: random reads leave the page cache in pieces of 4 KiB, which later reads copy at half the rate.
+    """
     image, tools = bench.inputs.image, bench.tools
     blob = image.largest
     offsets = reading.random_pages(blob.size, 50 if bench.quick else 5_000)
 
-    def both(mounting: Mounting, path_of: Callable[[Mount], Path]) -> Contestant:
-        def timed() -> Sample:
-            with mounting() as mount:
-                path = path_of(mount)
-                descriptor = os.open(path, os.O_RDONLY)
-                try:
-                    latency = statistics.median(reading.latencies(descriptor, offsets))
-                finally:
-                    os.close(descriptor)
-                reading.rate(path, MIB, 0, blob.size)
-                return {"rate": reading.rate(path, _REQUEST, 0, blob.size), "latency": latency}
+    def latency(mounting: Mounting, path_of: Callable[[Mount], Path]) -> Sample:
+        with mounting() as mount:
+            descriptor = os.open(path_of(mount), os.O_RDONLY)
+            try:
+                return {"latency": statistics.median(reading.latencies(descriptor, offsets))}
+            finally:
+                os.close(descriptor)
 
-        return timed
+    def imgfs() -> Sample:
+        mounting = partial(tools.imgfs_mount_pipe, image.path, *EROFS)
+        with mounting() as mount:
+            path = blob_of(mount, blob)
+            reading.rate(path, MIB, 0, blob.size)
+            rate = {"rate": reading.rate(path, _REQUEST, 0, blob.size)}
+        return {**rate, **latency(mounting, lambda mount: blob_of(mount, blob))}
 
     contestants: dict[str, Contestant | None] = {
-        "imgfs": both(lambda: tools.imgfs_mount_pipe(image.path, *EROFS), lambda mount: blob_of(mount, blob)),
+        "imgfs": imgfs,
         "raw": lambda: {"rate": reading.rate(image.path, _REQUEST, blob.offset, blob.offset + blob.size)},
     }
     for name, mounting in tools.fuse_peers(image.path).items():
-        contestants[name] = both(mounting, lambda mount: member_of(mount, blob))
+        contestants[name] = partial(latency, mounting, lambda mount: member_of(mount, blob))
     taken = bench.paired(contestants)
     what, raw = "kernel: blob again, 128 KiB requests", "raw read of the tarball"
     yield Row(what, "B/s", taken.of("imgfs", "rate"), raw, taken.of("raw", "rate"), Target("≥", 0.9), "nothing")

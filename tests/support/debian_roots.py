@@ -74,7 +74,7 @@ def run_in_copy(root: Path, script: str, *folders: Path) -> str:
     return done.stdout
 
 
-def run_in_copy_of(root: Path, script: str, *folders: Path, timeout: int = 600) -> subprocess.CompletedProcess[str]:
+def run_in_copy_of(root: Path, script: str, *folders: Path, timeout: int = 1800) -> subprocess.CompletedProcess[str]:
     """Run the shell *script* as `run_in_copy` does, and return its status, too."""
     environment = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     environment |= {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}

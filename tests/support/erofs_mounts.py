@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fusefs.cache.sealed_file import stated, write_document
 from fusefs.mount.kernel.attach import attach
 from fusefs.mount.kernel.erofs import mount_erofs
 from fusefs.mount.kernel.support import Backing, backing_here
 from fusefs.mount.syscalls import fsopen, umount2
 from tests.support.erofs_images import ErofsImage, open_files
-from tests.support.mounts import the_mount
+from tests.support.mounts import Bench, the_mount
 from tests.support.processes import Mounted, mounts_at, until
 from tests.support.requirements import ROOT, give_up, need
 
@@ -57,3 +58,27 @@ def until_kernel(mountpoint: Path, seconds: float = 15.0) -> None:
         "the kernel mount takes over",
         seconds,
     )
+
+
+def kind(mountpoint: Path) -> str:
+    """Return the type of the file system at *mountpoint*."""
+    return the_mount(mountpoint).file_system
+
+
+def by_kernel(imgfs: Bench, image: str | Path, *options: str, name: str = "kernel") -> Path:
+    """Mount *image* by the kernel at once."""
+    mountpoint = imgfs.mountpoint(name)
+    done = imgfs.run("mount", "--driver", "erofs", *options, image, mountpoint)
+    assert (done.status, done.out) == (0, "")
+    assert done.err.splitlines()[-1].startswith(f"imgfs: mounted {image} on {mountpoint} in ")
+    assert kind(mountpoint) == "erofs"
+    return mountpoint
+
+
+def seal_again(seal: Path, file: Path) -> None:
+    """Replace the *seal* by one that fits *file* as it is."""
+    seal.unlink()
+    folder, descriptor = (os.open(path, os.O_RDONLY) for path in (seal.parent, file))
+    write_document(folder, seal.name, {"file": stated(descriptor)})
+    for opened in (folder, descriptor):
+        os.close(opened)

@@ -134,22 +134,23 @@ class _Handler(BaseHTTPRequestHandler):
             for data in answer.raw:
                 self.wfile.write(data)
             return
+        unframed = answer.unframed or self.request_version == "HTTP/1.0"
         self.send_response(answer.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Api-Version", self.engine.api_version())
-        self.send_header(*(("Connection", "close") if answer.unframed else ("Transfer-Encoding", "chunked")))
+        self.send_header(*(("Connection", "close") if unframed else ("Transfer-Encoding", "chunked")))
         self.end_headers()
         for part in answer.parts:
             if isinstance(part, threading.Event):
                 part.wait()
             elif part:
-                self.wfile.write(part if answer.unframed else b"%x\r\n%b\r\n" % (len(part), part))
-        self.close_connection = answer.cut or answer.unframed or answer.reset or answer.framing != b""
+                self.wfile.write(part if unframed else b"%x\r\n%b\r\n" % (len(part), part))
+        self.close_connection = answer.cut or unframed or answer.reset or answer.framing != b""
         if answer.reset:
             self._reset()
         elif not self.close_connection:
             self.wfile.write(b"0\r\n\r\n")
-        elif not answer.unframed:
+        elif not unframed:
             self.wfile.write(answer.framing or b"10000\r\nhalf a chunk")
 
     def _reset(self) -> None:

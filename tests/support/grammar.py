@@ -3,7 +3,7 @@
 import argparse
 from unittest import mock
 
-from fusefs.cli.parsing.program import parse_arguments
+from fusefs.cli.parsing.program import program_parser
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
@@ -16,7 +16,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
         made.append(parser)
 
     with mock.patch.object(argparse.ArgumentParser, "__init__", noted):
-        parse_arguments(["mount", "nginx", "/mnt"])
+        program_parser()
     return {parser.prog: parser for parser in made}
 
 

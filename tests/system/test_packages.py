@@ -115,7 +115,7 @@ def test_pip_and_pipx_install_what_was_built(folder: Path, built: list[Path]) ->
         _ONCE.format(folder=folder)
         + f"""
         python3 -m venv /opt/with-pip
-        /opt/with-pip/bin/pip install -q '{wheel}[ssh]'
+        /opt/with-pip/bin/pip install -q '{wheel}[ssh,s3]'
         pipx install -q {source}
         for imgfs in /opt/with-pip/bin/imgfs /root/.local/bin/imgfs; do
             mkdir -p /mnt/img

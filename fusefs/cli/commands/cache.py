@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fusefs.cache.location import unusable
-from fusefs.cache.store import DEFAULT_LIMIT, Cache, ListedEntry
+from fusefs.cache.store import DEFAULT_LIMIT, Cache
+from fusefs.cache.survey import ListedEntry
 from fusefs.cli.output.ages import age, local_time
 from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.output.stdout import BOLD, Output, human_size

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-from fusefs.cli.commands.mount import MountCommand
+from fusefs.cli.commands.mount import mount_image
 from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.output.stdout import say
 from fusefs.cli.parsing.mount_options import FUSE
@@ -168,7 +168,7 @@ def _serve(arguments: argparse.Namespace, environment: Mapping[str, str], mountp
         options = parse_arguments(words)
         common = {name: value for name, value in vars(arguments).items() if hasattr(options, name)}
         given = {name: getattr(options, name) for name in ("command", "image", "mountpoint")}
-        MountCommand(argparse.Namespace(**vars(options) | common | given, as_helper=True), environment).run()
+        mount_image(argparse.Namespace(**vars(options) | common | given, as_helper=True, fake=False), environment)
         status = 0
     except ImgfsError as error:
         say(printable(str(error)))

@@ -149,6 +149,15 @@ def say(message: str) -> None:
         discard(2)
 
 
+def flush_stdout() -> bool:
+    """Flush stdout; return whether nothing is left in its buffer."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
+
+
 def flush_stderr() -> None:
     """Flush stderr, and discard what cannot be written: Python would try again at its end, and exit with 120."""
     try:

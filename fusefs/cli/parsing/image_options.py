@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from fusefs.cli.output.progress import AUTO, WAYS
+from fusefs.pattern import pattern
 from fusefs.text import printable
 
 
@@ -57,7 +58,7 @@ def add_cache_options(parser: "argparse._ActionsContainer") -> None:
     )
 
 
-_SECONDS = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
+_SECONDS = pattern(r"[0-9]{1,6}(?:\.[0-9]{1,3})?")
 
 
 def seconds(text: str) -> float:
@@ -69,7 +70,7 @@ def seconds(text: str) -> float:
     return float(text)
 
 
-_SIZE = re.compile(r"([0-9]{1,15})(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
+_SIZE = pattern(r"([0-9]{1,15})(?:([KMGT])(i?)B?|B)?", re.IGNORECASE)
 
 
 def size_named(text: str) -> int:

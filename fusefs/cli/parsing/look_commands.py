@@ -1,12 +1,12 @@
 """The grammar of the read-only commands: those that inspect an image without a mount, and `list`."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fusefs.cli.parsing.image_options import IMAGE_GROUPS, add_image_options, size_named
 from fusefs.cli.parsing.parser import Commands, Parser
+from fusefs.pattern import pattern
 from fusefs.text import printable
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _add_waste(commands: Commands) -> None:
     parser.add_help_last()
 
 
-_PER_CENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
+_PER_CENT = pattern(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 
 
 def _limit(text: str) -> tuple[float, str]:

@@ -5,36 +5,12 @@ With the type ``fuse.imgfs`` mount.fuse3(8) runs ``imgfs SOURCE DIR -o OPTIONS``
 """
 
 import argparse
-import getopt
 import os
 from collections.abc import Sequence
 
 from fusefs.cli.parsing.nearest import meant_command
-from fusefs.cli.parsing.program import COMPLETE, HELP, REPORT, VERSION, parse_arguments
+from fusefs.cli.parsing.program import COMMANDS, REPORT, parse_arguments
 from fusefs.errors import UsageError
-
-COMMANDS = frozenset(
-    {
-        "mount",
-        "umount",
-        "list",
-        "inspect",
-        "ls",
-        "cat",
-        "diff",
-        "which",
-        "du",
-        "find",
-        "waste",
-        "cp",
-        "shell",
-        "report",
-        "cache",
-        "completion",
-    }
-    | {HELP, VERSION, f"__{COMPLETE}"}
-)
-"""The commands, listed here because building the parser takes longer."""
 
 _OF_NO_COMMAND = frozenset("/:.@")
 """Characters of images; no command has one."""
@@ -93,6 +69,8 @@ def _is_short(words: Sequence[str]) -> bool:
 
 def _from_flags(words: Sequence[str]) -> tuple[list[str], bool]:
     """Translate *words* with flags of mount(8) for ``imgfs mount``; also return whether ``-f`` (fake) is among them."""
+    import getopt  # noqa: PLC0415 - only mount(8) passes flags
+
     try:
         flags, operands = getopt.gnu_getopt(list(words), "sfnvo:t:N:")
     except getopt.GetoptError as error:

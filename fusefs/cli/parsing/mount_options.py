@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from fusefs.errors import UsageError
+from fusefs.pattern import pattern
 from fusefs.text import printable
 
 AUTO, FUSE, EROFS = "auto", "fuse", "erofs"
@@ -54,8 +55,8 @@ _LONG = {"host": True, "context": True, "tmpdir": True, "log-file": True, "platf
 }
 """Long options that are accepted after ``-o``, and whether they take a value."""
 
-_WORD = re.compile(r"(?:[^\\,]|\\.?)+", re.DOTALL)
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_WORD = pattern(r"(?:[^\\,]|\\.?)+", re.DOTALL)
+_ESCAPE = pattern(r"\\(.)", re.DOTALL)
 
 
 def split_options(text: str) -> list[str]:

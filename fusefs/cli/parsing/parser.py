@@ -133,5 +133,28 @@ class Parser(argparse.ArgumentParser):
         return super()._parse_optional(arg_string)
 
 
+class _Unbuilt:
+    """Stands for the parser of a command that was not called: whatever is added to it is nothing."""
+
+    def __getattr__(self, name: str) -> "_Unbuilt":
+        return self
+
+    def __call__(self, *_: object, **__: object) -> "_Unbuilt":
+        return self
+
+
+class OneCommand:
+    """Stands for the action of argparse to which commands are added, and lets it have one: building all takes 8 ms."""
+
+    def __init__(self, commands: "Commands", name: str) -> None:
+        """Let *commands* have the command *name*."""
+        self._commands = commands
+        self._name = name
+
+    def add_parser(self, name: str, **keywords: Any) -> Any:
+        """Return the parser of the command *name*, which is built only if it was called."""
+        return self._commands.add_parser(name, **keywords) if name == self._name else _Unbuilt()
+
+
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - argparse exports no other name
 """The action of argparse to which commands are added."""

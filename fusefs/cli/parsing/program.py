@@ -4,13 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import cast
 
 from fusefs import __version__
 from fusefs.cli.parsing.image_forms import forms
 from fusefs.cli.parsing.image_options import CACHE_DIR, IMAGE_GROUPS, add_cache_options, add_image_options, seconds
 from fusefs.cli.parsing.look_commands import add_list, add_looks
 from fusefs.cli.parsing.mount_options import ALL, AUTO, BACKGROUND, EROFS, FUSE, long_options, split_options
-from fusefs.cli.parsing.parser import Commands, HelpRequested, Parser
+from fusefs.cli.parsing.parser import Commands, HelpRequested, OneCommand, Parser
 from fusefs.cli.parsing.use_commands import add_uses
 from fusefs.errors import UsageError
 from fusefs.oci.transport import DOCKER_DAEMON, REGISTRY
@@ -26,6 +27,28 @@ SHELL = "shell"
 """The command behind whose ``--`` another command line begins."""
 HELP, VERSION = "help", "version"
 """Commands that do the same as options."""
+COMMANDS = frozenset(
+    {
+        "mount",
+        "umount",
+        "list",
+        "inspect",
+        "ls",
+        "cat",
+        "diff",
+        "which",
+        "du",
+        "find",
+        "waste",
+        "cp",
+        "shell",
+        "report",
+        "cache",
+        "completion",
+    }
+    | {HELP, VERSION, f"__{COMPLETE}"}
+)
+"""The commands, listed here because building the parser takes longer."""
 
 
 OPTIONS = "options"
@@ -49,7 +72,7 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:  # noqa: C901 - a case f
         return argparse.Namespace(command=COMPLETE, words=argv[1:])
     if argv[:1] in (["-v"], ["--version"]):
         argv = [VERSION, *argv[1:]]
-    parser = program_parser()
+    parser = program_parser(argv[0] if argv and argv[0] in COMMANDS - {HELP} else None)
     arguments = _parsed_shell(parser, argv) if argv[:1] == [SHELL] else parser.parse_args(argv)
     match arguments.command:
         case None:
@@ -106,8 +129,8 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def program_parser() -> Parser:
-    """Return the parser of the program with all its commands."""
+def program_parser(called: str | None = None) -> Parser:
+    """Return the parser of the program with all its commands, or only with the one that is *called*."""
     parser = Parser(
         prog="imgfs",
         description="Mount and inspect container images without unpacking; see imgfs COMMAND --help.",
@@ -116,7 +139,8 @@ def program_parser() -> Parser:
             "imgfs ls -l ./nginx.tar:/etc",
         ),
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog="imgfs")
+    every = parser.add_subparsers(dest="command", metavar="COMMAND", prog="imgfs")
+    commands = every if called is None else cast("Commands", OneCommand(every, called))
     _add_mount(commands)
     _add_umount(commands)
     add_list(commands)

@@ -8,7 +8,6 @@ from fusefs.mount.kernel.support import KernelUnable, can_mount_beneath
 from fusefs.mount.mountinfo import Mount, mount_id, mounts, opened_root
 from fusefs.mount.syscalls import MNT_DETACH, MOVE_MOUNT_BENEATH, move_mount, umount2
 from fusefs.mount.unique_ids import unique_id
-from fusefs.mount.unmounting import detach
 from fusefs.text import printable
 
 _GONE = "it is not mounted there any more"
@@ -99,6 +98,8 @@ def _replace(mount: int, root: int, new: tuple[int, int]) -> None:
     try:
         umount2(b"/proc/self/fd/%d" % root, MNT_DETACH)
     except OSError as error:  # it was unmounted since, which was meant for both
+        from fusefs.mount.unmounting import detach  # noqa: PLC0415 - it never happened
+
         if (found := _attached(*new)) is not None:
             detach(found, lazily=True)
         raise KernelUnable(f"cannot detach it: {error.strerror}") from None

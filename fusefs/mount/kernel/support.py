@@ -29,12 +29,12 @@ with both.  A distribution may port commits into older versions; imgfs does not 
 """
 
 import os
-import re
 import sys
 from enum import Enum
 from typing import NamedTuple
 
 from fusefs.errors import MountError
+from fusefs.pattern import pattern
 
 
 class KernelUnable(MountError):
@@ -62,8 +62,8 @@ class KernelVersion(NamedTuple):
     patch: int
 
 
-_RELEASE = re.compile(r"([0-9]{1,4})\.([0-9]{1,4})(?:\.([0-9]{1,4}))?(-rc[0-9])?(?![0-9])")
-_DEBIAN = re.compile(r"\bDebian ([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})-")
+_RELEASE = pattern(r"([0-9]{1,4})\.([0-9]{1,4})(?:\.([0-9]{1,4}))?(-rc[0-9])?(?![0-9])")
+_DEBIAN = pattern(r"\bDebian ([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})-")
 _LOOP = (KernelVersion(6, 4, 0), {(6, 1): 113})
 _FILE = (KernelVersion(7, 0, 0), {(6, 12): 80, (6, 18): 21, (6, 19): 11})
 """The version from which on all kernels do it, and the first patch levels of older series that do it."""
@@ -77,10 +77,11 @@ def kernel_version(release: str, version: str = "") -> KernelVersion | None:
 
     Debian 12 gives the version of its ABI as the *release* (``6.1.0-28-amd64``); its *version* names the true one.
     """
-    match = _DEBIAN.search(version) or _RELEASE.match(release)
+    debian = _DEBIAN.search(version) if "Debian" in version else None
+    match = debian or _RELEASE.match(release)
     if match is None:
         return None
-    candidate = match.re is _RELEASE and match[4]
+    candidate = debian is None and match[4]
     return KernelVersion(int(match[1]), int(match[2]), -1 if candidate else int(match[3] or 0))
 
 

@@ -17,6 +17,7 @@ from fusefs.image.model import LayerCache
 from fusefs.log import logger
 from fusefs.mount.kernel.attach import WrongContents, check_contents
 from fusefs.mount.kernel.erofs import mount_erofs
+from fusefs.mount.kernel.record import Known, add_record
 from fusefs.mount.kernel.snapshot import Snapshot
 from fusefs.mount.kernel.support import BytesMissing, KernelUnable, backing_here
 from fusefs.text import printable
@@ -48,6 +49,10 @@ class KernelOptions(NamedTuple):
     overrides: Overrides
     tmpdir: str
     """The directory of metadata that are not cached."""
+    record: str = ""
+    """The name of the record with which it can be mounted again, empty for none."""
+    contents: str = ""
+    """What the record says of the image."""
 
 
 class KernelView:
@@ -66,6 +71,8 @@ class KernelView:
         self._cache = cache
         self._options = options
         self._snapshots: dict[int, Snapshot] = {}
+        self._first_bytes: Known = ()
+        """Of files of the last mount."""
         try:
             for file in self._user_files():
                 self._snapshots[file.descriptor] = Snapshot(file)
@@ -86,17 +93,22 @@ class KernelView:
         None, too, if bytes of the image are not here, or if it is not wanted, which is asked if there are metadata.
         The mount is attached nowhere.  Raises KernelUnable, and Unavailable if a user's file has changed.
         """
-        metadata = None if self._cache is None else self._cache.open_cached(self._key)
-        if metadata is None:
+        cache = self._cache
+        metadata = None if cache is None else cache.open_cached(self._key)
+        if cache is None or metadata is None:
             return None
         try:
-            return self._mounted(metadata) if self._is_here() and is_wanted() else None
+            if not self._is_here() or not is_wanted():
+                return None
+            mount = self._mounted(metadata)
+            self._record(cache)
         except WrongContents as error:
-            assert self._cache is not None
-            self._cache.drop(self._key, str(error))
+            cache.drop(self._key, str(error))
             return None
         except OSError as error:
             raise KernelUnable(f"cannot read its files: {error.strerror}") from None
+        else:
+            return mount
         finally:
             os.close(metadata)
 
@@ -122,6 +134,7 @@ class KernelView:
                 raise
             else:
                 cache.later(lambda: _add(cache, self._key, metadata))
+                self._record(cache)
                 return mount
         metadata = unlinked_file(self._options.tmpdir)
         try:
@@ -149,11 +162,21 @@ class KernelView:
         devices = [self._snapshots[file].take() if file in self._snapshots else file for file in self._files()]
         mount = mount_erofs(metadata, devices, options.source, options.flags)
         try:
-            check_contents(mount, self._known())
+            known = list(self._known())
+            check_contents(mount, known)
         except BaseException:
             os.close(mount)
             raise
+        self._first_bytes = known
         return mount
+
+    def _record(self, cache: LayerCache) -> None:
+        """Record how it was mounted, once the files that were made for it have their names in the *cache*."""
+        options = self._options
+        if options.record:
+            files = [None if file in self._snapshots else file for file in self._files()]
+            about = self._first_bytes, options.contents
+            cache.later(lambda: add_record(cache, options.record, self._key, files, about))
 
     def _files(self) -> list[int]:
         """Return the files that hold the bytes of the view, plain tars included, in the order of the devices."""

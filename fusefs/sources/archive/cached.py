@@ -11,17 +11,11 @@ from fusefs.cache.store import Cache
 from fusefs.content.file import OpenFile
 from fusefs.errors import ImgfsError, InvalidImage
 from fusefs.log import logger
+from fusefs.sources.archive.key import archive_key
 from fusefs.sources.archive.memberlist import MALFORMED, read_members, written_members
 from fusefs.tar.members import Member, MemberTable, scan
 
 log = logger(__name__)
-
-
-def archive_key(file: OpenFile) -> str:
-    """Return a key that changes whenever *file* does: a program that resets the mtime still changes the ctime."""
-    stat = os.fstat(file.descriptor)
-    parts = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-    return "-".join(f"{part:x}" for part in parts)
 
 
 def archive_index(cache: Cache, file: OpenFile, path: str) -> tuple[CacheEntry | None, MemberTable]:

@@ -22,13 +22,12 @@ from fusefs.sources.archive.directory import DirectoryBlobs
 from fusefs.sources.archive.docker_archive import MANIFEST_LIST, DockerArchive
 from fusefs.sources.archive.image_layout import layout_image
 from fusefs.sources.archive.verification import hashing, readable, verified
-from fusefs.sources.argument import FileImage, UrlImage
+from fusefs.sources.argument import STDIN, FileImage, UrlImage
 from fusefs.sources.settings import Settings
 from fusefs.tar.compression import FIRST_BYTES, compression_of, decompressed
 from fusefs.tar.members import MemberTable, scan
 from fusefs.text import printable
 
-_STDIN = "-"
 _CHUNK = 1 << 20
 _PATIENCE = 200
 """Milliseconds after which a wait for a pipe begins again."""
@@ -41,7 +40,7 @@ def file_image(asked: FileImage, name: str, settings: Settings) -> SourcedImage:
     A plain file is read in place.  A file that is compressed as a whole, and a pipe, is spooled, and every digest is
     checked.
     """
-    if asked.path != _STDIN and os.path.isdir(asked.path):
+    if asked.path != STDIN and os.path.isdir(asked.path):
         return SourcedImage(verified(_directory_image(asked, name, settings), settings))
     with _opened(asked.path) as file:
         if asked.transport is OCI:
@@ -155,7 +154,7 @@ def tar_image(
 @contextmanager
 def _opened(path: str) -> Iterator[OpenFile]:
     """Open *path*, or standard input for ``-``; close it again only if the block raises."""
-    name = STANDARD_INPUT if path == _STDIN else printable(path)
+    name = STANDARD_INPUT if path == STDIN else printable(path)
     if "\0" in path:
         raise Unavailable(f"cannot open {name}: no file name has a NUL byte")
     try:
@@ -171,7 +170,7 @@ def _opened(path: str) -> Iterator[OpenFile]:
 
 
 def _descriptor(path: str) -> int:
-    if path == _STDIN:
+    if path == STDIN:
         if os.isatty(0):
             raise UsageError("standard input is a terminal; docker save IMAGE | imgfs mount - MOUNTPOINT")
         return os.dup(0)

@@ -2,8 +2,10 @@
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from fusefs.errors import EngineError
 from fusefs.oci.reference import tagged
 from fusefs.sources.engine.endpoint import Endpoint
 from fusefs.text import listing, printable, quoted
@@ -13,6 +15,19 @@ _MAY_NOT = "become root, or join the group docker"
 _CLOSE = 0.8
 """Similarity of names, 0 to 1 as difflib counts it."""
 _GONE = (errno.ENOENT, errno.ECONNREFUSED)
+
+
+@contextmanager
+def advising(endpoint: Endpoint, name: str) -> Iterator[None]:
+    """Add a hint to an EngineError of the block, which asks the engine at *endpoint* for the image *name*."""
+    try:
+        yield
+    except EngineError as error:
+        if why := when_containerd(endpoint.host):
+            raise EngineError(f"cannot use {endpoint.shown}: {why}") from None
+        if hint := when_path(name):
+            raise EngineError(f"{error}; or {hint}") from None
+        raise
 
 
 def when_unreachable(endpoint: Endpoint, cause: BaseException) -> str:

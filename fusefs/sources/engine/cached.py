@@ -3,8 +3,6 @@
 Every mount compares the cached digests with the engine's answer to inspect, as for an image that was just received.
 """
 
-import hashlib
-import json
 import time
 from contextlib import AbstractContextManager
 
@@ -18,7 +16,8 @@ from fusefs.oci.digest import Digest
 from fusefs.sources.archive.blobs import TarBlobs
 from fusefs.sources.archive.memberlist import MALFORMED, read_members, written_members
 from fusefs.sources.archive.spooled import SpooledTar
-from fusefs.sources.engine.inspected import Target, checked_image
+from fusefs.sources.engine.checked import checked_image
+from fusefs.sources.engine.inspected import Target, engine_key
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
 
@@ -44,7 +43,7 @@ def cached_or_entry(target: Target, settings: Settings) -> SourcedImage | CacheE
 
     while True:
         try:
-            entry, facts = cache.saved(_engine_key(target), waiting)
+            entry, facts = cache.saved(engine_key(target), waiting)
         except OSError as error:  # for example, a full disk
             log.warning("cannot cache %s: %s", printable(target.name), error.strerror or error)
             return None
@@ -64,7 +63,7 @@ def cached_or_entry(target: Target, settings: Settings) -> SourcedImage | CacheE
 def is_cached(target: Target, settings: Settings) -> bool:
     """Return whether the image seems to be cached; `cached_or_entry` finds out whether that can be read."""
     cache = settings.cache()
-    return cache is not None and cache.has_saved(_engine_key(target))
+    return cache is not None and cache.has_saved(engine_key(target))
 
 
 def complete_entry(entry: CacheEntry, tar: SpooledTar, target: Target, *, only: bool) -> None:
@@ -99,9 +98,3 @@ def _cached_image(entry: CacheEntry, facts: Facts, target: Target) -> Image:
         raise
     tar.log_warnings()
     return image
-
-
-def _engine_key(target: Target) -> str:
-    inspected = target.inspected
-    parts = [str(inspected.image_id), str(target.platform or ""), str(inspected.platform or ""), inspected.storage]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -13,7 +13,8 @@ from fusefs.oci.config import Details, parse_details
 from fusefs.oci.platform import Platform
 from fusefs.oci.times import nanoseconds, rfc3339
 from fusefs.oci.untrusted_json import as_string, field_of
-from fusefs.sources.engine.inspected import Target, image_tag
+from fusefs.sources.engine.checked import image_tag
+from fusefs.sources.engine.inspected import Target
 
 _METADATA = re.compile(
     r"(?:/bin/sh -c #\(nop\) +)?"

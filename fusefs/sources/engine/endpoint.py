@@ -9,14 +9,15 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, NamedTuple
 
 from fusefs.errors import UsageError
 from fusefs.home import home
 from fusefs.sources.tls import Tls
 from fusefs.text import printable, without_password
+
+if TYPE_CHECKING:  # a socket needs no files
+    from pathlib import Path
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _DEFAULT_CONTEXT = "default"
@@ -55,15 +56,14 @@ def find_endpoint(host: str | None, context: str | None, environment: Mapping[st
     return _checked(_context(folder, context))
 
 
-def _docker_config(environment: Mapping[str, str]) -> Path:
-    given = environment.get("DOCKER_CONFIG")
-    return Path(given) if given else Path(home(environment)) / ".docker"
+def _docker_config(environment: Mapping[str, str]) -> str:
+    return environment.get("DOCKER_CONFIG") or os.path.join(home(environment), ".docker")
 
 
-def _current_context(folder: Path) -> str:
-    path = folder / "config.json"
+def _current_context(folder: str) -> str:
+    path = os.path.join(folder, "config.json")
     try:
-        text = path.read_bytes()
+        text = _bytes_of(path)
     except (FileNotFoundError, NotADirectoryError):
         return _DEFAULT_CONTEXT
     except OSError as error:
@@ -72,7 +72,10 @@ def _current_context(folder: Path) -> str:
     return current if isinstance(current, str) and current else _DEFAULT_CONTEXT
 
 
-def _context(folder: Path, name: str) -> Endpoint:
+def _context(docker_config: str, name: str) -> Endpoint:
+    from pathlib import Path  # noqa: PLC0415 - the default socket needs no files
+
+    folder = Path(docker_config)
     key = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
     path = folder / "contexts" / "meta" / key / "meta.json"
     try:
@@ -102,20 +105,22 @@ def _context(folder: Path, name: str) -> Endpoint:
     return Endpoint(host, _tls(files, present, verify=not skip_verify))
 
 
-def _tls_of_environment(folder: Path, environment: Mapping[str, str]) -> Tls | None:
+def _tls_of_environment(folder: str, environment: Mapping[str, str]) -> Tls | None:
     """Return the TLS settings of DOCKER_TLS, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH."""
     verify = bool(environment.get("DOCKER_TLS_VERIFY"))
     certificates = environment.get("DOCKER_CERT_PATH")
     if not (verify or certificates or environment.get("DOCKER_TLS")):
         return None
-    files = Path(certificates) if certificates else folder
+    from pathlib import Path  # noqa: PLC0415 - most engines have no TLS
+
+    files = Path(certificates or folder)
     present = {name for name in ("ca.pem", "cert.pem", "key.pem") if os.path.isfile(files / name)}
     if certificates and not present:
         raise UsageError(f"DOCKER_CERT_PATH names no folder with ca.pem, cert.pem or key.pem: {files}")
     return _tls(files, present, verify=verify)
 
 
-def _tls(files: Path, present: set[str], *, verify: bool) -> Tls:
+def _tls(files: "Path", present: set[str], *, verify: bool) -> Tls:
     pair = {"cert.pem", "key.pem"} & present
     if len(pair) == 1:
         missing = ({"cert.pem", "key.pem"} - pair).pop()
@@ -156,6 +161,8 @@ def _checked(endpoint: Endpoint) -> Endpoint:
 
 def _has_port(address: str) -> bool:
     """Return whether *address* is a host, with a valid port or without one."""
+    from urllib.parse import urlsplit  # noqa: PLC0415 - a socket has no port
+
     try:
         parts = urlsplit(f"//{address}")
         return bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -163,7 +170,12 @@ def _has_port(address: str) -> bool:
         return False
 
 
-def _object(text: bytes, path: Path) -> dict[str, object]:
+def _bytes_of(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _object(text: bytes, path: "Path | str") -> dict[str, object]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -9,10 +9,10 @@ from fusefs.errors import EngineError, InvalidImage
 from fusefs.oci.digest import Digest
 from fusefs.oci.untrusted_json import field_of, parse_list
 from fusefs.sources.engine.advice import when_unreachable
+from fusefs.sources.engine.answers import unanswered
 from fusefs.sources.engine.endpoint import Endpoint
 from fusefs.sources.engine.inspected import NONSENSE
 from fusefs.sources.engine.names import connection, is_reference
-from fusefs.sources.engine.save import unanswered
 from fusefs.sources.http import BoundedResponse, bounded_response
 from fusefs.sources.reasons import cause_of, reason
 

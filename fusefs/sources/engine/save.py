@@ -20,8 +20,10 @@ from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.transport import Source
 from fusefs.progress import Advance
 from fusefs.sources.archive.spooled import SpooledTar
+from fusefs.sources.engine.answers import platform_hint
 from fusefs.sources.engine.cached import cached_or_entry, complete_entry, is_cached
-from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, checked_image
+from fusefs.sources.engine.checked import checked_image
+from fusefs.sources.engine.inspected import Inspected, Target
 from fusefs.sources.reasons import reason, timed_out
 from fusefs.sources.settings import Settings
 from fusefs.text import printable
@@ -31,18 +33,11 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-PLATFORM_VERSION = (1, 48)
-"""The first version of the API whose save takes a platform; earlier versions ignore the parameter."""
 _ONE_PLATFORM = frozenset({"aufs", "devicemapper", "overlay", "overlay2", "vfs"})
 """Storage drivers of engines that have an image for one platform alone."""
 _ERROR_TAIL = 1 << 14
 """Bytes at the end of a stream that are searched for the engine's error."""
-_MAX_WHY = 500
-"""Maximum length of an engine's reason in a message, in characters."""
 _JSON_ERROR = re.compile(rb'\{\s*"(?:errorDetail|error|message|cause)"')
-
-
-_VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){1,3}")
 
 
 class Stream(Protocol):
@@ -76,12 +71,15 @@ class Engine(Protocol):
         """Ask for the image and return when it begins to arrive; classic engines prepare all of it first."""
 
 
-def engine_image(engine: Engine, source: Source, settings: Settings) -> SourcedImage:
+def engine_image(
+    engine: Engine, source: Source, settings: Settings, inspected: Inspected | None = None
+) -> SourcedImage:
     """Return the image of *source*, from the cache or saved now, every digest checked.
 
+    *inspected* is the engine's description of it, if it was asked for already.
     Raises EngineError, Unavailable, NoSpace, DigestMismatch, InvalidImage or Unsupported.
     """
-    target = _target(engine, source, settings)
+    target = _target(engine, source, settings, inspected)
     match cached_or_entry(target, settings):
         case SourcedImage() as found:
             return found
@@ -109,64 +107,14 @@ def engine_inspection(engine: Engine, source: Source, settings: Settings) -> "In
     return None if history is None else described(target, history)
 
 
-def _target(engine: Engine, source: Source, settings: Settings) -> Target:
+def _target(engine: Engine, source: Source, settings: Settings, inspected: Inspected | None = None) -> Target:
     """Return the image that the user asks for; Unavailable if the engine has it for another platform alone."""
-    target = Target(source, settings.platform, engine.inspect(source.name))
+    target = Target(source, settings.platform, inspected or engine.inspect(source.name))
     wanted, inspected = target.platform, target.inspected
     only = inspected.platform if inspected.storage in _ONE_PLATFORM else None
     if wanted is not None and only is not None and suitability(only, wanted, exact=True) is None:
         raise Unavailable(f"{printable(target.name)} has no image for {wanted}; it is for {only}")
     return target
-
-
-def requested_platform(platform: Platform) -> str:
-    """Return *platform* as the API takes it."""
-    wanted = {
-        "os": platform.os,
-        "architecture": platform.architecture,
-        "variant": platform.variant,
-        "os.version": platform.os_version,
-    }
-    return json.dumps({key: value for key, value in wanted.items() if value})
-
-
-def is_version(text: str) -> bool:
-    """Return whether *text* is a version of the API, as in ``1.41``."""
-    return bool(_VERSION.fullmatch(text))
-
-
-def version_numbers(version: str) -> tuple[int, ...]:
-    """Return a version of the API as numbers, which can be compared."""
-    return tuple(map(int, version.split(".")))
-
-
-def refusal(engine: Engine, name: str, why: str, hint: str = "") -> EngineError:
-    """Return the error for an engine that refuses a request, with a *hint* for the user."""
-    shown = why if len(why) <= _MAX_WHY else f"{why[:_MAX_WHY]}…"
-    return EngineError(f"the engine at {engine.shown} refuses {printable(name)}: {printable(shown)}{hint}")
-
-
-def platform_hint(target: Target) -> str:
-    """Return a hint for an engine that has only another platform of an image, and cannot save the others."""
-    platform = target.inspected.platform
-    if target.platform is not None or platform is None:
-        return ""
-    if suitability(platform, Platform.of_host(), exact=False) is not None:
-        return ""
-    return f"; --platform {platform} asks for the one that the engine has"
-
-
-def message_of(answer: bytes, status: str) -> str:
-    """Return why an engine refuses: the message in its JSON, otherwise its text, otherwise the HTTP *status*."""
-    try:
-        return str(json.loads(answer)["message"])
-    except (RecursionError, *NONSENSE):
-        return answer.decode("utf-8", "replace").strip() or status
-
-
-def unanswered(shown: str, timeout: float | None) -> EngineError:
-    """Return the error for the engine at *shown* that takes too long to answer."""
-    return EngineError(f"the engine at {shown} did not answer within {timeout:g} s; --timeout waits longer")
 
 
 def _saved(engine: Engine, target: Target, settings: Settings) -> SourcedImage:

@@ -29,10 +29,7 @@ from fusefs.log import begin_to_log
 from fusefs.oci.platform import Platform
 from fusefs.oci.untrusted_json import parse_object
 from fusefs.sources.engine.advice import is_podman, when_missing, when_unreachable
-from fusefs.sources.engine.endpoint import Endpoint
-from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected, parse_list
-from fusefs.sources.engine.names import image_names
-from fusefs.sources.engine.save import (
+from fusefs.sources.engine.answers import (
     PLATFORM_VERSION,
     is_version,
     message_of,
@@ -42,6 +39,9 @@ from fusefs.sources.engine.save import (
     unanswered,
     version_numbers,
 )
+from fusefs.sources.engine.endpoint import Endpoint
+from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected, parse_list
+from fusefs.sources.engine.names import image_names
 from fusefs.sources.http import (
     MAX_ANSWER,
     MAX_REFUSAL,
@@ -368,7 +368,7 @@ def _refused(engine: SdkEngine, name: str, response: requests.Response, hint: st
     """Return the error for an answer that is a refusal or a redirect."""
     why = redirect(response.status_code, response.headers)
     why = why or message_of(_received(response, MAX_REFUSAL), response.reason)
-    return refusal(engine, name, why, hint)
+    return refusal(engine.shown, name, why, hint)
 
 
 def _unreachable(endpoint: Endpoint, error: Exception, timeout: float | None) -> EngineError:

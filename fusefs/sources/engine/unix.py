@@ -3,18 +3,14 @@
 If the engine cannot be reached or does not have the image, the SDK tries again and reports the error.
 """
 
-import http.client
 from collections.abc import Iterator
-from typing import Any, Self
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from fusefs.content.protocol import Buffer
 from fusefs.errors import InvalidImage
 from fusefs.oci.platform import Platform
+from fusefs.oci.transport import Source
 from fusefs.oci.untrusted_json import parse_object
-from fusefs.sources.engine.endpoint import Endpoint
-from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected, parse_list
-from fusefs.sources.engine.save import (
+from fusefs.sources.engine.answers import (
     PLATFORM_VERSION,
     is_version,
     message_of,
@@ -24,23 +20,23 @@ from fusefs.sources.engine.save import (
     unanswered,
     version_numbers,
 )
-from fusefs.sources.http import MAX_REFUSAL, BoundedResponse, UnixConnection, check_encoding, redirect
+from fusefs.sources.engine.endpoint import Endpoint
+from fusefs.sources.engine.inspected import NONSENSE, Inspected, Target, parse_inspected, parse_list
+from fusefs.sources.engine.question import NoPlainAnswer, ask
+
+if TYPE_CHECKING:
+    from fusefs.content.protocol import Buffer
+    from fusefs.sources.http import BoundedResponse, UnixConnection
 
 _UNIX = "unix://"
 _CHUNK = 1 << 20
 _OK = 200
 
-_FAILURES = (OSError, http.client.HTTPException)
-
-
-class NoPlainAnswer(Exception):
-    """This client cannot describe the image; the caller should use the SDK."""
-
 
 class _UnixStream:
     """The answer to a save."""
 
-    def __init__(self, answer: BoundedResponse, connection: UnixConnection) -> None:
+    def __init__(self, answer: "BoundedResponse", connection: "UnixConnection") -> None:
         self._answer = answer
         self._connection = connection
         answer.wait(None)  # engines may take minutes to prepare the first byte
@@ -52,7 +48,7 @@ class _UnixStream:
         self._answer.close()
         self._connection.close()  # unread bytes may remain in it; the next request reconnects
 
-    def chunks(self) -> Iterator[Buffer]:
+    def chunks(self) -> "Iterator[Buffer]":
         """Yield the bytes in chunks.  All chunks share one buffer: each overwrites the one before."""
         buffer = memoryview(bytearray(_CHUNK))
         count = self._answer.readinto(buffer[:1])
@@ -66,22 +62,30 @@ class _UnixStream:
 
 
 class UnixEngine:
-    """A connection to an engine on a unix socket."""
-
-    failures = _FAILURES
+    """An engine on a unix socket."""
 
     def __init__(self, endpoint: Endpoint, timeout: float | None) -> None:
         """Set the address; raises NoPlainAnswer if it is not a unix socket.  The first request connects."""
         if not endpoint.host.startswith(_UNIX):
             raise NoPlainAnswer
         self.shown = endpoint.shown
-        self._connection = UnixConnection(endpoint.host.removeprefix(_UNIX), timeout)
+        self._address = endpoint.host.removeprefix(_UNIX)
         self._timeout = timeout
+        self._connection: UnixConnection | None = None
+        """For requests after the first."""
         self._version = ""
+
+    @property
+    def failures(self) -> tuple[type[Exception], ...]:
+        """The exceptions of a broken connection."""
+        import http.client  # noqa: PLC0415 - a cached image needs no second request
+
+        return OSError, http.client.HTTPException
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def picks(self, platform: Platform | None) -> bool:
         """Return whether the engine can send only the *platform* of an image."""
@@ -93,18 +97,20 @@ class UnixEngine:
         Raises NoPlainAnswer for every other answer, and EngineError if the timeout passes without an answer.
         """
         try:
-            answer = self._get(f"/images/{quote(name, safe='/:@')}/json", self._timeout)
-            self._version = answer.headers.get("Api-Version", "")
-            if answer.status != _OK or not is_version(self._version):
+            answer = ask(self._address, f"/images/{name}/json", self._timeout)
+            self._version = answer.headers.get("api-version", "")
+            if not is_version(self._version):
                 raise NoPlainAnswer
-            return parse_inspected(parse_object(answer.whole(), self.shown, "an image"))
+            return parse_inspected(parse_object(answer.body, self.shown, "an image"))
         except TimeoutError:
             raise unanswered(self.shown, self._timeout) from None
-        except (InvalidImage, *_FAILURES, *NONSENSE):
+        except (InvalidImage, OSError, *NONSENSE):
             raise NoPlainAnswer from None
 
     def history(self, target: Target) -> list[Any]:
         """Return the history of the image, the newest step first; NoPlainAnswer for every other answer."""
+        import http.client  # noqa: PLC0415 - as for `failures`
+
         try:
             answer = self._get(f"/v{self._version}/images/{target.inspected.image_id}/history", self._timeout)
             if answer.status != _OK:
@@ -112,25 +118,34 @@ class UnixEngine:
             return parse_list(answer.whole())
         except TimeoutError:
             raise unanswered(self.shown, self._timeout) from None
-        except (*_FAILURES, *NONSENSE, RecursionError):
+        except (OSError, http.client.HTTPException, *NONSENSE, RecursionError):
             raise NoPlainAnswer from None
 
     def begin(self, target: Target) -> _UnixStream:
         """Return the answer to a save once it begins; EngineError if the engine refuses."""
+        from urllib.parse import urlencode  # noqa: PLC0415 - a cached image is not saved
+
+        from fusefs.sources.http import MAX_REFUSAL, check_encoding, redirect  # noqa: PLC0415
+
         platform = target.platform
         parameters = {}
         if platform is not None and self.picks(platform):
             parameters["platform"] = requested_platform(platform)
         path = f"/v{self._version}/images/{target.inspected.image_id}/get"
         answer = self._get(f"{path}?{urlencode(parameters)}" if parameters else path, None)
+        assert self._connection is not None
         if answer.status != _OK:
             why = redirect(answer.status, answer.headers) or message_of(answer.read(MAX_REFUSAL), answer.reason)
-            raise refusal(self, target.name, why, platform_hint(target))
+            raise refusal(self.shown, target.name, why, platform_hint(target))
         check_encoding(answer.headers)
         return _UnixStream(answer, self._connection)
 
-    def _get(self, path: str, timeout: float | None) -> BoundedResponse:
+    def _get(self, path: str, timeout: float | None) -> "BoundedResponse":
         """Return the answer once its headers are there; without a *timeout*, it may take long to begin."""
+        from fusefs.sources.http import BoundedResponse, UnixConnection  # noqa: PLC0415 - as for `failures`
+
+        if self._connection is None:
+            self._connection = UnixConnection(self._address, self._timeout)
         connection = self._connection
         if connection.sock is None:
             connection.connect()
@@ -139,3 +154,11 @@ class UnixEngine:
         answer = connection.getresponse()
         assert isinstance(answer, BoundedResponse)
         return answer
+
+
+class Asked(NamedTuple):
+    """An engine that has described an image, and need not be asked for that again."""
+
+    engine: UnixEngine
+    source: Source
+    inspected: Inspected

@@ -84,6 +84,11 @@ class BlobEntry:
         entry = self._opened()
         return None if entry is None else entry.open_cached(name)
 
+    def name_of(self, descriptor: int) -> str | None:
+        """Return the name of the cached file that is open as *descriptor*, None if the entry does not have it."""
+        entry = self._opened()
+        return None if entry is None else entry.name_of(descriptor)
+
     def drop(self, name: str, why: str) -> None:
         """Remove the cached file *name*."""
         entry = self._opened()

@@ -5,21 +5,19 @@ import os
 import re
 import signal
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fusefs.cache.sealed_file import stated, write_document
 from fusefs.mount.mountinfo import mount_at
 from fusefs.mount.unmounting import unmount_all
 from tests.support.builders import LAYERS, Archive, compressed, image_config
-from tests.support.erofs_mounts import need_kernel_mounts, until_kernel
+from tests.support.erofs_mounts import by_kernel, kind, need_kernel_mounts, seal_again, until_kernel
 from tests.support.fake_engine import Engine, default_engine
 from tests.support.file_systems import disk, tmpfs
 from tests.support.lookers import looked_at
-from tests.support.mounts import COMMAND, Bench, mounted_below, the_mount, tree, without_figures
+from tests.support.mounts import Bench, mounted_below, tree, without_figures
 from tests.support.processes import until
 from tests.support.requirements import give_up
 
@@ -48,21 +46,6 @@ def spooled_archive(imgfs: Bench) -> Path:
     path = imgfs.folder / "image.tar.gz"
     path.write_bytes(gzip.compress(archive.data()))
     return path
-
-
-def kind(mountpoint: Path) -> str:
-    """Return the type of the file system at *mountpoint*."""
-    return the_mount(mountpoint).file_system
-
-
-def by_kernel(imgfs: Bench, image: str | Path, *options: str, name: str = "kernel") -> Path:
-    """Mount *image* by the kernel at once."""
-    mountpoint = imgfs.mountpoint(name)
-    done = imgfs.run("mount", "--driver", "erofs", *options, image, mountpoint)
-    assert (done.status, done.out) == (0, "")
-    assert done.err.splitlines()[-1].startswith(f"imgfs: mounted {image} on {mountpoint} in ")
-    assert kind(mountpoint) == "erofs"
-    return mountpoint
 
 
 def attributes(folder: Path) -> dict[str, object]:
@@ -243,20 +226,6 @@ def test_cached_metadata_are_mounted_at_once(imgfs: Bench) -> None:
     assert tree(second) == tree(first)
 
 
-def test_cached_metadata_are_mounted_without_what_other_mounts_need(imgfs: Bench, tmp_path: Path) -> None:
-    with disk("xfs", tmp_path / "disk") as folder:
-        archive = Archive().write(folder / "image.tar")
-        mountpoint = by_kernel(imgfs, archive)
-        assert imgfs.run("umount", mountpoint).status == 0
-        imgfs.command = (sys.executable, "-X", "importtime", COMMAND)
-        done = imgfs.run("mount", archive, mountpoint)
-        assert (done.status, kind(mountpoint), imgfs.processes()) == (0, "erofs", {})
-        assert imgfs.run("umount", mountpoint).status == 0
-    imported = {line.rpartition("|")[2].strip() for line in done.err.splitlines()}
-    assert "fusefs.mount.kernel.view" in imported
-    assert {"logging", "pyfuse3", "socket", "subprocess", "trio", "fusefs.erofs.writer"} & imported == set()
-
-
 def test_cached_metadata_without_the_plain_tars_decompress_nothing(imgfs: Bench, engine: Engine) -> None:
     layers = [LAYERS[0], compressed(LAYERS[1], "gzip"), *LAYERS[2:]]
     engine.script.archive = Archive(layers=layers, config=image_config(LAYERS))
@@ -297,21 +266,12 @@ def test_damaged_metadata_are_written_again(imgfs: Bench, damage: str) -> None:
             metadata.write_bytes(bytes(metadata.stat().st_size))
         case "other bytes":  # under a seal that fits, as a disk that errs leaves them
             metadata.write_bytes(metadata.read_bytes().replace(b"schemaVersion", b"SchemaVersion"))
-            _seal(seal, metadata)
+            seal_again(seal, metadata)
         case _:
             seal.unlink()
     mountpoint = imgfs.mountpoint("second")
     assert imgfs.run("mount", "--driver", "erofs", "img", mountpoint).status == 0
     assert tree(mountpoint) == shown
-
-
-def _seal(seal: Path, file: Path) -> None:
-    """Replace the *seal* by one that fits *file* as it is."""
-    seal.unlink()
-    folder, descriptor = (os.open(path, os.O_RDONLY) for path in (seal.parent, file))
-    write_document(folder, seal.name, {"file": stated(descriptor)})
-    for opened in (folder, descriptor):
-        os.close(opened)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

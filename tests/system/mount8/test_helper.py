@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.cli.parsing.mount8 import COMMANDS, is_helper, mount_status, parse_call
+from fusefs.cli.parsing.mount8 import is_helper, mount_status, parse_call
+from fusefs.cli.parsing.program import COMMANDS
 from fusefs.errors import UsageError
 from tests.support.builders import Archive
 from tests.support.grammar import parsers
@@ -165,7 +166,7 @@ def test_an_installation_is_a_copy_that_every_user_can_run(installation: Path) -
     assert _outside(installation) == sorted(installation / name for name in (*_LINKS, *_FILES))
     assert {os.readlink(installation / link) for link in _LINKS} == {f"/{_PROGRAM}/bin/imgfs"}
     program = installation / _PROGRAM
-    assert (program / "bin/imgfs").read_text().splitlines()[0] == f"#!/{_PROGRAM}/bin/python -I"
+    assert (program / "bin/imgfs").read_text().splitlines()[0] == f"#!/{_PROGRAM}/bin/python -IS"
     modes = {path: path.stat().st_mode for path in installation.rglob("*") if not path.is_symlink()}
     assert [path for path, mode in modes.items() if mode & 0o044 != 0o044 or mode & 0o022] == []
     assert [path for path, mode in modes.items() if path.is_dir() and mode & 0o011 != 0o011] == []

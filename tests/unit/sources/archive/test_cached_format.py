@@ -7,7 +7,8 @@ from fusefs.cache.sealed_file import FORMAT, read_document
 from fusefs.cache.store import Cache
 from fusefs.content.file import OpenFile
 from fusefs.private import open_private
-from fusefs.sources.archive.cached import archive_index, archive_key
+from fusefs.sources.archive.cached import archive_index
+from fusefs.sources.archive.key import archive_key
 from tests.support.builders import Archive
 
 
