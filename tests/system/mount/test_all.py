@@ -16,6 +16,7 @@ import pytest
 
 from tests.support.builders import Archive
 from tests.support.changesets import changeset, file
+from tests.support.file_systems import tmpfs
 from tests.support.many_images import ManyImages, ManyImagesEngine, image_id, many_images
 from tests.support.mounts import Bench, tree
 from tests.support.processes import until
@@ -168,6 +169,45 @@ def test_an_image_that_cannot_be_saved_is_an_error_of_its_directory_alone(
     until(lambda: _reads(name) == b"nginx:1.27", "it is tried again", 4)
     with pytest.raises(OSError, match="No data available"):
         os.getxattr(mountpoint / "nginx@1.27", "user.imgfs.error")
+
+
+def test_a_full_disk_is_an_error_of_its_directory_alone(imgfs: Bench, images: ManyImages, tmp_path: Path) -> None:
+    imgfs.log_is_quiet = False
+    images.names["large:1"] = Archive(layers=(changeset(file("noise", os.urandom(4_000_000))),))
+    with tmpfs(tmp_path, "2m") as disk, many_images(imgfs.folder / "engine.sock", images) as engine:
+        imgfs.environment["DOCKER_HOST"] = engine.host
+        mountpoint = _mount(imgfs, "--no-cache", "--tmpdir", str(disk))
+        with pytest.raises(OSError, match="Input/output"):
+            os.listdir(mountpoint / "large@1" / "rootfs")
+        why = os.getxattr(mountpoint / "large@1", "user.imgfs.error").decode()
+        assert str(disk) in why
+        assert why in imgfs.log.read_text()
+        assert (mountpoint / "nginx@1.27" / "rootfs" / "etc" / "name").read_bytes() == b"nginx:1.27"
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+        noise = mountpoint / "large@1" / "rootfs" / "noise"
+        until(lambda: len(_reads(noise)) == 4_000_000, "there is room, and it is tried again", 6)
+        imgfs.end_mounts()
+        until(lambda: not imgfs.processes(), "all processes end")
+
+
+def test_an_engine_may_be_restarted(imgfs: Bench, images: ManyImages) -> None:
+    imgfs.log_is_quiet = False
+    socket = imgfs.folder / "engine.sock"
+    with many_images(socket, images) as engine:
+        imgfs.environment["DOCKER_HOST"] = engine.host
+        mountpoint = _mount(imgfs)
+        opened = (mountpoint / "nginx@1.27" / "rootfs" / "etc" / "name").open("rb")
+    socket.unlink()
+    with pytest.raises(OSError, match="Input/output"):
+        os.listdir(mountpoint / "localhost@5000" / "own@1" / "rootfs")
+    with many_images(socket, ManyImages({"new:1": _image("new:1")})):
+        until(lambda: "new@1" in os.listdir(mountpoint), "what it has now is seen", 6)
+        assert "nginx@1.27" not in os.listdir(mountpoint)
+        assert (mountpoint / "new@1" / "rootfs" / "etc" / "name").read_bytes() == b"new:1"
+        with opened:
+            assert opened.read() == b"nginx:1.27"
+    imgfs.end_mounts()
+    until(lambda: not imgfs.processes(), "all processes end")
 
 
 def _reads(path: Path) -> bytes:
