@@ -12,6 +12,11 @@ _first = threading.RLock()
 _waiting: list[Callable[[], None]] = []
 
 
+_warnings = ["warning", "error", "exception"]
+"""Methods of a logger that say what a user should see."""
+_warned = threading.Event()
+
+
 class _Logger:
     """Stands for the logger of a name, and asks it for everything."""
 
@@ -21,8 +26,15 @@ class _Logger:
     def __getattr__(self, attribute: str) -> Any:
         import logging  # noqa: PLC0415 - see above
 
+        if attribute in _warnings:
+            _warned.set()
         begin_to_log()
         return getattr(logging.getLogger(self._name), attribute)
+
+
+def has_warned() -> bool:
+    """Return whether this process has logged a warning or an error."""
+    return _warned.is_set()
 
 
 def logger(name: str) -> "logging.Logger":

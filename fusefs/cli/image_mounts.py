@@ -15,7 +15,7 @@ from fusefs.cli.parsing.mount_options import ALL, EROFS
 from fusefs.content.pieces import FetchFailed
 from fusefs.image.model import Image
 from fusefs.image.opened import Opened
-from fusefs.log import logger
+from fusefs.log import has_warned, logger
 from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs, traffic_xattrs
 from fusefs.mount.view import ViewOptions, image_view
 from fusefs.sources import open_image
@@ -58,7 +58,7 @@ class ImageMount:
             if arguments.subdir:
                 importing.finish()  # a first access may import more
                 top(view)  # one that is not there is an error of the command, with every driver
-            kernel = KernelMounts(arguments.driver, opened, view, top, partial(self._kernel_options, opened))
+            kernel = KernelMounts(arguments.driver, opened, view, top, self._kernel_options)
             if arguments.prefetch == ALL:
                 with settings.progress.waiting(f"fetching {opened.shown}"):
                     opened.fetch()
@@ -112,7 +112,7 @@ class ImageMount:
         except FetchFailed as error:
             raise error.error from None
 
-    def _kernel_options(self, opened: Opened) -> "KernelOptions":
+    def _kernel_options(self) -> "KernelOptions":
         from fusefs.mount.kernel.view import KernelOptions  # noqa: PLC0415 - other mounts do not need it
 
         mounting = self._mounting
@@ -121,7 +121,7 @@ class ImageMount:
             mounting.flags,
             Overrides(**mounting.overrides),
             self._settings.tmpdir,
-            "" if opened.image.why_no_rootfs else self._kept.record,
+            "" if has_warned() else self._kept.record,  # another mount has to say it again
             mounting.contents,
         )
 

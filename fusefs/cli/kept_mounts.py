@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fusefs.cli.parsing.mount_options import FUSE
 from fusefs.mount.kernel.record import mounted_again, record_name
 from fusefs.mount.privileges import may_mount
+from fusefs.oci.platform import Platform
 from fusefs.sources.argument import public_name
 from fusefs.sources.identity import identify
 from fusefs.sources.settings import Settings
@@ -45,11 +46,13 @@ def kept_mount(arguments: argparse.Namespace, settings: Settings, flags: Sequenc
     if cache is None or identity is None:
         return KeptMount()
     options = sorted((name, value) for name, value in vars(arguments).items() if name not in _WITHOUT_INFLUENCE)
-    record = record_name((options, os.getuid(), os.getgid(), identity.facts))
+    # One archive may hold images for several platforms.
+    depends = options, os.getuid(), os.getgid(), str(settings.platform or Platform.of_host()), identity.facts
     try:
+        record = record_name(depends)
         found = cache.complete(identity.kind, identity.key)
     except OSError:
-        return KeptMount(record, identity.asked)
+        return KeptMount("", identity.asked)
     if found is None:
         return KeptMount(record, identity.asked)
     entry, facts = found

@@ -31,7 +31,9 @@ def open_image(argument: str, settings: Settings, asked: "Asked | None" = None) 
             from fusefs.sources.engine.save import engine_image  # noqa: PLC0415 - files need no engine
 
             if asked is not None:
-                with closing(asked.engine):
+                from fusefs.sources.engine.advice import advising  # noqa: PLC0415
+
+                with advising(asked.endpoint, text), closing(asked.engine):
                     return engine_image(asked.engine, asked.source, settings, asked.inspected)
             return _ask_engine(text, settings, engine_image)
         case RegistryImage(reference):

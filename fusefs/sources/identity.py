@@ -65,8 +65,8 @@ def _in_engine(name: str, settings: Settings) -> Identity | None:
         engine = UnixEngine(endpoint, settings.timeout)
         inspected = engine.inspect(name)
         key = engine_key(Target(source, settings.platform, inspected))
-        facts = endpoint.host, *inspected._replace(answer={})
-        return Identity(SAVED, key, facts, asked=Asked(engine, source, inspected))
+        facts = endpoint.host, *inspected._replace(answer={}, size=0)
+        return Identity(SAVED, key, facts, asked=Asked(engine, endpoint, source, inspected))
     return None
 
 

@@ -67,7 +67,7 @@ def _code(folder: str) -> Iterator[tuple[str, int, int]]:
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.endswith(".py"):
-                about = entry.stat()
+                about = entry.stat(follow_symlinks=False)
                 yield entry.name, about.st_size, about.st_mtime_ns
             elif entry.name != "__pycache__" and entry.is_dir(follow_symlinks=False):
                 yield from _code(entry.path)

@@ -160,5 +160,6 @@ class Asked(NamedTuple):
     """An engine that has described an image, and need not be asked for that again."""
 
     engine: UnixEngine
+    endpoint: Endpoint
     source: Source
     inspected: Inspected
