@@ -20,11 +20,15 @@ def tmpfs(path: Path, size: str = "1m") -> Iterator[Path]:
     try:
         yield path
     finally:
-        # A process that ends has no environment any more a moment before it has no files.
-        until(
-            lambda: subprocess.run(["umount", path], capture_output=True, check=False).returncode == 0,
-            "it is unmounted",
-        )
+        _unmount(path)
+
+
+def _unmount(path: Path) -> None:
+    """Unmount a file system that nobody uses any more.
+
+    A process that ends has no environment a moment before it has no files, and so has a kernel mount of files.
+    """
+    until(lambda: subprocess.run(["umount", path], capture_output=True, check=False).returncode == 0, "it is unmounted")
 
 
 def is_at(mount: Mount | None, path: str, file_system: str) -> bool:
@@ -44,4 +48,4 @@ def disk(kind: str, path: Path) -> Iterator[Path]:
         try:
             yield path
         finally:
-            subprocess.run(["umount", path], check=True)
+            _unmount(path)
