@@ -3,7 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const page = document.getElementById("page");
 const CHANGES = {added: "var(--added)", removed: "var(--removed)", changed: "var(--changed)"};
-const MOST_TILES = 900;
+const MOST_TILES = 4000;
 const SHOWN_ROWS = 25;
 
 function el(tag, properties, ...children) {
@@ -164,10 +164,11 @@ function treemap(root, label, describe) {
     drawCrumbs();
     tiles = [];
     const width = map.clientWidth || 800, height = map.clientHeight || 400;
-    // The largest directory first: then a limit on the number of areas leaves out the smallest.
+    // The directory with the largest areas first: then a limit on their number leaves out the smallest.
+    const average = ({node, width: wide, height: high}) => wide * high / (node.children.length || 1);
     const waiting = [{node: current, x: 0, y: 0, width, height}];
     while (waiting.length && tiles.length < MOST_TILES) {
-      waiting.sort((a, b) => a.width * a.height - b.width * b.height);
+      waiting.sort((a, b) => average(a) - average(b));
       waiting.push(...place(waiting.pop()));
     }
     map.replaceChildren(...tiles.map((tile) => tile.element));
