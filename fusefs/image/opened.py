@@ -127,11 +127,9 @@ class Opened:
 
     def layer(self, number: int) -> LayerTree:
         """Return the tree of one layer, with whiteouts as files; the first access indexes it."""
-        layers = self.image.layers
-        self._check_number(number)
         self._check_readable(number)
         with _fetching():
-            return LayerTree(self.layers.files(layers[number]), transform_symlinks=False)
+            return LayerTree(self.layers.files(self.image.layers[number]), transform_symlinks=False)
 
     def source(self, path: bytes, *, layer: int | None = None, follow: bool = False) -> Source:
         """Return what *path* names for a copy, in the root file system or in one *layer*; Unavailable if nothing."""
@@ -150,10 +148,11 @@ class Opened:
 
     def _check_number(self, number: int) -> None:
         count = len(self.image.layers)
-        if number >= count:
+        if not 0 <= number < count:
             raise Unavailable(f"{self.shown} has {count} layers, numbered from 0; there is no layer {number}")
 
     def _check_readable(self, number: int) -> None:
+        self._check_number(number)
         if not self.layers.readable(self.image.layers[number]):
             raise Unavailable(f"{self.shown}: layer {number} is not stored or not part of a file system")
 

@@ -12,9 +12,9 @@ from fusefs.tree.walk import resolve
 
 MAX_PACKAGES = 1 << 18
 """Packages that a root file system may have; the largest distributions have 100,000."""
-_MAX_TEXT = 64 << 20
-"""Bytes of a database that is a text; the largest are of 10 MB."""
-_MAX_WORD = 256
+MAX_TEXT = 64 << 20
+"""Bytes of a database that is a text, or of all files of one; the largest are of 10 MB."""
+MAX_WORD = 256
 """Characters of a name, a version or an architecture."""
 
 
@@ -32,17 +32,24 @@ class Package(NamedTuple):
 
 def file_at(tree: Tree, path: bytes) -> Content | None:
     """Return the content of the file at *path*, None if there is no file."""
+    found = numbered_file_at(tree, path)
+    return found and found[1]
+
+
+def numbered_file_at(tree: Tree, path: bytes) -> tuple[int, Content] | None:
+    """Return the number of the file at *path*, one for all its names, and its content; None if there is no file."""
     try:
-        node = tree.node(resolve(tree, path).number)
+        number = resolve(tree, path).number
+        node = tree.node(number)
     except OSError:
         return None
-    return node.content if isinstance(node, RegularFile) else None
+    return (number, node.content) if isinstance(node, RegularFile) else None
 
 
 def text_of(content: Content, path: bytes) -> bytes:
     """Return the bytes of a database that is a text; InvalidImage if they are too many."""
-    if content.size > _MAX_TEXT:
-        raise InvalidImage(f"{printable(path)} has {content.size} bytes, a list of packages at most {_MAX_TEXT}")
+    if content.size > MAX_TEXT:
+        raise InvalidImage(f"{printable(path)} has {content.size} bytes, a list of packages at most {MAX_TEXT}")
     return bytes(content.read_at(0, content.size))
 
 
@@ -67,6 +74,6 @@ def paragraphs(text: bytes, wanted: Collection[bytes]) -> Iterator[dict[bytes, b
 
 def package(kind: str, name: bytes, version: bytes, architecture: bytes) -> Package | None:
     """Return the package of these words; None without a name, or with a word that is too long to be one."""
-    if not name or max(map(len, (name, version, architecture))) > _MAX_WORD:
+    if not name or max(map(len, (name, version, architecture))) > MAX_WORD:
         return None
     return Package(kind, *(word.decode("utf-8", "surrogateescape") for word in (name, version, architecture)))

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from fusefs.packages.database import Package, file_at, package, paragraphs, text_of
+from fusefs.errors import InvalidImage
+from fusefs.packages.database import MAX_TEXT, Package, file_at, numbered_file_at, package, paragraphs, text_of
+from fusefs.text import printable
 from fusefs.tree.node import Tree
 from fusefs.tree.walk import children, is_directory, resolve
 
@@ -24,9 +26,19 @@ def packages(tree: Tree) -> Iterator[Package]:
         return
     if not is_directory(tree, folder.number):
         return
+    read: set[int] = set()
+    """Files, which may have several names."""
+    left = MAX_TEXT
     for entry in children(tree, folder):
-        if not entry.name.endswith(_SUMS) and (content := file_at(tree, entry.path)):
-            yield from _packages(text_of(content, entry.path))
+        found = None if entry.name.endswith(_SUMS) else numbered_file_at(tree, entry.path)
+        if found is None or found[0] in read:
+            continue
+        number, content = found
+        read.add(number)
+        left -= content.size
+        if left < 0:
+            raise InvalidImage(f"{printable(_FOLDER)} has more than {MAX_TEXT} bytes of lists of packages")
+        yield from _packages(text_of(content, entry.path))
 
 
 def _packages(text: bytes) -> Iterator[Package]:

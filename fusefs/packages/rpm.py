@@ -1,13 +1,14 @@
 """rpm's database: the SQLite file ``rpmdb.sqlite``, which is hostile input.
 
 SQLite reads a copy in memory, so no journal and no write-ahead log is looked for.  Of its schema only an ordinary table
-`Packages` is used; views, virtual tables, functions and all statements but two are refused, and its work and the bytes
-that it returns have limits.
+`Packages` is used; views, virtual tables, functions and all statements but two are refused, and its work, its time and
+the bytes that it returns have limits.
 """
 
 import re
 from collections.abc import Iterator
 from contextlib import closing
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from fusefs.content.protocol import Content
@@ -34,11 +35,13 @@ _MAX_HEADER = 32 << 20
 _LEAST_HEADER = 16
 _PLAIN_TABLE = re.compile(r"CREATE TABLE [^()]*\([^()]*\)")
 """A table whose columns are stored: the functions of others may take any time, and the authorizer is not asked."""
-_STEP, _MAX_STEPS = 1000, 4000
-"""Instructions of SQLite's virtual machine between two looks at the limit, and how many looks there are.
+_STEP, _MAX_STEPS = 50, 80_000
+"""Instructions of SQLite's virtual machine between two looks at the limits, and how many looks there are.
 
 A package takes three or four.
 """
+_MAX_SECONDS = 30
+"""The time for a database: one instruction may follow a chain of all pages, and each row may have the same chain."""
 _VERSIONS = 18
 """Offset of the two bytes that say whether the database has a write-ahead log (SQLite, "Database File Format")."""
 _NO_LOG = b"\1\1"
@@ -70,25 +73,33 @@ def _packages(content: Content, path: bytes) -> Iterator[Package]:
         raise InvalidImage(f"{printable(path)} has {content.size} bytes, the database of rpm at most {_MAX_SIZE}")
     data = bytearray(content.read_at(0, content.size))
     data[_VERSIONS : _VERSIONS + len(_NO_LOG)] = _NO_LOG
+    deadline = monotonic() + _MAX_SECONDS
     try:
         with closing(sqlite3.connect(":memory:")) as database:
             database.deserialize(bytes(data))
             del data
-            yield from _read(database, content.size)
+            yield from _read(database, content.size, deadline)
     except (sqlite3.Error, ValueError) as error:
+        if monotonic() >= deadline:
+            raise InvalidImage(f"{printable(path)} takes more than {_MAX_SECONDS} seconds to read") from None
         raise InvalidImage(f"{printable(path)} is damaged: {printable(str(error))}") from None
 
 
-def _read(database: "sqlite3.Connection", size: int) -> Iterator[Package]:
-    """Yield the packages in *database*, a file of *size* bytes; ValueError or an error of SQLite if it is damaged."""
-    _restrict(database)
-    # A virtual table or a view has no pages of its own.
-    found = database.execute("SELECT type, rootpage, sql FROM sqlite_master WHERE name = 'Packages'").fetchall()
+def _read(database: "sqlite3.Connection", size: int, deadline: float) -> Iterator[Package]:
+    """Yield the packages in *database*, a file of *size* bytes.
+
+    Raises ValueError or an error of SQLite if it is damaged, or if the *deadline* has passed.
+    """
+    _restrict(database, deadline)
+    # A virtual table or a view has no pages of its own.  Rows may be large, and any number of them have the name.
+    found = database.execute("SELECT type, rootpage, sql FROM sqlite_master WHERE name = 'Packages' LIMIT 2").fetchall()
     if [(kind, bool(page)) for kind, page, _ in found] != [("table", True)]:
         raise ValueError("it has no table of packages")
     if not _PLAIN_TABLE.fullmatch(str(found[0][2])):
         raise ValueError("its table of packages is not one of rpm")
     for (header,) in database.execute("SELECT blob FROM Packages"):
+        if monotonic() >= deadline:
+            raise ValueError("it takes too long")
         if not isinstance(header, bytes):
             raise ValueError("a header is not of bytes")  # noqa: TRY004 - of the image, not of a caller
         # The rows of a table share no bytes, unless somebody made it to take long.
@@ -99,7 +110,7 @@ def _read(database: "sqlite3.Connection", size: int) -> Iterator[Package]:
             yield package
 
 
-def _restrict(database: "sqlite3.Connection") -> None:
+def _restrict(database: "sqlite3.Connection", deadline: float) -> None:
     import sqlite3  # noqa: PLC0415 - loaded by now
 
     steps = 0
@@ -107,7 +118,7 @@ def _restrict(database: "sqlite3.Connection") -> None:
     def stop() -> bool:
         nonlocal steps
         steps += 1
-        return steps > _MAX_STEPS
+        return steps > _MAX_STEPS or monotonic() >= deadline
 
     allowed = (
         ("sqlite_master", "type"),

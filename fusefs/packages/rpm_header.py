@@ -6,7 +6,7 @@ each: tag, type, offset in the data, count.  Then the data.
 
 import struct
 
-from fusefs.packages.database import Package, package
+from fusefs.packages.database import MAX_WORD, Package, package
 
 _NAME, _VERSION, _RELEASE, _EPOCH, _ARCHITECTURE = 1000, 1001, 1002, 1003, 1022
 """Tags."""
@@ -36,8 +36,9 @@ def package_in(header: bytes) -> Package | None:
             (epoch,) = _NUMBER.unpack_from(header, at)
             words[tag] = b"%d" % epoch
         elif tag != _EPOCH and kind in (_STRING, _I18NSTRING) and offset < length:
-            end = header.find(b"\0", at, start + length)
-            words[tag] = header[at : end if end >= 0 else start + length]
+            limit = min(start + length, at + MAX_WORD + 1)  # longer ones are no words; entries may share the bytes
+            end = header.find(b"\0", at, limit)
+            words[tag] = header[at : end if end >= 0 else limit]
     version = words.get(_VERSION, b"")
     if _EPOCH in words:
         version = words[_EPOCH] + b":" + version

@@ -44,7 +44,8 @@ class SizeTree:
     def __init__(self, most: int) -> None:
         """Have entries for the *most* largest files."""
         self._most = most
-        self._root = Folder()
+        self._root = self._filled = Folder()
+        """The root, and the directory that `folder` returned last."""
         self._count, self._limit = 0, 2 * most
         """Files and directories there are, and how many there may be."""
 
@@ -57,6 +58,7 @@ class SizeTree:
                 folder.folders[name] = Folder()
                 self._count += 1
             folder = folder.folders[name]
+        self._filled = folder
         return folder
 
     def add(self, folder: Folder, name: bytes, size: int, kind: Hashable) -> None:
@@ -72,7 +74,8 @@ class SizeTree:
             self._limit = 2 * max(self._count, self._most)  # twice: the work is in proportion to the files
 
     def entries(self) -> list[Entry]:
-        """Return the entries, each directory before what is in it, and the largest first in it."""
+        """Return the entries, each directory before what is in it, and the largest first in it.  Add no more files."""
+        self._filled = self._root
         most = self._most
         self._prune(most)
         while self._count > 2 * self._most:  # many directories
@@ -96,19 +99,28 @@ class SizeTree:
         return found
 
     def _prune(self, most: int) -> None:
-        """Leave the *most* largest files; sum up the others, and directories in which there is none of them."""
+        """Leave the *most* largest files; sum up the others, and directories in which there is none of them.
+
+        The directory that is being filled stays.
+        """
         sizes = heapq.nlargest(most + 1, (size for folder in self._folders() for size, _, _ in folder.files))
         if len(sizes) > most:
-            limit = sizes[-1]
+            limit = sizes.pop()
+            equal = sizes.count(limit)
+            """How many files of just this size still have an entry."""
             for folder in self._folders():
-                kept = [file for file in folder.files if file[0] > limit]
-                for size, _, kind in folder.files:
-                    if size <= limit:
+                kept = []
+                for file in folder.files:
+                    size, _, kind = file
+                    if size > limit or (size == limit and equal):
+                        equal -= size == limit
+                        kept.append(file)
+                    else:
                         self._sum_up(folder, size, 1, Counter({kind: size}))
                 folder.files = kept
         for folder in reversed([*self._folders()]):  # from below
             for name, below in list(folder.folders.items()):
-                if not below.files and not below.folders:
+                if not below.files and not below.folders and below is not self._filled:
                     self._sum_up(folder, below.rest_size, below.rest_files, below.kinds)
                     del folder.folders[name]
         self._count = sum(len(folder.files) + 1 for folder in self._folders())

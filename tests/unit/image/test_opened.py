@@ -8,6 +8,7 @@ import pytest
 
 from fusefs.api import OpenedImage
 from fusefs.content.protocol import Bytes
+from fusefs.errors import Unavailable
 from fusefs.image import lazy_layers
 from fusefs.image.model import SourcedImage
 from fusefs.image.opened import Opened
@@ -48,3 +49,21 @@ def test_the_python_api_indexes_layers_in_parallel(tmp_path: Path, monkeypatch: 
         assert (root / "d" / "data").read_bytes() == DATA
         assert (root / "top").read_bytes() == b"2"
         assert not (root / "d" / "gone").exists()
+
+
+@pytest.mark.parametrize("number", [-7, -1, 2])
+def test_a_layer_that_is_not_there_is_an_error(number: int, tmp_path: Path) -> None:
+    opened = Opened(SourcedImage(remote_image()), str(tmp_path), Silent())
+    with ExitStack() as closing:
+        closing.callback(opened.close)
+        image = OpenedImage(opened, closing)
+        asked = (
+            lambda: opened.layer(number),
+            lambda: opened.tar(number),
+            lambda: opened.rootfs_up_to(number),
+            lambda: [*image.find(layer=number)],
+            lambda: image.copy("/top", tmp_path / "copy", layer=number),
+        )
+        for ask in asked:
+            with pytest.raises(Unavailable, match=f"^x has 2 layers, .*; there is no layer {number}$"):
+                ask()

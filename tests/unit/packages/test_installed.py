@@ -1,16 +1,18 @@
 """Packages in the databases of a root file system, whatever these contain."""
 
 import struct
+import tracemalloc
 
 import pytest
 
 from fusefs.errors import InvalidImage
 from fusefs.layers.rootfs import RootfsTree
+from fusefs.packages import rpm
 from fusefs.packages.database import Package, paragraphs
 from fusefs.packages.installed import PackageChange, installed, package_changes
 from fusefs.packages.rpm_header import package_in
 from tests.conftest import TakeWarnings
-from tests.support.changesets import all_indexed, changeset, file, symlink
+from tests.support.changesets import all_indexed, changeset, file, hard_link, symlink
 from tests.support.package_databases import TABLE, apk_installed, dpkg_status, rpm_database, rpm_header
 
 RPM = "usr/lib/sysimage/rpm/rpmdb.sqlite"
@@ -111,6 +113,19 @@ def test_sqlite_works_for_a_limited_time_and_returns_no_more_than_the_file_has()
         _installed(file(RPM, bytes(data)))
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        rpm_database(rpm_header("a", "1", "1")),
+        rpm_database(statements=[f"CREATE TABLE t{number} (a)" for number in range(50)]),  # its schema is read first
+    ],
+)
+def test_a_database_of_rpm_has_a_limited_time(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpm, "_MAX_SECONDS", 0, raising=False)
+    with pytest.raises(InvalidImage, match=f"^/{RPM} takes more than 0 seconds to read$"):
+        _installed(file(RPM, data))
+
+
 def test_large_texts_are_refused() -> None:
     with pytest.raises(InvalidImage, match=r"^/var/lib/dpkg/status has 67108865 bytes, a list of packages at most"):
         _installed(file("var/lib/dpkg/status", b"\n" * ((64 << 20) + 1)))
@@ -118,6 +133,20 @@ def test_large_texts_are_refused() -> None:
     assert _installed(file("var/lib/dpkg/status", b"Package: \xff\x1b\nStatus:\n\n\n:\nVersion\n")) == [
         "deb \udcff\x1b  "
     ]
+
+
+def test_the_files_of_a_folder_of_dpkg_have_a_limit_together() -> None:
+    half = b"Package: a\n" + b"\n" * (32 << 20)
+    files = [file(f"var/lib/dpkg/status.d/{name}", half) for name in "ab"]
+    with pytest.raises(InvalidImage, match=r"^/var/lib/dpkg/status.d has more than 67108864 bytes of lists"):
+        _installed(*files)
+    assert _installed(files[0]) == ["deb a  "]
+
+
+def test_a_file_of_a_folder_of_dpkg_is_read_once() -> None:
+    first = "var/lib/dpkg/status.d/a"
+    links = hard_link("var/lib/dpkg/status.d/b", first), symlink("var/lib/dpkg/status.d/c", "a")
+    assert _installed(file(first, b"Package: a\n"), *links) == ["deb a  "]
 
 
 def test_only_the_wanted_fields_are_held() -> None:
@@ -131,6 +160,21 @@ def test_headers_of_rpm_are_read_within_their_bytes() -> None:
     assert package_in(struct.pack(">II", 1, 2) + entry + b"ab") is None
     assert package_in(struct.pack(">II", 1, 3) + struct.pack(">4I", 1000, 4, 0, 1) + b"abc") is None
     assert package_in(struct.pack(">II", 1, 3) + struct.pack(">4I", 1003, 4, 0, 1) + b"abc") is None
+
+
+def test_of_a_long_word_of_rpm_only_the_beginning_is_read() -> None:
+    text = b"n" * (8 << 20)  # many entries of a header may be of these same bytes
+    header = struct.pack(">II", 1, len(text)) + struct.pack(">4I", 1000, 6, 0, 1) + text
+    tracemalloc.start()
+    try:
+        assert package_in(header) is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+    longest = b"n" * 256
+    header = struct.pack(">II", 1, 257) + struct.pack(">4I", 1000, 6, 0, 1) + longest + b"\0"
+    assert package_in(header) == Package("rpm", longest.decode(), "", "")
 
 
 def test_packages_differ_by_their_versions() -> None:

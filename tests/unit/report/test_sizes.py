@@ -45,6 +45,28 @@ def test_many_files_and_directories_have_few_entries() -> None:
     assert (len(deep) <= 1000, deep[0].size) == (True, sum(range(1200)))
 
 
+def test_a_directory_of_many_files_of_one_size_has_all_of_them() -> None:
+    tree = SizeTree(80)
+    folder = tree.folder([b"d", b"e"])
+    for number in range(400):
+        tree.add(folder, b"%d" % number, 4096, 0)
+    root, above, many, *files = tree.entries()
+    assert [(one.size, one.files) for one in (root, above, many)] == [(400 * 4096, 400)] * 3
+    assert (len(files), many.rest) == (80, (320 * 4096, 320))
+
+
+def test_files_in_a_directory_without_a_large_one_are_counted() -> None:
+    tree = SizeTree(80)
+    for number in range(80):
+        tree.add(tree.folder([b"large"]), b"%d" % number, 1000, 0)
+    folder = tree.folder([b"small"])
+    for number in range(1000):
+        tree.add(folder, b"%d" % number, 1, 1)
+    root, large, *files = tree.entries()
+    assert (root.size, root.files, root.rest) == (81_000, 1080, (1000, 1000))
+    assert (large.size, large.files, len(files)) == (80_000, 80, 80)
+
+
 def test_a_deep_path_counts_for_a_directory_above() -> None:
     found = filled(500, {b"d/" * 5000 + b"x": 3, b"d/" * 4000 + b"y": 4})
     assert (len(found), found[0].size, found[0].files) == (43, 7, 2)
