@@ -107,7 +107,8 @@ _OURS = re.compile(
 )
 """Descriptors, a limit that libfuse reads, and names in the folder of a cache that are made of numbers and digests."""
 _SYSTEM = re.compile(
-    r"/(usr|lib|lib64)\b|/etc/(ld\.so\..*|localtime)|/dev/null|/proc/self/fd$|.*/lib/python3[^/]*(/os\.pyc?)?$"
+    r"/(usr|lib|lib64)\b|/etc/(ld\.so\..*|localtime)|/dev/null|/proc/sys/vm/overcommit_memory|/proc/self/fd$"
+    r"|.*/lib/python3[^/]*(/os\.pyc?)?$"
 )
 
 
