@@ -123,7 +123,7 @@ def test_the_service_is_active_once_the_mount_is_usable(imgfs: Bench, systemd: S
 def test_what_a_killed_process_leaves_is_cleared(imgfs: Bench, systemd: Systemd) -> None:
     Archive().write(imgfs.folder / "image.tar")
     assert systemd.run("systemctl", "start", _SERVICE).status == 0
-    assert systemd.run("systemctl", "kill", f"--signal={signal.SIGKILL.name}", _SERVICE).status == 0
+    assert systemd.run("systemctl", "kill", "--kill-whom=main", f"--signal={signal.SIGKILL.name}", _SERVICE).status == 0
     until(lambda: systemd.shows("SubState") == {"SubState": "auto-restart"}, "it is to be started again")
     assert systemd.run("mountpoint", "-q", _MOUNTPOINT).status == 32
     assert systemd.run("systemctl", "stop", _SERVICE).status == 0
