@@ -68,6 +68,7 @@ def run(version: str, pins: str, tests: list[str]) -> bool | None:
     python = interpreter(version)
     if python:
         with tempfile.TemporaryDirectory(prefix="imgfs-matrix-", dir="/var/tmp") as folder:
+            os.chmod(folder, 0o755)  # noqa: S103 - other users run imgfs, too
             script = _RUN.format(python=python, venv=f"{folder}/venv", **values)
             done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False, timeout=_HOURS)
     elif version in RELEASES:

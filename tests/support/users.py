@@ -33,6 +33,11 @@ def users_bench() -> Iterator[Bench]:
             os.chmod(FUSE, mode)
 
 
+def reads_all(user: Bench) -> bool:
+    """Return whether the user of the bench may read everything, which an interpreter in a closed folder requires."""
+    return all(word in user.command for word in _READING)
+
+
 def _command(made: Bench) -> tuple[str, ...]:
     for words in ((*_AS_USER, COMMAND), (*_AS_USER, *_READING, COMMAND)):
         done = subprocess.run([*words, "--version"], env=made.environment, capture_output=True, check=False)
