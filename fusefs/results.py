@@ -12,8 +12,7 @@ from fusefs.comparison.images import Sides
 from fusefs.comparison.unified import Hunks, unified
 from fusefs.image.inspection import Inspection
 from fusefs.layers import diff, waste
-from fusefs.packages.database import Package
-from fusefs.packages.installed import PackageChange, installed, package_changes
+from fusefs.packages.installed import PackageChange, package_changes
 from fusefs.tree.node import Stat
 from fusefs.tree.path import ImagePath, stat_result
 
@@ -117,13 +116,7 @@ class Comparison:
     @property
     def packages(self) -> tuple[PackageChange, ...]:
         """The packages of dpkg, apk and rpm that differ."""
-        old, new = (packages_of(side) for side in self._sides)
-        return tuple(package_changes(old, new))
-
-
-def packages_of(side: diff.Side | None) -> list[Package]:
-    """Return the packages of a side."""
-    return [] if side is None else installed(side.tree)
+        return tuple(package_changes(*self._sides.packages()))
 
 
 def _stat(status: Stat | None) -> os.stat_result | None:

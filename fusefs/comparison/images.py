@@ -6,6 +6,8 @@ from typing import NamedTuple
 from fusefs.image.opened import Opened
 from fusefs.layers.diff import Side
 from fusefs.layers.rootfs import RootfsTree
+from fusefs.packages.database import Package
+from fusefs.packages.installed import installed
 from fusefs.tree.walk import PathNode, resolve
 
 
@@ -13,12 +15,16 @@ class Sides(NamedTuple):
     """What is compared."""
 
     old: Side | None
-    """None: nothing."""
+    """None: there is no layer below."""
     new: Side
 
+    def packages(self) -> list[list[Package]]:
+        """Return the packages in the whole root file system of each side."""
+        return [[] if side is None else installed(side.tree) for side in self]
 
-def side_of(opened: Opened, tree: RootfsTree, top: PathNode) -> Side:
-    """Return the merged layers *tree* of an image as a side, at the path *top*."""
+
+def side_of(opened: Opened, tree: RootfsTree, top: PathNode | None) -> Side:
+    """Return the merged layers *tree* of an image as a side, at the path *top*, if it is there."""
     keys = [opened.layers.bytes_key(layer) for layer in opened.layers.stack[: len(tree.files)]]
     return Side(tree, keys, opened.image.created_ns, top)
 
@@ -26,12 +32,13 @@ def side_of(opened: Opened, tree: RootfsTree, top: PathNode) -> Side:
 def sides_of_layer(opened: Opened, number: int, find: Callable[[RootfsTree], PathNode]) -> Sides:
     """Return the layers below *number* merged, and the same with that layer; *find* finds the path to compare."""
     above = opened.rootfs_up_to(number)
-    new = side_of(opened, above, find(above))
+    top = find(above)
+    new = side_of(opened, above, top)
     if not number:
         return Sides(None, new)
     below = opened.rootfs_up_to(number - 1)
     try:
-        top = resolve(below, new.top.path, follow=False)
+        old = resolve(below, top.path, follow=False)
     except OSError:
-        return Sides(None, new)
-    return Sides(side_of(opened, below, top), new)
+        old = None
+    return Sides(side_of(opened, below, old), new)

@@ -43,8 +43,8 @@ class Side(NamedTuple):
     """A key for each layer: layers with equal keys have the same bytes, and the same records but for `created_ns`."""
     created_ns: int
     """The time of implicit directories, nanoseconds since 1970."""
-    top: PathNode
-    """The file to compare, or the directory to compare with everything below it."""
+    top: PathNode | None
+    """The file to compare, or the directory to compare with everything below it; None on an old side without it."""
 
     def identity(self, number: int, *, times: bool) -> Hashable:
         """Return a key; nodes with equal keys are equal, with everything below them.  None: no key, so compare them.
@@ -66,10 +66,11 @@ def compare(old: Side | None, new: Side, *, times: bool = False) -> Iterator[Dif
     only if *times* is set, since they differ after every build of an image.  Without an *old* side, everything but the
     root directory is added.
     """
+    assert new.top is not None
     way = [b"", *new.top.parts]
     """The names from the root to the path compared last."""
     waiting: list[tuple[int, bytes, int | None, int | None]]
-    waiting = [(len(way) - 1, way[-1], old and old.top.number, new.top.number)]
+    waiting = [(len(way) - 1, way[-1], old and old.top and old.top.number, new.top.number)]
     known: _Known = {}
     while waiting:
         depth, name, before, after = waiting.pop()

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fusefs.comparison.config import ConfigChange, config_changes
-from fusefs.comparison.images import side_of
+from fusefs.comparison.images import Sides, side_of
+from fusefs.errors import ImgfsError
 from fusefs.image.inspection import InspectedLayer, inspect
 from fusefs.image.opened import Opened
 from fusefs.layers.diff import Change, Difference, compare
@@ -16,7 +17,7 @@ from fusefs.layers.waste import Waste, at_fault, waste
 from fusefs.oci.config import Step
 from fusefs.oci.times import known_time
 from fusefs.oci.untrusted_json import Json
-from fusefs.packages.installed import PackageChange, installed, package_changes
+from fusefs.packages.installed import PackageChange, package_changes
 from fusefs.report.sizes import Entry, SizeTree
 from fusefs.text import printable
 from fusefs.tree.walk import ROOT, walk
@@ -139,7 +140,7 @@ def _waste(found: Waste) -> list[list[Any]]:
 
 def difference_data(old: Opened, new: Opened) -> dict[str, Any]:
     """Return what differs between two images: files, configuration, packages."""
-    sides = [side_of(opened, opened.rootfs(), ROOT) for opened in (old, new)]
+    sides = Sides(*(side_of(opened, opened.rootfs(), ROOT) for opened in (old, new)))
     sizes = SizeTree(_MOST_FILES)
     counts = {word: [0, 0] for word in _WORDS.values()}
     """Files and bytes of each kind."""
@@ -156,13 +157,18 @@ def difference_data(old: Opened, new: Opened) -> dict[str, Any]:
             yield weight, b"/" + b"/".join(difference.path), word, before, after, ", ".join(difference.what)
 
     largest = heapq.nlargest(_MOST_ROWS, rows())
-    packages = package_changes(*(installed(side.tree) for side in sides))
+    why = None
+    try:
+        packages = [*package_changes(*sides.packages())]
+    except ImgfsError as error:  # of the packages alone: everything else is known
+        packages, why = [], str(error)
     return {
         "counts": counts,
         "tree": _packed(sizes.entries()),
         "rows": [[printable(path), word, before, after, what] for _, path, word, before, after, what in largest],
         "config": [_config(change) for change in config_changes(inspect(old.image), inspect(new.image))][:_MOST_ROWS],
-        "packages": [_package(change) for change in packages][:_MOST_ROWS],
+        "packages": [*map(_package, packages[:_MOST_ROWS])],
+        "whyNoPackages": why and _cut(why),
     }
 
 

@@ -354,6 +354,7 @@ function differences(found) {
       fact(el("span", {style: {color: "inherit", "font-size": "inherit"}}, swatch(word), count(files)), `${word}, ${size(sum)}`))),
     ...(total ? [...map.parts, ...table(files, found.rows, {sorted: null, filter: true, label: "files that differ", all: total})] : [el("p", {}, "The files are the same.")]),
     ...(found.packages.length ? [el("h2", {style: {"margin-top": "18px"}}, "Packages"), ...table(pairs("Package"), found.packages, {filter: true, label: "packages that differ"})] : []),
+    ...(found.whyNoPackages ? [el("h2", {style: {"margin-top": "18px"}}, "Packages"), el("p", {}, `Not compared: ${found.whyNoPackages}`)] : []),
     ...(found.config.length ? [el("h2", {style: {"margin-top": "18px"}}, "Configuration"), ...table(pairs("Property"), found.config, {label: "configuration that differs"})] : []));
 }
 

@@ -326,6 +326,24 @@ def test_two_images_and_a_layer_are_compared(image: fusefs.OpenedImage, tmp_path
     assert image.layers[1].diff().config == ()
 
 
+def test_the_packages_of_a_layer_are_compared_also_at_a_path_that_is_new(tmp_path: Path) -> None:
+    layers = [
+        changeset(file("var/lib/dpkg/status", dpkg_status(("a", "1"), ("b", "1")))),
+        changeset(file("var/lib/dpkg/status", dpkg_status(("a", "2"), ("b", "1"))), file("new/x", b"x")),
+    ]
+    with fusefs.open_image(Archive(layers=layers).write(tmp_path / "image.tar")) as image:
+        changed = (fusefs.PackageChange("deb", "a", ("1",), ("2",)),)
+        assert image.layers[1].diff().packages == image.layers[1].diff("/new").packages == changed
+        assert [(found.change, found.path) for found in image.layers[1].diff("/new").files] == [
+            ("added", "/new"),
+            ("added", "/new/x"),
+        ]
+        assert [found.unified() for found in image.layers[1].diff("/new/x").files] == [
+            b"--- /dev/null\n+++ b/new/x\n@@ -0,0 +1 @@\n+x\n\\ No newline at end of file\n"
+        ]
+        assert [found.change for found in image.layers[0].diff("/").packages] == ["added", "added"]
+
+
 def _cached(folder: Path) -> dict[str, int]:
     """Return the cached layer indexes with their inodes."""
     return {path.name: path.stat().st_ino for path in folder.glob("files/*/*.layer")}

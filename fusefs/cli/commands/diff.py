@@ -20,7 +20,7 @@ from fusefs.image.inspection import inspect
 from fusefs.image.opened import Opened
 from fusefs.layers.diff import Difference, compare
 from fusefs.log import logger
-from fusefs.packages.installed import PackageChange, installed, package_changes
+from fusefs.packages.installed import PackageChange, package_changes
 from fusefs.tree.node import Stat
 from fusefs.tree.walk import found_at
 
@@ -79,7 +79,7 @@ class _Compared:
 
     def packages(self, sides: Sides) -> list[PackageChange]:
         """Return the packages that differ."""
-        old, new = ([] if side is None else installed(side.tree) for side in sides)
+        old, new = sides.packages()
         if not (old or new):
             log.warning("there are no packages of dpkg, apk or rpm to compare")
         return [*package_changes(old, new)]

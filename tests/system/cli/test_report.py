@@ -179,6 +179,18 @@ def test_two_images_show_what_differs(page: Browser, images: tuple[Path, Path], 
     assert table(page, "largest files")[0][0] == "310.0 kB"
 
 
+def test_a_damaged_database_of_packages_is_told_on_the_page(
+    page: Browser, images: tuple[Path, Path], tmp_path: Path
+) -> None:
+    broken = Archive([changeset(file("usr/lib/sysimage/rpm/rpmdb.sqlite", b"x" * 5000))]).write(tmp_path / "broken.tar")
+    report = tmp_path / "report.html"
+    printed("report", images[0], broken, "-o", report)
+    page.open(report)
+    why = "Not compared: /usr/lib/sysimage/rpm/rpmdb.sqlite is damaged: file is not a database"
+    assert why in page.value("document.body.textContent")
+    assert table(page, "files that differ")
+
+
 def test_the_same_data_come_as_json(images: tuple[Path, Path]) -> None:
     found = document("report", "--json", *images)
     assert list(found) == ["generator", "images", "differences"]
