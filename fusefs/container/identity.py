@@ -4,6 +4,7 @@ import os
 from typing import NamedTuple
 
 from fusefs.errors import Unavailable
+from fusefs.mount.syscalls import open_by_names
 from fusefs.text import printable
 
 _MAX_FILE = 1 << 20
@@ -52,7 +53,8 @@ def identity_of(user: str, root: str = "/") -> Identity:
 
 def _lines(root: str, path: str) -> list[list[str]]:
     try:
-        descriptor = os.open(os.path.join(root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = open_by_names(os.fsencode(os.path.join(root, path)), flags)
     except OSError:
         return []
     try:

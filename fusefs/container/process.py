@@ -4,7 +4,6 @@ import ctypes
 import errno
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
@@ -14,15 +13,17 @@ from fusefs.container.rootfs import TOOLS, Plan, enter_root
 from fusefs.container.terminal import forbid_terminal_input
 from fusefs.errors import ImgfsError, MountError
 from fusefs.mount.privileges import keep_capabilities
-from fusefs.mount.syscalls import CLONE_NEWNS, CLONE_NEWPID, make_mounts_private, unshare
+from fusefs.mount.syscalls import CLONE_NEWNS, CLONE_NEWPID, make_mounts_private, open_by_names, unshare
 from fusefs.text import printable
 
+_STDERR = 2
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """Exit codes of a command that cannot be run, as of shells."""
 _CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31})
 """Those of docker run but CAP_MKNOD: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
 net_bind_service, net_raw, sys_chroot, audit_write, setfcap."""
 _PR_SET_PDEATHSIG = 1
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _IGNORED = (signal.SIGINT, signal.SIGQUIT)
@@ -85,6 +86,7 @@ def _say(message: str) -> None:
 def _first(plan: Plan, call: Call) -> int:
     """Do what the first process of a PID namespace does: make the root file system, run the command, and wait."""
     end_with_parent()
+    _close_descriptors()
     unshare(CLONE_NEWNS)
     make_mounts_private()
     enter_root(plan)
@@ -93,6 +95,14 @@ def _first(plan: Plan, call: Call) -> int:
     if child == 0:
         _exit(lambda: _command(call, identity, plan))
     return _waited(child)
+
+
+def _close_descriptors() -> None:
+    """Close all descriptors but 0, 1 and 2: a path of the image could lead to a directory of the host through one."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > _STDERR:
+            with suppress(OSError):  # that of the listing
+                os.close(int(name))
 
 
 def _waited(child: int) -> int:
@@ -125,15 +135,14 @@ def _command(call: Call, identity: Identity, plan: Plan) -> int:
     environment = {"HOME": identity.home, "PATH": _DEFAULT_PATH} | dict(call.environment)
     if plan.tools is not None:
         environment["PATH"] += f":{TOOLS}"
+    _close_descriptors()
     try:
-        os.makedirs(call.directory, exist_ok=True)
+        _enter(call.directory, make=True)
         _become(identity, plan)
-        os.chdir(call.directory)
+        _enter(call.directory)
     except OSError as error:
         _say(f"cannot enter {printable(call.directory)} in the container: {error.strerror}")
         return NOT_EXECUTABLE
-    sys.stdout.flush()
-    os.closerange(3, 1 << 20)
     problem = OSError(errno.ENOENT, "")
     for command in call.commands:
         problem = _executed(command, environment)
@@ -141,6 +150,25 @@ def _command(call: Call, identity: Identity, plan: Plan) -> int:
             break
     _say(f"cannot run {printable(call.commands[-1][0])} in the container: {_reason(call, problem)}")
     return NOT_FOUND if problem.errno == errno.ENOENT else NOT_EXECUTABLE
+
+
+def _enter(path: str, *, make: bool = False) -> None:
+    """Make *path*, which the image chooses, the working directory; it is below the root directory, else OSError."""
+    os.chdir("/")
+    for name in filter(None, os.fsencode(path).split(b"/")):
+        try:
+            directory = open_by_names(name, _DIRECTORY)
+        except FileNotFoundError:
+            if not make:
+                raise
+            os.mkdir(name)
+            directory = open_by_names(name, _DIRECTORY)
+        try:
+            os.fchdir(directory)
+        finally:
+            os.close(directory)
+    if not os.getcwd().startswith("/"):  # the kernel says "(unreachable)"; the C library mostly makes ENOENT of that
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _become(identity: Identity, plan: Plan) -> None:

@@ -1,5 +1,6 @@
 """The root file system of a container: an overlay on that of the image, with /proc and a minimal /dev."""
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -16,6 +17,7 @@ from fusefs.mount.syscalls import (
     MS_REMOUNT,
     mount,
     move_mount,
+    open_by_names,
     open_tree,
     pivot_root,
     umount2,
@@ -72,6 +74,8 @@ def enter_root(plan: Plan) -> None:
     copies = {path: _copy(os.path.basename(path), data) for path, data in files.items() if data is not None}
     os.mkdir("root")
     _mount_overlay(plan, layers)
+    for layer in layers:  # a path of the image, such as /proc/self/fd/N, must not lead to them
+        os.close(layer)
     os.chdir("root")
     _call("the root directory", pivot_root, b".", b".")
     _make_proc(plan)  # while that of the old root is there: the kernel wants to see one in a user namespace
@@ -164,8 +168,13 @@ def _attach_file(path: str, copy: int) -> None:
     """Mount a file over the image's *path*; made if it is missing, unless its directory is missing, too."""
     with suppress(OSError):
         if not os.path.lexists(path):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-        move_mount(copy, path.encode())
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+            os.close(open_by_names(path.encode(), flags, 0o644))
+        target = open_by_names(path.encode(), os.O_PATH | os.O_CLOEXEC)
+        try:
+            move_mount(copy, target)
+        finally:
+            os.close(target)
     os.close(copy)
 
 
@@ -173,6 +182,8 @@ def _make_directory(path: str) -> None:
     try:
         with suppress(FileExistsError):
             os.mkdir(path, 0o755)
+        if not stat.S_ISDIR(os.stat(path, follow_symlinks=False).st_mode):  # a link could lead anywhere
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     except OSError as error:
         raise MountError(f"cannot make {path} in the container: {error.strerror}") from None
 

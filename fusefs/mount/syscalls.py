@@ -22,6 +22,8 @@ CLONE_NEWNS = 0x20000
 """unshare(2): the same, and a mount namespace."""
 CLONE_NEWUSER, CLONE_NEWPID = 0x10000000, 0x20000000
 """unshare(2): a user namespace; a PID namespace for new children."""
+CLONE_NEWCGROUP, CLONE_NEWIPC = 0x02000000, 0x08000000
+"""unshare(2): a cgroup namespace; one of System V IPC objects and POSIX message queues."""
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
@@ -40,6 +42,8 @@ _OPEN_HOW = struct.Struct("=3Q")
 """struct open_how of openat2(2): flags, mode, resolve."""
 _RESOLVE_CACHED = 0x20
 """openat2(2), since Linux 5.12: ask no file system; EAGAIN if one has to be."""
+_RESOLVE_NO_MAGICLINKS = 0x02
+"""openat2(2), since Linux 5.6: ELOOP for a link in /proc that leads to an open file instead of a path."""
 _MAX_MESSAGES = 16
 _MAX_MESSAGE = 1024
 
@@ -54,6 +58,15 @@ def umount2(path: bytes, flags: int) -> None:
 def open_known(path: bytes, flags: int) -> int:
     """Open *path* if the kernel knows the way without asking a file system, of which none may answer; else OSError."""
     how = _OPEN_HOW.pack(flags, 0, _RESOLVE_CACHED)
+    return _syscall(_OPENAT2, _AT_FDCWD, path, how, _OPEN_HOW.size)
+
+
+def open_by_names(path: bytes, flags: int, mode: int = 0) -> int:
+    """Open *path* by names alone: ELOOP if it leads through a file that a process has open (/proc/PID/fd, cwd, root).
+
+    Such a link leads out of the root directory; symbolic links do not.
+    """
+    how = _OPEN_HOW.pack(flags, mode, _RESOLVE_NO_MAGICLINKS)
     return _syscall(_OPENAT2, _AT_FDCWD, path, how, _OPEN_HOW.size)
 
 

@@ -152,6 +152,46 @@ def test_the_user_and_the_directory_are_those_of_the_image(root: Bench) -> None:
     assert (done.status, done.err) == (4, "imgfs: the image has no user 'nobody'; see -u\n")
 
 
+def test_no_path_of_an_image_leads_out_of_the_container(root: Bench) -> None:
+    (root.folder / "secret").write_text("secret")
+    inherited = os.open(root.folder, os.O_RDONLY)
+    command = ("./image.tar", "--", "sh", "-c", "cat secret ../secret")
+    for number in range(3, 13):
+        image(root.folder, WorkingDir=f"/proc/self/fd/{number}")
+        for options in ((), ("--keep", "kept")) if number in {3, 6, inherited} else (("--keep", "kept"),):
+            done = root.run("shell", *options, *command, pass_fds=[inherited])
+            assert (done.status, done.out) == (126, "")
+            assert done.err.startswith(f"imgfs: cannot enter /proc/self/fd/{number} in the container: ")
+    os.close(inherited)
+
+
+def test_no_path_of_an_image_leads_through_open_files(root: Bench) -> None:
+    path = "/proc/self/cwd/made"
+    image(root.folder, WorkingDir=path)
+    done = root.run("shell", "./image.tar", "--", "ls", "/")
+    assert (done.status, done.out) == (126, "")
+    assert done.err == f"imgfs: cannot enter {path} in the container: Too many levels of symbolic links\n"
+
+
+def test_etc_of_an_image_leads_to_no_open_directory(root: Bench) -> None:
+    inherited = os.open(root.folder, os.O_RDONLY)
+    layers = [changeset(symlink("etc", f"/proc/self/fd/{inherited}"), file("x", b"x"))]
+    Archive(layers, config=image_config(layers, config={"User": "web"})).write(root.folder / "image.tar")
+    (root.folder / "passwd").write_bytes(PASSWD)
+    done = root.run("shell", "./image.tar", "--", "/x", pass_fds=[inherited])
+    os.close(inherited)
+    assert (done.status, done.err) == (4, "imgfs: the image has no user 'web'; see -u\n")
+    assert not {"hosts", "resolv.conf"} & set(os.listdir(root.folder))
+
+
+@pytest.mark.parametrize("name", ["proc", "dev"])
+def test_a_link_in_place_of_proc_or_dev_is_refused(root: Bench, name: str) -> None:
+    layers = [changeset(symlink(name, "/etc"), folder("etc"))]
+    Archive(layers, config=image_config(layers)).write(root.folder / "image.tar")
+    done = root.run("shell", "./image.tar")
+    assert (done.status, done.err) == (9, f"imgfs: cannot make /{name} in the container: Not a directory\n")
+
+
 def test_programs_of_root_cannot_use_devices_or_change_the_kernel(root: Bench) -> None:
     script = "cat /null 2>&1; mknod /d c 1 3 2>&1; echo x 2>&1 > /proc/sys/kernel/hostname; cat /proc/self/status"
     denied, mknod, sysctl, *status = in_shell(root, f"exec 2>&1; {script}")
