@@ -5,6 +5,8 @@ may ask for the same one.  The first task starts the call; the others wait on an
 """
 
 from collections.abc import Callable, Hashable
+from contextlib import suppress
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import trio
@@ -35,13 +37,17 @@ class SharedCallFailed(Exception):
     """The call that this task waited for has failed; the task that started it raises the error itself."""
 
     def __init__(self, cause: Exception | None) -> None:
-        """*cause* is the error of the call, None if the call was cancelled."""
+        """*cause* is the error of the call, None if the call was cancelled before it began."""
         super().__init__(str(cause))
         self.cause = cause
 
 
 class SharedCalls:
-    """The calls that are running, by key.  Used by the event loop's thread alone."""
+    """The calls that are running, by key.  Used by the event loop's thread alone.
+
+    A call whose task is cancelled goes on in its thread, and is running until that ends: whoever needs its result
+    later waits for the same call.
+    """
 
     def __init__(self, *, or_at_once: bool = True) -> None:
         """*or_at_once*: see `in_thread`."""
@@ -57,33 +63,56 @@ class SharedCalls:
         call: _Call[_R] | None = self._running.get(key)
         if call is not None:
             return await call.wait()
-        call = self._running[key] = _Call(function)
-        try:
-            return await call.run(limiter, or_at_once=self._or_at_once)
-        finally:
-            del self._running[key]
+        call = self._running[key] = _Call(function, partial(self._running.pop, key))
+        return await call.run(limiter, or_at_once=self._or_at_once)
 
 
 class _Call(Generic[_R]):
     """One call and its result."""
 
-    def __init__(self, function: Callable[[], _R]) -> None:
+    def __init__(self, function: Callable[[], _R], remove: Callable[[], object]) -> None:
+        """*remove* is called as soon as the call has ended."""
         self._function = function
+        self._remove = remove
+        self._began = False
         self._ended = trio.Event()
         self._result: tuple[_R] | None = None
         self._error: Exception | None = None
 
     async def run(self, limiter: trio.CapacityLimiter, *, or_at_once: bool) -> _R:
+        token = trio.lowlevel.current_trio_token()
+        is_cancelled = False
+
+        def work() -> _R:
+            self._began = True
+            try:
+                result = self._function()
+            except Exception as error:
+                self._error = error
+                raise
+            else:
+                self._result = (result,)
+                return result
+            finally:
+                with suppress(trio.RunFinishedError):  # nobody waits any more
+                    token.run_sync_soon(self._end)
+
         try:
-            result = await in_thread(self._function, limiter, or_at_once=or_at_once)
+            return await in_thread(work, limiter, or_at_once=or_at_once)
+        except trio.Cancelled:
+            is_cancelled = self._began
+            raise
         except Exception as error:
             self._error = error
             raise
-        else:
-            self._result = (result,)
-            return result
         finally:
+            if not is_cancelled:
+                self._end()
+
+    def _end(self) -> None:
+        if not self._ended.is_set():
             self._ended.set()
+            self._remove()
 
     async def wait(self) -> _R:
         await self._ended.wait()

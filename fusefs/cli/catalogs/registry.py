@@ -1,13 +1,14 @@
 """The images of a registry as directories: ``team/app@v1`` below the folders of their repositories."""
 
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import partial
 
 from fusefs.cli.catalogs.repositories import Repositories, is_like
 from fusefs.cli.catalogs.saves import Saves, close_when_unused
 from fusefs.cli.catalogs.spelling import Spelled, spelled
+from fusefs.cli.catalogs.tag_lists import TagLists
 from fusefs.errors import RegistryError, UsageError
 from fusefs.image.opened import Opened
 from fusefs.log import logger
@@ -27,12 +28,8 @@ _KERNEL = 1.0
 """Seconds for which the kernel may use a name without asking; what the registry said is used for longer."""
 _AT_ONCE = 16
 """Questions that are asked at the same time."""
-_LISTS_AT_ONCE = 4
-"""Lists of tags that one listing of a directory asks for at the same time."""
 _MAX_LISTS = 1000
 """Repositories in a directory whose tags are listed; the others are found by name."""
-_FAILURES = 3
-"""Lists of tags that may fail before the others of a directory are not asked for."""
 _MAX_NAME = 255
 _MAX_CHANGES = 1000
 _LATEST = "latest"
@@ -80,11 +77,12 @@ class RegistryProvider:
             ask = self._ask
         if not keys:
             return None
-        return Question((folder, keys[0], name is None), partial(ask, folder, keys), partial(self._keep, folder, keys))
+        what = None if name is None else keys[0]  # a listing that is under way is for all who list the directory
+        return Question((folder, what), partial(ask, folder, keys), partial(self._keep, folder, keys))
 
-    def _keep(self, folder: Path, keys: Sequence[Key], seconds: float) -> None:
+    def _keep(self, folder: Path, keys: Sequence[Key], seconds: float, failure: str = "") -> None:
         for key in keys:
-            self._known.keep(key, seconds)
+            self._known.keep(key, seconds, failure)
         self.names.asked(folder, keys, changed=False)
 
     def _ask(self, folder: Path, keys: Sequence[Key]) -> None:
@@ -92,36 +90,16 @@ class RegistryProvider:
             self.names.asked(folder, [key], changed=self._known.ask(key))
 
     def _ask_lists(self, folder: Path, keys: Sequence[Key]) -> None:
-        """Ask for the list of repositories, and for the tags of those in *folder*, several at a time."""
+        """Ask for the list of repositories, and for the tags of those in *folder*."""
         if CATALOG in keys:
-            self._ask(folder, [CATALOG])
-            keys = [key for key in self.names.lists_of(folder) if not self._known.is_fresh(key)]
-        waiting, failed = deque(keys), list[Key]()
-
-        def work() -> None:
-            while waiting and len(failed) < _FAILURES:
-                try:
-                    key = waiting.popleft()
-                except IndexError:  # another thread took it
-                    return
-                self._ask(folder, [key])
-                answer = self._known.answer(key)
-                if answer is not None and answer.failure:
-                    failed.append(key)
-
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(len(keys), _LISTS_AT_ONCE) - 1)]
-        started = []
-        for thread in threads:
-            try:
-                thread.start()
-            except RuntimeError:  # as many as this user may have: then slower
-                break
-            started.append(thread)
-        work()
-        for thread in started:
-            thread.join()
-        if waiting:
-            self._keep(folder, [*waiting], _KERNEL)
+            if not self._known.is_answered(CATALOG):
+                self._ask(folder, [CATALOG])
+            keys = [key for key in self.names.lists_of(folder) if not self._known.is_answered(key)]
+        lists = TagLists(self._known, keys, lambda key: self._ask(folder, [key]))
+        lists.ask()
+        left, why = lists.left()
+        if left:
+            self._keep(folder, left, _KERNEL, why)
 
     def changes(self) -> Iterable[Path] | None:
         """Return the folders whose names may have changed since the last call; None for all."""
@@ -313,21 +291,24 @@ class RegistryNames:
                 everywhere = changed and self._repositories.listed(answer.value)
             elif answer.known and ":" not in key[1]:
                 self._repositories.found(*key, there=answer.value is not None)
-            self._note(folder, answer.failure, key)
+            self._note(folder, key)
         with self._lock:
             if everywhere or (self._changed is not None and len(self._changed) > _MAX_CHANGES):
                 self._changed = None
             elif changed and self._changed is not None:
                 self._changed.add(folder)
 
-    def _note(self, folder: Path, failure: str, key: Key) -> None:
+    def _note(self, folder: Path, key: Key) -> None:
         """Note the failure, or success, of a question; after a success only lists count that are asked for again."""
-        lists = [] if failure or folder not in self._failures else self.lists_of(folder)
         with self._lock:
+            answer = self._known.answer(key)  # the newest, whoever notes it last
             failures = self._failures.pop(folder, {})
-            failures = {other: text for other, text in failures.items() if other != key and (failure or other in lists)}
-            if failure and len(failures) < _MAX_CHANGES:
-                failures[key] = failure
+            if answer is not None and answer.failure:
+                if key in failures or len(failures) < _MAX_CHANGES:
+                    failures[key] = answer.failure
+            elif failures:
+                lists = {*self.lists_of(folder)} - {key}
+                failures = {other: text for other, text in failures.items() if other in lists}
             if failures:
                 self._failures[folder] = failures
             while len(self._failures) > _MAX_CHANGES:

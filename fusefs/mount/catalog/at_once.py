@@ -124,7 +124,7 @@ class ListedAtOnce:
 
     def question(self, folder: Path, name: bytes | None) -> Question | None:  # noqa: ARG002 - all are one
         """Return the question for a new listing, None if the last one is new enough."""
-        return None if self.fresh_for else Question("listing", self._ask, self._keep)
+        return None if self.fresh_for else Question("listing", self._ask, self._keep_old)
 
     def _ask(self) -> None:
         try:
@@ -143,6 +143,10 @@ class ListedAtOnce:
 
     def _keep(self, seconds: float) -> None:
         self._stale_at = time.monotonic() + seconds
+
+    def _keep_old(self, seconds: float) -> None:
+        if not self.fresh_for:  # else the answer has come meanwhile
+            self._keep(seconds)
 
     def changes(self) -> Iterable[Path] | None:
         """Return that any name may have changed, or that none has."""

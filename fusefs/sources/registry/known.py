@@ -4,6 +4,7 @@ Each answer is used for two seconds at least, and for ten times as long as it to
 the time.  What a registry said before is used while it fails.
 """
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -60,6 +61,8 @@ class Answer(NamedTuple):
     """Why it does not say that now; empty if it does."""
     complete: bool = True
     """Whether nothing of a list is left out."""
+    is_kept: bool = False
+    """Whether it is used although it is older than `until` was: the registry has not answered yet."""
 
 
 Key = tuple[str, str]
@@ -103,13 +106,27 @@ class KnownRegistry:
         answer = self.answer(key)
         return answer is not None and self._clock() < answer.until
 
-    def keep(self, key: Key, seconds: float) -> None:
-        """Use what is known of *key* for so many seconds more: the registry does not answer."""
+    def is_answered(self, key: Key) -> bool:
+        """Return whether *key* is fresh because the registry has answered."""
+        answer = self.answer(key)
+        return answer is not None and not answer.is_kept and self._clock() < answer.until
+
+    def told_at(self, key: Key) -> float:
+        """Return when the registry told *key*, by the clock; before all others if nobody has asked."""
+        answer = self.answer(key)
+        return -math.inf if answer is None else answer.at
+
+    def keep(self, key: Key, seconds: float, failure: str = "") -> None:
+        """Use what is known of *key* for so many seconds more, unless it is fresh: the registry does not answer.
+
+        *failure*: why, for a key of which nothing is known; it has none of its own while others are asked for.
+        """
         now = self._clock()
+        failure = failure or f"the registry {self.host} does not answer"
         with self._lock:
-            answer = self._answers.get(key) or Answer(None, known=False, at=now, until=now)
-            failure = answer.failure or f"the registry {self.host} does not answer"
-            self._store(key, answer._replace(until=now + seconds, failure=failure))
+            answer = self._answers.get(key) or Answer(None, known=False, at=now, until=now, failure=failure)
+            if now >= answer.until:
+                self._store(key, answer._replace(until=now + seconds, is_kept=True))
 
     def ask(self, key: Key, *, warns: bool = True) -> bool:
         """Ask the registry; return whether something is known now that was not before.
@@ -133,7 +150,7 @@ class KnownRegistry:
             before = self._answers.get(key)
             if failure:
                 last = before or Answer(None, known=False, at=now, until=now)
-                answer = last._replace(failure=failure, until=now + _LEAST)
+                answer = last._replace(failure=failure, until=now + _LEAST, is_kept=False)
             else:
                 answer = Answer(value, known=True, at=now, until=now + use, complete=complete)
             self._store(key, answer)
