@@ -1,17 +1,20 @@
 """imgfs shell: run a command in a throwaway container over an image."""
 
 import argparse
+import errno
+import fcntl
 import os
 import secrets
 import select
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Literal
 
 from fusefs.cli.commands.mount import mount_image
@@ -28,13 +31,15 @@ from fusefs.errors import ImgfsError, LimitReached, MountError, NoSpace, Unavail
 from fusefs.mount.mountpoint import runtime_directory
 from fusefs.mount.syscalls import MNT_DETACH, MS_NODEV, MS_NOSUID, mount, umount2
 from fusefs.oci.config import Details, parse_details
-from fusefs.private import private_directory
+from fusefs.private import private_directory, try_lock
 from fusefs.text import printable
 
 _SHELLS = (("/bin/bash",), ("/bin/sh",), ("sh",))
 """Shells that are tried; the last one is found among the tools, too."""
 _INTERPRETER = 3
 """The type of an ELF segment that names the dynamic loader: PT_INTERP."""
+_OF_OVERLAY = ("index", "work")
+"""Directories that overlayfs makes in the one beside --keep."""
 _END = 10.0
 """Seconds that the image's mount has to end, with what it writes to the cache."""
 
@@ -106,20 +111,65 @@ def _kept(path: str | None) -> Iterator[tuple[str, str] | None]:
     upper = os.path.realpath(path)
     above, name = os.path.split(upper)
     work = os.path.join(above, f".{name}.imgfs-work")
-    try:
-        for one in (upper, work):
+    shown = printable(path)
+    with ExitStack() as stack:
+        try:
             with suppress(FileExistsError):
-                os.mkdir(one)
-            os.close(os.open(one, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-    except OSError as error:
-        raise NoSpace(f"cannot use {printable(path)} for --keep: {error.strerror}") from None
+                os.mkdir(upper)
+            lock = _opened_directory(upper, None, stack)
+            if not try_lock(lock, fcntl.LOCK_EX):
+                raise NoSpace(f"cannot use {shown} for --keep: in use by another imgfs shell")
+            parent = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, parent)
+            work_identity = _made_work(os.path.basename(work), parent, stack)
+        except OSError as error:
+            raise limit_reached(error) or NoSpace(f"cannot use {shown} for --keep: {error.strerror}") from None
+        if work_identity is None:
+            raise NoSpace(f"cannot use {shown} for --keep: {printable(work)} exists and is not of imgfs shell")
+        try:
+            yield upper, work
+        finally:
+            with suppress(OSError):
+                if _identity(os.stat(os.path.basename(work), dir_fd=parent, follow_symlinks=False)) == work_identity:
+                    remove(os.fsencode(os.path.basename(work)), parent)
+
+
+def _made_work(name: str, parent: int, stack: ExitStack) -> tuple[int, int] | None:
+    """Make the directory *name* for overlayfs and return its identity; None if another one has this name.
+
+    One that a killed shell has left is used again: in it are only directories of overlayfs, which have no modes.
+    """
+    is_new = False
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=parent)
+        is_new = True
     try:
-        yield upper, work
-    finally:
-        parent = os.open(above, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        with suppress(OSError):
-            remove(os.fsencode(os.path.basename(work)), parent)
-        os.close(parent)
+        directory = _opened_directory(name, parent, stack)
+    except OSError as error:
+        if error.errno not in {errno.ELOOP, errno.ENOTDIR, errno.EACCES}:
+            raise
+        return None
+    status = os.fstat(directory)
+    if not is_new and (
+        status.st_uid != os.geteuid() or not all(_is_of_overlay(one, directory) for one in os.listdir(directory))
+    ):
+        return None
+    return _identity(status)
+
+
+def _is_of_overlay(name: str, directory: int) -> bool:
+    mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+    return name in _OF_OVERLAY and mode == stat.S_IFDIR
+
+
+def _opened_directory(path: str, parent: int | None, stack: ExitStack) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -108,6 +109,49 @@ def test_keep_keeps_what_changes(both: Bench) -> None:
     assert in_shell(both, "cat /etc/new; test ! -e /etc/gone", "--keep", "./kept") == ["new"]  # and can be gone on with
     done = both.run("shell", "--keep", "./no/kept", "./image.tar")
     assert (done.status, done.err) == (8, "imgfs: cannot use ./no/kept for --keep: No such file or directory\n")
+
+
+def test_a_kept_directory_is_for_one_shell_at_a_time(both: Bench) -> None:
+    script = "echo ready; read line; rm -r /srv; echo $line > /etc/new"
+    words = ("shell", "--keep", "kept", "./image.tar", "--", "sh", "-c")
+    first = both.start(*words, script, stdin=subprocess.PIPE)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "ready\n"
+    second = both.run(*words, "true")
+    assert (second.status, second.err) == (8, "imgfs: cannot use kept for --keep: in use by another imgfs shell\n")
+    assert first.communicate("new\n", timeout=20) == ("", "")
+    assert (both.folder / "kept" / "etc" / "new").read_text() == "new\n"
+    assert not (both.folder / ".kept.imgfs-work").exists()
+
+
+def test_a_directory_that_overlayfs_has_left_is_used_again(both: Bench) -> None:
+    work = both.folder / ".kept.imgfs-work"
+    for path, mode in ((work, 0o700), (work / "work", 0)):
+        path.mkdir()
+        path.chmod(mode)
+        os.chown(path, both.folder.stat().st_uid, -1)
+    assert in_shell(both, "echo new > /etc/new", "--keep", "./kept") == []
+    assert not work.exists()
+
+
+@pytest.mark.parametrize("kind", ["a file in it", "a directory in it", "a link", "another user's"])
+def test_what_is_not_of_imgfs_is_not_removed(root: Bench, kind: str) -> None:
+    work = root.folder / ".kept.imgfs-work"
+    there = root.folder / "own" if kind == "a link" else work
+    (there / "work").mkdir(parents=True)
+    if kind == "a link":
+        work.symlink_to("own")
+    elif kind == "a file in it":
+        (work / "mine").write_text("mine")
+        (work / "work").chmod(0)
+    elif kind == "another user's":
+        (work / "work").rmdir()
+        os.chown(work, 33, 33)
+    before = sorted(there.rglob("*"))
+    done = root.run("shell", "--keep", "kept", "./image.tar", "--", "id")
+    message = f"imgfs: cannot use kept for --keep: {work} exists and is not of imgfs shell\n"
+    assert (done.status, done.out, done.err) == (8, "", message)
+    assert sorted(there.rglob("*")) == before
 
 
 def running(pid: int) -> set[str]:
