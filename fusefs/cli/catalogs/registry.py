@@ -164,9 +164,9 @@ class RegistryNames:
         if name_of is None or name_of.separator == ":" or name_of.digest:
             return False
         if not name_of.tag:
-            return name_of.base in self._repositories.folders(folder)
+            return self._repositories.has_folder(folder, name_of.base)
         repository = self._repositories.named(folder, name_of.base)
-        return repository in dict(self._repositories.within(folder)).values() and self._has(repository, name_of.tag)
+        return self._repositories.has(folder, name_of.base) and self._has(repository, name_of.tag)
 
     def find(self, folder: Path, name: bytes) -> Found | None:
         """Return the directory, image or link *name* in *folder*."""
@@ -196,7 +196,7 @@ class RegistryNames:
 
         A registry does not say which folders it has, so what is no repository may be one.
         """
-        if name.base in self._repositories.folders(folder):
+        if self._repositories.has_folder(folder, name.base):
             return Folder()
         answer = self._answer((repository, TAGS))
         if answer is None:
@@ -258,8 +258,7 @@ class RegistryNames:
 
     def lists_of(self, folder: Path) -> list[Key]:
         """Return the lists that a listing of *folder* needs."""
-        repositories = self._repositories.within(folder)
-        return [CATALOG, *((repository, TAGS) for _, repository in repositories[:_MAX_LISTS])]
+        return [CATALOG, *((repository, TAGS) for _, repository in self._repositories.within(folder, _MAX_LISTS))]
 
     def key_of(self, folder: Path, name: bytes) -> Key | None:
         """Return what the registry has to be asked for *name*, None for a name that needs no answer."""

@@ -44,7 +44,7 @@ _FOLDER_HANDLES = 1 << 60
 _QUIET = 2.0
 """Seconds after the last request for an image directory that is gone."""
 _TURN = 256
-"""Names that the kernel is told to forget before others have their turn."""
+"""Names that the kernel, or imgfs, is told to forget before others have their turn."""
 _FIRST_ACCESSES = 256
 """Threads that wait for images; further first accesses wait for them."""
 
@@ -284,11 +284,13 @@ class CatalogOperations(Operations):
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Count references of the kernel that are gone; what has none is let go, numbers included."""
-        for inode, number in inode_list:
+        for turn, (inode, number) in enumerate(inode_list, 1):
             try:
                 self._forget(inode, number)
             except Exception:  # an exception would end the event loop, and every client would wait for ever
                 log.exception("forget: a bug")
+            if not turn % _TURN:
+                await trio.lowlevel.checkpoint()
 
     def _forget(self, inode: int, number: int) -> None:
         owner = self._inodes.owner(inode)

@@ -2,10 +2,17 @@
 
 import pytest
 
+from fusefs.cli.catalogs import repositories
+from fusefs.cli.catalogs.registry import RegistryProvider
 from fusefs.cli.catalogs.repositories import Repositories
+from fusefs.cli.catalogs.saves import Saves
 from fusefs.cli.catalogs.spelling import Spelled, spelled
 from fusefs.errors import UsageError
+from fusefs.mount.catalog.provider import Folder, Link
 from fusefs.oci.reference import registry_namespace
+from fusefs.sources.registry.known import CATALOG, TAGS, KnownRegistry
+from tests.conftest import TakeWarnings
+from tests.support.conformance import SETTINGS
 
 DIGEST = f"sha256:{'a' * 64}"
 
@@ -47,6 +54,51 @@ def test_what_was_looked_up_is_known_until_it_is_gone() -> None:
     for number in range(10_005):
         known.found(f"r{number}", "", there=True)
     assert len(known.within(())) <= 10_000
+
+
+def test_what_lies_too_deep_is_left_out_and_that_is_said_once(take_warnings: TakeWarnings) -> None:
+    known = Repositories("team")
+    deepest = f"team/{'/'.join('abcdefghijklmnop')}/x"
+    assert known.listed(dict.fromkeys(["team/app", deepest, *(f"team/{'d/' * 124}{number}" for number in range(99))]))
+    assert known.folders(()) == {"a"}
+    assert known.within(()) == [("app", "team/app"), ("team", "team")]
+    assert known.within(tuple(b"%c" % letter for letter in b"abcdefghijklmnop")) == [("x", deepest)]
+    assert known.listed(dict.fromkeys([f"team/{'d/' * 124}x"]))
+    assert known.folders(()) == frozenset()
+    (message,) = take_warnings()
+    assert "99 repositories are not listed" in message
+
+
+def test_folders_are_bounded_in_all(monkeypatch: pytest.MonkeyPatch, take_warnings: TakeWarnings) -> None:
+    monkeypatch.setattr(repositories, "_MAX_FOLDERS", 4)
+    known = Repositories("")
+    assert known.listed(dict.fromkeys(["a/b/1", "a/b/2", "c/d/3", "a/b/c/4", "e", "c/d/5"]))
+    known.found("f/g", "", there=True)
+    assert known.folders(()) == {"a", "c"}
+    assert known.folders((b"a",)) == {"b"}
+    assert known.within((b"a", b"b")) == [("1", "a/b/1"), ("2", "a/b/2")]
+    assert known.within((b"c", b"d")) == [("3", "c/d/3"), ("5", "c/d/5")]
+    assert len(take_warnings()) == 1
+
+
+def test_a_name_is_found_without_a_look_at_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = RegistryProvider("docker://localhost:1/team", SETTINGS, None, Saves(1))
+    names = {CATALOG: dict.fromkeys(["team/app", "team/x/y"]), ("team/app", TAGS): {"latest": None}}
+    monkeypatch.setattr(KnownRegistry, "_asked", lambda _, key: (names[key], True))
+    provider.begin()
+    listing = provider.question((), b"app")
+    assert listing is not None
+    listing.ask()
+
+    def fail(*_: object) -> None:
+        raise AssertionError("all names of a folder")
+
+    monkeypatch.setattr(repositories._Index, "names", fail)
+    monkeypatch.setattr(repositories._Index, "folders", fail)
+    shown = provider.names
+    assert [name for name in (b"x", b"app", b"app@latest") if shown.is_listed((), name)] == [b"x", b"app@latest"]
+    assert (shown.find((), b"x"), shown.find((), b"app")) == (Folder(), Link(b"app@latest"))
+    assert shown.key_of((), b"team@1") == ("team", "1")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,26 @@ def test_a_directory_that_is_known_again_is_not_forgotten_by_what_was_below_it(t
     run(tmp_path, test)
 
 
+def test_others_have_their_turn_while_many_names_are_forgotten(tmp_path: Path) -> None:
+    async def test(_: Catalog, operations: CatalogOperations) -> None:
+        image = await looked_up(operations, ROOT, b"a.tar")
+        turns = list[int]()
+
+        async def other() -> None:
+            while True:
+                turns.append(1)
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            await operations.forget([(image, 0)] * 600)
+            had_turns = bool(turns)
+            nursery.cancel_scope.cancel()
+        assert had_turns
+
+    run(tmp_path, test)
+
+
 def test_a_reference_by_handle_counts(tmp_path: Path) -> None:
     async def test(_: Catalog, operations: CatalogOperations) -> None:
         image = await looked_up(operations, ROOT, b"a.tar")
