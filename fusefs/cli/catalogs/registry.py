@@ -239,8 +239,7 @@ class RegistryNames:
         answer = self._known.answer((repository, tag))
         digest = str(answer.value) if answer is not None and isinstance(answer.value, Digest) else ""
         with self._lock:
-            pinned = self._pins.get(base, {}).get(base, digest)
-        key = base if not digest or digest == pinned else f"{base}@{digest}"
+            key = _key_of(base, digest, self._pins.get(base, {}))
         return Listed((*folder, name), key, f"{REGISTRY.prefix}{self._known.host}/{base}")
 
     def _is_shown(self, repository: str, tag: str) -> bool:
@@ -337,3 +336,15 @@ class RegistryNames:
             pins.pop(key, None)
             if not pins:
                 self._pins.pop(base, None)
+
+
+def _key_of(base: str, digest: str, pins: dict[str, str]) -> str:
+    """Return the key of the image that a tag is now: the one that it has already, if it is among *pins*.
+
+    The tag alone is the key of the first image.  *digest* is empty if the registry does not state it: then the image
+    that was opened last is taken.
+    """
+    if not digest:
+        return base if base in pins or not pins else next(reversed(pins))
+    pinned = next((key for key, other in pins.items() if other == digest), None)
+    return pinned or (f"{base}@{digest}" if pins else base)

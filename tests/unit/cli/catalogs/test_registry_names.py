@@ -8,7 +8,8 @@ from fusefs.cli.catalogs.repositories import Repositories
 from fusefs.cli.catalogs.saves import Saves
 from fusefs.cli.catalogs.spelling import Spelled, spelled
 from fusefs.errors import UsageError
-from fusefs.mount.catalog.provider import Folder, Link
+from fusefs.mount.catalog.provider import Folder, Link, Listed
+from fusefs.oci.digest import Digest
 from fusefs.oci.reference import registry_namespace
 from fusefs.sources.registry.known import CATALOG, TAGS, KnownRegistry
 from tests.conftest import TakeWarnings
@@ -99,6 +100,31 @@ def test_a_name_is_found_without_a_look_at_all_others(monkeypatch: pytest.Monkey
     assert [name for name in (b"x", b"app", b"app@latest") if shown.is_listed((), name)] == [b"x", b"app@latest"]
     assert (shown.find((), b"x"), shown.find((), b"app")) == (Folder(), Link(b"app@latest"))
     assert shown.key_of((), b"team@1") == ("team", "1")
+
+
+def test_an_image_keeps_its_directory_until_nobody_knows_it_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = RegistryProvider("docker://localhost:1", SETTINGS, None, Saves(1)).names
+    first, second, third = (Digest("sha256", letter * 64) for letter in "abc")
+    value: list[Digest | bool] = [first]
+    monkeypatch.setattr(KnownRegistry, "_asked", lambda *_: (value[0], True))
+
+    def key_of(digest: Digest | None) -> str:
+        value[0] = digest or True
+        names._known.ask(("app", "t"))
+        found = names.find((), b"app@t")
+        assert isinstance(found, Listed)
+        return found.key
+
+    assert key_of(first) == "app:t"
+    names.pin("app:t", str(first))
+    moved = key_of(second)
+    assert moved == f"app:t@{second}"
+    names.pin(moved, str(second))
+    assert (key_of(first), key_of(second), key_of(third)) == ("app:t", moved, f"app:t@{third}")
+    names.unpin("app:t")
+    assert [key_of(digest) for digest in (second, third, None)] == [moved, f"app:t@{third}", moved]
+    names.unpin(moved)
+    assert key_of(second) == "app:t"
 
 
 @pytest.mark.parametrize(
