@@ -33,12 +33,22 @@ def open_destination(destination: bytes, source: Source) -> Destination:
     if not stat.S_ISDIR(status.st_mode):
         if source.is_directory:
             raise NoSpace(f"cannot write {printable(destination)}: it is not a directory")
+        if not stat.S_ISREG(status.st_mode):
+            kind = kind_of(status)
+            raise NoSpace(f"cannot write {printable(destination)}: it is a {kind}; - writes a tar to standard output")
         return _named(destination)
     if source.name:
         return Destination(
             _opened(destination, destination), checked_name(source.name), os.path.join(destination, source.name)
         )
     return Destination(_opened(destination, destination), b"", destination)
+
+
+def kind_of(status: os.stat_result) -> str:
+    """Return what a file is that is neither a regular file, a directory nor a symbolic link."""
+    if stat.S_ISFIFO(status.st_mode):
+        return "FIFO"
+    return "socket" if stat.S_ISSOCK(status.st_mode) else "device"
 
 
 def _named(path: bytes) -> Destination:

@@ -84,11 +84,11 @@ def open_place(name: bytes, parent: int) -> int:
 
 
 def open_below(top: int, names: Sequence[bytes]) -> int:
-    """Open the directory that *names* lead to from the directory *top*."""
-    here = os.open(".", _DIRECTORY, dir_fd=top)
+    """Return a descriptor of the directory that *names* lead to from *top*, to name files in it (``O_PATH``)."""
+    here = os.open(".", _PLACE | os.O_DIRECTORY, dir_fd=top)
     for name in names:
         try:
-            below = os.open(name, _DIRECTORY, dir_fd=here)
+            below = os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=here)
         finally:
             os.close(here)
         here = below

@@ -9,7 +9,7 @@ from functools import partial
 
 from fusefs.copying.attributes import set_attributes
 from fusefs.copying.copied import Copied
-from fusefs.copying.destination import Destination, not_written, open_destination
+from fusefs.copying.destination import Destination, kind_of, not_written, open_destination
 from fusefs.copying.directories import Way, open_below, open_place, remove
 from fusefs.copying.source import Source, checked_name, stored_bytes
 from fusefs.errors import NoSpace
@@ -22,8 +22,10 @@ from fusefs.tree.walk import PathNode, children, is_directory
 log = logger(__name__)
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_LINK = (errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP)
-"""Errors of a file system that has no hard links, or not as many, or of two file systems."""
+_NO_LINK = (errno.EMLINK, errno.EPERM, errno.EXDEV, errno.EOPNOTSUPP, errno.EACCES)
+"""Errors of a file system that has no hard links, or not as many, or of two file systems.
+
+EACCES: the directory of the first name has got its mode, which closes it to this user."""
 
 
 def copy_to_host(source: Source, path: str | bytes | os.PathLike[str], advance: Advance) -> Copied:
@@ -156,18 +158,19 @@ class _HostCopy:
             return False
         names = first.parts[len(self._source.top.parts) : -1]
         with self._writing(file):
-            top = open_below(self._destination.directory, [self._destination.name or b".", *names])
+            _replace(here, name)
             try:
-                _replace(here, name)
-                os.link(first.name, name, src_dir_fd=top, dst_dir_fd=here, follow_symlinks=False)
+                top = open_below(self._destination.directory, [self._destination.name or b".", *names])
+                try:
+                    os.link(first.name, name, src_dir_fd=top, dst_dir_fd=here, follow_symlinks=False)
+                finally:
+                    os.close(top)
             except FileNotFoundError:  # a device that was skipped
                 return False
             except OSError as error:
                 if error.errno not in _NO_LINK:
                     raise
                 return False
-            finally:
-                os.close(top)
         self._copied.files += 1
         return True
 
@@ -237,13 +240,15 @@ def _write(descriptor: int, data: bytes | bytearray, offset: int) -> None:
 
 
 def _exists(here: int, name: bytes) -> bool:
-    """Return whether there is a file *name*; IsADirectoryError if it is a directory."""
+    """Return whether there is a file *name*; OSError if a copy does not replace it: a directory, a device."""
     try:
         status = os.stat(name, dir_fd=here, follow_symlinks=False)
     except FileNotFoundError:
         return False
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "it exists and is a directory")
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+        raise FileExistsError(errno.EEXIST, f"it exists and is a {kind_of(status)}")
     return True
 
 

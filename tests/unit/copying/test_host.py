@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from fusefs.cli.stopping import ended_by_signals
 from fusefs.content.protocol import Bytes, Literal
 from fusefs.copying.directories import remove
 from fusefs.errors import InvalidImage, NoSpace
+from fusefs.mount.privileges import keep_capabilities
 from fusefs.tree.node import Attributes, Directory, RegularFile
 from tests.conftest import TakeWarnings
 from tests.support.changesets import (
@@ -26,6 +29,7 @@ from tests.support.changesets import (
     symlink,
     whiteout,
 )
+from tests.support.requirements import ROOT, need
 from tests.unit.copying.trees import copy, found, known, regular, tree_of
 
 NS = 1_500_000_000_123456789
@@ -78,6 +82,64 @@ def test_hard_links_stay_within_what_is_copied(tmp_path: Path) -> None:
     assert (one / "a").stat().st_nlink == 3
     assert (one / "l").lstat().st_ino == (one / "m").lstat().st_ino
     assert found(one) == {"a": b"x", "b": b"x", "e": None, "e/c": b"x", "l": "-> x", "m": "-> x"}
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o100, 0o300])
+def test_a_first_name_in_a_directory_that_is_closed_to_its_owner(tmp_path: Path, mode: int) -> None:
+    layer = changeset(folder("d"), folder("d/a", About(mode=mode)), file("d/a/f", b"x"), hard_link("d/b", "d/a/f"))
+
+    def copy_without_capabilities() -> None:
+        keep_capabilities(())  # of this thread; root may open any directory otherwise
+        copy(tree, "/d", tmp_path)
+
+    with tree_of(layer) as tree, ThreadPoolExecutor(1) as thread:
+        thread.submit(copy_without_capabilities).result()
+    there = tmp_path / "d"
+    assert stat.S_IMODE((there / "a").stat().st_mode) == mode
+    assert (there / "b").read_bytes() == b"x"
+    (there / "a").chmod(0o700)
+    assert (there / "a" / "f").read_bytes() == b"x"
+    assert (there / "b").stat().st_nlink == (2 if mode & 0o100 else 1)
+
+
+def special(path: Path, kind: str) -> None:
+    """Make a file that a copy does not replace."""
+    match kind:
+        case "FIFO":
+            os.mkfifo(path)
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as one:
+                one.bind(str(path))
+        case _:
+            need(ROOT)
+            os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "socket", "device"])
+@pytest.mark.parametrize("name", ["d/f", "d/g", "d/l", "d/p"])
+def test_a_copy_replaces_no_device(tmp_path: Path, take_warnings: TakeWarnings, name: str, kind: str) -> None:
+    layer = changeset(folder("d"), file("d/f", b"f"), hard_link("d/g", "d/f"), symlink("d/l", "x"), fifo("d/p"))
+    (tmp_path / "d").mkdir()
+    special(tmp_path / name, kind)
+    before = (tmp_path / name).lstat()
+    with tree_of(layer) as tree, pytest.raises(NoSpace) as caught:
+        copy(tree, "/d", tmp_path)
+    assert str(caught.value) == f"cannot write {tmp_path}/{name}: it exists and is a {kind}"
+    assert take_warnings() == [f"the copy in {tmp_path}/d is incomplete"]
+    assert (tmp_path / name).lstat() == before
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "socket", "device"])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_destination_that_is_a_device_is_refused(tmp_path: Path, kind: str, *, is_link: bool) -> None:
+    special(tmp_path / "special", kind)
+    (tmp_path / "link").symlink_to("special")
+    to = tmp_path / ("link" if is_link else "special")
+    before = (tmp_path / "special").lstat()
+    with tree_of(changeset(file("f", b"f"))) as tree, pytest.raises(NoSpace) as caught:
+        copy(tree, "/f", to)
+    assert str(caught.value) == f"cannot write {to}: it is a {kind}; - writes a tar to standard output"
+    assert (tmp_path / "special").lstat() == before
 
 
 def test_holes_stay_holes(tmp_path: Path) -> None:
