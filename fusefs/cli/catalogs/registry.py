@@ -91,15 +91,15 @@ class RegistryProvider:
 
     def _ask_lists(self, folder: Path, keys: Sequence[Key]) -> None:
         """Ask for the list of repositories, and for the tags of those in *folder*."""
-        if CATALOG in keys:
-            if not self._known.is_answered(CATALOG):
-                self._ask(folder, [CATALOG])
-            keys = [key for key in self.names.lists_of(folder) if not self._known.is_answered(key)]
-        lists = TagLists(self._known, keys, lambda key: self._ask(folder, [key]))
-        lists.ask()
-        left, why = lists.left()
-        if left:
-            self._keep(folder, left, _KERNEL, why)
+        if CATALOG in keys and not self._known.is_answered(CATALOG):
+            self._ask(folder, [CATALOG])
+        needed = self.names.lists_of(folder)
+        with self._known.holding(needed):
+            keys = [key for key in needed if not self._known.is_answered(key)]
+            lists = TagLists(self._known, keys, lambda key: self._ask(folder, [key]))
+            lists.ask()
+            for left, seconds, why in lists.left():
+                self._keep(folder, left, seconds, why)
 
     def changes(self) -> Iterable[Path] | None:
         """Return the folders whose names may have changed since the last call; None for all."""

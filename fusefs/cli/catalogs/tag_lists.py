@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from fusefs.sources.registry.known import Key, KnownRegistry
 
@@ -13,6 +13,8 @@ _FAILURES = 3
 """Lists that may fail before the others are not asked for."""
 _MAX_SECONDS = 60.0
 """Seconds after which no further lists are asked for."""
+_SOON, _LATER = 1.0, 60.0
+"""Seconds after which lists are asked for that were not; later, if there was no room for them."""
 
 
 class TagLists:
@@ -24,6 +26,8 @@ class TagLists:
         self._ask = ask
         self._waiting = deque(sorted(keys, key=known.told_at))
         self._failures: list[str] = []
+        self._without_room: list[Key] = []
+        self._is_full = False
         self._deadline = time.monotonic() + _MAX_SECONDS
 
     def ask(self) -> None:
@@ -42,12 +46,13 @@ class TagLists:
         for thread in started:
             thread.join()
 
-    def left(self) -> tuple[list[Key], str]:
-        """Return the lists that were not asked for, and why."""
-        if len(self._failures) >= _FAILURES:
-            return [*self._waiting], self._failures[-1]
-        number = len(self._waiting)
-        return [*self._waiting], f"the lists of tags take more than {_MAX_SECONDS:g} s; {number} are missing or old"
+    def left(self) -> Iterator[tuple[Sequence[Key], float, str]]:
+        """Yield the lists that were not asked for, after how many seconds they may be, and why."""
+        if self._without_room:
+            yield self._without_room, _LATER, self._known.too_many
+        if self._waiting:
+            slow = f"the lists of tags take more than {_MAX_SECONDS:g} s; {len(self._waiting)} are missing or old"
+            yield [*self._waiting], _SOON, self._failures[-1] if len(self._failures) >= _FAILURES else slow
 
     def _work(self) -> None:
         while len(self._failures) < _FAILURES and time.monotonic() < self._deadline:
@@ -57,7 +62,13 @@ class TagLists:
                 return
             if self._known.is_answered(key):  # since somebody else has asked
                 continue
+            before = self._known.answer(key)
+            if self._is_full and not (before and before.known):  # a known one may have as much room as before
+                self._without_room.append(key)
+                continue
             self._ask(key)
             answer = self._known.answer(key)
-            if answer is not None and answer.failure:
+            if answer is not None and answer.failure == self._known.too_many:
+                self._is_full = True
+            elif answer is not None and answer.failure:
                 self._failures.append(answer.failure)

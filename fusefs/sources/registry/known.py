@@ -7,9 +7,9 @@ the time.  What a registry said before is used while it fails.
 import math
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from itertools import islice
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from fusefs.errors import ImgfsError, Unavailable
@@ -34,10 +34,10 @@ _IMMUTABLE = 600.0
 """Seconds for which a manifest that was found by its digest is taken to be there."""
 _TIMEOUT = 10.0
 """Seconds without progress after which a request fails: somebody waits who asked for a name."""
-_MAX_KEPT = 200_000
-"""Names in all answers; those that were asked for least recently are dropped."""
-_DROPPED = 1000
-"""Answers that are dropped at a time, at most."""
+_MAX_LISTED = 200_000
+"""Tags in the listings that are under way at a time."""
+_MAX_KEPT = 300_000
+"""Names in all answers; those that were asked for least recently are dropped, but none of a listing under way."""
 _SAID = 600.0
 """Seconds after which a warning is repeated."""
 _MAX_SAID = 1000
@@ -87,6 +87,8 @@ class KnownRegistry:
         self._lock = threading.Lock()
         self._answers: OrderedDict[Key, Answer] = OrderedDict()
         self._kept = 0
+        self._held: Counter[Key] = Counter()
+        """The keys that listings under way need, and how many."""
         self._transfers: OrderedDict[tuple[str, bool], Transfers] = OrderedDict()
         self._said: OrderedDict[str, float] = OrderedDict()
         """Warnings, and when they were logged."""
@@ -116,17 +118,36 @@ class KnownRegistry:
         answer = self.answer(key)
         return -math.inf if answer is None else answer.at
 
+    @contextmanager
+    def holding(self, keys: Collection[Key]) -> Iterator[None]:
+        """Drop nothing of what is known of *keys*, for a listing that needs it all."""
+        with self._lock:
+            self._held.update(keys)
+        try:
+            yield
+        finally:
+            with self._lock:
+                for key in keys:
+                    self._held[key] -= 1
+                    if not self._held[key]:
+                        del self._held[key]
+
+    @property
+    def too_many(self) -> str:
+        """The failure of a list that finds no room."""
+        return f"the registry {self.host} has more than {_MAX_LISTED:,} names in what is listed now; some are left out"
+
     def keep(self, key: Key, seconds: float, failure: str = "") -> None:
         """Use what is known of *key* for so many seconds more, unless it is fresh: the registry does not answer.
 
-        *failure*: why, for a key of which nothing is known; it has none of its own while others are asked for.
+        *failure*: why nobody asks for it any more; it is told only of a key of which nothing is known.
         """
         now = self._clock()
-        failure = failure or f"the registry {self.host} does not answer"
+        why = failure or f"the registry {self.host} does not answer"
         with self._lock:
-            answer = self._answers.get(key) or Answer(None, known=False, at=now, until=now, failure=failure)
-            if now >= answer.until:
-                self._store(key, answer._replace(until=now + seconds, is_kept=True))
+            answer = self._answers.get(key) or Answer(None, known=False, at=now, until=now, failure=why)
+            if now >= answer.until or answer.is_kept:
+                self._store(key, answer._replace(until=now + seconds, is_kept=not failure))
 
     def ask(self, key: Key, *, warns: bool = True) -> bool:
         """Ask the registry; return whether something is known now that was not before.
@@ -148,9 +169,12 @@ class KnownRegistry:
         use = _IMMUTABLE if value is not None and ":" in key[1] else min(_MOST, max(_LEAST, _TIMES * (now - began)))
         with self._lock:
             before = self._answers.get(key)
+            if isinstance(value, Mapping) and not self._has_room(key, len(value)):
+                failure = self.too_many
             if failure:
+                use = _MOST if failure == self.too_many else _LEAST
                 last = before or Answer(None, known=False, at=now, until=now)
-                answer = last._replace(failure=failure, until=now + _LEAST, is_kept=False)
+                answer = last._replace(failure=failure, until=now + use, is_kept=False)
             else:
                 answer = Answer(value, known=True, at=now, until=now + use, complete=complete)
             self._store(key, answer)
@@ -162,9 +186,22 @@ class KnownRegistry:
         before = self._answers.pop(key, None)
         self._kept += _weight(answer) - (0 if before is None else _weight(before))
         self._answers[key] = answer
-        for oldest in [*islice(self._answers, _DROPPED)] if self._kept > _MAX_KEPT else ():
-            if oldest not in (key, CATALOG) and self._kept > _MAX_KEPT:
-                self._kept -= _weight(self._answers.pop(oldest))
+        excess, dropped = self._kept - _MAX_KEPT, list[Key]()
+        for oldest, old in self._answers.items():
+            if excess <= 0:
+                break
+            if oldest not in (key, CATALOG) and oldest not in self._held:
+                dropped.append(oldest)
+                excess -= _weight(old)
+        for oldest in dropped:
+            self._kept -= _weight(self._answers.pop(oldest))
+
+    def _has_room(self, key: Key, names: int) -> bool:
+        """Return whether there may be so many *names* in the answer to *key*, beside what listings hold."""
+        if key == CATALOG or key not in self._held:
+            return True
+        held = [self._answers[other] for other in self._held if other in self._answers and other not in (key, CATALOG)]
+        return names + sum(len(answer.value) for answer in held if isinstance(answer.value, Mapping)) <= _MAX_LISTED
 
     def _asked(self, key: Key) -> tuple[Mapping[str, None] | Digest | bool, bool]:
         repository, reference = key

@@ -9,7 +9,9 @@ from fusefs.cli.catalogs.registry import RegistryProvider
 from fusefs.cli.catalogs.saves import Saves
 from fusefs.mount.catalog.provider import Question
 from fusefs.oci.digest import Digest
+from fusefs.sources.registry import known
 from fusefs.sources.registry.known import CATALOG, TAGS, Key, KnownRegistry
+from tests.conftest import TakeWarnings
 from tests.support.conformance import SETTINGS
 
 Told = tuple[Mapping[str, None] | Digest | bool, bool]
@@ -59,21 +61,21 @@ def test_what_has_been_answered_does_not_count_as_silence(asked: list[Key]) -> N
 
 def test_what_is_known_and_old_gets_no_error_while_it_is_asked_for() -> None:
     now = [0.0]
-    known = KnownRegistry("localhost:1", "", SETTINGS, lambda: now[0])
-    known._asked = tell  # type: ignore[method-assign]
-    known.ask(CATALOG)
+    asked = KnownRegistry("localhost:1", "", SETTINGS, lambda: now[0])
+    asked._asked = tell  # type: ignore[method-assign]
+    asked.ask(CATALOG)
     now[0] = 100
-    assert not known.is_fresh(CATALOG)
-    known.keep(CATALOG, 30)
-    answer = known.answer(CATALOG)
+    assert not asked.is_fresh(CATALOG)
+    asked.keep(CATALOG, 30)
+    answer = asked.answer(CATALOG)
     assert answer is not None
-    assert (answer.failure, known.is_fresh(CATALOG), known.is_answered(CATALOG)) == ("", True, False)
-    known.keep(("a", TAGS), 30)
-    unknown = known.answer(("a", TAGS))
+    assert (answer.failure, asked.is_fresh(CATALOG), asked.is_answered(CATALOG)) == ("", True, False)
+    asked.keep(("a", TAGS), 30)
+    unknown = asked.answer(("a", TAGS))
     assert unknown is not None
     assert "does not answer" in unknown.failure
-    known.ask(("a", TAGS))
-    assert known.is_answered(("a", TAGS))
+    asked.ask(("a", TAGS))
+    assert asked.is_answered(("a", TAGS))
 
 
 def test_a_listing_goes_on_after_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,3 +118,31 @@ def test_a_listing_ends_and_says_what_is_missing(monkeypatch: pytest.MonkeyPatch
     listing_of(provider).ask()
     assert asked == [CATALOG]
     assert "take more than 0 s; 5 are missing" in provider.names.error(())
+
+
+def test_a_directory_with_too_many_names_says_so_and_lists_what_fits(
+    monkeypatch: pytest.MonkeyPatch, asked: list[Key], take_warnings: TakeWarnings
+) -> None:
+    monkeypatch.setattr(known, "_MAX_LISTED", 30)
+    monkeypatch.setattr(known, "_MAX_KEPT", 45)
+    tags = dict.fromkeys(map(str, range(10)))
+
+    def answer(key: Key) -> Told:
+        asked.append(key)
+        return (tell(key)[0] if key == CATALOG else tags), True
+
+    answers_with(monkeypatch, answer)
+    provider = provider_of()
+    provider._known.ask(("z", TAGS))
+    listed = set[bytes]()
+    for now in (0.0, 100.0, 200.0):
+        provider._known._clock = lambda now=now: now  # type: ignore[misc]
+        del asked[:]
+        listing_of(provider).ask()
+        assert len(provider.names.listed(())) == 30
+        assert listed in (set(), {*provider.names.listed(())})
+        listed = {*provider.names.listed(())}
+        assert "more than 30 names" in provider.names.error(())
+        assert len(asked) >= 1 + 3 + 1
+        assert provider.question((), None) is None  # it is not asked again at once
+    assert len(take_warnings()) == 1
