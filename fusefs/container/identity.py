@@ -9,6 +9,8 @@ from fusefs.text import printable
 
 _MAX_FILE = 1 << 20
 """Bytes read of each of ``/etc/passwd`` and ``/etc/group``."""
+_MAX_SHOWN = 64
+"""Characters of a user in a message."""
 _MAX_ID = (1 << 32) - 2
 
 
@@ -27,28 +29,39 @@ def identity_of(user: str, root: str = "/") -> Identity:
     Raises Unavailable if the root directory has no such name.
     """
     name, _, group = user.partition(":")
+    shown = printable(user if len(user) <= _MAX_SHOWN else f"{user[:_MAX_SHOWN]}…")
     name = name or "0"
     users = [
-        line for line in _lines(root, "etc/passwd") if len(line) > 5 and line[2].isdecimal() and line[3].isdecimal()
+        line for line in _lines(root, "etc/passwd") if len(line) > 5 and _is_number(line[2]) and _is_number(line[3])
     ]
-    groups = [line for line in _lines(root, "etc/group") if len(line) > 2 and line[2].isdecimal()]
+    groups = [line for line in _lines(root, "etc/group") if len(line) > 2 and _is_number(line[2])]
     found = next((line for line in users if line[0] == name), None) or next(
         (line for line in users if line[2] == name), None
     )
-    if found is None and not name.isdecimal():
+    if found is None and not _is_number(name):
         raise Unavailable(f"the image has no user {printable(name)!r}; see -u")
-    uid, gid, home = (int(found[2]), int(found[3]), found[5]) if found else (int(name), 0, "/")
+    uid, gid, home = (_number(found[2]), _number(found[3]), found[5]) if found else (_number(name), 0, "/")
     more: tuple[int, ...] = ()
     if group:
         number = next((line[2] for line in groups if line[0] == group), group)
-        if not number.isdecimal():
+        if not _is_number(number):
             raise Unavailable(f"the image has no group {printable(group)!r}; see -u")
-        gid = int(number)
+        gid = _number(number)
     elif found:
-        more = tuple(int(line[2]) for line in groups if len(line) > 3 and found[0] in line[3].split(","))
+        more = tuple(_number(line[2]) for line in groups if len(line) > 3 and found[0] in line[3].split(","))
     if max(uid, gid, *more) > _MAX_ID:
-        raise Unavailable(f"the user {printable(user)!r} has a number that is too large; see -u")
+        raise Unavailable(f"the user {shown!r} has a number that is too large; see -u")
     return Identity(uid, gid, more, home or "/")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
+
+
+def _number(text: str) -> int:
+    """Return the number, or one that is too large; int() refuses thousands of digits."""
+    digits = text.lstrip("0") or "0"
+    return int(digits) if len(digits) <= len(str(_MAX_ID)) else _MAX_ID + 1
 
 
 def _lines(root: str, path: str) -> list[list[str]]:

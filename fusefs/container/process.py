@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, NoReturn
@@ -11,7 +12,7 @@ from typing import NamedTuple, NoReturn
 from fusefs.container.identity import Identity, identity_of
 from fusefs.container.rootfs import TOOLS, Plan, enter_root
 from fusefs.container.terminal import forbid_terminal_input
-from fusefs.errors import ImgfsError, MountError
+from fusefs.errors import ImgfsError, InvalidImage, MountError, limit_reached
 from fusefs.mount.privileges import keep_capabilities
 from fusefs.mount.syscalls import CLONE_NEWNS, CLONE_NEWPID, make_mounts_private, open_by_names, unshare
 from fusefs.text import printable
@@ -56,7 +57,9 @@ def run_in_container(plan: Plan, call: Call) -> int:
     try:
         unshare(CLONE_NEWPID)
     except OSError as error:
-        raise MountError(f"cannot make a PID namespace: {error.strerror}") from None
+        raise limit_reached(error) or MountError(f"cannot make a PID namespace: {error.strerror}") from None
+    if not _is_text(call.directory):
+        raise InvalidImage(f"the working directory of the image is no path: {printable(call.directory)}")
     first = os.fork()
     if first == 0:
         _exit(lambda: _first(plan, call))
@@ -71,11 +74,24 @@ def _exit(work: Callable[[], int]) -> NoReturn:
     except ImgfsError as error:
         _say(printable(str(error)))
         status = error.exit_code
-    except OSError as error:
-        _say(f"cannot make the container: {printable(str(error))}")
-        status = MountError.exit_code
+    except Exception as error:  # noqa: BLE001 - a limit, an error of the system, or a bug
+        status = _said(error)
     finally:
         os._exit(status)
+
+
+def _said(error: Exception) -> int:
+    """Say what has ended this process, and return its exit code.
+
+    A bug gets no traceback: that would show lines of the image's files in place of ours.
+    """
+    reached = limit_reached(error)
+    if reached is not None:
+        _say(str(reached))
+        return reached.exit_code
+    reason = str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    _say(f"cannot make the container: {printable(reason)}")
+    return MountError.exit_code
 
 
 def _say(message: str) -> None:
@@ -87,6 +103,7 @@ def _first(plan: Plan, call: Call) -> int:
     """Do what the first process of a PID namespace does: make the root file system, run the command, and wait."""
     end_with_parent()
     _close_descriptors()
+    _forbid_imports()
     unshare(CLONE_NEWNS)
     make_mounts_private()
     enter_root(plan)
@@ -95,6 +112,12 @@ def _first(plan: Plan, call: Call) -> int:
     if child == 0:
         _exit(lambda: _command(call, identity, plan))
     return _waited(child)
+
+
+def _forbid_imports() -> None:
+    """Import no more modules: they would be found in the image, and their code would run with all capabilities."""
+    "\x80".encode("unicode_escape")  # of `printable`: this codec is a module
+    sys.meta_path.clear()
 
 
 def _close_descriptors() -> None:
@@ -132,7 +155,7 @@ def _command(call: Call, identity: Identity, plan: Plan) -> int:
             signal.signal(number, signal.SIG_DFL)
     forbid_terminal_input()
     keep_capabilities(_CAPABILITIES)
-    environment = {"HOME": identity.home, "PATH": _DEFAULT_PATH} | dict(call.environment)
+    environment = _usable({"HOME": identity.home, "PATH": _DEFAULT_PATH}) | _usable(call.environment)
     if plan.tools is not None:
         environment["PATH"] += f":{TOOLS}"
     _close_descriptors()
@@ -150,6 +173,19 @@ def _command(call: Call, identity: Identity, plan: Plan) -> int:
             break
     _say(f"cannot run {printable(call.commands[-1][0])} in the container: {_reason(call, problem)}")
     return NOT_FOUND if problem.errno == errno.ENOENT else NOT_EXECUTABLE
+
+
+def _usable(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the *variables* that a process can have."""
+    return {name: value for name, value in variables.items() if name and _is_text(name) and _is_text(value)}
+
+
+def _is_text(text: str) -> bool:
+    """Return whether the system can take the *text*: JSON may contain null characters and lone surrogates."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _enter(path: str, *, make: bool = False) -> None:

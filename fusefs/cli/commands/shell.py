@@ -40,6 +40,9 @@ _INTERPRETER = 3
 """The type of an ELF segment that names the dynamic loader: PT_INTERP."""
 _OF_OVERLAY = ("index", "work")
 """Directories that overlayfs makes in the one beside --keep."""
+_READY = b"READY=1"
+"""A line of a message of sd_notify(3)."""
+_MAX_MESSAGE = 4096
 _END = 10.0
 """Seconds that the image's mount has to end, with what it writes to the cache."""
 
@@ -55,10 +58,21 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
         os.mkdir(mountpoint, 0o700)
         with _mounted(arguments, environment, mountpoint, users):
             lower = os.path.join(mountpoint, "rootfs")
-            if not os.path.isdir(lower):
-                raise Unavailable(f"{printable(arguments.image)} has no root file system")
+            _check_directory(lower, arguments.image)
             plan = Plan(place, lower, kept, tools, users.has_all, users.is_first)
             return run_in_container(plan, _call(arguments, environment, _details(mountpoint)))
+
+
+def _check_directory(rootfs: str, image: str) -> None:
+    try:
+        is_directory = stat.S_ISDIR(os.stat(rootfs).st_mode)
+    except FileNotFoundError:
+        is_directory = False
+    except OSError as error:
+        reason = f"cannot read the root file system of {printable(image)}: {error.strerror}"
+        raise limit_reached(error) or Unavailable(reason) from None
+    if not is_directory:
+        raise Unavailable(f"{printable(image)} has no root file system")
 
 
 def _call(arguments: argparse.Namespace, environment: Mapping[str, str], details: Details) -> Call:
@@ -78,13 +92,10 @@ def _details(mountpoint: str) -> Details:
 @contextmanager
 def _place(environment: Mapping[str, str]) -> Iterator[str]:
     """Give a directory to mount over: nobody else sees that."""
-    runtime = runtime_directory(environment)
-    with suppress(OSError):
-        if runtime is not None:
-            folder = os.path.join(os.path.realpath(runtime), "imgfs")
-            os.close(private_directory(folder))
-            yield folder
-            return
+    folder = _runtime_folder(environment)
+    if folder is not None:
+        yield folder
+        return
     folder = tempfile.mkdtemp(prefix="imgfs-shell-")
     try:
         yield folder
@@ -93,6 +104,18 @@ def _place(environment: Mapping[str, str]) -> Iterator[str]:
             umount2(os.fsencode(folder), MNT_DETACH)
         with suppress(OSError):
             os.rmdir(folder)
+
+
+def _runtime_folder(environment: Mapping[str, str]) -> str | None:
+    runtime = runtime_directory(environment)
+    if runtime is None:
+        return None
+    folder = os.path.join(os.path.realpath(runtime), "imgfs")
+    try:
+        os.close(private_directory(folder))
+    except OSError:
+        return None
+    return folder
 
 
 def _mount_tmpfs(place: str) -> None:
@@ -185,14 +208,27 @@ def _mounted(
             _serve(arguments, {**environment, "NOTIFY_SOCKET": f"@{address}"}, mountpoint, users)
         served = os.pidfd_open(child)
         try:
-            poll = select.poll()
-            for descriptor in (ready.fileno(), served):
-                poll.register(descriptor, select.POLLIN)
-            if served in dict(poll.poll()):
-                raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))  # it has said why
+            if not _is_ready(ready, served):
+                status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                if status < 0:
+                    raise MountError(f"the process that serves the image was ended by {signal.Signals(-status).name}")
+                raise SystemExit(status)  # it has said why
             yield
         finally:
             _end(child, served)
+
+
+def _is_ready(ready: socket.socket, served: int) -> bool:
+    """Wait until the mount's process says that it is ready; return False if it has ended."""
+    poll = select.poll()
+    for descriptor in (ready.fileno(), served):
+        poll.register(descriptor, select.POLLIN)
+    while True:
+        if served in dict(poll.poll()):
+            return False
+        with suppress(BlockingIOError):
+            if _READY in ready.recv(_MAX_MESSAGE, socket.MSG_DONTWAIT).split(b"\n"):  # not STATUS=
+                return True
 
 
 def _end(child: int, served: int) -> None:

@@ -1,5 +1,6 @@
 """imgfs shell: commands in a throwaway container over an image, as root and as another user."""
 
+import encodings
 import os
 import shutil
 import signal
@@ -234,6 +235,42 @@ def test_a_link_in_place_of_proc_or_dev_is_refused(root: Bench, name: str) -> No
     Archive(layers, config=image_config(layers)).write(root.folder / "image.tar")
     done = root.run("shell", "./image.tar")
     assert (done.status, done.err) == (9, f"imgfs: cannot make /{name} in the container: Not a directory\n")
+
+
+def test_variables_that_no_process_can_have_are_left_out(root: Bench) -> None:
+    image(root.folder, Env=["=x", "", "A=\0", "B\0=b", "E=e=f", "PATH=/bin\0"])
+    passwd = PASSWD.replace(b"/root", b"/ro\0ot")
+    environment = in_shell(root, "echo $A:$E:$PATH")
+    assert environment == [":e=f:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+    layers = [changeset(file("etc/passwd", passwd), file("bin/sh", BUSYBOX.read_bytes(), About(mode=0o755)))]
+    Archive(layers, config=image_config(layers)).write(root.folder / "image.tar")
+    assert in_shell(root, "echo -$HOME-") == ["--"]
+
+
+ODD: dict[str, tuple[str, str, int, str]] = {
+    "no path": ("WorkingDir", "/a\0b", 5, r"the working directory of the image is no path: /a\x00b"),
+    "no character": ("WorkingDir", "/\ud800", 0, ""),  # JSON: U+FFFD
+    "many directories": ("WorkingDir", "/a" * 2040, 0, ""),
+    "a long name": ("WorkingDir", "a" * 256, 126, f"cannot enter {'a' * 256} in the container: File name too long"),
+    "a number": ("User", "9" * 5000, 4, f"the user '{'9' * 64}…' has a number that is too large; see -u"),
+    "no name": ("User", "\0", 4, r"the image has no user '\\x00'; see -u"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_an_odd_config_is_one_line(root: Bench, case: str) -> None:
+    key, value, status, message = ODD[case]
+    image(root.folder, shell=True, **{key: value})
+    done = root.run("shell", "./image.tar", "--", "sh", "-c", "true")
+    assert (done.status, done.out, done.err) == (status, "", message and f"imgfs: {message}\n")
+
+
+def test_no_code_of_an_image_runs_as_imgfs(root: Bench) -> None:
+    folder_ = os.path.dirname(encodings.__file__)
+    layers = [changeset(file(f"{folder_[1:]}/unicode_escape.py", b"import os; os.write(2, b'code of the image')"))]
+    Archive(layers, config=image_config(layers, config={"User": "\0"})).write(root.folder / "image.tar")
+    done = root.run("shell", "./image.tar")
+    assert (done.status, done.err) == (4, "imgfs: the image has no user '\\\\x00'; see -u\n")
 
 
 def test_programs_of_root_cannot_use_devices_or_change_the_kernel(root: Bench) -> None:

@@ -12,7 +12,8 @@ PASSWD = b"""root:x:0:0::/root:/bin/sh
 web:x:33:34::/srv:/bin/sh
 bad:x:y:1::/:
 huge:x:4294967295:0::/:
-"""
+long:x:%s:0::/:
+""" % (b"9" * 5000)
 GROUP = b"root:x:0:\nweb:x:34:\nmore:x:40:root,web\nshort\n"
 USERS = {
     "": Identity(0, 0, (40,), "/root"),
@@ -23,6 +24,7 @@ USERS = {
     "web:more": Identity(33, 40, (), "/srv"),
     "1000": Identity(1000, 0, (), "/"),
     "1000:1001": Identity(1000, 1001, (), "/"),
+    "0" * 5000 + "5": Identity(5, 0, (), "/"),
     ":5": Identity(0, 5, (), "/root"),
 }
 
@@ -41,7 +43,22 @@ def test_a_user_is_found_as_docker_run_does(root: str, user: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "user", ["nobody", "bad", "web:none", "huge", "4294967295", "99999999999999999999", "-1", "\x1b"]
+    "user",
+    [
+        "nobody",
+        "bad",
+        "web:none",
+        "huge",
+        "long",
+        "\u0663",
+        "1:\u0663",
+        "4294967295",
+        "99999999999999999999",
+        "-1",
+        "\x1b",
+        "9" * 5000,
+        "1:" + "9" * 5000,
+    ],
 )
 def test_other_users_are_errors(root: str, user: str) -> None:
     with pytest.raises(Unavailable) as caught:
