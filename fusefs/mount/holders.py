@@ -1,7 +1,7 @@
 """The processes that keep a mount busy, as far as this user may see them (proc(5)).
 
-Links in /proc are only read: nothing is asked of the mount, which may not answer.  The files that a process has
-mapped are not read: /proc/PID/maps may wait for a page of a mount.
+Links in /proc are only read, or opened as paths: nothing is asked of the mount, which may not answer.  The files that
+a process has mapped are not read: /proc/PID/maps may wait for a page of a mount.
 """
 
 import os
@@ -10,6 +10,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 
+from fusefs.mount.mountinfo import Mount, lies_in
 from fusefs.text import printable
 
 _MOST = 3
@@ -27,7 +28,7 @@ def holders(mountpoint: str) -> list[str]:
     """
     found: list[str] = []
     for pid in _processes():
-        held = next(_held(pid, mountpoint), None)
+        held = next((path for _, path in _held(str(pid), mountpoint)), None)
         if held is not None and pid != os.getpid() and not _is_killed(pid):
             found.append(f"{_name(pid)} ({pid}): {printable(held)}")
             if len(found) == _MOST:
@@ -35,9 +36,14 @@ def holders(mountpoint: str) -> list[str]:
     return found
 
 
-def has_killed_waiter() -> bool:
-    """Return whether a killed process waits for an answer of a FUSE mount, of whichever: nothing tells of which."""
-    return any(_is_killed(pid) and _waits(pid) for pid in _processes())
+def has_killed_waiter(mount: Mount) -> bool:
+    """Return whether a killed process that has a file or directory of *mount* waits for an answer of a FUSE mount.
+
+    Nothing tells of which mount it is.
+    """
+    return any(
+        _is_killed(pid) and any(_has(f"{pid}/task/{thread}", mount) for thread in _waiting(pid)) for pid in _processes()
+    )
 
 
 def _processes() -> list[int]:
@@ -51,26 +57,38 @@ def _is_killed(pid: int) -> bool:
     return False
 
 
-def _waits(pid: int) -> bool:
-    """Return whether a thread waits for the answer to a request that the process of a mount has received already."""
+def _waiting(pid: int) -> Iterator[str]:
+    """Yield the threads that wait for the answer to a request that the process of a mount has received already."""
     with suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             with suppress(OSError), open(f"/proc/{pid}/task/{thread}/wchan", "rb") as file:
                 if file.read() == _WAIT:
-                    return True
-    return False
+                    yield thread
 
 
-def _held(pid: int, mountpoint: str) -> Iterator[str]:
-    """Yield the paths in the mount that a process works in, runs or has open."""
-    links = [f"/proc/{pid}/{name}" for name in ("cwd", "root", "exe")]
+def _held(process: str, mountpoint: str) -> Iterator[tuple[str, str]]:
+    """Yield links, and the paths below *mountpoint* that a process (or ``PID/task/TID``) works in, runs or has open."""
+    links = [f"/proc/{process}/{name}" for name in ("cwd", "root", "exe")]
     with suppress(OSError):
-        links += [f"/proc/{pid}/fd/{name}" for name in os.listdir(f"/proc/{pid}/fd")]
+        links += [f"/proc/{process}/fd/{name}" for name in os.listdir(f"/proc/{process}/fd")]
     for link in links:
         with suppress(OSError):
             path = os.readlink(link)
             if path == mountpoint or path.startswith(f"{mountpoint}/"):
-                yield path
+                yield link, path
+
+
+def _has(process: str, mount: Mount) -> bool:
+    """Return whether a process, or thread, has a file or directory of *mount*, and not only one with such a path."""
+    for link, _ in _held(process, mount.mountpoint):
+        with suppress(OSError):
+            descriptor = os.open(link, os.O_PATH | os.O_CLOEXEC)
+            try:
+                if lies_in(descriptor, mount):
+                    return True
+            finally:
+                os.close(descriptor)
+    return False
 
 
 def _name(pid: int) -> str:

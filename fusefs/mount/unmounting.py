@@ -86,10 +86,16 @@ def _busy(failure: _Failure, mount: Mount) -> list[str]:
     None if only killed processes wait for it: it is gone then, and they end when their requests are answered.
     """
     found = holders(mount.mountpoint)
-    if not found and mount.is_fuse and has_killed_waiter() and detach(mount, lazily=True) is None:
+    is_waited_for = not found and mount.is_fuse and not _has_mounts(mount) and has_killed_waiter(mount)
+    if is_waited_for and detach(mount, lazily=True) is None:
         return []
     by = f"in use by {listing(found, ', ')}" if found else failure.reason
     return [f"cannot unmount {failure.shown}: {by}; close it, or imgfs umount -l {failure.word}"]
+
+
+def _has_mounts(mount: Mount) -> bool:
+    """Return whether something else is mounted in *mount*."""
+    return any(other.parent == mount.id != other.id for other in mounts())
 
 
 def _tried(targets: Sequence[str | Mount], *, lazily: bool) -> list[_Failure]:

@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import mmap
 import os
 import random
 import subprocess
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from fusefs.mount.holders import has_killed_waiter
+from fusefs.mount.mountinfo import Mount, mount_at
 from tests.support.builders import compressed, layer
 from tests.support.fault_proxy import Fault, Proxy, Reply, body, cut, flip, headers, slow_headers, stall, status
+from tests.support.file_systems import tmpfs
 from tests.support.layouts import Layout
 from tests.support.mounts import Bench, Finished
 from tests.support.processes import until
@@ -252,7 +255,7 @@ def test_a_mount_that_only_a_killed_reader_waits_for_is_unmounted(imgfs: Bench, 
     until(proxy.requests, "the reader waits for the layer")
     with (mounted / "config").open():
         reader.kill()
-        until(has_killed_waiter, "the reader waits although it was killed")
+        until(lambda: has_killed_waiter(mount_on(mounted)), "the reader waits although it was killed")
         assert imgfs.run("umount", mounted).status == 9  # somebody else is there, too
     assert imgfs.run("umount", mounted) == Finished(0, "", "")
     assert not os.path.ismount(mounted)
@@ -260,6 +263,35 @@ def test_a_mount_that_only_a_killed_reader_waits_for_is_unmounted(imgfs: Bench, 
     go.set()
     reader.wait(10)
     until(lambda: not imgfs.processes(), "the mount has ended")
+
+
+def test_a_killed_reader_of_another_mount_makes_no_unmount_lazy(imgfs: Bench, proxy: Proxy, blob: str) -> None:
+    awaited, mounted = imgfs.mount(proxy.image()), imgfs.mount(proxy.image(), at=imgfs.mountpoint("other"))
+    go = threading.Event()
+    proxy.always[blob] = stall(1000, go)
+    proxy.requests()
+    reader = subprocess.Popen(["cat", awaited / "rootfs" / "small"], stderr=subprocess.DEVNULL, cwd=awaited)
+    until(proxy.requests, "the reader waits for the layer")
+    reader.kill()
+    until(lambda: has_killed_waiter(mount_on(awaited)), "the reader waits although it was killed")
+    assert not has_killed_waiter(mount_on(mounted))
+    with (mounted / "config").open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)  # it is in use, by nobody that can be named
+    assert imgfs.run("umount", mounted).status == 9
+    mapped.close()
+    assert imgfs.run("umount", mounted) == Finished(0, "", "")
+    with tmpfs(awaited / "blobs"):
+        assert imgfs.run("umount", awaited).status == 9
+    assert imgfs.run("umount", awaited) == Finished(0, "", "")
+    go.set()
+    reader.wait(10)
+    until(lambda: not imgfs.processes(), "the mounts have ended")
+
+
+def mount_on(mountpoint: Path) -> Mount:
+    found = mount_at(str(mountpoint))
+    assert found is not None
+    return found
 
 
 def test_readers_that_wait_for_a_registry_do_not_hold_up_those_of_the_disk(
