@@ -10,11 +10,20 @@ from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from fusefs.container.identity import Identity, identity_of
+from fusefs.container.keyring import join_new_keyring
 from fusefs.container.rootfs import TOOLS, Plan, enter_root
 from fusefs.container.terminal import forbid_terminal_input
 from fusefs.errors import ImgfsError, InvalidImage, MountError, limit_reached
 from fusefs.mount.privileges import keep_capabilities
-from fusefs.mount.syscalls import CLONE_NEWNS, CLONE_NEWPID, make_mounts_private, open_by_names, unshare
+from fusefs.mount.syscalls import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    make_mounts_private,
+    open_by_names,
+    unshare,
+)
 from fusefs.text import printable
 
 _STDERR = 2
@@ -104,7 +113,7 @@ def _first(plan: Plan, call: Call) -> int:
     end_with_parent()
     _close_descriptors()
     _forbid_imports()
-    unshare(CLONE_NEWNS)
+    unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWCGROUP)
     make_mounts_private()
     enter_root(plan)
     identity = identity_of(call.user)
@@ -162,6 +171,7 @@ def _command(call: Call, identity: Identity, plan: Plan) -> int:
     try:
         _enter(call.directory, make=True)
         _become(identity, plan)
+        join_new_keyring()  # which belongs to this user
         _enter(call.directory)
     except OSError as error:
         _say(f"cannot enter {printable(call.directory)} in the container: {error.strerror}")

@@ -6,6 +6,7 @@ A program may otherwise put characters into the input of its terminal, for the s
 import ctypes
 import errno
 import struct
+import sys
 
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _IOCTLS = (
@@ -21,8 +22,8 @@ _IOCTLS = (
 _INSTRUCTION = struct.Struct("=HBBI")
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
 """BPF_LD | BPF_W | BPF_ABS, BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K (linux/filter.h)."""
-_NUMBER, _ARCHITECTURE, _REQUEST = 0, 4, 24
-"""Offsets in struct seccomp_data; the request is the lower half of the second argument."""
+_NUMBER, _ARCHITECTURE, _SECOND_ARGUMENT = 0, 4, 24
+"""Offsets in struct seccomp_data."""
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
@@ -40,8 +41,9 @@ def forbid_terminal_input() -> None:
     _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, head, 0, 0)
 
 
-def _program() -> list[tuple[int, int, int, int]]:
-    """Return the filter: code, two jumps (instructions to skip if equal, if not), and a value."""
+def _program(order: str = sys.byteorder) -> list[tuple[int, int, int, int]]:
+    """Return the filter for a byte *order*: code, two jumps (instructions to skip if equal, if not), and a value."""
+    request = _SECOND_ARGUMENT + (4 if order == "big" else 0)  # its lower half
     program = []
     for architecture, numbers in _IOCTLS:
         for number in numbers:
@@ -50,7 +52,7 @@ def _program() -> list[tuple[int, int, int, int]]:
                 (_EQUAL, 0, 6, architecture),
                 (_LOAD, 0, 0, _NUMBER),
                 (_EQUAL, 0, 4, number),
-                (_LOAD, 0, 0, _REQUEST),
+                (_LOAD, 0, 0, request),
                 (_EQUAL, 1, 0, _TIOCSTI),
                 (_EQUAL, 0, 1, _TIOCLINUX),
                 (_RETURN, 0, 0, _REFUSE),

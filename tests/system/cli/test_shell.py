@@ -273,6 +273,29 @@ def test_no_code_of_an_image_runs_as_imgfs(root: Bench) -> None:
     assert (done.status, done.err) == (4, "imgfs: the image has no user '\\\\x00'; see -u\n")
 
 
+JOINING = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.syscall(250, 1, None)  # keyctl(KEYCTL_JOIN_SESSION_KEYRING)
+key = libc.syscall(248, b"user", b"imgfs-tests-secret", b"x", 1, -3)  # add_key(2), to the session keyring
+libc.syscall(250, 5, key, 0x3F000000)  # KEYCTL_SETPERM: who has the keyring has the key
+assert "imgfs-tests-secret" in open("/proc/keys").read()
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_keys_and_shared_memory_of_the_system_are_not_in_it(both: Bench) -> None:
+    if os.uname().machine == "x86_64":
+        both.command = (sys.executable, "-c", JOINING, *both.command)
+    names = ("ipc", "cgroup", "mnt", "pid", "net", "uts")
+    keys, *there = in_shell(
+        both, f"echo :$(cat /proc/keys); cd /proc/self/ns; for n in {' '.join(names)}; do readlink $n; done"
+    )
+    assert "imgfs-tests-secret" not in keys
+    ours = [os.readlink(f"/proc/self/ns/{name}") for name in names]
+    assert [one == other for one, other in zip(there, ours, strict=True)] == [False, False, False, False, True, True]
+
+
 def test_programs_of_root_cannot_use_devices_or_change_the_kernel(root: Bench) -> None:
     script = "cat /null 2>&1; mknod /d c 1 3 2>&1; echo x 2>&1 > /proc/sys/kernel/hostname; cat /proc/self/status"
     denied, mknod, sysctl, *status = in_shell(root, f"exec 2>&1; {script}")
