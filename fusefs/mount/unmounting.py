@@ -146,11 +146,11 @@ def _unmount(target: str | Mount, *, lazily: bool) -> _Failure | None:
         reason = f"it lies in the {printable(host.file_system)} of user {host.owner}, who may unmount it"
         return _Failure(shown, f"cannot unmount {shown}: {reason}")
     refused = detach(mount, lazily=lazily)
-    if refused and isinstance(target, Mount) and not _is_there(mount):
-        refused = None  # it was in the table, and somebody else has unmounted it since
     successor = _mounted_on(mount.mountpoint) if refused == _CHANGED and mount.is_fuse else None
     if successor is not None and successor.parent == mount.parent and successor.file_system == KERNEL_FILE_SYSTEM:
         return _unmount(successor, lazily=lazily)  # the kernel has taken over since
+    if refused and isinstance(target, Mount) and not _is_there(mount):
+        refused = None  # it was in the table, and somebody else has unmounted it since
     if refused == _CHANGED:
         return _Failure(shown, f"cannot unmount {shown}: {refused}")
     return _Failure(shown, refused, mount) if refused else None
