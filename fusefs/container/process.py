@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from fusefs.container.identity import Identity, identity_of
 from fusefs.container.keyring import join_new_keyring
 from fusefs.container.rootfs import TOOLS, Plan, enter_root
 from fusefs.container.terminal import forbid_terminal_input
-from fusefs.errors import ImgfsError, InvalidImage, MountError, limit_reached
+from fusefs.errors import ImgfsError, InvalidImage, MountError, Unavailable, limit_reached
 from fusefs.mount.privileges import keep_capabilities
 from fusefs.mount.syscalls import (
     CLONE_NEWCGROUP,
@@ -24,9 +25,14 @@ from fusefs.mount.syscalls import (
     open_by_names,
     unshare,
 )
+from fusefs.pattern import pattern
 from fusefs.text import printable
 
 _STDERR = 2
+_INTERPRETER = pattern(rb"#![ \t]*([^ \t\n\0]+)")
+"""The interpreter of a script, as the kernel reads it (fs/binfmt_script.c)."""
+_MAX_INTERPRETERS, _MAX_FIRST_LINE = 8, 256
+"""The kernel follows fewer interpreters of scripts, each in as many bytes (fs/exec.c, BINPRM_BUF_SIZE)."""
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 """Exit codes of a command that cannot be run, as of shells."""
 _CAPABILITIES = frozenset({0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 29, 31})
@@ -170,6 +176,7 @@ def _command(call: Call, identity: Identity, plan: Plan) -> int:
     _close_descriptors()
     try:
         _enter(call.directory, make=True)
+        _check_programs(call.commands, environment)
         _become(identity, plan)
         join_new_keyring()  # which belongs to this user
         _enter(call.directory)
@@ -228,12 +235,49 @@ def _become(identity: Identity, plan: Plan) -> None:
     os.setuid(identity.uid)
 
 
+def _check_programs(commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> None:
+    """Raise Unavailable if a command would be run by the program of this process, Python, which /proc/self/exe names.
+
+    Its libraries would be the image's: their code could write to the program of the host through that name.
+    """
+    own = os.stat("/proc/self/exe")
+    for command in commands:
+        for path in _paths(command[0], environment):
+            if _leads_to(path, own):
+                raise Unavailable(f"{printable(path)} of the image leads to a program of this machine")
+
+
+def _leads_to(path: str | bytes, own: os.stat_result) -> bool:
+    """Return whether *path*, or the interpreter of this script, is the file *own*."""
+    for _ in range(_MAX_INTERPRETERS):
+        try:
+            status = os.stat(path)
+            if os.path.samestat(status, own):
+                return True
+            if not stat.S_ISREG(status.st_mode):
+                return False
+            with open(path, "rb") as file:
+                start = file.read(_MAX_FIRST_LINE)
+        except OSError:
+            return False
+        found = _INTERPRETER.match(start)
+        if found is None:
+            return False
+        path = found[1]
+    return False
+
+
+def _paths(name: str, environment: Mapping[str, str]) -> list[str]:
+    """Return the paths that execvp(3) tries."""
+    if "/" in name or not name:
+        return [name] if name else []
+    return [os.path.join(folder or ".", name) for folder in environment["PATH"].split(":")]
+
+
 def _executed(command: Sequence[str], environment: Mapping[str, str]) -> OSError:
     """Replace this process by the command, found as execvp(3) does; return the error if that fails."""
-    name = command[0]
-    paths = [name] if "/" in name else [os.path.join(folder or ".", name) for folder in environment["PATH"].split(":")]
     worst = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    for path in paths if name else ():
+    for path in _paths(command[0], environment):
         try:
             os.execve(path, list(command), environment)  # noqa: S606 - no shell is wanted
         except OSError as error:

@@ -265,6 +265,28 @@ def test_an_odd_config_is_one_line(root: Bench, case: str) -> None:
     assert (done.status, done.out, done.err) == (status, "", message and f"imgfs: {message}\n")
 
 
+@pytest.mark.parametrize(
+    "words", [(), ("/run",), ("run",), ("/again",), ("/odd",), ("/proc/self/exe",), ("/unreadable",)]
+)
+def test_no_command_is_the_program_of_this_process(root: Bench, words: tuple[str, ...]) -> None:
+    layers = [
+        changeset(
+            symlink("bin/bash", "/proc/self/exe"),
+            file("run", b"#! /proc/self/exe -V\n", About(mode=0o755)),
+            file("again", b"#!/run", About(mode=0o755)),
+            symlink("odd\fname", "/run"),
+            file("odd", b"#!\t/odd\fname x", About(mode=0o755)),
+            file("unreadable", b"#!/run", About(mode=0o711)),
+        )
+    ]
+    config = {"Env": ["PATH=/none:/"], "User": "33"}
+    Archive(layers, config=image_config(layers, config=config)).write(root.folder / "image.tar")
+    done = root.run("shell", "./image.tar", "--", *words)
+    path = {"run": "/run", "": "/bin/bash"}.get("".join(words), "".join(words))
+    message = f"imgfs: {path} of the image leads to a program of this machine\n"
+    assert (done.status, done.out, done.err) == (4, "", message)
+
+
 def test_no_code_of_an_image_runs_as_imgfs(root: Bench) -> None:
     folder_ = os.path.dirname(encodings.__file__)
     layers = [changeset(file(f"{folder_[1:]}/unicode_escape.py", b"import os; os.write(2, b'code of the image')"))]
