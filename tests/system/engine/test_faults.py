@@ -154,8 +154,8 @@ def test_who_waits_for_another_save_hears_of_the_kill_too(imgfs: Bench, docker: 
     docker.kill()
     between.let_go()
     first.ends(3, _stopped_sending(between, NEAR_MIDDLE, CUT))
-    gone = "cannot reach an engine at [^ ]*: Connection reset by peer; .*"  # if it asks on a new connection
-    stopped = _stopped_sending(between, r"0\.0 MB", "Broken pipe")
+    gone = "cannot reach an engine at [^ ]*: Connection reset by peer; .*"  # if it cannot connect any more
+    stopped = _stopped_sending(between, r"0\.0 MB", f"(?:Broken pipe|Connection reset by peer|{CLOSED})")
     second.fails(3, f"(?:{stopped}|{gone})")
     docker.start()
     Mounting(imgfs).is_right()
