@@ -61,7 +61,7 @@ def mounted_again(imgfs: Bench, image: str | Path, *options: str) -> tuple[Path,
 
 def told(said: str) -> str:
     """Return what a message says of the image."""
-    return said.rpartition(" (")[2]
+    return said.rpartition(" (")[2].partition("; log: ")[0]
 
 
 def test_an_engine_is_asked_which_image_it_is_and_nothing_is_opened(imgfs: Bench, engine: Engine) -> None:

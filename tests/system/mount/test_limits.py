@@ -39,7 +39,7 @@ def _limit(imgfs: Bench, *limits: str) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["-f"]], ids=["in the background", "in the foreground"])
-@pytest.mark.parametrize("limit", ["as=30", "as=39", "as=40", "as=45", "as=60", "data=20", "data=35"])
+@pytest.mark.parametrize("limit", ["as=30", "as=36", "as=42", "as=45", "as=60", "data=20", "data=35"])
 def test_too_little_memory_is_one_line(imgfs: Bench, archive: Path, limit: str, options: list[str]) -> None:
     _limit(imgfs, f"--{limit}000000")
     done = imgfs.run("mount", "--no-cache", "--log-file", imgfs.log, *options, archive, imgfs.mountpoint())
