@@ -72,8 +72,12 @@ class PieceTable:
 
     def add(self, piece: Piece, digest: bytes) -> None:
         """Add the next piece, whose plain bytes have the SHA-256 *digest*."""
-        for column, value in zip(self._columns, piece, strict=True):
-            column.append(value)
+        starts, sizes, sources, lengths, inner = self._columns
+        starts.append(piece.start)
+        sizes.append(piece.size)
+        sources.append(piece.source)
+        lengths.append(piece.length)
+        inner.append(piece.inner)
         self._digests += digest
 
     @property

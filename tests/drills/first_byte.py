@@ -2,8 +2,8 @@
 
     scripts/soak first-byte [--small] [--runs N]
 
-The image is a Debian with nginx and a layer with one file, as skopeo 1.18 and ctr-remote write it.  The proxy delays
-each connection and each answer by the round trip, and sends at the rate of the link.
+The images are a Debian with nginx, alone and below a layer with two files, as skopeo 1.18 and ctr-remote write them.
+The proxy delays each connection and each answer by the round trip, and sends at the rate of the link.
 """
 
 import argparse
@@ -91,19 +91,21 @@ def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUN
     return Costs(first, second, whole, sum(described["size"] for described in manifest["layers"]))
 
 
-def small_image() -> Layout:
-    """Return an image whose layers are small."""
-    base = layer(
+def small_base() -> bytes:
+    """Return a layer of few small files."""
+    return layer(
         {f"usr/share/{number}": os.urandom(20_000) for number in range(300)}
         | {"etc/os-release": b"1", "etc/debian_version": b"2"}
     )
-    return _image(base)
 
 
-def _image(base: bytes) -> Layout:
+def _top() -> bytes:
+    return changeset(folder("app/"), file("app/config", b"port = 80\n"), file("app/other", os.urandom(500_000)))
+
+
+def _image(*layers: bytes) -> Layout:
     layout = Layout()
-    top = changeset(folder("app/"), file("app/config", b"port = 80\n"), file("app/other", os.urandom(500_000)))
-    return layout.list(layout.image([base, top]), "1")
+    return layout.list(layout.image([*layers]), "1")
 
 
 @contextlib.contextmanager
@@ -122,22 +124,24 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="a small image")
     parser.add_argument("--runs", type=int, default=_RUNS, help="the median of so many (default: 5)")
     arguments = parser.parse_args()
-    plain = small_image() if arguments.small else _image(root_file_system().read_bytes())
+    base = small_base() if arguments.small else root_file_system().read_bytes()
+    of_top, of_base = ("app/config", "app/other"), ("etc/os-release", "etc/debian_version")
     print("|layers|a file of|requests|bytes|of the layers|seconds|second file: requests|seconds|`--strict`: seconds|")
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
     for name, convert in (("zstd:chunked", by_skopeo), ("eStargz", by_ctr_remote)):
-        with work_folder() as work:
-            layout = convert(lazy_root(), work, plain)
-            for where, files in (
-                ("the top layer", ("app/config", "app/other")),
-                ("the base", ("etc/os-release", "etc/debian_version")),
-            ):
-                first, second, whole, total = measure(layout, work, files, arguments.runs)
-                print(
-                    f"|{name}|{where}|{first.requests}|{first.sent:,}|{first.sent / total:.1%}|{first.seconds:.2f}|"
-                    f"{second.requests}|{second.seconds:.2f}|{whole.seconds:.2f}|",
-                    flush=True,
-                )
+        for layers, cases in (
+            ([base], [("the only layer", of_base)]),
+            ([base, _top()], [("the top layer", of_top), ("the base", of_base)]),
+        ):
+            with work_folder() as work:
+                layout = convert(lazy_root(), work, _image(*layers))
+                for where, files in cases:
+                    first, second, whole, total = measure(layout, work, files, arguments.runs)
+                    print(
+                        f"|{name}|{where}|{first.requests}|{first.sent:,}|{first.sent / total:.1%}|"
+                        f"{first.seconds:.2f}|{second.requests}|{second.seconds:.2f}|{whole.seconds:.2f}|",
+                        flush=True,
+                    )
     return 0
 
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusefs.chunked import toc
 from fusefs.chunked.frames import from_gzip, from_zstd, gzip_stream, zstd_stream
-from fusefs.chunked.toc import JsonStream, Toc, Unusable
+from fusefs.chunked.toc import Entry, JsonStream, Toc, Unusable
 from tests.support.builders import compressed
 
 VALUES = st.recursive(
@@ -30,6 +31,28 @@ def test_values_are_read_as_json_reads_them(values: list[object], size: int, esc
     while stream.next():
         found.append(stream.value())
     assert found == [json.loads(json.dumps(value, ensure_ascii=escaped).encode("utf-8", "replace")) for value in values]
+
+
+@given(values=st.lists(VALUES, min_size=1, max_size=9), size=st.integers(1, 50), ahead=st.integers(1, 100))
+def test_values_that_follow_are_read_alike_wherever_the_pieces_end(values: list[object], size: int, ahead: int) -> None:
+    text = ",".join(map(json.dumps, values))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toc, "_AHEAD", ahead)
+        stream = JsonStream(_pieces(text.encode(), size), "a document")
+        found = [stream.value(), *stream.following(",")]
+        while stream.next():
+            stream.take(",")
+            found += [stream.value(), *stream.following(",")]
+    assert found == values
+
+
+@pytest.mark.parametrize(
+    "text", ["sha256:" + "a" * 63, "sha256:" + "a" * 62 + "  ", "a" * 64 + " " * 7, "sha512:" + "a" * 64, "", 7]
+)
+def test_what_is_no_digest_is_refused(text: str | int) -> None:
+    assert Entry({"digest": "sha256:" + "ab" * 32}, "it").sha256("chunkDigest", "digest") == b"\xab" * 32
+    with pytest.raises(Unusable, match=r"^it has a "):
+        Entry({"digest": text}, "it").sha256("chunkDigest", "digest")
 
 
 @pytest.mark.parametrize(
