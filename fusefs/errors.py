@@ -109,6 +109,8 @@ def limit_reached(error: BaseException) -> LimitReached | None:
             message = _NO_MEMORY
         case ImportError() | SystemError() if any(words in text for words in _MEMORY_WORDS):
             message = _NO_MEMORY
+        case SystemError() if error.__cause__ is not None:  # CPython, of an exception that its own code did not see
+            return limit_reached(error.__cause__)
         case RuntimeError() if "start new thread" in text:  # `threading` has no class for this
             message = _NO_THREAD
         case OSError(errno=errno.EAGAIN):
