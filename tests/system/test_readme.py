@@ -2,8 +2,6 @@
 
 import os
 import re
-import shlex
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ import pytest
 
 from tests.support.builders import Archive, layer
 from tests.support.engines import RealEngine
+from tests.support.environments import QUIET_SYFT, syft_program
 from tests.support.mounts import COMMAND, Bench
 from tests.support.readme import (
     DOCUMENTS,
@@ -129,8 +128,6 @@ RUN_IN = {
     "architecture.md": "test_helper.py",
 }
 """Documents whose prose is about commands of the program's own tests: the file that has these."""
-NOT_PACKAGED = {"syft"}
-"""Programs of no Debian or PyPI package: where one is missing its command is not run."""
 
 
 def _file(name: str) -> Path:
@@ -267,22 +264,20 @@ def test_a_block_runs_as_it_stands(imgfs: Bench, images: RealEngine, commands: l
     _need_programs(" ".join(commands))
     secret = layer({"root/key.pem": b"-----BEGIN PRIVATE KEY-----\n"})
     Archive([layer({"etc/motd": b"hello\n"}), secret, layer({"root/.wh.key.pem": b""})]).write(imgfs.folder / "app.tar")
-    present = [command for command in commands if shlex.split(command)[0] not in NOT_PACKAGED or _installed(command)]
+    environment = _environment(imgfs, images)
+    if "syft" in " ".join(commands):
+        environment |= {"PATH": f"{environment['PATH']}:{syft_program().parent}", **QUIET_SYFT}
     said = run_in_shell(
         [
             f"imgfs mount --log-file {imgfs.log} {NGINX} /mnt/img",
-            *present,
+            *commands,
             "! mountpoint -q /mnt/rw/merged || umount $_",
         ],
-        _environment(imgfs, images),
+        environment,
         imgfs.folder,
     )
-    assert [(command, done) for command, done in zip(present, said[1:], strict=False) if done.status] == []
+    assert [(command, done) for command, done in zip(commands, said[1:], strict=False) if done.status] == []
     assert (said[0].status, said[-1].status) == (0, 0)
-
-
-def _installed(command: str) -> bool:
-    return shutil.which(shlex.split(command)[0]) is not None
 
 
 def test_the_demo_runs(imgfs: Bench) -> None:

@@ -25,6 +25,7 @@ WANTED = {
     "run": RUN,
     "dev": [*RUN, *EXTRAS, *PROJECT["dependency-groups"]["dev"]],
     "moto": _listed("moto"),
+    "syft": _listed("syft"),
 }
 
 
