@@ -210,7 +210,7 @@ class KnownRegistry:
         transfers = self._transfers_of(repository, by_digest=":" in reference)
         if reference == TAGS:
             return self._checked(list_tags(transfers), f"the list of tags of {self.host}/{repository}")
-        return transfers.digest_of(reference) or True, True
+        return transfers.current(reference, trusts_head=True).digest or True, True
 
     def _repositories(self) -> tuple[Mapping[str, None], bool]:
         found, complete = self._checked(list_repositories(self._catalog), f"the list of repositories of {self.host}")
