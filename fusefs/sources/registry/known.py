@@ -249,7 +249,7 @@ class KnownRegistry:
             if key in self._transfers:
                 self._transfers.move_to_end(key)
                 return self._transfers[key]
-        tag, digest = ("", "sha256:") if by_digest else ("latest", "")
+        tag, digest = ("", f"sha256:{'0' * 64}") if by_digest else ("latest", "")
         made = self._client.transfers(self._places(RegistryReference(self.host, repository, tag, digest)))
         with self._lock:
             self._transfers[key] = made
