@@ -86,6 +86,15 @@ def registry_reference(text: str) -> RegistryReference:
     return _full(match)
 
 
+def full_reference(text: str) -> RegistryReference | None:
+    """Return the image in a registry that *text* names in full, None if it does not begin with a registry."""
+    match = _REFERENCE.fullmatch(text)
+    host, _, path = match["name"].partition("/") if match else ("", "", "")
+    if match is None or not path or not _is_host(host) or len(match["name"]) > _MAX_NAME:
+        return None
+    return RegistryReference(host, path, match["tag"] or "", match["digest"] or "")
+
+
 def is_repository(text: str) -> bool:
     """Return whether *text* is the path of a repository in a registry: ``library/nginx``."""
     return len(text) <= _MAX_NAME and _PATH.fullmatch(text) is not None

@@ -1,9 +1,12 @@
 """An image in a registry: its documents are read now, its layers at their first access."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fusefs.errors import Unavailable
-from fusefs.image.model import Referrer, SourcedImage, Traffic
+from fusefs.errors import RegistryError, Unavailable
+from fusefs.image.model import Image, Referrer, SourcedImage, Traffic
+from fusefs.log import logger
+from fusefs.oci.documents import Descriptor
 from fusefs.oci.reference import RegistryReference
 from fusefs.oci.transport import REGISTRY, Source
 from fusefs.sources.archive.candidates import candidates, choose
@@ -18,6 +21,8 @@ from fusefs.tree.once import Once
 
 if TYPE_CHECKING:
     from fusefs.sources.registry.transfer import Transfers
+
+log = logger(__name__)
 
 
 def registry_image(reference: RegistryReference, argument: str, settings: Settings) -> SourcedImage:
@@ -37,11 +42,14 @@ def registry_image(reference: RegistryReference, argument: str, settings: Settin
     name, asked = printable(argument), None if settings.offline else Once(client)
     store = RegistryStore(reference, name, asked, settings.cache(), settings.tmpdir)
     source = Source(argument, REGISTRY, f"{REGISTRY.prefix}{reference.name}", reference.tag or reference.digest)
-    with settings.progress.waiting(f"asking {printable(reference.host)} for {printable(reference.repository)}"):
-        top = store.top()
+
+    def read(top: Descriptor) -> Image:
         layout = Layout(store)
         chosen = choose(layout, candidates(layout, [top]), settings.platform)
-        image = candidate_image(store, chosen, source, reference.tag or "latest")
+        return candidate_image(store, chosen, source, reference.tag or "latest")
+
+    with settings.progress.waiting(f"asking {printable(reference.host)} for {printable(reference.repository)}"):
+        top, image = _newest(store, read)
     image = image._replace(verified=True, repo_digests=(f"{reference.name}@{top.digest}",))
 
     def referrers() -> tuple[Referrer, ...]:
@@ -54,3 +62,22 @@ def registry_image(reference: RegistryReference, argument: str, settings: Settin
 
     cache = store.cache_of(image.manifest.descriptor)
     return SourcedImage(verified(image, settings), cache, store.layer_caches, referrers, traffic)
+
+
+def _newest(store: RegistryStore, read: Callable[[Descriptor], Image]) -> tuple[Descriptor, Image]:
+    """Return the manifest or index that the reference names, and the image that *read* makes of it.
+
+    If the registry fails before all documents are there, it is what the tag named before, if that is cached.
+    """
+    top = None
+    try:
+        top = store.top()
+        image = read(top)
+    except RegistryError as error:
+        cached = store.cached_top()
+        if cached is None or cached == top:
+            raise
+        log.warning("%s: using the cached image, which may be old: %s", store.name, error)
+        return cached, read(cached)
+    store.remember_top(top)
+    return top, image

@@ -210,7 +210,7 @@ class KnownRegistry:
         transfers = self._transfers_of(repository, by_digest=":" in reference)
         if reference == TAGS:
             return self._checked(list_tags(transfers), f"the list of tags of {self.host}/{repository}")
-        return transfers.digest_of(reference) or True, True
+        return transfers.current(reference, trusts_head=True).digest or True, True
 
     def _repositories(self) -> tuple[Mapping[str, None], bool]:
         found, complete = self._checked(list_repositories(self._catalog), f"the list of repositories of {self.host}")
@@ -249,7 +249,7 @@ class KnownRegistry:
             if key in self._transfers:
                 self._transfers.move_to_end(key)
                 return self._transfers[key]
-        tag, digest = ("", "sha256:") if by_digest else ("latest", "")
+        tag, digest = ("", f"sha256:{'0' * 64}") if by_digest else ("latest", "")
         made = self._client.transfers(self._places(RegistryReference(self.host, repository, tag, digest)))
         with self._lock:
             self._transfers[key] = made

@@ -1,21 +1,14 @@
-"""The places of a repository: mirrors first, then the registry itself, as containers-registries.conf(5) says.
+"""The places of a repository: mirrors first, then the registry itself, as containers-registries.conf(5) says."""
 
-Version 2 of the format.  ``docker://NAME`` names one image, as for skopeo: unqualified-search-registries and aliases,
-which resolve short names, do not concern it.
-"""
-
-import os
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from fusefs.errors import Unavailable, UsageError
-from fusefs.home import home
-from fusefs.oci.reference import DOCKER_HUB, RegistryReference
+from fusefs.oci.reference import DOCKER_HUB, RegistryReference, full_reference
+from fusefs.sources.registry.registries_conf import Entry, read_configuration
 from fusefs.text import printable
 
-_SYSTEM = Path("/etc/containers/registries.conf")
 _HUB_HOST = "registry-1.docker.io"
 """The host that answers for docker.io."""
 
@@ -56,89 +49,55 @@ def find_places(reference: RegistryReference, environment: Mapping[str, str], *,
 
     *insecure*: all of them are.  Raises Unavailable for a blocked registry, UsageError for a damaged configuration.
     """
-    name = str(reference)
-    prefix, entry = _entry(name, _registries(environment))
-    if entry.get("blocked") is True:
-        raise Unavailable(f"{printable(name)} is blocked by the configuration in registries.conf")
-    places = [
-        _place(mirror, name, prefix, insecure=insecure)
-        for mirror in _tables(entry, "mirror")
-        if _serves(mirror, entry, by_digest=bool(reference.digest))
-    ]
-    return [*places, _place(entry, name, prefix, insecure=insecure)]
+    entries = read_configuration(environment).entries
+    length, entry = _entry(str(reference), entries)
+    if entry.blocked:
+        raise _blocked(str(reference))
+    kind = "digest-only" if reference.digest else "tag-only"
+    serving = [mirror[:2] for mirror in entry.mirrors if mirror.serves in ("all", kind)]
+    places, blocked = list[Place](), ""
+    for location, is_insecure in (*serving, (entry.location, entry.insecure)):
+        found = _at(location, reference, length) if location else reference
+        if _entry(str(found), entries)[1].blocked:
+            blocked = str(found)
+        else:
+            places.append(Place(found.host, found.repository, insecure or is_insecure))
+    if not places:
+        raise _blocked(blocked)
+    return places
 
 
-def _serves(mirror: Mapping[str, Any], entry: Mapping[str, Any], *, by_digest: bool) -> bool:
-    only = mirror.get("pull-from-mirror") or ("digest-only" if entry.get("mirror-by-digest-only") else "all")
-    return only in ("all", "digest-only" if by_digest else "tag-only")
+def _blocked(name: str) -> Unavailable:
+    return Unavailable(f"{printable(name)} is blocked by the configuration in registries.conf")
 
 
-def _place(entry: Mapping[str, Any], name: str, matched: int, *, insecure: bool) -> Place:
-    """Return the place of the image *name*, whose first *matched* characters the location of *entry* replaces."""
-    location = entry.get("location")
-    whole = location + name[matched:] if isinstance(location, str) and location else name
-    host, _, rest = whole.partition("/")
-    repository = rest.partition("@")[0].partition(":")[0]
-    if not repository:
-        raise UsageError(f"registries.conf: {printable(str(location))} is not the location of a repository")
-    return Place(host, repository, insecure or entry.get("insecure") is True)
-
-
-def _entry(name: str, registries: Mapping[str, Mapping[str, Any]]) -> tuple[int, Mapping[str, Any]]:
-    """Return the entry with the longest prefix of *name*, and its length; an empty entry if none has one."""
-    matches = [(_matched(name, prefix), prefix) for prefix in registries]
-    length, prefix = max(matches, default=(0, ""))
-    return (length, registries[prefix]) if length else (0, {})
-
-
-def _matched(name: str, prefix: str) -> int:
-    """Return how many characters of *name* the *prefix* matches, 0 if it does not."""
-    if prefix.startswith("*."):
-        host = name.partition("/")[0]
-        return len(host) if host.endswith(prefix[1:]) else 0
-    ends = ("", "/", ":", "@") if "/" in prefix else ("", "/")  # after a host, a colon begins a port
-    return len(prefix) if name.startswith(prefix) and name[len(prefix) : len(prefix) + 1] in ends else 0
-
-
-def _registries(environment: Mapping[str, str]) -> dict[str, Mapping[str, Any]]:
-    """Return the entries of all files by their prefixes; a later file replaces those of earlier ones."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for path in _files(environment):
-        for entry in _tables(_document(path), "registry"):
-            prefix = entry.get("prefix") or entry.get("location")
-            if not isinstance(prefix, str) or not prefix:
-                raise UsageError(f"{path}: a registry has neither prefix nor location")
-            found[prefix] = entry
+def _at(location: str, reference: RegistryReference, matched: int) -> RegistryReference:
+    """Return the image at *location*, which replaces the first *matched* characters of the name."""
+    whole = location + str(reference)[matched:]
+    found = full_reference(whole)
+    if found is None:
+        raise UsageError(f"registries.conf: {printable(location)} is not the location of a repository")
+    if (found.tag, found.digest) != (reference.tag, reference.digest):
+        raise UsageError(f"registries.conf: {printable(location)} states another tag or digest than {reference}")
     return found
 
 
-def _files(environment: Mapping[str, str]) -> Iterator[Path]:
-    config = environment.get("XDG_CONFIG_HOME") or f"{home(environment)}/.config"
-    user = Path(config, "containers", "registries.conf")
-    named = environment.get("CONTAINERS_REGISTRIES_CONF")
-    if named:
-        yield Path(named)
-    elif user.exists():
-        yield user
-    elif _SYSTEM.exists():
-        yield _SYSTEM
-    for folder in (Path(f"{_SYSTEM}.d"), Path(f"{user}.d")):
-        if folder.is_dir():
-            yield from (folder / name for name in sorted(os.listdir(folder)) if name.endswith(".conf"))
+def _entry(name: str, entries: Mapping[str, Entry]) -> tuple[int, Entry]:
+    """Return the entry with the longest prefix of *name*, and how many characters it matches; 0 without one.
+
+    The length is that of the prefix itself, as for containers/image: ``*.a.example`` comes before ``*.example``.
+    """
+    matches = [(-len(prefix), prefix, length) for prefix in entries if (length := _matched(name, prefix))]
+    _, prefix, length = min(matches, default=(0, "", 0))
+    return (length, entries[prefix]) if length else (0, Entry("", ""))
 
 
-def _document(path: Path) -> dict[str, Any]:
-    import tomllib  # noqa: PLC0415 - few machines have such a file
+def _matched(name: str, prefix: str) -> int:
+    """Return how many characters of *name* the *prefix* matches, 0 if it does not.
 
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not TOML: {printable(str(error))}") from None
-
-
-def _tables(document: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    """Return the array of tables *key*, empty if there is no such array."""
-    tables = document.get(key)
-    return [table for table in tables if isinstance(table, dict)] if isinstance(tables, list) else []
+    A host without a port is that host at any port, as for containers/image.
+    """
+    if prefix.startswith("*."):
+        host = re.sub(r":[0-9]+$", "", name.partition("/")[0])
+        return len(host) if host.endswith(prefix[1:]) else 0
+    return len(prefix) if name.startswith(prefix) and name[len(prefix) : len(prefix) + 1] in ("", *"/:@") else 0

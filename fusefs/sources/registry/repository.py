@@ -33,6 +33,8 @@ _MISSING = (404, 410)
 _URL_EXPIRED = (400, 401, 403, 410)
 """Answers of a storage to a signed URL that is no longer valid."""
 _MAY_PASS = (408, 425, 500, 502, 503, 504)
+_NO_SUCH = (401, 403, 404, 410)
+"""Answers to HEAD that may mean that there is no such manifest."""
 _MAX_ERROR = 1 << 16
 _MAX_MESSAGE = 300
 _BACK_OFF = 2.0
@@ -48,6 +50,7 @@ class Found(NamedTuple):
     """A manifest or an index as a registry sends it."""
 
     data: bytes
+    """Empty if it was not asked for: see `Repository.current`."""
     media_type: str
     digest: Digest | None
     """As the registry states it, None if it does not."""
@@ -102,11 +105,20 @@ class Repository:
         answer = self._get("GET", f"manifests/{reference}", {"Accept": _ACCEPT}, retries)
         return Found(self._document(answer, f"manifest {reference}"), _media_type(answer), _stated_digest(answer))
 
-    def digest_of(self, tag: str, retries: Retries) -> Digest | None:
-        """Return the digest that *tag* has now, None if the registry does not state it.  Raises as `manifest` does."""
-        answer = self._get("HEAD", f"manifests/{tag}", {"Accept": _ACCEPT}, retries)
+    def current(self, reference: str, retries: Retries, *, trusts_head: bool) -> Found:
+        """Return what *reference* is now: as HEAD tells it, without the data; with them if HEAD is refused.
+
+        Some registries, and storages that they redirect to, answer GET alone.  *trusts_head*: but if HEAD finds no
+        such manifest, or may not see it, there is none.  Raises as `manifest` does.
+        """
+        path = f"manifests/{reference}"
+        answer = self._sent("HEAD", path, {"Accept": _ACCEPT}, retries)
         answer.close()
-        return _stated_digest(answer)
+        if answer.status == _OK:
+            return Found(b"", _media_type(answer), _stated_digest(answer))
+        if answer.status in (_TOO_MANY, *_MAY_PASS) or (trusts_head and answer.status in _NO_SUCH):
+            self._refused(answer, path)
+        return self.manifest(reference, retries)
 
     def blob(self, blob: Descriptor, wanted: Range, retries: Retries) -> tuple[Answer, int]:
         """Return an answer with bytes of *blob*, and where it begins: the bytes *wanted*, or all from 0 on.
@@ -275,7 +287,7 @@ class Repository:
             if parts.scheme not in (("https", "http") if self._scheme == "http" or self.place.insecure else ("https",)):
                 raise RegistryError(f"{self._name}: the registry redirects to a URL that is not https")
             answer = self._connections.request(method, url, headers, retries.limits())
-            if answer.status in _URL_EXPIRED:
+            if answer.status in _URL_EXPIRED and method != "HEAD":  # a signed URL is for one method
                 answer.close()
                 shown = printable(parts.netloc.rpartition("@")[2])
                 raise Transient(f"{self._name}: the storage {shown} answers {answer.status} {answer.reason}", once=True)

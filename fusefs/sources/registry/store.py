@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 from fusefs.cache.store import Cache
 from fusefs.content.protocol import Bytes, Content
 from fusefs.content.remote import RemoteBlob
-from fusefs.errors import DigestMismatch, InvalidImage, RegistryError, Unavailable
+from fusefs.errors import DigestMismatch, InvalidImage, Unavailable
 from fusefs.image.model import LayerCache
-from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
@@ -19,9 +18,8 @@ from fusefs.text import printable
 from fusefs.tree.once import Once
 
 if TYPE_CHECKING:
+    from fusefs.sources.registry.repository import Found
     from fusefs.sources.registry.transfer import Transfers
-
-log = logger(__name__)
 
 _FOREIGN = ("foreign", "nondistributable")
 """Words in the media types of layers that registries do not store."""
@@ -59,20 +57,31 @@ class RegistryStore:
     def top(self) -> Descriptor:
         """Return the descriptor of the manifest or index that the reference names.
 
-        By digest and cached, that takes no request; by tag and cached, one HEAD.  A cached one whose registry cannot
-        be reached is used with a warning.
+        By digest and cached, that takes no request; by tag and cached, one HEAD.
         """
-        reference = self._reference
-        if reference.digest:
-            return self._described(_parsed(reference.digest))
-        memo = None if self._cache is None else TagMemo(self._cache, str(reference))
-        known = None if memo is None else memo.digest()
-        if known is not None and self._from_cache(known) is None:
-            known = None
-        digest = self._of_tag(known)
-        if memo is not None and digest != known:
-            memo.remember(digest)
-        return self._described(digest)
+        if self._reference.digest:
+            return self._described(_parsed(self._reference.digest))
+        return self._described(self._of_tag(self.cached_top()))
+
+    def cached_top(self) -> Descriptor | None:
+        """Return what the tag named when it was remembered, None if that is not in the cache."""
+        if self._cache is None or self._reference.digest:
+            return None
+        digest = TagMemo(self._cache, str(self._reference)).digest()
+        return None if digest is None or self._from_cache(digest) is None else self._described(digest)
+
+    def remember_top(self, top: Descriptor) -> None:
+        """Remember that the tag names *top*, once that and all other documents that were read are in the cache."""
+        cache = self._cache
+        if cache is None or self._reference.digest:
+            return
+        memo, read = TagMemo(cache, str(self._reference)), (*self._documents,)
+
+        def remember() -> None:
+            if memo.digest() != top.digest and all(self._is_cached(digest) for digest in read):
+                memo.remember(top.digest)
+
+        cache.later(remember)
 
     def cache_of(self, manifest: Descriptor) -> LayerCache | None:
         """Return the cache for what is made of a whole image; None without a cache."""
@@ -108,20 +117,22 @@ class RegistryStore:
             )
         return content
 
-    def _of_tag(self, known: Digest | None) -> Digest:
-        """Return the digest that the tag has; *known* is the one that it had, whose document is cached."""
+    def _of_tag(self, cached: Descriptor | None) -> Digest:
+        """Return the digest that the tag has; *cached* is what it named before."""
         tag = self._reference.tag
         if self._transfers is None:
-            if known is None:
+            if cached is None:
                 raise not_cached(self.name)
-            return known
-        if known is None:
+            return cached.digest
+        if cached is None:
             return self._manifest(tag, None)
         try:
-            return self._transfers.get().digest_of(tag) or self._manifest(tag, None)
-        except RegistryError as error:
-            log.warning("%s: using the cached image, which may be old: %s", self.name, error)
-            return known
+            found = self._transfers.get().current(tag)
+        except Unavailable as error:
+            raise Unavailable(f"{error}; --offline uses the cached image") from None
+        if found.data:
+            return self._keep_manifest(found, None)
+        return found.digest or self._manifest(tag, None)
 
     def _described(self, digest: Digest) -> Descriptor:
         """Return the descriptor of a manifest or index."""
@@ -163,7 +174,9 @@ class RegistryStore:
         """Fetch the manifest or index *reference*, which has the *digest* if that is known, and return its digest."""
         if self._transfers is None:
             raise not_cached(f"the manifest {reference}")
-        found = self._transfers.get().manifest(reference, digest)
+        return self._keep_manifest(self._transfers.get().manifest(reference, digest), digest)
+
+    def _keep_manifest(self, found: "Found", digest: Digest | None) -> Digest:
         digest = digest or found.digest or Digest.of([found.data])
         self._keep(Descriptor(found.media_type, len(found.data), digest), found.data)
         return digest
@@ -187,6 +200,13 @@ class RegistryStore:
                 return None
             self._documents[digest] = data
         return self._documents[digest]
+
+    def _is_cached(self, digest: Digest) -> bool:
+        entry = self._entry(Descriptor("", 0, digest))
+        if entry is None:
+            return False
+        with closing(entry):
+            return entry.document() is not None
 
     def _entry(self, descriptor: Descriptor) -> BlobEntry | None:
         if self._cache is None:

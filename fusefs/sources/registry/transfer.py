@@ -52,19 +52,23 @@ class Transfers:
 
         Raises Unavailable, RegistryError, InvalidImage or DigestMismatch, as all methods do.
         """
+        return self._found(lambda repository, retries: repository.manifest(reference, retries), reference, digest)
 
+    def current(self, reference: str, *, trusts_head: bool = False) -> Found:
+        """Return what *reference* is now, if possible by HEAD: then without the data.  See `Repository.current`."""
+        return self._found(
+            lambda repository, retries: repository.current(reference, retries, trusts_head=trusts_head), reference, None
+        )
+
+    def _found(self, request: Callable[[Repository, Retries], Found], reference: str, digest: Digest | None) -> Found:
         def attempt(repository: Repository) -> Found:
-            found = _tried(repository, Retries(self._timeout), lambda retries: repository.manifest(reference, retries))
+            found = _tried(repository, Retries(self._timeout), lambda retries: request(repository, retries))
             stated = digest or found.digest
-            if stated is not None:
+            if stated is not None and found.data:
                 _check(repository, f"the manifest {reference}", Digest.of([found.data], stated.algorithm), stated)
             return found
 
         return self._from_places(attempt)
-
-    def digest_of(self, tag: str) -> Digest | None:
-        """Return the digest that *tag* has now, None if no registry states it."""
-        return self.ask(lambda repository, retries: repository.digest_of(tag, retries))
 
     def ask(self, request: Callable[[Repository, Retries], _T]) -> _T:
         """Return the result of *request* at the first place that gives one."""

@@ -1,9 +1,12 @@
 """A registry that is down: what is cached stays usable, what is not is an error that says so."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.builders import layer
+from tests.support.fault_proxy import Asked, Fault, Proxy, Reply, fault_proxy, status
 from tests.support.layouts import Layout
 from tests.support.mounts import Bench
 from tests.support.processes import until
@@ -30,6 +33,75 @@ def test_a_cached_image_is_mounted_although_the_registry_is_down(imgfs: Bench, s
     )
     done = imgfs.run("cat", "--offline", f"{made.image()}:/etc/motd")
     assert (done.status, done.out, done.err) == (0, "hello\n", "")
+
+
+@pytest.fixture(name="moved")
+def moved_fixture(imgfs: Bench, store: Path) -> Iterator[Proxy]:
+    """Give a proxy whose image team/app:1 is cached, and has another /etc/motd in the registry since then."""
+    with registry(store) as made, fault_proxy(made.host) as proxy:
+        assert imgfs.run("cat", f"{proxy.image()}:/etc/motd").out == "hello\n"
+        layout = Layout()
+        push(layout.list(layout.image([layer({"etc/motd": b"moved\n"})], "gzip"), "1"), made)
+        yield proxy
+
+
+@pytest.mark.parametrize("where", ["/manifests/1", "/manifests/sha256:", "/blobs/"])
+def test_a_refresh_that_fails_at_any_request_keeps_the_cached_image(imgfs: Bench, moved: Proxy, where: str) -> None:
+    moved.always[where] = status(429, Retry_After="3600")
+    done = imgfs.run("cat", f"{moved.image()}:/etc/motd")
+    assert (done.status, done.out) == (0, "hello\n")
+    assert done.err.startswith(f"imgfs: warning: {moved.image()}: using the cached image, which may be old: ")
+    mountpoint = imgfs.mountpoint()
+    assert imgfs.run("mount", "--log-file", imgfs.log, moved.image(), mountpoint).status == 0
+    assert (mountpoint / "layers" / "2" / "etc" / "motd").read_bytes() == b"hello\n"
+    imgfs.end_mounts()
+    done = imgfs.run("cat", "--offline", f"{moved.image()}:/etc/motd")
+    assert (done.status, done.out, done.err) == (0, "hello\n", "")
+    del moved.always[where]
+    assert imgfs.run("cat", f"{moved.image()}:/etc/motd").out == "moved\n"
+    assert imgfs.run("cat", "--offline", f"{moved.image()}:/etc/motd").out == "moved\n"
+
+
+def test_a_new_image_that_cannot_be_cached_does_not_replace_the_cached_one(imgfs: Bench, moved: Proxy) -> None:
+    assert imgfs.run("cat", "--cache-size", "1", f"{moved.image()}:/etc/motd").out == "moved\n"
+    done = imgfs.run("cat", "--offline", f"{moved.image()}:/etc/motd")
+    assert (done.status, done.out, done.err) == (0, "hello\n", "")
+
+
+def of_head(fault: Fault) -> Fault:
+    """Commit *fault* for HEAD alone."""
+
+    def of(asked: Asked, reply: Reply) -> Reply:
+        return fault(asked, reply) if asked.method == "HEAD" else reply
+
+    return of
+
+
+@pytest.mark.parametrize("code", [400, 403, 404, 405, 501])
+def test_a_registry_that_refuses_head_is_asked_by_get(imgfs: Bench, moved: Proxy, code: int) -> None:
+    moved.always["/manifests/1"] = of_head(status(code))
+    moved.requests()
+    done = imgfs.run("cat", f"{moved.image()}:/etc/motd")
+    assert (done.status, done.out, done.err) == (0, "moved\n", "")
+    assert moved.requests()[:2] == ["HEAD manifests/1", "GET manifests/1"]
+    assert imgfs.run("cat", "--offline", f"{moved.image()}:/etc/motd").out == "moved\n"
+
+
+def test_a_storage_that_refuses_head_is_asked_by_get(imgfs: Bench, moved: Proxy) -> None:
+    moved.always["/manifests/1"] = of_head(status(307, Location=f"http://{moved.host}/signed-for-get"))
+    moved.always["/signed-for-get"] = status(403)
+    done = imgfs.run("cat", f"{moved.image()}:/etc/motd")
+    assert (done.status, done.out, done.err) == (0, "moved\n", "")
+
+
+def test_an_image_that_the_registry_has_no_more_is_an_error_but_offline(imgfs: Bench, moved: Proxy) -> None:
+    moved.always["/manifests/1"] = status(404)
+    done = imgfs.run("cat", f"{moved.image()}:/etc/motd")
+    assert (done.status, done.out) == (4, "")
+    assert done.err == (
+        f"imgfs: the registry {moved.host} has no team/app:1: 404 Not Found; --offline uses the cached image\n"
+    )
+    assert imgfs.run("cat", "--offline", f"{moved.image()}:/etc/motd").out == "hello\n"
 
 
 def test_an_image_that_is_not_cached_needs_its_registry(imgfs: Bench) -> None:
