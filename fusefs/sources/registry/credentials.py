@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from fusefs.text import printable
 _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io")
 """Names of Docker Hub in the docker command's files, besides ``docker.io``."""
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_HELPER_TIMEOUT = 30.0
+HELPER_TIMEOUT = 30.0
 """Seconds."""
 _MAX_FILE = 1 << 20
 _IDENTITY_TOKEN = "<token>"  # noqa: S105 - the user name that helpers state beside an identity token
@@ -44,15 +45,22 @@ class Credentials(NamedTuple):
 
 
 def find_credentials(
-    registry: str, repository: str, authfile: str | None, environment: Mapping[str, str]
+    registry: str,
+    repository: str,
+    authfile: str | None,
+    environment: Mapping[str, str],
+    seconds: float = HELPER_TIMEOUT,
 ) -> Credentials | None:
     """Return the credentials for *repository* of *registry*, None without any.
+
+    Helpers may take so many *seconds*.
 
     The first file that has some counts; with *authfile* or $REGISTRY_AUTH_FILE no other one is read.  Raises
     UsageError for a file or helper that is named but cannot be used.
     """
+    deadline = time.monotonic() + seconds
     for document, where in _documents(authfile or environment.get("REGISTRY_AUTH_FILE"), environment):
-        found = _in_document(document, where, registry, repository)
+        found = _in_document(document, where, registry, repository, deadline)
         if found is not None:
             return found
     return None
@@ -103,14 +111,16 @@ def _parsed(text: str | bytes, where: str) -> Mapping[str, Any]:
     return document
 
 
-def _in_document(document: Mapping[str, Any], where: str, registry: str, repository: str) -> Credentials | None:
+def _in_document(
+    document: Mapping[str, Any], where: str, registry: str, repository: str, deadline: float
+) -> Credentials | None:
     """Return the credentials in *document*: from a helper for this registry, the helper for all, or the entries."""
     helpers = document.get("credHelpers")
     helper = helpers.get(registry) if isinstance(helpers, dict) else None
     for name in (helper, document.get("credsStore")):
         if isinstance(name, str) and name:
             for key in (*_HUB_KEYS[:1], registry) if registry == DOCKER_HUB else (registry,):
-                found = _from_helper(name, key)
+                found = _from_helper(name, key, deadline)
                 if found is not None:
                     return found
     entries = document.get("auths")
@@ -157,19 +167,20 @@ def _entry(entry: Mapping[str, Any], where: str) -> Credentials | None:
     return None if found == Credentials() else found
 
 
-def _from_helper(name: str, registry: str) -> Credentials | None:
+def _from_helper(name: str, registry: str, deadline: float) -> Credentials | None:
     """Return the credentials that ``docker-credential-NAME get`` states, None if it has none."""
     program = f"docker-credential-{name}"
     if not _HELPER.fullmatch(name):
         raise UsageError(f"bad name of a credential helper: {printable(program)}")
+    seconds = max(0.0, deadline - time.monotonic())
     try:
         done = subprocess.run(
-            [program, "get"], input=registry.encode(), capture_output=True, timeout=_HELPER_TIMEOUT, check=False
+            [program, "get"], input=registry.encode(), capture_output=True, timeout=seconds, check=False
         )
     except OSError as error:
         raise UsageError(f"cannot run {program}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise UsageError(f"{program} did not answer within {_HELPER_TIMEOUT:g} s") from None
+        raise UsageError(f"{program} did not answer within {seconds:.0f} s") from None
     if done.returncode:
         if b"credentials not found" in done.stdout or b"no credentials" in done.stdout:
             return None
