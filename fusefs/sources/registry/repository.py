@@ -25,7 +25,8 @@ from fusefs.text import printable
 log = logger(__name__)
 
 _ACCEPT = ", ".join([*sorted(documents.MANIFESTS), *sorted(documents.INDEXES)])
-_OK, _PARTIAL, _UNAUTHORIZED, _FORBIDDEN, _UNSATISFIABLE, _TOO_MANY = 200, 206, 401, 403, 416, 429
+_OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
+_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 400, 401, 403, 429
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _MISSING = (404, 410)
@@ -241,18 +242,27 @@ class Repository:
         return self._followed(method, answer, self._url(path), headers, retries)
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
-        """Ask the registry itself; a place that may be plain, and does not speak TLS, by plain HTTP."""
-        scheme = self._scheme
+        """Ask the registry itself; a place that may be plain, and does not speak TLS, by plain HTTP.
+
+        Only an answer decides on the scheme: a registry that is down now may speak TLS when it is back.
+        """
+        scheme, may_change = self._scheme, self.place.may_be_plain and not self._answered
         try:
-            answer = self._connections.request(method, f"{scheme}://{self.place.host}{path}", headers, retries.limits())
+            answer = self._asked_by(scheme, method, path, headers, retries)
         except ConnectionFailed as error:
-            is_plain = self.place.may_be_plain and error.no_tls and not self._answered
-            if scheme == "http" or not (is_plain or self._scheme == "http"):  # as another thread may have found out
+            if not may_change or not error.no_tls:
                 raise
-            self._scheme = "http"
-            return self._ask(method, path, headers, retries)
-        self._answered = True
+            scheme = "http"
+            answer = self._asked_by(scheme, method, path, headers, retries)
+            if answer.status == _BAD_REQUEST and not error.no_handshake:  # a server of TLS that was starting, perhaps
+                answer.close()
+                raise
+        if not self._answered:
+            self._scheme, self._answered = scheme, True
         return answer
+
+    def _asked_by(self, scheme: str, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
+        return self._connections.request(method, f"{scheme}://{self.place.host}{path}", headers, retries.limits())
 
     def _below(self, path: str) -> str:
         """Return the whole path; a place without a repository is the registry itself."""
