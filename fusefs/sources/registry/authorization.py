@@ -14,7 +14,7 @@ from fusefs.errors import ImgfsError, RegistryError, Unavailable, UsageError
 from fusefs.log import logger
 from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections, Limits
 from fusefs.sources.registry.credentials import HELPER_TIMEOUT, Credentials
-from fusefs.sources.registry.places import Place
+from fusefs.sources.registry.places import Place, is_loopback
 from fusefs.sources.registry.retries import MAY_PASS, Transient, pauses, retry_after
 from fusefs.text import printable
 
@@ -201,8 +201,8 @@ class Authorization:
             realm = urlsplit(challenge.realm)
         except ValueError:
             raise self._denied("the URL of its token server is malformed") from None
-        schemes = ("https", "http") if self._place.may_be_plain else ("https",)
-        if realm.scheme not in schemes or not realm.hostname or realm.username:
+        is_plain = self._place.insecure or (self._place.may_be_plain and is_loopback(realm.netloc))
+        if realm.scheme not in (("https", "http") if is_plain else ("https",)) or not realm.hostname or realm.username:
             raise self._denied(f"its token server {printable(challenge.realm.partition('?')[0])} is not https")
         repository = self._place.repository
         scopes = challenge.scope.split() or [f"repository:{repository}:pull" if repository else "registry:catalog:*"]
@@ -236,7 +236,8 @@ class Authorization:
                 url, parts = answer.redirected(url)
             except ValueError:
                 raise RegistryError(f"the token server {shown} redirects to a malformed URL") from None
-            if parts.scheme not in ("https", first.scheme) or not parts.hostname:
+            is_plain = first.scheme == "http" and (self._place.insecure or is_loopback(parts.netloc))
+            if parts.scheme not in (("https", "http") if is_plain else ("https",)) or not parts.hostname:
                 raise RegistryError(f"the token server {shown} redirects to a URL that is not https")
             if answer.status in _REDIRECTS_TO_GET and body is not None:
                 method, headers, body = "GET", {}, None
