@@ -58,6 +58,7 @@ grep -qx 'imgfs: warning: these mounts may fail, unmount them and mount again: "
 imgfs umount /mnt/img
 test "$(dpkg-query -W -f '${{Version}}' imgfs)" = 9 -a ! -e /usr/share/doc/imgfs/SECURITY.md
 imgfs --version
+rm -r /tmp/next /tmp/next.deb
 """
 """A higher version is installed while an image is mounted; a file that it does not have is gone."""
 _BUILD = """\
