@@ -18,6 +18,8 @@ class Tls(NamedTuple):
     """False: any certificate is accepted."""
     more: tuple[os.PathLike[str], ...] = ()
     """Files of certificates that are trusted besides."""
+    more_clients: tuple[tuple[os.PathLike[str], os.PathLike[str]], ...] = ()
+    """Files of further certificates of ours, for servers that take no key of the type of the first."""
 
 
 def ssl_context(tls: Tls | None) -> "ssl.SSLContext":
@@ -25,11 +27,15 @@ def ssl_context(tls: Tls | None) -> "ssl.SSLContext":
 
     If `Tls.ca` is set, only that file is trusted, as in the docker command; otherwise the system's authorities, of
     which OpenSSL's SSL_CERT_FILE and SSL_CERT_DIR may name others.  Variables such as REQUESTS_CA_BUNDLE are ignored.
+    With any version of Python, chains are judged as by Go, in which docker and skopeo are written: a trusted
+    certificate need not be that of a root, and authorities need not follow all of RFC 5280 (state keyUsage, say).
     Raises OSError for an unreadable or malformed file.
     """
     import ssl  # noqa: PLC0415 - files and sockets need no TLS
 
     context = ssl.create_default_context(cafile=str(tls.ca) if tls and tls.ca and tls.verify else None)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if tls is None:
         return context
     if not tls.verify:
@@ -37,6 +43,7 @@ def ssl_context(tls: Tls | None) -> "ssl.SSLContext":
         context.verify_mode = ssl.CERT_NONE
     for file in tls.more:
         context.load_verify_locations(cafile=str(file))
-    if tls.client:
-        context.load_cert_chain(*tls.client)
+    for pair in (*reversed(tls.more_clients), tls.client):  # of each type of key, the last one counts
+        if pair:
+            context.load_cert_chain(*pair)
     return context

@@ -4,11 +4,13 @@ import contextlib
 import http.client
 import http.server
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.support.fake_engine import serving
 
@@ -262,11 +264,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def fault_proxy(upstream: str) -> Iterator[Proxy]:
-    """Run a proxy on loopback, in front of the registry at the host *upstream*."""
+def fault_proxy(upstream: str, *, tls: tuple[Path, Path] | None = None) -> Iterator[Proxy]:
+    """Run a proxy on loopback, in front of the registry at the host *upstream*; with the certificate and key *tls*."""
     made = Proxy("", upstream)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": made}))
     server.daemon_threads = True
+    if tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     made.host = f"localhost:{server.server_address[1]}"
     with serving(server):
         yield made

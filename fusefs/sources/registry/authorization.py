@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from fusefs.errors import RegistryError, Unavailable, UsageError
 from fusefs.sources.registry.connections import Answer, Connections, Limits
 from fusefs.sources.registry.credentials import Credentials
-from fusefs.sources.registry.places import Place
+from fusefs.sources.registry.places import Place, is_loopback
 from fusefs.sources.registry.retries import Transient
 from fusefs.text import printable
 
@@ -131,8 +131,8 @@ class Authorization:
             realm = urlsplit(challenge.realm)
         except ValueError:
             raise self._denied("the URL of its token server is malformed") from None
-        schemes = ("https", "http") if self._place.may_be_plain else ("https",)
-        if realm.scheme not in schemes or not realm.hostname or realm.username:
+        is_plain = self._place.insecure or (self._place.may_be_plain and is_loopback(realm.netloc))
+        if realm.scheme not in (("https", "http") if is_plain else ("https",)) or not realm.hostname or realm.username:
             raise self._denied(f"its token server {printable(challenge.realm.partition('?')[0])} is not https")
         repository = self._place.repository
         scopes = challenge.scope.split() or [f"repository:{repository}:pull" if repository else "registry:catalog:*"]

@@ -1,5 +1,6 @@
 """The TLS settings of a registry: ``certs.d`` of containers and docker (containers-certs.d(5))."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,26 +10,36 @@ from fusefs.home import home
 from fusefs.sources.tls import Tls
 
 
-def find_tls(host: str, environment: Mapping[str, str], *, insecure: bool) -> Tls:
-    """Return the settings for *host*, with its port if it states one.
+def find_tls(host: str, environment: Mapping[str, str], *more_hosts: str, insecure: bool) -> Tls:
+    """Return the settings for *host*, with its port if it states one; those of *more_hosts* apply besides.
 
-    The first of ``~/.config/containers``, ``/etc/containers`` and ``/etc/docker`` that has a directory for exactly
-    this host counts: ``*.crt`` are trusted authorities, ``*.cert`` with ``*.key`` is our certificate.
+    Of each host, the first of ``~/.config/containers``, ``/etc/containers`` and ``/etc/docker`` that has a directory
+    for exactly this host counts: ``*.crt`` are trusted authorities, each ``*.cert`` with ``*.key`` is our certificate.
     """
+    folders = [_folder(each, environment) for each in dict.fromkeys((host, *more_hosts))]
+    more = [path / name for path, names in folders for name in names if name.endswith(".crt")]
+    pairs = [pair for path, names in folders for pair in _pairs(path, names)]
+    return Tls(None, pairs[0] if pairs else None, not insecure, (*more,), (*pairs[1:],))
+
+
+def _folder(host: str, environment: Mapping[str, str]) -> tuple[Path, list[str]]:
+    """Return the directory of *host*, and the names in it; none if there is no directory."""
     if "/" in host or host in ("", ".", ".."):  # of a redirect, whose target anyone may have chosen
-        return Tls(None, None, verify=not insecure)
+        return Path(), []
     config = environment.get("XDG_CONFIG_HOME") or f"{home(environment)}/.config"
     for base in (f"{config}/containers", "/etc/containers", "/etc/docker"):
         folder = Path(base, "certs.d", host)
-        try:
-            names = sorted(os.listdir(folder))
-        except OSError:  # missing, or not for this user
-            continue
-        more = tuple(folder / name for name in names if name.endswith(".crt"))
-        clients = [folder / name for name in names if name.endswith(".cert")]
-        for client in clients:
-            if client.with_suffix(".key").name not in names:
-                raise UsageError(f"TLS needs both files: {client.with_suffix('.key')} is missing")
-        pair = (clients[0], clients[0].with_suffix(".key")) if clients else None
-        return Tls(None, pair, verify=not insecure, more=more)
-    return Tls(None, None, verify=not insecure)
+        with contextlib.suppress(OSError):  # missing, or not for this user
+            return folder, sorted(os.listdir(folder))
+    return Path(), []
+
+
+def _pairs(folder: Path, names: list[str]) -> list[tuple[Path, Path]]:
+    """Return the files of our certificates and their keys."""
+    for end, other in ((".cert", ".key"), (".key", ".cert")):
+        for name in names:
+            wanted = name.removesuffix(end) + other
+            if name.endswith(end) and wanted not in names:
+                raise UsageError(f"TLS needs both files: {folder / wanted} is missing")
+    own = [folder / name for name in names if name.endswith(".cert")]
+    return [(path, path.with_suffix(".key")) for path in own]

@@ -21,24 +21,31 @@ def transfers_of(places: Sequence[Place], settings: Settings, traffic: Traffic) 
 
 
 class Client:
-    """The client of several repositories, which share connections.  Safe under concurrency."""
+    """The client of several repositories; those of one registry share connections.  Safe under concurrency.
+
+    Connections of a registry to its token server, and to where it redirects, have its TLS settings, too.
+    """
 
     def __init__(self, settings: Settings, traffic: Traffic) -> None:
         """Make no request yet."""
         self._settings = settings
-        self._insecure: set[str] = set()
-        self._connections = Connections(self._find_tls, settings.environment, traffic)
+        self._traffic = traffic
+        self._connections: dict[tuple[str, bool], Connections] = {}
 
     def transfers(self, places: Sequence[Place]) -> Transfers:
         """Return the requests to all *places* of a repository, or of the registry itself."""
-        self._insecure.update(place.host for place in places if place.insecure)
         return Transfers([self._repository(place) for place in places], self._settings.timeout)
 
-    def _find_tls(self, host: str) -> Tls:
-        insecure = host in self._insecure or self._settings.insecure
-        return certificates.find_tls(host, self._settings.environment, insecure=insecure)
+    def tls(self, place: Place, host: str) -> Tls:
+        """Return the settings for connections to *host*: *place* itself, or where it leads."""
+        insecure = place.insecure or self._settings.insecure
+        return certificates.find_tls(host, self._settings.environment, place.name, place.host, insecure=insecure)
+
+    def _connections_of(self, place: Place) -> Connections:
+        made = Connections(partial(self.tls, place), self._settings.environment, self._traffic)
+        return self._connections.setdefault((place.name, place.insecure), made)
 
     def _repository(self, place: Place) -> Repository:
-        settings, connections = self._settings, self._connections
+        settings, connections = self._settings, self._connections_of(place)
         find = partial(find_credentials, place.name, place.repository, settings.authfile, settings.environment)
         return Repository(place, connections, Authorization(place, connections, find))

@@ -48,6 +48,7 @@ class ConnectionFailed(Exception):
 
     def __init__(self, host: str, error: Exception) -> None:
         """*error* is the reason why there is no answer of *host*."""
+        self.host = host
         cause = cause_of(error)
         malformed = isinstance(error, urllib3.exceptions.LocationValueError)  # its text is the URL, which may be signed
         super().__init__(f"{printable(host)}: {'its URL is malformed' if malformed else reason(error)}")

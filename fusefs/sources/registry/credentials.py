@@ -5,17 +5,18 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fusefs.errors import UsageError
 from fusefs.home import home
 from fusefs.oci.reference import DOCKER_HUB
+from fusefs.sources.registry.registries_conf import AUTH_FILES, read_configuration
 from fusefs.text import printable
 
-_HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io")
-"""Names of Docker Hub in the docker command's files, besides ``docker.io``."""
+_HUB_NAMES = ("https://index.docker.io/v1/", DOCKER_HUB, "index.docker.io", "registry-1.docker.io")
+"""The names of Docker Hub: that of the docker command's files first, then that of containers/image."""
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HELPER_TIMEOUT = 30.0
 """Seconds."""
@@ -48,10 +49,33 @@ def find_credentials(
 ) -> Credentials | None:
     """Return the credentials for *repository* of *registry*, None without any.
 
-    The first file that has some counts; with *authfile* or $REGISTRY_AUTH_FILE no other one is read.  Raises
-    UsageError for a file or helper that is named but cannot be used.
+    With *authfile* or $REGISTRY_AUTH_FILE that file alone counts, otherwise the first of the helpers that
+    registries.conf lists; without a list, of the files.  Raises UsageError for a file or helper that is named but
+    cannot be used, unless a later helper of the list has credentials.
     """
-    for document, where in _documents(authfile or environment.get("REGISTRY_AUTH_FILE"), environment):
+    if named := authfile or environment.get("REGISTRY_AUTH_FILE"):
+        return _from_files(named, registry, repository, environment)
+    failure = None
+    for helper in read_configuration(environment).helpers:
+        try:
+            if helper == AUTH_FILES:
+                found = _from_files(None, registry, repository, environment)
+            else:
+                found = _from_helper(helper, _names(registry))
+        except UsageError as error:
+            failure = failure or error
+            continue
+        if found is not None:
+            return found
+    if failure is not None:
+        raise failure
+    return None
+
+
+def _from_files(
+    named: str | None, registry: str, repository: str, environment: Mapping[str, str]
+) -> Credentials | None:
+    for document, where in _documents(named, environment):
         found = _in_document(document, where, registry, repository)
         if found is not None:
             return found
@@ -104,15 +128,21 @@ def _parsed(text: str | bytes, where: str) -> Mapping[str, Any]:
 
 
 def _in_document(document: Mapping[str, Any], where: str, registry: str, repository: str) -> Credentials | None:
-    """Return the credentials in *document*: from a helper for this registry, the helper for all, or the entries."""
-    helpers = document.get("credHelpers")
-    helper = helpers.get(registry) if isinstance(helpers, dict) else None
-    for name in (helper, document.get("credsStore")):
-        if isinstance(name, str) and name:
-            for key in (*_HUB_KEYS[:1], registry) if registry == DOCKER_HUB else (registry,):
-                found = _from_helper(name, key)
-                if found is not None:
-                    return found
+    """Return the credentials in *document*: from a helper for this registry, or the helper for all, or the entries.
+
+    The helper for a registry is the only one that counts; an empty name means that the entries count alone.
+    """
+    names = _names(registry)
+    listed = document.get("credHelpers")
+    helpers = listed if isinstance(listed, dict) else {}
+    key = next((name for name in names if isinstance(helpers.get(name), str)), None)
+    if key is not None and helpers[key]:
+        return _from_helper(helpers[key], dict.fromkeys((key, *names)))
+    store = document.get("credsStore")
+    if key is None and isinstance(store, str) and store:
+        found = _from_helper(store, names)
+        if found is not None:
+            return found
     entries = document.get("auths")
     if not isinstance(entries, dict):
         return None
@@ -129,8 +159,12 @@ def _keys(registry: str, repository: str) -> Iterator[str]:
     parts = [registry, *repository.split("/")]
     for count in range(len(parts), 0, -1):
         yield "/".join(parts[:count])
-    if registry == DOCKER_HUB:
-        yield from _HUB_KEYS
+    yield from _names(registry)
+
+
+def _names(registry: str) -> tuple[str, ...]:
+    """Return the names of *registry*: Docker Hub has several."""
+    return _HUB_NAMES if registry in _HUB_NAMES else (registry,)
 
 
 def _normalized(key: str) -> str:
@@ -157,7 +191,13 @@ def _entry(entry: Mapping[str, Any], where: str) -> Credentials | None:
     return None if found == Credentials() else found
 
 
-def _from_helper(name: str, registry: str) -> Credentials | None:
+def _from_helper(name: str, keys: Iterable[str]) -> Credentials | None:
+    """Return the credentials that the helper *name* has for the first of *keys*, None if it has none."""
+    answers = (_answer_of_helper(name, key) for key in keys)
+    return next((found for found in answers if found is not None), None)
+
+
+def _answer_of_helper(name: str, registry: str) -> Credentials | None:
     """Return the credentials that ``docker-credential-NAME get`` states, None if it has none."""
     program = f"docker-credential-{name}"
     if not _HELPER.fullmatch(name):

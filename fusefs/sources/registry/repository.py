@@ -295,15 +295,18 @@ class Repository:
 
     def broken(self, error: ConnectionFailed) -> Transient | RegistryError:
         """Return the failure for a connection that broke or could not be made."""
+        shown = self.place.shown
+        named, authority = f"the registry {error}", "its authority"
+        if error.host != self.place.host:  # its token server, or where it redirects to
+            named, authority = f"{error}; the registry {shown} leads there", f"the authority of {printable(error.host)}"
         if error.untrusted:
             return RegistryError(
-                f"cannot trust the registry {error}; "
-                f"put its authority into /etc/containers/certs.d/{self.place.shown}/, or use --insecure"
+                f"cannot trust {named}; put {authority} into /etc/containers/certs.d/{shown}/, or use --insecure"
             )
         if error.no_handshake and not self._answered:
             hint = "" if self.place.may_be_plain else "; if it speaks plain HTTP, --insecure allows that"
-            return RegistryError(f"cannot reach the registry {error}{hint}")
-        return Transient(f"cannot reach the registry {error}", down=error.refused)
+            return RegistryError(f"cannot reach {named}{hint}")
+        return Transient(f"cannot reach {named}", down=error.refused)
 
     def _refused(self, answer: Answer, path: str) -> None:
         """Raise the error for an *answer* that is not a success."""

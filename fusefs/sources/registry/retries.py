@@ -75,12 +75,15 @@ class Retries:
 def retry_after(text: str, date: str) -> float | None:
     """Return the seconds of the header Retry-After, None without a valid one.
 
-    It may be a moment, by the clock of the server, whose time is the header *date*.
+    It may be a moment, by the clock of the server, whose time is the header *date*; ours if that is missing.
     """
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:
-        moment, now = (parsedate_to_datetime(stated).replace(tzinfo=UTC) for stated in (text, date))
-        return max(0.0, (moment - now).total_seconds())
+        return max(0.0, _moment(text) - (_moment(date) if date else time.time()))
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
+
+
+def _moment(text: str) -> float:
+    return parsedate_to_datetime(text).replace(tzinfo=UTC).timestamp()

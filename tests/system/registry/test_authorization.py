@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -210,6 +211,75 @@ def test_an_authority_of_ones_own_is_trusted_by_certs_d(imgfs: Bench, server: Re
         assert motd(imgfs, made.image()) == "hello\n"
         mounted = imgfs.mount(made.image(), "--no-cache")  # begins to talk TLS before it forks, and goes on after it
         assert (mounted / "rootfs" / "etc" / "motd").read_bytes() == b"hello\n"
+
+
+class Guarded(NamedTuple):
+    """A registry that speaks TLS, and the token server to which it sends everyone, which also stores its blobs."""
+
+    registry: Proxy
+    other: Proxy
+
+    def read(self, imgfs: Bench, *options: str, **environment: object) -> str:
+        """Return the file of the image, or the error."""
+        challenge = f'Bearer realm="https://{self.other.host}/token",service="the registry"'
+        self.registry.faults["/v2/"] = [status(401, WWW_Authenticate=challenge)]
+        self.other.requests()
+        return motd(imgfs, self.registry.image(), "--no-cache", *options, **environment)
+
+
+@pytest.fixture(name="behind")
+def behind_fixture(imgfs: Bench, server: Registry, layout: Layout) -> Iterator[Guarded]:
+    """Give a registry with the same images whose authority, "registry", is not that of the other, "other"."""
+    assert layout
+    pairs = [Authority(imgfs.folder / name).issue("server", server=True) for name in ("registry", "other")]
+    with fault_proxy(server.host, tls=pairs[0]) as made, fault_proxy(server.host, tls=pairs[1]) as other:
+        other.always["/token"] = status(200, b'{"token": "t"}')
+        made.always["/blobs/"] = lambda asked, reply: status(307, Location=f"https://{other.host}{asked.path}")(
+            asked, reply
+        )
+        yield Guarded(made, other)
+
+
+def trust(imgfs: Bench, authority: str, host: str) -> None:
+    """Trust the *authority* for *host*."""
+    folder = Path(imgfs.environment["HOME"], ".config", "containers", "certs.d", host)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{authority}.crt").write_bytes((imgfs.folder / authority / "ca.pem").read_bytes())
+
+
+def test_certs_d_of_a_registry_are_for_its_token_server_and_its_storage_too(imgfs: Bench, behind: Guarded) -> None:
+    trust(imgfs, "registry", behind.registry.host)
+    error, host, other = behind.read(imgfs), behind.registry.host, behind.other.host
+    assert error.startswith(f"imgfs: cannot trust {other}: ")
+    assert "certificate verify failed" in error
+    advice = f"put the authority of {other} into /etc/containers/certs.d/{host}/, or use --insecure"
+    assert error.endswith(f"; the registry {host} leads there; {advice}\n")
+    trust(imgfs, "other", behind.registry.host)
+    assert behind.read(imgfs) == "hello\n"
+    assert behind.other.requests()[0].startswith("GET /token?")
+
+
+def test_certs_d_of_a_token_server_are_used(imgfs: Bench, behind: Guarded) -> None:
+    trust(imgfs, "registry", behind.registry.host)
+    trust(imgfs, "other", behind.other.host)
+    assert behind.read(imgfs) == "hello\n"
+
+
+def test_the_token_server_and_the_storage_of_an_insecure_registry_are_so_too(imgfs: Bench, behind: Guarded) -> None:
+    configuration = imgfs.folder / "registries.conf"
+    configuration.write_text(f'[[registry]]\nlocation = "{behind.registry.host}"\ninsecure = true\n')
+    assert behind.read(imgfs, CONTAINERS_REGISTRIES_CONF=configuration) == "hello\n"
+    assert behind.read(imgfs, "--insecure") == "hello\n"
+    assert "cannot trust the registry" in behind.read(imgfs)
+
+
+def test_credentials_go_to_no_other_machine_without_encryption(imgfs: Bench, proxy: Proxy, layout: Layout) -> None:
+    assert layout
+    proxy.always["/v2/"] = status(401, WWW_Authenticate='Bearer realm="http://tokens.invalid/token"')
+    options = ("--authfile", authfile(imgfs, proxy.host, auth=AUTH))
+    error = motd(imgfs, proxy.image(), *options)
+    assert f"{proxy.host} denies access to team/app: its token server http://tokens.invalid/token is not https" in error
+    assert "cannot reach tokens.invalid: " in motd(imgfs, proxy.image(), "--insecure", *options)
 
 
 def test_a_mirror_is_asked_first_and_the_registry_then(imgfs: Bench, server: Registry, layout: Layout) -> None:

@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 
 from fusefs.errors import UsageError
+from fusefs.image.model import Traffic
 from fusefs.sources.registry.certificates import find_tls
+from fusefs.sources.registry.client import Client
+from fusefs.sources.registry.places import Place
 from fusefs.sources.tls import Tls
+from tests.support.conformance import SETTINGS
 
 
 def test_the_folder_of_exactly_this_host_counts(tmp_path: Path) -> None:
@@ -20,9 +24,34 @@ def test_the_folder_of_exactly_this_host_counts(tmp_path: Path) -> None:
     found = find_tls("example.org:5000", environment, insecure=True)
     assert found == Tls(None, pair, verify=False, more=(folder / "a.crt", folder / "b.crt"))
     assert find_tls("example.org", environment, insecure=False) == Tls(None, None, verify=True)
-    (folder / "client.key").unlink()
-    with pytest.raises(UsageError, match=r"TLS needs both files: .*client.key is missing"):
-        find_tls("example.org:5000", environment, insecure=False)
+    for missing in ("client.key", "client.cert"):
+        (folder / missing).unlink()
+        with pytest.raises(UsageError, match=rf"TLS needs both files: .*{missing} is missing"):
+            find_tls("example.org:5000", environment, insecure=False)
+        (folder / missing).touch()
+
+
+def test_all_certificates_of_all_hosts_are_used(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path)}
+    one, two = (tmp_path / ".config" / "containers" / "certs.d" / name for name in ("one", "two"))
+    for folder in (one, two):
+        folder.mkdir(parents=True)
+        for name in ("ca.crt", "b.cert", "b.key", "a.cert", "a.key"):
+            (folder / name).touch()
+    found = find_tls("one", environment, "two", "one", "three", insecure=False)
+    pairs = [(folder / f"{name}.cert", folder / f"{name}.key") for folder in (one, two) for name in ("a", "b")]
+    assert found == Tls(None, pairs[0], True, (one / "ca.crt", two / "ca.crt"), tuple(pairs[1:]))
+
+
+@pytest.mark.parametrize("name", ["docker.io", "registry-1.docker.io"])
+def test_docker_hub_has_two_names(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / ".config" / "containers" / "certs.d" / name
+    folder.mkdir(parents=True)
+    (folder / "ca.crt").touch()
+    client = Client(SETTINGS._replace(environment={"HOME": str(tmp_path)}), Traffic())
+    for host in ("registry-1.docker.io", "auth.docker.io"):
+        assert client.tls(Place("docker.io", "a"), host).more == (folder / "ca.crt",)
+    assert client.tls(Place("example.org", "a"), "example.org").more == ()
 
 
 @pytest.mark.parametrize("host", ["..", ".", "", "../example.org"])

@@ -37,6 +37,43 @@ class Files:
         return None if found is None else found.user
 
 
+class Helpers:
+    """Credential helpers, and what they were asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def write(self, name: str, known: Mapping[str, str]) -> None:
+        """Write a helper that knows the users *known* by their servers."""
+        cases = "".join(
+            f"""'{server}') echo '{{"Username": "{user}", "Secret": "s"}}' ;; """ for server, user in known.items()
+        )
+        program = self.folder / f"docker-credential-{name}"
+        program.write_text(
+            f"""#!/bin/sh
+            read server; echo "$server" >>{self.folder}/asked
+            case $server in {cases}*) echo 'credentials not found in native keychain'; exit 1;; esac
+            """
+        )
+        program.chmod(0o755)
+
+    def asked(self) -> list[str]:
+        """Return the servers for which helpers were asked since the last call."""
+        path = self.folder / "asked"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return lines
+
+
+@pytest.fixture(name="helpers")
+def helpers_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Helpers:
+    """Give a folder of helpers in the path."""
+    made = Helpers(tmp_path / "helpers")
+    monkeypatch.setenv("PATH", f"{made.folder}:/usr/bin:/bin")
+    return made
+
+
 @pytest.fixture(name="files")
 def files_fixture(tmp_path: Path) -> Files:
     """Give a home without any files."""
@@ -78,11 +115,36 @@ def test_the_longest_path_counts(files: Files, repository: str, user: str) -> No
     assert files.find(repository=repository, authfile=path) == user
 
 
-@pytest.mark.parametrize("key", ["https://index.docker.io/v1/", "docker.io", "index.docker.io", "docker.io/library"])
+HUB = ["https://index.docker.io/v1/", "docker.io", "index.docker.io", "registry-1.docker.io"]
+"""The names of Docker Hub."""
+
+
+@pytest.mark.parametrize("key", [*HUB, "https://registry-1.docker.io/v2/", "docker.io/library"])
 def test_docker_hub_has_several_names(files: Files, key: str) -> None:
     path = files.write("file", **auths("me", key))
     assert files.find("docker.io", "library/nginx", path) == "me"
     assert files.find("example.org", authfile=path) is None
+    if key != "docker.io/library":
+        assert files.find("registry-1.docker.io", "library/nginx", path) == "me"
+
+
+@pytest.mark.parametrize("known", HUB)
+@pytest.mark.parametrize("key", HUB)
+def test_a_helper_may_know_docker_hub_by_any_name(files: Files, helpers: Helpers, key: str, known: str) -> None:
+    helpers.write("hub", {known: "me"})
+    for document in ({"credHelpers": {key: "hub"}}, {"credsStore": "hub"}):
+        assert files.find("docker.io", "library/nginx", files.write("file", **document)) == "me"
+    asked = helpers.asked()
+    assert asked[0] == key  # as the file has it
+    assert sorted(set(asked)) == sorted(set(asked) & set(HUB))
+
+
+def test_the_name_of_the_docker_command_comes_first_and_no_helper_is_asked_twice(
+    files: Files, helpers: Helpers
+) -> None:
+    helpers.write("hub", {})
+    assert files.find("docker.io", "library/nginx", files.write("file", credsStore="hub")) is None
+    assert helpers.asked() == HUB
 
 
 def test_keys_of_the_docker_command_are_urls(files: Files) -> None:
@@ -122,6 +184,41 @@ def test_a_helper_of_the_registry_comes_before_that_of_all(files: Files, monkeyp
     hub = find_credentials("docker.io", "library/nginx", path, files.environment)
     assert hub == Credentials(identity_token="t")
     assert files.find("y.org", authfile=path) is None
+
+
+def test_the_helper_of_a_registry_alone_counts_in_its_file(files: Files, helpers: Helpers) -> None:
+    helpers.write("own", {})
+    helpers.write("all", {"example.org": "all"})
+    document = {"credHelpers": {"example.org": "own"}, "credsStore": "all", "auths": {"example.org": basic("entry")}}
+    files.write("run/containers/auth.json", **document)
+    assert files.find() is None
+    files.write(".config/containers/auth.json", **auths("next file's"))
+    assert files.find() == "next file's"
+    files.write("run/containers/auth.json", **(document | {"credHelpers": {"example.org": ""}}))
+    assert files.find() == "entry"
+
+
+def test_the_helpers_of_registries_conf_are_asked_in_their_order(files: Files, helpers: Helpers) -> None:
+    configuration = files.folder / ".config" / "containers" / "registries.conf"
+    files.write(".config/containers/auth.json", **auths("file's"))
+    named = files.write("named", **auths("named"))
+    helpers.write("one", {"example.org": "one", "https://index.docker.io/v1/": "hub"})
+    for order, user in (
+        ('"one", "containers-auth.json"', "one"),
+        ('"containers-auth.json", "one"', "file's"),
+        ('"missing", "one"', "one"),
+        ('"missing", "containers-auth.json"', "file's"),
+        ("", "file's"),
+    ):
+        configuration.write_text(f"credential-helpers = [{order}]\n")
+        assert files.find() == user
+        assert files.find(authfile=named) == "named"
+    configuration.write_text('credential-helpers = ["one"]\n')
+    assert files.find("docker.io", "library/nginx") == "hub"
+    assert files.find("example.com") is None
+    configuration.write_text('credential-helpers = ["one", "missing"]\n')
+    with pytest.raises(UsageError, match="cannot run docker-credential-missing"):
+        files.find("example.com")
 
 
 @pytest.mark.parametrize(
