@@ -25,6 +25,8 @@ _CODE = f"import sys; sys.path.append({_PACKAGES!r}); from fusefs.sources.url.ob
 _AT_ONCE = 8 << 20
 """Bytes of one request.  The library resumes an answer only in the first `--timeout` seconds of its request, and other
 readers wait for its end."""
+_BACK_OFF = 2.0
+"""Seconds in which a store that failed is not asked again."""
 _KINDS = {b"M": Unavailable, b"D": Unavailable, b"U": UsageError, b"C": Unavailable}
 
 
@@ -47,6 +49,9 @@ class Bucket:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._changed: Unavailable | None = None
+        self._failures = 0
+        self._failed = (0.0, "")
+        """Until when the store is not asked again, and why."""
         _all.add(self)
 
     def begin(self, size: int) -> bytes | None:
@@ -56,9 +61,7 @@ class Bucket:
     def receive(self, start: int, end: int, take: Take) -> None:
         """Receive the bytes from *start* up to *end*: see `pieces.Receive`."""
         for offset in range(start, end, _AT_ONCE):
-            self.check()
-            with self._lock:
-                self._asked(offset, min(offset + _AT_ONCE, end), take)
+            self._ask(offset, min(offset + _AT_ONCE, end), take)
 
     def stream(self, start: int) -> Iterator[bytes]:
         """Yield all bytes from *start* on."""
@@ -79,6 +82,22 @@ class Bucket:
 
         self.receive(start, end, take)
         return b"".join(parts)
+
+    def _ask(self, start: int, end: int, take: Take) -> None:
+        """Receive the bytes of one request; if it fails, it has failed for all that wait for the child."""
+        failures = self._failures
+        with self._lock:
+            self.check()
+            until, why = self._failed
+            if failures != self._failures or time.monotonic() < until:
+                raise RegistryError(why)
+            try:
+                self._asked(start, end, take)
+            except RegistryError as error:
+                self._traffic.count(errors=1)
+                self._failures += 1
+                self._failed = time.monotonic() + _BACK_OFF, str(error)
+                raise
 
     def _asked(self, start: int, end: int, take: Take) -> None:
         child = self._running()

@@ -5,14 +5,17 @@ import http.server
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from fusefs.content.protocol import Bytes
+from fusefs.errors import RegistryError
 from fusefs.image.model import Traffic
 from fusefs.sources.url.bucket import Bucket
+from tests.support.answers import silent
 from tests.support.fake_engine import serving
 from tests.support.file_server import file_server
 from tests.support.requirements import give_up
@@ -57,10 +60,15 @@ def endpoint_fixture() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_address[1]}"
 
 
+def bucket_at(endpoint: str) -> Bucket:
+    """Return an object of a store."""
+    settings = {"AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_SKIP_SIGNATURE": "true", "AWS_REGION": "eu"}
+    return Bucket("s3://images/a.tar", {**os.environ, **settings}, TIMEOUT, Traffic())
+
+
 def received(endpoint: str, size: int) -> int:
     """Return how many of the first *size* bytes of an object arrive."""
-    settings = {"AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_SKIP_SIGNATURE": "true", "AWS_REGION": "eu"}
-    bucket = Bucket("s3://images/a.tar", {**os.environ, **settings}, TIMEOUT, Traffic())
+    bucket = bucket_at(endpoint)
     lengths: list[int] = []
 
     def take(_: int, data: Bytes) -> None:
@@ -83,3 +91,25 @@ def test_much_is_asked_for_in_parts() -> None:
         server.put("/images/a.tar", bytes(9 << 20))
         assert received(server.url(""), 9 << 20) == 9 << 20
         assert server.requests == ["/images/a.tar bytes=0-8388607", "/images/a.tar bytes=8388608-9437183"]
+
+
+def test_a_silent_store_fails_all_readers_at_once() -> None:
+    failed, began = list[float](), time.monotonic()
+
+    def read(number: int) -> None:
+        with contextlib.suppress(RegistryError):
+            bucket.receive(number << 12, number + 1 << 12, lambda *_: None)
+        failed.append(time.monotonic() - began)
+
+    with silent() as store:
+        bucket = bucket_at(f"http://{store.host}")
+        readers = [threading.Thread(target=read, args=(number,)) for number in range(5)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+        assert all(TIMEOUT - 0.5 <= after < TIMEOUT + 2 for after in failed), failed
+        asked = len(store.connections)
+        with pytest.raises(RegistryError):  # nor is it asked again at once
+            bucket.receive(0, 1, lambda *_: None)
+        assert len(store.connections) == asked
