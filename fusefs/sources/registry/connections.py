@@ -3,6 +3,7 @@
 Nothing is retried and no redirect is followed here: a caller decides.
 """
 
+import base64
 import logging
 import os
 import ssl
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote_to_bytes, urljoin, urlsplit
 from weakref import WeakSet
 
 import urllib3
@@ -33,6 +34,7 @@ _SILENCE = 30.0
 """Seconds to the end of the headers, and between two pieces of a body."""
 _POOL = 6
 """Connections to one host that are kept for the next request."""
+_PARTIAL = 206
 _CHUNK = 1 << 20
 _SHORT = 1 << 16
 """Bytes of a body that are read only for the sake of the connection."""
@@ -83,10 +85,13 @@ class Answer:
         return list(self._response.headers.getlist(name))
 
     def document(self, limit: int) -> bytes | None:
-        """Return the whole body, decompressed; None if it has more than *limit* bytes.  Raises ConnectionFailed."""
+        """Return the whole body, decompressed unless it is a range; None if it has more than *limit* bytes.
+
+        Raises ConnectionFailed.
+        """
         with closing(self):
             try:
-                data = self._response.read(limit + 1, decode_content=True)
+                data = self._response.read(limit + 1, decode_content=self.status != _PARTIAL)
             except _FAILURES as error:
                 raise ConnectionFailed(self.host, error) from None
             self._traffic.count(received=len(data))
@@ -212,11 +217,29 @@ class Connections:
         how: dict[str, Any] = {"num_pools": 1, "maxsize": _POOL, "ssl_context": context}
         proxy = self._proxies.get(scheme) or self._proxies.get("all")
         if proxy and not self._bypasses(host):
-            manager: urllib3.PoolManager = urllib3.ProxyManager(proxy, **how)
+            url, headers = _proxy(proxy)
+            manager: urllib3.PoolManager = urllib3.ProxyManager(url, proxy_headers=headers, **how)
         else:
             manager = urllib3.PoolManager(**how)
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
         return manager
+
+
+def _proxy(text: str) -> tuple[str, Mapping[str, str]]:
+    """Return the URL of a proxy without its user, and the headers for it; UsageError if it cannot be used."""
+    scheme, separator, rest = text.partition("://")
+    user, at, host = (rest if separator else text).rpartition("@")
+    scheme = scheme.lower() if separator else "http"
+    if scheme not in ("http", "https"):
+        raise UsageError(f"the proxy {printable(f'{scheme}://{host}')} is neither http nor https")
+    try:
+        parts = urlsplit(f"{scheme}://{host}")
+        if not parts.hostname or parts.port == 0:  # the property raises ValueError, too
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"the URL of the proxy {printable(f'{scheme}://{host}')} is malformed") from None
+    secret = base64.b64encode(unquote_to_bytes(user)).decode()
+    return f"{scheme}://{parts.netloc}", {"Proxy-Authorization": f"Basic {secret}"} if at else {}
 
 
 _all: WeakSet[Connections] = WeakSet()

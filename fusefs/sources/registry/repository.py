@@ -238,7 +238,7 @@ class Repository:
                 break
             answer.discard()
             self._authorization.renew(answer, header, retries.limits)
-        return self._followed(method, answer, self._url(path), headers, retries)
+        return self._followed(method, answer, self._url(path), authorized, retries)
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         """Ask the registry itself; a place that may be plain, and does not speak TLS, by plain HTTP.
@@ -273,7 +273,8 @@ class Repository:
         return f"{self._scheme}://{self.place.host}{path}"
 
     def _followed(self, method: str, answer: Answer, url: str, headers: Mapping[str, str], retries: Retries) -> Answer:
-        """Return the answer to which *answer* redirects, or itself; the headers have no authorization."""
+        """Return the answer to which *answer* redirects, or itself; another host gets no authorization."""
+        origin: tuple[str, ...] | None = urlsplit(url)[:2]
         for _ in range(_MAX_REDIRECTS):
             if answer.status not in _REDIRECTS:
                 return answer
@@ -286,8 +287,12 @@ class Repository:
                 raise RegistryError(f"{self._name}: the registry redirects to a malformed URL") from None
             if parts.scheme not in (("https", "http") if self._scheme == "http" or self.place.insecure else ("https",)):
                 raise RegistryError(f"{self._name}: the registry redirects to a URL that is not https")
+            if parts[:2] != origin:  # for good: that host may redirect back to anything
+                origin = None
+                headers = {name: value for name, value in headers.items() if name != "Authorization"}
+            pauses.check(parts.netloc.rpartition("@")[2])
             answer = self._connections.request(method, url, headers, retries.limits())
-            if answer.status in _URL_EXPIRED and method != "HEAD":  # a signed URL is for one method
+            if origin is None and answer.status in _URL_EXPIRED and method != "HEAD":  # a signed URL is for one method
                 answer.close()
                 shown = printable(parts.netloc.rpartition("@")[2])
                 raise Transient(f"{self._name}: the storage {shown} answers {answer.status} {answer.reason}", once=True)

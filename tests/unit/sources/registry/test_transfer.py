@@ -235,3 +235,22 @@ def test_a_pause_that_a_registry_asks_for_is_kept_by_all_clients() -> None:
         assert manifest(client(server.host, timeout=5.0)) == MANIFEST
         first, second = server.got
         assert second.when - first.when >= 2
+
+
+def test_a_redirect_within_the_registry_keeps_the_authorization_and_no_other_does() -> None:
+    with answers(found) as other:
+
+        def answer(got: Got) -> Answer:
+            if "Authorization" not in got.headers:
+                return Answer(401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+            moved = "/moved" if got.path.startswith("/v2") else f"http://{other.host}/stored"
+            return Answer(307, headers={"Location": moved})
+
+        with answers(answer) as server:
+            named = json.dumps({"auths": {server.host: {"auth": AUTH}}})
+            assert manifest(client(server.host, DOCKER_AUTH_CONFIG=named)) == MANIFEST
+            assert [(got.path, "Authorization" in got.headers) for got in server.got[1:]] == [
+                (f"/v2/{REPOSITORY}/manifests/latest", True),
+                ("/moved", True),
+            ]
+        assert ["Authorization" in got.headers for got in other.got] == [False]
