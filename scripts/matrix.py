@@ -9,7 +9,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from tests.support.debian_roots import debian_root, run_in_copy_of
 from tests.support.real_image import kept_folder
@@ -25,7 +28,9 @@ _PACKAGES = (
     *("mmdebstrap", "systemd", "locales", "util-linux-extra"),
 )
 _TESTS = ("tests/unit", "tests/system/mount")
-_HOURS = 2 * 3600
+_SECONDS = 2 * 3600
+_TIMED_OUT = 124
+"""The exit status of timeout(1)."""
 
 _RUN = """\
 {python} -m venv {venv}
@@ -62,35 +67,68 @@ def interpreter(version: str) -> str | None:
     return None
 
 
-def run(version: str, pins: str, tests: list[str]) -> bool | None:
-    """Run *tests* with Python *version* and the packages *pins*; None if there is no such Python."""
-    values = {"sources": SOURCES, "pins": pins, "tests": " ".join(tests)}
-    python = interpreter(version)
-    if python:
-        with tempfile.TemporaryDirectory(prefix="imgfs-matrix-", dir="/var/tmp") as folder:
-            os.chmod(folder, 0o755)  # noqa: S103 - other users run imgfs, too
-            script = _RUN.format(python=python, venv=f"{folder}/venv", **values)
-            done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=False, timeout=_HOURS)
-    elif version in RELEASES:
-        root = debian_root(RELEASES[version], "matrix-3", *_PACKAGES)
-        script = _RUN.format(python="python3", venv="/opt/venv", **values)
-        done = run_in_copy_of(root, script, SOURCES, kept_folder(), timeout=_HOURS)
-    else:
-        print(f"Python {version}: not found on this machine, and in no release of Debian", flush=True)
+Done = subprocess.CompletedProcess[str]
+
+
+def with_interpreter(python: str, values: dict[str, object]) -> Done:
+    """Run tests with this machine's interpreter *python*."""
+    with tempfile.TemporaryDirectory(prefix="imgfs-matrix-", dir="/var/tmp") as folder:
+        os.chmod(folder, 0o755)  # noqa: S103 - other users run imgfs, too
+        script = _RUN.format(python=python, venv=f"{folder}/venv", **values)
+        # timeout(1) ends the processes that the script has started, too.
+        command = ["timeout", "--kill-after=60", str(_SECONDS), "bash", "-euc", script]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == _TIMED_OUT:
+            raise subprocess.TimeoutExpired("tests", _SECONDS)
+        return done
+
+
+def in_release(release: str, values: dict[str, object]) -> Done:
+    """Run tests with the python3 of a *release* of Debian, in a root of its own."""
+    root = debian_root(release, "matrix-3", *_PACKAGES)
+    script = _RUN.format(python="python3", venv="/opt/venv", **values)
+    return run_in_copy_of(root, script, SOURCES, kept_folder(), timeout=_SECONDS)
+
+
+def row(name: str, run_tests: Callable[[], Done]) -> bool | None:
+    """Run a row of the matrix, print its result, and return it; None if the machine lacks what the row needs."""
+    try:
+        done = run_tests()
+    except (pytest.skip.Exception, pytest.fail.Exception) as missing:  # what `need` and `give_up` raise
+        print(f"{name}: not tested: {missing.msg}", flush=True)
         return None
+    except subprocess.TimeoutExpired as late:
+        print(f"{name}: not finished after {late.timeout:.0f} s", flush=True)
+        return False
     *failures, last = done.stdout.splitlines() or (done.stderr or "").splitlines()[-5:] or ["no tests ran"]
-    print(f"Python {version}, {pins}.txt: {last}", *failures, sep="\n", flush=True)
+    print(f"{name}: {last}", *failures, sep="\n", flush=True)
     return done.returncode == 0
 
 
+def run(version: str, pins: str, tests: list[str]) -> bool | None:
+    """Run *tests* with Python *version* and the packages *pins*; None if there is no such Python."""
+    values: dict[str, object] = {"sources": SOURCES, "pins": pins, "tests": " ".join(tests)}
+    name = f"Python {version}, {pins}.txt"
+    python = interpreter(version)
+    if python:
+        return row(name, lambda: with_interpreter(python, values))
+    if version in RELEASES:
+        return row(name, lambda: in_release(RELEASES[version], values))
+    print(f"{name}: not tested: not found on this machine, and in no release of Debian", flush=True)
+    return None
+
+
 def main(arguments: list[str]) -> int:
-    """Run the matrix: *arguments* are versions of Python, names of pins, and tests, if not all."""
+    """Run the matrix: *arguments* are versions of Python, names of pins, and tests, if not all.
+
+    The status is 1 if a row failed, or none was tested.
+    """
     versions = [version for version in VERSIONS if version in arguments] or VERSIONS
     pins = [name for name in PINS if name in arguments] or PINS
     tests = [word for word in arguments if word not in (*VERSIONS, *PINS)] or [*_TESTS]
     os.chdir(SOURCES)
     results = [run(version, name, tests) for version in versions for name in pins]
-    return int(False in results)
+    return int(False in results or True not in results)
 
 
 if __name__ == "__main__":

@@ -61,8 +61,9 @@ def install(folder: Path, *options: str) -> str:
 
 @pytest.fixture(name="installation", scope="session")
 def installation_fixture() -> Iterator[Path]:
-    """Install imgfs once below a root directory, and return that; it takes ten seconds."""
+    """Install imgfs once below a root directory that has a folder, and return that; it takes 15 seconds."""
     with tempfile.TemporaryDirectory(prefix="imgfs-tests-installed-", dir="/var/tmp") as folder:
+        (Path(folder) / "usr/local/share/man").mkdir(parents=True)
         install(Path(folder))
         yield Path(folder)
 

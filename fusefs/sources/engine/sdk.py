@@ -124,7 +124,8 @@ def _client(endpoint: Endpoint, version: str, timeout: float | None) -> docker.A
             warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
     if endpoint.host.startswith("ssh://") and not hasattr(docker.transport, "SSHHTTPAdapter"):
         raise EngineError(
-            f"{endpoint.shown}: ssh needs an optional package; in a checkout of imgfs, pip install '.[ssh]' brings it"
+            f"{endpoint.shown}: ssh needs the Python package paramiko;"
+            " pipx install '.[ssh]' in a checkout of imgfs installs an imgfs with it"
         )
     client = docker.APIClient(base_url=endpoint.host, version=version, tls=tls, timeout=timeout)  # type: ignore[arg-type]  # None: no limit
     # With trust_env a REQUESTS_CA_BUNDLE in the environment overrides the endpoint's own CA.

@@ -40,8 +40,8 @@ def main() -> None:
             _answer(store, unquote(url.partition("://")[2].partition("/")[2]), (start, end), etag, answer)
             _send(answer, b"E")
         except ImportError:
-            how = "pip install 'imgfs[s3]'; in a checkout: .venv/bin/pip install obstore"
-            _send(answer, b"U", f"object stores need the package obstore: {how}".encode())
+            how = "pipx install '.[s3]' in a checkout of imgfs installs an imgfs with it"
+            _send(answer, b"U", f"object stores need the Python package obstore; {how}".encode())
         except Exception as error:  # noqa: BLE001 - each is an answer
             _send(answer, *_described(error))
         answer.flush()

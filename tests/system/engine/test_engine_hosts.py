@@ -206,5 +206,5 @@ def test_ssh_without_the_extra_says_what_to_install(imgfs: Bench) -> None:
     if have.returncode == 0:
         pytest.skip("paramiko is installed")
     done = imgfs.run("mount", "-H", "ssh://u@h", "--log-file", imgfs.log, "img", imgfs.mountpoint())
-    hint = "in a checkout of imgfs, pip install '.[ssh]' brings it"
-    assert done == Finished(3, "", f"imgfs: ssh://u@h: ssh needs an optional package; {hint}\n")
+    hint = "pipx install '.[ssh]' in a checkout of imgfs installs an imgfs with it"
+    assert done == Finished(3, "", f"imgfs: ssh://u@h: ssh needs the Python package paramiko; {hint}\n")

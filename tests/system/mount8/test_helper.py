@@ -154,6 +154,8 @@ _FILES = (
     "usr/local/share/zsh/site-functions/_imgfs",
 )
 _PROGRAM = "usr/local/lib/imgfs"
+_FOLDERS = ("usr", "usr/local", "usr/local/share", "usr/local/share/man")
+"""The folders that were there before the installation."""
 
 
 def _outside(folder: Path) -> list[Path]:
@@ -184,18 +186,37 @@ def test_another_user_runs_the_installed_command(imgfs: Bench, namespace: Namesp
     assert json.loads(done.out)["name"] == str(archive)
 
 
-def test_a_second_installation_changes_nothing_and_uninstall_removes_all(tmp_path: Path) -> None:
-    (tmp_path / "usr/local/share/man").mkdir(parents=True)
-    first, second = install(tmp_path), install(tmp_path)
-    assert first == second
-    assert first.count(str(tmp_path)) == len([*_LINKS, *_FILES, _PROGRAM])
-    assert install(tmp_path, "--uninstall").count("removed") == len([*_LINKS, *_FILES, _PROGRAM])
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == [
-        "usr",
-        "usr/local",
-        "usr/local/share",
-        "usr/local/share/man",
-    ]
+def test_a_second_installation_updates_the_files_and_uninstall_removes_all(installation: Path, tmp_path: Path) -> None:
+    enabled = tmp_path / "etc/systemd/system/multi-user.target.wants/imgfs@mnt-img.service"
+    enabled.parent.mkdir(parents=True)
+    theirs = enabled.with_name("imgfs@theirs.service")
+    theirs.symlink_to("/usr/lib/systemd/system/imgfs@.service")
+    before = sorted([*tmp_path.rglob("*"), *(tmp_path / path for path in _FOLDERS)])
+    subprocess.run(["cp", "-a", f"{installation}/.", tmp_path], check=True)
+    first = sorted(tmp_path.rglob("*"))
+    enabled.symlink_to("/usr/local/lib/systemd/system/imgfs@.service")
+    # A file that an earlier version installed, and this one does not.
+    stale = tmp_path / "usr/local/share/man/man1/imgfs-old.1"
+    stale.write_text("old")
+    with (tmp_path / _PROGRAM / "installed-files").open("a") as list_of_files:
+        list_of_files.write("/usr/local/share/man/man1/imgfs-old.1\n")
+    said = install(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == sorted([*first, enabled])
+    assert said.startswith(f"removed {stale}\ninstalled {tmp_path / _PROGRAM}\n")
+    assert said.count(str(tmp_path)) == len([*_LINKS, *_FILES, _PROGRAM, stale])
+    assert install(tmp_path, "--uninstall").count("removed") == len([*_LINKS, *_FILES, _PROGRAM, enabled])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", [*_LINKS, _FILES[0]])
+def test_install_overwrites_no_links_of_others(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / name
+    mine.parent.mkdir(parents=True)
+    mine.symlink_to("/root/.local/bin/imgfs")
+    with pytest.raises(subprocess.CalledProcessError):
+        install(tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_symlink() or not path.is_dir()] == [mine]
+    assert os.readlink(mine) == "/root/.local/bin/imgfs"
 
 
 @pytest.mark.parametrize("name", [_LINKS[0], _FILES[0], f"{_PROGRAM}/mine"])

@@ -118,5 +118,5 @@ def test_without_the_library_the_error_says_how_to_get_it(tmp_path: Path) -> Non
     hidden += "from fusefs.sources.url.object_child import main; main()"
     ask = (0).to_bytes(8, "big") + (10).to_bytes(8, "big") + bytes(4)
     done = subprocess.run([sys.executable, "-c", hidden], input=ask, capture_output=True, check=True, cwd=tmp_path)
-    assert b"pip install 'imgfs[s3]'" in done.stdout
+    assert b"pipx install '.[s3]' in a checkout of imgfs" in done.stdout
     assert done.stdout[:1] == b"U"
