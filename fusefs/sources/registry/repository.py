@@ -38,6 +38,8 @@ _MAX_ERROR = 1 << 16
 _MAX_MESSAGE = 300
 _BACK_OFF = 2.0
 """Seconds in which a host that failed is not asked again: many readers must not wait one after the other."""
+_LONGEST_BACK_OFF = 60.0
+"""Seconds: the longest for a mirror, which doubles with each failure, as long as the registry answers."""
 _NO_LIST = (400, 404, 405, 406, 410)
 """Answers of registries without lists of referrers."""
 _NEXT = re.compile(r'<([^<>]*)>[^<>]*?;\s*rel\s*=\s*"?next\b')
@@ -59,6 +61,16 @@ class Missing(Unavailable):
     """The registry has no such manifest, blob or list."""
 
 
+class _Failure(NamedTuple):
+    """The last failure of a host."""
+
+    when: float
+    """By the monotonic clock."""
+    pause: float
+    """Seconds in which it is not asked again if another place has the same."""
+    why: str
+
+
 class Repository:
     """One place of a repository.  Safe under concurrency."""
 
@@ -68,19 +80,27 @@ class Repository:
         self._authorization = authorization
         self._scheme = "https"
         self._answered = False
-        self._failed: tuple[float, str] | None = None
-        """Until when the host is not asked again, and why."""
+        self._failed: _Failure | None = None
         self._failing_since: float | None = None
 
-    def check(self) -> None:
-        """Raise RegistryError if the host has just failed."""
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last transfer from here failed."""
+        return self._failing_since is not None
+
+    def check(self, *, others_work: bool) -> None:
+        """Raise RegistryError if the host has just failed; if *others_work*, it is spared longer each time."""
         failed = self._failed  # another thread may reset it
-        if failed is not None and time.monotonic() < failed[0]:
-            raise RegistryError(failed[1])
+        if failed is not None and time.monotonic() < failed.when + (failed.pause if others_work else _BACK_OFF):
+            raise RegistryError(failed.why)
 
     def failed(self, error: RegistryError) -> None:
         """Do not ask the host for a moment: the attempts of a transfer have failed with *error*."""
-        self._failed = time.monotonic() + _BACK_OFF, str(error)
+        now, last = time.monotonic(), self._failed
+        pause = _BACK_OFF
+        if last is not None:  # several transfers may fail at the same time
+            pause = last.pause if now < last.when + _BACK_OFF else min(last.pause * 2, _LONGEST_BACK_OFF)
+        self._failed = _Failure(now, pause, str(error))
         if self._failing_since is None:
             self._failing_since = time.monotonic()
             log.info("the registry %s fails: %s", self.place.shown, error)

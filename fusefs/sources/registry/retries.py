@@ -16,6 +16,8 @@ _FIRST, _LONGEST = 0.25, 8.0
 """Seconds before the second attempt, which double with each further one up to the longest."""
 _LONGEST_PAUSE = 3600.0
 """Seconds: a server may state a wrong time, and a mount must find out."""
+_MIRROR_PATIENCE = 10.0
+"""Seconds without progress after which the next place is asked."""
 _DEFAULT_PATIENCE = 60.0
 """Seconds for attempts if the user sets no limit for silence."""
 
@@ -57,7 +59,7 @@ pauses = Pauses()
 
 
 class Retries:
-    """The attempts of one transfer."""
+    """The attempts of one transfer, at all places."""
 
     def __init__(
         self,
@@ -70,15 +72,32 @@ class Retries:
         self._patience = _DEFAULT_PATIENCE if timeout is None else timeout
         self._clock = clock
         self._sleep = sleep
-        self.progressed()
+        self._is_last = True
+        self._restart()
         self._received = False
+
+    def begin_place(self, *, is_last: bool) -> None:
+        """Begin with all attempts at another place, in the time that is left.
+
+        Unless it *is_last*, it gets half of that: the next one may have what a silent mirror does not send.
+        """
+        self._is_last, self._received = is_last, False
+        self._begin()
 
     def progressed(self) -> None:
         """Begin again with all time and attempts: bytes were received."""
-        self._deadline = self._clock() + self._patience
+        self._restart()
+        self._received = True
+
+    def _restart(self) -> None:
+        self._gives_up = self._clock() + self._patience
+        self._begin()
+
+    def _begin(self) -> None:
+        left = self._gives_up - self._clock()
+        self._deadline = self._clock() + (left if self._is_last else min(left / 2, _MIRROR_PATIENCE))
         self._delay = _FIRST
         self._once = False
-        self._received = True
 
     def limits(self) -> Limits:
         """Return the time for the next request."""

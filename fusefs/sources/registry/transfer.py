@@ -61,8 +61,8 @@ class Transfers:
         )
 
     def _found(self, request: Callable[[Repository, Retries], Found], reference: str, digest: Digest | None) -> Found:
-        def attempt(repository: Repository) -> Found:
-            found = _tried(repository, Retries(self._timeout), lambda retries: request(repository, retries))
+        def attempt(repository: Repository, retries: Retries) -> Found:
+            found = request(repository, retries)
             stated = digest or found.digest
             if stated is not None and found.data:
                 _check(repository, f"the manifest {reference}", Digest.of([found.data], stated.algorithm), stated)
@@ -72,9 +72,7 @@ class Transfers:
 
     def ask(self, request: Callable[[Repository, Retries], _T]) -> _T:
         """Return the result of *request* at the first place that gives one."""
-        return self._from_places(
-            lambda repository: _tried(repository, Retries(self._timeout), lambda retries: request(repository, retries))
-        )
+        return self._from_places(request)
 
     def blob(self, blob: Descriptor, wanted: Range, take: Take, *, from_registry: bool = False) -> None:
         """Give the bytes *wanted* of a blob to *take* as they arrive; their digest is not checked.
@@ -85,7 +83,7 @@ class Transfers:
         part = _Part(blob, wanted, take)
         long, large = self._long if part.is_long else nullcontext(), self._large if part.is_large else nullcontext()
         with self._counted(), long, large, self._at_once:
-            self._from_places(part.attempt(self._timeout), self._repositories[-1:] if from_registry else None)
+            self._from_places(part.receive, self._repositories[-1:] if from_registry else None)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -97,26 +95,37 @@ class Transfers:
             with self._counting:
                 self.waiting -= 1
 
-    def _from_places(self, attempt: Callable[[Repository], _T], places: Sequence[Repository] | None = None) -> _T:
+    def _from_places(
+        self, request: Callable[[Repository, Retries], _T], places: Sequence[Repository] | None = None
+    ) -> _T:
         *mirrors, registry = self._repositories if places is None else places
+        retries = Retries(self._timeout)
         for mirror in mirrors:
+            retries.begin_place(is_last=False)
             try:
-                return attempt(mirror)
+                return _tried(mirror, retries, request, others_work=not registry.is_failing)
             except _OF_PLACE as error:
                 log.info("%s; asking the next place", error)
+        retries.begin_place(is_last=True)
         try:
-            return attempt(registry)
+            return _tried(registry, retries, request)
         except DigestMismatch as error:  # damaged on the way, perhaps
             log.info("%s; asking once more", error)
-        return attempt(registry)
+        return _tried(registry, retries, request)
 
 
-def _tried(repository: Repository, retries: Retries, request: Callable[[Retries], _T]) -> _T:
+def _tried(
+    repository: Repository,
+    retries: Retries,
+    request: Callable[[Repository, Retries], _T],
+    *,
+    others_work: bool = False,
+) -> _T:
     """Return the result of *request*, attempted as long as *retries* allow; a host that just failed is not asked."""
-    repository.check()
+    repository.check(others_work=others_work)
     while True:
         try:
-            result = request(retries)
+            result = request(repository, retries)
         except Transient as failure:
             repository.attempt_failed()
             try:
@@ -150,13 +159,7 @@ class _Part:
         self.is_long = size > _LONG
         self.is_large = size == blob.size or size > _LARGE
 
-    def attempt(self, timeout: float | None) -> Callable[[Repository], None]:
-        """Return a function that receives the missing bytes from one place, within *timeout*: see `Retries`."""
-        return lambda repository: _tried(
-            repository, Retries(timeout), lambda retries: self._continue(repository, retries)
-        )
-
-    def _continue(self, repository: Repository, retries: Retries) -> None:
+    def receive(self, repository: Repository, retries: Retries) -> None:
         """Receive the bytes that are missing; Transient if not all of them arrive."""
         if self._position >= self._end:
             return

@@ -104,3 +104,25 @@ def test_a_moment_without_the_clock_of_the_server_is_by_ours() -> None:
     after = retry_after(formatdate(time.time() + 3600, usegmt=True), "")
     assert after is not None
     assert 3000 < after <= 3600
+
+
+def test_all_places_share_the_time() -> None:
+    clock = Clock()
+    retries = Retries(16, clock.time, clock.sleep)
+    retries.begin_place(is_last=False)
+    assert retries.limits().left == 8
+    clock.sleep(8)
+    retries.begin_place(is_last=True)
+    assert retries.limits().left == 8
+    retries.progressed()
+    assert retries.limits().left == 16
+
+
+def test_a_silent_mirror_is_waited_for_for_a_part_of_a_long_timeout() -> None:
+    clock = Clock()
+    retries = Retries(60, clock.time, clock.sleep)
+    retries.begin_place(is_last=False)
+    assert retries.limits().left == 10
+    clock.sleep(5)
+    retries.progressed()
+    assert retries.limits().left == 10

@@ -254,3 +254,40 @@ def test_a_redirect_within_the_registry_keeps_the_authorization_and_no_other_doe
                 ("/moved", True),
             ]
         assert ["Authorization" in got.headers for got in other.got] == [False]
+
+
+def test_silent_places_fail_within_one_timeout() -> None:
+    with silent() as one, silent() as two, silent() as three:
+        transfers, began = client(one.host, two.host, three.host), time.monotonic()
+        with pytest.raises(RegistryError, match=f"cannot reach the registry {three.host}"):
+            manifest(transfers)
+        assert 1.5 <= time.monotonic() - began < 3.5
+
+
+def test_a_silent_mirror_is_asked_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    with silent() as mirror, answers(found) as server:
+        transfers, now = client(mirror.host, server.host, timeout=0.4), time.monotonic()
+        asked = []
+        for later in (0, 1, 3, 5, 8, 15, 17):
+            monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda later=later: now + later)
+            assert manifest(transfers) == MANIFEST
+            asked.append(len(mirror.connections))
+        assert asked == [1, 1, 2, 2, 3, 3, 4]
+
+
+def test_a_mirror_that_works_again_is_asked_if_the_registry_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    statuses = {"mirror": 503, "registry": 200}
+
+    def answer(name: str) -> Callable[[Got], Answer]:
+        return lambda _: Answer(statuses[name], MANIFEST)
+
+    with answers(answer("mirror")) as mirror, answers(answer("registry")) as server:
+        transfers, now = client(mirror.host, server.host, timeout=0.2), time.monotonic()
+        for later in (0, 3, 8):
+            monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda later=later: now + later)
+            assert manifest(transfers) == MANIFEST
+        statuses.update(mirror=200, registry=503)
+        monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda: now + 11)
+        with pytest.raises(RegistryError):
+            manifest(transfers)  # the mirror is still spared
+        assert manifest(transfers) == MANIFEST
