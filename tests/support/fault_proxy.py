@@ -144,6 +144,11 @@ def body(data: bytes) -> Fault:
     return fault
 
 
+def of_head(fault: Fault) -> Fault:
+    """Commit *fault* for HEAD alone."""
+    return lambda asked, reply: fault(asked, reply) if asked.method == "HEAD" else reply
+
+
 PASS: Fault = lambda _, reply: reply  # noqa: E731
 """No fault."""
 

@@ -42,8 +42,11 @@ class Client:
         return certificates.find_tls(host, self._settings.environment, place.name, place.host, insecure=insecure)
 
     def _connections_of(self, place: Place) -> Connections:
-        made = Connections(partial(self.tls, place), self._settings.environment, self._traffic)
-        return self._connections.setdefault((place.name, place.insecure), made)
+        key = place.name, place.insecure
+        if key not in self._connections:
+            made = Connections(partial(self.tls, place), self._settings.environment, self._traffic)
+            self._connections.setdefault(key, made)  # that of another thread, perhaps
+        return self._connections[key]
 
     def _repository(self, place: Place) -> Repository:
         settings, connections = self._settings, self._connections_of(place)

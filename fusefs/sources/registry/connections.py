@@ -69,7 +69,7 @@ class Answer:
         """*silence*: seconds that each piece of the body may take, or the whole document with its headers."""
         self._traffic = traffic
         self._response = response
-        self._host = host
+        self.host = host
         self._silence = silence
         self.status = response.status
         self.reason = printable(response.reason or "")
@@ -88,7 +88,7 @@ class Answer:
             try:
                 data = self._response.read(limit + 1, decode_content=True)
             except _FAILURES as error:
-                raise ConnectionFailed(self._host, error) from None
+                raise ConnectionFailed(self.host, error) from None
             self._traffic.count(received=len(data))
             if len(data) > limit:
                 return None
@@ -107,7 +107,7 @@ class Answer:
         except urllib3.exceptions.IncompleteRead:
             return
         except _FAILURES as error:
-            raise ConnectionFailed(self._host, error) from None
+            raise ConnectionFailed(self.host, error) from None
 
     def redirected(self, url: str) -> tuple[str, SplitResult]:
         """Return the URL to which this answer of *url* redirects, and its parts; ValueError if it is malformed."""

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from fusefs.text import printable
 _HUB_NAMES = ("https://index.docker.io/v1/", DOCKER_HUB, "index.docker.io", "registry-1.docker.io")
 """The names of Docker Hub: that of the docker command's files first, then that of containers/image."""
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_HELPER_TIMEOUT = 30.0
+HELPER_TIMEOUT = 30.0
 """Seconds."""
 _MAX_FILE = 1 << 20
 _IDENTITY_TOKEN = "<token>"  # noqa: S105 - the user name that helpers state beside an identity token
@@ -45,23 +46,30 @@ class Credentials(NamedTuple):
 
 
 def find_credentials(
-    registry: str, repository: str, authfile: str | None, environment: Mapping[str, str]
+    registry: str,
+    repository: str,
+    authfile: str | None,
+    environment: Mapping[str, str],
+    seconds: float = HELPER_TIMEOUT,
 ) -> Credentials | None:
     """Return the credentials for *repository* of *registry*, None without any.
+
+    Helpers may take so many *seconds* together.
 
     With *authfile* or $REGISTRY_AUTH_FILE that file alone counts, otherwise the first of the helpers that
     registries.conf lists; without a list, of the files.  Raises UsageError for a file or helper that is named but
     cannot be used, unless a later helper of the list has credentials.
     """
+    deadline = time.monotonic() + seconds
     if named := authfile or environment.get("REGISTRY_AUTH_FILE"):
-        return _from_files(named, registry, repository, environment)
+        return _from_files(named, registry, repository, environment, deadline)
     failure = None
     for helper in read_configuration(environment).helpers:
         try:
             if helper == AUTH_FILES:
-                found = _from_files(None, registry, repository, environment)
+                found = _from_files(None, registry, repository, environment, deadline)
             else:
-                found = _from_helper(helper, _names(registry))
+                found = _from_helper(helper, _names(registry), deadline)
         except UsageError as error:
             failure = failure or error
             continue
@@ -73,10 +81,10 @@ def find_credentials(
 
 
 def _from_files(
-    named: str | None, registry: str, repository: str, environment: Mapping[str, str]
+    named: str | None, registry: str, repository: str, environment: Mapping[str, str], deadline: float
 ) -> Credentials | None:
     for document, where in _documents(named, environment):
-        found = _in_document(document, where, registry, repository)
+        found = _in_document(document, where, registry, repository, deadline)
         if found is not None:
             return found
     return None
@@ -127,7 +135,9 @@ def _parsed(text: str | bytes, where: str) -> Mapping[str, Any]:
     return document
 
 
-def _in_document(document: Mapping[str, Any], where: str, registry: str, repository: str) -> Credentials | None:
+def _in_document(
+    document: Mapping[str, Any], where: str, registry: str, repository: str, deadline: float
+) -> Credentials | None:
     """Return the credentials in *document*: from a helper for this registry, or the helper for all, or the entries.
 
     The helper for a registry is the only one that counts; an empty name means that the entries count alone.
@@ -137,10 +147,10 @@ def _in_document(document: Mapping[str, Any], where: str, registry: str, reposit
     helpers = listed if isinstance(listed, dict) else {}
     key = next((name for name in names if isinstance(helpers.get(name), str)), None)
     if key is not None and helpers[key]:
-        return _from_helper(helpers[key], dict.fromkeys((key, *names)))
+        return _from_helper(helpers[key], dict.fromkeys((key, *names)), deadline)
     store = document.get("credsStore")
     if key is None and isinstance(store, str) and store:
-        found = _from_helper(store, names)
+        found = _from_helper(store, names, deadline)
         if found is not None:
             return found
     entries = document.get("auths")
@@ -191,25 +201,26 @@ def _entry(entry: Mapping[str, Any], where: str) -> Credentials | None:
     return None if found == Credentials() else found
 
 
-def _from_helper(name: str, keys: Iterable[str]) -> Credentials | None:
+def _from_helper(name: str, keys: Iterable[str], deadline: float) -> Credentials | None:
     """Return the credentials that the helper *name* has for the first of *keys*, None if it has none."""
-    answers = (_answer_of_helper(name, key) for key in keys)
+    answers = (_answer_of_helper(name, key, deadline) for key in keys)
     return next((found for found in answers if found is not None), None)
 
 
-def _answer_of_helper(name: str, registry: str) -> Credentials | None:
+def _answer_of_helper(name: str, registry: str, deadline: float) -> Credentials | None:
     """Return the credentials that ``docker-credential-NAME get`` states, None if it has none."""
     program = f"docker-credential-{name}"
     if not _HELPER.fullmatch(name):
         raise UsageError(f"bad name of a credential helper: {printable(program)}")
+    seconds = max(0.0, deadline - time.monotonic())
     try:
         done = subprocess.run(
-            [program, "get"], input=registry.encode(), capture_output=True, timeout=_HELPER_TIMEOUT, check=False
+            [program, "get"], input=registry.encode(), capture_output=True, timeout=seconds, check=False
         )
     except OSError as error:
         raise UsageError(f"cannot run {program}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise UsageError(f"{program} did not answer within {_HELPER_TIMEOUT:g} s") from None
+        raise UsageError(f"{program} did not answer within {seconds:.0f} s") from None
     if done.returncode:
         if b"credentials not found" in done.stdout or b"no credentials" in done.stdout:
             return None

@@ -19,20 +19,19 @@ from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.authorization import Authorization
 from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections
 from fusefs.sources.registry.places import Place
-from fusefs.sources.registry.retries import Retries, Transient, retry_after
+from fusefs.sources.registry.retries import MAY_PASS, Retries, Transient, pauses, retry_after
 from fusefs.text import printable
 
 log = logger(__name__)
 
 _ACCEPT = ", ".join([*sorted(documents.MANIFESTS), *sorted(documents.INDEXES)])
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
-_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 400, 401, 403, 429
+_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN = 400, 401, 403
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _MISSING = (404, 410)
 _URL_EXPIRED = (400, 401, 403, 410)
 """Answers of a storage to a signed URL that is no longer valid."""
-_MAY_PASS = (408, 425, 500, 502, 503, 504)
 _NO_SUCH = (401, 403, 404, 410)
 """Answers to HEAD that may mean that there is no such manifest."""
 _MAX_ERROR = 1 << 16
@@ -116,7 +115,7 @@ class Repository:
         answer.close()
         if answer.status == _OK:
             return Found(b"", _media_type(answer), _stated_digest(answer))
-        if answer.status in (_TOO_MANY, *_MAY_PASS) or (trusts_head and answer.status in _NO_SUCH):
+        if answer.status in MAY_PASS or (trusts_head and answer.status in _NO_SUCH):
             self._refused(answer, path)
         return self.manifest(reference, retries)
 
@@ -232,13 +231,13 @@ class Repository:
 
     def _authorized(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         for attempt in range(2):
-            header = self._authorization.header(retries.limits())
+            header = self._authorization.header(retries.limits)
             authorized = {**headers, "Authorization": header} if header else headers
             answer = self._ask(method, path, authorized, retries)
             if answer.status != _UNAUTHORIZED or attempt:
                 break
-            self._authorization.renew(answer, header, retries.limits())
             answer.discard()
+            self._authorization.renew(answer, header, retries.limits)
         return self._followed(method, answer, self._url(path), headers, retries)
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
@@ -262,6 +261,7 @@ class Repository:
         return answer
 
     def _asked_by(self, scheme: str, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
+        pauses.check(self.place.host)
         return self._connections.request(method, f"{scheme}://{self.place.host}{path}", headers, retries.limits())
 
     def _below(self, path: str) -> str:
@@ -317,9 +317,12 @@ class Repository:
         if status in (_UNAUTHORIZED, _FORBIDDEN):
             raise Unavailable(f"the registry {self.place.shown} denies access to {self._what(path)}: {shown}")
         text = f"the registry {self.place.shown} answers {shown} to the request for {self._what(path)}"
-        if status == _TOO_MANY or status in _MAY_PASS:
+        if status in MAY_PASS:
             after = retry_after(answer.header("Retry-After"), answer.header("Date"))
-            raise Transient(text + (f"; it asks to wait {after:.0f} s" if after is not None else ""), after=after)
+            text += f"; it asks to wait {after:.0f} s" if after is not None else ""
+            if after:
+                pauses.begin(answer.host, after, text)
+            raise Transient(text, after=after)
         raise RegistryError(text)
 
     def _what(self, path: str) -> str:

@@ -10,8 +10,12 @@ from email.utils import parsedate_to_datetime
 from fusefs.errors import RegistryError
 from fusefs.sources.registry.connections import Limits
 
+MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Answers after which another attempt may succeed."""
 _FIRST, _LONGEST = 0.25, 8.0
 """Seconds before the second attempt, which double with each further one up to the longest."""
+_LONGEST_PAUSE = 3600.0
+"""Seconds: a server may state a wrong time, and a mount must find out."""
 _DEFAULT_PATIENCE = 60.0
 """Seconds for attempts if the user sets no limit for silence."""
 
@@ -28,6 +32,28 @@ class Transient(Exception):
         self.after = after
         self.once = once
         self.down = down
+
+
+class Pauses:
+    """Hosts that are not asked for a time, as they wish (Retry-After).  Safe under concurrency."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, tuple[float, str]] = {}
+        """When a pause ends, and why it began."""
+
+    def begin(self, host: str, seconds: float, why: str) -> None:
+        """Do not ask *host* for so many *seconds*, at most for an hour."""
+        self._ends[host] = time.monotonic() + min(seconds, _LONGEST_PAUSE), why
+
+    def check(self, host: str) -> None:
+        """Raise Transient if *host* must not be asked now."""
+        ends, why = self._ends.get(host, (0.0, ""))
+        if (left := ends - time.monotonic()) > 0:
+            raise Transient(why, after=left)
+
+
+pauses = Pauses()
+"""Those of this process: a host limits what a machine or a user asks for, not what an image asks for."""
 
 
 class Retries:

@@ -75,10 +75,14 @@ class RegistryStore:
         cache = self._cache
         if cache is None or self._reference.digest:
             return
-        memo, read = TagMemo(cache, str(self._reference)), (*self._documents,)
+        memo = TagMemo(cache, str(self._reference))
+        before = memo.digest()
+        if before == top.digest:
+            return
+        read = [digest for digest in self._documents if digest != before]
 
         def remember() -> None:
-            if memo.digest() != top.digest and all(self._is_cached(digest) for digest in read):
+            if all(self._is_cached(digest) for digest in read):
                 memo.remember(top.digest)
 
         cache.later(remember)

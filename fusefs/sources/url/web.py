@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from fusefs.content.pieces import Take
 from fusefs.errors import InvalidImage, RegistryError, Unavailable
 from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections
-from fusefs.sources.registry.retries import Retries, Transient, retry_after
+from fusefs.sources.registry.retries import MAY_PASS, Retries, Transient, pauses, retry_after
 from fusefs.text import printable
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
@@ -21,7 +22,6 @@ _MAX_REDIRECTS = 5
 _MISSING, _DENIED = (404, 410), (401, 403)
 _URL_EXPIRED = (400, 401, 403, 404, 410)
 """Answers of the place to which a redirect led before: its URL may have been valid for a time only."""
-_MAY_PASS = (408, 425, 429, 500, 502, 503, 504)
 _MAX_BODIES = 2
 """How often a server that ignores ranges may send the whole file in one transfer."""
 _BACK_OFF = 2.0
@@ -211,6 +211,7 @@ class WebFile:
     def _followed(self, url: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         """Return the answer to which redirects lead, and remember its URL."""
         for _ in range(_MAX_REDIRECTS + 1):
+            pauses.check(urlsplit(url).netloc)
             answer = self._connections.request("GET", url, headers, retries.limits())
             if answer.status not in _REDIRECTS:
                 return answer
@@ -234,10 +235,13 @@ class WebFile:
         if answer.status in _DENIED:
             raise Unavailable(f"{self.name}: the server denies access: {shown}")
         text = f"{self.name}: the server answers {shown}"
-        if answer.status not in _MAY_PASS:
+        if answer.status not in MAY_PASS:
             raise RegistryError(text)
         after = retry_after(answer.header("Retry-After"), answer.header("Date"))
-        raise Transient(text + ("" if after is None else f"; it asks to wait {after:.0f} s"), after=after)
+        text += "" if after is None else f"; it asks to wait {after:.0f} s"
+        if after:
+            pauses.begin(answer.host, after, text)
+        raise Transient(text, after=after)
 
     def _broken(self, error: ConnectionFailed) -> Transient | RegistryError:
         """Return the failure for a connection that broke or could not be made."""

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import Authority
 from tests.support.changesets import changeset, file
-from tests.support.fault_proxy import Asked, Fault, Proxy, Reply, body, fault_proxy, status
+from tests.support.fault_proxy import Asked, Fault, Proxy, Reply, body, fault_proxy, of_head, status
 from tests.support.layouts import Layout
 from tests.support.mounts import Bench, tree
 from tests.support.processes import until
@@ -117,6 +118,19 @@ def test_a_digest_is_a_directory_that_is_not_listed(imgfs: Bench, shelf: Registr
     assert sorted(os.listdir(mountpoint)) == ["app@1", "base@2", "base@latest", "team"]
 
 
+def test_a_registry_that_refuses_head_is_asked_by_get_but_not_for_what_is_not_there(
+    imgfs: Bench, shelf: Registry, between: Proxy
+) -> None:
+    digest, missing = push_file(shelf, "app:1"), f"sha256:{'0' * 64}"
+    mountpoint = _mount(imgfs, f"docker://{between.host}")
+    between.requests()
+    assert not (mountpoint / f"app@{missing}").exists()
+    assert between.requests() == ["HEAD manifests/00000000"]
+    between.always["/manifests/"] = of_head(status(405))
+    assert (mountpoint / f"app@{digest}").is_dir()
+    assert between.requests()[:2] == [f"{method} manifests/{digest[7:15]}" for method in ("HEAD", "GET")]
+
+
 def test_a_namespace_shows_what_is_in_it_and_a_repository_its_tags(imgfs: Bench, shelf: Registry) -> None:
     mountpoint = _mount(imgfs, f"docker://{shelf.host}/team/app/")
     assert sorted(os.listdir(mountpoint)) == ["app@1", "app@latest", "sub@x"]
@@ -200,6 +214,50 @@ def test_credentials_are_those_of_images(imgfs: Bench, shelf: Registry) -> None:
         mountpoint = _mount(imgfs, f"docker://{private.host}", warns=True)
         assert os.listdir(mountpoint) == []
         assert not os.path.lexists(mountpoint / "base@2")
+
+
+def test_certificates_are_those_of_images(imgfs: Bench, shelf: Registry) -> None:
+    authority = Authority(imgfs.folder / "authority")
+    with fault_proxy(shelf.host, tls=authority.issue("server", server=True)) as proxy:
+        source = f"docker://{proxy.host}/team"
+        done = imgfs.run("mount", "--all", "--log-file", imgfs.log, source, imgfs.mountpoint("not"))
+        assert (done.status, f"cannot trust the registry {proxy.host}: " in done.err) == (3, True)
+        mountpoint = _mount(imgfs, source, "--insecure")
+        assert sorted(os.listdir(mountpoint)) == ["app", "app@1", "app@latest", "web@v1"]
+        assert (mountpoint / "app@1" / "rootfs" / "name").read_bytes() == b"team/app:1"
+        assert imgfs.run("umount", mountpoint).status == 0
+        mountpoint.rmdir()
+        trusted = Path(imgfs.environment["HOME"], ".config", "containers", "certs.d", proxy.host)
+        trusted.mkdir(parents=True)
+        (trusted / "ca.crt").write_bytes(authority.ca.read_bytes())
+        mountpoint = _mount(imgfs, source)
+        assert (mountpoint / "web@v1" / "rootfs" / "name").read_bytes() == b"team/web:v1"
+        assert imgfs.run("umount", mountpoint).status == 0
+
+
+@pytest.mark.parametrize("mirror_fails", [False, True])
+def test_mirrors_and_locations_are_those_of_images(
+    imgfs: Bench, shelf: Registry, between: Proxy, *, mirror_fails: bool
+) -> None:
+    configuration = Path(imgfs.environment["HOME"], ".config", "containers", "registries.conf")
+    configuration.parent.mkdir(parents=True)
+    configuration.write_text(
+        f'[[registry]]\nprefix = "registry.invalid/here"\nlocation = "{shelf.host}/team"\n'
+        f'[[registry.mirror]]\nlocation = "{between.host}/team"\n'
+    )
+    if mirror_fails:
+        between.always["/v2/"] = status(404)
+    shelf.requests()
+    mountpoint = _mount(imgfs, "docker://registry.invalid/here")
+    assert sorted(os.listdir(mountpoint)) == ["app", "app@1", "app@latest", "web@v1"]
+    assert (mountpoint / "app@1" / "rootfs" / "name").read_bytes() == b"team/app:1"
+    asked = between.requests()
+    assert [line for line in asked if "tags/list" in line]
+    assert [line for line in asked if "manifests/" in line]
+    assert imgfs.run("umount", mountpoint).status == 0
+    configuration.write_text('[[registry]]\nprefix = "*.invalid"\nblocked = true\n')
+    done = imgfs.run("mount", "--all", "docker://registry.invalid/here", imgfs.mountpoint("not"))
+    assert (done.status, "is blocked by the configuration in registries.conf" in done.err) == (4, True)
 
 
 def test_a_tag_that_moves_is_seen_and_what_is_open_stays(imgfs: Bench, server: Registry) -> None:

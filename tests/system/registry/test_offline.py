@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builders import layer
-from tests.support.fault_proxy import Asked, Fault, Proxy, Reply, fault_proxy, status
+from tests.support.fault_proxy import Proxy, fault_proxy, of_head, status
 from tests.support.layouts import Layout
 from tests.support.mounts import Bench
 from tests.support.processes import until
@@ -66,15 +66,6 @@ def test_a_new_image_that_cannot_be_cached_does_not_replace_the_cached_one(imgfs
     assert imgfs.run("cat", "--cache-size", "1", f"{moved.image()}:/etc/motd").out == "moved\n"
     done = imgfs.run("cat", "--offline", f"{moved.image()}:/etc/motd")
     assert (done.status, done.out, done.err) == (0, "hello\n", "")
-
-
-def of_head(fault: Fault) -> Fault:
-    """Commit *fault* for HEAD alone."""
-
-    def of(asked: Asked, reply: Reply) -> Reply:
-        return fault(asked, reply) if asked.method == "HEAD" else reply
-
-    return of
 
 
 @pytest.mark.parametrize("code", [400, 403, 404, 405, 501])

@@ -1,28 +1,36 @@
 """What a client does when the servers of a repository fail."""
 
+import json
+import os
 import socket
 import ssl
 import struct
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fusefs.errors import RegistryError
+from fusefs.errors import ImgfsError, RegistryError
 from fusefs.image.model import Traffic
+from fusefs.oci.digest import Digest
+from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.client import transfers_of
 from fusefs.sources.registry.places import Place
 from fusefs.sources.registry.transfer import Transfers
-from tests.support.answers import Answer, Got, answers
+from tests.support.answers import Answer, Answers, Got, answers, silent
 from tests.support.certificates import Authority
 from tests.support.conformance import SETTINGS
+from tests.support.registries import AUTH
 
 MANIFEST = b'{"schemaVersion":2}'
 REPOSITORY = "team/app"
+BLOB = Descriptor("application/octet-stream", 1 << 24, Digest.of([b"x"]))
 
 
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(name="at_once")
+def at_once_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
     """A place that failed is asked again at once."""
     monkeypatch.setattr("fusefs.sources.registry.repository._BACK_OFF", 0.0)
 
@@ -50,6 +58,7 @@ def found(_: Got) -> Answer:
     return Answer(200, MANIFEST)
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_registry_that_was_down_is_asked_by_tls_when_it_is_back(tmp_path: Path) -> None:
     with answers(found) as away:
         host = away.host
@@ -89,3 +98,140 @@ def test_a_server_of_tls_that_resets_and_refuses_plain_http_is_asked_by_tls_agai
             manifest(transfers)
         thread.join(10)
     assert first_bytes == [b"\x16", b"G", b"\x16"]
+
+
+def read_errors(transfers: Transfers, readers: int) -> list[tuple[float, str]]:
+    """Let so many threads read at the same time; return after how many seconds they failed, and why."""
+    failed, began = list[tuple[float, str]](), time.monotonic()
+
+    def read(number: int) -> None:
+        try:
+            transfers.blob(BLOB, (number << 12, number + 1 << 12), lambda *_: None)
+        except ImgfsError as error:
+            failed.append((time.monotonic() - began, str(error)))
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(readers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return failed
+
+
+def bearer(realm: str) -> Answer:
+    """Return a challenge for a token."""
+    return Answer(401, headers={"WWW-Authenticate": f'Bearer realm="{realm}"'})
+
+
+def token(text: str = "t", lifetime: int = 300) -> Answer:
+    """Return a token."""
+    return Answer(200, json.dumps({"token": text, "expires_in": lifetime}).encode())
+
+
+def test_a_silent_token_server_fails_all_readers_at_once() -> None:
+    with silent() as tokens, answers(lambda _: bearer(f"http://{tokens.host}/token")) as server:
+        failed = read_errors(client(server.host), 12)
+    assert len(failed) == 12
+    assert all(1.5 <= after < 3.5 for after, _ in failed), failed
+
+
+def test_a_helper_that_hangs_fails_all_readers_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = tmp_path / "docker-credential-hang"
+    helper.write_text("#!/bin/sh\nexec sleep 10\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    store = json.dumps({"credsStore": "hang"})
+    with answers(lambda _: Answer(401, headers={"WWW-Authenticate": 'Basic realm="x"'})) as server:
+        failed = read_errors(client(server.host, DOCKER_AUTH_CONFIG=store), 12)
+    assert len(failed) == 12
+    assert all(1.5 <= after < 3.5 for after, _ in failed), failed
+    assert any("docker-credential-hang did not answer within 2 s" in why for _, why in failed)
+
+
+def with_tokens(ask: Callable[[Got], Answer]) -> Callable[[Got], Answer]:
+    """Answer requests for tokens as *ask* says, and others, with a token, with the manifest."""
+
+    def answer(got: Got) -> Answer:
+        if got.path.startswith("/token"):
+            return ask(got)
+        return found(got) if "Authorization" in got.headers else bearer(f"http://{got.headers['Host']}/token")
+
+    return answer
+
+
+def token_requests(server: Answers) -> list[Got]:
+    """Return the requests for tokens."""
+    return [got for got in server.got if got.path.startswith("/token")]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_token_that_lives_is_used_although_it_cannot_be_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Answer] = [token(), Answer(503)]
+    with answers(with_tokens(lambda _: given.pop(0) if len(given) > 1 else given[0])) as server:
+        transfers, now = client(server.host), time.monotonic()
+        assert manifest(transfers) == MANIFEST
+        with monkeypatch.context() as later:
+            later.setattr("fusefs.sources.registry.authorization.time.monotonic", lambda: now + 280)
+            assert manifest(transfers) == manifest(transfers) == MANIFEST
+        assert len(token_requests(server)) == 2
+        with monkeypatch.context() as later:
+            later.setattr("fusefs.sources.registry.authorization.time.monotonic", lambda: now + 310)
+            with pytest.raises(RegistryError, match="answers 503"):
+                manifest(transfers)
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_token_server_that_does_not_exist_is_asked_once(status: int) -> None:
+    with answers(with_tokens(lambda _: Answer(status))) as server:
+        with pytest.raises(RegistryError, match=f"the token server {server.host} answers {status}"):
+            manifest(client(server.host))
+        assert len(token_requests(server)) == 1
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_token_server_says_how_long_to_wait() -> None:
+    given = [Answer(429, headers={"Retry-After": "1"}), token()]
+    with answers(with_tokens(lambda _: given.pop(0))) as server:
+        assert manifest(client(server.host, timeout=5.0)) == MANIFEST
+        first, second = token_requests(server)
+        assert second.when - first.when >= 1
+    with answers(with_tokens(lambda _: Answer(429, headers={"Retry-After": "60"}))) as server:
+        for _ in range(2):
+            with pytest.raises(RegistryError, match="it asks to wait 60 s"):
+                manifest(client(server.host))
+        assert len(token_requests(server)) == 1
+
+
+def test_redirects_of_a_token_server_are_followed_and_other_hosts_get_no_password() -> None:
+    credentials = json.dumps({"auths": {"127.0.0.1": {"auth": AUTH}}})
+    with answers(lambda _: token()) as other:
+
+        def ask(got: Got) -> Answer:
+            here = got.path.startswith("/token?")
+            return Answer(307, headers={"Location": "/token/here" if here else f"http://{other.host}/there"})
+
+        with answers(with_tokens(ask)) as server:
+            named = credentials.replace("127.0.0.1", server.host)
+            assert manifest(client(server.host, DOCKER_AUTH_CONFIG=named)) == MANIFEST
+            assert [got.headers.get("Authorization") for got in token_requests(server)] == [f"Basic {AUTH}"] * 2
+        assert [got.headers.get("Authorization") for got in other.got] == [None]
+
+
+def test_a_token_server_that_redirects_without_end_is_given_up() -> None:
+    with answers(with_tokens(lambda _: Answer(302, headers={"Location": "/token"}))) as server:
+        with pytest.raises(RegistryError, match="redirects more than 5 times"):
+            manifest(client(server.host))
+        assert len(token_requests(server)) == 6
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_pause_that_a_registry_asks_for_is_kept_by_all_clients() -> None:
+    given = [Answer(429, headers={"Retry-After": "2"}), Answer(200, MANIFEST)]
+    with answers(lambda _: given.pop(0)) as server:
+        with pytest.raises(RegistryError, match="it asks to wait 2 s"):
+            manifest(client(server.host, timeout=1.0))
+        with pytest.raises(RegistryError, match="it asks to wait 2 s"):
+            manifest(client(server.host, timeout=0.5))
+        assert manifest(client(server.host, timeout=5.0)) == MANIFEST
+        first, second = server.got
+        assert second.when - first.when >= 2
