@@ -70,6 +70,17 @@ mkdir /tmp/other
 wait $!
 rm /usr/local/bin/python3
 """
+_MISSING_LIBRARY = """
+mkdir -p {folder}/venv/bin {folder}/venv/lib/python3/site-packages/pyfuse3
+ln -s /usr/bin/python3 {folder}/venv/bin/python
+cd {folder}/venv
+echo 'int a;' | gcc -shared -x c - -o libgone.so
+echo 'extern int a; int *b = &a;' | gcc -shared -fPIC -x c - -o lib/python3/site-packages/pyfuse3/b.so -L. -lgone
+rm libgone.so
+eval "$(sed -n '/^fail() /p; /^dependencies() {{/,/^}}/p' {SOURCES}/scripts/package)"
+dependencies {folder}/venv
+"""
+"""Runs the part of scripts/package that finds the libraries, for one that is not there."""
 _INSTALL_AND_UNINSTALL = """\
 mkdir -p /mnt/img /etc/systemd/system/multi-user.target.wants
 files() {{ find / -xdev \\( -path /tmp -o -path /root/.cache \\) -prune -o "$@" -print | sort; }}
@@ -180,6 +191,16 @@ def test_pip_and_pipx_install_what_was_built(folder: Path, built: list[Path]) ->
     )
 
 
+def test_a_missing_library_is_an_error(tmp_path: Path) -> None:
+    need("gcc", "dpkg-query")
+    script = _MISSING_LIBRARY.format(folder=tmp_path, SOURCES=SOURCES)
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "\tlibgone.so => not found\nscripts/package: a library is missing, which the package would need\n",
+    )
+
+
 @pytest.fixture(name="package_for", scope="module")
 def packages_for_releases(folder: Path) -> Callable[[str], Path]:
     """Give a function that builds the Debian package for a release, once, then installs and uninstalls imgfs there."""
@@ -252,6 +273,10 @@ def test_the_debian_package_installs_mounts_and_leaves_nothing(
         test -z "$(find / -xdev -path '/usr/*imgfs*')" -a -d /var/cache/imgfs
         test ! -L /etc/systemd/system/multi-user.target.wants/imgfs@mnt-img.service
         rm -rf /mnt/img /mnt/of-tester
+        mkdir /usr/local/lib/imgfs  # of scripts/install, which has the same cache
+        sh /var/lib/dpkg/info/imgfs.postrm purge
+        test -d /var/cache/imgfs
+        rmdir /usr/local/lib/imgfs
         apt-get purge -qq imgfs
         {files} | sort > /tmp/after
         test -z "$(ls -A /var/log/imgfs /var/cache/imgfs 2>/dev/null)"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from fusefs.content.file import OpenFile
 from fusefs.content.pieces import Pieces, Room, Take
@@ -88,8 +89,10 @@ def _server(asked: UrlImage, settings: Settings, traffic: Traffic) -> Server:
 
         return Bucket(asked.url, settings.environment, settings.timeout, traffic)
 
+    origin = urlsplit(asked.url).netloc
+
     def tls(host: str) -> Tls:
-        return find_tls(host, settings.environment, insecure=settings.insecure)
+        return find_tls(host, settings.environment, origin, insecure=settings.insecure)
 
     connections = Connections(tls, settings.environment, traffic)
     return WebFile(asked.url, asked.shown, connections, settings.timeout, insecure=settings.insecure)

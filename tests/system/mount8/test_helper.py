@@ -191,7 +191,9 @@ def test_a_second_installation_updates_the_files_and_uninstall_removes_all(insta
     enabled.parent.mkdir(parents=True)
     theirs = enabled.with_name("imgfs@theirs.service")
     theirs.symlink_to("/usr/lib/systemd/system/imgfs@.service")
-    before = sorted([*tmp_path.rglob("*"), *(tmp_path / path for path in _FOLDERS)])
+    for path in ("usr/lib/imgfs", "var/cache/imgfs"):  # the Debian package, and the cache that it has in common
+        (tmp_path / path).mkdir(parents=True)
+    before = sorted([*tmp_path.rglob("*"), *(tmp_path / path for path in _FOLDERS[1:])])
     subprocess.run(["cp", "-a", f"{installation}/.", tmp_path], check=True)
     first = sorted(tmp_path.rglob("*"))
     enabled.symlink_to("/usr/local/lib/systemd/system/imgfs@.service")

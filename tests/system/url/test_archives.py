@@ -139,6 +139,20 @@ def test_tls_is_trusted_as_for_registries(imgfs: Bench) -> None:
         assert (done.status, done.err.count("\n")) == (3, 1)
 
 
+def test_certs_d_of_a_server_are_for_where_it_redirects_to_too(imgfs: Bench) -> None:
+    authorities = [Authority(imgfs.folder / name) for name in ("server", "storage")]
+    pairs = [authority.issue("issued", server=True) for authority in authorities]
+    with file_server(pairs[0]) as server, file_server(pairs[1]) as storage:
+        server.redirects["/app.tar"] = storage.put("/stored", HELLO.data())
+        folder = Path(imgfs.environment["HOME"], ".config", "containers", "certs.d", server.host)
+        folder.mkdir(parents=True)
+        (folder / "server.crt").write_bytes(authorities[0].ca.read_bytes())
+        done = imgfs.run("cat", f"{server.url('/app.tar')}:/etc/motd")
+        assert (done.status, f"cannot trust the server {storage.host}: " in done.err) == (3, True)
+        (folder / "storage.crt").write_bytes(authorities[1].ca.read_bytes())
+        assert imgfs.run("cat", f"{server.url('/app.tar')}:/etc/motd").out == "hello\n"
+
+
 def test_an_archive_at_a_url_needs_no_sdk_and_a_file_no_client(imgfs: Bench, server: FileServer) -> None:
     url = server.put("/app.tar", HELLO.data())
     (imgfs.folder / "app.tar").write_bytes(HELLO.data())
