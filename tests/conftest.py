@@ -24,6 +24,9 @@ pytest_plugins = [
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# Folders of tests lie on a disk, as images and caches do: /tmp may be in memory, where the kernel forgets no page.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
+
 settings.register_profile("imgfs", database=None, deadline=5000, print_blob=True)
 settings.load_profile("imgfs")
 

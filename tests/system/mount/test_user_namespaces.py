@@ -2,22 +2,16 @@
 
 import json
 import os
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 
 from tests.support.builders import Archive, layer
 from tests.support.mounts import COMMAND, Bench, without_figures
-from tests.support.readme import REPOSITORY
-from tests.support.requirements import give_up, need
+from tests.support.readable import as_user
+from tests.support.requirements import give_up
 from tests.support.users import USER
 
-MAIN = "import sys; from fusefs.cli import main; sys.exit(main())"
-SYSTEM = f"/usr/bin/python3.{sys.version_info.minor}"
-"""The same version of Python, which every user may run."""
 SCRIPT = """
 "$@" mount image.tar mnt && cat mnt/rootfs/etc/motd && "$@" list --json && "$@" cache path &&
 PATH=/nowhere "$@" umount mnt && exec cat /proc/self/mountinfo
@@ -27,20 +21,9 @@ PATH=/nowhere "$@" umount mnt && exec cat /proc/self/mountinfo
 @pytest.fixture(name="rootless")
 def users_bench_with_a_namespace(user: Bench) -> Bench:
     """The bench of a user who needs no capability to run imgfs; without a cache of the tests."""
-    need("unshare")
-    plain = user.command[: user.command.index("--clear-groups") + 1]
-    paths = f"{REPOSITORY}:{sysconfig.get_path('purelib')}"
-    for command, environment in (((COMMAND,), {}), ((SYSTEM, "-c", MAIN), {"PYTHONPATH": paths})):
-        inside = (*plain, "unshare", "-rm", *command)
-        done = subprocess.run(
-            [*inside, "--version"], env=user.environment | environment, capture_output=True, check=False
-        )
-        if done.returncode == 0:
-            user.environment |= environment
-            del user.environment["IMGFS_CACHE_DIR"]
-            user.command = (*plain, "unshare", "-rm", "sh", "-c", SCRIPT, "sh", *command)
-            return user
-    return give_up(f"another user cannot run imgfs in a user namespace: {done.stderr.decode()}")
+    user.command = (*as_user(user.mountpoint("hold"), ()), "unshare", "-rm", "sh", "-c", SCRIPT, "sh", COMMAND)
+    del user.environment["IMGFS_CACHE_DIR"]
+    return user
 
 
 @pytest.mark.parametrize("home", [True, False])
