@@ -342,3 +342,16 @@ def test_a_silent_registry_fails_the_readers_of_all_images_at_once() -> None:
             reader.join()
     assert len(failed) == 20
     assert all(1.5 <= after < 3.5 for after in failed), failed
+
+
+def test_a_signed_url_of_the_registry_itself_that_is_refused_is_asked_for_again() -> None:
+    statuses = [403, 200]
+
+    def answer(got: Got) -> Answer:
+        if got.path.startswith("/v2"):
+            return Answer(307, headers={"Location": "/signed"})
+        return Answer(statuses.pop(0), MANIFEST)
+
+    with answers(answer) as server:
+        assert manifest(client(server.host)) == MANIFEST
+        assert len(server.got) == 4
