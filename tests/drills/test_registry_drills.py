@@ -12,10 +12,10 @@ def test_faults_that_attempts_cure_are_not_seen() -> None:
 
 def test_an_outage_ends_reads_in_time_and_nothing_else(imgfs: Bench) -> None:
     found = registry_drills.outage(imgfs)
-    assert 2 <= found.errors[0] <= found.errors[1] < 3.5  # the timeout, and a slow machine
+    assert 2 <= found.errors[0] <= found.errors[1] < 3  # the timeout, and a slow machine
     assert found.others < 0.01
     assert found.back < 3
-    assert found.unmounted < 3  # of which the command takes a part
+    assert found.unmounted < 1
 
 
 def test_tokens_and_signed_urls_that_expire_are_renewed_once(imgfs: Bench) -> None:

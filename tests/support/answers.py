@@ -27,6 +27,8 @@ class Got:
 
     path: str
     headers: Mapping[str, str]
+    client: object
+    """The address at the other end of the connection."""
     when: float
     """By the monotonic clock."""
 
@@ -47,7 +49,7 @@ def answers(answer: Callable[[Got], Answer], port: int = 0, tls: ssl.SSLContext 
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            got = Got(self.path, dict(self.headers.items()), time.monotonic())
+            got = Got(self.path, dict(self.headers.items()), self.client_address, time.monotonic())
             made.got.append(got)
             found = answer(got)
             self.send_response(found.status)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote_to_bytes, urljoin, urlsplit
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 import urllib3
 import urllib3.connection
@@ -198,7 +198,7 @@ class Connections:
     def _manager(self, scheme: str, host: str) -> urllib3.PoolManager:
         with self._lock:
             if (scheme, host) not in self._managers:
-                self._managers[scheme, host] = self._new_manager(scheme, host)
+                self._managers[scheme, host] = self._shared_manager(scheme, host)
             return self._managers[scheme, host]
 
     def _bypasses(self, host: str) -> bool:
@@ -206,23 +206,28 @@ class Connections:
 
         return is_loopback(host) or bool(proxy_bypass(host, self._proxies))
 
-    def _new_manager(self, scheme: str, host: str) -> urllib3.PoolManager:
-        tls = self._find_tls(host)
-        try:
-            context = ssl_context(tls) if scheme == "https" else None
-        except OSError as error:
-            raise UsageError(f"cannot read the certificates of {printable(host)}: {error.strerror or error}") from None
-        if not tls.verify:
-            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
-        how: dict[str, Any] = {"num_pools": 1, "maxsize": _POOL, "ssl_context": context}
+    def _shared_manager(self, scheme: str, host: str) -> urllib3.PoolManager:
         proxy = self._proxies.get(scheme) or self._proxies.get("all")
-        if proxy and not self._bypasses(host):
-            url, headers = _proxy(proxy)
-            manager: urllib3.PoolManager = urllib3.ProxyManager(url, proxy_headers=headers, **how)
-        else:
-            manager = urllib3.PoolManager(**how)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-        return manager
+        tls, proxy = self._find_tls(host), proxy if proxy and not self._bypasses(host) else None
+        key = scheme, host, tls, proxy
+        return _managers.get(key) or _managers.setdefault(key, _new_manager(*key))
+
+
+def _new_manager(scheme: str, host: str, tls: Tls, proxy: str | None) -> urllib3.PoolManager:
+    try:
+        context = ssl_context(tls) if scheme == "https" else None
+    except OSError as error:
+        raise UsageError(f"cannot read the certificates of {printable(host)}: {error.strerror or error}") from None
+    if not tls.verify:
+        warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+    how: dict[str, Any] = {"num_pools": 1, "maxsize": _POOL, "ssl_context": context}
+    if proxy:
+        url, headers = _proxy(proxy)
+        manager: urllib3.PoolManager = urllib3.ProxyManager(url, proxy_headers=headers, **how)
+    else:
+        manager = urllib3.PoolManager(**how)
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+    return manager
 
 
 def _proxy(text: str) -> tuple[str, Mapping[str, str]]:
@@ -243,12 +248,15 @@ def _proxy(text: str) -> tuple[str, Mapping[str, str]]:
 
 
 _all: WeakSet[Connections] = WeakSet()
+_managers: WeakValueDictionary[tuple[str, str, Tls, str | None], urllib3.PoolManager] = WeakValueDictionary()
+"""The connections of all images that a process has open: one registry may serve hundreds of them."""
 
 
 def _hang_up_all() -> None:
     if not takes_over():
         for connections in _all:
             connections.hang_up()
+        _managers.clear()
 
 
 os.register_at_fork(after_in_child=_hang_up_all)

@@ -312,7 +312,7 @@ class Repository:
                 headers = {name: value for name, value in headers.items() if name != "Authorization"}
             pauses.check(parts.netloc.rpartition("@")[2])
             answer = self._connections.request(method, url, headers, retries.limits())
-            if origin is None and answer.status in _URL_EXPIRED and method != "HEAD":  # a signed URL is for one method
+            if answer.status in _URL_EXPIRED and method != "HEAD":  # a signed URL is for one method
                 answer.close()
                 shown = printable(parts.netloc.rpartition("@")[2])
                 raise Transient(f"{self._name}: the storage {shown} answers {answer.status} {answer.reason}", once=True)

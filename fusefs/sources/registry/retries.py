@@ -66,14 +66,20 @@ class Retries:
         timeout: float | None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        waited: float = 0.0,
     ) -> None:
-        """Give up after *timeout* seconds without progress; None: servers may be silent for any time."""
+        """Give up after *timeout* seconds without progress; None: servers may be silent for any time.
+
+        *waited*: how many of these seconds are over.
+        """
         self._silence = timeout is not None
         self._patience = _DEFAULT_PATIENCE if timeout is None else timeout
         self._clock = clock
         self._sleep = sleep
         self._is_last = True
         self._restart()
+        self._gives_up -= waited
+        self._begin()
         self._received = False
 
     def begin_place(self, *, is_last: bool) -> None:

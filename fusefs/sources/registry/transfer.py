@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 from fusefs.content.pieces import Take
@@ -13,6 +13,7 @@ from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.connections import ConnectionFailed
+from fusefs.sources.registry.lanes import lanes_of
 from fusefs.sources.registry.repository import Found, Repository
 from fusefs.sources.registry.retries import Retries, Transient
 
@@ -20,13 +21,6 @@ log = logger(__name__)
 
 _T = TypeVar("_T")
 
-_AT_ONCE, _LARGE_AT_ONCE, _LONG_AT_ONCE = 6, 4, 3
-"""Parts of blobs that are fetched at the same time, large ones among them, and long ones among those.
-
-So small ones do not wait for large ones, and a reader who needs a large one does not wait for whole layers.
-"""
-_LARGE, _LONG = 1 << 20, 8 << 20
-"""Bytes of a part above which it is large, and long; a whole blob is large, too."""
 _MAX_BODIES = 2
 """How often a registry that ignores ranges may send a blob in one transfer."""
 _OF_PLACE = (RegistryError, Unavailable, InvalidImage, DigestMismatch)
@@ -40,9 +34,7 @@ class Transfers:
         """Give up after *timeout* seconds without progress, None: see `Retries`."""
         self._repositories = repositories
         self._timeout = timeout
-        self._at_once = threading.BoundedSemaphore(_AT_ONCE)
-        self._large = threading.BoundedSemaphore(_LARGE_AT_ONCE)
-        self._long = threading.BoundedSemaphore(_LONG_AT_ONCE)
+        self._lanes = lanes_of(repositories[-1].place.host)
         self.waiting = 0
         """How many threads wait for a part of a blob, guarded by `_counting`."""
         self._counting = threading.Lock()
@@ -68,11 +60,11 @@ class Transfers:
                 _check(repository, f"the manifest {reference}", Digest.of([found.data], stated.algorithm), stated)
             return found
 
-        return self._from_places(attempt)
+        return self._asked(attempt)
 
     def ask(self, request: Callable[[Repository, Retries], _T]) -> _T:
         """Return the result of *request* at the first place that gives one."""
-        return self._from_places(request)
+        return self._asked(request)
 
     def blob(self, blob: Descriptor, wanted: Range, take: Take, *, from_registry: bool = False) -> None:
         """Give the bytes *wanted* of a blob to *take* as they arrive; their digest is not checked.
@@ -80,10 +72,13 @@ class Transfers:
         All bytes of the blob from 0 on, if the registry ignores ranges.  *from_registry*: ask no mirror.
         Raises the exceptions of *take*, too.
         """
-        part = _Part(blob, wanted, take)
-        long, large = self._long if part.is_long else nullcontext(), self._large if part.is_large else nullcontext()
-        with self._counted(), long, large, self._at_once:
-            self._from_places(part.receive, self._repositories[-1:] if from_registry else None)
+        places = self._repositories[-1:] if from_registry else self._repositories
+        with (
+            self._counted(),
+            self._lanes.lane(self._timeout, wanted[1] - wanted[0], whole=wanted == (0, blob.size)) as silence,
+        ):
+            part = _Part(blob, wanted, take, self._lanes.progressed)
+            _from_places(places, Retries(self._timeout, waited=silence), part.receive)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -95,23 +90,25 @@ class Transfers:
             with self._counting:
                 self.waiting -= 1
 
-    def _from_places(
-        self, request: Callable[[Repository, Retries], _T], places: Sequence[Repository] | None = None
-    ) -> _T:
-        *mirrors, registry = self._repositories if places is None else places
-        retries = Retries(self._timeout)
-        for mirror in mirrors:
-            retries.begin_place(is_last=False)
-            try:
-                return _tried(mirror, retries, request, others_work=not registry.is_failing)
-            except _OF_PLACE as error:
-                log.info("%s; asking the next place", error)
-        retries.begin_place(is_last=True)
+    def _asked(self, request: Callable[[Repository, Retries], _T]) -> _T:
+        with self._lanes.lane(self._timeout) as silence:
+            return _from_places(self._repositories, Retries(self._timeout, waited=silence), request)
+
+
+def _from_places(places: Sequence[Repository], retries: Retries, request: Callable[[Repository, Retries], _T]) -> _T:
+    *mirrors, registry = places
+    for mirror in mirrors:
+        retries.begin_place(is_last=False)
         try:
-            return _tried(registry, retries, request)
-        except DigestMismatch as error:  # damaged on the way, perhaps
-            log.info("%s; asking once more", error)
+            return _tried(mirror, retries, request, others_work=not registry.is_failing)
+        except _OF_PLACE as error:
+            log.info("%s; asking the next place", error)
+    retries.begin_place(is_last=True)
+    try:
         return _tried(registry, retries, request)
+    except DigestMismatch as error:  # damaged on the way, perhaps
+        log.info("%s; asking once more", error)
+    return _tried(registry, retries, request)
 
 
 def _tried(
@@ -149,15 +146,13 @@ def _check(repository: Repository, what: str, actual: Digest, stated: Digest) ->
 class _Part:
     """A part of a blob that arrives in one answer or, after a broken one, in several."""
 
-    def __init__(self, blob: Descriptor, wanted: Range, take: Take) -> None:
+    def __init__(self, blob: Descriptor, wanted: Range, take: Take, progressed: Callable[[], None]) -> None:
         self._blob = blob
         self._position, self._end = wanted
         self._take = take
+        self._progressed = progressed
         self._bodies = 0
         """Answers that began at 0."""
-        size = self._end - self._position
-        self.is_long = size > _LONG
-        self.is_large = size == blob.size or size > _LARGE
 
     def receive(self, repository: Repository, retries: Retries) -> None:
         """Receive the bytes that are missing; Transient if not all of them arrive."""
@@ -173,6 +168,7 @@ class _Part:
             try:
                 for piece in answer.pieces():
                     retries.progressed()
+                    self._progressed()
                     if offset + len(piece) > ends:
                         raise InvalidImage(
                             f"{shown} has more than the {self._blob.size} bytes that the manifest states"

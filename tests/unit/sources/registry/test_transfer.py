@@ -22,6 +22,7 @@ from fusefs.sources.registry.transfer import Transfers
 from tests.support.answers import Answer, Answers, Got, answers, silent
 from tests.support.certificates import Authority
 from tests.support.conformance import SETTINGS
+from tests.support.processes import until
 from tests.support.registries import AUTH
 
 MANIFEST = b'{"schemaVersion":2}'
@@ -291,3 +292,66 @@ def test_a_mirror_that_works_again_is_asked_if_the_registry_fails(monkeypatch: p
         with pytest.raises(RegistryError):
             manifest(transfers)  # the mirror is still spared
         assert manifest(transfers) == MANIFEST
+
+
+def test_many_images_have_six_requests_at_a_registry_and_keep_their_connections() -> None:
+    lock, now, most = threading.Lock(), [0], [0]
+    go = threading.Event()
+
+    def part(got: Got) -> Answer:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        go.wait(10)
+        with lock:
+            now[0] -= 1
+        start, end = map(int, got.headers["Range"].removeprefix("bytes=").split("-"))
+        return Answer(206, bytes(end + 1 - start), {"Content-Range": f"bytes {start}-{end}/{BLOB.size}"})
+
+    with answers(part) as server:
+        images = [client(server.host, timeout=10.0) for _ in range(5)]
+        readers = [
+            threading.Thread(target=image.blob, args=(BLOB, (number << 12, number + 1 << 12), lambda *_: None))
+            for image in images
+            for number in range(3)
+        ]
+        for reader in readers:
+            reader.start()
+        until(lambda: now[0] >= 6, "requests arrive")
+        time.sleep(0.3)
+        go.set()
+        for reader in readers:
+            reader.join()
+        assert (most[0], len(server.got)) == (6, 15)
+        assert len({got.client for got in server.got}) <= 6
+
+
+def test_a_silent_registry_fails_the_readers_of_all_images_at_once() -> None:
+    with silent() as server:
+        failed, began = list[float](), time.monotonic()
+
+        def read(image: Transfers) -> None:
+            with pytest.raises(RegistryError):
+                image.blob(BLOB, (0, 4096), lambda *_: None)
+            failed.append(time.monotonic() - began)
+
+        readers = [threading.Thread(target=read, args=(client(server.host),)) for _ in range(20)]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+    assert len(failed) == 20
+    assert all(1.5 <= after < 3.5 for after in failed), failed
+
+
+def test_a_signed_url_of_the_registry_itself_that_is_refused_is_asked_for_again() -> None:
+    statuses = [403, 200]
+
+    def answer(got: Got) -> Answer:
+        if got.path.startswith("/v2"):
+            return Answer(307, headers={"Location": "/signed"})
+        return Answer(statuses.pop(0), MANIFEST)
+
+    with answers(answer) as server:
+        assert manifest(client(server.host)) == MANIFEST
+        assert len(server.got) == 4
