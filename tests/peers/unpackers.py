@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -146,7 +147,7 @@ class Engine:
         mountpoint = self._engine.folder / "merged"
         mountpoint.mkdir(exist_ok=True)
         lower = ":".join([*self._directories(name, layers), str(self._empty)])
-        command = ["mount", "-t", "overlay", "-o", f"ro,lowerdir={lower}", "overlay", mountpoint]
+        command = ["mount", "-t", "overlay", "-o", f"ro,lowerdir={lower}", "overlay", str(mountpoint)]
         # An option of mount(2) may have 4,096 characters, one of fsconfig(2), which newer programs use, 256.
         subprocess.run(command, env=os.environ | {"LIBMOUNT_FORCE_MOUNT2": "always"}, check=True)
         try:
