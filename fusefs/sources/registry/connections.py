@@ -67,10 +67,13 @@ class ConnectionFailed(Exception):
 class Answer:
     """The answer to a request: its status, headers and body."""
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, host: str, silence: float | None, traffic: Traffic) -> None:
+    def __init__(
+        self, response: urllib3.BaseHTTPResponse, url: str, host: str, silence: float | None, traffic: Traffic
+    ) -> None:
         """*silence*: seconds that each piece of the body may take, or the whole document with its headers."""
         self._traffic = traffic
         self._response = response
+        self.url = url
         self.host = host
         self._silence = silence
         self.status = response.status
@@ -187,7 +190,7 @@ class Connections:
         except _FAILURES as error:
             raise ConnectionFailed(host, error) from None
         self.traffic.count(requests=1)
-        return Answer(response, host, silence, self.traffic)
+        return Answer(response, url, host, silence, self.traffic)
 
     def hang_up(self) -> None:
         """Close all connections; the other process still has them."""

@@ -82,6 +82,8 @@ class Repository:
         self._answered = False
         self._failed: _Failure | None = None
         self._failing_since: float | None = None
+        self._stored: dict[Digest, str] = {}
+        """Where blobs are, on other hosts, as the registry said last."""
 
     @property
     def is_failing(self) -> bool:
@@ -144,9 +146,19 @@ class Repository:
 
         Raises as `manifest` does, but InvalidImage if the registry sends another number of bytes.
         """
+        try:
+            answer, begins = self._blob(blob, wanted, retries)
+        except BaseException:
+            self._stored.pop(blob.digest, None)
+            raise
+        if answer.host != self.place.host:
+            self._stored[blob.digest] = answer.url
+        return answer, begins
+
+    def _blob(self, blob: Descriptor, wanted: Range, retries: Retries) -> tuple[Answer, int]:
         (start, end), (_, size, digest) = wanted, blob[:3]
         header = {} if wanted == (0, size) else {"Range": f"bytes={start}-{end - 1}"}
-        answer = self._sent("GET", f"blobs/{digest}", header, retries)
+        answer = self._from_storage(digest, header, retries) or self._sent("GET", f"blobs/{digest}", header, retries)
         if answer.status == _UNSATISFIABLE:
             self._refused_range(answer, blob)
         if answer.status not in (_OK, _PARTIAL):
@@ -167,6 +179,21 @@ class Repository:
             answer.close()
             raise self._of_other_size(blob, begins + stated)
         return answer, begins
+
+    def _from_storage(self, digest: Digest, headers: Mapping[str, str], retries: Retries) -> Answer | None:
+        """Return the answer from where the blob was before; None if the registry must be asked for another URL."""
+        url = self._stored.get(digest)
+        if url is None:
+            return None
+        pauses.check(urlsplit(url).netloc.rpartition("@")[2])
+        try:
+            answer = self._connections.request("GET", url, headers, retries.limits())
+        except ConnectionFailed as error:
+            raise self.broken(error) from None
+        if answer.status in (_OK, _PARTIAL):
+            return answer
+        answer.discard()
+        return None
 
     def _refused_range(self, answer: Answer, blob: Descriptor) -> None:
         """Raise InvalidImage if *blob* has another size in the registry, which sends none of its bytes for a range.

@@ -86,7 +86,7 @@ def test_an_image_in_an_object_store_is_mounted_as_its_layout_is(imgfs: Bench, m
         assert everything(there / part) == everything(here / part)
     asked, signed = made.blobs(), made.signed()
     assert asked == [line for line in asked if line.endswith("307")]
-    assert len(signed) == len(asked)
+    assert len(signed) >= len(asked) == len(set(asked))  # each blob's URL is asked for once
     assert any("Range" in each.headers for each in signed) is (name != "gzip")
     assert tree(there) == tree(here)
     assert everything(there) == everything(here)
@@ -105,7 +105,7 @@ def test_a_signed_url_that_is_refused_is_asked_for_anew(imgfs: Bench, made: Redi
     assert (mounted / "rootfs" / "etc" / "motd").read_bytes() == b"hello\n"
     signed = made.signed()
     assert signed[1].headers["Range"] == signed[0].headers["Range"]
-    assert made.blobs() == [f"GET blobs/{base} 307"] * len(signed)  # none is used twice
+    assert made.blobs() == [f"GET blobs/{base} 307"] * 2
     made.store.always[SIGNED] = status(403)
     with pytest.raises(OSError, match="Input/output error"):
         (mounted / "rootfs" / "data").read_bytes()

@@ -355,3 +355,28 @@ def test_a_signed_url_of_the_registry_itself_that_is_refused_is_asked_for_again(
     with answers(answer) as server:
         assert manifest(client(server.host)) == MANIFEST
         assert len(server.got) == 4
+
+
+def test_where_a_blob_is_stored_is_asked_for_once_until_that_refuses() -> None:
+    valid = ["1"]
+
+    def stored(got: Got) -> Answer:
+        if not got.path.endswith(valid[0]):
+            return Answer(403)
+        start, end = map(int, got.headers["Range"].removeprefix("bytes=").split("-"))
+        return Answer(206, bytes(end + 1 - start), {"Content-Range": f"bytes {start}-{end}/{BLOB.size}"})
+
+    with answers(stored) as storage:
+
+        def answer(_: Got) -> Answer:
+            return Answer(307, headers={"Location": f"http://{storage.host}/signed?{valid[0]}"})
+
+        with answers(answer) as server:
+            transfers = client(server.host)
+            for number in range(3):
+                transfers.blob(BLOB, (number, number + 9), lambda *_: None)
+            assert (len(server.got), len(storage.got)) == (1, 3)
+            valid[0] = "2"
+            for number in range(3):
+                transfers.blob(BLOB, (number, number + 9), lambda *_: None)
+            assert (len(server.got), len(storage.got)) == (2, 7)

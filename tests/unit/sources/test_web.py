@@ -1,0 +1,41 @@
+"""A file on a web server: what it says about its bytes, and about when it may be asked."""
+
+import gzip
+
+import pytest
+
+from fusefs.errors import RegistryError
+from fusefs.image.model import Traffic
+from fusefs.sources.registry.connections import Connections
+from fusefs.sources.tls import Tls
+from fusefs.sources.url.web import WebFile
+from tests.support.answers import Answer, Got, answers
+
+
+def file_at(host: str, timeout: float = 2.0) -> WebFile:
+    """Return a file of a server."""
+    connections = Connections(lambda _: Tls(None, None, verify=True), {}, Traffic())
+    return WebFile(f"http://{host}/a.tar.gz", "a.tar.gz", connections, timeout, insecure=False)
+
+
+def test_a_compressed_file_that_is_called_compressed_stays_it() -> None:
+    data = gzip.compress(bytes(100_000))
+
+    def part(got: Got) -> Answer:
+        start, end = map(int, got.headers["Range"].removeprefix("bytes=").split("-"))
+        last = min(end, len(data) - 1)
+        where = {"Content-Range": f"bytes {start}-{last}/{len(data)}", "Content-Encoding": "gzip"}
+        return Answer(206, data[start : last + 1], where)
+
+    with answers(part) as server:
+        file = file_at(server.host)
+        assert file.begin(1 << 15) == data
+        assert b"".join(file.stream(10)) == data[10:]
+
+
+def test_a_pause_that_a_server_asks_for_is_kept_by_all_readers() -> None:
+    with answers(lambda _: Answer(429, headers={"Retry-After": "60"})) as server:
+        for _ in range(2):
+            with pytest.raises(RegistryError, match="it asks to wait 60 s"):
+                file_at(server.host).begin(1)
+        assert len(server.got) == 1
