@@ -126,12 +126,12 @@ class Retries:
 def retry_after(text: str, date: str) -> float | None:
     """Return the seconds of the header Retry-After, None without a valid one.
 
-    It may be a moment, by the clock of the server, whose time is the header *date*; ours if that is missing.
+    It may be a moment, by the clock of the server, whose time is the header *date*.
     """
     if text.isascii() and text.isdigit():
         return float(text[:9])
     try:
-        return max(0.0, _moment(text) - (_moment(date) if date else time.time()))
+        return max(0.0, _moment(text) - _moment(date))
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 

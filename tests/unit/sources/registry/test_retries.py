@@ -1,8 +1,5 @@
 """When a transfer is attempted again."""
 
-import time
-from email.utils import formatdate
-
 import pytest
 
 from fusefs.errors import RegistryError
@@ -90,7 +87,7 @@ def test_without_a_limit_servers_may_be_silent_but_attempts_end() -> None:
         ("120", "", 120),
         ("Sun, 06 Nov 1994 08:49:38 GMT", "Sun, 06 Nov 1994 08:49:08 GMT", 30),  # its clock may be wrong
         ("Sun, 06 Nov 1994 08:49:38 GMT", "Sun, 06 Nov 1994 08:50:08 GMT", 0),
-        ("Sun, 06 Nov 1994 08:49:38 GMT", "", 0),
+        ("Sun, 06 Nov 1994 08:49:38 GMT", "", None),
         ("soon", "", None),
         ("-1", "", None),
         ("", "Sun, 06 Nov 1994 08:49:38 GMT", None),
@@ -98,12 +95,6 @@ def test_without_a_limit_servers_may_be_silent_but_attempts_end() -> None:
 )
 def test_a_time_to_wait_is_a_number_or_a_moment(text: str, date: str, seconds: float | None) -> None:
     assert retry_after(text, date) == seconds
-
-
-def test_a_moment_without_the_clock_of_the_server_is_by_ours() -> None:
-    after = retry_after(formatdate(time.time() + 3600, usegmt=True), "")
-    assert after is not None
-    assert 3000 < after <= 3600
 
 
 def test_all_places_share_the_time() -> None:
