@@ -187,7 +187,7 @@ class Repository:
             return None
         pauses.check(urlsplit(url).netloc.rpartition("@")[2])
         try:
-            answer = self._connections.request("GET", url, headers, retries.limits())
+            answer = self._requested("GET", url, headers, retries)
         except ConnectionFailed as error:
             raise self.broken(error) from None
         if answer.status in (_OK, _PARTIAL):
@@ -309,7 +309,12 @@ class Repository:
 
     def _asked_by(self, scheme: str, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         pauses.check(self.place.host)
-        return self._connections.request(method, f"{scheme}://{self.place.host}{path}", headers, retries.limits())
+        return self._requested(method, f"{scheme}://{self.place.host}{path}", headers, retries)
+
+    def _requested(self, method: str, url: str, headers: Mapping[str, str], retries: Retries) -> Answer:
+        answer = self._connections.request(method, url, headers, retries.limits())
+        retries.answered()
+        return answer
 
     def _below(self, path: str) -> str:
         """Return the whole path; a place without a repository is the registry itself."""
@@ -338,7 +343,7 @@ class Repository:
                 origin = None
                 headers = {name: value for name, value in headers.items() if name != "Authorization"}
             pauses.check(parts.netloc.rpartition("@")[2])
-            answer = self._connections.request(method, url, headers, retries.limits())
+            answer = self._requested(method, url, headers, retries)
             if answer.status in _URL_EXPIRED and method != "HEAD":  # a signed URL is for one method
                 answer.close()
                 shown = printable(parts.netloc.rpartition("@")[2])
