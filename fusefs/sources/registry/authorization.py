@@ -91,6 +91,8 @@ class Authorization:
         self._connections = connections
         self._find = find
         self._credentials: Credentials | None = None
+        self._has_read = False
+        """Whether the credentials were read, even if there are none."""
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
         self._held = _Held()
@@ -186,12 +188,13 @@ class Authorization:
 
     def _read_credentials(self, limits: Limits) -> None:
         """Read the credentials again; if that fails later, as without root's capabilities, the last ones stay."""
-        left = limits.left if self._credentials is None else limits.left / 2
+        left = limits.left / 2 if self._has_read else limits.left
         try:
             self._credentials = self._find(min(HELPER_TIMEOUT, left))
         except UsageError:
-            if self._credentials is None:
+            if not self._has_read:
                 raise
+        self._has_read = True
 
     def _token(
         self, challenge: Challenge, credentials: Credentials | None, limits: Callable[[], Limits]

@@ -22,7 +22,7 @@ from fusefs.sources.registry.transfer import Transfers
 from tests.support.answers import Answer, Answers, Got, answers, silent
 from tests.support.certificates import Authority
 from tests.support.conformance import SETTINGS
-from tests.support.processes import until
+from tests.support.processes import unprivileged, until
 from tests.support.registries import AUTH
 
 MANIFEST = b'{"schemaVersion":2}'
@@ -179,6 +179,26 @@ def test_a_token_that_lives_is_used_although_it_cannot_be_renewed(monkeypatch: p
             later.setattr("fusefs.sources.registry.authorization.time.monotonic", lambda: now + 310)
             with pytest.raises(RegistryError, match="answers 503"):
                 manifest(transfers)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_token_is_renewed_although_the_credentials_can_no_longer_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    home = tmp_path / "home"
+    (home / ".docker").mkdir(parents=True)
+    with answers(with_tokens(lambda _: token())) as server:
+        auths = {server.host: {"auth": AUTH}} if known else {}
+        (home / ".docker" / "config.json").write_text(json.dumps({"auths": auths}))
+        transfers, now = client(server.host, HOME=str(home)), time.monotonic()
+        assert manifest(transfers) == MANIFEST
+        home.chmod(0)
+        monkeypatch.setattr("fusefs.sources.registry.authorization.time.monotonic", lambda: now + 310)
+        with unprivileged():
+            assert manifest(transfers) == MANIFEST
+        home.chmod(0o700)
+        sent = [got.headers.get("Authorization") for got in token_requests(server)]
+    assert sent == [f"Basic {AUTH}" if known else None] * 2
 
 
 @pytest.mark.parametrize("status", [404, 405])
