@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import ssl
 import struct
@@ -12,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.errors import ImgfsError, RegistryError
+from fusefs.errors import ImgfsError, RegistryError, UsageError
 from fusefs.image.model import Traffic
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.client import transfers_of
 from fusefs.sources.registry.places import Place
 from fusefs.sources.registry.transfer import Transfers
+from tests.conftest import TakeWarnings
 from tests.support.answers import Answer, Answers, Got, answers, silent
 from tests.support.certificates import Authority
 from tests.support.conformance import SETTINGS
@@ -275,6 +277,27 @@ def test_a_redirect_within_the_registry_keeps_the_authorization_and_no_other_doe
                 ("/moved", True),
             ]
         assert ["Authorization" in got.headers for got in other.got] == [False]
+
+
+@pytest.mark.parametrize("fault", ["helper", "certificate"])
+def test_a_mirror_with_settings_that_cannot_be_used_is_passed_over(
+    tmp_path: Path, take_warnings: TakeWarnings, fault: str
+) -> None:
+    unauthorized = Answer(401, headers={"WWW-Authenticate": "Basic"})
+    with answers(lambda _: unauthorized) as mirror, answers(found) as server:
+        helpers = json.dumps({"credHelpers": {mirror.host: "missing"}})
+        reason = "cannot run docker-credential-missing: No such file or directory"
+        if fault == "certificate":
+            folder = tmp_path / ".config" / "containers" / "certs.d" / mirror.host
+            folder.mkdir(parents=True)
+            (folder / "client.key").touch()
+            reason = f"TLS needs both files: {folder}/client.cert is missing"
+        environment = {"HOME": str(tmp_path), "DOCKER_AUTH_CONFIG": helpers}
+        transfers = client(mirror.host, server.host, **environment)
+        assert manifest(transfers) == manifest(transfers) == MANIFEST
+        assert take_warnings() == [f"the mirror {mirror.host}: {reason}; asking the next place"]
+        with pytest.raises(UsageError, match=re.escape(reason)):
+            manifest(client(mirror.host, **environment))
 
 
 def test_silent_places_fail_within_one_timeout() -> None:
