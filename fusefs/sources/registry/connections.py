@@ -6,6 +6,7 @@ Nothing is retried and no redirect is followed here: a caller decides.
 import base64
 import logging
 import os
+import re
 import ssl
 import threading
 import warnings
@@ -39,10 +40,18 @@ _CHUNK = 1 << 20
 _SHORT = 1 << 16
 """Bytes of a body that are read only for the sake of the connection."""
 _FAILURES = (urllib3.exceptions.HTTPError, OSError)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEADERS = {"User-Agent": f"imgfs/{__version__}", "Accept-Encoding": "identity"}
 
 # Its messages contain URLs, which may be signed.
 logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+
+
+def without_control(url: str) -> str:
+    """Return *url*; ValueError if it has control characters, some of which `urlsplit` drops and others keeps."""
+    if _CONTROL.search(url):
+        raise ValueError
+    return url
 
 
 class ConnectionFailed(Exception):
@@ -119,7 +128,7 @@ class Answer:
 
     def redirected(self, url: str) -> tuple[str, SplitResult]:
         """Return the URL to which this answer of *url* redirects, and its parts; ValueError if it is malformed."""
-        target = urljoin(url, self.header("Location"))
+        target = urljoin(url, without_control(self.header("Location")))
         parts = urlsplit(target)
         if parts.port == 0:  # the property raises ValueError, too
             raise ValueError

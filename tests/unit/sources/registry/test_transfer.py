@@ -9,11 +9,12 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from fusefs.errors import ImgfsError, RegistryError, UsageError
+from fusefs.errors import ImgfsError, RegistryError, Unavailable, UsageError
 from fusefs.image.model import Traffic
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
@@ -240,6 +241,21 @@ def test_redirects_of_a_token_server_are_followed_and_other_hosts_get_no_passwor
         assert [got.headers.get("Authorization") for got in other.got] == [None]
 
 
+@pytest.mark.parametrize("control", ["\0", "\t", "\x7f"])
+def test_control_characters_in_urls_of_servers_are_refused(control: str) -> None:
+    url = f"https://other.invalid{control}/a"
+    moved = Answer(307, headers={"Location": url})
+    with answers(lambda _: moved) as server:
+        with pytest.raises(RegistryError, match="the registry redirects to a malformed URL"):
+            manifest(client(server.host))
+    with answers(with_tokens(lambda _: moved)) as server:
+        with pytest.raises(RegistryError, match="the token server .* redirects to a malformed URL"):
+            manifest(client(server.host))
+    with answers(lambda _: bearer(url)) as server:
+        with pytest.raises(Unavailable, match="the URL of its token server is malformed"):
+            manifest(client(server.host))
+
+
 def test_a_token_server_that_redirects_without_end_is_given_up() -> None:
     with answers(with_tokens(lambda _: Answer(302, headers={"Location": "/token"}))) as server:
         with pytest.raises(RegistryError, match="redirects more than 5 times"):
@@ -292,12 +308,12 @@ def test_a_mirror_with_settings_that_cannot_be_used_is_passed_over(
             folder.mkdir(parents=True)
             (folder / "client.key").touch()
             reason = f"TLS needs both files: {folder}/client.cert is missing"
-        environment = {"HOME": str(tmp_path), "DOCKER_AUTH_CONFIG": helpers}
-        transfers = client(mirror.host, server.host, **environment)
+        of = partial(client, HOME=str(tmp_path), DOCKER_AUTH_CONFIG=helpers)
+        transfers = of(mirror.host, server.host)
         assert manifest(transfers) == manifest(transfers) == MANIFEST
         assert take_warnings() == [f"the mirror {mirror.host}: {reason}; asking the next place"]
         with pytest.raises(UsageError, match=re.escape(reason)):
-            manifest(client(mirror.host, **environment))
+            manifest(of(mirror.host))
 
 
 def test_silent_places_fail_within_one_timeout() -> None:
