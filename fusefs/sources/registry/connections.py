@@ -221,8 +221,8 @@ class Connections:
     def _shared_manager(self, scheme: str, host: str) -> urllib3.PoolManager:
         proxy = self._proxies.get(scheme) or self._proxies.get("all")
         tls, proxy = self._find_tls(host), proxy if proxy and not self._bypasses(host) else None
-        key = scheme, host, tls, proxy
-        return _managers.get(key) or _managers.setdefault(key, _new_manager(*key))
+        key = scheme, host, tls, proxy, tls.versions()
+        return _managers.get(key) or _managers.setdefault(key, _new_manager(scheme, host, tls, proxy))
 
 
 def _new_manager(scheme: str, host: str, tls: Tls, proxy: str | None) -> urllib3.PoolManager:
@@ -260,7 +260,7 @@ def _proxy(text: str) -> tuple[str, Mapping[str, str]]:
 
 
 _all: WeakSet[Connections] = WeakSet()
-_managers: WeakValueDictionary[tuple[str, str, Tls, str | None], urllib3.PoolManager] = WeakValueDictionary()
+_managers: WeakValueDictionary[tuple[Any, ...], urllib3.PoolManager] = WeakValueDictionary()
 """The connections of all images that a process has open: one registry may serve hundreds of them."""
 
 

@@ -245,14 +245,13 @@ def test_redirects_of_a_token_server_are_followed_and_other_hosts_get_no_passwor
 def test_control_characters_in_urls_of_servers_are_refused(control: str) -> None:
     url = f"https://other.invalid{control}/a"
     moved = Answer(307, headers={"Location": url})
-    with answers(lambda _: moved) as server:
-        with pytest.raises(RegistryError, match="the registry redirects to a malformed URL"):
-            manifest(client(server.host))
-    with answers(with_tokens(lambda _: moved)) as server:
-        with pytest.raises(RegistryError, match="the token server .* redirects to a malformed URL"):
-            manifest(client(server.host))
-    with answers(lambda _: bearer(url)) as server:
-        with pytest.raises(Unavailable, match="the URL of its token server is malformed"):
+    cases: list[tuple[Callable[[Got], Answer], type[ImgfsError], str]] = [
+        (lambda _: moved, RegistryError, r"the registry redirects to a malformed URL"),
+        (with_tokens(lambda _: moved), RegistryError, r"the token server .* redirects to a malformed URL"),
+        (lambda _: bearer(url), Unavailable, r"the URL of its token server is malformed"),
+    ]
+    for answer, error, message in cases:
+        with answers(answer) as server, pytest.raises(error, match=message):
             manifest(client(server.host))
 
 
