@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from fusefs.errors import ImgfsError, RegistryError, Unavailable, UsageError
 from fusefs.log import logger
-from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections, Limits
+from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections, Limits, without_control
 from fusefs.sources.registry.credentials import HELPER_TIMEOUT, Credentials
 from fusefs.sources.registry.places import Place, is_loopback
 from fusefs.sources.registry.retries import MAY_PASS, Transient, pauses, retry_after
@@ -91,6 +91,8 @@ class Authorization:
         self._connections = connections
         self._find = find
         self._credentials: Credentials | None = None
+        self._has_read = False
+        """Whether the credentials were read, even if there are none."""
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
         self._held = _Held()
@@ -186,19 +188,20 @@ class Authorization:
 
     def _read_credentials(self, limits: Limits) -> None:
         """Read the credentials again; if that fails later, as without root's capabilities, the last ones stay."""
-        left = limits.left if self._credentials is None else limits.left / 2
+        left = limits.left / 2 if self._has_read else limits.left
         try:
             self._credentials = self._find(min(HELPER_TIMEOUT, left))
         except UsageError:
-            if self._credentials is None:
+            if not self._has_read:
                 raise
+        self._has_read = True
 
     def _token(
         self, challenge: Challenge, credentials: Credentials | None, limits: Callable[[], Limits]
     ) -> tuple[str, float]:
         """Return a new token and its lifetime in seconds."""
         try:
-            realm = urlsplit(challenge.realm)
+            realm = urlsplit(without_control(challenge.realm))
         except ValueError:
             raise self._denied("the URL of its token server is malformed") from None
         is_plain = self._place.insecure or (self._place.may_be_plain and is_loopback(realm.netloc))

@@ -77,10 +77,10 @@ def _files(environment: Mapping[str, str]) -> Iterator[tuple[Path, bool]]:
     folders = [Path(f"{_SYSTEM}.d"), Path(f"{user}.d")]
     if named:
         yield Path(named), False
-    elif user.exists():
+    elif _exists(user):
         yield user, False
         del folders[0]
-    elif _SYSTEM.exists():
+    elif _exists(_SYSTEM):
         yield _SYSTEM, False
     for folder in folders:
         try:
@@ -90,6 +90,17 @@ def _files(environment: Mapping[str, str]) -> Iterator[tuple[Path, bool]]:
         except OSError as error:
             raise UsageError(f"cannot read {folder}: {error.strerror}") from None
         yield from ((folder / name, True) for name in names if name.endswith(".conf"))
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is such a file; UsageError if that cannot be known, as in another user's directory."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    return True
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from fusefs.errors import ImgfsError, Unavailable, UsageError
 from fusefs.oci.reference import registry_reference
 from fusefs.sources.registry import registries_conf
 from fusefs.sources.registry.places import Place, find_places
+from tests.support.processes import unprivileged
 
 DIGEST = f"@sha256:{'0' * 64}"
 
@@ -186,6 +187,13 @@ def test_the_file_of_the_user_is_in_place_of_those_of_the_system(
     assert insecure() == ["system", "added", "own"]
     write(".config/containers/registries.conf", "user")
     assert insecure() == ["user", "own"]
+
+
+def test_a_configuration_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(0)
+    with unprivileged(), pytest.raises(UsageError, match=r"cannot read /.*/registries.conf: Permission denied"):
+        find_places(registry_reference("example.org/a"), {"HOME": str(home)}, insecure=False)
 
 
 def test_files_of_the_folder_come_later_and_replace(tmp_path: Path) -> None:
