@@ -6,7 +6,7 @@ There is no request for ``/v2/`` and no HEAD of a blob: a request that needs aut
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
@@ -82,23 +82,31 @@ class Repository:
         self._answered = False
         self._failed: _Failure | None = None
         self._failing_since: float | None = None
+        self._served: float | None = None
+        """When the last success was, by the monotonic clock; None after a failure or a refusal."""
         self._stored: dict[Digest, str] = {}
         """Where blobs are, on other hosts, as the registry said last."""
 
-    @property
-    def is_failing(self) -> bool:
-        """Whether the last transfer from here failed."""
-        return self._failing_since is not None
+    def check(self, *, instead: "Sequence[Repository]" = ()) -> None:
+        """Raise RegistryError if the host has just failed.
 
-    def check(self, *, others_work: bool) -> None:
-        """Raise RegistryError if the host has just failed; if *others_work*, it is spared longer each time."""
+        It is spared longer each time, if one of the places *instead* has served something since.
+        """
         failed = self._failed  # another thread may reset it
-        if failed is not None and time.monotonic() < failed.when + (failed.pause if others_work else _BACK_OFF):
+        if failed is None:
+            return
+        is_replaced = any(place.has_served_since(failed.when) for place in instead)
+        if time.monotonic() < failed.when + (failed.pause if is_replaced else _BACK_OFF):
             raise RegistryError(failed.why)
+
+    def has_served_since(self, when: float) -> bool:
+        """Return whether the last request succeeded, and after that time of the monotonic clock."""
+        served = self._served
+        return served is not None and served >= when
 
     def failed(self, error: RegistryError) -> None:
         """Do not ask the host for a moment: the attempts of a transfer have failed with *error*."""
-        now, last = time.monotonic(), self._failed
+        now, last, self._served = time.monotonic(), self._failed, None
         pause = _BACK_OFF
         if last is not None:  # several transfers may fail at the same time
             pause = last.pause if now < last.when + _BACK_OFF else min(last.pause * 2, _LONGEST_BACK_OFF)
@@ -107,12 +115,17 @@ class Repository:
             self._failing_since = time.monotonic()
             log.info("the registry %s fails: %s", self.place.shown, error)
 
+    def refused(self) -> None:
+        """Take note that the place has not what was asked for, or denies it: another one may have it."""
+        self._served = None
+
     def attempt_failed(self) -> None:
         """Count an attempt that failed."""
         self._connections.traffic.count(errors=1)
 
     def succeeded(self) -> None:
         """Take note of a success: an outage may have ended."""
+        self._served = time.monotonic()
         since, self._failing_since = self._failing_since, None
         if since is not None:
             self._failed = None

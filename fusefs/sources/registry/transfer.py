@@ -99,10 +99,10 @@ class Transfers:
 
 def _from_places(places: Sequence[Repository], retries: Retries, request: Callable[[Repository, Retries], _T]) -> _T:
     *mirrors, registry = places
-    for mirror in mirrors:
+    for number, mirror in enumerate(mirrors, 1):
         retries.begin_place(is_last=False)
         try:
-            return _tried(mirror, retries, request, others_work=not registry.is_failing)
+            return _tried(mirror, retries, request, instead=places[number:])
         except _OF_PLACE as error:
             log.info("%s; asking the next place", error)
         except UsageError as error:  # the registry needs neither the mirror's helper nor its certificates
@@ -121,10 +121,13 @@ def _tried(
     retries: Retries,
     request: Callable[[Repository, Retries], _T],
     *,
-    others_work: bool = False,
+    instead: Sequence[Repository] = (),
 ) -> _T:
-    """Return the result of *request*, attempted as long as *retries* allow; a host that just failed is not asked."""
-    repository.check(others_work=others_work)
+    """Return the result of *request*, attempted as long as *retries* allow; a host that just failed is not asked.
+
+    *instead* are the places that are asked after this one.
+    """
+    repository.check(instead=instead)
     while True:
         try:
             result = request(repository, retries)
@@ -136,6 +139,9 @@ def _tried(
                 if not failure.once and not retries.starved:  # once: it is the blob that fails, not the host
                     repository.failed(error)
                 raise
+        except Unavailable:
+            repository.refused()
+            raise
         else:
             repository.succeeded()
             return result

@@ -438,3 +438,32 @@ def test_where_a_blob_is_stored_is_asked_for_once_until_that_refuses() -> None:
             for number in range(3):
                 transfers.blob(BLOB, (number, number + 9), lambda *_: None)
             assert (len(server.got), len(storage.got)) == (2, 7)
+
+
+def test_a_silent_mirror_is_asked_less_and_less_if_another_mirror_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    with silent() as mirror, answers(found) as other, answers(found) as server:
+        transfers, now = client(mirror.host, other.host, server.host, timeout=0.4), time.monotonic()
+        for later in (0, 3, 5):
+            monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda later=later: now + later)
+            assert manifest(transfers) == MANIFEST
+        assert (len(mirror.connections), len(server.got)) == (2, 0)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_mirror_that_alone_has_an_image_is_asked_soon(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    statuses = {"mirror": 200, "registry": status}
+
+    def answer(name: str) -> Callable[[Got], Answer]:
+        return lambda _: Answer(statuses[name], MANIFEST)
+
+    with answers(answer("mirror")) as mirror, answers(answer("registry")) as server:
+        transfers, now = client(mirror.host, server.host, timeout=0.2), time.monotonic()
+        assert manifest(transfers) == MANIFEST
+        statuses["mirror"] = 503
+        for later in range(0, 30, 3):
+            monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda later=later: now + later)
+            with pytest.raises(Unavailable):
+                manifest(transfers)
+        statuses["mirror"] = 200
+        monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda: now + 29.1)
+        assert manifest(transfers) == MANIFEST
