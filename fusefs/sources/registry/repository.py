@@ -32,6 +32,8 @@ _MAX_REDIRECTS = 5
 _MISSING = (404, 410)
 _URL_EXPIRED = (400, 401, 403, 410)
 """Answers of a storage to a signed URL that is no longer valid."""
+_DENIED = (401, 403, 410)
+"""Those that stand if the next URL is refused, too."""
 _NO_SUCH = (401, 403, 404, 410)
 """Answers to HEAD that may mean that there is no such manifest."""
 _MAX_ERROR = 1 << 16
@@ -294,11 +296,14 @@ class Repository:
             header = self._authorization.header(retries.limits)
             authorized = {**headers, "Authorization": header} if header else headers
             answer = self._ask(method, path, authorized, retries)
-            if answer.status != _UNAUTHORIZED or attempt:
+            url = self._url(path)
+            answer = self._followed(method, answer, url, authorized, retries)
+            is_refused = answer.status == _UNAUTHORIZED and answer.url == url
+            if attempt or not (is_refused or _challenges(answer, url)):
                 break
             answer.discard()
             self._authorization.renew(answer, header, retries.limits)
-        return self._followed(method, answer, self._url(path), authorized, retries)
+        return answer
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         """Ask the registry itself; a place that may be plain, and does not speak TLS, by plain HTTP.
@@ -339,6 +344,7 @@ class Repository:
 
     def _followed(self, method: str, answer: Answer, url: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         """Return the answer to which *answer* redirects, or itself; another host gets no authorization."""
+        first = url
         origin: tuple[str, ...] | None = urlsplit(url)[:2]
         for _ in range(_MAX_REDIRECTS):
             if answer.status not in _REDIRECTS:
@@ -357,10 +363,13 @@ class Repository:
                 headers = {name: value for name, value in headers.items() if name != "Authorization"}
             pauses.check(parts.netloc.rpartition("@")[2])
             answer = self._requested(method, url, headers, retries)
+            if origin is not None and _challenges(answer, first):
+                return answer
             if answer.status in _URL_EXPIRED and method != "HEAD":  # a signed URL is for one method
                 answer.close()
                 shown = printable(parts.netloc.rpartition("@")[2])
-                raise Transient(f"{self._name}: the storage {shown} answers {answer.status} {answer.reason}", once=True)
+                text = f"{self._name}: the storage {shown} answers {answer.status} {answer.reason}"
+                raise Transient(text, once=True, denied=answer.status in _DENIED)
         raise RegistryError(f"{self._name}: the registry redirects more than {_MAX_REDIRECTS} times")
 
     def broken(self, error: ConnectionFailed) -> Transient | RegistryError:
@@ -405,6 +414,12 @@ class Repository:
             "_catalog": "list of repositories",
         }
         return named if kind == "manifests" else lists.get(kind, f"blob {reference}")
+
+
+def _challenges(answer: Answer, url: str) -> bool:
+    """Return whether *answer* asks for authorization, and is from the server of *url*."""
+    is_same = urlsplit(answer.url)[:2] == urlsplit(url)[:2]
+    return is_same and answer.status == _UNAUTHORIZED and bool(answer.header("WWW-Authenticate"))
 
 
 def _media_type(answer: Answer) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from fusefs.errors import RegistryError
+from fusefs.errors import RegistryError, Unavailable
 from fusefs.sources.registry.connections import Limits
 
 MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -28,15 +28,19 @@ _DEFAULT_PATIENCE = 60.0
 class Transient(Exception):
     """An attempt failed, and another one may succeed; the message is for the user."""
 
-    def __init__(self, message: str, *, after: float | None = None, once: bool = False, down: bool = False) -> None:
+    def __init__(
+        self, message: str, *, after: float | None = None, once: bool = False, down: bool = False, denied: bool = False
+    ) -> None:
         """*after*: seconds that the server asks to wait; 0 is as if it did not.
 
-        *once*: only one more attempt makes sense.  *down*: the host cannot be reached at all.
+        *once*: only one more attempt makes sense.  *down*: the host cannot be reached at all.  *denied*: after
+        that one, access is denied.
         """
         super().__init__(message)
         self.after = after
         self.once = once
         self.down = down
+        self.denied = denied
 
 
 class Pauses:
@@ -132,10 +136,13 @@ class Retries:
     def wait(self, failure: Transient) -> None:
         """Wait until the next attempt; RegistryError with the message of *failure* if there is none.
 
+        Unavailable if access has been denied once more.
         A host that cannot be reached is only waited for in the middle of a transfer.
         """
         delay = self._delay * random.uniform(0.5, 1.0) if not failure.after else failure.after  # noqa: S311
         left = self._deadline - self._clock()
+        if failure.denied and self._once:
+            raise Unavailable(str(failure))
         if delay >= left or (failure.once and self._once) or (failure.down and not self._received):
             raise RegistryError(str(failure))
         self._once = self._once or failure.once

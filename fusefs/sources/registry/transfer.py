@@ -135,6 +135,9 @@ def _tried(
             repository.attempt_failed()
             try:
                 retries.wait(failure)
+            except Unavailable:
+                repository.refused()
+                raise
             except RegistryError as error:
                 if not failure.once and not retries.starved:  # once: it is the blob that fails, not the host
                     repository.failed(error)

@@ -415,6 +415,63 @@ def test_a_signed_url_of_the_registry_itself_that_is_refused_is_asked_for_again(
         assert len(server.got) == 4
 
 
+def signed_by(storage: Answers) -> Callable[[Got], Answer]:
+    """Redirect all requests to *storage*."""
+    return lambda _: Answer(307, headers={"Location": f"http://{storage.host}/signed"})
+
+
+@pytest.mark.parametrize("status", [401, 403, 410])
+def test_a_manifest_that_is_denied_where_the_registry_redirects_to_is_denied(status: int) -> None:
+    with answers(lambda _: Answer(status)) as storage, answers(signed_by(storage)) as server:
+        with pytest.raises(Unavailable, match=f"the storage {storage.host} answers {status}"):
+            manifest(client(server.host))
+        assert (len(server.got), len(storage.got)) == (2, 2)
+
+
+def test_a_signed_url_that_is_malformed_is_no_denial() -> None:
+    with answers(lambda _: Answer(400)) as storage, answers(signed_by(storage)) as server:
+        with pytest.raises(RegistryError, match=f"the storage {storage.host} answers 400"):
+            manifest(client(server.host))
+
+
+@pytest.mark.parametrize("password", [AUTH, "d3Jvbmc6Zm9v"])
+def test_a_registry_that_redirects_within_itself_before_it_asks_for_authorization(password: str) -> None:
+    def answer(got: Got) -> Answer:
+        if got.path.startswith("/v2"):
+            return Answer(307, headers={"Location": f"/here{got.path}"})
+        if got.headers.get("Authorization") != f"Basic {AUTH}":
+            return Answer(401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        return Answer(200, MANIFEST)
+
+    with answers(answer) as server:
+        transfers = client(server.host, DOCKER_AUTH_CONFIG=json.dumps({"auths": {server.host: {"auth": password}}}))
+        if password == AUTH:
+            assert manifest(transfers) == MANIFEST
+        else:
+            with pytest.raises(Unavailable, match="denies access"):
+                manifest(transfers)
+        assert ["Authorization" in got.headers for got in server.got] == [False, False, True, True]
+
+
+def test_a_redirect_back_from_another_host_gets_no_authorization() -> None:
+    hosts = dict[str, str]()
+
+    def answer(got: Got) -> Answer:
+        if got.path.startswith("/v2"):
+            return Answer(307, headers={"Location": f"http://{hosts['other']}/away"})
+        return Answer(401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+
+    def back(_: Got) -> Answer:
+        return Answer(307, headers={"Location": f"http://{hosts['server']}/back"})
+
+    with answers(back) as other, answers(answer) as server:
+        hosts.update(other=other.host, server=server.host)
+        transfers = client(server.host, DOCKER_AUTH_CONFIG=json.dumps({"auths": {server.host: {"auth": AUTH}}}))
+        with pytest.raises(Unavailable, match=f"the storage {server.host} answers 401"):
+            manifest(transfers)
+        assert not any("Authorization" in got.headers for got in server.got)
+
+
 def test_where_a_blob_is_stored_is_asked_for_once_until_that_refuses() -> None:
     valid = ["1"]
 
