@@ -21,6 +21,20 @@ class Tls(NamedTuple):
     more_clients: tuple[tuple[os.PathLike[str], os.PathLike[str]], ...] = ()
     """Files of further certificates of ours, for servers that take no key of the type of the first."""
 
+    def versions(self) -> tuple[tuple[int, int] | None, ...]:
+        """Return the number and the time of change of each file, None for one that cannot be read."""
+        pairs = (self.client, *self.more_clients)
+        files = (self.ca, *self.more, *(file for pair in pairs if pair for file in pair))
+        return tuple(_version(file) for file in files if file is not None)
+
+
+def _version(file: os.PathLike[str]) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(file)
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
+
 
 def ssl_context(tls: Tls | None) -> "ssl.SSLContext":
     """Return the TLS context for a server with the settings *tls*; None is an ``https://`` address without settings.

@@ -35,6 +35,8 @@ class FileServer:
     requests: list[str] = field(default_factory=list)
     """Path and range of each request."""
     headers: list[dict[str, str]] = field(default_factory=list)
+    client_certificates: int = 0
+    """Requests that came with one: the server asks for it, if it speaks TLS."""
     sent: int = 0
     """Bytes of bodies."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -67,6 +69,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with server.lock:
             server.requests.append(f"{path} {wanted}".strip())
             server.headers.append(dict(self.headers.items()))
+            if isinstance(self.connection, ssl.SSLSocket):
+                server.client_certificates += bool(self.connection.getpeercert())
         if path in server.redirects:
             self._send(302, b"", Location=server.redirects[path])
         elif path not in server.files:
@@ -120,12 +124,14 @@ class _Server(http.server.ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def file_server(tls: tuple[Path, Path] | None = None, port: int = 0) -> Iterator[FileServer]:
-    """Run a server on loopback; *tls*: the files of its certificate and key."""
+    """Run a server on loopback; *tls*: the files of its certificate, beside its authority's, and key."""
     made = FileServer(scheme="https" if tls else "http")
     server = _Server(("127.0.0.1", port), type("Handler", (_Handler,), {"server_of": made}))
     if tls is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(*tls)
+        context.load_verify_locations(tls[0].with_name("ca.pem"))
+        context.verify_mode = ssl.CERT_OPTIONAL
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     made.host = f"127.0.0.1:{server.server_address[1]}"
     with serving(server):

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from fusefs.errors import ImgfsError, RegistryError, Unavailable, UsageError
 from fusefs.log import logger
-from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections, Limits
+from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections, Limits, without_control
 from fusefs.sources.registry.credentials import HELPER_TIMEOUT, Credentials
 from fusefs.sources.registry.places import Place, is_loopback
 from fusefs.sources.registry.retries import MAY_PASS, Transient, pauses, retry_after
@@ -201,7 +201,7 @@ class Authorization:
     ) -> tuple[str, float]:
         """Return a new token and its lifetime in seconds."""
         try:
-            realm = urlsplit(challenge.realm)
+            realm = urlsplit(without_control(challenge.realm))
         except ValueError:
             raise self._denied("the URL of its token server is malformed") from None
         is_plain = self._place.insecure or (self._place.may_be_plain and is_loopback(realm.netloc))

@@ -24,7 +24,8 @@ def find_tls(host: str, environment: Mapping[str, str], *more_hosts: str, insecu
 
 def _folder(host: str, environment: Mapping[str, str]) -> tuple[Path, list[str]]:
     """Return the directory of *host*, and the names in it; none if there is no directory."""
-    if "/" in host or host in ("", ".", ".."):  # of a redirect, whose target anyone may have chosen
+    # It may be that of a redirect, whose target anyone may have chosen.
+    if "/" in host or not host.isprintable() or host in ("", ".", ".."):
         return Path(), []
     config = environment.get("XDG_CONFIG_HOME") or f"{home(environment)}/.config"
     for base in (f"{config}/containers", "/etc/containers", "/etc/docker"):

@@ -6,6 +6,7 @@ Nothing is retried and no redirect is followed here: a caller decides.
 import base64
 import logging
 import os
+import re
 import ssl
 import threading
 import warnings
@@ -39,10 +40,18 @@ _CHUNK = 1 << 20
 _SHORT = 1 << 16
 """Bytes of a body that are read only for the sake of the connection."""
 _FAILURES = (urllib3.exceptions.HTTPError, OSError)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _HEADERS = {"User-Agent": f"imgfs/{__version__}", "Accept-Encoding": "identity"}
 
 # Its messages contain URLs, which may be signed.
 logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+
+
+def without_control(url: str) -> str:
+    """Return *url*; ValueError if it has control characters, some of which `urlsplit` drops and others keeps."""
+    if _CONTROL.search(url):
+        raise ValueError
+    return url
 
 
 class ConnectionFailed(Exception):
@@ -119,7 +128,7 @@ class Answer:
 
     def redirected(self, url: str) -> tuple[str, SplitResult]:
         """Return the URL to which this answer of *url* redirects, and its parts; ValueError if it is malformed."""
-        target = urljoin(url, self.header("Location"))
+        target = urljoin(url, without_control(self.header("Location")))
         parts = urlsplit(target)
         if parts.port == 0:  # the property raises ValueError, too
             raise ValueError
@@ -212,8 +221,8 @@ class Connections:
     def _shared_manager(self, scheme: str, host: str) -> urllib3.PoolManager:
         proxy = self._proxies.get(scheme) or self._proxies.get("all")
         tls, proxy = self._find_tls(host), proxy if proxy and not self._bypasses(host) else None
-        key = scheme, host, tls, proxy
-        return _managers.get(key) or _managers.setdefault(key, _new_manager(*key))
+        key = scheme, host, tls, proxy, tls.versions()
+        return _managers.get(key) or _managers.setdefault(key, _new_manager(scheme, host, tls, proxy))
 
 
 def _new_manager(scheme: str, host: str, tls: Tls, proxy: str | None) -> urllib3.PoolManager:
@@ -251,7 +260,7 @@ def _proxy(text: str) -> tuple[str, Mapping[str, str]]:
 
 
 _all: WeakSet[Connections] = WeakSet()
-_managers: WeakValueDictionary[tuple[str, str, Tls, str | None], urllib3.PoolManager] = WeakValueDictionary()
+_managers: WeakValueDictionary[tuple[Any, ...], urllib3.PoolManager] = WeakValueDictionary()
 """The connections of all images that a process has open: one registry may serve hundreds of them."""
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from fusefs.content.pieces import Take
 from fusefs.content.ranges import Range
 from fusefs.content.spool import megabytes
-from fusefs.errors import DigestMismatch, InvalidImage, RegistryError, Unavailable
+from fusefs.errors import DigestMismatch, InvalidImage, RegistryError, Unavailable, UsageError
 from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
@@ -103,6 +103,9 @@ def _from_places(places: Sequence[Repository], retries: Retries, request: Callab
             return _tried(mirror, retries, request, others_work=not registry.is_failing)
         except _OF_PLACE as error:
             log.info("%s; asking the next place", error)
+        except UsageError as error:  # the registry needs neither the mirror's helper nor its certificates
+            log.warning("the mirror %s: %s; asking the next place", mirror.place.shown, error)
+            mirror.failed(RegistryError(str(error)))  # else each request warns
     retries.begin_place(is_last=True)
     try:
         return _tried(registry, retries, request)

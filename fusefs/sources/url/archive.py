@@ -92,7 +92,11 @@ def _server(asked: UrlImage, settings: Settings, traffic: Traffic) -> Server:
     origin = urlsplit(asked.url).netloc
 
     def tls(host: str) -> Tls:
-        return find_tls(host, settings.environment, origin, insecure=settings.insecure)
+        own = find_tls(host, settings.environment, insecure=settings.insecure)
+        if host == origin:
+            return own
+        trusted = find_tls(origin, settings.environment, insecure=settings.insecure).more
+        return own._replace(more=(*own.more, *trusted))  # without the client certificate, which proves who we are
 
     connections = Connections(tls, settings.environment, traffic)
     return WebFile(asked.url, asked.shown, connections, settings.timeout, insecure=settings.insecure)

@@ -1,6 +1,7 @@
 """A file on a web server: ranges of one version of it, over retries and redirects (RFC 9110).
 
-No credentials are sent, neither to the server nor to where it redirects to.
+No credentials are sent, neither to the server nor to where it redirects to.  A client certificate in ``certs.d`` is
+for its host alone.
 """
 
 import re

@@ -153,6 +153,24 @@ def test_certs_d_of_a_server_are_for_where_it_redirects_to_too(imgfs: Bench) -> 
         assert imgfs.run("cat", f"{server.url('/app.tar')}:/etc/motd").out == "hello\n"
 
 
+def test_the_client_certificate_for_a_server_is_not_for_where_it_redirects_to(imgfs: Bench) -> None:
+    authority = Authority(imgfs.folder / "authority")
+    client = authority.issue("client", server=False)
+    with (
+        file_server(authority.issue("server", server=True)) as server,
+        file_server(authority.issue("storage", server=True)) as storage,
+    ):
+        server.redirects["/app.tar"] = storage.put("/stored", HELLO.data())
+        folders = Path(imgfs.environment["HOME"], ".config", "containers", "certs.d")
+        for host in (server.host, storage.host):  # at first the server's alone
+            (folders / host).mkdir(parents=True)
+            for file, name in zip((*client, authority.ca), ("client.cert", "client.key", "ca.crt"), strict=True):
+                (folders / host / name).write_bytes(file.read_bytes())
+            assert imgfs.run("cat", f"{server.url('/app.tar')}:/etc/motd").out == "hello\n"
+            assert server.client_certificates > 0
+            assert (storage.client_certificates > 0) is (host == storage.host)
+
+
 def test_an_archive_at_a_url_needs_no_sdk_and_a_file_no_client(imgfs: Bench, server: FileServer) -> None:
     url = server.put("/app.tar", HELLO.data())
     (imgfs.folder / "app.tar").write_bytes(HELLO.data())

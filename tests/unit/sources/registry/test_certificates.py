@@ -54,7 +54,7 @@ def test_docker_hub_has_two_names(tmp_path: Path, name: str) -> None:
     assert client.tls(Place("example.org", "a"), "example.org").more == ()
 
 
-@pytest.mark.parametrize("host", ["..", ".", "", "../example.org"])
+@pytest.mark.parametrize("host", ["..", ".", "", "../example.org", "example.org\0"])
 def test_the_host_of_a_redirect_leads_nowhere_else(tmp_path: Path, host: str) -> None:
     folder = tmp_path / ".config" / "containers" / "certs.d"
     folder.mkdir(parents=True)

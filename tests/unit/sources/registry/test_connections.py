@@ -1,6 +1,8 @@
 """Connections: through proxies, and the bodies of answers."""
 
 import gzip
+import ssl
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from fusefs.image.model import Traffic
 from fusefs.sources.registry.connections import ConnectionFailed, Connections, Limits
 from fusefs.sources.tls import Tls
 from tests.support.answers import Answer, answers
+from tests.support.certificates import Authority
 
 FAR = "https://registry.example.com/v2/"
 
@@ -58,3 +61,32 @@ def test_a_range_is_not_decompressed() -> None:
         url = f"http://{server.host}/a.tgz"
         assert connections().request("GET", url, {"Range": "bytes=0-9"}, Limits(2)).document(1 << 20) == data
         assert connections().request("GET", url, {}, Limits(2)).document(1 << 20) == bytes(100_000)
+
+
+def served_by(authority: Authority) -> ssl.SSLContext:
+    """Return the context of a server with a certificate of *authority*."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("server", server=True))
+    return context
+
+
+def test_renewed_certificates_are_read_while_the_registry_is_in_use(tmp_path: Path) -> None:
+    old, new = (Authority(tmp_path / name) for name in ("old", "new"))
+    trusted = tmp_path / "ca.crt"
+    trusted.write_bytes(old.ca.read_bytes())
+
+    def ask(asking: Connections, host: str) -> int:
+        return asking.request("GET", f"https://{host}/", {}, Limits(5)).status
+
+    def trusting() -> Connections:
+        return Connections(lambda _: Tls(None, None, verify=True, more=(trusted,)), {}, Traffic())
+
+    with answers(lambda _: Answer(), tls=served_by(old)) as server:
+        port = int(server.host.rpartition(":")[2])
+        used = trusting()
+        assert ask(used, server.host) == 200
+    with answers(lambda _: Answer(), port, served_by(new)) as server:
+        with pytest.raises(ConnectionFailed):
+            ask(used, server.host)
+        trusted.write_bytes(new.ca.read_bytes())
+        assert ask(trusting(), server.host) == 200

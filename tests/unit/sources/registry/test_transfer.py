@@ -2,23 +2,26 @@
 
 import json
 import os
+import re
 import socket
 import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from fusefs.errors import ImgfsError, RegistryError
+from fusefs.errors import ImgfsError, RegistryError, Unavailable, UsageError
 from fusefs.image.model import Traffic
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.client import transfers_of
 from fusefs.sources.registry.places import Place
 from fusefs.sources.registry.transfer import Transfers
+from tests.conftest import TakeWarnings
 from tests.support.answers import Answer, Answers, Got, answers, silent
 from tests.support.certificates import Authority
 from tests.support.conformance import SETTINGS
@@ -238,6 +241,20 @@ def test_redirects_of_a_token_server_are_followed_and_other_hosts_get_no_passwor
         assert [got.headers.get("Authorization") for got in other.got] == [None]
 
 
+@pytest.mark.parametrize("control", ["\0", "\t", "\x7f"])
+def test_control_characters_in_urls_of_servers_are_refused(control: str) -> None:
+    url = f"https://other.invalid{control}/a"
+    moved = Answer(307, headers={"Location": url})
+    cases: list[tuple[Callable[[Got], Answer], type[ImgfsError], str]] = [
+        (lambda _: moved, RegistryError, r"the registry redirects to a malformed URL"),
+        (with_tokens(lambda _: moved), RegistryError, r"the token server .* redirects to a malformed URL"),
+        (lambda _: bearer(url), Unavailable, r"the URL of its token server is malformed"),
+    ]
+    for answer, error, message in cases:
+        with answers(answer) as server, pytest.raises(error, match=message):
+            manifest(client(server.host))
+
+
 def test_a_token_server_that_redirects_without_end_is_given_up() -> None:
     with answers(with_tokens(lambda _: Answer(302, headers={"Location": "/token"}))) as server:
         with pytest.raises(RegistryError, match="redirects more than 5 times"):
@@ -275,6 +292,27 @@ def test_a_redirect_within_the_registry_keeps_the_authorization_and_no_other_doe
                 ("/moved", True),
             ]
         assert ["Authorization" in got.headers for got in other.got] == [False]
+
+
+@pytest.mark.parametrize("fault", ["helper", "certificate"])
+def test_a_mirror_with_settings_that_cannot_be_used_is_passed_over(
+    tmp_path: Path, take_warnings: TakeWarnings, fault: str
+) -> None:
+    unauthorized = Answer(401, headers={"WWW-Authenticate": "Basic"})
+    with answers(lambda _: unauthorized) as mirror, answers(found) as server:
+        helpers = json.dumps({"credHelpers": {mirror.host: "missing"}})
+        reason = "cannot run docker-credential-missing: No such file or directory"
+        if fault == "certificate":
+            folder = tmp_path / ".config" / "containers" / "certs.d" / mirror.host
+            folder.mkdir(parents=True)
+            (folder / "client.key").touch()
+            reason = f"TLS needs both files: {folder}/client.cert is missing"
+        of = partial(client, HOME=str(tmp_path), DOCKER_AUTH_CONFIG=helpers)
+        transfers = of(mirror.host, server.host)
+        assert manifest(transfers) == manifest(transfers) == MANIFEST
+        assert take_warnings() == [f"the mirror {mirror.host}: {reason}; asking the next place"]
+        with pytest.raises(UsageError, match=re.escape(reason)):
+            manifest(of(mirror.host))
 
 
 def test_silent_places_fail_within_one_timeout() -> None:
