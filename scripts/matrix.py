@@ -4,8 +4,10 @@
 scripts/test --matrix runs it.  An interpreter is the machine's, or that of a Debian release in a root of its own.
 """
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,8 +31,8 @@ _PACKAGES = (
 )
 _TESTS = ("tests/unit", "tests/system/mount")
 _SECONDS = 2 * 3600
-_TIMED_OUT = 124
-"""The exit status of timeout(1)."""
+_GRACE = 60.0
+"""Seconds in which tests that are ended may clean up."""
 
 _RUN = """\
 {python} -m venv {venv}
@@ -75,12 +77,31 @@ def with_interpreter(python: str, values: dict[str, object]) -> Done:
     with tempfile.TemporaryDirectory(prefix="imgfs-matrix-", dir="/var/tmp") as folder:
         os.chmod(folder, 0o755)  # noqa: S103 - other users run imgfs, too
         script = _RUN.format(python=python, venv=f"{folder}/venv", **values)
-        # timeout(1) ends the processes that the script has started, too.
-        command = ["timeout", "--kill-after=60", str(_SECONDS), "bash", "-euc", script]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == _TIMED_OUT:
-            raise subprocess.TimeoutExpired("tests", _SECONDS)
-        return done
+        return run_group(["bash", "-euc", script], _SECONDS)
+
+
+def run_group(command: list[str], seconds: float) -> Done:
+    """Run a *command* to its end; if it takes longer or is interrupted, end all processes that it has started, too."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=seconds)
+        except BaseException:
+            _end_group(process)
+            raise
+    return Done(command, process.returncode, output, errors)
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """End the group of *process*, which is its first: by ^C, after which tests unmount, and by force after `_GRACE`."""
+    try:
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(_GRACE)  # it may have left others behind, which hold its output open
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def in_release(release: str, values: dict[str, object]) -> Done:
