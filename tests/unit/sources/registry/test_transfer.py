@@ -429,9 +429,12 @@ def test_a_manifest_that_is_denied_where_the_registry_redirects_to_is_denied(sta
 
 
 def test_a_signed_url_that_is_malformed_is_no_denial() -> None:
-    with answers(lambda _: Answer(400)) as storage, answers(signed_by(storage)) as server:
-        with pytest.raises(RegistryError, match=f"the storage {storage.host} answers 400"):
-            manifest(client(server.host))
+    with (
+        answers(lambda _: Answer(400)) as storage,
+        answers(signed_by(storage)) as server,
+        pytest.raises(RegistryError, match=f"the storage {storage.host} answers 400"),
+    ):
+        manifest(client(server.host))
 
 
 @pytest.mark.parametrize("password", [AUTH, "d3Jvbmc6Zm9v"])
