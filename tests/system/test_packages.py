@@ -18,7 +18,7 @@ from fusefs import __version__
 from tests.support.builders import Archive, layer
 from tests.support.debian_roots import debian_root, run_in_copy
 from tests.support.namespaces import SOURCES
-from tests.support.requirements import FUSE, need
+from tests.support.requirements import FUSE, ROOT, need
 
 _BUILDS = ("python3", "python3-venv", "python3-dev", "gcc", "libc6-dev", "pkg-config", "fuse3", "libfuse3-dev", "pipx")
 """The Debian packages that the builds need; scripts/setup would install them, each time again."""
@@ -288,3 +288,21 @@ def test_the_debian_package_installs_mounts_and_leaves_nothing(
     left = said.partition("left:\n")[2].splitlines()
     assert [path for path in left if not path.startswith(("/tmp/", "/var/cache/apt/", "/etc/"))] == []
     assert [path for path in left if "imgfs" in path] == []
+
+
+def test_root_packs_the_checkout_of_another_user_to_which_a_link_leads(tmp_path: Path) -> None:
+    need(ROOT, "git")
+    checkout, link = tmp_path / "checkout", tmp_path / "link"
+    subprocess.run(["git", "init", "-q", checkout], check=True)
+    (checkout / "file").touch()
+    for path in (checkout, *checkout.rglob("*")):
+        os.chown(path, 65534, 65534)
+    link.symlink_to(checkout)
+    script = f"""
+    cd {link}
+    eval "$(sed -n '/^ *git() /p' {SOURCES}/scripts/package)"
+    git ls-files --others
+    """
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+    done = subprocess.run(["bash", "-euc", script], env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout == "file\n"

@@ -50,7 +50,7 @@ def find_places(reference: RegistryReference, environment: Mapping[str, str], *,
     *insecure*: all of them are.  Raises Unavailable for a blocked registry, UsageError for a damaged configuration.
     """
     entries = read_configuration(environment).entries
-    length, entry = _entry(str(reference), entries)
+    length, entry = _longest_match(str(reference), entries)
     if entry.blocked:
         raise _blocked(str(reference))
     kind = "digest-only" if reference.digest else "tag-only"
@@ -58,7 +58,7 @@ def find_places(reference: RegistryReference, environment: Mapping[str, str], *,
     places, blocked = list[Place](), ""
     for location, is_insecure in (*serving, (entry.location, entry.insecure)):
         found = _at(location, reference, length) if location else reference
-        if _entry(str(found), entries)[1].blocked:
+        if _longest_match(str(found), entries)[1].blocked:
             blocked = str(found)
         else:
             places.append(Place(found.host, found.repository, insecure or is_insecure))
@@ -82,17 +82,17 @@ def _at(location: str, reference: RegistryReference, matched: int) -> RegistryRe
     return found
 
 
-def _entry(name: str, entries: Mapping[str, Entry]) -> tuple[int, Entry]:
+def _longest_match(name: str, entries: Mapping[str, Entry]) -> tuple[int, Entry]:
     """Return the entry with the longest prefix of *name*, and how many characters it matches; 0 without one.
 
     The length is that of the prefix itself, as for containers/image: ``*.a.example`` comes before ``*.example``.
     """
-    matches = [(-len(prefix), prefix, length) for prefix in entries if (length := _matched(name, prefix))]
+    matches = [(-len(prefix), prefix, length) for prefix in entries if (length := _match_length(name, prefix))]
     _, prefix, length = min(matches, default=(0, "", 0))
     return (length, entries[prefix]) if length else (0, Entry("", ""))
 
 
-def _matched(name: str, prefix: str) -> int:
+def _match_length(name: str, prefix: str) -> int:
     """Return how many characters of *name* the *prefix* matches, 0 if it does not.
 
     A host without a port is that host at any port, as for containers/image.

@@ -27,6 +27,7 @@ class Mirror(NamedTuple):
 
     location: str
     insecure: bool
+    """That of its own entry, if there is one, does not count here, as for containers/image."""
     serves: str
     """``all`` references, or ``digest-only`` or ``tag-only``."""
 
@@ -145,6 +146,8 @@ def _entry(table: Mapping[str, Any]) -> Entry:
     prefix = _location(_typed(table, "prefix", str)) or location
     if not prefix:
         raise ValueError("a registry has neither prefix nor location")
+    if not location and not prefix.startswith("*."):
+        raise ValueError(f"the registry {prefix} has no location, and its prefix is not of the form *.example.com")
     if prefix.startswith("*.") and any(char in prefix for char in "/@:"):
         raise ValueError(f"the prefix {prefix} is not of the form *.example.com")
     if "pull-from-mirror" in table:

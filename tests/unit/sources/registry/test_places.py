@@ -78,7 +78,7 @@ def test_the_longest_prefix_decides_and_its_location_replaces_it(tmp_path: Path,
 def test_mirrors_come_first_if_they_serve_this_kind_of_reference(tmp_path: Path) -> None:
     configuration = """
         [[registry]]
-        prefix = "example.org"
+        location = "example.org"
         [[registry.mirror]]
         location = "all.example"
         [[registry.mirror]]
@@ -96,6 +96,20 @@ def test_mirrors_come_first_if_they_serve_this_kind_of_reference(tmp_path: Path)
     assert [(place.name, place.insecure) for place in found] == [
         *(("all.example", False), ("digests.example", True), ("example.org", False))
     ]
+
+
+def test_a_mirror_is_insecure_by_its_own_table_alone(tmp_path: Path) -> None:
+    configuration = """
+        [[registry]]
+        location = "a.example"
+        [[registry.mirror]]
+        location = "b.example"
+        [[registry]]
+        location = "b.example"
+        insecure = true
+    """
+    assert places(configuration, "a.example/x:1", tmp_path) == [Place("b.example", "x"), Place("a.example", "x")]
+    assert places(configuration, "b.example/x:1", tmp_path) == [Place("b.example", "x", insecure=True)]
 
 
 def test_a_mirror_may_end_with_a_slash(tmp_path: Path) -> None:
@@ -211,6 +225,7 @@ def test_files_of_the_folder_come_later_and_replace(tmp_path: Path) -> None:
     [
         ("[[registry]", "is not TOML"),
         ("[[registry]]\ninsecure = true\n", "a registry has neither prefix nor location"),
+        ('[[registry]]\nprefix = "a.example"\nblocked = true\n', "a.example has no location, and its prefix"),
         ('[[registry]]\nprefix = "example.org/a"\nlocation = "host"\n', "host is not the location of a repository"),
         ('[[registry]]\nprefix = "example.org"\nlocation = "host"\n', "host is not the location of a repository"),
         (
