@@ -82,10 +82,15 @@ def with_interpreter(python: str, values: dict[str, object]) -> Done:
 
 def run_group(command: list[str], seconds: float) -> Done:
     """Run a *command* to its end; if it takes longer or is interrupted, end all processes that it has started, too."""
+    interrupts: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))  # until its number is known
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         try:
+            signal.signal(signal.SIGINT, before)
+            if interrupts:
+                raise KeyboardInterrupt
             output, errors = process.communicate(timeout=seconds)
         except BaseException:
             _end_group(process)
