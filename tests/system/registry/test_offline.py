@@ -85,6 +85,16 @@ def test_a_storage_that_refuses_head_is_asked_by_get(imgfs: Bench, moved: Proxy)
     assert (done.status, done.out, done.err) == (0, "moved\n", "")
 
 
+@pytest.mark.parametrize("where", ["/manifests/1", "/blobs/"])
+def test_a_storage_that_denies_access_is_an_error_but_offline(imgfs: Bench, moved: Proxy, where: str) -> None:
+    moved.always[where] = status(307, Location=f"http://{moved.host}/stored")
+    moved.always["/stored"] = status(403)
+    done = imgfs.run("cat", f"{moved.image()}:/etc/motd")
+    assert (done.status, done.out) == (4, "")
+    assert f"the storage {moved.host} answers 403 Forbidden" in done.err
+    assert imgfs.run("cat", "--offline", f"{moved.image()}:/etc/motd").out == "hello\n"
+
+
 def test_an_image_that_the_registry_has_no_more_is_an_error_but_offline(imgfs: Bench, moved: Proxy) -> None:
     moved.always["/manifests/1"] = status(404)
     done = imgfs.run("cat", f"{moved.image()}:/etc/motd")
