@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from weakref import WeakValueDictionary
 
@@ -29,40 +29,79 @@ class Lanes:
         self._progress = 0.0
 
     def progressed(self) -> None:
-        """Take note that bytes were received: who waits for a lane waits for a host that works."""
+        """Take note of an answer, or bytes of one: who waits for a lane waits for a host that works."""
         self._progress = time.monotonic()
 
     @contextmanager
-    def lane(self, timeout: float | None, size: int = 0, *, whole: bool = False) -> Iterator[float]:
-        """Take a lane for *size* bytes of a blob, or all of it, and give for how long the host has sent nothing.
+    def lane(self, timeout: float | None, size: int = 0, *, whole: bool = False) -> Iterator["Lane"]:
+        """Take a lane for *size* bytes of a blob, or all of it.
 
-        Raises RegistryError if it sends nothing to anybody for *timeout* seconds.
+        Raises RegistryError if the host answers nobody, and sends nobody anything, for *timeout* seconds.
         """
         wanted = [self._at_once]
         if whole or size > _LARGE:
             wanted.insert(0, self._large)
         if size > _LONG:
             wanted.insert(0, self._long)
-        began = time.monotonic()
-        with ExitStack() as taken:
-            for semaphore in wanted:
-                self._take(semaphore, began, timeout)
-                taken.callback(semaphore.release)
-            yield self._silence(began)
+        made = Lane(self, wanted, timeout)
+        try:
+            made.take()
+            yield made
+        finally:
+            made.release()
 
-    def _take(self, semaphore: threading.BoundedSemaphore, began: float, timeout: float | None) -> None:
-        while not semaphore.acquire(timeout=None if timeout is None else max(0.0, timeout - self._silence(began))):
-            if timeout is not None and self._silence(began) >= timeout:
+    def take(self, semaphore: threading.BoundedSemaphore, began: float, timeout: float | None) -> None:
+        """Take a *semaphore* for a transfer that *began* at that time.  Raises as `lane` does."""
+        while not semaphore.acquire(timeout=None if timeout is None else max(0.0, timeout - self.silence(began))):
+            if timeout is not None and self.silence(began) >= timeout:
                 raise RegistryError(f"cannot reach the registry {printable(self._host)}: all connections are silent")
 
-    def _silence(self, began: float) -> float:
+    def silence(self, began: float) -> float:
+        """Return for how many seconds since *began* the host has been silent."""
         return time.monotonic() - max(began, self._progress)
 
 
+class Lane:
+    """A lane that one transfer holds, except while it sleeps."""
+
+    def __init__(self, lanes: Lanes, wanted: Sequence[threading.BoundedSemaphore], timeout: float | None) -> None:
+        self._lanes = lanes
+        self._wanted = wanted
+        self._timeout = timeout
+        self._began = time.monotonic()
+        self._taken = ExitStack()
+        self.silence = 0.0
+        """For how many seconds the host was silent when the lane was taken."""
+
+    def take(self) -> None:
+        """Take the lane.  Raises as `Lanes.lane` does."""
+        for semaphore in self._wanted:
+            self._lanes.take(semaphore, self._began, self._timeout)
+            self._taken.callback(semaphore.release)
+        self.silence = self._lanes.silence(self._began)
+
+    def release(self) -> None:
+        """Give the lane back, if it is held."""
+        self._taken.close()
+
+    def sleep(self, seconds: float) -> float:
+        """Give the lane to others for so many *seconds*; return how long it was waited for while the host worked."""
+        self.release()
+        time.sleep(seconds)
+        asked = time.monotonic()
+        self.take()
+        silence = self._lanes.silence(asked)
+        return time.monotonic() - asked - silence
+
+
 _all: WeakValueDictionary[str, Lanes] = WeakValueDictionary()
+_lock = threading.Lock()
+"""Guards `_all`: two threads must not get different lanes."""
 
 
 def lanes_of(host: str) -> Lanes:
     """Return the lanes of this process to *host*."""
-    made = Lanes(host)
-    return _all.setdefault(host, made)
+    with _lock:
+        made = _all.get(host) or Lanes(host)
+        _all[host] = made
+        return made

@@ -6,7 +6,7 @@ There is no request for ``/v2/`` and no HEAD of a blob: a request that needs aut
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
@@ -32,6 +32,8 @@ _MAX_REDIRECTS = 5
 _MISSING = (404, 410)
 _URL_EXPIRED = (400, 401, 403, 410)
 """Answers of a storage to a signed URL that is no longer valid."""
+_DENIED = (401, 403, 410)
+"""Those that stand if the next URL is refused, too."""
 _NO_SUCH = (401, 403, 404, 410)
 """Answers to HEAD that may mean that there is no such manifest."""
 _MAX_ERROR = 1 << 16
@@ -82,23 +84,31 @@ class Repository:
         self._answered = False
         self._failed: _Failure | None = None
         self._failing_since: float | None = None
+        self._served: float | None = None
+        """When the last success was, by the monotonic clock; None after a failure or a refusal."""
         self._stored: dict[Digest, str] = {}
         """Where blobs are, on other hosts, as the registry said last."""
 
-    @property
-    def is_failing(self) -> bool:
-        """Whether the last transfer from here failed."""
-        return self._failing_since is not None
+    def check(self, *, instead: "Sequence[Repository]" = ()) -> None:
+        """Raise RegistryError if the host has just failed.
 
-    def check(self, *, others_work: bool) -> None:
-        """Raise RegistryError if the host has just failed; if *others_work*, it is spared longer each time."""
+        It is spared longer each time, if one of the places *instead* has served something since.
+        """
         failed = self._failed  # another thread may reset it
-        if failed is not None and time.monotonic() < failed.when + (failed.pause if others_work else _BACK_OFF):
+        if failed is None:
+            return
+        is_replaced = any(place.has_served_since(failed.when) for place in instead)
+        if time.monotonic() < failed.when + (failed.pause if is_replaced else _BACK_OFF):
             raise RegistryError(failed.why)
+
+    def has_served_since(self, when: float) -> bool:
+        """Return whether the last request succeeded, and after that time of the monotonic clock."""
+        served = self._served
+        return served is not None and served >= when
 
     def failed(self, error: RegistryError) -> None:
         """Do not ask the host for a moment: the attempts of a transfer have failed with *error*."""
-        now, last = time.monotonic(), self._failed
+        now, last, self._served = time.monotonic(), self._failed, None
         pause = _BACK_OFF
         if last is not None:  # several transfers may fail at the same time
             pause = last.pause if now < last.when + _BACK_OFF else min(last.pause * 2, _LONGEST_BACK_OFF)
@@ -107,12 +117,17 @@ class Repository:
             self._failing_since = time.monotonic()
             log.info("the registry %s fails: %s", self.place.shown, error)
 
+    def refused(self) -> None:
+        """Take note that the place has not what was asked for, or denies it: another one may have it."""
+        self._served = None
+
     def attempt_failed(self) -> None:
         """Count an attempt that failed."""
         self._connections.traffic.count(errors=1)
 
     def succeeded(self) -> None:
         """Take note of a success: an outage may have ended."""
+        self._served = time.monotonic()
         since, self._failing_since = self._failing_since, None
         if since is not None:
             self._failed = None
@@ -187,7 +202,7 @@ class Repository:
             return None
         pauses.check(urlsplit(url).netloc.rpartition("@")[2])
         try:
-            answer = self._connections.request("GET", url, headers, retries.limits())
+            answer = self._requested("GET", url, headers, retries)
         except ConnectionFailed as error:
             raise self.broken(error) from None
         if answer.status in (_OK, _PARTIAL):
@@ -281,11 +296,14 @@ class Repository:
             header = self._authorization.header(retries.limits)
             authorized = {**headers, "Authorization": header} if header else headers
             answer = self._ask(method, path, authorized, retries)
-            if answer.status != _UNAUTHORIZED or attempt:
+            url = self._url(path)
+            answer = self._followed(method, answer, url, authorized, retries)
+            is_refused = answer.status == _UNAUTHORIZED and answer.url == url
+            if attempt or not (is_refused or _challenges(answer, url)):
                 break
             answer.discard()
             self._authorization.renew(answer, header, retries.limits)
-        return self._followed(method, answer, self._url(path), authorized, retries)
+        return answer
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         """Ask the registry itself; a place that may be plain, and does not speak TLS, by plain HTTP.
@@ -309,7 +327,12 @@ class Repository:
 
     def _asked_by(self, scheme: str, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         pauses.check(self.place.host)
-        return self._connections.request(method, f"{scheme}://{self.place.host}{path}", headers, retries.limits())
+        return self._requested(method, f"{scheme}://{self.place.host}{path}", headers, retries)
+
+    def _requested(self, method: str, url: str, headers: Mapping[str, str], retries: Retries) -> Answer:
+        answer = self._connections.request(method, url, headers, retries.limits())
+        retries.answered()
+        return answer
 
     def _below(self, path: str) -> str:
         """Return the whole path; a place without a repository is the registry itself."""
@@ -321,6 +344,7 @@ class Repository:
 
     def _followed(self, method: str, answer: Answer, url: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         """Return the answer to which *answer* redirects, or itself; another host gets no authorization."""
+        first = url
         origin: tuple[str, ...] | None = urlsplit(url)[:2]
         for _ in range(_MAX_REDIRECTS):
             if answer.status not in _REDIRECTS:
@@ -338,11 +362,14 @@ class Repository:
                 origin = None
                 headers = {name: value for name, value in headers.items() if name != "Authorization"}
             pauses.check(parts.netloc.rpartition("@")[2])
-            answer = self._connections.request(method, url, headers, retries.limits())
+            answer = self._requested(method, url, headers, retries)
+            if origin is not None and _challenges(answer, first):
+                return answer
             if answer.status in _URL_EXPIRED and method != "HEAD":  # a signed URL is for one method
                 answer.close()
                 shown = printable(parts.netloc.rpartition("@")[2])
-                raise Transient(f"{self._name}: the storage {shown} answers {answer.status} {answer.reason}", once=True)
+                text = f"{self._name}: the storage {shown} answers {answer.status} {answer.reason}"
+                raise Transient(text, once=True, denied=answer.status in _DENIED)
         raise RegistryError(f"{self._name}: the registry redirects more than {_MAX_REDIRECTS} times")
 
     def broken(self, error: ConnectionFailed) -> Transient | RegistryError:
@@ -387,6 +414,12 @@ class Repository:
             "_catalog": "list of repositories",
         }
         return named if kind == "manifests" else lists.get(kind, f"blob {reference}")
+
+
+def _challenges(answer: Answer, url: str) -> bool:
+    """Return whether *answer* asks for authorization, and is from the server of *url*."""
+    is_same = urlsplit(answer.url)[:2] == urlsplit(url)[:2]
+    return is_same and answer.status == _UNAUTHORIZED and bool(answer.header("WWW-Authenticate"))
 
 
 def _media_type(answer: Answer) -> str:

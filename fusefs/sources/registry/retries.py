@@ -7,13 +7,16 @@ from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from fusefs.errors import RegistryError
+from fusefs.errors import RegistryError, Unavailable
 from fusefs.sources.registry.connections import Limits
 
 MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers after which another attempt may succeed."""
-_FIRST, _LONGEST = 0.25, 8.0
-"""Seconds before the second attempt, which double with each further one up to the longest."""
+_FIRST, _LONGEST = 0.25, 2.0
+"""Seconds before the second attempt, which double with each further one up to the longest, or half of that at random.
+
+The longest is the pause after a failed transfer, too: a host that works again is used soon, also by waiting readers.
+"""
 _LONGEST_PAUSE = 3600.0
 """Seconds: a server may state a wrong time, and a mount must find out."""
 _MIRROR_PATIENCE = 10.0
@@ -25,15 +28,19 @@ _DEFAULT_PATIENCE = 60.0
 class Transient(Exception):
     """An attempt failed, and another one may succeed; the message is for the user."""
 
-    def __init__(self, message: str, *, after: float | None = None, once: bool = False, down: bool = False) -> None:
+    def __init__(
+        self, message: str, *, after: float | None = None, once: bool = False, down: bool = False, denied: bool = False
+    ) -> None:
         """*after*: seconds that the server asks to wait; 0 is as if it did not.
 
-        *once*: only one more attempt makes sense.  *down*: the host cannot be reached at all.
+        *once*: only one more attempt makes sense.  *down*: the host cannot be reached at all.  *denied*: after
+        that one, access is denied.
         """
         super().__init__(message)
         self.after = after
         self.once = once
         self.down = down
+        self.denied = denied
 
 
 class Pauses:
@@ -65,20 +72,25 @@ class Retries:
         self,
         timeout: float | None,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], float | None] = time.sleep,
         waited: float = 0.0,
+        heard: Callable[[], None] | None = None,
     ) -> None:
         """Give up after *timeout* seconds without progress; None: servers may be silent for any time.
 
-        *waited*: how many of these seconds are over.
+        *waited*: how many of these seconds are over.  *sleep* may return by how many seconds to give up later.  *heard*
+        is called whenever a server answers, or sends bytes.
         """
         self._silence = timeout is not None
         self._patience = _DEFAULT_PATIENCE if timeout is None else timeout
         self._clock = clock
         self._sleep = sleep
+        self._heard = heard
         self._is_last = True
         self._restart()
         self._gives_up -= waited
+        self._waited = waited
+        """How many seconds of the time left were not for attempts."""
         self._begin()
         self._received = False
 
@@ -90,9 +102,21 @@ class Retries:
         self._is_last, self._received = is_last, False
         self._begin()
 
+    @property
+    def starved(self) -> bool:
+        """Whether attempts had less than half of the time: their failure tells little about the host."""
+        return self._waited > self._patience / 2
+
+    def answered(self) -> None:
+        """Take note that a server is not silent."""
+        if self._heard is not None:
+            self._heard()
+
     def progressed(self) -> None:
         """Begin again with all time and attempts: bytes were received."""
+        self.answered()
         self._restart()
+        self._waited = 0.0
         self._received = True
 
     def _restart(self) -> None:
@@ -112,14 +136,21 @@ class Retries:
     def wait(self, failure: Transient) -> None:
         """Wait until the next attempt; RegistryError with the message of *failure* if there is none.
 
+        Unavailable if access has been denied once more.
         A host that cannot be reached is only waited for in the middle of a transfer.
         """
-        delay = self._delay * random.uniform(0.5, 1.5) if not failure.after else failure.after  # noqa: S311
+        delay = self._delay * random.uniform(0.5, 1.0) if not failure.after else failure.after  # noqa: S311
         left = self._deadline - self._clock()
+        if failure.denied and self._once:
+            raise Unavailable(str(failure))
         if delay >= left or (failure.once and self._once) or (failure.down and not self._received):
             raise RegistryError(str(failure))
         self._once = self._once or failure.once
-        self._sleep(delay)
+        began = self._clock()
+        later = self._sleep(delay) or 0.0
+        self._waited += self._clock() - began - delay - later
+        self._gives_up += later
+        self._deadline += later
         self._delay = min(_LONGEST, self._delay * 2)
 
 

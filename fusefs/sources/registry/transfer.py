@@ -13,7 +13,7 @@ from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.connections import ConnectionFailed
-from fusefs.sources.registry.lanes import lanes_of
+from fusefs.sources.registry.lanes import Lane, lanes_of
 from fusefs.sources.registry.repository import Found, Repository
 from fusefs.sources.registry.retries import Retries, Transient
 
@@ -75,10 +75,9 @@ class Transfers:
         places = self._repositories[-1:] if from_registry else self._repositories
         with (
             self._counted(),
-            self._lanes.lane(self._timeout, wanted[1] - wanted[0], whole=wanted == (0, blob.size)) as silence,
+            self._lanes.lane(self._timeout, wanted[1] - wanted[0], whole=wanted == (0, blob.size)) as lane,
         ):
-            part = _Part(blob, wanted, take, self._lanes.progressed)
-            _from_places(places, Retries(self._timeout, waited=silence), part.receive)
+            _from_places(places, self._retries(lane), _Part(blob, wanted, take).receive)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -91,16 +90,19 @@ class Transfers:
                 self.waiting -= 1
 
     def _asked(self, request: Callable[[Repository, Retries], _T]) -> _T:
-        with self._lanes.lane(self._timeout) as silence:
-            return _from_places(self._repositories, Retries(self._timeout, waited=silence), request)
+        with self._lanes.lane(self._timeout) as lane:
+            return _from_places(self._repositories, self._retries(lane), request)
+
+    def _retries(self, lane: Lane) -> Retries:
+        return Retries(self._timeout, sleep=lane.sleep, waited=lane.silence, heard=self._lanes.progressed)
 
 
 def _from_places(places: Sequence[Repository], retries: Retries, request: Callable[[Repository, Retries], _T]) -> _T:
     *mirrors, registry = places
-    for mirror in mirrors:
+    for number, mirror in enumerate(mirrors, 1):
         retries.begin_place(is_last=False)
         try:
-            return _tried(mirror, retries, request, others_work=not registry.is_failing)
+            return _tried(mirror, retries, request, instead=places[number:])
         except _OF_PLACE as error:
             log.info("%s; asking the next place", error)
         except UsageError as error:  # the registry needs neither the mirror's helper nor its certificates
@@ -119,10 +121,13 @@ def _tried(
     retries: Retries,
     request: Callable[[Repository, Retries], _T],
     *,
-    others_work: bool = False,
+    instead: Sequence[Repository] = (),
 ) -> _T:
-    """Return the result of *request*, attempted as long as *retries* allow; a host that just failed is not asked."""
-    repository.check(others_work=others_work)
+    """Return the result of *request*, attempted as long as *retries* allow; a host that just failed is not asked.
+
+    *instead* are the places that are asked after this one.
+    """
+    repository.check(instead=instead)
     while True:
         try:
             result = request(repository, retries)
@@ -130,10 +135,16 @@ def _tried(
             repository.attempt_failed()
             try:
                 retries.wait(failure)
+            except Unavailable:
+                repository.refused()
+                raise
             except RegistryError as error:
-                if not failure.once:  # else it is the blob that fails, not the host
+                if not failure.once and not retries.starved:  # once: it is the blob that fails, not the host
                     repository.failed(error)
                 raise
+        except Unavailable:
+            repository.refused()
+            raise
         else:
             repository.succeeded()
             return result
@@ -149,11 +160,10 @@ def _check(repository: Repository, what: str, actual: Digest, stated: Digest) ->
 class _Part:
     """A part of a blob that arrives in one answer or, after a broken one, in several."""
 
-    def __init__(self, blob: Descriptor, wanted: Range, take: Take, progressed: Callable[[], None]) -> None:
+    def __init__(self, blob: Descriptor, wanted: Range, take: Take) -> None:
         self._blob = blob
         self._position, self._end = wanted
         self._take = take
-        self._progressed = progressed
         self._bodies = 0
         """Answers that began at 0."""
 
@@ -171,7 +181,6 @@ class _Part:
             try:
                 for piece in answer.pieces():
                     retries.progressed()
-                    self._progressed()
                     if offset + len(piece) > ends:
                         raise InvalidImage(
                             f"{shown} has more than the {self._blob.size} bytes that the manifest states"

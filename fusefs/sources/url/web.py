@@ -196,14 +196,19 @@ class WebFile:
         """Return a successful answer, or that there is no such range."""
         if self._failed is not None and time.monotonic() < self._failed[0]:
             raise RegistryError(self._failed[1])
-        target = self._target
+        try:
+            return self._answered(self._target, headers, retries)
+        except (Transient, RegistryError, Unavailable):
+            self._target = None  # the next redirect may lead to another place
+            raise
+
+    def _answered(self, target: str | None, headers: Mapping[str, str], retries: Retries) -> Answer:
         try:
             answer = self._followed(target or self._url, headers, retries)
         except ConnectionFailed as error:
             raise self._broken(error) from None
         if target is not None and answer.status in _URL_EXPIRED:
             answer.close()
-            self._target = None
             raise Transient(f"{self.name}: where it redirects to answers {answer.status} {answer.reason}", once=True)
         if answer.status not in (_OK, _PARTIAL, _UNSATISFIABLE):
             self._refuse(answer)
@@ -255,6 +260,7 @@ class WebFile:
     def _wait(self, retries: Retries, failure: Transient | RegistryError) -> None:
         """Wait until the next attempt; RegistryError if there is none."""
         self._connections.traffic.count(errors=1)
+        self._target = None  # if the transfer broke off there
         try:
             if isinstance(failure, RegistryError):
                 raise failure

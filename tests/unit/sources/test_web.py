@@ -1,6 +1,7 @@
 """A file on a web server: what it says about its bytes, and about when it may be asked."""
 
 import gzip
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -39,3 +40,37 @@ def test_a_pause_that_a_server_asks_for_is_kept_by_all_readers() -> None:
             with pytest.raises(RegistryError, match="it asks to wait 60 s"):
                 file_at(server.host).begin(1)
         assert len(server.got) == 1
+
+
+@pytest.mark.parametrize("fault", [Answer(503, headers={"Retry-After": "3600"}), Answer(500), Answer(418), None])
+def test_after_a_failure_the_server_is_asked_again_where_the_file_is(
+    fault: Answer | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusefs.sources.url.web._BACK_OFF", 0.0)
+    data, faulty = bytes(range(100)), list[str]()
+
+    def part(got: Got) -> Answer:
+        if fault is not None and got.headers["Host"] in faulty:
+            return fault
+        start, end = map(int, got.headers["Range"].removeprefix("bytes=").split("-"))
+        where = {"Content-Range": f"bytes {start}-{end}/{len(data)}", "Connection": "close"}
+        return Answer(206, data[start : end + 1], where)
+
+    leads_to = [""]
+
+    def redirect(_: Got) -> Answer:
+        return Answer(302, headers={"Location": f"http://{leads_to[0]}/f"})
+
+    with answers(redirect) as origin, answers(part) as other, ExitStack() as running:
+        first = running.enter_context(answers(part))
+        leads_to[0] = first.host
+        file, got = file_at(origin.host), bytearray()
+        assert file.begin(10) == data[:10]
+        leads_to[0] = other.host
+        faulty.append(first.host)
+        if fault is None:
+            running.close()  # nobody is there any more
+        with suppress(RegistryError):  # the transfer that found it may fail
+            file.receive(10, 20, lambda _, __: None)
+        file.receive(20, 30, lambda _, piece: got.extend(piece))
+    assert bytes(got) == data[20:30]

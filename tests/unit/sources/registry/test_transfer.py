@@ -415,6 +415,66 @@ def test_a_signed_url_of_the_registry_itself_that_is_refused_is_asked_for_again(
         assert len(server.got) == 4
 
 
+def signed_by(storage: Answers) -> Callable[[Got], Answer]:
+    """Redirect all requests to *storage*."""
+    return lambda _: Answer(307, headers={"Location": f"http://{storage.host}/signed"})
+
+
+@pytest.mark.parametrize("status", [401, 403, 410])
+def test_a_manifest_that_is_denied_where_the_registry_redirects_to_is_denied(status: int) -> None:
+    with answers(lambda _: Answer(status)) as storage, answers(signed_by(storage)) as server:
+        with pytest.raises(Unavailable, match=f"the storage {storage.host} answers {status}"):
+            manifest(client(server.host))
+        assert (len(server.got), len(storage.got)) == (2, 2)
+
+
+def test_a_signed_url_that_is_malformed_is_no_denial() -> None:
+    with (
+        answers(lambda _: Answer(400)) as storage,
+        answers(signed_by(storage)) as server,
+        pytest.raises(RegistryError, match=f"the storage {storage.host} answers 400"),
+    ):
+        manifest(client(server.host))
+
+
+@pytest.mark.parametrize("password", [AUTH, "d3Jvbmc6Zm9v"])
+def test_a_registry_that_redirects_within_itself_before_it_asks_for_authorization(password: str) -> None:
+    def answer(got: Got) -> Answer:
+        if got.path.startswith("/v2"):
+            return Answer(307, headers={"Location": f"/here{got.path}"})
+        if got.headers.get("Authorization") != f"Basic {AUTH}":
+            return Answer(401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        return Answer(200, MANIFEST)
+
+    with answers(answer) as server:
+        transfers = client(server.host, DOCKER_AUTH_CONFIG=json.dumps({"auths": {server.host: {"auth": password}}}))
+        if password == AUTH:
+            assert manifest(transfers) == MANIFEST
+        else:
+            with pytest.raises(Unavailable, match="denies access"):
+                manifest(transfers)
+        assert ["Authorization" in got.headers for got in server.got] == [False, False, True, True]
+
+
+def test_a_redirect_back_from_another_host_gets_no_authorization() -> None:
+    hosts = dict[str, str]()
+
+    def answer(got: Got) -> Answer:
+        if got.path.startswith("/v2"):
+            return Answer(307, headers={"Location": f"http://{hosts['other']}/away"})
+        return Answer(401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+
+    def back(_: Got) -> Answer:
+        return Answer(307, headers={"Location": f"http://{hosts['server']}/back"})
+
+    with answers(back) as other, answers(answer) as server:
+        hosts.update(other=other.host, server=server.host)
+        transfers = client(server.host, DOCKER_AUTH_CONFIG=json.dumps({"auths": {server.host: {"auth": AUTH}}}))
+        with pytest.raises(Unavailable, match=f"the storage {server.host} answers 401"):
+            manifest(transfers)
+        assert not any("Authorization" in got.headers for got in server.got)
+
+
 def test_where_a_blob_is_stored_is_asked_for_once_until_that_refuses() -> None:
     valid = ["1"]
 
@@ -438,3 +498,32 @@ def test_where_a_blob_is_stored_is_asked_for_once_until_that_refuses() -> None:
             for number in range(3):
                 transfers.blob(BLOB, (number, number + 9), lambda *_: None)
             assert (len(server.got), len(storage.got)) == (2, 7)
+
+
+def test_a_silent_mirror_is_asked_less_and_less_if_another_mirror_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    with silent() as mirror, answers(found) as other, answers(found) as server:
+        transfers, now = client(mirror.host, other.host, server.host, timeout=0.4), time.monotonic()
+        for later in (0, 3, 5):
+            monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda later=later: now + later)
+            assert manifest(transfers) == MANIFEST
+        assert (len(mirror.connections), len(server.got)) == (2, 0)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_mirror_that_alone_has_an_image_is_asked_soon(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    statuses = {"mirror": 200, "registry": status}
+
+    def answer(name: str) -> Callable[[Got], Answer]:
+        return lambda _: Answer(statuses[name], MANIFEST)
+
+    with answers(answer("mirror")) as mirror, answers(answer("registry")) as server:
+        transfers, now = client(mirror.host, server.host, timeout=0.2), time.monotonic()
+        assert manifest(transfers) == MANIFEST
+        statuses["mirror"] = 503
+        for later in range(0, 30, 3):
+            monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda later=later: now + later)
+            with pytest.raises(Unavailable):
+                manifest(transfers)
+        statuses["mirror"] = 200
+        monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda: now + 29.1)
+        assert manifest(transfers) == MANIFEST
