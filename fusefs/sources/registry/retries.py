@@ -136,8 +136,8 @@ class Retries:
     def wait(self, failure: Transient) -> None:
         """Wait until the next attempt; RegistryError with the message of *failure* if there is none.
 
-        Unavailable if access has been denied once more.
-        A host that cannot be reached is only waited for in the middle of a transfer.
+        Unavailable if access has been denied once more.  A host that cannot be reached is only waited for in the middle
+        of a transfer.
         """
         delay = self._delay * random.uniform(0.5, 1.0) if not failure.after else failure.after  # noqa: S311
         left = self._deadline - self._clock()
