@@ -12,10 +12,11 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from fusefs.errors import ImgfsError, RegistryError, Unavailable, UsageError
 from fusefs.log import logger
-from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections, Limits, without_control
 from fusefs.sources.registry.credentials import HELPER_TIMEOUT, Credentials
-from fusefs.sources.registry.places import Place, is_loopback
-from fusefs.sources.registry.retries import MAY_PASS, Transient, pauses, retry_after
+from fusefs.sources.registry.places import Place
+from fusefs.sources.servers.connections import Answer, ConnectionFailed, Connections, Limits, without_control
+from fusefs.sources.servers.hosts import is_loopback
+from fusefs.sources.servers.retries import MAY_PASS, Transient, pauses, retry_after
 from fusefs.text import printable
 
 log = logger(__name__)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from fusefs.image.model import Traffic
-from fusefs.sources.registry import certificates
 from fusefs.sources.registry.authorization import Authorization
-from fusefs.sources.registry.connections import Connections
 from fusefs.sources.registry.credentials import find_credentials
 from fusefs.sources.registry.places import Place
 from fusefs.sources.registry.repository import Repository
 from fusefs.sources.registry.transfer import Transfers
+from fusefs.sources.servers import certificates
+from fusefs.sources.servers.connections import Connections
 from fusefs.sources.settings import Settings
 from fusefs.sources.tls import Tls
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from fusefs.errors import Unavailable, UsageError
 from fusefs.oci.reference import DOCKER_HUB, RegistryReference, full_reference
 from fusefs.sources.registry.registries_conf import Entry, read_configuration
+from fusefs.sources.servers.hosts import is_loopback
 from fusefs.text import printable
 
 _HUB_HOST = "registry-1.docker.io"
@@ -36,12 +37,6 @@ class Place(NamedTuple):
     def shown(self) -> str:
         """The registry in messages."""
         return printable(self.name)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether *host*, which may state a port, is this machine."""
-    name = re.sub(r":[0-9]+$", "", host)
-    return name in ("localhost", "[::1]") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", name) is not None
 
 
 def find_places(reference: RegistryReference, environment: Mapping[str, str], *, insecure: bool) -> list[Place]:

@@ -17,9 +17,9 @@ from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.authorization import Authorization
-from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections
 from fusefs.sources.registry.places import Place
-from fusefs.sources.registry.retries import MAY_PASS, Retries, Transient, pauses, retry_after
+from fusefs.sources.servers.connections import Answer, ConnectionFailed, Connections
+from fusefs.sources.servers.retries import MAY_PASS, Retries, Transient, pauses, retry_after
 from fusefs.text import printable
 
 log = logger(__name__)

@@ -12,10 +12,10 @@ from fusefs.errors import DigestMismatch, InvalidImage, RegistryError, Unavailab
 from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
-from fusefs.sources.registry.connections import ConnectionFailed
 from fusefs.sources.registry.lanes import Lane, lanes_of
 from fusefs.sources.registry.repository import Found, Repository
-from fusefs.sources.registry.retries import Retries, Transient
+from fusefs.sources.servers.connections import ConnectionFailed
+from fusefs.sources.servers.retries import Retries, Transient
 
 log = logger(__name__)
 

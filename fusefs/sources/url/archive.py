@@ -15,8 +15,8 @@ from fusefs.sources.archive.blobs import TarBlobs
 from fusefs.sources.archive.file import Stream, spooled_image, tar_image
 from fusefs.sources.archive.verification import hashing, readable, verified
 from fusefs.sources.argument import UrlImage
-from fusefs.sources.registry.certificates import find_tls
-from fusefs.sources.registry.connections import Connections
+from fusefs.sources.servers.certificates import find_tls
+from fusefs.sources.servers.connections import Connections
 from fusefs.sources.settings import Settings
 from fusefs.sources.tls import Tls
 from fusefs.sources.url.web import WebFile

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from fusefs.content.pieces import Take
 from fusefs.errors import InvalidImage, RegistryError, Unavailable
-from fusefs.sources.registry.connections import Answer, ConnectionFailed, Connections
-from fusefs.sources.registry.retries import MAY_PASS, Retries, Transient, pauses, retry_after
+from fusefs.sources.servers.connections import Answer, ConnectionFailed, Connections
+from fusefs.sources.servers.retries import MAY_PASS, Retries, Transient, pauses, retry_after
 from fusefs.text import printable
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416

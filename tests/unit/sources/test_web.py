@@ -7,7 +7,7 @@ import pytest
 
 from fusefs.errors import RegistryError
 from fusefs.image.model import Traffic
-from fusefs.sources.registry.connections import Connections
+from fusefs.sources.servers.connections import Connections
 from fusefs.sources.tls import Tls
 from fusefs.sources.url.web import WebFile
 from tests.support.answers import Answer, Got, answers

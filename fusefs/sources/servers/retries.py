@@ -8,7 +8,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from fusefs.errors import RegistryError, Unavailable
-from fusefs.sources.registry.connections import Limits
+from fusefs.sources.servers.connections import Limits
 
 MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers after which another attempt may succeed."""

@@ -25,7 +25,7 @@ from fusefs.image.model import Traffic
 from fusefs.sources.handover import takes_over
 from fusefs.sources.http import BoundedResponse
 from fusefs.sources.reasons import cause_of, reason
-from fusefs.sources.registry.places import is_loopback
+from fusefs.sources.servers.hosts import is_loopback
 from fusefs.sources.tls import Tls, ssl_context
 from fusefs.text import printable
 

@@ -6,9 +6,9 @@ import pytest
 
 from fusefs.errors import UsageError
 from fusefs.image.model import Traffic
-from fusefs.sources.registry.certificates import find_tls
 from fusefs.sources.registry.client import Client
 from fusefs.sources.registry.places import Place
+from fusefs.sources.servers.certificates import find_tls
 from fusefs.sources.tls import Tls
 from tests.support.conformance import SETTINGS
 

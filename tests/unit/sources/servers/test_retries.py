@@ -3,7 +3,7 @@
 import pytest
 
 from fusefs.errors import RegistryError
-from fusefs.sources.registry.retries import Retries, Transient, retry_after
+from fusefs.sources.servers.retries import Retries, Transient, retry_after
 
 
 class Clock:

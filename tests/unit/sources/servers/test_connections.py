@@ -8,7 +8,7 @@ import pytest
 
 from fusefs.errors import UsageError
 from fusefs.image.model import Traffic
-from fusefs.sources.registry.connections import ConnectionFailed, Connections, Limits
+from fusefs.sources.servers.connections import ConnectionFailed, Connections, Limits
 from fusefs.sources.tls import Tls
 from tests.support.answers import Answer, answers
 from tests.support.certificates import Authority

@@ -1,0 +1,1 @@
+"""What registries and archives at URLs have in common: servers that speak HTTP, which fail and are asked again."""
