@@ -1,4 +1,6 @@
-"""How soon `rootfs/` of an image with plain gzip layers is listed, over a slow link, next to `skopeo copy`.
+"""How soon `rootfs/` of an image with plain gzip layers is listed over a slow link, next to `skopeo copy`.
+
+If crane is there, `crane export` is measured, too.
 
     scripts/soak first-listing [RUNS [MEGABITS]]
 
@@ -61,21 +63,29 @@ def _copied(image: str, work: Path) -> float:
     return seconds
 
 
+def _exported(image: str, _work: Path) -> float:
+    """Write the files of *image* to nowhere with crane; return the seconds that took."""
+    command = ["crane", "export", "--insecure", image.removeprefix("docker://"), "-"]
+    return _took(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+
+
 def main(runs: int = 5, megabits: int = 100) -> int:
     """Print the medians."""
     layout = Layout()
     layout.list(layout.image(_tars(-(-megabits // 100)), "gzip"), "1")
     size = sum(map(len, layout.files.values()))
+    peers: dict[str, Callable[[str, Path], float]] = {"skopeo copy": _copied}
+    if shutil.which("crane"):
+        peers["crane export"] = _exported
     with work_folder() as work, registry(work / "registry") as server:
         push(layout, server)
         with slow_link(server.host, megabits=megabits) as host:
             image = f"docker://{host}/team/app:1"
-            found = [(_copied(image, work), _listed(image, work)) for _ in range(runs)]
-    copied, listed = (sorted(column)[runs // 2] for column in zip(*found, strict=True))
-    print(
-        f"skopeo copy: {copied:.2f} s; imgfs mount and ls rootfs: {listed:.2f} s, {listed / copied:.2f} of it,", end=" "
-    )
-    print(f"{size / listed / 1e6:.0f} MB/s of gzip")
+            found = [[measured(image, work) for measured in (_listed, *peers.values())] for _ in range(runs)]
+    listed, *others = (sorted(column)[runs // 2] for column in zip(*found, strict=True))
+    print(f"imgfs mount and ls rootfs: {listed:.2f} s, {size / listed / 1e6:.0f} MB/s of gzip")
+    for peer, took in zip(peers, others, strict=True):
+        print(f"{peer}: {took:.2f} s, of which that is {listed / took:.2f}")
     return 0
 
 
