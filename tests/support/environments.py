@@ -18,7 +18,7 @@ _REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 def pinned_environment(name: str) -> Path:
     """Return the folder of an environment with the packages that requirements/*name*.txt pins."""
     pins = _REQUIREMENTS / f"{name}.txt"
-    pinned = hashlib.sha256(pins.read_bytes()).hexdigest()[:8]
+    pinned = hashlib.sha256(pins.read_bytes() + sys.base_prefix.encode()).hexdigest()[:8]  # it links to that Python
     path = kept_folder() / f"{name}-{sys.version_info.major}.{sys.version_info.minor}-{pinned}"
     if not path.exists():
         unfinished = path.parent / f"unfinished-{name}-{os.getpid()}"
