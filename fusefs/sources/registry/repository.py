@@ -5,24 +5,21 @@ There is no request for ``/v2/`` and no HEAD of a blob: a request that needs aut
 
 import json
 import re
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from fusefs.content.ranges import Range
 from fusefs.errors import InvalidImage, RegistryError, Unavailable
-from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.sources.registry.authorization import Authorization
+from fusefs.sources.registry.availability import Availability
 from fusefs.sources.registry.places import Place
 from fusefs.sources.servers.connections import Answer, ConnectionFailed, Connections
 from fusefs.sources.servers.retries import MAY_PASS, Retries, Transient, pauses, retry_after
 from fusefs.text import printable
-
-log = logger(__name__)
 
 _ACCEPT = ", ".join([*sorted(documents.MANIFESTS), *sorted(documents.INDEXES)])
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
@@ -38,10 +35,6 @@ _NO_SUCH = (401, 403, 404, 410)
 """Answers to HEAD that may mean that there is no such manifest."""
 _MAX_ERROR = 1 << 16
 _MAX_MESSAGE = 300
-_BACK_OFF = 2.0
-"""Seconds in which a host that failed is not asked again: many readers must not wait one after the other."""
-_LONGEST_BACK_OFF = 60.0
-"""Seconds: the longest for a mirror, which doubles with each failure, as long as the registry answers."""
 _NO_LIST = (400, 404, 405, 406, 410)
 """Answers of registries without lists of referrers."""
 _NEXT = re.compile(r'<([^<>]*)>[^<>]*?;\s*rel\s*=\s*"?next\b')
@@ -63,75 +56,22 @@ class Missing(Unavailable):
     """The registry has no such manifest, blob or list."""
 
 
-class _Failure(NamedTuple):
-    """The last failure of a host."""
-
-    when: float
-    """By the monotonic clock."""
-    pause: float
-    """Seconds in which it is not asked again if another place has the same."""
-    why: str
-
-
 class Repository:
     """One place of a repository.  Safe under concurrency."""
 
     def __init__(self, place: Place, connections: Connections, authorization: Authorization) -> None:
         self.place = place
+        self.availability = Availability(place.shown)
         self._connections = connections
         self._authorization = authorization
         self._scheme = "https"
         self._answered = False
-        self._failed: _Failure | None = None
-        self._failing_since: float | None = None
-        self._served: float | None = None
-        """When the last success was, by the monotonic clock; None after a failure or a refusal."""
         self._stored: dict[Digest, str] = {}
         """Where blobs are, on other hosts, as the registry said last."""
 
-    def check(self, *, instead: "Sequence[Repository]" = ()) -> None:
-        """Raise RegistryError if the host has just failed.
-
-        It is spared longer each time, if one of the places *instead* has served something since.
-        """
-        failed = self._failed  # another thread may reset it
-        if failed is None:
-            return
-        is_replaced = any(place.has_served_since(failed.when) for place in instead)
-        if time.monotonic() < failed.when + (failed.pause if is_replaced else _BACK_OFF):
-            raise RegistryError(failed.why)
-
-    def has_served_since(self, when: float) -> bool:
-        """Return whether the last request succeeded, and after that time of the monotonic clock."""
-        served = self._served
-        return served is not None and served >= when
-
-    def failed(self, error: RegistryError) -> None:
-        """Do not ask the host for a moment: the attempts of a transfer have failed with *error*."""
-        now, last, self._served = time.monotonic(), self._failed, None
-        pause = _BACK_OFF
-        if last is not None:  # several transfers may fail at the same time
-            pause = last.pause if now < last.when + _BACK_OFF else min(last.pause * 2, _LONGEST_BACK_OFF)
-        self._failed = _Failure(now, pause, str(error))
-        if self._failing_since is None:
-            self._failing_since = time.monotonic()
-            log.info("the registry %s fails: %s", self.place.shown, error)
-
-    def refused(self) -> None:
-        """Take note that the place has not what was asked for, or denies it: another one may have it."""
-        self._served = None
-
-    def attempt_failed(self) -> None:
+    def count_error(self) -> None:
         """Count an attempt that failed."""
         self._connections.traffic.count(errors=1)
-
-    def succeeded(self) -> None:
-        """Take note of a success: an outage may have ended."""
-        self._served = time.monotonic()
-        since, self._failing_since = self._failing_since, None
-        if since is not None:
-            self._failed = None
-            log.info("the registry %s answers again after %.0f s", self.place.shown, time.monotonic() - since)
 
     def manifest(self, reference: str, retries: Retries) -> Found:
         """Return the manifest or index *reference*, a tag or a digest.

@@ -107,7 +107,7 @@ def _from_places(places: Sequence[Repository], retries: Retries, request: Callab
             log.info("%s; asking the next place", error)
         except UsageError as error:  # the registry needs neither the mirror's helper nor its certificates
             log.warning("the mirror %s: %s; asking the next place", mirror.place.shown, error)
-            mirror.failed(RegistryError(str(error)))  # else each request warns
+            mirror.availability.failed(RegistryError(str(error)))  # else each request warns
     retries.begin_place(is_last=True)
     try:
         return _tried(registry, retries, request)
@@ -127,26 +127,27 @@ def _tried(
 
     *instead* are the places that are asked after this one.
     """
-    repository.check(instead=instead)
+    availability = repository.availability
+    availability.check(instead=[place.availability for place in instead])
     while True:
         try:
             result = request(repository, retries)
         except Transient as failure:
-            repository.attempt_failed()
+            repository.count_error()
             try:
                 retries.wait(failure)
             except Unavailable:
-                repository.refused()
+                availability.refused()
                 raise
             except RegistryError as error:
                 if not failure.once and not retries.starved:  # once: it is the blob that fails, not the host
-                    repository.failed(error)
+                    availability.failed(error)
                 raise
         except Unavailable:
-            repository.refused()
+            availability.refused()
             raise
         else:
-            repository.succeeded()
+            availability.succeeded()
             return result
 
 

@@ -36,7 +36,7 @@ BLOB = Descriptor("application/octet-stream", 1 << 24, Digest.of([b"x"]))
 @pytest.fixture(name="at_once")
 def at_once_fixture(monkeypatch: pytest.MonkeyPatch) -> None:
     """A place that failed is asked again at once."""
-    monkeypatch.setattr("fusefs.sources.registry.repository._BACK_OFF", 0.0)
+    monkeypatch.setattr("fusefs.sources.registry.availability._BACK_OFF", 0.0)
 
 
 def client(*hosts: str, timeout: float = 2.0, insecure: bool = True, **environment: str) -> Transfers:
@@ -328,7 +328,7 @@ def test_a_silent_mirror_is_asked_less_and_less(monkeypatch: pytest.MonkeyPatch)
         transfers, now = client(mirror.host, server.host, timeout=0.4), time.monotonic()
         asked = []
         for later in (0, 1, 3, 5, 8, 15, 17):
-            monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda later=later: now + later)
+            monkeypatch.setattr("fusefs.sources.registry.availability.time.monotonic", lambda later=later: now + later)
             assert manifest(transfers) == MANIFEST
             asked.append(len(mirror.connections))
         assert asked == [1, 1, 2, 2, 3, 3, 4]
@@ -343,10 +343,10 @@ def test_a_mirror_that_works_again_is_asked_if_the_registry_fails(monkeypatch: p
     with answers(answer("mirror")) as mirror, answers(answer("registry")) as server:
         transfers, now = client(mirror.host, server.host, timeout=0.2), time.monotonic()
         for later in (0, 3, 8):
-            monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda later=later: now + later)
+            monkeypatch.setattr("fusefs.sources.registry.availability.time.monotonic", lambda later=later: now + later)
             assert manifest(transfers) == MANIFEST
         statuses.update(mirror=200, registry=503)
-        monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda: now + 11)
+        monkeypatch.setattr("fusefs.sources.registry.availability.time.monotonic", lambda: now + 11)
         with pytest.raises(RegistryError):
             manifest(transfers)  # the mirror is still spared
         assert manifest(transfers) == MANIFEST
@@ -504,7 +504,7 @@ def test_a_silent_mirror_is_asked_less_and_less_if_another_mirror_works(monkeypa
     with silent() as mirror, answers(found) as other, answers(found) as server:
         transfers, now = client(mirror.host, other.host, server.host, timeout=0.4), time.monotonic()
         for later in (0, 3, 5):
-            monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda later=later: now + later)
+            monkeypatch.setattr("fusefs.sources.registry.availability.time.monotonic", lambda later=later: now + later)
             assert manifest(transfers) == MANIFEST
         assert (len(mirror.connections), len(server.got)) == (2, 0)
 
@@ -521,9 +521,9 @@ def test_a_mirror_that_alone_has_an_image_is_asked_soon(monkeypatch: pytest.Monk
         assert manifest(transfers) == MANIFEST
         statuses["mirror"] = 503
         for later in range(0, 30, 3):
-            monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda later=later: now + later)
+            monkeypatch.setattr("fusefs.sources.registry.availability.time.monotonic", lambda later=later: now + later)
             with pytest.raises(Unavailable):
                 manifest(transfers)
         statuses["mirror"] = 200
-        monkeypatch.setattr("fusefs.sources.registry.repository.time.monotonic", lambda: now + 29.1)
+        monkeypatch.setattr("fusefs.sources.registry.availability.time.monotonic", lambda: now + 29.1)
         assert manifest(transfers) == MANIFEST
