@@ -160,7 +160,7 @@ async def _serve_by_fuse(
             nursery.start_soon(_stop_on_signal, signals, succession, nursery.cancel_scope)
             nursery.start_soon(begin, mount, succession)
             nursery.start_soon(operations.serve_idle)
-            await pyfuse3.main(least, most)
+            await _answer_requests(least, most)
             await succession.settle()
             nursery.cancel_scope.cancel()
         return succession
@@ -169,6 +169,18 @@ async def _serve_by_fuse(
         pyfuse3.close(unmount=False)
         beginning.trial.close()  # its place is free for fusermount3, if this user may start few processes
         mounting.undo()
+
+
+async def _answer_requests(least: int, most: int) -> None:
+    """Answer requests with *least* to *most* workers until the connection to the kernel is closed.
+
+    A read of a request that the kernel hands out while it closes the connection fails with ECONNABORTED, any later one
+    with ENODEV (fs/fuse/dev.c, fuse_dev_do_read), which libfuse takes for the end and pyfuse3 for no error.
+    """
+    try:
+        await pyfuse3.main(least, most)
+    except* ConnectionAbortedError:
+        pass
 
 
 class _Mounting:

@@ -16,7 +16,7 @@ import pytest
 
 from fusefs.errors import ImgfsError
 from fusefs.mount.background import in_background
-from tests.support.builders import Archive
+from tests.support.builders import Archive, layer
 from tests.support.mounts import Bench, Finished, mounted_below, tree, without_figures
 from tests.support.processes import until
 from tests.support.requirements import need
@@ -177,6 +177,19 @@ def test_other_programs_unmount_and_the_process_ends(imgfs: Bench, archive: Path
     mountpoint = imgfs.mount(archive)
     subprocess.run([*program, mountpoint], check=True)
     imgfs.nothing_left()
+
+
+def test_the_mount_ends_well_while_many_files_are_closed(imgfs: Bench) -> None:
+    names = [f"f{number}" for number in range(900)]
+    archive = Archive([layer(dict.fromkeys(names, b"x"))]).write(imgfs.folder / "image.tar")
+    mountpoint = imgfs.mountpoint()
+    for _ in range(12):  # the kernel takes a request back that is being read in one of some eight
+        imgfs.mount(archive, at=mountpoint)
+        with contextlib.ExitStack() as files:
+            for name in names:
+                files.callback(os.close, os.open(mountpoint / "rootfs" / name, os.O_RDONLY))
+            subprocess.run(["umount", "-l", mountpoint], check=True)
+        imgfs.nothing_left()
 
 
 def test_the_foreground_ends_with_status_0_when_it_is_unmounted(imgfs: Bench, archive: Path) -> None:

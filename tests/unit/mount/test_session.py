@@ -1,10 +1,12 @@
-"""Signals that arrive while the FUSE mount ends."""
+"""How a FUSE mount begins and ends, without a mount."""
 
 import signal
 from collections.abc import Sequence
 from typing import cast
 
+import pyfuse3
 import pytest
+import trio
 
 from fusefs.mount import session
 from fusefs.mount.mountpoint import Mountpoint
@@ -38,6 +40,23 @@ def test_a_signal_that_arrives_as_the_event_loop_ends_is_known_at_the_end(
     serve(cast(Directory, None), cast(Mountpoint, None), cast(MountOptions, None), lambda: None)
     assert ended.signals == [number]
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("raised", [ConnectionAbortedError, ConnectionResetError])
+def test_a_request_that_the_kernel_takes_back_is_the_end_and_no_fault(
+    monkeypatch: pytest.MonkeyPatch, raised: type[OSError]
+) -> None:
+    async def read(*_: int) -> None:
+        async with trio.open_nursery():
+            raise raised("fuse_session_receive_buf failed")
+
+    monkeypatch.setattr(pyfuse3, "main", read)
+    try:
+        trio.run(session._answer_requests, 1, 2)
+    except* ConnectionResetError:
+        assert raised is not ConnectionAbortedError
+    else:
+        assert raised is ConnectionAbortedError
 
 
 @pytest.mark.parametrize(
