@@ -4,6 +4,7 @@ Nothing is retried and no redirect is followed here: a caller decides.
 """
 
 import base64
+import http.client
 import logging
 import os
 import re
@@ -69,6 +70,8 @@ class ConnectionFailed(Exception):
         """Whether the host answers, but not as TLS wants."""
         self.no_tls = self.no_handshake or isinstance(cause, ConnectionError)
         """Whether the host may speak plain HTTP instead of TLS."""
+        self.no_http = isinstance(cause, ConnectionError | http.client.HTTPException)
+        """Whether the host may speak TLS instead of plain HTTP."""
         self.refused = isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ProxyError)
         """Whether no connection could be made at all, or none through a proxy."""
 
