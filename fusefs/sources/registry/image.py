@@ -34,10 +34,14 @@ def registry_image(reference: RegistryReference, argument: str, settings: Settin
     traffic = Traffic()
 
     def client() -> "Transfers":
-        from fusefs.sources.registry.client import transfers_of  # noqa: PLC0415 - cached images need no urllib3
+        from fusefs.sources.servers.early import connect_early  # noqa: PLC0415 - cached images need no connection
 
+        connect_early(places[0].host, settings.environment)
+        from fusefs.sources.registry.client import transfers_of  # noqa: PLC0415 - takes as long as connecting
+
+        transfers = transfers_of(places, settings, traffic)
         settings.progress.waiting_began()
-        return transfers_of(places, settings, traffic)
+        return transfers
 
     name, asked = printable(argument), None if settings.offline else Once(client)
     store = RegistryStore(reference, name, asked, settings.cache(), settings.tmpdir)

@@ -8,6 +8,7 @@ import http.client
 import logging
 import os
 import re
+import socket
 import ssl
 import threading
 import warnings
@@ -26,12 +27,11 @@ from fusefs.image.model import Traffic
 from fusefs.sources.handover import takes_over
 from fusefs.sources.http import BoundedResponse
 from fusefs.sources.reasons import cause_of, reason
+from fusefs.sources.servers.early import CONNECT, drop_early, early_connection
 from fusefs.sources.servers.hosts import is_loopback
 from fusefs.sources.tls import Tls, ssl_context
 from fusefs.text import printable
 
-_CONNECT = 10.0
-"""Seconds to connect."""
 _SILENCE = 30.0
 """Seconds to the end of the headers, and between two pieces of a body."""
 _POOL = 6
@@ -194,7 +194,7 @@ class Connections:
                 redirect=False,
                 body=body,
                 headers={**_HEADERS, **headers},
-                timeout=urllib3.Timeout(connect=min(_CONNECT, limits.left), read=silence),
+                timeout=urllib3.Timeout(connect=min(CONNECT, limits.left), read=silence),
                 retries=False,
                 preload_content=False,
                 decode_content=False,
@@ -272,6 +272,7 @@ def _hang_up_all() -> None:
         for connections in _all:
             connections.hang_up()
         _managers.clear()
+        drop_early()
 
 
 os.register_at_fork(after_in_child=_hang_up_all)
@@ -280,9 +281,17 @@ os.register_at_fork(after_in_child=_hang_up_all)
 class _Connection(urllib3.connection.HTTPConnection):
     response_class = BoundedResponse
 
+    def _new_conn(self) -> socket.socket:
+        """Return the connection that was begun early, if it is this one, or a new one."""
+        try:
+            early = early_connection(self.host.strip("[]"), self.port, float(self.timeout))  # type: ignore[arg-type]
+        except TimeoutError as error:
+            raise urllib3.exceptions.ConnectTimeoutError(self, str(error)) from error
+        return early or super()._new_conn()
 
-class _TlsConnection(urllib3.connection.HTTPSConnection):
-    response_class = BoundedResponse
+
+class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):
+    pass
 
 
 class _Pool(urllib3.HTTPConnectionPool):
