@@ -1,25 +1,27 @@
 """How soon a file of an image in a registry is read, over a link of 50 ms and 100 Mbit/s, next to the whole image.
 
-    scripts/soak first-byte [--small] [--runs N]
+    scripts/soak first-byte [--members N] [--runs N]
 
-The images are a Debian with nginx, alone and below a layer with two files, as skopeo 1.18 and ctr-remote write them.
-The proxy delays each connection and each answer by the round trip, and sends at the rate of the link.
+The images are a Debian with nginx, or its first members, alone and below a layer with two files, as skopeo 1.18 and
+ctr-remote write them.  A proxy behind the link counts requests and bytes.
 """
 
 import argparse
 import contextlib
+import io
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.builders import layer
 from tests.support.changesets import changeset, file, folder
 from tests.support.fault_proxy import Proxy, fault_proxy
 from tests.support.folders import new_folder
@@ -28,9 +30,11 @@ from tests.support.lazy_images import by_ctr_remote, by_skopeo, lazy_root
 from tests.support.mounts import COMMAND
 from tests.support.real_image import root_file_system
 from tests.support.registries import push, registry
+from tests.support.slow_link import slow_link
 
-_ROUND_TRIP, _RATE = 0.05, 100e6 / 8
 _RUNS = 5
+_LARGEST = 1_000_000
+"""Bytes of a file, if only some members are taken."""
 
 
 class Measured(NamedTuple):
@@ -49,11 +53,16 @@ def _once(proxy: Proxy, *command: str) -> Measured:
     return Measured(time.monotonic() - begin, len(proxy.requests()), proxy.sent)
 
 
-def _first_and_second(proxy: Proxy, work: Path, files: tuple[str, str], *options: str) -> tuple[Measured, Measured]:
-    """Mount the image with an empty cache and read two files: the start of the command counts for the first one."""
+def _first_and_second(
+    proxy: Proxy, host: str, work: Path, files: tuple[str, str], *options: str
+) -> tuple[Measured, Measured]:
+    """Mount the image with an empty cache and read two files: the start of the command counts for the first one.
+
+    *host* is the link to the *proxy*.
+    """
     mountpoint, cache = work / f"mnt-{uuid.uuid4().hex}", work / f"cache-{uuid.uuid4().hex}"
     mountpoint.mkdir()
-    image, first, second = proxy.image("bench/app:1"), *(mountpoint / "rootfs" / name for name in files)
+    image, first, second = f"docker://{host}/bench/app:1", *(mountpoint / "rootfs" / name for name in files)
     given = " ".join(("-q --driver fuse", f"--cache-dir {cache} --log-file {work}/log", *options))
     mount = f"{COMMAND} mount {given} {image} {mountpoint}"
     try:
@@ -77,11 +86,14 @@ class Costs(NamedTuple):
 
 def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUNS) -> Costs:
     """Return the costs of the first and the second of *files*."""
-    with registry(work / "registry") as server, fault_proxy(server.host) as proxy:
+    with (
+        registry(work / "registry") as server,
+        fault_proxy(server.host) as proxy,
+        slow_link(proxy.host) as host,
+    ):
         push(layout, server, "bench/app:1")
-        proxy.round_trip, proxy.rate = _ROUND_TRIP, _RATE
         found = [
-            (*_first_and_second(proxy, work, files), _first_and_second(proxy, work, files, "--strict")[0])
+            (*_first_and_second(proxy, host, work, files), _first_and_second(proxy, host, work, files, "--strict")[0])
             for _ in range(runs)
         ]
     first, second, whole = (sorted(column)[runs // 2] for column in zip(*found, strict=True))
@@ -91,12 +103,16 @@ def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUN
     return Costs(first, second, whole, sum(described["size"] for described in manifest["layers"]))
 
 
-def small_base() -> bytes:
-    """Return a layer of few small files."""
-    return layer(
-        {f"usr/share/{number}": os.urandom(20_000) for number in range(300)}
-        | {"etc/os-release": b"1", "etc/debian_version": b"2"}
-    )
+def _base(members: int | None) -> bytes:
+    """Return the tar of a Debian; or of its first *members*, but for large files."""
+    path = root_file_system()
+    if members is None:
+        return path.read_bytes()
+    made = io.BytesIO()
+    with tarfile.open(path) as source, tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as target:
+        for member in itertools.islice((member for member in source if member.size <= _LARGEST), members):
+            target.addfile(member, source.extractfile(member) if member.isreg() else None)
+    return made.getvalue()
 
 
 def _top() -> bytes:
@@ -121,11 +137,11 @@ def work_folder() -> Iterator[Path]:
 def main() -> int:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="a small image")
+    parser.add_argument("--members", type=int, help="so many in the base (default: all, 9,300)")
     parser.add_argument("--runs", type=int, default=_RUNS, help="the median of so many (default: 5)")
     arguments = parser.parse_args()
-    base = small_base() if arguments.small else root_file_system().read_bytes()
-    of_top, of_base = ("app/config", "app/other"), ("etc/os-release", "etc/debian_version")
+    base = _base(arguments.members)
+    of_top, of_base = ("app/config", "app/other"), ("etc/debian_version", "etc/issue")
     print("|layers|a file of|requests|bytes|of the layers|seconds|second file: requests|seconds|`--strict`: seconds|")
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
     for name, convert in (("zstd:chunked", by_skopeo), ("eStargz", by_ctr_remote)):
