@@ -68,19 +68,22 @@ pauses = Pauses()
 class Retries:
     """The attempts of one transfer, at all places."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a lane gives three of them
         self,
         timeout: float | None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], float | None] = time.sleep,
         waited: float = 0.0,
         heard: Callable[[], None] | None = None,
+        *,
+        insists: bool = True,
     ) -> None:
         """Give up after *timeout* seconds without progress; None: servers may be silent for any time.
 
         *waited*: how many of these seconds are over.  *sleep* may return by how many seconds to give up later.  *heard*
-        is called whenever a server answers, or sends bytes.
+        is called whenever a server answers, or sends bytes.  Unless it *insists*, there is only one more attempt.
         """
+        self._insists = insists
         self._silence = timeout is not None
         self._patience = _DEFAULT_PATIENCE if timeout is None else timeout
         self._clock = clock
@@ -140,12 +143,12 @@ class Retries:
         of a transfer.
         """
         delay = self._delay * random.uniform(0.5, 1.0) if not failure.after else failure.after  # noqa: S311
-        left = self._deadline - self._clock()
+        left, once = self._deadline - self._clock(), failure.once or not self._insists
         if failure.denied and self._once:
             raise Unavailable(str(failure))
-        if delay >= left or (failure.once and self._once) or (failure.down and not self._received):
+        if delay >= left or (once and self._once) or (failure.down and not self._received):
             raise RegistryError(str(failure))
-        self._once = self._once or failure.once
+        self._once = self._once or once
         began = self._clock()
         later = self._sleep(delay) or 0.0
         self._waited += self._clock() - began - delay - later

@@ -68,6 +68,7 @@ def test_a_server_that_says_at_once_without_end_is_not_asked_without_a_pause() -
 def test_some_failures_are_tried_once_more_and_a_host_that_is_down_only_in_the_middle() -> None:
     clock = Clock()
     assert len(waits(Retries(60, clock.time, clock.sleep), clock, Transient("x", once=True))) == 1
+    assert len(waits(Retries(60, clock.time, clock.sleep, insists=False), clock, Transient("x"))) == 1
     retries = Retries(60, clock.time, clock.sleep)
     assert waits(retries, clock, Transient("x", down=True)) == []
     retries.progressed()
