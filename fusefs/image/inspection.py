@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fusefs.image.model import Image, Layer, Referrer
+from fusefs.image.model import Image, Layer, Referrer, Referrers
 from fusefs.oci.config import Details, Healthcheck, Step, parse_details
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.platform import Platform
@@ -56,8 +56,8 @@ class Inspection(NamedTuple):
     size: int
     """Size of all layers in bytes; a repeated layer counts each time."""
     layers: tuple[InspectedLayer, ...]
-    referrers: tuple[Referrer, ...] | None = None
-    """What refers to it; None if nobody asked."""
+    referrers: Referrers | None = None
+    """What refers to it; None if the image is not in a registry, or nobody wants to know."""
 
     def lines(self) -> tuple[tuple[Step | None, InspectedLayer | None], ...]:
         """Return each step of the history with the layer it made, oldest first; without a history, the layers alone."""
@@ -67,7 +67,7 @@ class Inspection(NamedTuple):
         return tuple((step, None if step.empty else next(made)) for step in self.details.history)
 
 
-def inspect(image: Image, referrers: tuple[Referrer, ...] | None = None) -> Inspection:
+def inspect(image: Image, referrers: Referrers | None = None) -> Inspection:
     """Return the inspection of *image*, to which *referrers* refer; reads no layer."""
     details = parse_details(image.config.content.data)
     size = sum(layer.descriptor.size for layer in image.layers)
@@ -138,10 +138,16 @@ def as_json(inspection: Inspection) -> dict[str, Json]:
         "shell": [*details.shell],
         "onBuild": [*details.on_build],
         "healthcheck": None if details.healthcheck is None else _healthcheck_json(details.healthcheck),
-        "referrers": None
-        if inspection.referrers is None
-        else [_referrer_json(referrer) for referrer in inspection.referrers],
+        "referrers": _referrers_json(inspection.referrers),
+        "referrersComplete": None if inspection.referrers is None else not inspection.referrers.flaw,
     }
+
+
+def _referrers_json(referrers: Referrers | None) -> list[Json] | None:
+    """Return the list; None if nothing is known, so that an empty list means that there are none."""
+    if referrers is None or (referrers.flaw and not referrers.found):
+        return None
+    return [_referrer_json(referrer) for referrer in referrers.found]
 
 
 def _referrer_json(referrer: Referrer) -> dict[str, Json]:

@@ -188,15 +188,23 @@ class LayerCache(Protocol):
 
 
 class Referrer(NamedTuple):
-    """An artifact that refers to an image, such as its signature, as a registry lists it."""
+    """An artifact that refers to an image, such as its signature, as a registry or an index lists it."""
 
     digest: Digest
     """Of its manifest."""
     artifact_type: str
     size: int
-    """Bytes of its manifest, as the registry states them."""
+    """Bytes of its manifest, as the list states them."""
     subject: Digest
     """The manifest or index of the image to which it refers."""
+
+
+class Referrers(NamedTuple):
+    """The artifacts that refer to an image, as far as they are known."""
+
+    found: tuple[Referrer, ...]
+    flaw: str = ""
+    """Why there may be others, empty if all are found."""
 
 
 class Traffic:
@@ -226,8 +234,8 @@ class SourcedImage(NamedTuple):
     """The cache for its layer indexes and plain tars; None if they are not cached."""
     layer_caches: Mapping[Digest, LayerCache] = MappingProxyType({})
     """Caches of layers that have one of their own, by digest."""
-    referrers: Callable[[], tuple[Referrer, ...]] | None = None
-    """Asks for the artifacts that refer to it; None if the source knows of none."""
+    referrers: Callable[[], Referrers] | None = None
+    """Asks for the artifacts that refer to it, and raises no error; None if the source knows of none."""
     traffic: Traffic | None = None
     """What was received for it, for an image whose bytes are on another machine."""
 

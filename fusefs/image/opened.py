@@ -57,7 +57,7 @@ class Opened:
         """The cache for files that are made of its layers, None if there is none."""
         self._caches = [cache for cache in (sourced.cache, *sourced.layer_caches.values()) if cache is not None]
         self.referrers = sourced.referrers
-        """Asks for the artifacts that refer to it; None if the source knows of none."""
+        """Asks for the artifacts that refer to it, and raises no error; None if the source knows of none."""
         self.traffic = sourced.traffic
         """What was received from another machine, None for an image that is here."""
         self.layers = Layers(sourced.image, tmpdir, sourced.cache, sourced.layer_caches, strict=strict)

@@ -114,7 +114,7 @@ RUN_ELSEWHERE = {
     "pipx install '.[ssh]'": Elsewhere("test_packages.py", "pipx install"),
     "pipx install '.[s3]'": Elsewhere("test_packages.py", "[s3]'"),
     "pipx install '.[s3,ssh]'": Elsewhere("test_packages.py", "pipx install"),
-    "imgfs inspect --referrers docker://NAME": Elsewhere("test_referrers.py", '"inspect", "--referrers"'),
+    "imgfs inspect docker://NAME": Elsewhere("system/registry/test_referrers.py", '"inspect", "--json"'),
     "imgfs mount docker://NAME@DIGEST": Elsewhere("registry/test_images.py", 'imgfs.mount(f"{image}@{digest}")'),
     "imgfs mount --foreground": Elsewhere("systemd/imgfs@.service", "imgfs mount --foreground"),
     "podman system service": Elsewhere("engines.py", '"system", "service"'),

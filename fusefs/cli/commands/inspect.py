@@ -11,10 +11,8 @@ from fusefs.cli.output.ages import age_of
 from fusefs.cli.output.stdout import BOLD, CYAN, DIM, GREEN, Output, human_size
 from fusefs.cli.output.steps import instruction
 from fusefs.cli.output.tables import bar, cut_end, lines_of, table
-from fusefs.errors import UsageError
 from fusefs.image.inspection import InspectedLayer, Inspection, as_json, inspect
-from fusefs.image.model import Referrer
-from fusefs.image.opened import Opened
+from fusefs.image.model import Referrers
 from fusefs.oci.config import Healthcheck, Step
 from fusefs.oci.times import known_time
 from fusefs.text import printable
@@ -27,6 +25,8 @@ _LABEL = 13
 """Columns of the name of a property."""
 _NO_BARS, _DIFF_IDS = 60, 100
 """Columns of a terminal: below, there are no bars; from here on, there are diffIDs."""
+_MOST = 20
+"""Referrers that are shown on a terminal."""
 _DIGEST = re.compile(r"\b(sha256:|sha512:)([0-9a-f]{12})[0-9a-f]{20,}")
 
 
@@ -45,11 +45,11 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     """Open the image, or ask its engine, and print the contents of its documents."""
     output = Output(environment)
     with opening(arguments, environment) as open_image:
-        whole = arguments.digests or arguments.referrers
-        inspection = None if whole else open_image.described(arguments.image)
+        inspection = None if arguments.digests else open_image.described(arguments.image)
         if inspection is None:
             opened = open_image(arguments.image)
-            inspection = inspect(opened.image, _referrers(opened) if arguments.referrers else None)
+            ask = opened.referrers if arguments.referrers else None
+            inspection = inspect(opened.image, None if ask is None else ask())
     if arguments.json:
         output.json(as_json(inspection))
     else:
@@ -62,12 +62,6 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
             output.line()
             _write_layers(inspection, output, look)
     output.finish()
-
-
-def _referrers(opened: Opened) -> tuple[Referrer, ...]:
-    if opened.referrers is None:
-        raise UsageError(f"--referrers: only a registry knows them, and {opened.shown} is not in one (docker://…)")
-    return opened.referrers()
 
 
 def _properties(inspection: Inspection, look: _Look) -> Iterator[tuple[str, Sequence[str]]]:
@@ -101,11 +95,24 @@ def _properties(inspection: Inspection, look: _Look) -> Iterator[tuple[str, Sequ
     yield from _stated("Stop signal", [details.stop_signal])
     yield from _stated("Labels", [f"{name}={value}" for name, value in details.labels.items()])
     if inspection.referrers is not None:
-        yield "Referrers", [_referrer(found) for found in inspection.referrers] or ["none"]
+        yield "Referrers", [*_referrers(inspection.referrers, look)]
 
 
-def _referrer(found: Referrer) -> str:
-    return f"{found.digest} {found.artifact_type or '-'} ({human_size(found.size)})"
+def _referrers(referrers: Referrers, look: _Look) -> Iterator[str]:
+    """Yield a line for each of *referrers*, and whether these are all."""
+    found = referrers.found[: _MOST if look.short else None]
+    columns = None if look.columns is None else look.columns - _LABEL
+    rows = [
+        (_shortened(str(each.digest), look), human_size(each.size), printable(each.artifact_type) or "-")
+        for each in found
+    ]
+    yield from table(rows, {1}, columns, {2: cut_end})
+    if len(found) < len(referrers.found):
+        yield f"and {len(referrers.found) - len(found)} more; --no-trunc lists all"
+    if referrers.flaw:
+        yield f"{'others are ' if found else ''}unknown: {referrers.flaw}"
+    elif not found:
+        yield "none"
 
 
 def _stated(name: str, values: Iterable[str]) -> Iterator[tuple[str, Sequence[str]]]:
@@ -121,8 +128,13 @@ def _lines(values: Iterable[str], look: _Look) -> Iterator[str]:
         if look.columns is None:
             yield text
             continue
-        text = _DIGEST.sub(r"\2" if _DIGEST.match(text) else r"\1\2…", text)
+        text = _shortened(text, look)
         yield from lines_of(text, max(look.columns - _LABEL, 2 * _LABEL), 2 if look.narrow else 4)
+
+
+def _shortened(text: str, look: _Look) -> str:
+    """Return *text* with short digests, if the output is for a terminal."""
+    return _DIGEST.sub(r"\2" if _DIGEST.match(text) else r"\1\2…", text) if look.short else text
 
 
 def _healthcheck(check: Healthcheck | None) -> list[str]:

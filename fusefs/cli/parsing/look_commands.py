@@ -30,7 +30,8 @@ def _add_inspect(commands: Commands) -> None:
         commands,
         "inspect",
         "show the configuration and layers of an image",
-        "Show the configuration of IMAGE, and its layers with their sizes and the commands that made them.",
+        "Show the configuration of IMAGE, and its layers with their sizes and the commands that made them; "
+        "of an image in a registry also its signatures, SBOMs and attestations.",
         ("imgfs inspect nginx:latest", "imgfs inspect --json ./nginx.tar | jq '.layers[0].diffId'"),
     )
     parser.add_argument("image", metavar="IMAGE")
@@ -39,8 +40,12 @@ def _add_inspect(commands: Commands) -> None:
         "--digests", action="store_true", help="read an image that is not cached, for its digests and exact sizes"
     )
     parser.add_argument(
-        "--referrers", action="store_true", help="ask the registry for signatures, SBOMs and attestations, too"
+        "--no-referrers",
+        dest="referrers",
+        action="store_false",
+        help="do not ask the registry for signatures, SBOMs and attestations",
     )
+    parser.add_argument("--referrers", action="store_true", default=True, help="ask the registry for them (default)")
     parser.add_help_last()
 
 

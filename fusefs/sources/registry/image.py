@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fusefs.errors import RegistryError, Unavailable
-from fusefs.image.model import Image, Referrer, SourcedImage, Traffic
+from fusefs.errors import ImgfsError, RegistryError
+from fusefs.image.attestations import attestations
+from fusefs.image.model import Image, Referrers, SourcedImage, Traffic
 from fusefs.log import logger
 from fusefs.oci.documents import Descriptor
 from fusefs.oci.reference import RegistryReference
@@ -53,25 +54,32 @@ def registry_image(reference: RegistryReference, argument: str, settings: Settin
         return candidate_image(store, chosen, source, reference.tag or "latest")
 
     with settings.progress.waiting(f"asking {printable(reference.host)} for {printable(reference.repository)}"):
-        top, image = _newest(store, read)
+        top, image, failure = _newest(store, read)
     image = image._replace(verified=True, repo_digests=(f"{reference.name}@{top.digest}",))
 
-    def referrers() -> tuple[Referrer, ...]:
+    def referrers() -> Referrers:
+        if asked is None or failure:  # this was said already
+            return Referrers((*attestations(image),), failure or "--offline asks no registry")
         from fusefs.sources.registry.referrers import referrers_of  # noqa: PLC0415 - needs the client
 
-        if asked is None:
-            raise Unavailable(f"only the registry knows what refers to {name}, and --offline asks no registry")
         with settings.progress.waiting(f"asking {printable(reference.host)} what refers to {name}"):
-            return referrers_of(image, asked.get())
+            try:
+                found = referrers_of(image, asked.get())
+            except ImgfsError as error:  # the client cannot be made
+                found = Referrers((*attestations(image),), str(error))
+        if found.flaw:
+            log.warning("%s: cannot list all signatures, SBOMs and attestations: %s", name, found.flaw)
+        return found
 
     cache = store.cache_of(image.manifest.descriptor)
     return SourcedImage(verified(image, settings), cache, store.layer_caches, referrers, traffic)
 
 
-def _newest(store: RegistryStore, read: Callable[[Descriptor], Image]) -> tuple[Descriptor, Image]:
+def _newest(store: RegistryStore, read: Callable[[Descriptor], Image]) -> tuple[Descriptor, Image, str]:
     """Return the manifest or index that the reference names, and the image that *read* makes of it.
 
-    If the registry fails before all documents are there, it is what the tag named before, if that is cached.
+    If the registry fails before all documents are there, it is what the tag named before, if that is cached; and the
+    failure, otherwise empty.
     """
     top = None
     try:
@@ -82,6 +90,6 @@ def _newest(store: RegistryStore, read: Callable[[Descriptor], Image]) -> tuple[
         if cached is None or cached == top:
             raise
         log.warning("%s: using the cached image, which may be old: %s", store.name, error)
-        return cached, read(cached)
+        return cached, read(cached), str(error)
     store.remember_top(top)
-    return top, image
+    return top, image, ""

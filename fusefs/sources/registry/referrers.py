@@ -4,106 +4,147 @@ OCI distribution specification 1.1, "Listing Referrers", with its fallback tag f
 the tags of cosign 1 and 2.  Nothing is trusted, and nothing is decided: the registry may list anything.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
+from typing import TypeVar
 
-from fusefs.image.model import Image, Referrer
-from fusefs.log import logger
+from fusefs.errors import ImgfsError, RegistryError
+from fusefs.image.attestations import MAX_TYPE, attestations
+from fusefs.image.model import Image, Referrer, Referrers
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.sources.registry.repository import Missing
 from fusefs.sources.registry.transfer import Transfers
+from fusefs.tree.once import Once
 
-log = logger(__name__)
+_T = TypeVar("_T")
 
 _MAX_PAGES = 16
 MAX_LISTED = 1000
 """Referrers that are listed, of one image."""
+_TOO_MANY = f"there are more than {MAX_LISTED}"
 _COSIGN = ("sig", "att", "sbom")
 """Endings of cosign's tags."""
-_MAX_TYPE = 255
-"""Characters of a type that are shown; RFC 6838 has the same bound."""
-_AT_ONCE = 4
-_SUBJECT, _KIND = "vnd.docker.reference.digest", "vnd.docker.reference.type"
-"""Annotations with which BuildKit binds an attestation in an index to the image beside it."""
+_AT_ONCE = 6
+"""Requests at the same time: as many as a host gets.  So a fallback tag is asked for without waiting for the others."""
+_PATIENCE = 5.0
+"""Seconds that each request may take, and after which no further one is begun: nobody has asked for the list alone."""
 
 
-def referrers_of(image: Image, transfers: Transfers) -> tuple[Referrer, ...]:
+def referrers_of(image: Image, transfers: Transfers) -> Referrers:
     """Return what refers to *image*: to its manifest, or to the first index on the way to it, which has the tag.
 
-    For each of these there are four requests at the same time, one more for the fallback tag, and one a further page.
-    Raises RegistryError, Unavailable or InvalidImage.
+    For each of these there are four requests, the lists first, one more for the fallback tag, and one a further page.
+    Without further pages, that takes two round trips.  What fails is a flaw.
     """
+    asking = _Asking(transfers)
     manifest = image.manifest.descriptor.digest
     subjects = dict.fromkeys([document.descriptor.digest for document in image.documents[:1]] + [manifest])
-    requests = [partial(_listed, subject, transfers) for subject in subjects]
-    requests += [
-        partial(_tagged, f"{_tag(subject)}.{end}", subject, transfers) for subject in subjects for end in _COSIGN
-    ]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = chain(_embedded(image), *pool.map(lambda request: request(), requests))
-    by_digest = {referrer.digest: referrer for referrer in reversed([*found])}
-    listed = [*reversed(by_digest.values())]
-    if len(listed) > MAX_LISTED:
-        log.warning("%d artifacts refer to it; the first %d are listed", len(listed), MAX_LISTED)
-    return tuple(listed[:MAX_LISTED])
+    requests = [partial(asking.listed, subject) for subject in subjects]
+    requests += [partial(asking.tagged, f"{_tag(subject)}.{end}", subject) for subject in subjects for end in _COSIGN]
+    answers = _all(requests)
+    by_digest: dict[Digest, Referrer] = {}
+    for referrer in chain(attestations(image), *(answer.found for answer in answers)):
+        by_digest.setdefault(referrer.digest, referrer)
+    too_many = [_TOO_MANY] if len(by_digest) > MAX_LISTED else []
+    flaws = [answer.flaw for answer in answers if answer.flaw] + too_many
+    return Referrers((*by_digest.values(),)[:MAX_LISTED], flaws[0] if flaws else "")
 
 
-def _embedded(image: Image) -> Iterator[Referrer]:
-    """Yield the attestations that BuildKit put beside the image into its index."""
-    for document in image.documents:
-        if document.descriptor.media_type in documents.INDEXES:
-            for found in documents.parse_index(document.content.data, image.name).manifests:
-                if found.annotations.get(_SUBJECT) == str(image.manifest.descriptor.digest):
-                    kind = found.artifact_type or found.annotations.get(_KIND, found.media_type)
-                    yield Referrer(found.digest, kind[:_MAX_TYPE], found.size, image.manifest.descriptor.digest)
+def _all(requests: Sequence[Callable[[], _T]]) -> list[_T]:
+    """Return the results of *requests*, begun in this order, six at the same time."""
+    asked = [Once(request) for request in requests]
+    waiting = deque(asked)
+
+    def work() -> None:
+        while waiting:
+            with suppress(Exception):  # raised again below
+                waiting.popleft().get()
+
+    with suppress(RuntimeError):  # as many threads as this user may have: then slower
+        for _ in range(_AT_ONCE - 1):
+            threading.Thread(target=work, daemon=True).start()
+    work()
+    return [each.get() for each in asked]
 
 
-def _listed(subject: Digest, transfers: Transfers) -> list[Referrer]:
-    """Return the registry's list, or that of the fallback tag if the registry has none."""
-    try:
-        return [*islice(_pages(subject, transfers), MAX_LISTED + 1)]
-    except Missing:
-        pass
-    try:
-        tag = _tag(subject)
-        return [*islice(_in_index(transfers.manifest(tag, None).data, tag, subject), MAX_LISTED + 1)]
-    except Missing:
-        return []
+class _Asking:
+    """The requests for one image.  Safe under concurrency: no attribute changes."""
 
+    def __init__(self, transfers: Transfers) -> None:
+        """Ask by *transfers*."""
+        self._transfers = transfers.within(_PATIENCE)
+        self._deadline = time.monotonic() + _PATIENCE
 
-def _pages(subject: Digest, transfers: Transfers) -> Iterator[Referrer]:
-    query = ""
-    for _ in range(_MAX_PAGES):
-        data, query = transfers.ask(
-            lambda repository, retries, query=query: repository.referrers(subject, query, retries)  # type: ignore[misc]
-        )
-        yield from _in_index(data, f"referrers of {subject}", subject)
-        if not query:
-            return
-    log.warning("the registry's list of referrers has more than %d pages; the others are left out", _MAX_PAGES)
+    def listed(self, subject: Digest) -> Referrers:
+        """Return the registry's list, or that of the fallback tag if the registry has none."""
+        found: list[Referrer] = []
+        try:
+            self._read_list(subject, found)
+        except ImgfsError as error:
+            return Referrers((*found,), str(error))
+        return Referrers((*found,))
+
+    def tagged(self, tag: str, subject: Digest) -> Referrers:
+        """Return the artifact under a tag of cosign, nothing without one."""
+        try:
+            data, digest = self._manifest(tag)
+            return Referrers((Referrer(digest, _type_of(data, tag)[:MAX_TYPE], len(data), subject),))
+        except Missing:
+            return Referrers(())
+        except ImgfsError as error:
+            return Referrers((), str(error))
+
+    def _read_list(self, subject: Digest, found: list[Referrer]) -> None:
+        """Add what the list has to *found*.  After an error there may be more."""
+        pages = self._pages(subject)
+        try:
+            first = next(pages)
+        except Missing:
+            with suppress(Missing):
+                found += _in_index(self._manifest(_tag(subject))[0], _tag(subject), subject)
+            return  # `referrers_of` says if these are too many
+        for data in chain([first], pages):
+            found += _in_index(data, f"referrers of {subject}", subject)
+            if len(found) > MAX_LISTED:
+                raise RegistryError(_TOO_MANY)
+
+    def _pages(self, subject: Digest) -> Iterator[bytes]:
+        query, asked = "", set[str]()
+        while query not in asked and len(asked) < _MAX_PAGES:
+            asked.add(query)
+            self._check_time()
+            data, query = self._transfers.ask(
+                lambda repository, retries, query=query: repository.referrers(subject, query, retries)  # type: ignore[misc]
+            )
+            yield data
+            if not query:
+                return
+        raise RegistryError(f"the registry's list has more than {_MAX_PAGES} pages")
+
+    def _manifest(self, tag: str) -> tuple[bytes, Digest]:
+        self._check_time()
+        found = self._transfers.manifest(tag, None)
+        return found.data, found.digest or Digest.of([found.data])
+
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise RegistryError(f"the registry takes more than {_PATIENCE:g} s to list them")
 
 
 def _in_index(data: bytes, where: str, subject: Digest) -> Iterator[Referrer]:
-    for found in documents.parse_index(data, where).manifests:
-        yield Referrer(found.digest, (found.artifact_type or found.media_type)[:_MAX_TYPE], found.size, subject)
+    for found in islice(documents.parse_index(data, where).manifests, MAX_LISTED + 1):
+        yield Referrer(found.digest, (found.artifact_type or found.media_type)[:MAX_TYPE], found.size, subject)
 
 
 def _tag(subject: Digest) -> str:
     """Return the fallback tag, with which also cosign's begin."""
     return f"{subject.algorithm[:32]}-{subject.encoded[:64]}"
-
-
-def _tagged(tag: str, subject: Digest, transfers: Transfers) -> list[Referrer]:
-    """Return the artifact under a tag of cosign, an empty list without one."""
-    try:
-        found = transfers.manifest(tag, None)
-    except Missing:
-        return []
-    digest = found.digest or Digest.of([found.data])
-    return [Referrer(digest, _type_of(found.data, tag)[:_MAX_TYPE], len(found.data), subject)]
 
 
 def _type_of(data: bytes, where: str) -> str:

@@ -38,7 +38,10 @@ _NO_SUCH = (401, 403, 404, 410)
 _MAX_ERROR = 1 << 16
 _MAX_MESSAGE = 300
 _NO_LIST = (400, 404, 405, 406, 410)
-"""Answers of registries without lists of referrers."""
+"""Answers of registries without such a list."""
+_NO_REFERRERS = (*_NO_LIST, 501)
+_REFERRERS = "referrers/"
+"""Where lists of referrers are: they may fail where all else works."""
 _NEXT = re.compile(r'<([^<>]*)>[^<>]*?;\s*rel\s*=\s*"?next\b')
 _RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 _NO_RANGE = re.compile(r"bytes \*/([0-9]{1,19})")
@@ -174,9 +177,9 @@ class Repository:
         The first page has no *query*, and the last one none to follow.  Raises as `manifest` does; Missing for a
         registry without such lists.
         """
-        path = f"referrers/{subject}{query and '?'}{query}"
+        path = f"{_REFERRERS}{subject}{query and '?'}{query}"
         answer = self._sent("GET", path, {"Accept": documents.OCI_INDEX}, retries)
-        if answer.status in _NO_LIST or (answer.status == _OK and _media_type(answer) != documents.OCI_INDEX):
+        if answer.status in _NO_REFERRERS or (answer.status == _OK and _media_type(answer) != documents.OCI_INDEX):
             answer.discard()
             raise Missing(f"the registry {self.place.shown} has no list of referrers")
         if answer.status != _OK:
@@ -384,7 +387,7 @@ class Repository:
             text += f"; it asks to wait {after:.0f} s" if after is not None else ""
             if after:
                 pauses.begin(answer.host, after, text)
-            raise Transient(text, after=after)
+            raise Transient(text, after=after, once=path.startswith(_REFERRERS))
         raise RegistryError(text)
 
     def _what(self, path: str) -> str:

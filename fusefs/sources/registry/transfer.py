@@ -30,14 +30,20 @@ _OF_PLACE = (RegistryError, Unavailable, InvalidImage, DigestMismatch)
 class Transfers:
     """The requests to all places of one repository.  Safe under concurrency."""
 
-    def __init__(self, repositories: Sequence[Repository], timeout: float | None) -> None:
-        """Give up after *timeout* seconds without progress, None: see `Retries`."""
+    def __init__(self, repositories: Sequence[Repository], timeout: float | None, *, insists: bool = True) -> None:
+        """Give up after *timeout* seconds without progress, None and *insists*: see `Retries`."""
         self._repositories = repositories
         self._timeout = timeout
+        self._insists = insists
         self._lanes = lanes_of(repositories[-1].place.host)
         self.waiting = 0
         """How many threads wait for a part of a blob, guarded by `_counting`."""
         self._counting = threading.Lock()
+
+    def within(self, seconds: float) -> "Transfers":
+        """Return the same requests for what is not vital: each in so many *seconds*, with few attempts."""
+        timeout = seconds if self._timeout is None else min(seconds, self._timeout)
+        return Transfers(self._repositories, timeout, insists=False)
 
     def manifest(self, reference: str, digest: Digest | None) -> Found:
         """Return the manifest or index *reference*, which has the *digest*, if that is known.
@@ -94,7 +100,13 @@ class Transfers:
             return _from_places(self._repositories, self._retries(lane), request)
 
     def _retries(self, lane: Lane) -> Retries:
-        return Retries(self._timeout, sleep=lane.sleep, waited=lane.silence, heard=self._lanes.progressed)
+        return Retries(
+            self._timeout,
+            sleep=lane.sleep,
+            waited=lane.silence,
+            heard=self._lanes.progressed,
+            insists=self._insists,
+        )
 
 
 def _from_places(places: Sequence[Repository], retries: Retries, request: Callable[[Repository, Retries], _T]) -> _T:

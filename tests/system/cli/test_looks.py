@@ -50,6 +50,7 @@ def test_inspect_has_stable_keys(image: Path) -> None:
         *("name", "tag", "id", "digest", "mediaType", "platform", "created", "author", "size", "user", "workingDir"),
         *("entrypoint", "cmd", "env", "exposedPorts", "volumes", "labels", "stopSignal", "layers", "history"),
         *("generated", "repoDigests", "shell", "onBuild", "healthcheck", "referrers"),
+        "referrersComplete",
     ]
     assert (found["id"], found["platform"], found["tag"]) == (sha256(CONFIG), "linux/amd64", "1")
     assert (found["env"], found["labels"]) == (RUN["Env"], {HOSTILE: HOSTILE})

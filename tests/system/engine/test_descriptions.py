@@ -54,6 +54,7 @@ def test_the_engine_alone_says_what_it_knows(imgfs: Bench, engine: Engine) -> No
         "user": "", "workingDir": "", "entrypoint": [], "cmd": ["x"], "env": ["A=b\x1b"], "exposedPorts": ["80/tcp"],
         "volumes": [], "labels": {"l": "m"}, "stopSignal": "", "generated": None, "repoDigests": ["img@sha256:0"],
         "shell": [], "onBuild": [], "healthcheck": None, "referrers": None,
+        "referrersComplete": None,
     }  # fmt: skip
     assert layers == [
         {

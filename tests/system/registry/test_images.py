@@ -74,7 +74,7 @@ def test_the_platform_is_chosen_from_the_index(imgfs: Bench, server: Registry) -
     own = layout.image(LAYERS, "gzip", platform=platform_json(HOST))
     push(layout.list(layout.index(other, own), "1"), server, "two/platforms:1")
     image = server.image("two/platforms:1")
-    found = json.loads(imgfs.run("inspect", "--json", image).out)
+    found = json.loads(imgfs.run("inspect", "--json", "--no-referrers", image).out)
     assert found["platform"] == str(HOST)
     # The manifest of the other platform is not fetched: registries count manifests.
     wanted = ["manifests/1", f"manifests/{own['digest'][7:15]}", "blobs/" + found["id"][7:15]]

@@ -20,7 +20,7 @@ REPOSITORY = "team/app"
 BLOB = Descriptor("application/octet-stream", 1 << 24, Digest.of([b"x"]))
 
 
-def client(*hosts: str, timeout: float = 2.0, insecure: bool = True, **environment: str) -> Transfers:
+def client(*hosts: str, timeout: float | None = 2.0, insecure: bool = True, **environment: str) -> Transfers:
     """Return a client of a repository whose places are at *hosts*, without credentials unless they are given."""
     settings = SETTINGS._replace(timeout=timeout, environment={"HOME": "/nonexistent", **environment})
     return transfers_of([Place(host, REPOSITORY, insecure) for host in hosts], settings, Traffic())

@@ -1,0 +1,86 @@
+"""What refers to an image, asked of servers that are silent, slow or broken: nobody waits for it for long."""
+
+import json
+import re
+import threading
+import time
+
+import pytest
+
+from fusefs.image.model import Document, Image
+from fusefs.oci import documents
+from fusefs.oci.transport import REGISTRY, Source
+from fusefs.sources.registry.referrers import referrers_of
+from tests.support.answers import Answer, Got, answers, silent
+from tests.unit.sources.registry.clients import client
+
+_CONFIG = Document.of(documents.OCI_CONFIG, b"{}")
+_MANIFEST = Document.of(documents.OCI_MANIFEST, b'{"schemaVersion":2}')
+_INDEX = Document.of(documents.OCI_INDEX, b'{"schemaVersion":2,"manifests":[]}')
+IMAGE = Image(
+    Source("docker://x/team/app", REGISTRY, "docker://x/team/app"),
+    *("latest", None, 0, _CONFIG, _MANIFEST, ()),
+    documents=(_INDEX,),
+)
+_PATIENCE = "fusefs.sources.registry.referrers._PATIENCE"
+ARTIFACT = {"mediaType": "application/x", "digest": f"sha256:{1:064}", "size": 5, "artifactType": "an/SBOM"}
+
+
+def listed(got: Got) -> Answer:
+    """Answer with a list of one artifact; nothing else is there."""
+    if "/referrers/" not in got.path:
+        return Answer(404)
+    body = json.dumps({"schemaVersion": 2, "manifests": [ARTIFACT]}).encode()
+    return Answer(200, body, {"Content-Type": documents.OCI_INDEX})
+
+
+@pytest.mark.parametrize("timeout", [60, None])
+def test_a_silent_registry_is_not_waited_for_as_long_as_for_an_image(
+    monkeypatch: pytest.MonkeyPatch, timeout: float | None
+) -> None:
+    monkeypatch.setattr(_PATIENCE, 0.3)
+    with silent() as server:
+        began = time.monotonic()
+        found = referrers_of(IMAGE, client(server.host, timeout=timeout))
+    assert (found.found, "timed out" in found.flaw) == ((), True)
+    assert time.monotonic() - began < 5
+
+
+def test_a_request_is_not_begun_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_PATIENCE, -1.0)
+    with answers(listed) as server:
+        assert referrers_of(IMAGE, client(server.host)).flaw == "the registry takes more than -1 s to list them"
+    assert server.got == []
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 429])
+def test_a_registry_that_fails_is_asked_once_more(status: int) -> None:
+    with answers(lambda _: Answer(status)) as server:
+        began = time.monotonic()
+        found = referrers_of(IMAGE, client(server.host, timeout=60))
+    assert (found.found, f"answers {status}" in found.flaw) == ((), True)
+    assert max(map([got.path for got in server.got].count, {got.path for got in server.got})) == 2
+    assert time.monotonic() - began < 5
+
+
+def test_a_registry_whose_lists_alone_fail_is_asked_for_the_others() -> None:
+    with answers(lambda got: Answer(500 if "/referrers/" in got.path else 404)) as server:
+        found = referrers_of(IMAGE, client(server.host, timeout=60))
+    assert (found.found, "list of referrers" in found.flaw) == ((), True)
+    paths = [got.path for got in server.got]
+    assert len([path for path in paths if re.search(r"\.(sig|att|sbom)$", path)]) == 6
+
+
+def test_without_threads_it_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.daemon and thread.name.endswith("(work)"):
+            raise RuntimeError("can't start new thread")
+        start(thread)  # those of the server
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with answers(listed) as server:
+        found = referrers_of(IMAGE, client(server.host))
+    assert ([str(each.digest) for each in found.found], found.flaw) == ([ARTIFACT["digest"]], "")
+    assert len({got.client for got in server.got}) == 1
