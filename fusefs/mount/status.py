@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -150,7 +149,7 @@ def query_status(asked: Iterable[Mount], seconds: float = _ANSWER_TIMEOUT) -> li
 
 
 def _query_all(queried: Sequence[Mount], say: Say, deadline: float) -> None:
-    """Ask each mount in a thread of its own."""
+    """Ask each mount in a thread of its own; without one, after the others: silence has to mean that it is stuck."""
     telling = threading.Lock()
 
     def query(number: int, mount: Mount) -> None:
@@ -158,12 +157,17 @@ def _query_all(queried: Sequence[Mount], say: Say, deadline: float) -> None:
         with telling:
             say(ChildReport((number, state.value, attributes)))
 
-    threads = []
+    threads, rest = [], []
     for question in enumerate(queried):
         thread = threading.Thread(target=query, args=question, daemon=True)
-        with suppress(RuntimeError):  # as many as this user may have
+        try:
             thread.start()
+        except RuntimeError:  # as many as this user may have
+            rest.append(question)
+        else:
             threads.append(thread)
+    for number, mount in rest:
+        query(number, mount)
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
 
