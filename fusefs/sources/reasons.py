@@ -8,12 +8,19 @@ from fusefs.text import printable
 
 _MAX_REASON = 300
 """Maximum length of a reason in characters: it may quote the answer."""
+_OF_PARSERS = (json.JSONDecodeError, http.client.IncompleteRead, http.client.BadStatusLine, RefusedAnswer)
+"""Their causes are details."""
 
 
 def timed_out(error: BaseException) -> bool:
     """Return whether our own timeout ended a connection; a timeout of the system has an errno."""
     cause = cause_of(error)
     return isinstance(cause, TimeoutError) and cause.errno is None
+
+
+def is_not_http(cause: BaseException) -> bool:
+    """Return whether something else than HTTP came; the end of the connection is no answer."""
+    return isinstance(cause, http.client.BadStatusLine) and not isinstance(cause, ConnectionError)
 
 
 def reason(error: BaseException) -> str:
@@ -23,6 +30,8 @@ def reason(error: BaseException) -> str:
         return "its answer is not JSON"
     if isinstance(cause, http.client.IncompleteRead):
         return "its answer is cut short or garbled"
+    if is_not_http(cause):
+        return "its answer is not HTTP"
     if isinstance(cause, OSError) and cause.strerror:
         return printable(cause.strerror)
     text = str(cause)
@@ -36,8 +45,7 @@ def cause_of(error: BaseException) -> BaseException:
         seen.add(id(error))
         if isinstance(error, OSError) and (error.errno is not None or isinstance(error, TimeoutError)):
             break
-        # The causes of these are details of the parser.
-        if isinstance(error, (json.JSONDecodeError, http.client.IncompleteRead, RefusedAnswer)):
+        if isinstance(error, _OF_PARSERS):
             break
         inner = [arg for arg in (*error.args, getattr(error, "reason", None)) if isinstance(arg, BaseException)]
         deeper = inner[-1] if inner else error.__cause__ or error.__context__

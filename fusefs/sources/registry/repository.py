@@ -368,7 +368,7 @@ class Repository:
             return RegistryError(
                 f"cannot trust {named}; put {authority} into /etc/containers/certs.d/{shown}/, or use --insecure"
             )
-        if error.no_handshake and not self._answered:
+        if (error.no_handshake or error.not_http) and not self._answered:
             hint = "" if self.place.may_be_plain else "; if it speaks plain HTTP, --insecure allows that"
             return RegistryError(f"cannot reach {named}{hint}")
         return Transient(f"cannot reach {named}", down=error.refused)

@@ -26,7 +26,7 @@ from fusefs.errors import UsageError
 from fusefs.image.model import Traffic
 from fusefs.sources.handover import takes_over
 from fusefs.sources.http import BoundedResponse
-from fusefs.sources.reasons import cause_of, reason
+from fusefs.sources.reasons import cause_of, is_not_http, reason
 from fusefs.sources.servers.early import CONNECT, drop_early, early_connection
 from fusefs.sources.servers.hosts import is_loopback
 from fusefs.sources.tls import Tls, ssl_context
@@ -68,6 +68,8 @@ class ConnectionFailed(Exception):
         """Whether its certificate was refused."""
         self.no_handshake = isinstance(cause, ssl.SSLError) and not self.untrusted
         """Whether the host answers, but not as TLS wants."""
+        self.not_http = is_not_http(cause)
+        """Whether the host answers, but not as HTTP wants."""
         self.no_tls = self.no_handshake or isinstance(cause, ConnectionError)
         """Whether the host may speak plain HTTP instead of TLS."""
         self.no_http = isinstance(cause, ConnectionError | http.client.HTTPException)

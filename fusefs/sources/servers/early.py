@@ -55,9 +55,9 @@ def connect_early(host: str, environment: Mapping[str, str]) -> None:
     """Begin to connect to *host*, which may state a port (default: 443), unless a proxy does that."""
     if not is_loopback(host) and any(name.lower() in _PROXIES and url for name, url in environment.items()):
         return
-    parts = urlsplit(f"//{host}")
-    with contextlib.suppress(RuntimeError):  # as many threads as this user may have
-        drop_early()
+    drop_early()
+    with contextlib.suppress(ValueError, RuntimeError):  # a port above 65535; as many threads as this user may have
+        parts = urlsplit(f"//{host}")
         _begun.append(_Early((parts.hostname or "", parts.port or _HTTPS)))
 
 

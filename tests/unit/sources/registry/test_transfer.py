@@ -1,5 +1,6 @@
 """What a client does when the servers of a repository fail."""
 
+import contextlib
 import json
 import socket
 import ssl
@@ -102,6 +103,28 @@ def test_a_server_of_tls_on_this_machine_is_asked_by_tls_at_once(tmp_path: Path,
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         assert manifest(client(f"127.0.0.1:{server.getsockname()[1]}", insecure=True)) == MANIFEST
+        thread.join(10)
+    assert first_bytes == [b"G", b"\x16"]
+
+
+@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.2\r\n", bytes(100), b"HTTP/1.1 abc\r\n\r\n"])
+def test_a_server_that_speaks_something_else_is_not_tried_again(said: bytes) -> None:
+    first_bytes: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection = server.accept()[0]
+                    first_bytes.append(connection.recv(1 << 16)[:1])
+                    connection.sendall(said)
+                    connection.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with pytest.raises(RegistryError, match=r"its answer is not HTTP$"):
+            manifest(client(f"127.0.0.1:{server.getsockname()[1]}", timeout=30.0))
+        server.shutdown(socket.SHUT_RDWR)
         thread.join(10)
     assert first_bytes == [b"G", b"\x16"]
 

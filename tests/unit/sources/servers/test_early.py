@@ -126,6 +126,19 @@ def test_a_proxy_connects_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert sorted(asked) == [("127.0.0.1", 5000), ("::1", 5000), ("localhost", 443), ("registry.example.com", 443)]
 
 
+def test_where_no_connection_can_be_begun_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for host in ("127.0.0.1:65536", "127.0.0.1:99999999", "[::1", "example.com:0x1"):
+        connect_early(host, {})
+        assert early_connection("127.0.0.1", 443, 5.0) is None
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    connect_early("127.0.0.1:1", {})
+    assert early_connection("127.0.0.1", 1, 5.0) is None
+
+
 def test_two_processes_do_not_talk_on_one_connection(server: socket.socket) -> None:
     connect_early(_host(server), {})
     theirs, _ = server.accept()
