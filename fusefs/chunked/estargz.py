@@ -10,12 +10,14 @@ import binascii
 import datetime as dt
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
 from fusefs.chunked.annotations import ESTARGZ_TOC
 from fusefs.chunked.frames import from_gzip, gzip_stream, needed
-from fusefs.chunked.pieces import Piece, PieceTable, PieceTar, Ranges, resize, write_at
+from fusefs.chunked.headers import Headers, write_at
+from fusefs.chunked.pieces import PieceTable, PieceTar, Ranges
 from fusefs.chunked.toc import LIMIT, MAX_PIECE, MAX_TAR, Entry, Toc, Unusable
 from fusefs.content.file import OpenFile
 from fusefs.tar.header import BLOCK
@@ -35,6 +37,7 @@ _TYPES = {
 _MAX_EXTENDED = 1 << 20
 """Bytes of an extended header that a scan takes."""
 _MAX_NUMBER = 1 << 21
+_MAX_TIME = 40
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -46,12 +49,14 @@ def estargz_tar(annotations: Mapping[str, str], blob: Ranges, file: OpenFile) ->
     start, stream = _table(blob)
     hasher = sha256()
     tar = _Builder(file, start)
-    for entry in Toc(_contents(stream, hasher.update), "its table of contents").entries():
-        tar.add(entry)
+    toc = Toc(_contents(stream, hasher.update), "its table of contents")
+    for fields in toc.entries():
+        tar.add(Entry(fields, toc.name))
     if f"sha256:{hasher.hexdigest()}" != annotations.get(ESTARGZ_TOC):
         raise Unusable("its table of contents does not have the digest that the manifest states")
     # Decompressed once more: it is a file of the layer, and may be too large to be held in memory meanwhile.
-    return PieceTar(file, tar.end(_contents(stream)), tar.table, blob, from_gzip)
+    headers = tar.end(_contents(stream))
+    return PieceTar(headers, tar.table, blob, from_gzip, headers.scan())
 
 
 def _table(blob: Ranges) -> tuple[int, list[bytes]]:
@@ -130,9 +135,8 @@ class _Builder:
         """Write headers into *file*; the blob has chunks in its first *payload* bytes."""
         self.table = PieceTable()
         self._file = file
+        self._headers = Headers(file)
         self._payload = payload
-        self._at = 0
-        """Where the next header goes."""
         self._data = 0
         """Offset of the data of the current file, and how many bytes of it have no chunk yet."""
         self._left = 0
@@ -150,12 +154,11 @@ class _Builder:
         if kind not in _TYPES:
             raise Unusable(f"its table of contents has an entry of the unknown type {kind[:20]!a}")
         size = entry.number("size") if kind == "reg" else 0
-        block = _headers(entry, kind, size)
-        write_at(self._file, self._at, block)
-        self._data = self._at + len(block)
+        self._headers.add(_headers(entry, kind, size))
+        self._data = self._headers.size
         self._size = self._left = size
-        self._at = self._data + -(-size // BLOCK) * BLOCK
-        if self._at > MAX_TAR:
+        self._headers.skip(-(-size // BLOCK) * BLOCK)
+        if self._headers.size > MAX_TAR:
             raise Unusable("its table of contents states a file that is too large")
         if size:
             self._chunk(entry)
@@ -173,7 +176,7 @@ class _Builder:
         if offset > last:
             self._end_member(offset)
         start = self._data + self._size - self._left
-        self._waiting.append(_Source(start, size, offset, inner, entry.sha256("chunkDigest", "digest")))
+        self._waiting.append(_Source(start, size, offset, inner, entry.sha256()))
         self._left -= size
 
     def _finish(self) -> None:
@@ -183,21 +186,20 @@ class _Builder:
     def _end_member(self, end: int) -> None:
         """Let the last member of the blob end at *end*."""
         for start, size, offset, inner, digest in self._waiting:
-            self.table.add(Piece(start, size, offset, min(end - offset, needed(inner, size)), inner), digest)
+            self.table.add(start, size, offset, min(end - offset, needed(inner, size)), inner, digest)
         self._waiting.clear()
 
-    def end(self, json: Iterable[bytes]) -> int:
-        """Add the table itself, and return the size of the tar."""
+    def end(self, json: Iterable[bytes]) -> Headers:
+        """Add the table itself, and return the headers."""
         self._finish()
         self._end_member(self._payload)
-        begin = at = self._at + BLOCK
+        begin = at = self._headers.size + BLOCK
         for piece in json:
             write_at(self._file, at, piece)
             at += len(piece)
-        write_at(self._file, self._at, _own_header(at - begin))
-        total = -(-at // BLOCK) * BLOCK + 2 * BLOCK
-        resize(self._file, total)
-        return total
+        self._headers.add(_own_header(at - begin))
+        self._headers.end(-(-at // BLOCK) * BLOCK + 2 * BLOCK)
+        return self._headers
 
 
 def _headers(entry: Entry, kind: str, size: int) -> bytes:
@@ -226,7 +228,15 @@ def _xattrs(entry: Entry) -> Iterator[tuple[bytes, bytes]]:
 
 def _seconds(modtime: str) -> int:
     """Return an RFC 3339 time in seconds since 1970; without one, builders leave out 0."""
+    return _repeated(modtime) if len(modtime) < _MAX_TIME else _parsed(modtime)
+
+
+def _parsed(modtime: str) -> int:
     try:
         return (dt.datetime.fromisoformat(modtime) - _EPOCH) // dt.timedelta(seconds=1) if modtime else 0
     except (ValueError, TypeError):
         raise Unusable("its table of contents has a time that is not one") from None
+
+
+_repeated = lru_cache(1024)(_parsed)
+"""The same for a short text: many entries have the same time."""

@@ -1,10 +1,9 @@
 """The plain tar of a layer as a content whose pieces are fetched, decompressed and verified when they are read.
 
-The tar is a file with holes.  Headers are in it from the beginning; a piece is written once its digest is right.
+The tar is a file with holes.  A piece is written once its digest is right, headers when somebody reads one.
 """
 
-import errno
-import os
+import struct
 import threading
 from array import array
 from bisect import bisect_right
@@ -14,12 +13,15 @@ from hashlib import sha256
 from typing import NamedTuple, Protocol
 
 from fusefs.chunked.frames import Decompress
-from fusefs.content.file import Extent, OpenFile
+from fusefs.chunked.headers import Headers, write_at
+from fusefs.content.file import Extent
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, clipped
-from fusefs.errors import NO_ROOM, DigestMismatch, ImgfsError, NoSpace
+from fusefs.errors import DigestMismatch, ImgfsError
+from fusefs.layers.scan import Found, LayerScan
 
-_DIGEST = 32
+_ROW = struct.Struct("<4Q32s")
+"""Size, source, length, inner, digest."""
 _GAP = 1 << 16
 """Bytes between two pieces that are fetched with them, rather than by a second request."""
 _MAX_FETCH = 8 << 20
@@ -61,44 +63,54 @@ class PieceTable:
     """The pieces of a layer in the order of the tar; 72 bytes of memory each."""
 
     def __init__(self) -> None:
-        self._columns = tuple(array("Q") for _ in Piece._fields)
-        self._digests = bytearray()
+        self.total = 0
+        """The plain bytes of all pieces."""
+        self._starts = array("Q")
+        self._rows = bytearray()
+        """The other fields, and the digests."""
 
     def __len__(self) -> int:
-        return len(self._columns[0])
+        return len(self._starts)
 
     def __getitem__(self, number: int) -> Piece:
-        return Piece(*(column[number] for column in self._columns))
+        size, source, length, inner, _ = _ROW.unpack_from(self._rows, number * _ROW.size)
+        return Piece(self._starts[number], size, source, length, inner)
 
-    def add(self, piece: Piece, digest: bytes) -> None:
-        """Add the next piece, whose plain bytes have the SHA-256 *digest*."""
-        starts, sizes, sources, lengths, inner = self._columns
-        starts.append(piece.start)
-        sizes.append(piece.size)
-        sources.append(piece.source)
-        lengths.append(piece.length)
-        inner.append(piece.inner)
-        self._digests += digest
-
-    @property
-    def total(self) -> int:
-        """The plain bytes of all pieces."""
-        return sum(self._columns[1])
+    def add(  # noqa: PLR0913, PLR0917 - thousands of `Piece` take longer
+        self, start: int, size: int, source: int, length: int, inner: int, digest: bytes
+    ) -> None:
+        """Add the next piece, whose fields these are, and whose plain bytes have the SHA-256 *digest*."""
+        self._starts.append(start)
+        self._rows += _ROW.pack(size, source, length, inner, digest)
+        self.total += size
 
     def digest(self, number: int) -> bytes:
         """Return the digest of a piece."""
-        return bytes(self._digests[number * _DIGEST : (number + 1) * _DIGEST])
+        return _ROW.unpack_from(self._rows, number * _ROW.size)[-1]  # type: ignore[no-any-return]
+
+    def _end(self, number: int) -> int:
+        size: int = _ROW.unpack_from(self._rows, number * _ROW.size)[0]
+        return self._starts[number] + size
 
     def span(self, offset: int, size: int) -> range:
         """Return the numbers of the pieces that overlap a run of the tar."""
-        starts, sizes = self._columns[:2]
+        starts = self._starts
         first = bisect_right(starts, offset) - 1
-        if first < 0 or starts[first] + sizes[first] <= offset:
+        if first < 0 or self._end(first) <= offset:
             first += 1
         last = first
         while last < len(starts) and starts[last] < offset + size:
             last += 1
         return range(first, last)
+
+    def cover(self, numbers: range, offset: int, size: int) -> bool:
+        """Return whether the pieces *numbers* have all bytes of a run of the tar."""
+        end = offset
+        for number in numbers:
+            if self._starts[number] > end:
+                return False
+            end = self._end(number)
+        return end >= offset + size
 
 
 class PieceTar:
@@ -108,14 +120,22 @@ class PieceTar:
     the piece is in the file.
     """
 
-    def __init__(self, file: OpenFile, size: int, table: PieceTable, blob: Ranges, decompress: Decompress) -> None:
-        """*file* has the headers already; *blob* has the pieces of *table*."""
-        self.size = self.stored = size
-        self.headers = Extent(file, 0, size)
-        """The tar with zeros in place of pieces that are not here."""
-        self.scanned = size - table.total
+    def __init__(
+        self,
+        headers: Headers,
+        table: PieceTable,
+        blob: Ranges,
+        decompress: Decompress,
+        scan: LayerScan | Found | None = None,
+    ) -> None:
+        """*blob* has the pieces of *table*.  *scan* is a scan of the *headers* that need not read the file."""
+        self.size = self.stored = headers.size
+        self.scanned = headers.size - table.total
         """Bytes that a scan has to look at: those that are not of a piece."""
-        self._file = file
+        self._headers = headers
+        self._scan = scan
+        self._file = headers.file
+        self._tar = Extent(headers.file, 0, headers.size)
         self._table = table
         self._blob = blob
         self._decompress = decompress
@@ -125,6 +145,11 @@ class PieceTar:
         """The piece at which a reader may go on, and the bytes of its window."""
         self._changed = threading.Condition()
         self._error: ImgfsError | None = None
+
+    def take_scan(self) -> LayerScan | Found | None:
+        """Return the quick scan of the headers, the first time; until then, it takes memory."""
+        scan, self._scan = self._scan, None
+        return scan
 
     @property
     def identity(self) -> str:
@@ -147,17 +172,32 @@ class PieceTar:
         if not size:
             return b""
         self.check()
-        self._ensure(self._table.span(offset, size))
-        return self.headers.read_at(offset, size)
+        wanted = self._table.span(offset, size)
+        self._ensure(wanted)
+        if not self._is_placed(wanted, offset, size):
+            self._headers.place()
+        return self._tar.read_at(offset, size)
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
         """Return the bytes if they are here and in the page cache, else None."""
         size = clipped(self.size, offset, size)
         if not size:
             return b""
-        if self._error is not None or not all(self._here[number] for number in self._table.span(offset, size)):
+        wanted = self._table.span(offset, size)
+        if self._error is not None or not all(self._here[number] for number in wanted):
             return None
-        return self.headers.read_cached(offset, size, buffer)
+        return self._tar.read_cached(offset, size, buffer) if self._is_placed(wanted, offset, size) else None
+
+    def _is_placed(self, here: range, offset: int, size: int) -> bool:
+        """Return whether the bytes are at their places in the file, once the pieces *here* are."""
+        return self._headers.are_placed or self._table.cover(here, offset, size)
+
+    @property
+    def headers(self) -> Extent:
+        """The tar with zeros in place of pieces that are not here."""
+        if not self._headers.are_placed:
+            self._headers.place()
+        return self._tar
 
     def check(self) -> None:
         """Raise the error if the whole layer turned out to differ."""
@@ -271,26 +311,3 @@ def _runs(pieces: list[tuple[int, Piece]]) -> Iterator[_Run]:
         end = max(end, behind)
     if run:
         yield _Run(source, end - source, run)
-
-
-def write_at(file: OpenFile, offset: int, data: bytes) -> None:
-    """Write *data* into *file* at *offset*; NoSpace if there is no room."""
-    view = memoryview(data)
-    try:
-        while view:
-            count = os.pwrite(file.descriptor, view, offset)
-            view, offset = view[count:], offset + count
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        raise NoSpace(f"no space for pieces of {file.name}: {error.strerror}; choose another directory") from None
-    except OverflowError:
-        raise OSError(errno.EFBIG, f"{file.name} is too large") from None
-
-
-def resize(file: OpenFile, size: int) -> None:
-    """Let *file* have *size* bytes; what was not written reads as zeros."""
-    try:
-        os.ftruncate(file.descriptor, size)
-    except OSError as error:
-        raise NoSpace(f"no space for {size} bytes of {file.name}: {error.strerror}; choose another directory") from None

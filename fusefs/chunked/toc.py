@@ -21,8 +21,11 @@ _MAX_ENTRY = 1 << 20
 """Characters of one entry."""
 _AHEAD = 1 << 16
 """Characters that are there before a value is read, so that few are cut off."""
+_TAIL = 1 << 12
+"""Characters at the end of a text in which the last object is searched."""
 _SPACE = " \t\r\n"
 _BLANK = re.compile(f"[{_SPACE}]*+")
+_NEXT_OBJECT = re.compile(f"}}(?=[{_SPACE}]*+,[{_SPACE}]*+{{)")
 _MAX_NUMBER = 1 << 62
 _MAX_FIELDS = 100
 _KNOWN = frozenset({"version", "tarSplitDigest"})
@@ -83,14 +86,15 @@ class JsonStream:
                     return value  # type: ignore[no-any-return]
             wanted = 2 * (len(self._text) - self._at)
 
-    def following(self, separator: str) -> Iterator[Json]:
-        """Take values that follow, each behind the character *separator*, as many as were read so far.
+    def following(self) -> Iterator[Json]:
+        """Take values that follow, each behind a comma, as many as were read so far.
 
         It is quicker than `value`, which takes those at whose beginning this ends.
         """
+        yield from self._objects()
         text, scan, blank = self._text, self._scan, _BLANK.match
         try:
-            while text.startswith(separator, self._at) and (begin := blank(text, self._at + 1)):
+            while text.startswith(",", self._at) and (begin := blank(text, self._at + 1)):
                 value, end = scan(text, begin.end())
                 if end == len(text):  # a number may go on
                     return
@@ -98,6 +102,36 @@ class JsonStream:
                 yield value
         except (ValueError, RecursionError):
             return
+
+    def _objects(self) -> list[Json]:
+        """Take all values that follow, up to the last object that another one follows, with one scan.
+
+        Take none if that fails: the values one by one tell the reason.
+        """
+        begin, end = self._at, self._at
+        for found in _NEXT_OBJECT.finditer(self._text, max(begin, len(self._text) - _TAIL)):
+            end = found.end()
+        if end == begin or not self._text.startswith(",", begin):
+            return []
+        text = f"[{self._text[begin + 1 : end]}]"
+        try:
+            values, scanned = self._scan(text)
+        except (ValueError, RecursionError):
+            return []
+        if scanned != len(text):
+            return []
+        self._at = end
+        return values  # type: ignore[no-any-return]
+
+    def matching(self, pattern: re.Pattern[str]) -> Iterator[tuple[str | None, ...]]:
+        """Take what *pattern* matches, as often as it does in what was read so far; yield its groups.
+
+        What a caller stops at is not taken.
+        """
+        text, match = self._text, pattern.match
+        while (found := match(text, self._at)) is not None:
+            yield found.groups()
+            self._at = found.end()
 
     def _more(self) -> bool:
         """Read the next piece, and forget what was taken; return whether there is more."""
@@ -124,10 +158,10 @@ class Toc:
         self.fields: dict[str, Json] = {}
         """The other fields, complete after the last entry; the list of entries is None, and so is an unknown field."""
         self._json = JsonStream(pieces, name)
-        self._name = name
+        self.name = name
 
-    def entries(self) -> Iterator["Entry"]:
-        """Yield the entries.  Raises Unusable if the text is not a table of contents."""
+    def entries(self) -> Iterator[dict[str, Json]]:
+        """Yield the fields of each entry.  Raises Unusable if the text is not a table of contents."""
         stream = self._json
         stream.take("{")
         while stream.next() != "}":
@@ -147,17 +181,17 @@ class Toc:
         if stream.next() or "entries" not in self.fields:
             raise stream.error()
 
-    def _items(self) -> Iterator["Entry"]:
+    def _items(self) -> Iterator[dict[str, Json]]:
         stream = self._json
         stream.take("[")
         if stream.next() == "]":
             stream.take("]")
             return
         while True:
-            for item in chain((stream.value(),), stream.following(",")):
+            for item in chain((stream.value(),), stream.following()):
                 if not isinstance(item, dict):
                     raise stream.error()
-                yield Entry(item, self._name)
+                yield item
             if stream.next() == "]":
                 stream.take("]")
                 return
@@ -175,12 +209,10 @@ class Entry:
 
     def text(self, field: str) -> str:
         """Return a field that is a string, empty if it is missing."""
-        value = self._fields.get(field, "")
-        if type(value) is str:
-            return value
-        if value:
+        value = self._fields.get(field) or ""
+        if type(value) is not str:
             raise Unusable(f"{self._where} has a {field} that is not a string")
-        return ""
+        return value
 
     def path(self, field: str) -> bytes:
         """Return a name or a link as it is in the tar; Unusable if JSON cannot say it."""
@@ -201,16 +233,16 @@ class Entry:
 
     def texts(self, field: str) -> Mapping[str, str]:
         """Return a field that is an object of strings, empty if it is missing."""
-        value = self._fields.get(field) or {}
+        value = self._fields.get(field)
+        if not value:
+            return {}
         if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
             raise Unusable(f"{self._where} has {field} that are not strings")
         return value  # type: ignore[return-value]
 
-    def sha256(self, *fields: str) -> bytes:
-        """Return the digest in the first of *fields* that is there; Unusable for another algorithm, and without one."""
-        text = ""
-        for field in fields:
-            text = text or self.text(field)
+    def sha256(self) -> bytes:
+        """Return the digest of a piece; Unusable for another algorithm, and without one."""
+        text = self.text("chunkDigest") or self.text("digest")
         try:
             digest = bytes.fromhex(text[7:]) if text.startswith("sha256:") else b""
         except ValueError:

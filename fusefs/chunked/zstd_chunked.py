@@ -8,18 +8,20 @@ manifest's digest.  Images from before 2024-05 have no digest of the tar-split.
 import re
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import NamedTuple
 
 from fusefs.chunked.annotations import ZSTD_CHUNKED_PREFIX
 from fusefs.chunked.frames import from_zstd, zstd_stream
-from fusefs.chunked.pieces import Piece, PieceTable, PieceTar, Ranges, resize
+from fusefs.chunked.headers import Headers
+from fusefs.chunked.pieces import PieceTable, PieceTar, Ranges
 from fusefs.chunked.tarsplit import TarSplit
 from fusefs.chunked.toc import LIMIT, MAX_PIECE, Entry, Toc, Unusable
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Bytes
 from fusefs.errors import InvalidImage
-from fusefs.layers.scan import PLAIN_KINDS, LayerScan
+from fusefs.layers.scan import PLAIN_KINDS, Found, LayerScan
+from fusefs.oci.untrusted_json import Json
 from fusefs.tar.header import Kind
 from fusefs.tar.members import ContentSource
 from fusefs.text import printable
@@ -32,6 +34,8 @@ _CRFS = 1
 """The kind of table of contents."""
 _MAX_COMPRESSED = MAX_PIECE + (MAX_PIECE >> 6) + (1 << 16)
 """Bytes of the frames of a piece."""
+_SOME = 1 << 10
+"""Members that are scanned at once."""
 _KINDS = {
     "reg": Kind.REGULAR, "hardlink": Kind.HARD_LINK, "symlink": Kind.SYMLINK, "dir": Kind.DIRECTORY,
     "char": Kind.CHARACTER_DEVICE, "block": Kind.BLOCK_DEVICE, "fifo": Kind.FIFO,
@@ -75,16 +79,20 @@ def zstd_chunked_tar(annotations: Mapping[str, str], blob: Ranges, file: OpenFil
         zstd_stream(_part(documents, toc_at, first), toc_at.plain, "the table of contents"), "its table of contents"
     )
     compressed = _part(documents, split_at, first)
-    split = TarSplit(zstd_stream(compressed, split_at.plain, "the tar-split"), file, "its tar-split")
-    resize(file, split.size)
-    table = _matched(toc, split, Extent(file, 0, split.size), file.name, blob.size)
+    headers = Headers(file)
+    split = TarSplit(zstd_stream(compressed, split_at.plain, "the tar-split"), headers, "its tar-split")
+    headers.end(headers.size)
+    scan = headers.scan()
+    found = None if scan is None else Found(scan)
+    scan = scan or LayerScan(ContentSource(Extent(file, 0, headers.size), file.name))
+    table = _matched(toc, zip_longest(_members(scan, found), split.offsets, split.sizes), blob.size)
     if toc.fields.get("version") != 1:
         raise Unusable("its table of contents is not of version 1")
     if not toc.fields.get("tarSplitDigest"):
         raise Unusable("its table of contents, of an old version, has no digest of the tar-split")
     if toc.fields["tarSplitDigest"] != _sha256(compressed):
         raise Unusable("its tar-split does not have the digest that the table of contents states")
-    return PieceTar(file, split.size, table, blob, from_zstd)
+    return PieceTar(headers, table, blob, from_zstd, found)
 
 
 def _position(annotations: Mapping[str, str], name: str, size: int) -> Position:
@@ -109,26 +117,46 @@ def _sha256(data: memoryview) -> str:
 
 _Seen = tuple[bytes, Kind, bytes, int, int]
 """Of a member: name, kind, link, offset and size of the data."""
+_Split = tuple[_Seen | None, int | None, int | None]
+"""What the headers say about a member, and the offset and size in the tar-split; None behind the last one."""
 
 
-def _matched(toc: Toc, split: TarSplit, headers: Extent, name: str, blob_size: int) -> PieceTable:
+def _matched(toc: Toc, members: Iterator[_Split], blob_size: int) -> PieceTable:
     """Return the pieces of all files; Unusable unless *toc*, *split* and the tar's headers list the same members."""
     table = PieceTable()
-    members = zip_longest(_members(headers, name), split.offsets, split.sizes)
     parts = _Parts(table, blob_size)
-    for entry in toc.entries():
-        if entry.text("type") == "chunk":
+    for fields in toc.entries():
+        entry = Entry(fields, toc.name)
+        kind = entry.text("type")
+        if kind == "chunk":
             parts.add(entry)
             continue
         parts.finish()
-        member, offset, size = next(members, (None, None, None))
-        _compare(entry, member, offset, size)
-        if member is not None and member[4]:
-            parts.begin(entry, member[3], member[4])
+        member = next(members, (None, None, None))
+        if not _agree(fields, kind, member):
+            _compare(entry, *member)
+        seen = member[0]
+        if seen is not None and seen[4]:
+            parts.begin(entry, seen[3], seen[4])
     parts.finish()
     if next(members, None) is not None:
         raise Unusable("its tar has members that its table of contents does not list")
     return table
+
+
+def _agree(fields: Mapping[str, Json], kind: str, member: _Split) -> bool:
+    """Return whether an entry and a member are surely the same, as nearly all: their fields are of common values."""
+    name, link, size = fields.get("name"), fields.get("linkName", ""), fields.get("size", 0)
+    return (
+        type(name) is type(link) is str
+        and type(size) is int
+        and name.isascii()
+        and link.isascii()
+        and "\0" not in name
+        and "\0" not in link
+        and member[0] is not None
+        and member == ((name.encode(), _KINDS.get(kind), link.encode(), member[1], size), member[0][3], size)
+    )
 
 
 def _compare(entry: Entry, member: _Seen | None, offset: int | None, size: int | None) -> None:
@@ -137,13 +165,19 @@ def _compare(entry: Entry, member: _Seen | None, offset: int | None, size: int |
         raise Unusable(f"its table of contents and its tar differ at {printable(stated[0][:300])}")
 
 
-def _members(headers: Extent, name: str) -> Iterator[_Seen]:
-    scan = LayerScan(ContentSource(headers, name), lambda _: None)
+def _members(scan: LayerScan, found: Found | None) -> Iterator[_Seen]:
+    """Yield the members of *scan*; *found* takes note of them."""
     try:
         while True:
-            for typeflag, path, _, offset, size, link, _, _ in scan.plain():
-                yield path, PLAIN_KINDS[typeflag], link, offset, size
+            plain = scan.plain()
+            while some := list(islice(plain, _SOME)):
+                if found is not None:
+                    found.add_plain(some)
+                for typeflag, path, _, offset, size, link, _, _ in some:
+                    yield path, PLAIN_KINDS[typeflag], link, offset, size
             member = scan.other()
+            if found is not None:
+                found.add_other(member)
             if member is None:
                 return
             if member.sparse:
@@ -199,5 +233,4 @@ class _Parts:
         offset = entry.number("offset")
         if not offset < end <= self._blob_size or end - offset > _MAX_COMPRESSED or size > MAX_PIECE:
             raise Unusable("its table of contents has a chunk of a wrong or too large size")
-        digest = entry.sha256("chunkDigest", "digest")
-        self._table.add(Piece(self._offset + at, size, offset, end - offset, 0), digest)
+        self._table.add(self._offset + at, size, offset, end - offset, 0, entry.sha256())

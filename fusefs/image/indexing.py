@@ -17,6 +17,8 @@ from fusefs.tar.members import ContentSource
 if TYPE_CHECKING:
     from subprocess import Popen
 
+    from fusefs.layers.scan import Found, LayerScan
+
 log = logger(__name__)
 
 CHILD_SIZE = 16 << 20
@@ -87,18 +89,24 @@ class Indexing:
             self.written(place, tar.size)
         child, self._child = self._child, None
         if child is None:
-            _index_here(self._index, self._layer, tar, self._created_ns)
+            from fusefs.layers.scan import LayerScan  # noqa: PLC0415 - a mount starts faster without it
+
+            self.finish_by(LayerScan(ContentSource(tar, self._layer.where)))
         else:
             _report(child, tar.size, complete=True)
             _receive(child, self._index, self._layer)
 
+    def finish_by(self, scan: "LayerScan | Found") -> None:
+        """Complete the index in this thread, by a *scan* of the plain tar.  Raises as `finish`."""
+        _index_here(self._index, self._layer, scan, self._created_ns)
 
-def _index_here(index: NewIndex, layer: Layer, tar: Content, created_ns: int) -> None:
-    from fusefs.layers.indexer import index_layer  # noqa: PLC0415 - a mount starts faster without it
+
+def _index_here(index: NewIndex, layer: Layer, scan: "LayerScan | Found", created_ns: int) -> None:
+    from fusefs.layers.indexer import index_scanned  # noqa: PLC0415 - a mount starts faster without it
 
     try:
         with open(index.descriptor, "wb", closefd=False) as file:
-            _log(index_layer(ContentSource(tar, layer.where), created_ns, file))
+            _log(index_scanned(scan, created_ns, file))
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise

@@ -284,6 +284,7 @@ class Layers:
         index = None if cache is None else cached_index(cache, name)
         try:
             files = LayerFiles(index, pieces) if index else self._made_files(layer, name, cache, pieces)
+            pieces.take_scan()  # nobody needs it any more
         except BaseException:
             pieces.close()
             raise
@@ -339,6 +340,8 @@ class Layers:
                 with self._indexing:
                     if pieces is None:
                         indexing.finish(tar)
+                    elif (scan := pieces.take_scan()) is not None:
+                        indexing.finish_by(scan)
                     else:
                         indexing.finish(pieces.headers, pieces.scanned)
             except NoSpace as error:

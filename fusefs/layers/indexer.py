@@ -38,7 +38,7 @@ from fusefs.layers.record import (
     unpack_attributes,
     unpack_xattrs,
 )
-from fusefs.layers.scan import DIRECTORY, HARD_LINK, REGULAR, LayerScan, Plain
+from fusefs.layers.scan import DIRECTORY, HARD_LINK, REGULAR, Found, LayerScan, Plain
 from fusefs.layers.writer import IndexWriter
 from fusefs.tar.attributes import FileAttributes, file_attributes, listable_xattrs, sparse_runs
 from fusefs.tar.header import BrokenHeader, Kind
@@ -272,14 +272,18 @@ def index_layer(tar: ByteSource, created_ns: int, file: BinaryIO) -> list[str]:
 
     Implicit directories get the time *created_ns*.  Raises InvalidImage if the layer is not a tar archive, and OSError.
     """
+    return index_scanned(LayerScan(tar), created_ns, file)
+
+
+def index_scanned(scan: LayerScan | Found, created_ns: int, file: BinaryIO) -> list[str]:
+    """Do the same with the tar of *scan*, which may have been scanned before."""
+    tar = scan.tar
     indexer = LayerIndexer(*divmod(created_ns, 10**9))
     if not tar.read_at(
         0, 1
     ):  # to Go's archive/tar, which engines read layers with, no bytes are an archive of no members
         indexer.write(file)
         return []
-    warnings: list[str] = []
-    scan = LayerScan(tar, warnings.append)
     try:
         indexer.add_plain(scan.plain())
         while (member := scan.other()) is not None:
@@ -288,4 +292,4 @@ def index_layer(tar: ByteSource, created_ns: int, file: BinaryIO) -> list[str]:
     except TooMany as error:
         raise InvalidImage(f"{tar.name}: refused: {error}") from None
     indexer.write(file)
-    return [*warnings, *indexer.warnings(tar.name)]
+    return [*scan.warnings, *indexer.warnings(tar.name)]

@@ -95,10 +95,13 @@ class _Extensions:
 class LayerScan:
     """A scan in two alternating steps: all `plain` members up to the next other one, then that `other` member."""
 
-    def __init__(self, tar: ByteSource, warn: Callable[[str], None]) -> None:
-        """Begin at the beginning of *tar*; *warn* is called with warnings about its end."""
-        self._scan = Scan(tar, warn)
-        self._window = Window(tar)
+    def __init__(self, tar: ByteSource, window: Window | None = None) -> None:
+        """Begin at the beginning of *tar*, and read it through *window*."""
+        self.tar = tar
+        self.warnings: list[str] = []
+        """About the end of the tar."""
+        self._scan = Scan(tar, self.warnings.append)
+        self._window = Window(tar) if window is None else window
         self._sums = _Meanings(stated_sum)
         self._owners = {typeflag: _owners(kind) for typeflag, kind in PLAIN_KINDS.items()}
         self._times = _Meanings(lambda field: pack_time(*header_time(field)))
@@ -159,3 +162,32 @@ class LayerScan:
         if b"mtime" in pax:
             attributes = self._recorded_times[pax[b"mtime"]] + attributes[TIME_SIZE:]
         return extensions.name or pax.get(b"path") or name, extensions.link or pax.get(b"linkpath") or link, attributes
+
+
+class Found:
+    """What a `LayerScan` found, for another pass in the same steps."""
+
+    def __init__(self, scan: LayerScan) -> None:
+        """Nothing of *scan* yet."""
+        self.tar, self.warnings = scan.tar, scan.warnings
+        self._plain: list[list[Plain]] = [[]]
+        self._other: list[Member | None] = []
+        self._passed = 0
+
+    def add_plain(self, members: list[Plain]) -> None:
+        """Take note of plain members."""
+        self._plain[-1] += members
+
+    def add_other(self, member: Member | None) -> None:
+        """Take note of another member, or of the end."""
+        self._other.append(member)
+        self._plain.append([])
+
+    def plain(self) -> Iterator[Plain]:
+        """Yield the plain members up to the next other one."""
+        yield from self._plain[self._passed]
+
+    def other(self) -> Member | None:
+        """Return the next other member, None at the end."""
+        self._passed += 1
+        return self._other[self._passed - 1]

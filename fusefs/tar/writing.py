@@ -4,9 +4,11 @@ import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from fusefs.tar.header import BLOCK
+from fusefs.tar.header import BLOCK, byte_sum
 
-_USTAR = struct.Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")
+_USTAR = struct.Struct("100s48s8ss100s8s64x16s167x")
+"""Name; mode, owner, size and time; checksum; typeflag; link; magic and version; device numbers."""
+_SUM = slice(148, 156)
 _MAX_NAME = 100
 _MAX_ID, _MAX_LARGE = 1 << 21, 1 << 33
 """Limits of 7 and 11 octal digits."""
@@ -35,6 +37,8 @@ def member_header(
 
     *more* are other records of the extended header.
     """
+    if not xattrs and not more and _fits(fields):
+        return header_block(fields)
     records = [*more]
     records += [(b"SCHILY.xattr." + name, value) for name, value in xattrs]
     fits: dict[str, Any] = {}
@@ -56,15 +60,25 @@ def member_header(
     return header_block(HeaderFields(b"", b"x", size=len(data))) + data + bytes(-len(data) % BLOCK) + block
 
 
+def _fits(fields: HeaderFields) -> bool:
+    """Return whether a header block alone can say all *fields*."""
+    return (
+        len(fields.name) <= _MAX_NAME
+        and len(fields.link) <= _MAX_NAME
+        and 0 <= fields.uid < _MAX_ID
+        and 0 <= fields.gid < _MAX_ID
+        and 0 <= fields.size < _MAX_LARGE
+        and 0 <= fields.mtime < _MAX_LARGE
+    )
+
+
 def header_block(fields: HeaderFields) -> bytes:
     """Return a header block, as Go's archive/tar writes it; all *fields* fit."""
-    packed = [
-        fields.name, *(b"%07o" % number for number in (fields.mode, fields.uid, fields.gid)),
-        b"%011o" % fields.size, b"%011o" % fields.mtime, b" " * 8, fields.typeflag, fields.link,
-        b"ustar", b"00", b"", b"", b"%07o" % fields.major, b"%07o" % fields.minor, b"",
-    ]  # fmt: skip
-    packed[6] = b"%06o\0 " % sum(_USTAR.pack(*packed))
-    return _USTAR.pack(*packed)
+    name, typeflag, link, mode, uid, gid, size, mtime, major, minor = fields
+    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, uid, gid, size, mtime)
+    devices = b"%07o\0%07o\0" % (major, minor)
+    block = _USTAR.pack(name, numbers, b" " * 8, typeflag, link, b"ustar\x0000", devices)
+    return block[: _SUM.start] + b"%06o\0 " % byte_sum(block) + block[_SUM.stop :]
 
 
 def _pax_record(keyword: bytes, value: bytes) -> bytes:

@@ -14,7 +14,8 @@ import pytest
 from fusefs.chunked.annotations import format_of
 from fusefs.chunked.comparison import compare
 from fusefs.chunked.formats import open_tar
-from fusefs.chunked.pieces import Piece, PieceTable, PieceTar
+from fusefs.chunked.headers import Headers
+from fusefs.chunked.pieces import PieceTable, PieceTar
 from fusefs.chunked.remembered import RememberedRanges
 from fusefs.content.file import OpenFile
 from fusefs.content.pieces import FetchFailed
@@ -39,10 +40,10 @@ def pieces(blob: Ranges, gap: int = 0) -> Iterator[PieceTar]:
     table = PieceTable()
     for number, part in enumerate(PARTS):
         source = number * (SIZE + gap)
-        table.add(Piece(number * SIZE, SIZE, source, SIZE, 0), sha256(part).digest())
-    opened = OpenFile(os.memfd_create("tar", os.MFD_CLOEXEC), "the layer")
-    os.ftruncate(opened.descriptor, len(TAR))
-    tar = PieceTar(opened, len(TAR), table, blob, _plain)
+        table.add(number * SIZE, SIZE, source, SIZE, 0, sha256(part).digest())
+    headers = Headers(OpenFile(os.memfd_create("tar", os.MFD_CLOEXEC), "the layer"))
+    headers.end(len(TAR))
+    tar = PieceTar(headers, table, blob, _plain)
     yield tar
     tar.close()
 
@@ -181,7 +182,7 @@ def test_a_table_finds_the_pieces_of_a_run() -> None:
     table = PieceTable()
     sizes = [3, 5, 2]
     for start, size in zip(accumulate([10, 3, 9]), sizes, strict=True):  # from 10, 13 and 22 on
-        table.add(Piece(start, size, 0, 1, 0), bytes(32))
+        table.add(start, size, 0, 1, 0, bytes(32))
     found = {offset: list(table.span(offset, 2)) for offset in (0, 8, 9, 12, 13, 17, 18, 20, 21, 23, 24)}
     assert found == {
         0: [],

@@ -39,10 +39,10 @@ def test_values_that_follow_are_read_alike_wherever_the_pieces_end(values: list[
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toc, "_AHEAD", ahead)
         stream = JsonStream(_pieces(text.encode(), size), "a document")
-        found = [stream.value(), *stream.following(",")]
+        found = [stream.value(), *stream.following()]
         while stream.next():
             stream.take(",")
-            found += [stream.value(), *stream.following(",")]
+            found += [stream.value(), *stream.following()]
     assert found == values
 
 
@@ -50,9 +50,9 @@ def test_values_that_follow_are_read_alike_wherever_the_pieces_end(values: list[
     "text", ["sha256:" + "a" * 63, "sha256:" + "a" * 62 + "  ", "a" * 64 + " " * 7, "sha512:" + "a" * 64, "", 7]
 )
 def test_what_is_no_digest_is_refused(text: str | int) -> None:
-    assert Entry({"digest": "sha256:" + "ab" * 32}, "it").sha256("chunkDigest", "digest") == b"\xab" * 32
+    assert Entry({"digest": "sha256:" + "ab" * 32}, "it").sha256() == b"\xab" * 32
     with pytest.raises(Unusable, match=r"^it has a "):
-        Entry({"digest": text}, "it").sha256("chunkDigest", "digest")
+        Entry({"digest": text}, "it").sha256()
 
 
 @pytest.mark.parametrize(

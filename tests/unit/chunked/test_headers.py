@@ -1,0 +1,142 @@
+"""Headers behind the end of the tar: a scan, an index and a reader find the same as if they were at their places."""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusefs.chunked import headers as module
+from fusefs.chunked.annotations import format_of
+from fusefs.chunked.formats import open_tar
+from fusefs.chunked.headers import Headers
+from fusefs.chunked.pieces import PieceTable, PieceTar
+from fusefs.content.file import OpenFile
+from fusefs.layers.indexer import index_layer, index_scanned
+from fusefs.tar.members import ContentSource
+from tests.conftest import TakeWarnings
+from tests.support.builders import CREATED_NS
+from tests.support.changesets import About, changeset, device, file, folder
+from tests.support.chunked_layers import Chunked, Ranges, estargz, zstd_chunked
+from tests.unit.chunked.example import EVERYTHING
+
+WRITERS: list[Callable[[bytes], Chunked]] = [zstd_chunked, estargz]
+MANY = changeset(
+    *(file(f"{number}", bytes([number % 251]) * (number % 3000), About(uid=number)) for number in range(500)),
+    device("null", "c", 1, 3),
+    folder("d"),
+    file("x" * 150, b"long", About(xattrs={b"user.x": b"1"})),
+)
+
+
+def new_file() -> OpenFile:
+    return OpenFile(os.memfd_create("tar", os.MFD_CLOEXEC), "the layer")
+
+
+@contextmanager
+def opened(layer: Chunked) -> Iterator[PieceTar]:
+    """Give the tar of *layer*, read piece by piece."""
+    known = format_of(layer.annotations)
+    assert known is not None
+    tar = open_tar(known, layer.annotations, Ranges(layer.blob), new_file())
+    yield tar
+    tar.close()
+
+
+class Part(NamedTuple):
+    data: bytes
+    hole: int
+
+
+@given(st.lists(st.builds(Part, st.binary(max_size=20), st.integers(0, 3000)), max_size=20), st.integers(0, 9))
+def test_all_bytes_are_as_in_a_file(parts: list[Part], after: int) -> None:
+    headers = Headers(new_file())
+    for part in parts:
+        headers.add(part.data)
+        headers.skip(part.hole)
+    expected = b"".join(part.data + bytes(part.hole) for part in parts) + bytes(after)
+    headers.end(len(expected))
+    scan = headers.scan()
+    assert scan is not None
+    assert headers.scan() is None
+    for offset in range(0, len(expected) + 2, 7):
+        assert scan.tar.read_at(offset, 40) == expected[offset : offset + 40]
+    for _ in range(2):
+        headers.place()
+        assert os.pread(headers.file.descriptor, len(expected) + 1000, 0) == expected
+    headers.file.close()
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize("tar", [EVERYTHING, MANY, changeset()])
+def test_an_index_of_headers_in_memory_is_that_of_the_file(write: Callable[[bytes], Chunked], tar: bytes) -> None:
+    with opened(write(tar)) as pieces:
+        scan = pieces.take_scan()
+        assert scan is not None
+        assert pieces.take_scan() is None
+        quick, slow = io.BytesIO(), io.BytesIO()
+        warnings = index_scanned(scan, CREATED_NS, quick)
+        assert index_layer(ContentSource(pieces.headers, "the layer"), CREATED_NS, slow) == warnings
+        assert quick.getvalue() == slow.getvalue()
+
+
+@pytest.mark.parametrize("end", [b"", bytes(512), bytes(1024) + b"garbage".ljust(512, b"\0")])
+def test_a_second_pass_has_the_warnings_of_the_first(end: bytes, take_warnings: TakeWarnings) -> None:
+    layer = zstd_chunked(changeset(file("a", b"1"))[:-1024] + end)
+    take_warnings()
+    with opened(layer) as pieces:
+        scan = pieces.take_scan()
+        assert scan is not None
+        warnings = index_scanned(scan, CREATED_NS, io.BytesIO())
+        assert warnings == index_layer(ContentSource(pieces.headers, "the layer"), CREATED_NS, io.BytesIO()) != []
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize("limit", ["_MAX_HELD", "_MAX_RUNS"])
+def test_too_many_headers_are_in_the_file_at_once(
+    write: Callable[[bytes], Chunked], limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = write(MANY)
+    with opened(layer) as pieces:
+        expected = bytes(pieces.read_at(0, pieces.size))
+    monkeypatch.setattr(module, limit, 100)
+    with opened(layer) as pieces:
+        assert pieces.take_scan() is None
+        assert pieces.read_at(0, pieces.size) == expected
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_headers_go_to_their_places_when_somebody_reads_one(write: Callable[[bytes], Chunked]) -> None:
+    with opened(write(MANY)) as pieces:
+        for piece, _ in [*pieces.pieces(0, pieces.size)]:
+            pieces.read_at(piece.start, piece.size)
+        assert os.fstat(pieces._file.descriptor).st_size > pieces.size
+        assert pieces.read_at(100, 1) == b"0"
+        assert os.fstat(pieces._file.descriptor).st_size == pieces.size
+
+
+def test_a_read_of_pieces_alone_writes_no_headers() -> None:
+    headers = Headers(new_file())
+    headers.add(b"h" * 512)
+    headers.skip(1024)
+    headers.add(b"i" * 512)
+    headers.end(4096)
+    table = PieceTable()
+    blob = Ranges(b"a" * 512 + b"b" * 400)
+    table.add(512, 512, 0, 512, 0, sha256(b"a" * 512).digest())
+    table.add(1024, 400, 512, 400, 0, sha256(b"b" * 400).digest())
+    tar = PieceTar(headers, table, blob, lambda data, inner, size: data[inner : inner + size])
+    assert tar.read_at(1000, 100) == b"a" * 24 + b"b" * 76
+    assert bytes(tar.read_cached(600, 10) or b"aaaaaaaaaa") == b"a" * 10
+    assert not headers.are_placed
+    for offset, size in ((511, 2), (1400, 30), (1424, 1), (2000, 100)):
+        assert tar.read_cached(offset, size) is None
+    assert tar.read_at(1400, 200) == b"b" * 24 + bytes(112) + b"i" * 64
+    assert headers.are_placed
+    assert tar.read_at(0, 4096) == b"h" * 512 + b"a" * 512 + b"b" * 400 + bytes(112) + b"i" * 512 + bytes(2048)
+    tar.close()
