@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from fusefs.chunked import estargz as estargz_module
 from fusefs.chunked.annotations import format_of
 from fusefs.chunked.formats import open_tar
 from fusefs.chunked.pieces import PieceTar
@@ -85,6 +86,19 @@ def test_the_documents_take_one_range_and_files_that_are_close_another(name: str
         assert len(blob.asked) == 2
         tar.read_at(0, tar.size)
         assert len(blob.asked) == 2
+
+
+@pytest.mark.parametrize("limit", [100, 1 << 20])
+def test_the_end_of_a_large_estargz_layer_is_fetched_up_to_a_limit(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = estargz(EVERYTHING)
+    expected, size = read(layer), len(layer.blob)
+    footer = layer.blob.rindex(b"STARGZ")
+    table, first = int(layer.blob[footer - 16 : footer], 16), size - min(limit, size // 32)
+    monkeypatch.setattr(estargz_module, "_TAIL", 60)
+    monkeypatch.setattr(estargz_module, "_MAX_TAIL", limit)
+    blob = Ranges(layer.blob)
+    assert read(layer, blob) == expected
+    assert blob.asked[:2] == [(first, size - first), (table, first - table)]
 
 
 @pytest.mark.parametrize("name", WRITERS)
