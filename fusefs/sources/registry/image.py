@@ -1,5 +1,6 @@
 """An image in a registry: its documents are read now, its layers at their first access."""
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -35,9 +36,10 @@ def registry_image(reference: RegistryReference, argument: str, settings: Settin
     traffic = Traffic()
 
     def client() -> "Transfers":
-        from fusefs.sources.servers.early import connect_early  # noqa: PLC0415 - cached images need no connection
+        if len(places) == 1 and "urllib3" not in sys.modules:  # a mirror has less time to connect
+            from fusefs.sources.servers.early import connect_early  # noqa: PLC0415 - cached images need none
 
-        connect_early(places[0].host, settings.environment)
+            connect_early(places[0].host, settings.timeout, settings.environment)
         from fusefs.sources.registry.client import transfers_of  # noqa: PLC0415 - takes as long as connecting
 
         transfers = transfers_of(places, settings, traffic)

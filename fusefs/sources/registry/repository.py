@@ -5,8 +5,7 @@ There is no request for ``/v2/`` and no HEAD of a blob: a request that needs aut
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
@@ -19,7 +18,6 @@ from fusefs.sources.registry.authorization import Authorization
 from fusefs.sources.registry.availability import Availability
 from fusefs.sources.registry.places import Place
 from fusefs.sources.servers.connections import Answer, ConnectionFailed, Connections
-from fusefs.sources.servers.hosts import is_loopback_port
 from fusefs.sources.servers.retries import MAY_PASS, Retries, Transient, pauses, retry_after
 from fusefs.text import printable
 
@@ -251,65 +249,24 @@ class Repository:
         return answer
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
-        """Ask the registry itself.
+        """Ask the registry itself; a place that may be plain, and does not speak TLS, by plain HTTP.
 
         Only an answer decides on the scheme: a registry that is down now may speak TLS when it is back.
         """
-        ask = partial(self._asked_by, method=method, path=path, headers=headers, retries=retries)
-        if self._answered:
-            return ask(self._scheme)
-        if not self.place.may_be_plain:
-            scheme, answer = "https", ask("https")
-        elif is_loopback_port(self.place.host):
-            scheme, answer = self._plain_or_tls(ask)
-        else:
-            scheme, answer = self._tls_or_plain(ask)
-        if not self._answered:
-            self._scheme, self._answered = scheme, True
-        return answer
-
-    @staticmethod
-    def _tls_or_plain(ask: Callable[[str], Answer]) -> tuple[str, Answer]:
+        scheme, may_change = self._scheme, self.place.may_be_plain and not self._answered
         try:
-            return "https", ask("https")
+            answer = self._asked_by(scheme, method, path, headers, retries)
         except ConnectionFailed as error:
-            if not error.no_tls:
+            if not may_change or not error.no_tls:
                 raise
-            answer = ask("http")
+            scheme = "http"
+            answer = self._asked_by(scheme, method, path, headers, retries)
             if answer.status == _BAD_REQUEST and not error.no_handshake:  # a server of TLS that was starting, perhaps
                 answer.close()
                 raise
-            return "http", answer
-
-    @staticmethod
-    def _plain_or_tls(ask: Callable[[str], Answer]) -> tuple[str, Answer]:
-        """Ask a port of this machine, most of which speak plain HTTP; credentials are sent to none before its answer.
-
-        Servers of TLS break the connection, or answer 400 or with a redirection.
-        """
-        plain: Answer | ConnectionFailed
-        try:
-            plain = ask("http")
-        except ConnectionFailed as error:
-            if error.refused or not error.no_http:
-                raise
-            plain = error
-        else:
-            if plain.status != _BAD_REQUEST and plain.status not in _REDIRECTS:
-                return "http", plain
-        try:
-            answer = ask("https")
-        except ConnectionFailed as error:
-            if not error.no_handshake:
-                if isinstance(plain, Answer):
-                    plain.close()
-                raise
-            if isinstance(plain, Answer):
-                return "http", plain
-            raise plain from None
-        if isinstance(plain, Answer):
-            plain.close()
-        return "https", answer
+        if not self._answered:
+            self._scheme, self._answered = scheme, True
+        return answer
 
     def _asked_by(self, scheme: str, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         pauses.check(self.place.host)
@@ -369,7 +326,8 @@ class Repository:
                 f"cannot trust {named}; put {authority} into /etc/containers/certs.d/{shown}/, or use --insecure"
             )
         if (error.no_handshake or error.not_http) and not self._answered:
-            hint = "" if self.place.may_be_plain else "; if it speaks plain HTTP, --insecure allows that"
+            may_help = error.no_handshake and not self.place.may_be_plain
+            hint = "; if it speaks plain HTTP, --insecure allows that" if may_help else ""
             return RegistryError(f"cannot reach {named}{hint}")
         return Transient(f"cannot reach {named}", down=error.refused)
 

@@ -4,7 +4,6 @@ Nothing is retried and no redirect is followed here: a caller decides.
 """
 
 import base64
-import http.client
 import logging
 import os
 import re
@@ -72,8 +71,6 @@ class ConnectionFailed(Exception):
         """Whether the host answers, but not as HTTP wants."""
         self.no_tls = self.no_handshake or isinstance(cause, ConnectionError)
         """Whether the host may speak plain HTTP instead of TLS."""
-        self.no_http = isinstance(cause, ConnectionError | http.client.HTTPException)
-        """Whether the host may speak TLS instead of plain HTTP."""
         self.refused = isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ProxyError)
         """Whether no connection could be made at all, or none through a proxy."""
 
@@ -284,12 +281,19 @@ class _Connection(urllib3.connection.HTTPConnection):
     response_class = BoundedResponse
 
     def _new_conn(self) -> socket.socket:
-        """Return the connection that was begun early, if it is this one, or a new one."""
+        """Return the connection that was begun early, if it is this one, or a new one; its errors are the same."""
         try:
-            early = early_connection(self.host.strip("[]"), self.port, float(self.timeout))  # type: ignore[arg-type]
+            early = early_connection(self.host.strip("[]"), self.port)
+        except socket.gaierror as error:
+            raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error
         except TimeoutError as error:
             raise urllib3.exceptions.ConnectTimeoutError(self, str(error)) from error
-        return early or super()._new_conn()
+        except OSError as error:
+            raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
+        if early is None:
+            return super()._new_conn()
+        early.settimeout(self.timeout)
+        return early
 
 
 class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):

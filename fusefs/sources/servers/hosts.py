@@ -7,8 +7,3 @@ def is_loopback(host: str) -> bool:
     """Return whether *host*, which may state a port, is this machine."""
     name = re.sub(r":[0-9]+$", "", host)
     return name in ("localhost", "[::1]") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", name) is not None
-
-
-def is_loopback_port(host: str) -> bool:
-    """Return whether *host* is a port of this machine that it states, so that it is the same for every scheme."""
-    return is_loopback(host) and re.search(r":[0-9]+$", host) is not None

@@ -14,7 +14,6 @@ import pytest
 
 from fusefs.errors import RegistryError, Unavailable
 from fusefs.sources.registry.transfer import Transfers
-from fusefs.sources.servers.hosts import is_loopback_port
 from tests.support.answers import Answer, Answers, Got, answers, silent
 from tests.support.certificates import Authority
 from tests.support.processes import until
@@ -27,9 +26,6 @@ from tests.unit.sources.registry.clients import (
     found,
     manifest,
 )
-
-MOVED = b"HTTP/1.0 308 Permanent Redirect\r\nLocation: https://127.0.0.1/\r\n\r\n"
-
 
 def served_tls(folder: Path) -> ssl.SSLContext:
     """Return the context of a server with TLS."""
@@ -57,18 +53,17 @@ def test_plain_http_that_has_answered_stays() -> None:
         assert len(server.got) == 2
 
 
-@pytest.mark.parametrize("refusal", [b"HTTP/1.0 400 Bad Request\r\n\r\n", MOVED, b""])
-def test_a_server_of_tls_that_resets_is_never_taken_for_one_of_plain_http(refusal: bytes) -> None:
+def test_a_server_of_tls_that_resets_and_refuses_plain_http_is_asked_by_tls_again() -> None:
     first_bytes: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         transfers = client(f"127.0.0.1:{server.getsockname()[1]}", timeout=1.0)
 
         def serve() -> None:
-            while len(first_bytes) < 4:
+            while len(first_bytes) < 3:
                 connection = server.accept()[0]
                 first_bytes.append(connection.recv(1 << 16)[:1])
-                if first_bytes[-1] == b"G" and refusal:
-                    connection.sendall(refusal)
+                if len(first_bytes) == 2:
+                    connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
                 else:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.close()
@@ -78,33 +73,7 @@ def test_a_server_of_tls_that_resets_is_never_taken_for_one_of_plain_http(refusa
         with pytest.raises(RegistryError):
             manifest(transfers)
         thread.join(10)
-    assert first_bytes == [b"G", b"\x16", b"G", b"\x16"]
-
-
-@pytest.mark.parametrize("refusal", [b"HTTP/1.0 400 Bad Request\r\n\r\n", MOVED, b"\x15\x03\x01\x00\x02", b""])
-def test_a_server_of_tls_on_this_machine_is_asked_by_tls_at_once(tmp_path: Path, refusal: bytes) -> None:
-    context, first_bytes = served_tls(tmp_path), list[bytes]()
-    body = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(MANIFEST), MANIFEST)
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            for _ in range(2):
-                connection = server.accept()[0]
-                first_bytes.append(connection.recv(1, socket.MSG_PEEK))
-                if first_bytes[-1] == b"G":
-                    connection.recv(1 << 16)
-                    connection.sendall(refusal)
-                    connection.close()
-                else:
-                    with context.wrap_socket(connection, server_side=True) as secured:
-                        secured.recv(1 << 16)
-                        secured.sendall(body)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        assert manifest(client(f"127.0.0.1:{server.getsockname()[1]}", insecure=True)) == MANIFEST
-        thread.join(10)
-    assert first_bytes == [b"G", b"\x16"]
+    assert first_bytes == [b"\x16", b"G", b"\x16"]
 
 
 @pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.2\r\n", bytes(100), b"HTTP/1.1 abc\r\n\r\n"])
@@ -126,7 +95,7 @@ def test_a_server_that_speaks_something_else_is_not_tried_again(said: bytes) -> 
             manifest(client(f"127.0.0.1:{server.getsockname()[1]}", timeout=30.0))
         server.shutdown(socket.SHUT_RDWR)
         thread.join(10)
-    assert first_bytes == [b"G", b"\x16"]
+    assert first_bytes == [b"\x16", b"G"]
 
 
 @pytest.mark.parametrize("status", [400, 404])
@@ -135,11 +104,6 @@ def test_what_plain_http_answers_counts_where_no_tls_is_spoken(status: int) -> N
         with pytest.raises((RegistryError, Unavailable), match=f"{status}.*NAME_INVALID"):
             manifest(client(server.host))
         assert len(server.got) == 1
-
-
-def test_without_a_port_both_schemes_have_their_own_and_tls_comes_first() -> None:
-    assert [is_loopback_port(host) for host in ("localhost:5000", "127.1.2.3:443", "[::1]:5000")] == [True] * 3
-    assert not any(map(is_loopback_port, ("localhost", "127.0.0.1", "[::1]", "[::1", "example.com:5000")))
 
 
 @pytest.mark.usefixtures("at_once")

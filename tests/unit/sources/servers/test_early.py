@@ -1,15 +1,22 @@
 """A connection that is begun before anything is asked."""
 
+import errno
 import os
+import select
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import urllib3
 
 from fusefs.errors import RegistryError
-from fusefs.sources.servers.early import connect_early, drop_early, early_connection
+from fusefs.sources.reasons import reason
+from fusefs.sources.servers.connections import _Connection, _Pool
+from fusefs.sources.servers.early import _begun, connect_early, drop_early, early_connection
 from tests.support.processes import until
 from tests.unit.sources.registry.clients import MANIFEST, client, manifest
 
@@ -38,28 +45,35 @@ def _is_ended(connection: socket.socket) -> bool:
 
 
 def test_the_first_request_is_sent_on_it(server: socket.socket) -> None:
-    connect_early(_host(server), {})
+    connect_early(_host(server), None, {})
     theirs, _ = server.accept()
-    body = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(MANIFEST), MANIFEST)
+    received: list[bytes] = []
+
+    def answer() -> None:
+        received.append(theirs.recv(1 << 16))
+        theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(MANIFEST), MANIFEST))
+
     with theirs:
-        theirs.sendall(body)
-        assert manifest(client(_host(server))) == MANIFEST
-        assert theirs.recv(1 << 16).startswith(b"GET /v2/")
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        assert _Pool("127.0.0.1", server.getsockname()[1], timeout=5.0).urlopen("GET", "/v2/").data == MANIFEST
+        thread.join(5)
+        assert received[0].startswith(b"GET /v2/")
     server.settimeout(0)
     with pytest.raises(BlockingIOError):  # there was no second one
         server.accept()
 
 
 def test_a_connection_to_another_host_is_closed(server: socket.socket) -> None:
-    connect_early(_host(server), {})
+    connect_early(_host(server), None, {})
     theirs, _ = server.accept()
     with theirs:
-        assert early_connection("127.0.0.1", 1, 5.0) is None
+        assert early_connection("127.0.0.1", 1) is None
         assert _is_ended(theirs)
 
 
 def test_a_connection_that_nobody_needs_is_closed(server: socket.socket) -> None:
-    connect_early(_host(server), {})
+    connect_early(_host(server), None, {})
     theirs, _ = server.accept()
     with theirs:
         drop_early()
@@ -76,33 +90,88 @@ def test_one_that_is_closed_before_it_is_there_is_closed_then(
         return connect(*arguments)
 
     monkeypatch.setattr(socket, "create_connection", slow)
-    connect_early(_host(server), {})
-    with pytest.raises(TimeoutError):
-        early_connection("127.0.0.1", server.getsockname()[1], 0.01)
+    connect_early(_host(server), None, {})
+    drop_early()
     may_go_on.set()
     theirs, _ = server.accept()
     with theirs:
         assert _is_ended(theirs)
 
 
-def test_a_host_that_is_silent_is_not_waited_for_twice(server: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    ended = threading.Event()
+def test_one_that_the_host_has_closed_meanwhile_is_not_used(server: socket.socket) -> None:
+    connect_early(_host(server), None, {})
+    server.accept()[0].close()
+    until(lambda: bool(_begun[0]._made and _is_readable(_begun[0]._made)), "the end has arrived")
+    assert early_connection("127.0.0.1", server.getsockname()[1]) is None
 
-    def connect(*_: object) -> socket.socket:
-        ended.wait(5)
+
+def _is_readable(connection: socket.socket) -> bool:
+    return bool(select.select([connection], [], [], 0)[0])
+
+
+def test_its_settings_are_those_of_any_connection(server: socket.socket) -> None:
+    connect_early(_host(server), None, {})
+    made = _Connection("127.0.0.1", server.getsockname()[1], timeout=3.0)._new_conn()
+    with made:
+        assert (made.gettimeout(), made.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) == (3.0, 1)
+        assert not _begun
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TimeoutError("timed out"), "timed out"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "No route to host"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+    ],
+)
+def test_an_error_is_the_same_and_nothing_is_waited_for_twice(
+    server: socket.socket, monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
+) -> None:
+    asked = list[float]()
+
+    def connect(_: object, seconds: float) -> socket.socket:
+        asked.append(seconds)
+        raise error
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    connect_early(_host(server), 0.2, {})
+    with pytest.raises(urllib3.exceptions.HTTPError) as raised:
+        _Connection("127.0.0.1", server.getsockname()[1], timeout=3.0)._new_conn()
+    assert (reason(raised.value), asked) == (said, [0.2])
+
+
+def test_the_limit_of_the_user_counts_if_it_is_the_shorter_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[float]()
+
+    def connect(_: object, seconds: float) -> socket.socket:
+        asked.append(seconds)
         raise OSError
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    connect_early(_host(server), {})
-    try:
-        with pytest.raises(RegistryError, match=f"cannot reach the registry {_host(server)}: timed out"):
-            manifest(client(_host(server), timeout=0.3))
-    finally:
-        ended.set()
+    for number, timeout in enumerate((None, 60.0, 2.0), 1):
+        connect_early("127.0.0.1:1", timeout, {})
+        until(lambda number=number: len(asked) == number, "it is asked for")  # type: ignore[misc]
+    assert asked == [10.0, 10.0, 2.0]
+
+
+def test_the_first_image_of_a_process_has_one_before_the_client_is_imported() -> None:
+    program = """
+import socket, sys
+def connect(*arguments):
+    print("urllib3" in sys.modules, *arguments)
+    raise ConnectionRefusedError(111, "refused")
+socket.create_connection = connect
+from fusefs.cli import main
+sys.argv = ["imgfs", "inspect", "--no-cache", "docker://127.0.0.1:1/app"]
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "False ('127.0.0.1', 1) 10.0\n")
 
 
 def test_a_host_that_refuses_is_asked_again_for_the_reason() -> None:
-    connect_early("127.0.0.1:1", {})
+    connect_early("127.0.0.1:1", None, {})
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1: Connection refused"):
         manifest(client("127.0.0.1:1", timeout=0.2))
 
@@ -113,42 +182,43 @@ def test_a_proxy_connects_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
     def connect(address: tuple[str, int], *_: float) -> socket.socket:
         asked.append(address)
-        raise OSError
+        raise OSError("refused")
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    connect_early("registry.example.com", {name: "http://proxy.example.com:3128"})
-    assert early_connection("registry.example.com", 443, 5.0) is None
+    connect_early("registry.example.com", None, {name: "http://proxy.example.com:3128"})
+    assert early_connection("registry.example.com", 443) is None
     for host in ("127.0.0.1:5000", "[::1]:5000", "localhost"):
-        connect_early(host, {name: "http://proxy.example.com:3128"})
-    connect_early("Registry.example.com", {name: ""})
-    assert early_connection("registry.example.com", 443, 5.0) is None
+        connect_early(host, None, {name: "http://proxy.example.com:3128"})
+    connect_early("Registry.example.com", None, {name: ""})
+    with pytest.raises(OSError, match="^refused$"):
+        early_connection("registry.example.com", 443)
     until(lambda: len(asked) == 4, "all are asked")
     assert sorted(asked) == [("127.0.0.1", 5000), ("::1", 5000), ("localhost", 443), ("registry.example.com", 443)]
 
 
 def test_where_no_connection_can_be_begun_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for host in ("127.0.0.1:65536", "127.0.0.1:99999999", "[::1", "example.com:0x1"):
-        connect_early(host, {})
-        assert early_connection("127.0.0.1", 443, 5.0) is None
+        connect_early(host, None, {})
+        assert early_connection("127.0.0.1", 443) is None
 
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    connect_early("127.0.0.1:1", {})
-    assert early_connection("127.0.0.1", 1, 5.0) is None
+    connect_early("127.0.0.1:1", None, {})
+    assert early_connection("127.0.0.1", 1) is None
 
 
 def test_two_processes_do_not_talk_on_one_connection(server: socket.socket) -> None:
-    connect_early(_host(server), {})
+    connect_early(_host(server), None, {})
     theirs, _ = server.accept()
     with theirs:
         child = os.fork()
         if child == 0:
-            found = early_connection("127.0.0.1", server.getsockname()[1], 5.0)
+            found = early_connection("127.0.0.1", server.getsockname()[1])
             os._exit(0 if found is None else 1)
         assert os.waitpid(child, 0)[1] == 0
-        made = early_connection("127.0.0.1", server.getsockname()[1], 5.0)
+        made = early_connection("127.0.0.1", server.getsockname()[1])
         assert made is not None
         with made:
             made.sendall(b"x")
