@@ -137,19 +137,26 @@ def may_be_image_root(root: int) -> bool:
 def query_status(asked: Iterable[Mount], seconds: float = _ANSWER_TIMEOUT) -> list[MountStatus]:
     """Return the status of the mounts *asked*, queried in parallel, within *seconds* even if some are stuck.
 
-    A child process queries them: a mount that never answers would keep this process from ending.
+    A child process queries them: a mount that never answers would keep this process from ending.  Those for which it
+    may start no thread have a child and *seconds* of their own, one after the other.
     """
     queried = list(asked)
     statuses = {number: MountStatus(mount, State.STUCK) for number, mount in enumerate(queried)}
     deadline = time.monotonic() + seconds
+    rest = []
     for answer in answers(lambda say: _query_all(queried, say, deadline), seconds) if queried else ():
         number, state, attributes = answer.value
-        statuses[number] = MountStatus(queried[number], State(state), attributes)
+        if state is None:
+            rest.append(number)
+        else:
+            statuses[number] = MountStatus(queried[number], State(state), attributes)
+    for number in rest:
+        (statuses[number],) = query_status([queried[number]], seconds)
     return list(statuses.values())
 
 
 def _query_all(queried: Sequence[Mount], say: Say, deadline: float) -> None:
-    """Ask each mount in a thread of its own; without one, after the others: silence has to mean that it is stuck."""
+    """Ask each mount in a thread of its own, or say that there is none: silence has to mean that a mount is stuck."""
     telling = threading.Lock()
 
     def query(number: int, mount: Mount) -> None:
@@ -157,17 +164,19 @@ def _query_all(queried: Sequence[Mount], say: Say, deadline: float) -> None:
         with telling:
             say(ChildReport((number, state.value, attributes)))
 
-    threads, rest = [], []
-    for question in enumerate(queried):
-        thread = threading.Thread(target=query, args=question, daemon=True)
+    if len(queried) == 1:
+        query(0, queried[0])
+        return
+    threads = []
+    for number, mount in enumerate(queried):
+        thread = threading.Thread(target=query, args=(number, mount), daemon=True)
         try:
             thread.start()
         except RuntimeError:  # as many as this user may have
-            rest.append(question)
+            with telling:
+                say(ChildReport((number, None, {})))
         else:
             threads.append(thread)
-    for number, mount in rest:
-        query(number, mount)
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
 

@@ -102,11 +102,14 @@ def _referrers(referrers: Referrers, look: _Look) -> Iterator[str]:
     """Yield a line for each of *referrers*, and whether these are all."""
     found = referrers.found[: _MOST if look.short else None]
     columns = None if look.columns is None else look.columns - _LABEL
+    is_narrow = look.columns is not None and look.columns < _NO_BARS
     rows = [
-        (_shortened(str(each.digest), look), human_size(each.size), printable(each.artifact_type) or "-")
+        [_shortened(str(each.digest), look), human_size(each.size), printable(each.artifact_type) or "-"]
         for each in found
     ]
-    yield from table(rows, {1}, columns, {2: cut_end})
+    if is_narrow:
+        rows = [[digest, kind] for digest, _, kind in rows]
+    yield from table(rows, () if is_narrow else {1}, columns, {1 if is_narrow else 2: cut_end})
     if len(found) < len(referrers.found):
         yield f"and {len(referrers.found) - len(found)} more; --no-trunc lists all"
     if referrers.flaw:

@@ -4,6 +4,7 @@ OCI distribution specification 1.1, "Listing Referrers", with its fallback tag f
 the tags of cosign 1 and 2.  Nothing is trusted, and nothing is decided: the registry may list anything.
 """
 
+import queue
 import threading
 import time
 from collections import deque
@@ -11,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
-from typing import TypeVar
 
 from fusefs.errors import ImgfsError, RegistryError
 from fusefs.image.attestations import MAX_TYPE, attestations
@@ -20,14 +20,12 @@ from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.sources.registry.repository import Missing
 from fusefs.sources.registry.transfer import Transfers
-from fusefs.tree.once import Once
-
-_T = TypeVar("_T")
 
 _MAX_PAGES = 16
 MAX_LISTED = 1000
 """Referrers that are listed, of one image."""
 _TOO_MANY = f"there are more than {MAX_LISTED}"
+_TOO_SLOW = "the registry takes more than {:g} s to list them"
 _COSIGN = ("sig", "att", "sbom")
 """Endings of cosign's tags."""
 _AT_ONCE = 6
@@ -40,37 +38,58 @@ def referrers_of(image: Image, transfers: Transfers) -> Referrers:
     """Return what refers to *image*: to its manifest, or to the first index on the way to it, which has the tag.
 
     For each of these there are four requests, the lists first, one more for the fallback tag, and one a further page.
-    Without further pages, that takes two round trips.  What fails is a flaw.
+    Without further pages, that is two requests one after the other.  What fails, or takes 10 s, is a flaw.  Mirrors
+    are not asked: only the registry knows that there are no others.
     """
     asking = _Asking(transfers)
     manifest = image.manifest.descriptor.digest
     subjects = dict.fromkeys([document.descriptor.digest for document in image.documents[:1]] + [manifest])
     requests = [partial(asking.listed, subject) for subject in subjects]
     requests += [partial(asking.tagged, f"{_tag(subject)}.{end}", subject) for subject in subjects for end in _COSIGN]
-    answers = _all(requests)
+    answers = _within(2 * _PATIENCE, requests)
     by_digest: dict[Digest, Referrer] = {}
     for referrer in chain(attestations(image), *(answer.found for answer in answers)):
         by_digest.setdefault(referrer.digest, referrer)
-    too_many = [_TOO_MANY] if len(by_digest) > MAX_LISTED else []
-    flaws = [answer.flaw for answer in answers if answer.flaw] + too_many
+    flaws = [answer.flaw for answer in answers if answer.flaw]
+    flaws += [_TOO_SLOW.format(2 * _PATIENCE)] if len(answers) < len(requests) else []
+    flaws += [_TOO_MANY] if len(by_digest) > MAX_LISTED else []
     return Referrers((*by_digest.values(),)[:MAX_LISTED], flaws[0] if flaws else "")
 
 
-def _all(requests: Sequence[Callable[[], _T]]) -> list[_T]:
-    """Return the results of *requests*, begun in this order, six at the same time."""
-    asked = [Once(request) for request in requests]
-    waiting = deque(asked)
+def _within(seconds: float, requests: Sequence[Callable[[], Referrers]]) -> list[Referrers]:
+    """Return the results of *requests*, begun in this order, six at the same time, that are there within *seconds*.
+
+    This thread does none: a lookup of a name can neither be limited nor interrupted.
+    """
+    waiting = deque(enumerate(requests))
+    ended = queue.SimpleQueue[tuple[int, Referrers | Exception]]()
 
     def work() -> None:
-        while waiting:
-            with suppress(Exception):  # raised again below
-                waiting.popleft().get()
+        with suppress(IndexError):
+            while True:
+                number, request = waiting.popleft()
+                try:
+                    ended.put((number, request()))
+                except Exception as error:  # noqa: BLE001 - raised below
+                    ended.put((number, error))
 
+    threads = []
     with suppress(RuntimeError):  # as many threads as this user may have: then slower
-        for _ in range(_AT_ONCE - 1):
-            threading.Thread(target=work, daemon=True).start()
-    work()
-    return [each.get() for each in asked]
+        for _ in range(_AT_ONCE):
+            thread = threading.Thread(target=work, daemon=True)
+            thread.start()
+            threads.append(thread)
+    if not threads:
+        work()
+    deadline = time.monotonic() + seconds
+    results: dict[int, Referrers] = {}
+    with suppress(queue.Empty):
+        for _ in requests:
+            number, result = ended.get(timeout=max(0.0, deadline - time.monotonic()))
+            if isinstance(result, Exception):
+                raise result
+            results[number] = result
+    return [results[number] for number in sorted(results)]
 
 
 class _Asking:
@@ -78,7 +97,7 @@ class _Asking:
 
     def __init__(self, transfers: Transfers) -> None:
         """Ask by *transfers*."""
-        self._transfers = transfers.within(_PATIENCE)
+        self._transfers = transfers.to_registry(_PATIENCE)
         self._deadline = time.monotonic() + _PATIENCE
 
     def listed(self, subject: Digest) -> Referrers:
@@ -119,12 +138,15 @@ class _Asking:
         while query not in asked and len(asked) < _MAX_PAGES:
             asked.add(query)
             self._check_time()
-            data, query = self._transfers.ask(
+            data, following = self._transfers.ask(
                 lambda repository, retries, query=query: repository.referrers(subject, query, retries)  # type: ignore[misc]
             )
             yield data
-            if not query:
+            if following is None:
+                raise RegistryError("the registry's list continues at another place")
+            if not following:
                 return
+            query = following
         raise RegistryError(f"the registry's list has more than {_MAX_PAGES} pages")
 
     def _manifest(self, tag: str) -> tuple[bytes, Digest]:
@@ -134,7 +156,7 @@ class _Asking:
 
     def _check_time(self) -> None:
         if time.monotonic() > self._deadline:
-            raise RegistryError(f"the registry takes more than {_PATIENCE:g} s to list them")
+            raise RegistryError(_TOO_SLOW.format(_PATIENCE))
 
 
 def _in_index(data: bytes, where: str, subject: Digest) -> Iterator[Referrer]:

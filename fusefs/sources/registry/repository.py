@@ -92,7 +92,7 @@ class Repository:
         """
         path = f"manifests/{reference}"
         answer = self._sent("HEAD", path, {"Accept": _ACCEPT}, retries)
-        answer.close()
+        answer.discard()
         if answer.status == _OK:
             return Found(b"", _media_type(answer), _stated_digest(answer))
         if answer.status in MAY_PASS or (trusts_head and answer.status in _NO_SUCH):
@@ -169,11 +169,11 @@ class Repository:
             f"{self._name}: {blob.digest} has {size} bytes in the registry, the manifest says {blob.size}"
         )
 
-    def referrers(self, subject: Digest, query: str, retries: Retries) -> tuple[bytes, str]:
+    def referrers(self, subject: Digest, query: str, retries: Retries) -> tuple[bytes, str | None]:
         """Return a page of the list of manifests that refer to *subject*, an index, and the query of the next page.
 
-        The first page has no *query*, and the last one none to follow.  Raises as `manifest` does; Missing for a
-        registry without such lists.
+        The first page has no *query*, and the last one an empty one to follow; None: it is at another place.  Raises as
+        `manifest` does; Missing for a registry without such lists.
         """
         path = f"{_REFERRERS}{subject}{query and '?'}{query}"
         answer = self._sent("GET", path, {"Accept": documents.OCI_INDEX}, retries)
@@ -183,9 +183,6 @@ class Repository:
         if answer.status != _OK:
             self._refused(answer, path)
         following = _next_query(answer.headers("Link"), self._url(self._below(path)))
-        if following is None:
-            answer.close()
-            raise RegistryError(f"{self._name}: the list of referrers continues at another place")
         return self._document(answer, f"list of referrers of {subject}"), following
 
     def names(self, path: str, query: str, retries: Retries) -> tuple[bytes, str]:

@@ -40,10 +40,10 @@ class Transfers:
         """How many threads wait for a part of a blob, guarded by `_counting`."""
         self._counting = threading.Lock()
 
-    def within(self, seconds: float) -> "Transfers":
-        """Return the same requests for what is not vital: each in so many *seconds*, with few attempts."""
+    def to_registry(self, seconds: float) -> "Transfers":
+        """Return the requests to the registry alone, for what is not vital: each in *seconds*, with few attempts."""
         timeout = seconds if self._timeout is None else min(seconds, self._timeout)
-        return Transfers(self._repositories, timeout, insists=False)
+        return Transfers(self._repositories[-1:], timeout, insists=False)
 
     def manifest(self, reference: str, digest: Digest | None) -> Found:
         """Return the manifest or index *reference*, which has the *digest*, if that is known.

@@ -16,7 +16,7 @@ _HTTPS = 443
 
 
 class _Early:
-    """A connection to *address*, a host and a port, that a thread makes, with *seconds* for each address of the host."""
+    """A connection to a host and a port that a thread makes, with *seconds* for each address of the host."""
 
     def __init__(self, address: tuple[str, int], seconds: float) -> None:
         self.address = address

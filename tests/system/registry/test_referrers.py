@@ -301,14 +301,15 @@ def test_a_registry_that_wants_credentials_meanwhile_is_a_warning(imgfs: Bench, 
     assert (done.status, done.err.count("\n"), "is not JSON" in done.err) == (0, 1, True)
 
 
-def test_a_terminal_shows_some_of_many(imgfs: Bench, server: Registry, proxy: Proxy) -> None:
+@pytest.mark.parametrize(("columns", "shown"), [(80, "simplesigning"), (40, "000  application/…")])
+def test_a_terminal_shows_some_of_many(imgfs: Bench, server: Registry, proxy: Proxy, columns: int, shown: str) -> None:
     layout = Layout()
     digest = push(layout.list(layout.image(), "1"), server, "team/app11:1")
     many = [DESCRIPTOR | {"digest": f"sha256:{n:064}", "artifactType": f"{SIGNATURE}\x1b[2J"} for n in range(30)]
     proxy.always["referrers/"] = referrers({digest: many})
-    terminal = Terminal(imgfs, "inspect", "--progress", "none", proxy.image("team/app11:1"), columns=80)
+    terminal = Terminal(imgfs, "inspect", "--progress", "none", proxy.image("team/app11:1"), columns=columns)
     assert terminal.end() == 0
-    lines = [line for line in terminal.seen.splitlines() if "simplesigning" in line]
-    assert (len(lines), max(map(len, lines))) == (20, 80)
-    assert "and 10 more; --no-trunc lists all" in terminal.seen
+    lines = [line for line in terminal.seen.splitlines() if shown in line]
+    assert (len(lines), max(map(len, lines)) <= columns) == (20, True)
+    assert "and 10 more; --no-trunc lists all" in re.sub("\r\n {13}", "", terminal.seen)
     assert "\x1b" not in re.sub("\x1b\\[[0-9]*m", "", terminal.seen)

@@ -2,12 +2,13 @@
 
 import json
 import re
+import socket
 import threading
 import time
 
 import pytest
 
-from fusefs.image.model import Document, Image
+from fusefs.image.model import Document, Image, Referrers
 from fusefs.oci import documents
 from fusefs.oci.transport import REGISTRY, Source
 from fusefs.sources.registry.referrers import referrers_of
@@ -84,3 +85,50 @@ def test_without_threads_it_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:
         found = referrers_of(IMAGE, client(server.host))
     assert ([str(each.digest) for each in found.found], found.flaw) == ([ARTIFACT["digest"]], "")
     assert len({got.client for got in server.got}) == 1
+
+
+def test_a_name_that_is_looked_up_for_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_PATIENCE, 0.1)
+    ended = threading.Event()
+
+    def look_up(*_: object) -> list[object]:
+        ended.wait(20)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    began = time.monotonic()
+    try:
+        found = referrers_of(IMAGE, client("registry.example.com", insecure=False))
+    finally:
+        ended.set()
+    assert found == Referrers((), "the registry takes more than 0.2 s to list them")
+    assert time.monotonic() - began < 5
+
+
+def test_the_timeout_of_the_user_counts_if_it_is_the_shorter_one() -> None:
+    with silent() as server:
+        began = time.monotonic()
+        assert "timed out" in referrers_of(IMAGE, client(server.host, timeout=0.3)).flaw
+    assert time.monotonic() - began < 4
+
+
+def test_no_mirror_is_asked_since_an_empty_list_of_it_means_nothing() -> None:
+    def empty(got: Got) -> Answer:
+        body = b'{"schemaVersion":2,"manifests":[]}'
+        return Answer(200, body, {"Content-Type": documents.OCI_INDEX}) if "/referrers/" in got.path else Answer(404)
+
+    with answers(empty) as mirror, answers(listed) as server:
+        found = referrers_of(IMAGE, client(mirror.host, server.host))
+        assert mirror.got == []
+    assert ([str(each.digest) for each in found.found], found.flaw) == ([ARTIFACT["digest"]], "")
+
+
+def test_what_was_received_before_a_list_goes_on_elsewhere_is_kept() -> None:
+    def answer(got: Got) -> Answer:
+        found = listed(got)
+        return Answer(found.status, found.body, {**found.headers, "Link": '<https://example.com/x?n=1>; rel="next"'})
+
+    with answers(answer) as server:
+        found = referrers_of(IMAGE, client(server.host))
+    assert [str(each.digest) for each in found.found] == [ARTIFACT["digest"]]
+    assert found.flaw == "the registry's list continues at another place"

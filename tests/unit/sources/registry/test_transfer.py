@@ -27,6 +27,7 @@ from tests.unit.sources.registry.clients import (
     manifest,
 )
 
+
 def served_tls(folder: Path) -> ssl.SSLContext:
     """Return the context of a server with TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -190,7 +190,7 @@ def test_a_proxy_connects_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     for host in ("127.0.0.1:5000", "[::1]:5000", "localhost"):
         connect_early(host, None, {name: "http://proxy.example.com:3128"})
     connect_early("Registry.example.com", None, {name: ""})
-    with pytest.raises(OSError, match="^refused$"):
+    with pytest.raises(OSError, match=r"^refused$"):
         early_connection("registry.example.com", 443)
     until(lambda: len(asked) == 4, "all are asked")
     assert sorted(asked) == [("127.0.0.1", 5000), ("::1", 5000), ("localhost", 443), ("registry.example.com", 443)]
