@@ -3,7 +3,7 @@
     scripts/soak first-byte [--members N] [--runs N]
 
 The images are a Debian with nginx, or its first members, alone and below a layer with two files, as skopeo 1.18 and
-ctr-remote write them.  A proxy behind the link counts requests and bytes.
+ctr-remote write them.  A proxy behind the link speaks TLS and counts requests and bytes.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support.certificates import Authority
 from tests.support.changesets import changeset, file, folder
 from tests.support.fault_proxy import Proxy, fault_proxy
 from tests.support.folders import new_folder
@@ -45,11 +46,21 @@ class Measured(NamedTuple):
     sent: int
 
 
-def _once(proxy: Proxy, *command: str) -> Measured:
+def certificates(work: Path) -> tuple[Path, Path]:
+    """Return certificate and key of a server, by an authority in *work*."""
+    return Authority(work / "authority").issue("server", server=True)
+
+
+def trusting(work: Path) -> dict[str, str]:
+    """Return the environment in which programs trust that authority, and those of the system, as they do by default."""
+    return os.environ | {"SSL_CERT_FILE": f"{work}/authority/ca.pem"}
+
+
+def _once(proxy: Proxy, work: Path, *command: str) -> Measured:
     proxy.requests()
     proxy.sent = 0
     begin = time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=trusting(work))
     return Measured(time.monotonic() - begin, len(proxy.requests()), proxy.sent)
 
 
@@ -66,8 +77,8 @@ def _first_and_second(
     given = " ".join(("-q --driver fuse", f"--cache-dir {cache} --log-file {work}/log", *options))
     mount = f"{COMMAND} mount {given} {image} {mountpoint}"
     try:
-        made = _once(proxy, "sh", "-ec", f"{mount}; exec head -c1 {first}")
-        return made, _once(proxy, "head", "-c1", str(second))
+        made = _once(proxy, work, "sh", "-ec", f"{mount}; exec head -c1 {first}")
+        return made, _once(proxy, work, "head", "-c1", str(second))
     finally:
         subprocess.run([COMMAND, "umount", mountpoint], check=True)
         shutil.rmtree(cache)
@@ -88,7 +99,7 @@ def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUN
     """Return the costs of the first and the second of *files*."""
     with (
         registry(work / "registry") as server,
-        fault_proxy(server.host) as proxy,
+        fault_proxy(server.host, tls=certificates(work)) as proxy,
         slow_link(proxy.host) as host,
     ):
         push(layout, server, "bench/app:1")
@@ -99,7 +110,8 @@ def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUN
     first, second, whole = (sorted(column)[runs // 2] for column in zip(*found, strict=True))
     (entry,) = layout.entries
     manifest = json.loads(layout.files[f"blobs/{entry['digest'].replace(':', '/')}"])
-    shutil.rmtree(work / "registry")
+    for name in ("registry", "authority"):
+        shutil.rmtree(work / name)
     return Costs(first, second, whole, sum(described["size"] for described in manifest["layers"]))
 
 

@@ -1,6 +1,6 @@
 """How soon `rootfs/` of an image with plain gzip layers is listed over a slow link, next to `skopeo copy`.
 
-If crane is there, `crane export` is measured, too.
+If crane is there, `crane export` is measured, too.  The registry speaks TLS.
 
     scripts/soak first-listing [RUNS [MEGABITS]]
 
@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.drills.first_byte import work_folder
+from tests.drills.first_byte import certificates, trusting, work_folder
 from tests.support.builders import layer
 from tests.support.layouts import Layout
 from tests.support.mounts import COMMAND
@@ -48,7 +48,8 @@ def _listed(image: str, work: Path) -> float:
     mountpoint.mkdir()
     mount = f"{COMMAND} mount -q --driver fuse --cache-dir {cache} --log-file {work}/log {image} {mountpoint}"
     try:
-        return _took(lambda: subprocess.run(["sh", "-ec", f"{mount}; ls {mountpoint}/rootfs >/dev/null"], check=True))
+        command = ["sh", "-ec", f"{mount}; ls {mountpoint}/rootfs >/dev/null"]
+        return _took(lambda: subprocess.run(command, check=True, env=trusting(work)))
     finally:
         subprocess.run([COMMAND, "umount", mountpoint], check=True)
         shutil.rmtree(cache)
@@ -57,16 +58,16 @@ def _listed(image: str, work: Path) -> float:
 def _copied(image: str, work: Path) -> float:
     """Copy *image* with skopeo; return the seconds that took."""
     target = work / f"copy-{uuid.uuid4().hex}"
-    command = ["skopeo", "copy", "-q", "--src-tls-verify=false", image, f"oci:{target}"]
-    seconds = _took(lambda: subprocess.run(command, check=True))
+    command = ["skopeo", "copy", "-q", image, f"oci:{target}"]
+    seconds = _took(lambda: subprocess.run(command, check=True, env=trusting(work)))
     shutil.rmtree(target)
     return seconds
 
 
-def _exported(image: str, _work: Path) -> float:
+def _exported(image: str, work: Path) -> float:
     """Write the files of *image* to nowhere with crane; return the seconds that took."""
-    command = ["crane", "export", "--insecure", image.removeprefix("docker://"), "-"]
-    return _took(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+    command = ["crane", "export", image.removeprefix("docker://"), "-"]
+    return _took(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=trusting(work)))
 
 
 def main(runs: int = 5, megabits: int = 100) -> int:
@@ -77,9 +78,13 @@ def main(runs: int = 5, megabits: int = 100) -> int:
     peers: dict[str, Callable[[str, Path], float]] = {"skopeo copy": _copied}
     if shutil.which("crane"):
         peers["crane export"] = _exported
-    with work_folder() as work, registry(work / "registry") as server:
-        push(layout, server)
-        with slow_link(server.host, megabits=megabits) as host:
+    with work_folder() as work:
+        with registry(work / "registry") as server:
+            push(layout, server)
+        with (
+            registry(work / "registry", tls=certificates(work)) as server,
+            slow_link(server.host, megabits=megabits) as host,
+        ):
             image = f"docker://{host}/team/app:1"
             found = [[measured(image, work) for measured in (_listed, *peers.values())] for _ in range(runs)]
     listed, *others = (sorted(column)[runs // 2] for column in zip(*found, strict=True))
