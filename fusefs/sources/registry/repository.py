@@ -322,7 +322,7 @@ class Repository:
             return RegistryError(
                 f"cannot trust {named}; put {authority} into /etc/containers/certs.d/{shown}/, or use --insecure"
             )
-        if (error.no_handshake or error.not_http) and not self._answered:
+        if error.malformed or ((error.no_handshake or error.not_http) and not self._answered):
             may_help = error.no_handshake and not self.place.may_be_plain
             hint = "; if it speaks plain HTTP, --insecure allows that" if may_help else ""
             return RegistryError(f"cannot reach {named}{hint}")

@@ -61,8 +61,9 @@ class ConnectionFailed(Exception):
         """*error* is the reason why there is no answer of *host*."""
         self.host = host
         cause = cause_of(error)
-        malformed = isinstance(error, urllib3.exceptions.LocationValueError)  # its text is the URL, which may be signed
-        super().__init__(f"{printable(host)}: {'its URL is malformed' if malformed else reason(error)}")
+        self.malformed = isinstance(error, urllib3.exceptions.LocationValueError)
+        """Whether no host can have this name.  The text of the error is the URL, which may be signed."""
+        super().__init__(f"{printable(host)}: {'its URL is malformed' if self.malformed else reason(error)}")
         self.untrusted = isinstance(cause, ssl.SSLCertVerificationError)
         """Whether its certificate was refused."""
         self.no_handshake = isinstance(cause, ssl.SSLError) and not self.untrusted
@@ -200,6 +201,8 @@ class Connections:
             )
         except _FAILURES as error:
             raise ConnectionFailed(host, error) from None
+        finally:
+            drop_early()  # an old failure would be that of another request
         self.traffic.count(requests=1)
         return Answer(response, url, host, silence, self.traffic)
 

@@ -77,7 +77,8 @@ def connect_early(host: str, timeout: float | None, environment: Mapping[str, st
         return
     with contextlib.suppress(ValueError, RuntimeError):  # a port above 65535; as many threads as this user may have
         parts = urlsplit(f"//{host}")
-        _begun.append(_Early((parts.hostname or "", parts.port or _HTTPS), min(CONNECT, timeout or CONNECT)))
+        port = _HTTPS if parts.port is None else parts.port
+        _begun.append(_Early((parts.hostname or "", port), min(CONNECT, timeout or CONNECT)))
 
 
 def early_connection(host: str, port: int) -> socket.socket | None:

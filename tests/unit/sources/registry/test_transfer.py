@@ -99,6 +99,13 @@ def test_a_server_that_speaks_something_else_is_not_tried_again(said: bytes) -> 
     assert first_bytes == [b"\x16", b"G"]
 
 
+def test_a_name_that_no_host_can_have_is_not_tried_again() -> None:
+    began = time.monotonic()
+    with pytest.raises(RegistryError, match="its URL is malformed"):
+        manifest(client(f"{'a' * 64}.example.com", timeout=60.0))
+    assert time.monotonic() - began < 5
+
+
 @pytest.mark.parametrize("status", [400, 404])
 def test_what_plain_http_answers_counts_where_no_tls_is_spoken(status: int) -> None:
     with answers(lambda _: Answer(status, b'{"errors":[{"code":"NAME_INVALID"}]}')) as server:

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import urllib3
 
-from fusefs.errors import RegistryError
+from fusefs.errors import RegistryError, UsageError
 from fusefs.sources.reasons import reason
 from fusefs.sources.servers.connections import _Connection, _Pool
 from fusefs.sources.servers.early import _begun, connect_early, drop_early, early_connection
@@ -155,9 +156,15 @@ def test_the_limit_of_the_user_counts_if_it_is_the_shorter_one(monkeypatch: pyte
     assert asked == [10.0, 10.0, 2.0]
 
 
-def test_the_first_image_of_a_process_has_one_before_the_client_is_imported() -> None:
-    program = """
+@pytest.mark.parametrize(
+    ("before", "mirror", "early"), [("", False, True), ("import urllib3", False, False), ("", True, False)]
+)
+def test_the_first_image_of_a_process_has_one_before_the_client_is_imported(
+    tmp_path: Path, before: str, mirror: bool, early: bool
+) -> None:
+    program = f"""
 import socket, sys
+{before}
 def connect(*arguments):
     print("urllib3" in sys.modules, *arguments)
     raise ConnectionRefusedError(111, "refused")
@@ -166,11 +173,33 @@ from fusefs.cli import main
 sys.argv = ["imgfs", "inspect", "--no-cache", "docker://127.0.0.1:1/app"]
 sys.exit(main())
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (3, "False ('127.0.0.1', 1) 10.0\n")
+    configuration = tmp_path / "registries.conf"
+    table = '[[registry]]\nlocation = "127.0.0.1:1"\n[[registry.mirror]]\nlocation = "127.0.0.1:2"\n'
+    configuration.write_text(table if mirror else "")
+    environment = os.environ | {"CONTAINERS_REGISTRIES_CONF": str(configuration)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (3, "False ('127.0.0.1', 1) 10.0\n" if early else ""), done.stderr
 
 
-def test_a_host_that_refuses_is_asked_again_for_the_reason() -> None:
+def test_a_failure_counts_for_the_first_request_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tried = threading.Event()
+
+    def connect(*_: object) -> socket.socket:
+        tried.set()
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    folder = tmp_path / "containers" / "certs.d" / "registry.example.com"
+    folder.mkdir(parents=True)
+    (folder / "ca.crt").write_text("nonsense")
+    monkeypatch.setattr(socket, "create_connection", connect)
+    connect_early("registry.example.com", None, {})
+    assert tried.wait(5)
+    with pytest.raises(UsageError, match="certificates"):
+        manifest(client("registry.example.com", insecure=False, XDG_CONFIG_HOME=str(tmp_path)))
+    assert not _begun
+
+
+def test_a_host_that_refuses_is_named() -> None:
     connect_early("127.0.0.1:1", None, {})
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1: Connection refused"):
         manifest(client("127.0.0.1:1", timeout=0.2))
