@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 from fusefs.chunked.annotations import ESTARGZ_TOC
 from fusefs.chunked.frames import from_gzip, gzip_stream, needed
-from fusefs.chunked.headers import Headers, write_at
+from fusefs.chunked.headers import Headers, HeaderTar, HeldHeaders, write_at
 from fusefs.chunked.pieces import PieceTable, PieceTar, Ranges
 from fusefs.chunked.toc import LIMIT, MAX_PIECE, MAX_TAR, Entry, Toc, Unusable
 from fusefs.content.file import OpenFile
+from fusefs.layers.scan import LayerScan
 from fusefs.tar.header import BLOCK
 from fusefs.tar.writing import HeaderFields, header_block, member_header
 
@@ -58,8 +59,8 @@ def estargz_tar(annotations: Mapping[str, str], blob: Ranges, file: OpenFile) ->
     if f"sha256:{hasher.hexdigest()}" != annotations.get(ESTARGZ_TOC):
         raise Unusable("its table of contents does not have the digest that the manifest states")
     # Decompressed once more: it is a file of the layer, and may be too large to be held in memory meanwhile.
-    headers = tar.end(_contents(stream))
-    return PieceTar(headers, tar.table, blob, from_gzip, headers.scan())
+    headers, held = tar.end(_contents(stream))
+    return PieceTar(headers, tar.table, blob, from_gzip, None if held is None else LayerScan(held, held))
 
 
 def _table(blob: Ranges) -> tuple[int, list[bytes]]:
@@ -192,8 +193,8 @@ class _Builder:
             self.table.add(start, size, offset, min(end - offset, needed(inner, size)), inner, digest)
         self._waiting.clear()
 
-    def end(self, json: Iterable[bytes]) -> Headers:
-        """Add the table itself, and return the headers."""
+    def end(self, json: Iterable[bytes]) -> tuple[HeaderTar, HeldHeaders | None]:
+        """Add the table itself, and return the headers as `Headers.end` does."""
         self._finish()
         self._end_member(self._payload)
         begin = at = self._headers.size + BLOCK
@@ -201,8 +202,7 @@ class _Builder:
             write_at(self._file, at, piece)
             at += len(piece)
         self._headers.add(_own_header(at - begin))
-        self._headers.end(-(-at // BLOCK) * BLOCK + 2 * BLOCK)
-        return self._headers
+        return self._headers.end(-(-at // BLOCK) * BLOCK + 2 * BLOCK)
 
 
 def _headers(entry: Entry, kind: str, size: int) -> bytes:

@@ -1,20 +1,20 @@
 """The headers of a tar, and all else of it but the data of files, in a file with holes.
 
 To write each to its place takes longer than to scan them all, and hardly anybody reads them.  So they lie one behind
-the other, behind the end of the tar, until somebody does.
+the other, behind the end of the tar.
 """
 
 import errno
 import os
-import threading
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from itertools import accumulate
 
 from fusefs.content.file import Extent, OpenFile
-from fusefs.content.protocol import Bytes, clipped
+from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, clipped
 from fusefs.content.window import Window
 from fusefs.errors import NO_ROOM, NoSpace
-from fusefs.layers.scan import LayerScan
 
 _MAX_RUN = 1 << 20
 _TOGETHER = 1 << 10
@@ -28,7 +28,7 @@ class HeldHeaders(Window):
 
     def __init__(self, name: str) -> None:
         """*name* is that of the tar."""
-        super().__init__(self)
+        self.data, self.start = b"", 0  # not those of a window that refers to itself: memory would be freed late
         self.name = name
         self.size = 0
         """Of the tar."""
@@ -68,23 +68,79 @@ class HeldHeaders(Window):
         return self.size
 
 
+class HeaderTar:
+    """The tar with holes: headers, and zeros in place of what nobody has written.  Safe under concurrency.
+
+    The bytes that were written to their places in the file are there, besides.
+    """
+
+    def __init__(self, file: OpenFile, size: int, starts: "array[int]", sizes: Iterable[int]) -> None:
+        """Find the runs of headers that begin at *starts* one behind the other, behind the tar's *size* bytes."""
+        self.file = file
+        self.size = self.stored = size
+        self.is_placed = not starts
+        """Whether all headers are at their places in the file, too."""
+        self._tar = Extent(file, 0, size)
+        self._starts = starts
+        self._places = array("Q", accumulate(sizes, initial=size))
+
+    @property
+    def identity(self) -> str:
+        """Always the same: the digest alone distinguishes the bytes."""
+        return "0"
+
+    def slice(self, offset: int, size: int) -> Content:
+        """Return a part of the bytes."""
+        return Slice(self, offset, size)
+
+    def file_place(self) -> FilePlace | None:
+        """Return the position of the bytes, None if they are not contiguous."""
+        return self._tar.file_place() if self.is_placed else None
+
+    def fetch(self) -> None:
+        """Do nothing: the bytes are here."""
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return the bytes; OSError if they cannot be read."""
+        data = self._tar.read_at(offset, size)
+        first = max(0, bisect_right(self._starts, offset) - 1)
+        last = bisect_left(self._starts, offset + len(data))
+        if first >= last:
+            return data
+        mixed = bytearray(data)
+        base = self._places[first]
+        stored = memoryview(self.file.read_at(base, self._places[last] - base))
+        for number in range(first, last):
+            run = stored[self._places[number] - base : self._places[number + 1] - base]
+            at = self._starts[number] - offset
+            run = run[max(0, -at) : len(data) - at]
+            mixed[max(0, at) : max(0, at) + len(run)] = run
+        return mixed
+
+    def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
+        """Return the bytes if they are in the page cache, else None."""
+        return self._tar.read_cached(offset, size, buffer) if self.is_placed else None
+
+    def check(self) -> None:
+        """Do nothing: the file is one of this process."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
 class Headers:
-    """Takes the bytes of a tar in order.  For use by one thread up to `end`; `tar` is safe under concurrency."""
+    """Takes the bytes of a tar in order.  For use by one thread."""
 
     def __init__(self, file: OpenFile) -> None:
         """Write into *file*, a new one."""
-        self.file = file
         self.size = 0
         """Of the tar, so far."""
-        self.are_placed = False
-        """Whether all of them are at their places in the file."""
+        self._file = file
         self._held: HeldHeaders | None = HeldHeaders(file.name)
         self._run: list[bytes] = []
         """Bytes one behind the other that belong to no run yet, and how many they are."""
         self._run_size = 0
-        self._starts, self._sizes = array("Q"), array("Q")
-        """Where the runs belong that lie behind the end."""
-        self._placing = threading.Lock()
 
     def add(self, data: bytes) -> None:
         """Add *data*.  Raises NoSpace."""
@@ -107,46 +163,31 @@ class Headers:
         if not run:
             return
         if self._held is None:
-            write_at(self.file, start, run)
+            write_at(self._file, start, run)
             return
         self._held.add(start, run)
         if self._held.total > _MAX_HELD or len(self._held.runs) > _MAX_RUNS:
             for start, run in zip(self._held.starts, self._held.runs, strict=True):
-                write_at(self.file, start, run)
+                write_at(self._file, start, run)
             self._held = None
 
-    def end(self, size: int) -> None:
-        """Write all that are not written.  The tar has *size* bytes.  Raises NoSpace."""
+    def end(self, size: int) -> tuple[HeaderTar, HeldHeaders | None]:
+        """Write all that are not written; return the tar, of *size* bytes, and all headers in memory if they are held.
+
+        Raises NoSpace.
+        """
         self._end_run()
-        self.size = size
-        resize(self.file, size)
-        if self._held is None:
-            self.are_placed = True
-            return
-        self._held.size = size
-        self._starts, self._sizes = self._held.starts, array("Q", map(len, self._held.runs))
-        for number in range(0, len(self._sizes), _TOGETHER):
-            data = b"".join(self._held.runs[number : number + _TOGETHER])
-            write_at(self.file, size, data)
-            size += len(data)
-
-    def scan(self) -> LayerScan | None:
-        """Return a scan of them if they are held, the first time; None if they must be read from the file."""
+        resize(self._file, size)
         held, self._held = self._held, None
-        return None if held is None else LayerScan(held, held)
-
-    def place(self) -> None:
-        """Write all to their places, after the end.  Raises NoSpace, or OSError."""
-        with self._placing:
-            if self.are_placed:
-                return
-            at = self.size
-            for start, size in zip(self._starts, self._sizes, strict=True):
-                write_at(self.file, start, Extent(self.file, at, size).read_at(0, size))
-                at += size
-            self.are_placed = True
-            self._starts, self._sizes = array("Q"), array("Q")
-            resize(self.file, self.size)
+        if held is None:
+            return HeaderTar(self._file, size, array("Q"), ()), None
+        held.size = size
+        at = size
+        for number in range(0, len(held.runs), _TOGETHER):
+            data = b"".join(held.runs[number : number + _TOGETHER])
+            write_at(self._file, at, data)
+            at += len(data)
+        return HeaderTar(self._file, size, held.starts, map(len, held.runs)), held
 
 
 def write_at(file: OpenFile, offset: int, data: Bytes) -> None:

@@ -1,6 +1,6 @@
 """The plain tar of a layer as a content whose pieces are fetched, decompressed and verified when they are read.
 
-The tar is a file with holes.  A piece is written once its digest is right, headers when somebody reads one.
+The tar is a file with holes.  A piece is written once its digest is right.
 """
 
 import struct
@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import NamedTuple, Protocol
 
 from fusefs.chunked.frames import Decompress
-from fusefs.chunked.headers import Headers, write_at
+from fusefs.chunked.headers import HeaderTar, write_at
 from fusefs.content.file import Extent
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, clipped
@@ -122,7 +122,7 @@ class PieceTar:
 
     def __init__(
         self,
-        headers: Headers,
+        headers: HeaderTar,
         table: PieceTable,
         blob: Ranges,
         decompress: Decompress,
@@ -132,7 +132,8 @@ class PieceTar:
         self.size = self.stored = headers.size
         self.scanned = headers.size - table.total
         """Bytes that a scan has to look at: those that are not of a piece."""
-        self._headers = headers
+        self.headers = headers
+        """The tar with zeros in place of pieces that are not here."""
         self._scan = scan
         self._file = headers.file
         self._tar = Extent(headers.file, 0, headers.size)
@@ -167,16 +168,14 @@ class PieceTar:
         """Do nothing: a read waits for its own pieces."""
 
     def read_at(self, offset: int, size: int) -> Bytes:
-        """Return the bytes; fetches the pieces that are not here.  Raises FetchFailed, or OSError (ENOSPC)."""
+        """Return the bytes; fetches the pieces that are not here.  Raises FetchFailed, or OSError."""
         size = clipped(self.size, offset, size)
         if not size:
             return b""
         self.check()
         wanted = self._table.span(offset, size)
         self._ensure(wanted)
-        if not self._is_placed(wanted, offset, size):
-            self._headers.place()
-        return self._tar.read_at(offset, size)
+        return (self._tar if self._is_placed(wanted, offset, size) else self.headers).read_at(offset, size)
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
         """Return the bytes if they are here and in the page cache, else None."""
@@ -190,14 +189,7 @@ class PieceTar:
 
     def _is_placed(self, here: range, offset: int, size: int) -> bool:
         """Return whether the bytes are at their places in the file, once the pieces *here* are."""
-        return self._headers.are_placed or self._table.cover(here, offset, size)
-
-    @property
-    def headers(self) -> Extent:
-        """The tar with zeros in place of pieces that are not here."""
-        if not self._headers.are_placed:
-            self._headers.place()
-        return self._tar
+        return self.headers.is_placed or self._table.cover(here, offset, size)
 
     def check(self) -> None:
         """Raise the error if the whole layer turned out to differ."""

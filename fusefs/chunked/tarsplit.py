@@ -38,11 +38,11 @@ class TarSplit:
             for payload, file, size in lines.matching(_LINES):
                 try:
                     headers.add(a2b_base64(payload or "", strict_mode=True))
+                    self._check_size()
                 except ValueError:  # it has escapes, for example
                     break
                 if file is not None:
                     self._file(int(size or 0))
-        self._check_size()
 
     def _take(self, line: Json) -> None:
         fields = line if isinstance(line, dict) else {}
@@ -60,6 +60,7 @@ class TarSplit:
         except ValueError:
             raise self._error() from None
         self._headers.add(data)
+        self._check_size()
 
     def _file(self, size: int) -> None:
         self.offsets.append(self._headers.size)

@@ -49,6 +49,8 @@ class JsonStream:
         self._text = ""
         self._at = 0
         self._ended = False
+        self._is_new = False
+        """Whether `_objects` has not tried this text: once is enough, and each attempt looks at all of it."""
 
     def next(self) -> str:
         """Return the next character that is not white space, without taking it; empty at the end."""
@@ -108,6 +110,9 @@ class JsonStream:
 
         Take none if that fails: the values one by one tell the reason.
         """
+        if not self._is_new:
+            return []
+        self._is_new = False
         begin, end = self._at, self._at
         for found in _NEXT_OBJECT.finditer(self._text, max(begin, len(self._text) - _TAIL)):
             end = found.end()
@@ -141,6 +146,7 @@ class JsonStream:
         self._ended = piece is None
         self._text = self._text[self._at :] + self._decode(piece or b"", self._ended)
         self._at = 0
+        self._is_new = True
         return True
 
     def error(self) -> Unusable:

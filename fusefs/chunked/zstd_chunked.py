@@ -17,7 +17,7 @@ from fusefs.chunked.headers import Headers
 from fusefs.chunked.pieces import PieceTable, PieceTar, Ranges
 from fusefs.chunked.tarsplit import TarSplit
 from fusefs.chunked.toc import LIMIT, MAX_PIECE, Entry, Toc, Unusable
-from fusefs.content.file import Extent, OpenFile
+from fusefs.content.file import OpenFile
 from fusefs.content.protocol import Bytes
 from fusefs.errors import InvalidImage
 from fusefs.layers.scan import PLAIN_KINDS, Found, LayerScan
@@ -40,6 +40,8 @@ _KINDS = {
     "reg": Kind.REGULAR, "hardlink": Kind.HARD_LINK, "symlink": Kind.SYMLINK, "dir": Kind.DIRECTORY,
     "char": Kind.CHARACTER_DEVICE, "block": Kind.BLOCK_DEVICE, "fifo": Kind.FIFO,
 }  # fmt: skip
+
+_LINKS = (Kind.HARD_LINK, Kind.SYMLINK)
 
 
 class Position(NamedTuple):
@@ -81,10 +83,9 @@ def zstd_chunked_tar(annotations: Mapping[str, str], blob: Ranges, file: OpenFil
     compressed = _part(documents, split_at, first)
     headers = Headers(file)
     split = TarSplit(zstd_stream(compressed, split_at.plain, "the tar-split"), headers, "its tar-split")
-    headers.end(headers.size)
-    scan = headers.scan()
-    found = None if scan is None else Found(scan)
-    scan = scan or LayerScan(ContentSource(Extent(file, 0, headers.size), file.name))
+    tar, held = headers.end(headers.size)
+    scan = LayerScan(ContentSource(tar, file.name)) if held is None else LayerScan(held, held)
+    found = None if held is None else Found(scan)
     table = _matched(toc, zip_longest(_members(scan, found), split.offsets, split.sizes), blob.size)
     if toc.fields.get("version") != 1:
         raise Unusable("its table of contents is not of version 1")
@@ -92,7 +93,9 @@ def zstd_chunked_tar(annotations: Mapping[str, str], blob: Ranges, file: OpenFil
         raise Unusable("its table of contents, of an old version, has no digest of the tar-split")
     if toc.fields["tarSplitDigest"] != _sha256(compressed):
         raise Unusable("its tar-split does not have the digest that the table of contents states")
-    return PieceTar(headers, table, blob, from_zstd, found)
+    if held is not None and found is not None and found.is_full:
+        return PieceTar(tar, table, blob, from_zstd, LayerScan(held, held))
+    return PieceTar(tar, table, blob, from_zstd, found)
 
 
 def _position(annotations: Mapping[str, str], name: str, size: int) -> Position:
@@ -174,7 +177,8 @@ def _members(scan: LayerScan, found: Found | None) -> Iterator[_Seen]:
                 if found is not None:
                     found.add_plain(some)
                 for typeflag, path, _, offset, size, link, _, _ in some:
-                    yield path, PLAIN_KINDS[typeflag], link, offset, size
+                    kind = PLAIN_KINDS[typeflag]
+                    yield path, kind, link if kind in _LINKS else b"", offset, size
             member = scan.other()
             if found is not None:
                 found.add_other(member)
@@ -182,7 +186,7 @@ def _members(scan: LayerScan, found: Found | None) -> Iterator[_Seen]:
                 return
             if member.sparse:
                 raise Unusable("it has a sparse file")
-            link = member.link if member.kind in (Kind.HARD_LINK, Kind.SYMLINK) else b""
+            link = member.link if member.kind in _LINKS else b""
             yield member.name, member.kind, link, member.offset, member.size
     except InvalidImage as error:
         raise Unusable(str(error)) from None

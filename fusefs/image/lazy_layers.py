@@ -248,8 +248,13 @@ class Layers:
                 waits = isinstance(layer.content, RemoteBlob) and layer.content.file_place() is None
                 with nullcontext() if waits else self._decompressing:
                     tar = uncompressed_tar(layer, self._tmpdir, cache, name, follower)
+            try:
+                was_in_pieces = self._piecewise is not None and self._piecewise.add_whole(_key(layer), layer.where, tar)
+            except BaseException:
+                tar.close()  # the next access opens it again
+                raise
             self._made.append(tar)
-            if self._piecewise is not None and self._piecewise.add_whole(_key(layer), layer.where, tar):
+            if was_in_pieces:
                 self._files[_key(layer)] = Once(self._files_maker(layer))
             return tar
 

@@ -32,6 +32,8 @@ _PLAIN_SIZE = 1 << 36
 """Limit of what octal digits can express."""
 _MAX_START = MAX_OFFSET >> 1
 _MAX_EXTENDED = 1 << 15
+_MAX_RECORDS = 1 << 15
+"""Members other than plain ones, and their records, that `Found` holds: some 200 bytes of memory each."""
 _APPLIED = frozenset({b"path", b"linkpath", b"mtime"})
 _MEANINGLESS = frozenset(
     {b"atime", b"ctime", b"uname", b"gname", b"comment", b"LIBARCHIVE.creationtime", b"SCHILY.dev", b"SCHILY.ino",
@@ -170,16 +172,25 @@ class Found:
     def __init__(self, scan: LayerScan) -> None:
         """Nothing of *scan* yet."""
         self.tar, self.warnings = scan.tar, scan.warnings
+        self.is_full = False
+        """Whether members have so many records that their memory counts: then nothing is there, scan again."""
+        self._room = _MAX_RECORDS
         self._plain: list[list[Plain]] = [[]]
         self._other: list[Member | None] = []
         self._passed = 0
 
     def add_plain(self, members: list[Plain]) -> None:
         """Take note of plain members."""
-        self._plain[-1] += members
+        if not self.is_full:
+            self._plain[-1] += members
 
     def add_other(self, member: Member | None) -> None:
         """Take note of another member, or of the end."""
+        self._room -= 0 if member is None else len(member.pax) + 1
+        if self._room < 0:
+            self.is_full = True
+            self._plain, self._other = [], []
+            return
         self._other.append(member)
         self._plain.append([])
 

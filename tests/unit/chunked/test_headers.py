@@ -1,7 +1,10 @@
 """Headers behind the end of the tar: a scan, an index and a reader find the same as if they were at their places."""
 
+import errno
+import gc
 import io
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -13,11 +16,14 @@ from hypothesis import strategies as st
 
 from fusefs.chunked import headers as module
 from fusefs.chunked.annotations import format_of
+from fusefs.chunked.comparison import compare
 from fusefs.chunked.formats import open_tar
 from fusefs.chunked.headers import Headers
 from fusefs.chunked.pieces import PieceTable, PieceTar
-from fusefs.content.file import OpenFile
+from fusefs.content.file import Extent, OpenFile
+from fusefs.layers import scan as scan_module
 from fusefs.layers.indexer import index_layer, index_scanned
+from fusefs.layers.scan import Found
 from fusefs.tar.members import ContentSource
 from tests.conftest import TakeWarnings
 from tests.support.builders import CREATED_NS
@@ -60,16 +66,25 @@ def test_all_bytes_are_as_in_a_file(parts: list[Part], after: int) -> None:
         headers.add(part.data)
         headers.skip(part.hole)
     expected = b"".join(part.data + bytes(part.hole) for part in parts) + bytes(after)
-    headers.end(len(expected))
-    scan = headers.scan()
-    assert scan is not None
-    assert headers.scan() is None
-    for offset in range(0, len(expected) + 2, 7):
-        assert scan.tar.read_at(offset, 40) == expected[offset : offset + 40]
-    for _ in range(2):
-        headers.place()
-        assert os.pread(headers.file.descriptor, len(expected) + 1000, 0) == expected
-    headers.file.close()
+    tar, held = headers.end(len(expected))
+    assert held is not None
+    for size in (1, 40, 5000):
+        for offset in range(0, len(expected) + 2, 7):
+            assert held.read_at(offset, size) == tar.read_at(offset, size) == expected[offset : offset + size]
+    assert tar.read_at(0, len(expected)) == expected
+    tar.close()
+
+
+def test_memory_is_freed_without_a_collection() -> None:
+    tar, held = Headers(new_file()).end(0)
+    gc.disable()
+    try:
+        held_by = weakref.ref(held)
+        del held
+        assert held_by() is None
+    finally:
+        gc.enable()
+        tar.close()
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -111,32 +126,55 @@ def test_too_many_headers_are_in_the_file_at_once(
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_headers_go_to_their_places_when_somebody_reads_one(write: Callable[[bytes], Chunked]) -> None:
-    with opened(write(MANY)) as pieces:
-        for piece, _ in [*pieces.pieces(0, pieces.size)]:
-            pieces.read_at(piece.start, piece.size)
-        assert os.fstat(pieces._file.descriptor).st_size > pieces.size
-        assert pieces.read_at(100, 1) == b"0"
-        assert os.fstat(pieces._file.descriptor).st_size == pieces.size
+def test_all_can_be_read_and_compared_where_nothing_can_be_written(
+    write: Callable[[bytes], Chunked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    layer = write(MANY)
+    with opened(layer) as pieces:
+        whole = bytes(pieces.read_at(0, pieces.size))
+        plain = new_file()
+        os.pwrite(plain.descriptor, whole, 0)
+        monkeypatch.setattr(os, "pwrite", full)
+        assert pieces.read_at(0, pieces.size) == whole
+        assert compare(pieces, Extent(plain, 0, len(whole)), "the layer")
+    plain.close()
 
 
-def test_a_read_of_pieces_alone_writes_no_headers() -> None:
+@pytest.mark.parametrize("write", WRITERS)
+def test_members_with_many_records_are_scanned_again(
+    write: Callable[[bytes], Chunked], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = write(EVERYTHING)
+    indexes = []
+    for room in (1 << 15, 3, 0):
+        monkeypatch.setattr(scan_module, "_MAX_RECORDS", room)
+        with opened(layer) as pieces:
+            scan, made = pieces.take_scan(), io.BytesIO()
+            assert scan is not None
+            assert isinstance(scan, Found) == (write is zstd_chunked and room > 3)
+            index_scanned(scan, CREATED_NS, made)
+            indexes.append(made.getvalue())
+    assert indexes[0] == indexes[1] == indexes[2]
+
+
+def test_a_header_is_found_wherever_it_lies() -> None:
     headers = Headers(new_file())
     headers.add(b"h" * 512)
     headers.skip(1024)
     headers.add(b"i" * 512)
-    headers.end(4096)
+    header_tar, _ = headers.end(4096)
     table = PieceTable()
     blob = Ranges(b"a" * 512 + b"b" * 400)
     table.add(512, 512, 0, 512, 0, sha256(b"a" * 512).digest())
     table.add(1024, 400, 512, 400, 0, sha256(b"b" * 400).digest())
-    tar = PieceTar(headers, table, blob, lambda data, inner, size: data[inner : inner + size])
+    tar = PieceTar(header_tar, table, blob, lambda data, inner, size: data[inner : inner + size])
     assert tar.read_at(1000, 100) == b"a" * 24 + b"b" * 76
     assert bytes(tar.read_cached(600, 10) or b"aaaaaaaaaa") == b"a" * 10
-    assert not headers.are_placed
     for offset, size in ((511, 2), (1400, 30), (1424, 1), (2000, 100)):
         assert tar.read_cached(offset, size) is None
     assert tar.read_at(1400, 200) == b"b" * 24 + bytes(112) + b"i" * 64
-    assert headers.are_placed
     assert tar.read_at(0, 4096) == b"h" * 512 + b"a" * 512 + b"b" * 400 + bytes(112) + b"i" * 512 + bytes(2048)
     tar.close()

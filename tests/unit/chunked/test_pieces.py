@@ -42,8 +42,7 @@ def pieces(blob: Ranges, gap: int = 0) -> Iterator[PieceTar]:
         source = number * (SIZE + gap)
         table.add(number * SIZE, SIZE, source, SIZE, 0, sha256(part).digest())
     headers = Headers(OpenFile(os.memfd_create("tar", os.MFD_CLOEXEC), "the layer"))
-    headers.end(len(TAR))
-    tar = PieceTar(headers, table, blob, _plain)
+    tar = PieceTar(headers.end(len(TAR))[0], table, blob, _plain)
     yield tar
     tar.close()
 

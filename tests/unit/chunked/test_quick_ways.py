@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fusefs.chunked import tarsplit, zstd_chunked
+from fusefs.chunked import tarsplit, toc, zstd_chunked
 from fusefs.chunked.headers import Headers
 from fusefs.chunked.tarsplit import TarSplit
 from fusefs.chunked.toc import MAX_TAR, Entry, JsonStream, Toc, Unusable
@@ -17,6 +17,8 @@ from fusefs.tar.header import Kind
 
 PUT = ['"', "\\", "{", "}", "[", "]", ":", ",", "=", "A", "0", "7", " ", "\n", "\t", "-", "é", "\ufffd", "\0", "\x7f"]
 PUT += ['"},{"', "},{", "{},", "\\u0041", "\\/", ',"size":5', ".0", "e3", ""]
+
+NEXT_OBJECT = toc._NEXT_OBJECT
 
 
 def damaged(text: str) -> Iterator[str]:
@@ -55,16 +57,17 @@ LINES = (
 
 
 def split(text: str) -> object:
-    headers = Headers(OpenFile(os.memfd_create("tar", os.MFD_CLOEXEC), "the layer"))
+    file = OpenFile(os.memfd_create("tar", os.MFD_CLOEXEC), "the layer")
+    headers = Headers(file)
     try:
         found = TarSplit([text.encode()], headers, "it")
-        headers.end(headers.size)
-        scan = headers.scan()
-        assert scan is not None
-        runs = [bytes(scan.tar.read_at(offset, 9)) for offset in (0, *found.offsets)]  # holes may be large
+        tar, held = headers.end(headers.size)
+        assert held is not None
+        runs = [bytes(held.read_at(offset, 9)) for offset in (0, *found.offsets)]  # holes may be large
+        assert runs == [bytes(tar.read_at(offset, 9)) for offset in (0, *found.offsets)]
         return [*found.offsets], [*found.sizes], headers.size, runs
     finally:
-        headers.file.close()
+        file.close()
 
 
 def test_a_tar_split() -> None:
@@ -89,6 +92,25 @@ def test_a_table_of_contents(pieces: int, others: str) -> None:
         return [*Toc((text[:half].encode(), text[half:].encode()), "it").entries()]
 
     compare(read, TABLE.replace("OTHERS", others), lambda patch: patch.setattr(JsonStream, "_objects", lambda _: []))
+
+
+@pytest.mark.parametrize("entry", ['{"a":1} ', '{"a":"},{"}', '{"a":"},{"} '])
+def test_a_table_that_defeats_the_quick_way_is_not_searched_again_and_again(
+    entry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[int] = []
+
+    class Counted:
+        @staticmethod
+        def finditer(text: str, begin: int) -> Iterator[re.Match[str]]:
+            searched.append(len(text) - begin)
+            return NEXT_OBJECT.finditer(text, begin)
+
+    monkeypatch.setattr(toc, "_NEXT_OBJECT", Counted)
+    text = ('{"version":1,"entries":[' + ",".join([entry] * 50_000) + "]}").encode()
+    pieces = [text[at : at + 65_536] for at in range(0, len(text), 65_536)]
+    assert len([*Toc(pieces, "it").entries()]) == 50_000
+    assert len(searched) <= 2 * len(pieces)
 
 
 TEXTS = ["a", "", "é", "\0", "\ufffd", "\ud800"]

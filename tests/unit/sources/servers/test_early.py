@@ -157,10 +157,15 @@ def test_the_limit_of_the_user_counts_if_it_is_the_shorter_one(monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("before", "mirror", "early"), [("", False, True), ("import urllib3", False, False), ("", True, False)]
+    ("before", "mirror", "said"),
+    [
+        ("", "", "False ('127.0.0.1', 1) 10.0\n"),
+        ("import urllib3", "", ""),
+        ("", '[[registry]]\nlocation = "127.0.0.1:1"\n[[registry.mirror]]\nlocation = "127.0.0.1:2"\n', ""),
+    ],
 )
 def test_the_first_image_of_a_process_has_one_before_the_client_is_imported(
-    tmp_path: Path, before: str, mirror: bool, early: bool
+    tmp_path: Path, before: str, mirror: str, said: str
 ) -> None:
     program = f"""
 import socket, sys
@@ -174,11 +179,10 @@ sys.argv = ["imgfs", "inspect", "--no-cache", "docker://127.0.0.1:1/app"]
 sys.exit(main())
 """
     configuration = tmp_path / "registries.conf"
-    table = '[[registry]]\nlocation = "127.0.0.1:1"\n[[registry.mirror]]\nlocation = "127.0.0.1:2"\n'
-    configuration.write_text(table if mirror else "")
+    configuration.write_text(mirror)
     environment = os.environ | {"CONTAINERS_REGISTRIES_CONF": str(configuration)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
-    assert (done.returncode, done.stdout) == (3, "False ('127.0.0.1', 1) 10.0\n" if early else ""), done.stderr
+    assert (done.returncode, done.stdout) == (3, said), done.stderr
 
 
 def test_a_failure_counts_for_the_first_request_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
