@@ -1,5 +1,6 @@
 """Layers in zstd:chunked and eStargz are read piece by piece, and show what whole layers show."""
 
+import contextlib
 import hashlib
 import os
 import random
@@ -13,6 +14,7 @@ from tests.support.changesets import About, changeset, file, folder, hard_link, 
 from tests.support.chunked_layers import Chunked, Json, estargz, zstd_chunked
 from tests.support.erofs_mounts import need_kernel_mounts, until_kernel
 from tests.support.fault_proxy import Asked, Proxy, Reply, flip, status
+from tests.support.file_systems import tmpfs
 from tests.support.folders import new_folder
 from tests.support.layouts import Layout
 from tests.support.lazy_images import by_ctr_remote, by_skopeo, of_layers
@@ -249,3 +251,26 @@ def test_the_kernel_takes_over_when_the_layers_are_here(
     imgfs.end_mounts()
     erofs = imgfs.mount(server.image("team/kernel:1"), "--driver", "erofs", at=imgfs.mountpoint("erofs"))
     assert tree(erofs / "rootfs") == shown
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_full_disk_keeps_nobody_from_the_whole_layer(
+    imgfs: Bench, server: Registry, write: Callable[[bytes], Chunked]
+) -> None:
+    layer = write(changeset(*(file(f"f{number}", bytes([number % 251]) * 3000) for number in range(500))))
+    push(of_layers(layer), server, "team/full:1")
+    with tmpfs(imgfs.mountpoint("small"), "8m") as small:
+        mounted = imgfs.mount(server.image("team/full:1"), "--tmpdir", small)
+        assert len(os.listdir(mounted / "rootfs")) >= 500
+        assert (mounted / "rootfs" / "f7").read_bytes() == b"\7" * 3000
+        with contextlib.suppress(OSError), (small / "rest").open("wb", buffering=0) as rest:
+            while rest.write(bytes(4096)):
+                pass
+        descriptors: list[int] = []
+        for _ in range(3):
+            whole = (mounted / ".uncompressed" / "0" / "tar").read_bytes()
+            assert len(whole) == len(layer.tar)
+            held = len(os.listdir(f"/proc/{imgfs.serving(mounted)}/fd"))
+            descriptors.append(held)
+        assert descriptors[0] == max(descriptors)
+        imgfs.end_mounts()
