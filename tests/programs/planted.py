@@ -49,7 +49,7 @@ def _note(path: str) -> None:
         return noted
 
     for word, module, name in (
-        ("index", indexer, "index_layer"),
+        ("index", indexer, "index_scanned"),
         ("decompress", lazy_layers, "uncompressed_tar"),
         ("list", rootfs, "LongListing"),
     ):
