@@ -78,8 +78,6 @@ class HeaderTar:
         """Find the runs of headers that begin at *starts* one behind the other, behind the tar's *size* bytes."""
         self.file = file
         self.size = self.stored = size
-        self.is_placed = not starts
-        """Whether all headers are at their places in the file, too."""
         self._tar = Extent(file, 0, size)
         self._starts = starts
         self._places = array("Q", accumulate(sizes, initial=size))
@@ -95,7 +93,7 @@ class HeaderTar:
 
     def file_place(self) -> FilePlace | None:
         """Return the position of the bytes, None if they are not contiguous."""
-        return self._tar.file_place() if self.is_placed else None
+        return None if self._starts else self._tar.file_place()
 
     def fetch(self) -> None:
         """Do nothing: the bytes are here."""
@@ -103,14 +101,13 @@ class HeaderTar:
     def read_at(self, offset: int, size: int) -> Bytes:
         """Return the bytes; OSError if they cannot be read."""
         data = self._tar.read_at(offset, size)
-        first = max(0, bisect_right(self._starts, offset) - 1)
-        last = bisect_left(self._starts, offset + len(data))
-        if first >= last:
+        runs = self._runs(offset, len(data))
+        if not runs:
             return data
         mixed = bytearray(data)
-        base = self._places[first]
-        stored = memoryview(self.file.read_at(base, self._places[last] - base))
-        for number in range(first, last):
+        base = self._places[runs.start]
+        stored = memoryview(self.file.read_at(base, self._places[runs.stop] - base))
+        for number in runs:
             run = stored[self._places[number] - base : self._places[number + 1] - base]
             at = self._starts[number] - offset
             run = run[max(0, -at) : len(data) - at]
@@ -118,8 +115,15 @@ class HeaderTar:
         return mixed
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
-        """Return the bytes if they are in the page cache, else None."""
-        return self._tar.read_cached(offset, size, buffer) if self.is_placed else None
+        """Return the bytes if they are in the page cache and none is of a header behind the end, else None."""
+        return None if self._runs(offset, size) else self._tar.read_cached(offset, size, buffer)
+
+    def _runs(self, offset: int, size: int) -> range:
+        """Return the numbers of the runs that overlap a part of the tar."""
+        first = bisect_right(self._starts, offset) - 1
+        if first < 0 or self._starts[first] + self._places[first + 1] - self._places[first] <= offset:
+            first += 1
+        return range(first, bisect_left(self._starts, offset + size))
 
     def check(self) -> None:
         """Do nothing: the file is one of this process."""

@@ -14,7 +14,6 @@ from typing import NamedTuple, Protocol
 
 from fusefs.chunked.frames import Decompress
 from fusefs.chunked.headers import HeaderTar, write_at
-from fusefs.content.file import Extent
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, clipped
 from fusefs.errors import DigestMismatch, ImgfsError
@@ -103,15 +102,6 @@ class PieceTable:
             last += 1
         return range(first, last)
 
-    def cover(self, numbers: range, offset: int, size: int) -> bool:
-        """Return whether the pieces *numbers* have all bytes of a run of the tar."""
-        end = offset
-        for number in numbers:
-            if self._starts[number] > end:
-                return False
-            end = self._end(number)
-        return end >= offset + size
-
 
 class PieceTar:
     """The plain tar.  Safe under concurrency.
@@ -136,7 +126,6 @@ class PieceTar:
         """The tar with zeros in place of pieces that are not here."""
         self._scan = scan
         self._file = headers.file
-        self._tar = Extent(headers.file, 0, headers.size)
         self._table = table
         self._blob = blob
         self._decompress = decompress
@@ -173,23 +162,17 @@ class PieceTar:
         if not size:
             return b""
         self.check()
-        wanted = self._table.span(offset, size)
-        self._ensure(wanted)
-        return (self._tar if self._is_placed(wanted, offset, size) else self.headers).read_at(offset, size)
+        self._ensure(self._table.span(offset, size))
+        return self.headers.read_at(offset, size)
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
         """Return the bytes if they are here and in the page cache, else None."""
         size = clipped(self.size, offset, size)
         if not size:
             return b""
-        wanted = self._table.span(offset, size)
-        if self._error is not None or not all(self._here[number] for number in wanted):
+        if self._error is not None or not all(self._here[number] for number in self._table.span(offset, size)):
             return None
-        return self._tar.read_cached(offset, size, buffer) if self._is_placed(wanted, offset, size) else None
-
-    def _is_placed(self, here: range, offset: int, size: int) -> bool:
-        """Return whether the bytes are at their places in the file, once the pieces *here* are."""
-        return self.headers.is_placed or self._table.cover(here, offset, size)
+        return self.headers.read_cached(offset, size, buffer)
 
     def check(self) -> None:
         """Raise the error if the whole layer turned out to differ."""

@@ -173,8 +173,10 @@ def test_a_header_is_found_wherever_it_lies() -> None:
     tar = PieceTar(header_tar, table, blob, lambda data, inner, size: data[inner : inner + size])
     assert tar.read_at(1000, 100) == b"a" * 24 + b"b" * 76
     assert bytes(tar.read_cached(600, 10) or b"aaaaaaaaaa") == b"a" * 10
-    for offset, size in ((511, 2), (1400, 30), (1424, 1), (2000, 100)):
+    for offset, size in ((511, 2), (0, 1), (1535, 2), (2000, 100), (2047, 1)):
         assert tar.read_cached(offset, size) is None
+    for offset, size in ((1400, 30), (1424, 1), (1424, 112), (2048, 100)):
+        assert bytes(tar.read_cached(offset, size) or tar.read_at(offset, size)) == bytes(tar.read_at(offset, size))
     assert tar.read_at(1400, 200) == b"b" * 24 + bytes(112) + b"i" * 64
     assert tar.read_at(0, 4096) == b"h" * 512 + b"a" * 512 + b"b" * 400 + bytes(112) + b"i" * 512 + bytes(2048)
     tar.close()
