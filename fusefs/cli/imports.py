@@ -5,6 +5,7 @@ The garbage collector pauses meanwhile.  No import creates garbage, and the sear
 
 import gc
 import importlib
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -23,39 +24,54 @@ def import_command(name: str) -> ModuleType:
 
 
 class BackgroundImport:
-    """A module that a thread imports while this process waits for something else.
+    """Modules that a thread imports while this process waits for something else.
 
     The waiting thread must not import anything meanwhile: a signal that interrupts its import would leave the global
     import lock taken, and `finish` would wait for ever.
     """
 
-    def __init__(self, name: str) -> None:
-        """Import the module *name* on `begin`."""
-        self._name = name
+    def __init__(self, name: str, *more: str) -> None:
+        """Import the module *name* on `begin`, and *more* of them as long as nobody waits for the end."""
+        self._names = name, *more
+        self._is_awaited = False
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
         """Start the thread, unless it was started already."""
         if self._thread is None:
             _pause_collector()
-            self._thread = import_in_thread(self._name)
+            self._thread = _import_in_thread(self._remaining())
             if self._thread is None:
                 _resume_collector()
 
     def finish(self) -> None:
         """Wait for the thread, if it was started; the process may fork afterwards."""
+        self._is_awaited = True
         if self._thread is not None:
             self._thread.join()
             _resume_collector()
 
+    def _remaining(self) -> Iterator[str]:
+        first, *more = self._names
+        yield first
+        for name in more:
+            if self._is_awaited:
+                break
+            yield name
 
-def import_in_thread(name: str) -> "threading.Thread | None":
+
+def import_in_thread(name: str) -> None:
     """Import the module *name* in a thread; without one, or if that fails, its first user imports it."""
+    _import_in_thread([name])
+
+
+def _import_in_thread(names: Iterable[str]) -> "threading.Thread | None":
     import threading  # noqa: PLC0415 - few commands wait for something
 
     def work() -> None:
         with suppress(Exception):
-            importlib.import_module(name)
+            for name in names:
+                importlib.import_module(name)
 
     thread = threading.Thread(target=work, name="import", daemon=True)
     try:

@@ -27,12 +27,13 @@ CHILD_SIZE = 16 << 20
 _PACKAGES = os.fsencode(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 _CODE = (
     f"import os, sys; sys.path.append(os.fsdecode({_PACKAGES!r})); "
-    "from fusefs.layers.child import main; sys.exit(main())"
+    "from fusefs.layers.child import main; os._exit(main())"
 )
 INDEXER = (sys.executable, "-I", "-X", "utf8", "-S", "-c", _CODE)
 """The command without its arguments: a faster ``python -m fusefs.layers.child``, which skips the module `site`.
 
 Neither the current directory, nor variables such as ``PYTHONPATH`` and ``PYTHONVERBOSE``, nor the locale change it.
+It ends at once: Python's own end takes 3 ms.
 """
 _NOT_INHERITED = ("PYTHON", "LANG", "LC_", "MALLOC_", "GLIBC_")
 """Beginnings of the names of variables that the child does not get: they change the interpreter or its library."""

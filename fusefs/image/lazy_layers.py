@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -38,6 +39,8 @@ _INDEX_ROOM = 1 << 20
 _WORKERS = os.cpu_count() or 1
 _FETCHES = 4
 """Layers that are fetched from a registry at the same time."""
+_HEAD_START = 0.005
+"""Seconds in which the request for a layer is sent; the next one has to wait for another connection anyway."""
 
 _NO_CACHES: Mapping[Digest, LayerCache] = MappingProxyType({})
 _Key = tuple[Digest, Digest | None]
@@ -160,7 +163,8 @@ class Layers:
         Calls *indexed* with each layer when it is indexed.  *count*: only of so many layers of the stack.
         """
         layers = tuple(filter(self.readable, self.stack[:count]))
-        waiting = iter(layers)
+        # The largest one takes longest: it gets the first thread and, in a registry, the connection that is open.
+        waiting = iter(sorted(layers, key=lambda layer: -layer.descriptor.size))
         failed: list[Exception] = []
 
         def work() -> None:
@@ -179,6 +183,8 @@ class Layers:
                 worker = threading.Thread(target=work, daemon=True)
                 worker.start()
                 workers.append(worker)
+                if self.must_be_fetched():
+                    time.sleep(_HEAD_START)
         if not workers:
             work()
         for worker in workers:

@@ -20,7 +20,7 @@ def main() -> int:
     status.
     """
     status = _run()
-    print(status)
+    print(status, flush=True)
     return status
 
 

@@ -5,22 +5,22 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fusefs.oci.transport import DOCKER_DAEMON, Source
 from fusefs.sources.argument import EngineImage, FileImage, RegistryImage, UrlImage, parse_image
-from fusefs.sources.settings import Settings
 
 if TYPE_CHECKING:
     from fusefs.image.inspection import Inspection
     from fusefs.image.model import SourcedImage
     from fusefs.sources.engine.save import Engine
     from fusefs.sources.engine.unix import Asked
+    from fusefs.sources.settings import Settings
 
 _T_co = TypeVar("_T_co", covariant=True)
 
 
 class _Question(Protocol[_T_co]):
-    def __call__(self, engine: "Engine", source: Source, settings: Settings, /) -> _T_co: ...
+    def __call__(self, engine: "Engine", source: Source, settings: "Settings", /) -> _T_co: ...
 
 
-def open_image(argument: str, settings: Settings, asked: "Asked | None" = None) -> "SourcedImage":
+def open_image(argument: str, settings: "Settings", asked: "Asked | None" = None) -> "SourcedImage":
     """Return the image that *argument* names, complete and checked as far as its source allows.
 
     *asked* is the engine that was asked for it before.  Raises an ImgfsError.  The image stays readable until the
@@ -50,7 +50,7 @@ def open_image(argument: str, settings: Settings, asked: "Asked | None" = None) 
             return file_image(file, argument, settings)
 
 
-def describe_image(argument: str, settings: Settings) -> "Inspection | None":
+def describe_image(argument: str, settings: "Settings") -> "Inspection | None":
     """Return what an engine says of the image that *argument* names, without its bytes.
 
     None if `open_image` has to tell: the image is in no engine, it is cached, or to be checked.
@@ -63,7 +63,7 @@ def describe_image(argument: str, settings: Settings) -> "Inspection | None":
     return None
 
 
-def _ask_engine(name: str, settings: Settings, ask: _Question[_T_co]) -> _T_co:
+def _ask_engine(name: str, settings: "Settings", ask: _Question[_T_co]) -> _T_co:
     """Return what *ask* returns of the image *name*, if possible without the SDK, which takes 0.2 s to import."""
     from fusefs.sources.engine.advice import advising  # noqa: PLC0415 - files need no engine
     from fusefs.sources.engine.endpoint import find_endpoint  # noqa: PLC0415

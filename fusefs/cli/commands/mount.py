@@ -12,7 +12,12 @@ from fusefs.cli.parsing.mount_options import EROFS
 from fusefs.cli.settings import settings_of
 from fusefs.errors import UsageError
 from fusefs.log import begin_to_log
+from fusefs.oci.transport import REGISTRY, transport_of
 from fusefs.text import printable
+
+_OF_REGISTRIES = "fusefs.layers.indexer", "fusefs.layers.topdown", "fusefs.chunked.formats"
+"""Modules that the first access to a layer needs.  A registry takes its time to answer; other sources wait for nothing
+that is worth it."""
 
 
 def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
@@ -40,7 +45,8 @@ def _mount(mounting: Mounting) -> None:
     arguments = mounting.arguments
     log = mounting.open_log() if arguments.log_file else None
     # It begins when a source is waited for: earlier it would only delay that, and cached metadata need no FUSE.
-    importing = BackgroundImport("fusefs.mount.session")
+    is_remote = transport_of(arguments.image) is REGISTRY
+    importing = BackgroundImport("fusefs.mount.session", *(_OF_REGISTRIES if is_remote else ()))
     begin = _nothing if arguments.driver == EROFS else partial(_begin_import, importing)
     settings = settings_of(arguments, mounting.environment, mounting.writeback, begin)
     kept = kept_mount(arguments, settings, mounting.flags)

@@ -37,9 +37,9 @@ def registry_image(reference: RegistryReference, argument: str, settings: Settin
 
     def client() -> "Transfers":
         if len(places) == 1 and "urllib3" not in sys.modules:  # a mirror has less time to connect
-            from fusefs.sources.servers.early import connect_early  # noqa: PLC0415 - cached images need none
+            from fusefs.sources.registry.ahead import connect_to  # noqa: PLC0415 - cached images need none
 
-            connect_early(places[0].host, settings.timeout, settings.environment)
+            connect_to(places[0], settings.environment, timeout=settings.timeout, insecure=settings.insecure)
         from fusefs.sources.registry.client import transfers_of  # noqa: PLC0415 - takes as long as connecting
 
         transfers = transfers_of(places, settings, traffic)

@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import SplitResult, unquote_to_bytes, urljoin, urlsplit
 from weakref import WeakSet, WeakValueDictionary
 
@@ -26,7 +26,7 @@ from fusefs.image.model import Traffic
 from fusefs.sources.handover import takes_over
 from fusefs.sources.http import BoundedResponse
 from fusefs.sources.reasons import cause_of, is_not_http, reason
-from fusefs.sources.servers.early import CONNECT, drop_early, early_connection
+from fusefs.sources.servers import early
 from fusefs.sources.servers.hosts import is_loopback
 from fusefs.sources.tls import Tls, ssl_context
 from fusefs.text import printable
@@ -194,7 +194,7 @@ class Connections:
                 redirect=False,
                 body=body,
                 headers={**_HEADERS, **headers},
-                timeout=urllib3.Timeout(connect=min(CONNECT, limits.left), read=silence),
+                timeout=urllib3.Timeout(connect=min(early.CONNECT, limits.left), read=silence),
                 retries=False,
                 preload_content=False,
                 decode_content=False,
@@ -202,7 +202,7 @@ class Connections:
         except _FAILURES as error:
             raise ConnectionFailed(host, error) from None
         finally:
-            drop_early()  # an old failure would be that of another request
+            early.drop()  # an old failure would be that of another request
         self.traffic.count(requests=1)
         return Answer(response, url, host, silence, self.traffic)
 
@@ -232,7 +232,7 @@ class Connections:
 
 def _new_manager(scheme: str, host: str, tls: Tls, proxy: str | None) -> urllib3.PoolManager:
     try:
-        context = ssl_context(tls) if scheme == "https" else None
+        context = (early.context(host, tls) or ssl_context(tls)) if scheme == "https" else None
     except OSError as error:
         raise UsageError(f"cannot read the certificates of {printable(host)}: {error.strerror or error}") from None
     if not tls.verify:
@@ -274,7 +274,7 @@ def _hang_up_all() -> None:
         for connections in _all:
             connections.hang_up()
         _managers.clear()
-        drop_early()
+        early.leave()
 
 
 os.register_at_fork(after_in_child=_hang_up_all)
@@ -285,22 +285,50 @@ class _Connection(urllib3.connection.HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         """Return the connection that was begun early, if it is this one, or a new one; its errors are the same."""
+        return self._early(None) or super()._new_conn()
+
+    def _early(self, context: ssl.SSLContext | None) -> socket.socket | None:
         try:
-            early = early_connection(self.host.strip("[]"), self.port)
+            made = early.connection(self.host.strip("[]"), self.port, context)
+        except early.HandshakeFailed as error:
+            raise error.error from None
         except socket.gaierror as error:
             raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error
         except TimeoutError as error:
             raise urllib3.exceptions.ConnectTimeoutError(self, str(error)) from error
         except OSError as error:
             raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
-        if early is None:
-            return super()._new_conn()
-        early.settimeout(self.timeout)
-        return early
+        if made is not None:
+            made.settimeout(self.timeout)
+        return made
 
 
 class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):
-    pass
+    _own_context: ssl.SSLContext | None = None
+
+    def _new_conn(self) -> socket.socket:
+        """Return the connection, which may have TLS already."""
+        self._own_context = self.ssl_context = self._own_context or self.ssl_context
+        made = self._early(self.ssl_context)
+        if made is None:
+            return super()._new_conn()
+        if isinstance(made, ssl.SSLSocket):
+            self.ssl_context = cast("ssl.SSLContext", _HandshakeMade(made.context))
+        return made
+
+
+class _HandshakeMade:
+    """The TLS context of a connection whose handshake was made with it."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def wrap_socket(self, sock: socket.socket, *_: Any, **__: Any) -> socket.socket:
+        """Return the connection as it is."""
+        return sock
 
 
 class _Pool(urllib3.HTTPConnectionPool):

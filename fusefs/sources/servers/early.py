@@ -1,50 +1,121 @@
-"""A connection that is made while the client of HTTP is imported, which takes as long as a round trip."""
+"""A connection that is made, with TLS, while the client of HTTP is imported, which takes as long as two round trips."""
 
 import contextlib
 import select
 import socket
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from fusefs.errors import ImgfsError
 from fusefs.sources.servers.hosts import is_loopback
+from fusefs.sources.tls import Tls, ssl_context
+
+if TYPE_CHECKING:
+    import ssl
 
 CONNECT = 10.0
 """Seconds to connect to one address of a host."""
+PROTOCOLS = ["http/1.1"]
+"""What a client speaks behind TLS (RFC 7301)."""
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 _HTTPS = 443
+_LABEL = 63
+"""Bytes of a name between two dots (RFC 1035)."""
+_HEAD_START = 0.001
+"""Seconds in which nothing else runs, so that the request for a connection is sent at once: imports release the
+interpreter too seldom."""
+
+
+class HandshakeFailed(Exception):
+    """There is a connection, but no TLS; *error* says why."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class _Early:
-    """A connection to a host and a port that a thread makes, with *seconds* for each address of the host."""
+    """A connection to a host and a port that a thread makes, while another one loads the certificates for it."""
 
-    def __init__(self, address: tuple[str, int], seconds: float) -> None:
+    def __init__(self, address: tuple[str, int], seconds: float, find_tls: Callable[[], Tls]) -> None:
+        """*seconds*: for each address of the host.  Raises RuntimeError if this process may start no thread."""
         self.address = address
         self._seconds = seconds
+        self._find_tls = find_tls
+        self._trust: tuple[Tls, ssl.SSLContext] | None = None
         self._made: socket.socket | None = None
-        self._error: OSError | None = None
+        self._error: OSError | HandshakeFailed | None = None
         self._is_unwanted = False
-        self._thread = threading.Thread(target=self._connect, name="connect", daemon=True)
-        self._thread.start()
+        self._is_loaded = threading.Event()
+        self._connecting = threading.Thread(target=self._connect, name="connect", daemon=True)
+        self._connecting.start()
+        time.sleep(_HEAD_START)
+        try:
+            threading.Thread(target=self._load, name="certificates", daemon=True).start()
+        except RuntimeError:
+            self._is_loaded.set()
+
+    def _load(self) -> None:
+        try:
+            tls = self._find_tls()
+            self._trust = tls, ssl_context(tls)
+        except (ImgfsError, OSError):  # who needs the certificates finds out
+            pass
+        finally:
+            self._is_loaded.set()
 
     def _connect(self) -> None:
+        name, port = self.address
         try:
-            made = socket.create_connection(self.address, self._seconds)
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._made = made
+            # As text, the name would need modules of IDNA.
+            address: Any = name.encode("ascii"), port
+            self._made = socket.create_connection(address, self._seconds)
+            self._made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             self._error = error
-        except UnicodeError:  # a name that none can have: who needs the connection finds out
-            pass
+            return
+        self._is_loaded.wait()
+        if self._trust is not None:
+            self._made = self._encrypted(self._made, self._trust[1])
         if self._is_unwanted:
             self.close()
 
-    def get(self) -> socket.socket | None:
-        """Wait for the connection and return it, None if the host has closed it; OSError if it could not be made."""
-        self._thread.join()
+    def _encrypted(self, made: socket.socket, context: "ssl.SSLContext") -> socket.socket | None:
+        """Return the connection *made* with TLS, None if that failed: the host, which connects again, says why."""
+        name = self.address[0].rstrip(".").partition("%")[0]
+        context.set_alpn_protocols(PROTOCOLS)
+        with contextlib.suppress(ValueError):  # no certificate has this name
+            encrypted = context.wrap_socket(made, server_hostname=name, do_handshake_on_connect=False)
+            self._made = encrypted
+            try:
+                if not self._is_unwanted:
+                    encrypted.do_handshake()
+            except OSError as error:
+                self._error = HandshakeFailed(error)
+                encrypted.close()
+            else:
+                return encrypted
+        return None
+
+    def context(self, tls: Tls) -> "ssl.SSLContext | None":
+        """Return the TLS context of the connection, None if it has none, or one of other settings than *tls*."""
+        self._is_loaded.wait()
+        return self._trust[1] if self._trust is not None and self._trust[0] == tls else None
+
+    def get(self, context: "ssl.SSLContext | None") -> socket.socket | None:
+        """Wait for the connection and return it: with TLS, if it was made with *context*, otherwise before it.
+
+        None if it is of no use: the host has closed it, or it has TLS of another context.  Raises the error why there
+        is none, or no TLS.
+        """
+        self._connecting.join()
         if self._error is not None:
             raise self._error
-        if self._made is None or _is_ended(self._made):
+        is_other = self._trust is not None and self._trust[1] is not context
+        if self._made is None or is_other or _is_ended(self._made):
             self.close()
             return None
         return self._made
@@ -52,14 +123,22 @@ class _Early:
     def close(self) -> None:
         """Close the connection, now or when it is there."""
         self._is_unwanted = True
+        made = self._made  # which the thread replaces
+        if made is not None:
+            with contextlib.suppress(OSError):  # a handshake ends, too
+                socket.socket.shutdown(made, socket.SHUT_RDWR)
+            made.close()
+
+    def leave(self) -> None:
+        """Close the connection in a child process; the parent still has it."""
         if self._made is not None:
             self._made.close()
 
 
 def _is_ended(connection: socket.socket) -> bool:
-    """Return whether the other end, which has been asked nothing, has closed *connection*, or says something."""
+    """Return whether the other end, which has been asked nothing, has closed *connection*."""
     poll = select.poll()
-    poll.register(connection, select.POLLIN)
+    poll.register(connection, select.POLLRDHUP)  # TLS may have sent tickets
     return bool(poll.poll(0))
 
 
@@ -67,35 +146,61 @@ _begun: list[_Early] = []
 """At most one connection, until any is needed."""
 
 
-def connect_early(host: str, timeout: float | None, environment: Mapping[str, str]) -> None:
-    """Begin to connect to *host*, which may state a port (default: 443), unless a proxy does that.
+def connect_early(
+    host: str, timeout: float | None, environment: Mapping[str, str], find_tls: Callable[[], Tls]
+) -> None:
+    """Begin to connect to *host*, which may state a port (default: 443), unless a proxy does that, or it has begun.
 
-    *timeout*: seconds for each address, at most 10.
+    *timeout*: seconds for each address, at most 10.  *find_tls* returns the settings, which are loaded meanwhile.
     """
-    drop_early()
     if not is_loopback(host) and any(name.lower() in _PROXIES and url for name, url in environment.items()):
         return
     with contextlib.suppress(ValueError, RuntimeError):  # a port above 65535; as many threads as this user may have
-        parts = urlsplit(f"//{host}")
-        port = _HTTPS if parts.port is None else parts.port
-        _begun.append(_Early((parts.hostname or "", port), min(CONNECT, timeout or CONNECT)))
+        address = name, _ = _address(host)
+        if not name.isascii() or not all(0 < len(label) <= _LABEL for label in name.removesuffix(".").split(".")):
+            return  # no host can have this name: who needs the connection finds out
+        if not any(early.address == address for early in _begun):
+            drop()
+            _begun.append(_Early(address, min(CONNECT, timeout or CONNECT), find_tls))
 
 
-def early_connection(host: str, port: int) -> socket.socket | None:
+def _address(host: str) -> tuple[str, int]:
+    """Return name and port of *host*; ValueError if it is malformed."""
+    parts = urlsplit(f"//{host}")
+    return parts.hostname or "", _HTTPS if parts.port is None else parts.port
+
+
+def context(host: str, tls: Tls) -> "ssl.SSLContext | None":
+    """Return the TLS context of the connection that was begun, if it is to *host* and with *tls*."""
+    for early in _begun:
+        with contextlib.suppress(ValueError):
+            if early.address == _address(host):
+                return early.context(tls)
+    return None
+
+
+def connection(host: str, port: int, context: "ssl.SSLContext | None") -> socket.socket | None:
     """Return the connection that was begun, if it is to *host*, without brackets, and *port*; else None, and close it.
 
-    Raises the OSError of `socket.create_connection`.
+    It has TLS if it was made with *context*, None for plain HTTP.  Raises the OSError of `socket.create_connection`, or
+    HandshakeFailed.
     """
     early = _begun.pop() if _begun else None
     if early is None:
         return None
     if early.address == (host.lower(), port):
-        return early.get()
+        return early.get(context)
     early.close()
     return None
 
 
-def drop_early() -> None:
+def leave() -> None:
+    """Leave the connection that was begun to the parent of this process."""
+    while _begun:
+        _begun.pop().leave()
+
+
+def drop() -> None:
     """Close the connection that was begun and that nobody needed."""
     while _begun:
         _begun.pop().close()

@@ -49,6 +49,17 @@ def test_layers_are_indexed_where_they_lie_in_the_image(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def test_the_largest_layers_begin_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fusefs.image.lazy_layers._WORKERS", 1)
+    monkeypatch.setattr("fusefs.image.lazy_layers._FETCHES", 1)
+    begun = list[Layer]()
+    with image_of(SMALL, changeset(file("y", b"2" * 5000)), changeset(file("z", b"3" * 20_000))) as image:
+        layers = Layers(image, str(tmp_path))
+        found = layers.all_files(begun.append)
+        assert begun == [image.layers[2], image.layers[1], image.layers[0]]
+        assert found == [layers.files(layer) for layer in image.layers]
+
+
 def test_a_large_layer_is_indexed_by_a_child_to_the_same_index(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
