@@ -87,18 +87,18 @@ class _Early:
         """Return the connection *made* with TLS, None if that failed: the host, which connects again, says why."""
         name = self.address[0].rstrip(".").partition("%")[0]
         context.set_alpn_protocols(PROTOCOLS)
-        with contextlib.suppress(ValueError):  # no certificate has this name
-            encrypted = context.wrap_socket(made, server_hostname=name, do_handshake_on_connect=False)
-            self._made = encrypted
-            try:
-                if not self._is_unwanted:
-                    encrypted.do_handshake()
-            except OSError as error:
-                self._error = HandshakeFailed(error)
-                encrypted.close()
-            else:
-                return encrypted
-        return None
+        encrypted = made
+        try:
+            self._made = encrypted = context.wrap_socket(made, server_hostname=name, do_handshake_on_connect=False)
+            if not self._is_unwanted:
+                encrypted.do_handshake()
+        except OSError as error:
+            encrypted.close()
+            self._error = HandshakeFailed(error)
+            return None
+        except ValueError:  # no certificate has this name
+            return None
+        return encrypted
 
     def context(self, tls: Tls) -> "ssl.SSLContext | None":
         """Return the TLS context of the connection, None if it has none, or one of other settings than *tls*."""
@@ -146,6 +146,12 @@ _begun: list[_Early] = []
 """At most one connection, until any is needed."""
 
 
+def _taken() -> _Early | None:
+    with contextlib.suppress(IndexError):  # another thread was faster, perhaps
+        return _begun.pop()
+    return None
+
+
 def connect_early(
     host: str, timeout: float | None, environment: Mapping[str, str], find_tls: Callable[[], Tls]
 ) -> None:
@@ -172,7 +178,7 @@ def _address(host: str) -> tuple[str, int]:
 
 def context(host: str, tls: Tls) -> "ssl.SSLContext | None":
     """Return the TLS context of the connection that was begun, if it is to *host* and with *tls*."""
-    for early in _begun:
+    for early in [*_begun]:
         with contextlib.suppress(ValueError):
             if early.address == _address(host):
                 return early.context(tls)
@@ -185,7 +191,7 @@ def connection(host: str, port: int, context: "ssl.SSLContext | None") -> socket
     It has TLS if it was made with *context*, None for plain HTTP.  Raises the OSError of `socket.create_connection`, or
     HandshakeFailed.
     """
-    early = _begun.pop() if _begun else None
+    early = _taken()
     if early is None:
         return None
     if early.address == (host.lower(), port):
@@ -196,11 +202,11 @@ def connection(host: str, port: int, context: "ssl.SSLContext | None") -> socket
 
 def leave() -> None:
     """Leave the connection that was begun to the parent of this process."""
-    while _begun:
-        _begun.pop().leave()
+    while (early := _taken()) is not None:
+        early.leave()
 
 
 def drop() -> None:
     """Close the connection that was begun and that nobody needed."""
-    while _begun:
-        _begun.pop().close()
+    while (early := _taken()) is not None:
+        early.close()

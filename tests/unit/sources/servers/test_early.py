@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import urllib3
@@ -440,4 +441,45 @@ def test_one_that_has_begun_is_not_begun_again(server: socket.socket) -> None:
 @pytest.mark.parametrize("host", ["b\xfccher.example", f"{'a' * 64}.example", "a..example", ".example", "[]"])
 def test_a_name_that_no_host_can_have_is_not_looked_for(host: str) -> None:
     connect_early(host, None, {}, _no_tls)
+    assert not _begun
+
+
+def test_one_that_is_dropped_before_its_handshake_ends_without_a_traceback(
+    server: socket.socket, authority: Authority
+) -> None:
+    may_load, raised = threading.Event(), list[BaseException | None]()
+
+    def find() -> Tls:
+        may_load.wait(5)
+        return _trusting(authority)
+
+    connect_early(_host(server), None, {}, find)
+    theirs, _ = server.accept()
+    with theirs, mock.patch.object(threading, "excepthook", lambda hook: raised.append(hook.exc_value)):
+        early = _begun[0]
+        until(lambda: early._made is not None, "it is connected")
+        drop()
+        may_load.set()
+        early._connecting.join(5)
+        assert not early._connecting.is_alive()
+    assert raised == []
+    assert early._made is None or early._made.fileno() < 0
+
+
+def test_many_threads_may_begin_and_drop_at_the_same_time(server: socket.socket) -> None:
+    raised = list[BaseException | None]()
+
+    def work() -> None:
+        for _ in range(20):
+            connect_early(_host(server), None, {}, _no_tls)
+            connection("127.0.0.1", 1, None)
+            drop()
+
+    with mock.patch.object(threading, "excepthook", lambda hook: raised.append(hook.exc_value)):
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert raised == []
     assert not _begun
