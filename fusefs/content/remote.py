@@ -17,10 +17,20 @@ from fusefs.errors import DigestMismatch, ImgfsError, NoSpace
 
 _STEP = 1 << 20
 """Bytes that are hashed at once."""
+_LAST_STEP = 1 << 17
 _TRIES = 3
 """How often a blob is hashed while readers drop pieces of it; the last time, these stay."""
 _POLL = 0.01
 """Seconds between two looks for the file of a fetch that begins."""
+
+
+def _steps(size: int) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of steps through *size* bytes, small ones at the end: little is left to do when all are here."""
+    offset = 0
+    while offset < size:
+        end = min(size, offset + (_STEP if size - offset > _STEP else _LAST_STEP))
+        yield offset, end
+        offset = end
 
 
 class Supply(Protocol):
@@ -196,8 +206,7 @@ class RemoteBlob:
 
     def _following(self, whole: "_Whole") -> Iterator[Bytes]:
         """Yield the bytes in order, while another thread fetches them for *whole*."""
-        for offset in range(0, self.size, _STEP):
-            end = min(offset + _STEP, self.size)
+        for offset, end in _steps(self.size):
             data: Bytes | None = None
             while data is None and not whole.ended.is_set():
                 if (pieces := self._pieces) is None:  # it waits for another process, for example

@@ -2,12 +2,13 @@
 
 If crane is there, `crane export` is measured, too.  The registry speaks TLS.
 
-    scripts/soak first-listing [RUNS [MEGABITS]]
+    scripts/soak first-listing [RUNS [MEGABITS [LAYERS]]]
 
 The link has a round trip of 50 ms and 100 Mbit/s, or as many as are given; for each 100 of these, the image has 23 MB,
-56 MB plain: `skopeo copy` takes 2 s.
+56 MB plain: `skopeo copy` takes 2 s.  It has two layers, or as many as are given.
 """
 
+import itertools
 import random
 import shutil
 import subprocess
@@ -25,13 +26,15 @@ from tests.support.registries import push, registry
 from tests.support.slow_link import slow_link
 
 
-def _tars(scale: int) -> list[bytes]:
-    """Return two layers of text that gzip compresses to 40 %, *scale* times 56 MB."""
+def _tars(scale: int, layers: int = 2) -> list[bytes]:
+    """Return *layers* of text that gzip compresses to 40 %, *scale* times 56 MB; the top one has little of it."""
     draw = random.Random(1)
     words = [draw.randbytes(8).hex().encode() for _ in range(4000)]
     text = [b" ".join(draw.choices(words, k=2000)) for _ in range(1600)]
+    files = {f"usr/{copy}/file{number}": data for copy in range(scale) for number, data in enumerate(text[:1500])}
+    lower = layers - 1
     return [
-        layer({f"usr/{copy}/file{number}": data for copy in range(scale) for number, data in enumerate(text[:1500])}),
+        *(layer(dict(itertools.islice(files.items(), number, None, lower))) for number in range(lower)),
         layer({f"app/file{number}": data for number, data in enumerate(text[1500:])}),
     ]
 
@@ -70,10 +73,10 @@ def _exported(image: str, work: Path) -> float:
     return _took(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=trusting(work)))
 
 
-def main(runs: int = 5, megabits: int = 100) -> int:
+def main(runs: int = 5, megabits: int = 100, layers: int = 2) -> int:
     """Print the medians."""
     layout = Layout()
-    layout.list(layout.image(_tars(-(-megabits // 100)), "gzip"), "1")
+    layout.list(layout.image(_tars(-(-megabits // 100), layers), "gzip"), "1")
     size = sum(map(len, layout.files.values()))
     peers: dict[str, Callable[[str, Path], float]] = {"skopeo copy": _copied}
     if shutil.which("crane"):

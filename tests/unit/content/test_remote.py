@@ -11,7 +11,7 @@ import pytest
 from fusefs.content.file import OpenFile
 from fusefs.content.pieces import FetchFailed, Room
 from fusefs.content.protocol import Bytes
-from fusefs.content.remote import RemoteBlob
+from fusefs.content.remote import RemoteBlob, _steps
 from fusefs.errors import DigestMismatch, NoSpace, RegistryError
 from tests.support.conformance import check_reads
 from tests.support.supplies import MemorySupply, memory_file
@@ -320,3 +320,11 @@ def test_random_readers_get_the_right_bytes_and_each_is_fetched_once() -> None:
             assert [bytes(read.result()) for read in reads] == [DATA[start : start + size] for start, size in places]
             assert whole.result() == DATA
         assert sum(end - start for start, end in supply.asked) < 2 * SIZE  # but for gaps between pieces
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 17, 1 << 20, (1 << 20) + 1, 5_000_001])
+def test_steps_cover_all_bytes_and_are_small_at_the_end(size: int) -> None:
+    steps = [*_steps(size)]
+    assert [offset for step in steps for offset in range(*step)] == [*range(size)]
+    assert all(end - start <= 1 << 17 for start, end in steps[-1:])
+    assert len(steps) <= (size >> 20) + 9
