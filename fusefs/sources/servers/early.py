@@ -112,9 +112,9 @@ class _Early:
         is none, or no TLS.
         """
         self._connecting.join()
-        if self._error is not None:
-            raise self._error
         is_other = self._trust is not None and self._trust[1] is not context
+        if self._error is not None and not (is_other and isinstance(self._error, HandshakeFailed)):
+            raise self._error
         if self._made is None or is_other or _is_ended(self._made):
             self.close()
             return None

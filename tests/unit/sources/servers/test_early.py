@@ -416,6 +416,18 @@ def test_one_with_other_certificates_is_not_used(
     assert (answer.document(9), first.received) == (b"ok", b"")
 
 
+def test_the_failure_with_other_certificates_does_not_count(
+    server: socket.socket, authority: Authority, encrypted: ssl.SSLContext
+) -> None:
+    connect_early(_host(server), None, {}, lambda: Tls(None, None, verify=True))
+    theirs = _Server(server, encrypted)
+    theirs.join(5)
+    theirs = _Server(server, encrypted, _OK)
+    answer = _connections(_trusting(authority)).request("GET", f"https://{_host(server)}/v2/", {}, Limits(5.0))
+    theirs.join(5)
+    assert answer.document(9) == b"ok"
+
+
 def test_one_whose_handshake_does_not_end_can_be_dropped(server: socket.socket, authority: Authority) -> None:
     connect_early(_host(server), None, {}, lambda: _trusting(authority))
     theirs, _ = server.accept()
