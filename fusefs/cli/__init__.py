@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from fusefs.cli.ahead import connect_ahead
-from fusefs.cli.caller import ignore_python_variables, is_last_thread, save_memory
+from fusefs.cli.caller import ignore_python_variables, may_end_at_once, save_memory
 from fusefs.cli.imports import import_command
 from fusefs.cli.output.stdout import ReaderGone, flush_stderr, flush_stdout, say
 from fusefs.cli.parsing.mount8 import FAILURE, is_helper, mount_status, parse_call
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = FAILURE
     finally:
         flush_stderr()
-    if argv is None and is_last_thread() and flush_stdout():
+    if argv is None and may_end_at_once() and flush_stdout():
         os._exit(status)  # Python's own end takes 3 ms, and, without memory, complains
     return status
 

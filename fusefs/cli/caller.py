@@ -41,7 +41,12 @@ def save_memory() -> None:
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)  # a heap for each thread reserves 64 MiB
 
 
-def is_last_thread() -> bool:
-    """Return whether no other thread of Python runs."""
+def may_end_at_once() -> bool:
+    """Return whether all other threads of Python are daemons, which its own end would stop, too, but not safely.
+
+    It may unload OpenSSL while a thread works with it.
+    """
     threading = sys.modules.get("threading")
-    return threading is None or threading.active_count() == 1
+    if threading is None:
+        return True
+    return all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())

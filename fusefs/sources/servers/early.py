@@ -1,6 +1,7 @@
 """A connection that is made, with TLS, while the client of HTTP is imported, which takes as long as two round trips."""
 
 import contextlib
+import importlib
 import select
 import socket
 import threading
@@ -53,6 +54,9 @@ class _Early:
         self._connecting = threading.Thread(target=self._connect, name="connect", daemon=True)
         self._connecting.start()
         time.sleep(_HEAD_START)
+        # Not in a thread, which would wait for ever for the lock of an import that Ctrl-C has interrupted.
+        importlib.import_module("ssl")  # a round trip passes meanwhile
+
         try:
             threading.Thread(target=self._load, name="certificates", daemon=True).start()
         except RuntimeError:
