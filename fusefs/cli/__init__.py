@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from fusefs.cli.ahead import connect_ahead
 from fusefs.cli.caller import ignore_python_variables, may_end_at_once, save_memory
 from fusefs.cli.imports import import_command
 from fusefs.cli.output.stdout import ReaderGone, flush_stderr, flush_stdout, say
@@ -73,7 +72,6 @@ def _run(program: str, words: Sequence[str]) -> int:
     try:
         save_memory()
         arguments = parse_call(program, words)
-        connect_ahead(arguments, os.environ)
         return import_command(arguments.command).run(arguments, os.environ) or 0
     except ImgfsError as error:
         say(printable(str(error)))

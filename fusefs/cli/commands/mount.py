@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from fusefs.cli.imports import BackgroundImport
@@ -10,7 +11,7 @@ from fusefs.cli.mounting import Mounting
 from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.parsing.mount_options import EROFS
 from fusefs.cli.settings import settings_of
-from fusefs.errors import UsageError
+from fusefs.errors import ImgfsError, UsageError
 from fusefs.log import begin_to_log
 from fusefs.oci.transport import REGISTRY, transport_of
 from fusefs.text import printable
@@ -44,8 +45,10 @@ def _mount(mounting: Mounting) -> None:
     """Mount, and return when the mount is usable or, in the foreground, unmounted."""
     arguments = mounting.arguments
     log = mounting.open_log() if arguments.log_file else None
-    # It begins when a source is waited for: earlier it would only delay that, and cached metadata need no FUSE.
     is_remote = transport_of(arguments.image) is REGISTRY
+    if is_remote and not (arguments.all or arguments.offline):
+        _connect_ahead(arguments, mounting.environment)
+    # It begins when a source is waited for: earlier it would only delay that, and cached metadata need no FUSE.
     importing = BackgroundImport("fusefs.mount.session", *(_OF_REGISTRIES if is_remote else ()))
     begin = _nothing if arguments.driver == EROFS else partial(_begin_import, importing)
     settings = settings_of(arguments, mounting.environment, mounting.writeback, begin)
@@ -61,6 +64,17 @@ def _mount(mounting: Mounting) -> None:
         image.mount_all(log)
     else:
         image.mount(log)
+
+
+def _connect_ahead(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
+    """Begin to connect to the registry, which is asked in any case for the image of a tag."""
+    from fusefs.oci.reference import registry_reference  # noqa: PLC0415 - other images need none of this
+    from fusefs.sources.registry.ahead import connect_ahead  # noqa: PLC0415
+
+    with suppress(ImgfsError):  # opening the image finds out
+        reference = registry_reference(arguments.image.removeprefix(REGISTRY.prefix))
+        if not reference.digest:
+            connect_ahead(reference, environment, timeout=arguments.timeout, insecure=arguments.insecure)
 
 
 def _check_subdir(subdir: str | None, options: Sequence[str]) -> None:

@@ -274,7 +274,6 @@ def _hang_up_all() -> None:
         for connections in _all:
             connections.hang_up()
         _managers.clear()
-        early.leave()
 
 
 os.register_at_fork(after_in_child=_hang_up_all)

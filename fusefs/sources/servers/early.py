@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import os
 import select
 import socket
 import threading
@@ -47,11 +48,15 @@ class _Early:
         self._seconds = seconds
         self._find_tls = find_tls
         self._trust: tuple[Tls, ssl.SSLContext] | None = None
+        self._tls: Tls | None = None
+        self._no_trust: OSError | None = None
         self._made: socket.socket | None = None
         self._error: OSError | HandshakeFailed | None = None
-        self._is_unwanted = False
+        self._ending = threading.Lock()
+        self._is_unwanted = self._is_ended = False
+        """Guarded by `_ending`: only the thread closes what it works with."""
         self._is_loaded = threading.Event()
-        self._connecting = threading.Thread(target=self._connect, name="connect", daemon=True)
+        self._connecting = threading.Thread(target=self._work, name="connect", daemon=True)
         self._connecting.start()
         time.sleep(_HEAD_START)
         # Not in a thread, which would wait for ever for the lock of an import that Ctrl-C has interrupted.
@@ -64,12 +69,21 @@ class _Early:
 
     def _load(self) -> None:
         try:
-            tls = self._find_tls()
-            self._trust = tls, ssl_context(tls)
-        except (ImgfsError, OSError):  # who needs the certificates finds out
+            self._tls = self._find_tls()
+            self._trust = self._tls, ssl_context(self._tls)
+        except ImgfsError:  # who needs the certificates finds out
             pass
+        except OSError as error:
+            self._no_trust = error
         finally:
             self._is_loaded.set()
+
+    def _work(self) -> None:
+        self._connect()
+        with self._ending:
+            self._is_ended = True
+            if self._is_unwanted and self._made is not None:
+                self._made.close()
 
     def _connect(self) -> None:
         name, port = self.address
@@ -84,11 +98,13 @@ class _Early:
         self._is_loaded.wait()
         if self._trust is not None:
             self._made = self._encrypted(self._made, self._trust[1])
-        if self._is_unwanted:
-            self.close()
 
     def _encrypted(self, made: socket.socket, context: "ssl.SSLContext") -> socket.socket | None:
-        """Return the connection *made* with TLS, None if that failed: the host, which connects again, says why."""
+        """Return the connection *made* with TLS; None if that failed.
+
+        Only a wrong certificate and silence count.  Whether a host speaks TLS at all is not decided here: it may have
+        closed an idle connection.
+        """
         name = self.address[0].rstrip(".").partition("%")[0]
         context.set_alpn_protocols(PROTOCOLS)
         encrypted = made
@@ -96,17 +112,22 @@ class _Early:
             self._made = encrypted = context.wrap_socket(made, server_hostname=name, do_handshake_on_connect=False)
             if not self._is_unwanted:
                 encrypted.do_handshake()
-        except OSError as error:
-            encrypted.close()
-            self._error = HandshakeFailed(error)
-            return None
-        except ValueError:  # no certificate has this name
+        except (OSError, ValueError) as error:  # ValueError: no certificate has this name
+            with self._ending:
+                encrypted.close()
+            if isinstance(error, TimeoutError | importlib.import_module("ssl").SSLCertVerificationError):
+                self._error = HandshakeFailed(error)
             return None
         return encrypted
 
     def context(self, tls: Tls) -> "ssl.SSLContext | None":
-        """Return the TLS context of the connection, None if it has none, or one of other settings than *tls*."""
+        """Return the TLS context of the connection, None if it has none, or one of other settings than *tls*.
+
+        Raises the OSError of `ssl_context`: nobody should be asked for the passphrase of a key twice.
+        """
         self._is_loaded.wait()
+        if self._no_trust is not None and self._tls == tls:
+            raise self._no_trust
         return self._trust[1] if self._trust is not None and self._trust[0] == tls else None
 
     def get(self, context: "ssl.SSLContext | None") -> socket.socket | None:
@@ -126,12 +147,15 @@ class _Early:
 
     def close(self) -> None:
         """Close the connection, now or when it is there."""
-        self._is_unwanted = True
-        made = self._made  # which the thread replaces
-        if made is not None:
+        with self._ending:
+            self._is_unwanted = True
+            made = self._made
+            if made is None:
+                return
             with contextlib.suppress(OSError):  # a handshake ends, too
                 socket.socket.shutdown(made, socket.SHUT_RDWR)
-            made.close()
+            if self._is_ended:
+                made.close()
 
     def leave(self) -> None:
         """Close the connection in a child process; the parent still has it."""
@@ -208,6 +232,9 @@ def leave() -> None:
     """Leave the connection that was begun to the parent of this process."""
     while (early := _taken()) is not None:
         early.leave()
+
+
+os.register_at_fork(after_in_child=leave)
 
 
 def drop() -> None:

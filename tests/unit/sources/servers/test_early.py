@@ -381,25 +381,71 @@ def test_a_name_that_the_certificate_does_not_have_is_refused(
 @pytest.mark.parametrize("sent", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
 def test_a_server_without_tls_fails_as_later(server: socket.socket, authority: Authority, sent: bytes) -> None:
     tls, failed = _trusting(authority), list[tuple[str, bool, bool, bool]]()
+    threading.Thread(target=_answer_plainly, args=(server, sent), daemon=True).start()
     for is_early in (True, False):
         if is_early:
             connect_early(_host(server), None, {}, lambda: tls)
-        thread = threading.Thread(target=_answer_plainly, args=(server, sent), daemon=True)
-        thread.start()
         with pytest.raises(ConnectionFailed) as raised:
             _connections(tls).request("GET", f"https://{_host(server)}/v2/", {}, Limits(5.0))
-        thread.join(5)
         failed.append((str(raised.value), raised.value.no_tls, raised.value.no_handshake, raised.value.refused))
-    assert failed[0] == failed[1]
+    assert failed[0][1:] == failed[1][1:]
+    assert failed[0][1]
     assert not failed[0][3]
 
 
 def _answer_plainly(server: socket.socket, sent: bytes) -> None:
-    theirs, _ = server.accept()
-    with theirs:
-        theirs.recv(1 << 16)
-        theirs.sendall(sent)
-        theirs.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):
+        while True:
+            theirs, _ = server.accept()
+            with theirs:
+                theirs.recv(1 << 16)
+                theirs.sendall(sent)
+
+
+def test_a_host_that_closes_an_idle_connection_still_speaks_tls(
+    server: socket.socket, authority: Authority, encrypted: ssl.SSLContext
+) -> None:
+    """Otherwise plain HTTP would be tried where that is allowed."""
+    tls = _trusting(authority)
+    connect_early(_host(server), None, {}, lambda: tls)
+    server.accept()[0].close()
+    theirs = _Server(server, encrypted, _OK)
+    assert _connections(tls).request("GET", f"https://{_host(server)}/v2/", {}, Limits(5.0)).document(9) == b"ok"
+    theirs.join(5)
+
+
+def test_certificates_that_cannot_be_loaded_are_loaded_once(server: socket.socket, tmp_path: Path) -> None:
+    tls, asked = Tls(None, (tmp_path / "a", tmp_path / "b"), verify=True), list[Tls]()
+
+    def load(tls: Tls | None) -> ssl.SSLContext:
+        assert tls is not None
+        asked.append(tls)
+        raise OSError(errno.EINVAL, "a wrong passphrase")
+
+    with mock.patch("fusefs.sources.servers.early.ssl_context", load):
+        connect_early(_host(server), None, {}, lambda: tls)
+        with mock.patch("fusefs.sources.servers.connections.ssl_context", load), pytest.raises(UsageError):
+            _connections(tls).request("GET", f"https://{_host(server)}/v2/", {}, Limits(5.0))
+    assert asked == [tls]
+
+
+def test_a_child_has_none_even_if_the_client_was_never_imported() -> None:
+    program = """
+import os, socket, time
+from fusefs.errors import UsageError
+from fusefs.sources.servers import early
+def find():
+    raise UsageError("none")
+server = socket.create_server(("127.0.0.1", 0))
+early.connect_early(f"127.0.0.1:{server.getsockname()[1]}", None, {}, find)
+time.sleep(0.1)
+child = os.fork()
+if child == 0:
+    os._exit(len(early._begun))
+assert os.waitpid(child, 0)[1] == 0
+assert len(early._begun) == 1
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
 
 
 def test_one_with_other_certificates_is_not_used(
