@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from fusefs.mount.mountinfo import Mount, lies_in
+from fusefs.pattern import pattern
 from fusefs.text import printable
 
 _MOST = 3
 """Processes that a message names."""
-_PENDING = re.compile(rb"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$", re.MULTILINE)
+_PENDING = pattern(rb"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$", re.MULTILINE)
 _SIGKILL = 1 << signal.SIGKILL - 1
 _WAIT = b"request_wait_answer"
 """The function of the kernel in which a thread waits for a FUSE mount, and no signal ends the wait (fs/fuse/dev.c)."""

@@ -27,6 +27,7 @@ from fusefs.mount.status import BytesRead, State, state_of
 from fusefs.mount.succession import Succession, Successor
 from fusefs.mount.trial import Trial
 from fusefs.mount.unmounting import detach, stop_signals
+from fusefs.pattern import pattern
 from fusefs.text import printable
 from fusefs.tree.node import Directory, KnownTree, LazyDirectory
 from fusefs.tree.overrides import Overrides
@@ -311,7 +312,7 @@ def _mount_error(mountpoint: str, output: str, error: RuntimeError) -> str:
     return f"cannot mount on {printable(mountpoint)}: {why}{hint and f'; {hint}'}"
 
 
-_NOT_SPAWNED = re.compile(r"posix_spawn\(p\)\(\) for (fusermount3?) failed: (.*?)(?:On calling|$)", re.MULTILINE)
+_NOT_SPAWNED = pattern(r"posix_spawn\(p\)\(\) for (fusermount3?) failed: (.*?)(?:On calling|$)", re.MULTILINE)
 """What libfuse 3.17 says, more than once, where older ones say that exec has failed."""
 _HINTS = (
     ("user_allow_other", "add that line there as root"),

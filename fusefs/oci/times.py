@@ -4,8 +4,9 @@ import datetime as dt
 import re
 
 from fusefs.oci.untrusted_json import Json
+from fusefs.pattern import pattern
 
-_RFC3339 = re.compile(
+_RFC3339 = pattern(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
 )
 

@@ -6,11 +6,9 @@ from contextlib import suppress
 from functools import partial
 
 from fusefs.cli.imports import BackgroundImport
-from fusefs.cli.kept_mounts import kept_mount
 from fusefs.cli.mounting import Mounting
 from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.parsing.mount_options import EROFS
-from fusefs.cli.settings import settings_of
 from fusefs.errors import ImgfsError, UsageError
 from fusefs.log import begin_to_log
 from fusefs.oci.transport import REGISTRY, transport_of
@@ -48,6 +46,9 @@ def _mount(mounting: Mounting) -> None:
     is_remote = transport_of(arguments.image) is REGISTRY
     if is_remote and not (arguments.all or arguments.offline):
         _connect_ahead(arguments, mounting.environment)
+    from fusefs.cli.kept_mounts import kept_mount  # noqa: PLC0415 - a registry should be asked before
+    from fusefs.cli.settings import settings_of  # noqa: PLC0415
+
     # It begins when a source is waited for: earlier it would only delay that, and cached metadata need no FUSE.
     importing = BackgroundImport("fusefs.mount.session", *(_OF_REGISTRIES if is_remote else ()))
     begin = _nothing if arguments.driver == EROFS else partial(_begin_import, importing)

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from fusefs.errors import ImgfsError, RegistryError, Unavailable, UsageError
 from fusefs.log import logger
+from fusefs.pattern import pattern
 from fusefs.sources.registry.credentials import HELPER_TIMEOUT, Credentials
 from fusefs.sources.registry.places import Place
 from fusefs.sources.servers.connections import Answer, ConnectionFailed, Connections, Limits, without_control
@@ -35,7 +36,7 @@ _EARLY_PATIENCE = 10.0
 """Seconds for the renewal of a token that still lives."""
 _FAILURES = (ConnectionFailed, Transient, ImgfsError)
 _MAX_ANSWER = 1 << 20
-_PARTS = re.compile(r'([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))|([A-Za-z]+)')
+_PARTS = pattern(r'([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))|([A-Za-z]+)')
 """A parameter of a challenge, or its scheme."""
 
 

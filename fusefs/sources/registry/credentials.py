@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import re
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,12 +12,13 @@ from typing import Any, NamedTuple
 from fusefs.errors import UsageError
 from fusefs.home import home
 from fusefs.oci.reference import DOCKER_HUB
+from fusefs.pattern import pattern
 from fusefs.sources.registry.registries_conf import AUTH_FILES, read_configuration
 from fusefs.text import printable
 
 _HUB_NAMES = ("https://index.docker.io/v1/", DOCKER_HUB, "index.docker.io", "registry-1.docker.io")
 """The names of Docker Hub: that of the docker command's files first, then that of containers/image."""
-_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HELPER = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HELPER_TIMEOUT = 30.0
 """Seconds."""
 _MAX_FILE = 1 << 20

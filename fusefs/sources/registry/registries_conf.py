@@ -12,11 +12,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from fusefs.errors import UsageError
 from fusefs.home import home
+from fusefs.pattern import pattern
 from fusefs.text import printable
 
 _T = TypeVar("_T")
 
 _SYSTEM = Path("/etc/containers/registries.conf")
+_COMMENT = pattern(r"[ \t]*(#[^\x00-\x08\x0a-\x1f\x7f]*)?")
+_ALIAS = pattern(r'[ \t]*("[\w./:-]+")[ \t]*=[ \t]*"[\w./:-]+"[ \t]*')
+"""A line of a table of aliases, without a comment behind it."""
 _V2 = ("registry", "unqualified-search-registries", "credential-helpers", "short-name-mode", "aliases")
 AUTH_FILES = "containers-auth.json"
 """The credential helper that stands for the files of credentials."""
@@ -105,14 +109,24 @@ def _exists(path: Path) -> bool:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    import tomllib  # noqa: PLC0415 - few machines have such a file
-
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        if _is_without_settings(text):
+            return {}
+        import tomllib  # noqa: PLC0415 - takes 10 ms with the files of a distribution, which need it not
+
+        return tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {printable(str(error))}") from None
+
+
+def _is_without_settings(text: str) -> bool:
+    """Return whether *text* is TOML of comments and a table of aliases at most, as distributions have it."""
+    said = [line for line in text.split("\n") if not _COMMENT.fullmatch(line)]
+    names = [name[1] for line in said[1:] if (name := _ALIAS.fullmatch(line))]
+    return not said or (said[0].strip(" \t") == "[aliases]" and len(set(names)) == len(said) - 1)
 
 
 def _entries(document: Mapping[str, Any], *, is_addition: bool) -> list[Entry]:

@@ -4,7 +4,6 @@ There is no request for ``/v2/`` and no HEAD of a blob: a request that needs aut
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
@@ -14,6 +13,7 @@ from fusefs.errors import InvalidImage, RegistryError, Unavailable
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
+from fusefs.pattern import pattern
 from fusefs.sources.registry.authorization import Authorization
 from fusefs.sources.registry.availability import Availability
 from fusefs.sources.registry.places import Place
@@ -40,9 +40,9 @@ _NO_LIST = (400, 404, 405, 406, 410)
 _NO_REFERRERS = (*_NO_LIST, 501)
 _REFERRERS = "referrers/"
 """Where lists of referrers are: they may fail where all else works."""
-_NEXT = re.compile(r'<([^<>]*)>[^<>]*?;\s*rel\s*=\s*"?next\b')
-_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
-_NO_RANGE = re.compile(r"bytes \*/([0-9]{1,19})")
+_NEXT = pattern(r'<([^<>]*)>[^<>]*?;\s*rel\s*=\s*"?next\b')
+_RANGE = pattern(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
+_NO_RANGE = pattern(r"bytes \*/([0-9]{1,19})")
 
 
 class Found(NamedTuple):

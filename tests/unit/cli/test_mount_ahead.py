@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fusefs.cli import kept_mounts
 from fusefs.cli.commands import mount
 from fusefs.cli.imports import BackgroundImport
 from fusefs.cli.mounting import Mounting
@@ -43,7 +44,7 @@ def _begun(
 
     monkeypatch.setattr(Mounting, "_claimed", note)
     monkeypatch.setattr(ahead, "connect_early", begin)
-    monkeypatch.setattr(mount, "kept_mount", open_nothing)
+    monkeypatch.setattr(kept_mounts, "kept_mount", open_nothing)
     arguments = parse_call("imgfs", ("mount", *words, os.fspath(tmp_path)))
     with pytest.raises((_Ended, ImgfsError)):
         mount.mount_image(arguments, {"HOME": "/nonexistent", **environment})

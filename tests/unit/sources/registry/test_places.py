@@ -1,9 +1,12 @@
 """Where the image of a reference is asked for: registries.conf."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis.strategies import lists, sampled_from
 
 from fusefs.errors import ImgfsError, Unavailable, UsageError
 from fusefs.oci.reference import registry_reference
@@ -270,6 +273,28 @@ def test_a_damaged_configuration_is_an_error(tmp_path: Path, configuration: str,
     with pytest.raises(UsageError, match=re.escape(message)) as caught:
         places(configuration, "example.org/a", tmp_path)
     assert "\n" not in str(caught.value)
+
+
+_LINES = (
+    "[aliases]", '"a" = "b"', '"a" = "c"', '  "x/y" = "docker.io/x.y:1-2"', "# a comment", "", " \t", "\x0b", "#\x00",
+    "\r", "[[registry]]", 'location = "example.org"', "blocked = true", '"registry" = "b"', "a = 1", "'a' = 'b'",
+    '"a" = "b" # c', '"\\u0061" = "b"', '"a" = """', "[aliases.a]", " [aliases] ", "\x0b[aliases]", '"é" = "ü"',
+)  # fmt: skip
+
+
+@given(text=lists(sampled_from(_LINES), max_size=6).map("\n".join))
+@example(text='[aliases]\n"a" = "b"\n"a" = "c"')
+@example(text='[aliases]\n[[registry]]\nlocation = "example.org"\nblocked = true')
+def test_only_what_has_no_settings_is_passed_over(text: str) -> None:
+    if registries_conf._is_without_settings(text):
+        assert set(tomllib.loads(text)) <= {"aliases"}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# a\n\n  # b\n", '[aliases]\n  # a\n  "a" = "docker.io/library/a"\n"b/c-d" = "e"']
+)
+def test_aliases_and_comments_are_passed_over(text: str) -> None:
+    assert registries_conf._is_without_settings(text)
 
 
 def test_format_1_in_the_folder_is_an_error(tmp_path: Path) -> None:
