@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -212,20 +211,14 @@ def _answer_of_helper(name: str, registry: str, deadline: float) -> Credentials 
     program = f"docker-credential-{name}"
     if not _HELPER.fullmatch(name):
         raise UsageError(f"bad name of a credential helper: {printable(program)}")
-    seconds = max(0.0, deadline - time.monotonic())
-    try:
-        done = subprocess.run(
-            [program, "get"], input=registry.encode(), capture_output=True, timeout=seconds, check=False
-        )
-    except OSError as error:
-        raise UsageError(f"cannot run {program}: {error.strerror}") from None
-    except subprocess.TimeoutExpired:
-        raise UsageError(f"{program} did not answer within {seconds:.0f} s") from None
-    if done.returncode:
-        if b"credentials not found" in done.stdout or b"no credentials" in done.stdout:
+    from fusefs.sources.registry.helper import ask_helper  # noqa: PLC0415 - most credentials are in files
+
+    status, output = ask_helper(program, registry, max(0.0, deadline - time.monotonic()))
+    if status:
+        if b"credentials not found" in output or b"no credentials" in output:
             return None
-        raise UsageError(f"{program} failed with status {done.returncode}")
-    answer = _parsed(done.stdout, program)
+        raise UsageError(f"{program} failed with status {status}")
+    answer = _parsed(output, program)
     user, secret = answer.get("Username"), answer.get("Secret")
     if not isinstance(user, str) or not isinstance(secret, str):
         raise UsageError(f"{program} states neither Username nor Secret")
