@@ -5,15 +5,19 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fusefs.errors import UsageError
 from fusefs.home import home
+from fusefs.log import logger
 from fusefs.oci.reference import DOCKER_HUB
 from fusefs.pattern import pattern
 from fusefs.sources.registry.registries_conf import AUTH_FILES, read_configuration
 from fusefs.text import printable
+
+log = logger(__name__)
 
 _HUB_NAMES = ("https://index.docker.io/v1/", DOCKER_HUB, "index.docker.io", "registry-1.docker.io")
 """The names of Docker Hub: that of the docker command's files first, then that of containers/image."""
@@ -21,6 +25,7 @@ _HELPER = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HELPER_TIMEOUT = 30.0
 """Seconds."""
 _MAX_FILE = 1 << 20
+_LINE_BREAKS = {ord("\r"): None, ord("\n"): None}
 _IDENTITY_TOKEN = "<token>"  # noqa: S105 - the user name that helpers state beside an identity token
 
 
@@ -158,7 +163,7 @@ def _in_document(
     by_name = {_normalized(key): entry for key, entry in reversed(entries.items()) if isinstance(entry, dict)}
     by_name |= {key: entry for key, entry in entries.items() if isinstance(entry, dict)}
     for key in _keys(registry, repository):
-        if key in by_name and (found := _entry(by_name[key], where)):
+        if key in by_name and (found := _entry(by_name[key], where, key)):
             return found
     return None
 
@@ -182,22 +187,34 @@ def _normalized(key: str) -> str:
     return rest.partition("/")[0] if separator and scheme in ("http", "https") else key
 
 
-def _entry(entry: Mapping[str, Any], where: str) -> Credentials | None:
+def _entry(entry: Mapping[str, Any], where: str, key: str) -> Credentials | None:
+    """Return the credentials of an *entry*, None if it has none.
+
+    Base64 as Go's encoding/base64 reads it, and an entry without a user, as for containers/image, has none.
+    """
     texts = {name: value for name, value in entry.items() if isinstance(value, str)}
     user, password = texts.get("username", ""), texts.get("password", "")
+    shown = f"{printable(where)}: auth of {printable(key)}"
     if texts.get("auth"):
         try:
-            decoded = base64.b64decode(texts["auth"], validate=True).decode().rstrip("\0")
+            decoded = base64.b64decode(texts["auth"].translate(_LINE_BREAKS), validate=True).decode().rstrip("\0")
         except ValueError:
-            raise UsageError(f"{printable(where)}: auth is not base64") from None
+            raise UsageError(f"{shown} is not base64") from None
         user, colon, password = decoded.partition(":")
         if not colon:
-            raise UsageError(f"{printable(where)}: auth is not USER:PASSWORD")
+            _warn_once(f"{shown} is not USER:PASSWORD; it is ignored")
+            return None
     token = texts.get("registrytoken", "")
     if token and not (token.isascii() and token.isprintable()):
-        raise UsageError(f"{printable(where)}: registrytoken is not a token")
+        raise UsageError(f"{printable(where)}: registrytoken of {printable(key)} is not a token")
     found = Credentials(user, password, texts.get("identitytoken", ""), token)
     return None if found == Credentials() else found
+
+
+@lru_cache(maxsize=16)
+def _warn_once(text: str) -> None:
+    """Log a warning; credentials are read again with each token."""
+    log.warning("%s", text)
 
 
 def _from_helper(name: str, keys: Iterable[str], deadline: float) -> Credentials | None:

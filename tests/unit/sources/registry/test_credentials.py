@@ -10,6 +10,7 @@ import pytest
 
 from fusefs.errors import UsageError
 from fusefs.sources.registry.credentials import Credentials, find_credentials
+from tests.conftest import TakeWarnings
 
 
 def basic(user: str, password: str = "secret") -> dict[str, str]:
@@ -226,14 +227,28 @@ def test_the_helpers_of_registries_conf_are_asked_in_their_order(files: Files, h
     [
         ({"credsStore": "missing"}, "cannot run docker-credential-missing: No such file"),
         ({"credsStore": "../x"}, "bad name of a credential helper: docker-credential-../x"),
-        ({"auths": {"example.org": {"auth": "???"}}}, "auth is not base64"),
-        ({"auths": {"example.org": {"auth": "YQ=="}}}, "auth is not USER:PASSWORD"),
+        ({"auths": {"example.org": {"auth": "???"}}}, "auth of example.org is not base64"),
+        ({"auths": {"example.org": {"registrytoken": "a\n"}}}, "registrytoken of example.org is not a token"),
     ],
 )
 def test_what_cannot_be_used_is_an_error(files: Files, document: dict[str, Any], message: str) -> None:
     path = files.write("file", **document)
     with pytest.raises(UsageError, match=message):
         files.find(authfile=path)
+
+
+def test_line_breaks_in_base64_count_as_little_as_for_go(files: Files) -> None:
+    encoded = basic("a user with a name of two lines")["auth"]
+    files.write("file", auths={"example.org": {"auth": f"\n{encoded[:20]}\r\n{encoded[20:]}\n"}})
+    assert files.find(authfile=str(files.folder / "file")) == "a user with a name of two lines"
+
+
+def test_an_entry_without_a_colon_is_passed_over_with_one_warning(files: Files, take_warnings: TakeWarnings) -> None:
+    path = files.write("run/containers/auth.json", auths={"example.org": {"auth": "YQ=="}})
+    assert files.find() is None
+    files.write(".docker/config.json", **auths("next"))
+    assert files.find() == "next"
+    assert take_warnings() == [f"{path}: auth of example.org is not USER:PASSWORD; it is ignored"]
 
 
 def test_a_damaged_or_missing_file_is_an_error_that_quotes_nothing(files: Files) -> None:
