@@ -174,12 +174,12 @@ class WebFile:
         self.check()
         wanted = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         answer = self._asked({**wanted, **(self.version.condition if wanted else {})}, retries)
-        if answer.status == _PARTIAL:
-            self._check_range(answer, start, end)
         if answer.status == _UNSATISFIABLE or not self.version.is_same(_version(answer)):
             answer.close()
             self._changed = Unavailable(f"{self.name} was changed while it is in use; unmount it and mount it again")
             raise self._changed
+        if answer.status == _PARTIAL:  # of another version, a range may end earlier
+            self._check_range(answer, start, end)
         return answer, 0 if answer.status == _OK else start
 
     def _check_range(self, answer: Answer, start: int, end: int | None) -> None:

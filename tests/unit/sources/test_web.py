@@ -5,7 +5,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from fusefs.errors import RegistryError
+from fusefs.errors import RegistryError, Unavailable
 from fusefs.image.model import Traffic
 from fusefs.sources.servers.connections import Connections
 from fusefs.sources.tls import Tls
@@ -32,6 +32,29 @@ def test_a_compressed_file_that_is_called_compressed_stays_it() -> None:
         file = file_at(server.host)
         assert file.begin(1 << 15) == data
         assert b"".join(file.stream(10)) == data[10:]
+
+
+@pytest.mark.parametrize("etags", [("", ""), ('"1"', '"2"'), ('"1"', '"1"')])
+@pytest.mark.parametrize("size", [50, 75, 120])
+def test_another_length_is_a_change_although_the_server_ignores_conditions(size: int, etags: tuple[str, str]) -> None:
+    sizes, now = [100, size], 0
+
+    def part(got: Got) -> Answer:
+        start, end = map(int, got.headers["Range"].removeprefix("bytes=").split("-"))
+        last = min(end, sizes[now] - 1)
+        if start > last:
+            return Answer(416)
+        where = {"Content-Range": f"bytes {start}-{last}/{sizes[now]}", **({"ETag": etags[now]} if etags[now] else {})}
+        return Answer(206, bytes(last + 1 - start), where)
+
+    with answers(part) as server:
+        file = file_at(server.host)
+        assert file.begin(10) == bytes(10)
+        now = 1
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="was changed while it is in use; unmount it and mount it again"):
+                file.receive(60, 100, lambda _, __: None)
+        assert len(server.got) == 2  # it is known then
 
 
 def test_a_pause_that_a_server_asks_for_is_kept_by_all_readers() -> None:
