@@ -1,7 +1,11 @@
 """TLS settings for connections to engines and registries: no other module decides what is trusted."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
+
+from fusefs.text import printable
 
 if TYPE_CHECKING:
     import ssl
@@ -43,11 +47,15 @@ def ssl_context(tls: Tls | None) -> "ssl.SSLContext":
     which OpenSSL's SSL_CERT_FILE and SSL_CERT_DIR may name others.  Variables such as REQUESTS_CA_BUNDLE are ignored.
     With any version of Python, chains are judged as by Go, in which docker and skopeo are written: a trusted
     certificate need not be that of a root, and authorities need not follow all of RFC 5280 (state keyUsage, say).
-    Raises OSError for an unreadable or malformed file.
+    Raises OSError, whose strerror names the file, for an unreadable or malformed one.
     """
     import ssl  # noqa: PLC0415 - files and sockets need no TLS
 
-    context = ssl.create_default_context(cafile=str(tls.ca) if tls and tls.ca and tls.verify else None)
+    if tls and tls.ca and tls.verify:
+        with _naming(tls.ca):
+            context = ssl.create_default_context(cafile=str(tls.ca))
+    else:
+        context = ssl.create_default_context()
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if tls is None:
@@ -56,8 +64,33 @@ def ssl_context(tls: Tls | None) -> "ssl.SSLContext":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     for file in tls.more:
-        context.load_verify_locations(cafile=str(file))
+        with _naming(file):
+            context.load_verify_locations(cafile=str(file))
     for pair in (*reversed(tls.more_clients), tls.client):  # of each type of key, the last one counts
         if pair:
-            context.load_cert_chain(*pair)
+            _load_pair(context, *pair)
     return context
+
+
+def _load_pair(context: "ssl.SSLContext", certificate: os.PathLike[str], key: os.PathLike[str]) -> None:
+    try:
+        with _naming(key):
+            context.load_cert_chain(certificate, key)
+    except OSError:
+        import ssl  # noqa: PLC0415 - see above
+
+        with _naming(certificate):  # the error is that of the key only if this file has a certificate
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=str(certificate))
+        raise
+
+
+@contextmanager
+def _naming(file: os.PathLike[str]) -> Iterator[None]:
+    """Name *file* in an OSError: neither those of OpenSSL nor those of the system do it here."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror
+        if hasattr(error, "reason"):  # of an ssl.SSLError; None for a file that is no PEM
+            why = error.reason.replace("_", " ").lower() if error.reason else "damaged, encrypted or not in PEM format"
+        raise OSError(error.errno, f"{printable(os.fspath(file))}: {why}") from None

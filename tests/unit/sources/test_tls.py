@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import re
 import ssl
 from pathlib import Path
 
@@ -102,3 +103,38 @@ def test_the_first_certificate_of_ours_is_sent(tmp_path: Path) -> None:
     seen = shake_hands(ssl_context(tls), server).getpeercert()
     assert seen is not None
     assert seen["subject"] == ((("commonName", "first"),),)
+
+
+NO_PEM = "damaged, encrypted or not in PEM format"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "text", "why"),
+    [
+        ("ca", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", NO_PEM),
+        ("ca", "nothing", "no certificate or crl found"),
+        ("ca", None, "No such file or directory"),
+        ("certificate", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", NO_PEM),
+        ("certificate", "nothing", "no certificate or crl found"),
+        ("certificate", None, "No such file or directory"),
+        ("key", "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n", NO_PEM),
+        ("key", "another", "key values mismatch"),
+        ("key", None, "No such file or directory"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, damaged: str, text: str | None, why: str) -> None:
+    authority = Authority(tmp_path / "authority")
+    certificate, key = authority.issue("ours", server=False)
+    path = {"ca": Path(authority.ca), "certificate": Path(certificate), "key": Path(key)}[damaged]
+    settings = (
+        Tls(None, (certificate, key), verify=True, more=(authority.ca,)),
+        Tls(authority.ca, None, verify=True, more_clients=((certificate, key),)),
+    )
+    if text == "another":
+        text = Path(authority.issue("another", server=False)[1]).read_text()
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    for tls in settings:
+        with pytest.raises(OSError, match=f"^.Errno [0-9]+. {re.escape(str(path))}: {why}$"):
+            ssl_context(tls)
