@@ -56,6 +56,13 @@ def check_reference(text: str) -> None:
         raise UsageError(f"bad reference '{printable(text)}': {_broken_rule(text)}")
     if match is not None and len(match["name"]) > _MAX_NAME:
         raise UsageError(f"bad reference: the name has {len(match['name'])} characters, more than {_MAX_NAME}")
+    if match is not None and match["digest"]:
+        from fusefs.oci.digest import Digest  # noqa: PLC0415 - most names have none, and hashlib takes 2 ms
+
+        try:
+            Digest.parse(match["digest"])
+        except ValueError as error:
+            raise UsageError(f"bad reference '{printable(text)}': {printable(str(error))}") from None
 
 
 def _broken_rule(text: str) -> str:

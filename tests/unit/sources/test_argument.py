@@ -152,6 +152,8 @@ A_PATH = "no name has ':/', which begins a path where IMAGE:/PATH is possible"
         ("nginx:-a", f"bad reference 'nginx:-a': {A_TAG}"),
         (f"nginx:{'a' * 129}", f"bad reference 'nginx:{'a' * 129}': {A_TAG}"),
         ("nginx@sha256:abc", f"bad reference 'nginx@sha256:abc': {A_DIGEST}"),
+        (f"docker://a/b@md5:{'a' * 32}", f"bad reference 'a/b@md5:{'a' * 32}': unsupported digest algorithm 'md5'"),
+        (f"a@sha256:{'A' * 64}", f"bad reference 'a@sha256:{'A' * 64}': malformed sha256 digest 'sha256:{'A' * 64}'"),
         ("nginx\n", "bad reference 'nginx\\n': a name has no '\\n'"),
         ("\x1b[2J", "bad reference '\\x1b[2J': a name has no '\\x1b'"),
         ("-nginx", f"bad reference '-nginx': {PARTS}"),
