@@ -32,6 +32,7 @@ DOCUMENT_LIMIT = 4 << 20
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_MANIFEST_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -39,6 +40,8 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 
+SCHEMA_1 = frozenset({DOCKER_SCHEMA_1, "application/vnd.docker.distribution.manifest.v1+prettyjws"})
+"""The media types of manifests that imgfs does not read: `schema_1` is the error."""
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEXES = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
 IMAGE_CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
@@ -129,15 +132,20 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     """Return the manifest in *data*; Unsupported for Docker's schema 1."""
     document = parse_object(data, where, "an image manifest")
     if field_of(document, "schemaVersion") == 1:
-        raise Unsupported(
-            f"{where}: a Docker schema 1 manifest is not supported; docker pull and docker save it with a newer engine"
-        )
+        raise schema_1(where)
     layers = as_list(field_of(document, "layers"), f"{where}: layers")
     return Manifest(
         media_type=as_string(field_of(document, "mediaType")) or OCI_MANIFEST,
         config=_descriptor(field_of(document, "config"), f"{where}: config"),
         layers=tuple(_descriptor(layer, f"{where}: layers[{n}]") for n, layer in enumerate(layers)),
         artifact_type=as_string(field_of(document, "artifactType")),
+    )
+
+
+def schema_1(where: str) -> Unsupported:
+    """Return the error for Docker's "Image Manifest Version 2, Schema 1"."""
+    return Unsupported(
+        f"{where}: a Docker schema 1 manifest is not supported; docker pull and docker save it with a newer engine"
     )
 
 
@@ -163,6 +171,8 @@ def media_type_of(data: bytes, where: str) -> str:
     stated = as_string(field_of(document, "mediaType"))
     if stated or has_field(document, "manifests"):
         return stated or OCI_INDEX
+    if field_of(document, "schemaVersion") == 1:
+        return DOCKER_SCHEMA_1
     return OCI_MANIFEST if has_field(document, "layers") else ""
 
 

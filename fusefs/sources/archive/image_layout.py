@@ -40,6 +40,8 @@ def layout_image(blobs: Blobs, choice: str | int | None, platform: Platform | No
 
 def candidate_image(blobs: StoredBlobs, candidate: Candidate, source: Source, ref: str) -> Image:
     """Return the image of a *candidate*, with its stored manifest."""
+    if candidate.manifest.media_type in documents.SCHEMA_1:
+        raise documents.schema_1(f"{blobs.name}: {candidate.shown}")
     if candidate.manifest.media_type not in documents.MANIFESTS:
         raise Unsupported(
             f"{blobs.name}: unsupported media type '{printable(candidate.manifest.media_type)}' of {candidate.shown}"

@@ -11,6 +11,7 @@ from fusefs.oci.documents import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
     DOCKER_MANIFEST,
+    DOCKER_SCHEMA_1,
     LAYOUT,
     OCI_CONFIG,
     OCI_INDEX,
@@ -252,6 +253,9 @@ def test_a_layout_file_that_is_no_object_is_damaged() -> None:
         (b'{"manifests":null}', OCI_INDEX),
         (b'{"layers":[]}', OCI_MANIFEST),
         (b'{"mediaType":1,"layers":[]}', OCI_MANIFEST),
+        (b'{"schemaVersion":1,"fsLayers":[]}', DOCKER_SCHEMA_1),
+        (b'{"schemaVersion":1,"mediaType":"a/b"}', "a/b"),
+        (b'{"fsLayers":[]}', ""),
     ],
 )
 def test_a_document_that_nothing_describes_says_itself_what_it_is(data: bytes, media_type: str) -> None:

@@ -104,6 +104,7 @@ def with_digests(*layers: bytes) -> Layout:
 
 
 MANIFEST = one().entries[0]["digest"]
+NO_SCHEMA_1 = "a Docker schema 1 manifest is not supported; docker pull and docker save it with a newer engine"
 CONFIG = manifest_of(one())["config"]
 LAYER = manifest_of(one())["layers"][1]["digest"]
 INNERMOST = nested(1).entries[0]["digest"]
@@ -147,6 +148,11 @@ REFUSED: dict[str, tuple[Callable[[], Layout], type[ImgfsError], str]] = {
         lambda: with_entry(mediaType="text/plain\x1b"),
         Unsupported,
         f"unsupported media type 'text/plain\\x1b' of {MANIFEST} ({HOST})",
+    ),
+    "schema 1": (
+        lambda: with_entry(mediaType="application/vnd.docker.distribution.manifest.v1+prettyjws"),
+        Unsupported,
+        f"{MANIFEST} ({HOST}): {NO_SCHEMA_1}",
     ),
     "no media type and nothing stored": (
         lambda: with_entry(mediaType=None, digest=GONE),
