@@ -107,6 +107,11 @@ class RegistryStore:
         """Return the content of a layer, which is fetched at its first access."""
         if not self.has_blob(descriptor):
             return None
+        if not descriptor.size and descriptor.digest != Digest.of([], descriptor.digest.algorithm):
+            raise InvalidImage(
+                f"{self.name}: {descriptor.digest} has 0 bytes in its descriptor, "
+                "but is not the digest of an empty blob"
+            )
         if descriptor.digest not in self._layers:
             entry = self._entry(descriptor)
             if entry is not None:
