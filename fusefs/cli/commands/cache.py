@@ -22,6 +22,8 @@ from fusefs.text import listing, printable
 
 _SHORT = 12
 """Characters of an image ID that are shown, as in docker."""
+_ENGINE = 4
+"""The column of the engine, which a terminal has if it says something."""
 _LEAST_DIGITS = 4
 """Digits of an image ID that are enough to name it."""
 _SOCKETS = {"docker.sock": "docker", "podman.sock": "podman"}
@@ -77,7 +79,14 @@ def _list(path: str, arguments: argparse.Namespace, output: Output) -> None:
         lines = table([header, *map(_wide_row, entries)], (2,))
     else:
         rows = [("ID", "SIZE", "USED", "IN USE", "ENGINE", "IMAGE"), *map(_row, entries)]
-        lines = table(rows, (1,), output.columns, {5: cut_beginning})
+        shorter = {printable(_image(entry)): printable(_place(entry)) for entry in entries}
+
+        def cut(image: str, width: int) -> str:
+            return image if len(image) <= width else cut_beginning(shorter.get(image, image), width)
+
+        if output.columns is not None and not any(entry.about.get("engine") for entry in entries):
+            rows = [(*row[:_ENGINE], *row[_ENGINE + 1 :]) for row in rows]
+        lines = table(rows, (1,), output.columns, {len(rows[0]) - 1: cut})
     output.line(output.styled(lines[0], BOLD))
     for line in lines[1:]:
         output.line(line)
@@ -123,11 +132,21 @@ def _wide_row(entry: ListedEntry) -> tuple[str, ...]:
 
 def _image(entry: ListedEntry) -> str:
     """Return the names of an image, the path of an archive, or the repository and the media type of a blob."""
-    about = entry.about
-    image = ", ".join(about.get("names") or [about.get("path") or "-"])
-    details = [about["mediaType"]] if about.get("mediaType") else []
+    details = [entry.about["mediaType"]] if entry.about.get("mediaType") else []
     if entry.part is not None:
         details.append(f"{human_size(entry.part.present)} of {human_size(entry.part.total)}")
+    return _named(entry, details)
+
+
+def _place(entry: ListedEntry) -> str:
+    """Return `_image` for few columns: the repository of a blob, and the part of it that is there."""
+    part = entry.part
+    return _named(entry, [] if part is None else [f"{100 * part.present // part.total}%"])
+
+
+def _named(entry: ListedEntry, details: Sequence[str]) -> str:
+    about = entry.about
+    image = ", ".join(about.get("names") or [about.get("path") or "-"])
     if details:
         image += f" ({', '.join(details)})"
     return image if entry.ours else f"{image} (of another version of imgfs)"

@@ -11,6 +11,7 @@ from tests.support.layouts import Layout
 from tests.support.mounts import Bench
 from tests.support.processes import until
 from tests.support.registries import free_port, push, registry
+from tests.support.terminals import Terminal
 
 
 @pytest.fixture(name="store")
@@ -138,6 +139,10 @@ def test_the_cache_lists_and_removes_blobs_of_registries(imgfs: Bench, store: Pa
         listed = imgfs.run("cache", "list").out
         assert f"docker://{made.host}/team/app (application/vnd.oci.image.layer.v1.tar+gzip)" in listed
         assert f"{made.host}/team/app:1\n" in listed
+        for columns, place in ((80, f"  docker://{made.host}"), (60, made.host[-6:])):
+            terminal = Terminal(imgfs, "cache", "list", columns=columns)
+            assert terminal.end() == 0
+            assert f"{place}/team/app\r\n" in terminal.seen
         assert imgfs.run("cache", "prune", "--all").status == 0
         made.requests()
         assert imgfs.run("cat", f"{made.image()}:/etc/motd").out == "hello\n"

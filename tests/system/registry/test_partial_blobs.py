@@ -16,6 +16,7 @@ from tests.support.mounts import Bench
 from tests.support.processes import until
 from tests.support.registries import Registry, push
 from tests.support.slow_link import slow_link
+from tests.support.terminals import Terminal
 
 DATA = random.Random(7).randbytes(20 << 20)
 LAYER = layer({"data": DATA})
@@ -81,6 +82,10 @@ def test_the_cache_lists_how_much_of_a_blob_is_there(imgfs: Bench, proxy: Proxy,
         f"docker://{proxy.host}/team/app (application/vnd.oci.image.layer.v1.tar, {size})"
         in imgfs.run("cache", "list").out
     )
+    terminal = Terminal(imgfs, "cache", "list", columns=80)
+    assert terminal.end() == 0
+    percent = 100 * part_of["present"] // part_of["total"]
+    assert f"{proxy.host}/team/app ({percent}%)" in terminal.seen
     assert imgfs.run("cache", "prune").status == 0  # which removes what is incomplete
     assert [entry for entry in json.loads(imgfs.run("cache", "list", "--json").out) if entry["part"]] == []
     assert read(imgfs, proxy.image())
