@@ -31,6 +31,8 @@ class Availability:
     def __init__(self, shown: str) -> None:
         """*shown* is the registry in messages."""
         self._shown = shown
+        self.failing = ""
+        """Why the last attempt failed; empty after an answer."""
         self._failed: _Failure | None = None
         self._failing_since: float | None = None
         self._served: float | None = None
@@ -67,10 +69,12 @@ class Availability:
     def refused(self) -> None:
         """Take note that the place has not what was asked for, or denies it: another one may have it."""
         self._served = None
+        self.failing = ""
 
     def succeeded(self) -> None:
         """Take note of a success: an outage may have ended."""
         self._served = now = time.monotonic()
+        self.failing = ""
         since, self._failing_since = self._failing_since, None
         if since is not None:
             self._failed = None

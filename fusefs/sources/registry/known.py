@@ -143,8 +143,9 @@ class KnownRegistry:
         *failure*: why nobody asks for it any more; it is told only of a key of which nothing is known.
         """
         now = self._clock()
-        why = failure or f"the registry {self.host} does not answer"
         with self._lock:
+            asked = self._catalog if key == CATALOG else self._transfers.get((key[0], ":" in key[1]))
+            why = failure or (asked and asked.failing) or f"the registry {self.host} does not answer"
             answer = self._answers.get(key) or Answer(None, known=False, at=now, until=now, failure=why)
             if now >= answer.until or answer.is_kept:
                 self._store(key, answer._replace(until=now + seconds, is_kept=not failure))

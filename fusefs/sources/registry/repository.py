@@ -72,8 +72,9 @@ class Repository:
         self._stored: dict[Digest, str] = {}
         """Where blobs are, on other hosts, as the registry said last."""
 
-    def count_error(self) -> None:
-        """Count an attempt that failed."""
+    def attempt_failed(self, why: str) -> None:
+        """Count an attempt that failed, and note why."""
+        self.availability.failing = why
         self._connections.traffic.count(errors=1)
 
     def manifest(self, reference: str, retries: Retries) -> Found:

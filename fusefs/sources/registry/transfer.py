@@ -40,6 +40,11 @@ class Transfers:
         """How many threads wait for a part of a blob, guarded by `_counting`."""
         self._counting = threading.Lock()
 
+    @property
+    def failing(self) -> str:
+        """Why the last attempt at the registry failed, empty if it did not: attempts may go on for a long time."""
+        return self._repositories[-1].availability.failing
+
     def to_registry(self, seconds: float) -> "Transfers":
         """Return the requests to the registry alone, for what is not vital: each in *seconds*, with few attempts."""
         timeout = seconds if self._timeout is None else min(seconds, self._timeout)
@@ -145,7 +150,7 @@ def _tried(
         try:
             result = request(repository, retries)
         except Transient as failure:
-            repository.count_error()
+            repository.attempt_failed(str(failure))
             try:
                 retries.wait(failure)
             except Unavailable:
