@@ -129,6 +129,17 @@ def test_a_fault_that_stays_is_an_error_in_time(
     assert time.monotonic() - began < 12  # 2 s, and a slow machine's start
 
 
+@pytest.mark.parametrize(("code", "expected"), [(404, 4), (501, 3)])
+def test_a_shell_says_why_a_layer_cannot_be_read(
+    imgfs: Bench, proxy: Proxy, blob: str, code: int, expected: int
+) -> None:
+    proxy.always[blob] = status(code)
+    done = imgfs.run("shell", proxy.image(), "true")
+    assert (done.status, done.out) == (expected, "")
+    assert done.err.splitlines()[-1] == read(imgfs, proxy.image())[1].rstrip()
+    assert str(code) in done.err
+
+
 def test_a_blob_that_its_storage_denies_does_not_deny_others(imgfs: Bench, server: Registry, proxy: Proxy) -> None:
     layout = Layout()
     tars = [layer({name: name.encode()}) for name in ("denied", "given")]
