@@ -4,7 +4,7 @@ import hashlib
 import threading
 from collections.abc import Generator, Iterator
 from itertools import chain
-from queue import Queue
+from queue import SimpleQueue
 from typing import Protocol
 
 from fusefs.content.file import Extent
@@ -139,37 +139,37 @@ def _decompress(layer: Layer, spool: Spool, free: int, follower: Follower | None
 
 
 def _ahead(pieces: Generator[bytes, None, None]) -> Iterator[bytes]:
-    """Yield *pieces*, none of them empty, which a thread of their own makes; without a free thread, this one does."""
-    queue: Queue[bytes | BaseException] = Queue(_AHEAD)
+    """Yield *pieces*, none of them empty, which a thread of their own makes; without a free thread, this one does.
+
+    Who takes no more does not wait for that thread: it may wait for another machine.
+    """
+    queue: SimpleQueue[bytes | BaseException] = SimpleQueue()
+    places = threading.Semaphore(_AHEAD)
     stopped = threading.Event()
 
     def work() -> None:
         try:
             for piece in pieces:
-                queue.put(piece)
+                places.acquire()
                 if stopped.is_set():
                     break
+                queue.put(piece)
             pieces.close()
             queue.put(b"")
         except BaseException as error:  # noqa: BLE001 - raised below, in the other thread
             queue.put(error)
 
     try:
-        threading.Thread(target=work, daemon=True).start()
-    except RuntimeError:
-        yield from pieces
-        return
-    running = True
-    try:
-        while running:
-            piece = queue.get()
-            running = isinstance(piece, bytes) and bool(piece)
+        try:
+            threading.Thread(target=work, daemon=True).start()
+        except RuntimeError:
+            yield from pieces
+            return
+        while piece := queue.get():
+            places.release()
             if isinstance(piece, BaseException):
                 raise piece
-            if piece:
-                yield piece
+            yield piece
     finally:
         stopped.set()
-        while running:  # the thread may wait for a place in the queue
-            piece = queue.get()
-            running = isinstance(piece, bytes) and bool(piece)
+        places.release()

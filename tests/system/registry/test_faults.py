@@ -6,6 +6,7 @@ import json
 import mmap
 import os
 import random
+import signal
 import subprocess
 import threading
 import time
@@ -138,6 +139,26 @@ def test_a_shell_says_why_a_layer_cannot_be_read(
     assert (done.status, done.out) == (expected, "")
     assert done.err.splitlines()[-1] == read(imgfs, proxy.image())[1].rstrip()
     assert str(code) in done.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("words", ["cat IMAGE:/small", "ls --layer 0 IMAGE", "cp IMAGE:/small copy"])
+def test_a_signal_ends_a_command_that_waits_for_a_layer(
+    imgfs: Bench, proxy: Proxy, blob: str, number: int, words: str
+) -> None:
+    go = threading.Event()
+    proxy.always[blob] = stall(200_000, go)
+    process = imgfs.start(*words.replace("IMAGE", proxy.image()).split(), "--no-cache")
+    until(lambda: any(blob[-64:][:8] in line for line in proxy.requests()), "the layer is asked for")
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)  # some bytes arrive, then none
+    process.send_signal(number)
+    try:
+        assert process.wait(5) in {128 + number, -number}
+    finally:
+        go.set()
+    assert [*imgfs.spool.iterdir()] == []
+    assert not (imgfs.folder / "copy").exists()
 
 
 def test_a_blob_that_its_storage_denies_does_not_deny_others(imgfs: Bench, server: Registry, proxy: Proxy) -> None:

@@ -150,6 +150,34 @@ def test_who_stops_reading_stops_the_decompression() -> None:
     assert content.reads < 12
 
 
+class StallingContent(RemoteContent):
+    """Compressed bytes; all but the first of them arrive when `go` is set."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.go = threading.Event()
+
+    def read_at(self, offset: int, size: int) -> Bytes:
+        """Return the bytes."""
+        if offset > 0:
+            self.go.wait()
+        return super().read_at(offset, size)
+
+
+def test_who_stops_reading_does_not_wait_for_bytes_that_do_not_arrive() -> None:
+    content = StallingContent(COMPRESSIONS["gzip"](NOISE))
+    threads = threading.active_count()
+    reading = plain_chunks(literal_layer(NOISE, compression="gzip")._replace(content=content))
+    next(reading)
+    closing = threading.Thread(target=reading.close)  # type: ignore[attr-defined]
+    closing.start()
+    closing.join(5)
+    ended = not closing.is_alive()
+    content.go.set()
+    until(lambda: threading.active_count() == threads, "the thread ends")
+    assert ended
+
+
 def test_without_a_free_thread_it_is_decompressed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
