@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from fusefs.cli.caller import ignore_python_variables, may_end_at_once, save_memory
 from fusefs.cli.imports import import_command
@@ -19,6 +20,8 @@ _INTERRUPTED = 130
 """128 + SIGINT."""
 _BROKEN_PIPE = 141
 """128 + SIGPIPE: the status that a shell reports for a program that this signal has ended."""
+_AGAIN = 0.002
+"""Seconds until Ctrl-C is looked at again that came during an import."""
 
 
 def _open_standard_streams() -> None:
@@ -52,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.excepthook(*sys.exc_info())  # a bug; but mount(8) takes Python's status 1 for a usage error
         status = FAILURE
     finally:
+        if argv is None:
+            _stop_receiving()
         flush_stderr()
     if argv is None and may_end_at_once() and flush_stdout():
         os._exit(status)  # Python's own end takes 3 ms, and, without memory, complains
@@ -66,6 +71,30 @@ def _receive_signals() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     stops = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD, *stops))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if the caller ignores it
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but never inside of an import: once that has ended.
+
+    importlib also takes the lock of all imports in callbacks of weak references, where Python ignores exceptions: the
+    signal would be lost, the lock could stay taken, and a thread that imports would wait for ever.
+    """
+    importlib = vars(sys.modules["_frozen_importlib"])
+    while frame is not None and frame.f_code is not main.__code__:
+        if frame.f_globals is importlib:
+            signal.signal(signal.SIGALRM, _interrupt)
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _stop_receiving() -> None:
+    """Let Ctrl-C end the process from now on: an exception would be a traceback at its end."""
+    if signal.getsignal(signal.SIGINT) is _interrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _run(program: str, words: Sequence[str]) -> int:

@@ -26,8 +26,8 @@ def import_command(name: str) -> ModuleType:
 class BackgroundImport:
     """Modules that a thread imports while this process waits for something else.
 
-    The waiting thread must not import anything meanwhile: a signal that interrupts its import would leave the global
-    import lock taken, and `finish` would wait for ever.
+    No exception of a signal may end an import of the waiting thread meanwhile: that could leave the lock of all imports
+    taken, and `finish` would wait for ever.
     """
 
     def __init__(self, name: str, *more: str) -> None:

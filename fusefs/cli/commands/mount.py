@@ -92,5 +92,5 @@ def _nothing() -> None:
 
 
 def _begin_import(importing: BackgroundImport) -> None:
-    begin_to_log()  # FUSE may log, and so may this thread, which must not import anything meanwhile
+    begin_to_log()  # FUSE may log
     importing.begin()
