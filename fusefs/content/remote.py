@@ -54,6 +54,9 @@ class Supply(Protocol):
         *again*: the ones that were received first proved wrong.
         """
 
+    def check(self) -> None:
+        """Raise the error that `receive` would raise at once, since there was a failure a moment ago."""
+
     def is_busy(self) -> bool:
         """Return whether anybody waits for bytes of the same image."""
 
@@ -173,6 +176,14 @@ class RemoteBlob:
     def is_busy(self) -> bool:
         """Return whether anybody waits for bytes of the same image."""
         return self._supply.is_busy()
+
+    def check_supply(self) -> None:
+        """Raise FetchFailed if missing bytes would not be asked for now, after a failure a moment ago."""
+        try:
+            if self._extent is None:
+                self._supply.check()
+        except ImgfsError as error:
+            raise FetchFailed(error.with_traceback(None)) from None
 
     def unverified_chunks(self) -> Iterator[Bytes]:
         """Yield all bytes in order as they arrive.

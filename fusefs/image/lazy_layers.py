@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -166,15 +165,16 @@ class Layers:
         # The largest one takes longest: it gets the first thread and, in a registry, the connection that is open.
         waiting = iter(sorted(layers, key=lambda layer: -layer.descriptor.size))
         failed: list[Exception] = []
+        is_enough = threading.Event()  # set once a thread finds no more layers, or has failed: nobody else should begin
 
         def work() -> None:
-            for layer in waiting:  # threads share the iterator: each layer goes to one thread
-                try:
+            try:
+                for layer in waiting:  # threads share the iterator: each layer goes to one thread
                     self.files(layer)
                     indexed(layer)
-                except Exception as error:  # noqa: BLE001 - raised below, in the calling thread
-                    failed.append(error)
-                    return
+            except Exception as error:  # noqa: BLE001 - raised below, in the calling thread
+                failed.append(error)
+            is_enough.set()
 
         # Daemon threads, unlike those of an executor: a mount that ends does not wait for them.
         workers = []
@@ -183,8 +183,8 @@ class Layers:
                 worker = threading.Thread(target=work, daemon=True)
                 worker.start()
                 workers.append(worker)
-                if self.must_be_fetched():
-                    time.sleep(_HEAD_START)
+                if is_enough.wait(_HEAD_START if self.must_be_fetched() else 0):
+                    break
         if not workers:
             work()
         for worker in workers:
@@ -315,9 +315,21 @@ class Layers:
                 # The headers in a plain tar of the user, who may have changed it.
                 if not cache.of_user or layer.compression or headers_match(cache, name, index, tar):
                     return LayerFiles(index, tar)
+            self._check_supply(layer)
             return self._made_files(layer, name, cache, None)
 
         return make
+
+    def _check_supply(self, layer: Layer) -> None:
+        """Raise the error of a registry that has just failed, before a thread or file is made.
+
+        The kernel passes on the lookups in a directory one by one: all that wait must get it while it is spared.
+        """
+        content = layer.content
+        if not isinstance(content, RemoteBlob) or _is_here(layer):
+            return
+        if layer.compression is None or not self._has_cached_tar(layer):
+            content.check_supply()
 
     def _made_files(self, layer: Layer, name: str, cache: LayerCache | None, pieces: "PieceTar | None") -> LayerFiles:
         """Index *layer*, cache the index as *name* if possible, and return its files.

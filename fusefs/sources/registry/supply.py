@@ -128,6 +128,11 @@ class BlobSupply:
             raise not_cached(f"the blob {self._descriptor.digest}")
         self._transfers.get().blob(self._descriptor, (start, end), take, from_registry=again)
 
+    def check(self) -> None:
+        """Raise RegistryError if all places have failed a moment ago."""
+        if self._transfers is not None:
+            self._transfers.get().check()
+
     def is_busy(self) -> bool:
         """Return whether any bytes of the image are being received."""
         return self._transfers is not None and self._transfers.get().waiting > 0

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import TypeVar
 
 from fusefs.content.pieces import Take
@@ -89,6 +89,15 @@ class Transfers:
             self._lanes.lane(self._timeout, wanted[1] - wanted[0], whole=wanted == (0, blob.size)) as lane,
         ):
             _from_places(places, self._retries(lane), _Part(blob, wanted, take).receive)
+
+    def check(self) -> None:
+        """Raise RegistryError if no place would be asked now: the registry and all mirrors have just failed."""
+        *mirrors, registry = self._repositories
+        for number, mirror in enumerate(mirrors, 1):
+            with suppress(RegistryError):
+                mirror.availability.check(instead=[place.availability for place in self._repositories[number:]])
+                return
+        registry.availability.check()
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

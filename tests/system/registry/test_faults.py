@@ -257,6 +257,29 @@ def test_a_stalled_registry_is_an_error_within_the_timeout_and_used_again_later(
     assert "sends nothing" in imgfs.log.read_text() or "timed out" in imgfs.log.read_text()
 
 
+def test_however_many_look_up_names_all_get_the_error_in_time(imgfs: Bench, proxy: Proxy, blob: str) -> None:
+    mounted = imgfs.mount(proxy.image(), "--timeout", "2")
+    imgfs.log_is_quiet = False
+    go = threading.Event()
+    proxy.always[blob] = stall(1000, go)
+    began, failed = time.monotonic(), []
+
+    def look(number: int) -> None:
+        try:
+            (mounted / "rootfs" / f"{number}").stat()
+        except OSError as error:
+            failed.append((error.errno, time.monotonic() - began))
+
+    readers = [threading.Thread(target=look, args=(number,)) for number in range(500)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(60)
+    go.set()
+    assert [number for number, _ in failed] == [errno.EIO] * 500
+    assert max(after for _, after in failed) < 5  # a second timeout would begin 2 s after the first, and end at 6 s
+
+
 def test_a_mount_that_waits_for_a_registry_is_unmounted_at_once(imgfs: Bench, proxy: Proxy, blob: str) -> None:
     mounted = imgfs.mount(proxy.image())
     go = threading.Event()

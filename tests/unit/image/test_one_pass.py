@@ -3,6 +3,7 @@
 import os
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,11 +14,12 @@ from fusefs.cache.store import Cache
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Bytes
 from fusefs.content.remote import RemoteBlob
-from fusefs.errors import DigestMismatch, InvalidImage
+from fusefs.errors import DigestMismatch, InvalidImage, RegistryError
 from fusefs.image.lazy_layers import Layers
 from fusefs.image.model import Image, Layer
 from fusefs.image.uncompressed import plain_chunks
 from fusefs.oci.digest import DiffID, Digest
+from fusefs.oci.transport import REGISTRY
 from tests.conftest import TakeWarnings
 from tests.support.builders import COMPRESSIONS
 from tests.support.changesets import changeset, file
@@ -232,3 +234,31 @@ def test_a_layer_that_is_damaged_on_the_way_each_time_is_a_wrong_digest(tmp_path
         layers.files(layer)
     assert isinstance(caught.value.error, DigestMismatch)
     assert _children() == []
+
+
+class Failed(MemorySupply):
+    """A registry that has just failed."""
+
+    def check(self) -> None:
+        """Raise the error of a moment ago."""
+        raise RegistryError("it is spared for a moment")
+
+
+def test_no_thread_begins_for_another_layer_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fusefs.image.lazy_layers._HEAD_START", 5)
+    stored = [literal_layer(b"%d" % number, compression="gzip") for number in range(3)]
+    image = _image(*(_remote(layer, Failed(b"x")) for layer in stored))
+    layers = Layers(image._replace(source=image.source._replace(transport=REGISTRY)), str(tmp_path))
+    began = time.monotonic()
+    with pytest.raises(FetchFailed, match="spared for a moment"):
+        layers.all_files()
+    assert time.monotonic() - began < 5
+
+
+def test_a_layer_of_a_registry_that_has_just_failed_is_an_error_before_a_file_is_made(tmp_path: Path) -> None:
+    supply = Failed(COMPRESSIONS["gzip"](NOISE))
+    layer = _remote(literal_layer(NOISE, compression="gzip"), supply)
+    layers = Layers(_image(layer), str(tmp_path / "missing"))
+    with pytest.raises(FetchFailed, match="spared for a moment"):
+        layers.files(layer)
+    assert supply.asked == []
