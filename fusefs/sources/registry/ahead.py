@@ -22,7 +22,7 @@ def connect_ahead(
 
 
 def connect_to(place: Place, environment: Mapping[str, str], *, timeout: float | None, insecure: bool) -> None:
-    """Begin to connect to *place*, unless that was begun; *timeout*: seconds for each address of the host."""
+    """Begin to connect to *place*, unless that was begun; *timeout*: seconds for all addresses of the host."""
     insecure = insecure or place.insecure
     connect_early(
         place.host,

@@ -131,7 +131,10 @@ class Answer:
 
     def redirected(self, url: str) -> tuple[str, SplitResult]:
         """Return the URL to which this answer of *url* redirects, and its parts; ValueError if it is malformed."""
-        target = urljoin(url, without_control(self.header("Location")))
+        location = without_control(self.header("Location"))
+        if not location:  # it would be the same URL again
+            raise ValueError
+        target = urljoin(url, location)
         parts = urlsplit(target)
         if parts.port == 0:  # the property raises ValueError, too
             raise ValueError
@@ -186,7 +189,7 @@ class Connections:
         """Send one request and return the answer to it, whatever its status is.  Raises ConnectionFailed."""
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
-        silence = min(_SILENCE, limits.left) if limits.silence else None
+        left, silence = (limits.left, min(_SILENCE, limits.left)) if limits.silence else (None, None)
         try:
             response = self._manager(parts.scheme, host).urlopen(
                 method,
@@ -194,7 +197,7 @@ class Connections:
                 redirect=False,
                 body=body,
                 headers={**_HEADERS, **headers},
-                timeout=urllib3.Timeout(connect=min(early.CONNECT, limits.left), read=silence),
+                timeout=urllib3.Timeout(left, connect=min(early.CONNECT, limits.left), read=silence),
                 retries=False,
                 preload_content=False,
                 decode_content=False,
@@ -284,21 +287,26 @@ class _Connection(urllib3.connection.HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         """Return the connection that was begun early, if it is this one, or a new one; its errors are the same."""
-        return self._early(None) or super()._new_conn()
+        return self._connected(None)
 
-    def _early(self, context: ssl.SSLContext | None) -> socket.socket | None:
+    def _connected(self, context: ssl.SSLContext | None) -> socket.socket:
+        """Return the connection that was begun early, with TLS if it was made with *context*, or a new one."""
+        seconds = self.timeout or early.CONNECT
         try:
             made = early.connection(self.host.strip("[]"), self.port, context)
+            if made is None:
+                return early.connect((self._dns_host.strip("[]"), self.port), seconds)
         except early.HandshakeFailed as error:
             raise error.error from None
+        except UnicodeError:
+            raise urllib3.exceptions.LocationParseError(f"'{self.host}', label empty or too long") from None
         except socket.gaierror as error:
             raise urllib3.exceptions.NameResolutionError(self.host, self, error) from error
         except TimeoutError as error:
             raise urllib3.exceptions.ConnectTimeoutError(self, str(error)) from error
         except OSError as error:
             raise urllib3.exceptions.NewConnectionError(self, str(error)) from error
-        if made is not None:
-            made.settimeout(self.timeout)
+        made.settimeout(seconds)
         return made
 
 
@@ -308,9 +316,7 @@ class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):
     def _new_conn(self) -> socket.socket:
         """Return the connection, which may have TLS already."""
         self._own_context = self.ssl_context = self._own_context or self.ssl_context
-        made = self._early(self.ssl_context)
-        if made is None:
-            return super()._new_conn()
+        made = self._connected(self.ssl_context)
         if isinstance(made, ssl.SSLSocket):
             self.ssl_context = cast("ssl.SSLContext", _HandshakeMade(made.context))
         return made

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import ssl
 
 CONNECT = 10.0
-"""Seconds to connect to one address of a host."""
+"""Seconds to connect to a host."""
+_ADDRESS = 2.0
+"""Seconds that each of many addresses of a host gets at least, as long as there are some: a request may get lost."""
 PROTOCOLS = ["http/1.1"]
 """What a client speaks behind TLS (RFC 7301)."""
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
@@ -29,6 +31,40 @@ _LABEL = 63
 _HEAD_START = 0.001
 """Seconds in which nothing else runs, so that the request for a connection is sent at once: imports release the
 interpreter too seldom."""
+
+
+def connect(address: tuple[Any, int], seconds: float) -> socket.socket:
+    """Return a connection to a name and a port: to the first address of that host that answers within its time.
+
+    All of them have so many *seconds* together, and the name is looked up before.  What is left of it is divided by
+    the addresses that are left, and remains as the timeout of the connection.  Raises the OSError of the last one.
+    """
+    found = socket.getaddrinfo(*address, 0, socket.SOCK_STREAM)
+    deadline = time.monotonic() + seconds
+    failure: OSError | None = None
+    for number, (family, kind, protocol, _, where) in enumerate(found):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        try:
+            made = socket.socket(family, kind, protocol)
+        except OSError as error:  # a protocol that this machine lacks
+            failure = error
+            continue
+        try:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made.settimeout(max(left / (len(found) - number), min(_ADDRESS, left)))
+            made.connect(where)
+            made.settimeout(max(_HEAD_START, deadline - time.monotonic()))
+        except OSError as error:
+            made.close()
+            failure = error
+        else:
+            return made
+    try:
+        raise failure or TimeoutError("timed out")
+    finally:
+        failure = None  # else it would refer to this frame, and that to it
 
 
 class HandshakeFailed(Exception):
@@ -43,7 +79,7 @@ class _Early:
     """A connection to a host and a port that a thread makes, while another one loads the certificates for it."""
 
     def __init__(self, address: tuple[str, int], seconds: float, find_tls: Callable[[], Tls]) -> None:
-        """*seconds*: for each address of the host.  Raises RuntimeError if this process may start no thread."""
+        """*seconds*: for all addresses of the host.  Raises RuntimeError if this process may start no thread."""
         self.address = address
         self._seconds = seconds
         self._find_tls = find_tls
@@ -90,8 +126,7 @@ class _Early:
         try:
             # As text, the name would need modules of IDNA.
             address: Any = name.encode("ascii"), port
-            self._made = socket.create_connection(address, self._seconds)
-            self._made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._made = connect(address, self._seconds)
         except OSError as error:
             self._error = error
             return
@@ -185,7 +220,7 @@ def connect_early(
 ) -> None:
     """Begin to connect to *host*, which may state a port (default: 443), unless a proxy does that, or it has begun.
 
-    *timeout*: seconds for each address, at most 10.  *find_tls* returns the settings, which are loaded meanwhile.
+    *timeout*: seconds for all addresses, at most 10.  *find_tls* returns the settings, which are loaded meanwhile.
     """
     if not is_loopback(host) and any(name.lower() in _PROXIES and url for name, url in environment.items()):
         return
@@ -216,8 +251,7 @@ def context(host: str, tls: Tls) -> "ssl.SSLContext | None":
 def connection(host: str, port: int, context: "ssl.SSLContext | None") -> socket.socket | None:
     """Return the connection that was begun, if it is to *host*, without brackets, and *port*; else None, and close it.
 
-    It has TLS if it was made with *context*, None for plain HTTP.  Raises the OSError of `socket.create_connection`, or
-    HandshakeFailed.
+    It has TLS if it was made with *context*, None for plain HTTP.  Raises the OSError of `connect`, or HandshakeFailed.
     """
     early = _taken()
     if early is None:

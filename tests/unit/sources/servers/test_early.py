@@ -16,6 +16,7 @@ import urllib3
 
 from fusefs.errors import RegistryError, UsageError
 from fusefs.sources.reasons import reason
+from fusefs.sources.servers import early
 from fusefs.sources.servers.connections import _Connection, _Pool
 from fusefs.sources.servers.early import _begun, connect_early, connection, drop
 from fusefs.sources.tls import Tls
@@ -72,13 +73,13 @@ def test_a_connection_that_nobody_needs_is_closed(server: socket.socket) -> None
 def test_one_that_is_closed_before_it_is_there_is_closed_then(
     server: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_go_on, connect = threading.Event(), socket.create_connection
+    may_go_on, connect = threading.Event(), early.connect
 
     def slow(*arguments: Any) -> socket.socket:
         may_go_on.wait(5)
         return connect(*arguments)
 
-    monkeypatch.setattr(socket, "create_connection", slow)
+    monkeypatch.setattr(early, "connect", slow)
     connect_early(host_of(server), None, {}, _no_tls)
     drop()
     may_go_on.set()
@@ -123,7 +124,7 @@ def test_an_error_is_the_same_and_nothing_is_waited_for_twice(
         asked.append(seconds)
         raise error
 
-    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(early, "connect", connect)
     connect_early(host_of(server), 0.2, {}, _no_tls)
     with pytest.raises(urllib3.exceptions.HTTPError) as raised:
         _Connection("127.0.0.1", server.getsockname()[1], timeout=3.0)._new_conn()
@@ -137,7 +138,7 @@ def test_the_limit_of_the_user_counts_if_it_is_the_shorter_one(monkeypatch: pyte
         asked.append(seconds)
         raise OSError
 
-    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(early, "connect", connect)
     for number, timeout in enumerate((None, 60.0, 2.0), 1):
         connect_early(f"127.0.0.1:{number}", timeout, {}, _no_tls)
         until(lambda number=number: len(asked) == number, "it is asked for")  # type: ignore[misc]
@@ -157,12 +158,14 @@ def test_the_first_image_of_a_process_has_one_before_the_client_is_imported(
     tmp_path: Path, before: str, digest: str, mirror: str, said: str
 ) -> None:
     program = f"""
-import socket, sys
+import sys, threading
+from fusefs.sources.servers import early
 {before}
 def connect(*arguments):
-    print("urllib3" in sys.modules, *arguments)
+    if threading.current_thread().name == "connect":
+        print("urllib3" in sys.modules, *arguments)
     raise ConnectionRefusedError(111, "refused")
-socket.create_connection = connect
+early.connect = connect
 from fusefs.cli import main
 sys.argv = ["imgfs", "inspect", "--no-cache", "docker://127.0.0.1:1/app{digest}"]
 sys.exit(main())
@@ -184,7 +187,7 @@ def test_a_failure_counts_for_the_first_request_alone(monkeypatch: pytest.Monkey
     folder = tmp_path / "containers" / "certs.d" / "registry.example.com"
     folder.mkdir(parents=True)
     (folder / "ca.crt").write_text("nonsense")
-    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(early, "connect", connect)
     connect_early("registry.example.com", None, {}, _no_tls)
     assert tried.wait(5)
     with pytest.raises(UsageError, match="certificates"):
@@ -206,7 +209,7 @@ def test_a_proxy_connects_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         asked.append(address)
         raise OSError("refused")
 
-    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(early, "connect", connect)
     connect_early("registry.example.com", None, {name: "http://proxy.example.com:3128"}, _no_tls)
     assert connection("registry.example.com", 443, None) is None
     for host in ("127.0.0.1:5000", "[::1]:5000", "localhost"):
@@ -268,12 +271,12 @@ assert len(early._begun) == 1
 
 def test_one_that_has_begun_is_not_begun_again(server: socket.socket) -> None:
     connect_early(host_of(server), None, {}, _no_tls)
-    early = _begun[0]
+    first = _begun[0]
     connect_early(host_of(server), None, {}, _no_tls)
-    assert _begun == [early]
+    assert _begun == [first]
     connect_early("127.0.0.1:1", None, {}, _no_tls)
     assert len(_begun) == 1
-    assert _begun[0] is not early
+    assert _begun[0] is not first
 
 
 @pytest.mark.parametrize("host", ["b\xfccher.example", f"{'a' * 64}.example", "a..example", ".example", "[]"])
