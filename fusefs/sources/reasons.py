@@ -10,11 +10,19 @@ _MAX_REASON = 300
 """Maximum length of a reason in characters: it may quote the answer."""
 _OF_PARSERS = (json.JSONDecodeError, http.client.IncompleteRead, http.client.BadStatusLine, RefusedAnswer)
 """Their causes are details."""
+_KNOWN = (
+    (json.JSONDecodeError, "its answer is not JSON"),
+    (http.client.IncompleteRead, "its answer is cut short or garbled"),
+    (http.client.UnknownProtocol, "its answer is not HTTP/1.1"),
+)
 
 
 def timed_out(error: BaseException) -> bool:
     """Return whether our own timeout ended a connection; a timeout of the system has an errno."""
-    cause = cause_of(error)
+    return _is_our_timeout(cause_of(error))
+
+
+def _is_our_timeout(cause: BaseException) -> bool:
     return isinstance(cause, TimeoutError) and cause.errno is None
 
 
@@ -26,12 +34,13 @@ def is_not_http(cause: BaseException) -> bool:
 def reason(error: BaseException) -> str:
     """Return in a few words why a connection failed."""
     cause = cause_of(error)
-    if isinstance(cause, json.JSONDecodeError):
-        return "its answer is not JSON"
-    if isinstance(cause, http.client.IncompleteRead):
-        return "its answer is cut short or garbled"
+    for kind, text in _KNOWN:
+        if isinstance(cause, kind):
+            return text
     if is_not_http(cause):
         return "its answer is not HTTP"
+    if _is_our_timeout(cause):  # that of a handshake quotes a line of C
+        return "timed out"
     if isinstance(cause, OSError) and cause.strerror:
         return printable(cause.strerror)
     text = str(cause)

@@ -160,15 +160,20 @@ class Retries:
 def retry_after(text: str, date: str) -> float | None:
     """Return the seconds of the header Retry-After, None without a valid one.
 
-    It may be a moment, by the clock of the server, whose time is the header *date*.
+    It may be a moment, by the clock of the server, whose time is the header *date*; without a valid one, by our clock.
     """
     if text.isascii() and text.isdigit():
         return float(text[:9])
+    until = _moment(text)
+    if until is None:
+        return None
+    now = _moment(date)
+    return max(0.0, until - (time.time() if now is None else now))
+
+
+def _moment(text: str) -> float | None:
+    """Return a date of HTTP in seconds since 1970, None if it is malformed."""
     try:
-        return max(0.0, _moment(text) - _moment(date))
+        return parsedate_to_datetime(text).replace(tzinfo=UTC).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-
-
-def _moment(text: str) -> float:
-    return parsedate_to_datetime(text).replace(tzinfo=UTC).timestamp()

@@ -1,5 +1,8 @@
 """When a transfer is attempted again."""
 
+import time
+from email.utils import formatdate
+
 import pytest
 
 from fusefs.errors import RegistryError
@@ -88,7 +91,8 @@ def test_without_a_limit_servers_may_be_silent_but_attempts_end() -> None:
         ("120", "", 120),
         ("Sun, 06 Nov 1994 08:49:38 GMT", "Sun, 06 Nov 1994 08:49:08 GMT", 30),  # its clock may be wrong
         ("Sun, 06 Nov 1994 08:49:38 GMT", "Sun, 06 Nov 1994 08:50:08 GMT", 0),
-        ("Sun, 06 Nov 1994 08:49:38 GMT", "", None),
+        ("Sun, 06 Nov 1994 08:49:38 GMT", "", 0),
+        ("Sun, 06 Nov 1994 08:49:38 GMT", "now", 0),
         ("soon", "", None),
         ("-1", "", None),
         ("", "Sun, 06 Nov 1994 08:49:38 GMT", None),
@@ -96,6 +100,11 @@ def test_without_a_limit_servers_may_be_silent_but_attempts_end() -> None:
 )
 def test_a_time_to_wait_is_a_number_or_a_moment(text: str, date: str, seconds: float | None) -> None:
     assert retry_after(text, date) == seconds
+
+
+def test_a_moment_is_by_our_clock_if_the_server_does_not_state_its_own() -> None:
+    later = formatdate(time.time() + 100, usegmt=True)
+    assert 95 < (retry_after(later, "") or 0) <= 100
 
 
 def test_all_places_share_the_time() -> None:
