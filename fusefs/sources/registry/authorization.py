@@ -36,8 +36,8 @@ _EARLY_PATIENCE = 10.0
 """Seconds for the renewal of a token that still lives."""
 _FAILURES = (ConnectionFailed, Transient, ImgfsError)
 _MAX_ANSWER = 1 << 20
-_PARTS = pattern(r'([A-Za-z_-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))|([A-Za-z]+)')
-"""A parameter of a challenge, or its scheme."""
+_PARTS = pattern(r'(?<![A-Za-z_-])([A-Za-z_-]++)\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s,"]*+))|([A-Za-z]++)')
+"""A parameter of a challenge, or its scheme.  A registry writes the text: what was looked at is not looked at again."""
 
 
 class Challenge(NamedTuple):
@@ -202,6 +202,8 @@ class Authorization:
         self, challenge: Challenge, credentials: Credentials | None, limits: Callable[[], Limits]
     ) -> tuple[str, float]:
         """Return a new token and its lifetime in seconds."""
+        if not challenge.realm:
+            raise self._denied("it names no token server")
         try:
             realm = urlsplit(without_control(challenge.realm))
         except ValueError:

@@ -55,8 +55,8 @@ def _listed(transfers: Transfers, path: str, key: str, is_name: Callable[[str], 
     others = 0
     flaw = ""
     for page in _pages(transfers, path, key):
-        if page is None:
-            flaw = f"it has more than {_MAX_PAGES} pages, or takes more than {_MAX_SECONDS:.0f} s"
+        if isinstance(page, str):
+            flaw = page
             break
         for name in page:
             if isinstance(name, str) and is_name(name):
@@ -71,13 +71,14 @@ def _listed(transfers: Transfers, path: str, key: str, is_name: Callable[[str], 
     return NameList((*names,)[:MAX_NAMES], flaw)
 
 
-def _pages(transfers: Transfers, path: str, key: str) -> Iterator[list[Json] | None]:
-    """Yield the names of each page, of any type; None in place of the pages that are too many."""
-    query, asked = _PAGE, set[str]()
+def _pages(transfers: Transfers, path: str, key: str) -> Iterator[list[Json] | str]:
+    """Yield the names of each page, of any type; in place of pages that are left out, why they are."""
+    query: str | None = _PAGE
+    asked = set[str]()
     deadline = time.monotonic() + _MAX_SECONDS
     while query:
         if query in asked or len(asked) >= _MAX_PAGES or time.monotonic() > deadline:
-            yield None
+            yield f"it has more than {_MAX_PAGES} pages, or takes more than {_MAX_SECONDS:.0f} s"
             return
         asked.add(query)
         data, query = transfers.ask(
@@ -85,3 +86,5 @@ def _pages(transfers: Transfers, path: str, key: str) -> Iterator[list[Json] | N
         )
         where = f"the registry's answer to {path}"
         yield as_list(field_of(parse_object(data, where, f"a list of {key}"), key), where)
+    if query is None:
+        yield "it continues at another place"

@@ -4,12 +4,14 @@ There is no request for ``/v2/`` and no HEAD of a blob: a request that needs aut
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from fusefs.content.ranges import Range
 from fusefs.errors import InvalidImage, RegistryError, Unavailable
+from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
@@ -40,9 +42,21 @@ _NO_LIST = (400, 404, 405, 406, 410)
 _NO_REFERRERS = (*_NO_LIST, 501)
 _REFERRERS = "referrers/"
 """Where lists of referrers are: they may fail where all else works."""
-_NEXT = pattern(r'<([^<>]*)>[^<>]*?;\s*rel\s*=\s*"?next\b')
+_QUOTED = r'"((?:[^"\\]|\\.)*+)["\\]?+'
+_LINK = pattern(rf'<([^<>]*+)>((?:[^<>",]|{_QUOTED})*+)', re.DOTALL)
+"""The target of a link, and its parameters (RFC 8288)."""
+_PARAMETER = pattern(rf';\s*+([^\s;,="]++)\s*+=\s*+(?:{_QUOTED}|([^\s;,"]*+))', re.DOTALL)
 _RANGE = pattern(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 _NO_RANGE = pattern(r"bytes \*/([0-9]{1,19})")
+
+
+_WARNING = pattern(r'299 - "((?:[^"\\]|\\.)*+)"')
+"""What a registry tells its users (OCI distribution specification 1.1, "Warnings")."""
+_MAX_WARNINGS = 100
+_warned: set[tuple[str, str]] = set()
+"""The warnings of this process, each with its registry: each is shown once."""
+
+log = logger(__name__)
 
 
 class Found(NamedTuple):
@@ -183,14 +197,14 @@ class Repository:
             raise Missing(f"the registry {self.place.shown} has no list of referrers")
         if answer.status != _OK:
             self._refused(answer, path)
-        following = _next_query(answer.headers("Link"), self._url(self._below(path)))
-        return self._document(answer, f"list of referrers of {subject}"), following
+        is_elsewhere = answer.host != self.place.host
+        data = self._document(answer, f"list of referrers of {subject}", once=is_elsewhere)
+        return data, self._next_query(answer, path)
 
-    def names(self, path: str, query: str, retries: Retries) -> tuple[bytes, str]:
+    def names(self, path: str, query: str, retries: Retries) -> tuple[bytes, str | None]:
         """Return a page of a list of names, ``tags/list`` or ``_catalog``, and the query of the next page.
 
-        The last page has none to follow.  Only the query of a link counts: behind a proxy, registries state hosts that
-        are not theirs.  Raises as `manifest` does; Missing for a registry without such a list.
+        The query is as for `referrers`.  Raises as `manifest` does; Missing for a registry without such a list.
         """
         path = f"{path}?{query}"
         answer = self._sent("GET", path, {"Accept": "application/json"}, retries)
@@ -199,19 +213,21 @@ class Repository:
             raise Missing(f"the registry {self.place.shown} has no {self._what(path)}{message and f' ({message})'}")
         if answer.status != _OK:
             self._refused(answer, path)
-        links = _NEXT.findall(", ".join(answer.headers("Link")))
-        return self._document(answer, self._what(path)), links[0].partition("?")[2] if links else ""
+        return self._document(answer, self._what(path)), self._next_query(answer, path)
+
+    def _next_query(self, answer: Answer, path: str) -> str | None:
+        return next_query(answer.headers("Link"), self._url(self._below(path)))
 
     @property
     def _name(self) -> str:
         return f"{self.place.shown}/{printable(self.place.repository)}".rstrip("/")
 
-    def _document(self, answer: Answer, what: str) -> bytes:
-        """Return the body of an answer."""
+    def _document(self, answer: Answer, what: str, *, once: bool = False) -> bytes:
+        """Return the body of an answer; *once*: see `Transient`."""
         try:
             data = answer.document(documents.DOCUMENT_LIMIT)
         except ConnectionFailed as error:
-            raise self.broken(error) from None
+            raise self.broken(error, once=once) from None
         if data is None:
             raise InvalidImage(f"{self._name}: the {what} has more than {documents.DOCUMENT_LIMIT} bytes")
         if not data:  # as if the connection ended in the headers
@@ -229,8 +245,9 @@ class Repository:
         """Return the answer, authorized and from where the registry redirects to, whatever its status is."""
         try:
             return self._authorized(method, self._below(path), headers, retries)
-        except ConnectionFailed as error:
-            raise self.broken(error) from None
+        except ConnectionFailed as error:  # the host of the lists alone may be down
+            once = path.startswith(_REFERRERS) and error.host != self.place.host
+            raise self.broken(error, once=once) from None
 
     def _authorized(self, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         for attempt in range(2):
@@ -252,23 +269,35 @@ class Repository:
         Only an answer decides on the scheme: a registry that is down now may speak TLS when it is back.
         """
         scheme, may_change = self._scheme, self.place.may_be_plain and not self._answered
+        failure: ConnectionFailed | None = None
         try:
             answer = self._asked_by(scheme, method, path, headers, retries)
         except ConnectionFailed as error:
             if not may_change or not error.no_tls:
                 raise
+            failure = error
+        if failure is not None:  # not in the handler: Python would take it for the cause of the next failure
             scheme = "http"
             answer = self._asked_by(scheme, method, path, headers, retries)
-            if answer.status == _BAD_REQUEST and not error.no_handshake:  # a server of TLS that was starting, perhaps
+            if answer.status == _BAD_REQUEST and not failure.no_handshake:  # a server of TLS that was starting, perhaps
                 answer.close()
-                raise
+                raise failure
         if not self._answered:
             self._scheme, self._answered = scheme, True
         return answer
 
     def _asked_by(self, scheme: str, method: str, path: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         pauses.check(self.place.host)
-        return self._requested(method, f"{scheme}://{self.place.host}{path}", headers, retries)
+        answer = self._requested(method, f"{scheme}://{self.place.host}{path}", headers, retries)
+        for text in _WARNING.findall(", ".join(answer.headers("Warning"))):
+            self._warn(printable(re.sub(r"\\(.)", r"\1", text)[:_MAX_MESSAGE]))
+        return answer
+
+    def _warn(self, text: str) -> None:
+        warning = self.place.shown, text
+        if warning not in _warned and len(_warned) < _MAX_WARNINGS:
+            _warned.add(warning)
+            log.warning("the registry %s warns: %s", *warning)
 
     def _requested(self, method: str, url: str, headers: Mapping[str, str], retries: Retries) -> Answer:
         answer = self._connections.request(method, url, headers, retries.limits())
@@ -313,8 +342,8 @@ class Repository:
                 raise Transient(text, once=True, denied=answer.status in _DENIED)
         raise RegistryError(f"{self._name}: the registry redirects more than {_MAX_REDIRECTS} times")
 
-    def broken(self, error: ConnectionFailed) -> Transient | RegistryError:
-        """Return the failure for a connection that broke or could not be made."""
+    def broken(self, error: ConnectionFailed, *, once: bool = False) -> Transient | RegistryError:
+        """Return the failure for a connection that broke or could not be made; *once*: see `Transient`."""
         shown = self.place.shown
         named, authority = f"the registry {error}", "its authority"
         if error.host != self.place.host:  # its token server, or where it redirects to
@@ -327,7 +356,7 @@ class Repository:
             may_help = error.no_handshake and not self.place.may_be_plain
             hint = "; if it speaks plain HTTP, --insecure allows that" if may_help else ""
             return RegistryError(f"cannot reach {named}{hint}")
-        return Transient(f"cannot reach {named}", down=error.refused)
+        return Transient(f"cannot reach {named}", once=once, down=error.refused)
 
     def _refused(self, answer: Answer, path: str) -> None:
         """Raise the error for an *answer* that is not a success."""
@@ -368,15 +397,29 @@ def _media_type(answer: Answer) -> str:
     return answer.header("Content-Type").partition(";")[0].strip()
 
 
-def _next_query(links: Iterable[str], url: str) -> str | None:
-    """Return the query of the page after *url*, empty without one, None if it is at another place (RFC 8288)."""
-    for target in _NEXT.findall(", ".join(links)):
+def next_query(links: Iterable[str], url: str) -> str | None:
+    """Return the query of the page after *url*, empty without one, None if it is at another place (RFC 8288).
+
+    That is another host or scheme.  The path does not count: behind a proxy, registries state one that is not theirs.
+    """
+    for target, parameters, _ in _LINK.findall(", ".join(links)):
+        if "next" not in _relations(parameters):
+            continue
         try:
             here, there = urlsplit(url), urlsplit(urljoin(url, target))
         except ValueError:
             return None
-        return there.query if there[:3] == here[:3] else None
+        return there.query if there[:2] == here[:2] else None
     return ""
+
+
+def _relations(parameters: str) -> list[str]:
+    """Return the types of relation in the *parameters* of a link, of which the first ``rel`` counts, in lower case."""
+    for name, quoted, plain in _PARAMETER.findall(parameters):
+        if name.lower() == "rel":
+            types: str = quoted or plain
+            return types.lower().split()
+    return []
 
 
 def _stated_digest(answer: Answer) -> Digest | None:

@@ -22,6 +22,7 @@ from fusefs.sources.registry.authorization import Challenge, challenges
         ('Negotiate, Bearer realm="b"', [Challenge("negotiate"), Challenge("bearer", "b")]),
         ("", []),
         ('="', []),
+        ("Negotiate a_b-c=, Bearer realm=b", [Challenge("negotiate"), Challenge("bearer", "b")]),
     ],
 )
 def test_each_challenge_is_found(header: str, found: list[Challenge]) -> None:

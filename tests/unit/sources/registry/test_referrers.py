@@ -12,6 +12,7 @@ from fusefs.image.model import Document, Image, Referrers
 from fusefs.oci import documents
 from fusefs.oci.transport import REGISTRY, Source
 from fusefs.sources.registry.referrers import referrers_of
+from fusefs.sources.registry.repository import Missing
 from tests.support.answers import Answer, Got, answers, silent
 from tests.unit.sources.registry.clients import client
 
@@ -70,6 +71,19 @@ def test_a_registry_whose_lists_alone_fail_is_asked_for_the_others() -> None:
     assert (found.found, "list of referrers" in found.flaw) == ((), True)
     paths = [got.path for got in server.got]
     assert len([path for path in paths if re.search(r"\.(sig|att|sbom)$", path)]) == 6
+
+
+def test_a_list_on_a_host_that_is_down_does_not_make_the_registry_count_as_down() -> None:
+    def moved(got: Got) -> Answer:
+        there = {"Location": "http://localhost:1/x"}
+        return Answer(307, headers=there) if "/referrers/" in got.path else Answer(404)
+
+    with answers(moved) as server:
+        transfers = client(server.host, timeout=60)
+        found = referrers_of(IMAGE, transfers)
+        with pytest.raises(Missing):
+            transfers.manifest("other", None)
+    assert (found.found, "cannot reach localhost:1: " in found.flaw) == ((), True)
 
 
 def test_without_threads_it_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:

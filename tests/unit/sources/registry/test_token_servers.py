@@ -131,6 +131,14 @@ def test_control_characters_in_urls_of_servers_are_refused(control: str) -> None
             manifest(client(server.host))
 
 
+@pytest.mark.parametrize("header", ["Bearer", 'Bearer service="x"', 'Bearer realm=""'])
+def test_a_challenge_without_a_token_server_is_a_denial_that_says_so(header: str) -> None:
+    with answers(lambda _: Answer(401, headers={"WWW-Authenticate": header})) as server:
+        with pytest.raises(Unavailable, match="denies access to team/app: it names no token server"):
+            manifest(client(server.host))
+        assert len(server.got) == 1
+
+
 def test_a_token_server_that_redirects_without_end_is_given_up() -> None:
     with answers(with_tokens(lambda _: Answer(302, headers={"Location": "/token"}))) as server:
         with pytest.raises(RegistryError, match="redirects more than 5 times"):

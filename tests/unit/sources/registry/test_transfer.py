@@ -14,6 +14,7 @@ import pytest
 
 from fusefs.errors import RegistryError, Unavailable
 from fusefs.sources.registry.transfer import Transfers
+from tests.conftest import TakeWarnings
 from tests.support.answers import Answer, Answers, Got, answers, silent
 from tests.support.certificates import Authority
 from tests.support.processes import until
@@ -52,6 +53,30 @@ def test_plain_http_that_has_answered_stays() -> None:
         transfers = client(server.host)
         assert manifest(transfers) == manifest(transfers) == MANIFEST
         assert len(server.got) == 2
+
+
+def test_plain_http_that_answers_as_it_should_not_at_first_is_asked_again() -> None:
+    given = [Answer(200, MANIFEST, {f"X-{number}": "" for number in range(150)}), Answer(200, MANIFEST)]
+    with answers(lambda _: given.pop(0)) as server:
+        assert manifest(client(server.host)) == MANIFEST
+    many = {f"X-{number}": "" for number in range(150)}
+    with (
+        answers(lambda _: Answer(200, MANIFEST, many)) as server,
+        pytest.raises(RegistryError, match=r"got more than 100 headers$"),
+    ):
+        manifest(client(server.host, timeout=0.5))
+
+
+def test_what_a_registry_warns_of_is_said_once(take_warnings: TakeWarnings) -> None:
+    long = "d" * 9000
+    texts = [r'299 - "use \"new.example\""', '299 - "a\x9b", 299 - "b"', '199 - "c"', "299 -", f'299 - "{long}"']
+    given = [*texts, *texts]
+    with answers(lambda _: Answer(200, MANIFEST, {"Warning": given.pop(0)})) as server:
+        transfers = client(server.host)
+        for _ in range(10):
+            manifest(transfers)
+    warnings = ['use "new.example"', r"a\x9b", "b", long[:300]]
+    assert take_warnings() == [f"the registry {server.host} warns: {text}" for text in warnings]
 
 
 def test_a_server_of_tls_that_resets_and_refuses_plain_http_is_asked_by_tls_again() -> None:
