@@ -52,6 +52,8 @@ class RegistryStore:
         self._cache = cache
         self._tmpdir = tmpdir
         self._documents: dict[Digest, bytes] = {}
+        self._wrong: dict[Digest, DigestMismatch] = {}
+        """Documents that had another digest twice: whoever asks again gets no other answer."""
         self._layers: dict[Digest, RemoteBlob] = {}
 
     def top(self) -> Descriptor:
@@ -152,6 +154,16 @@ class RegistryStore:
         return Descriptor(documents.media_type_of(data, f"{self.name}: {digest}"), len(data), digest)
 
     def _document(self, digest: Digest, descriptor: Descriptor) -> bytes:
+        """Return a document from the registry."""
+        if digest in self._wrong:
+            raise self._wrong[digest].with_traceback(None)
+        try:
+            return self._asked(digest, descriptor)
+        except DigestMismatch as error:
+            self._wrong[digest] = error
+            raise
+
+    def _asked(self, digest: Digest, descriptor: Descriptor) -> bytes:
         if descriptor.media_type in documents.MANIFESTS | documents.INDEXES:
             self._manifest(str(digest), digest)
             return self._documents[digest]

@@ -192,7 +192,7 @@ class _Part:
         self._position, self._end = wanted
         self._take = take
         self._bodies = 0
-        """Answers that began at 0."""
+        """Answers that began at 0, with bytes or although others were asked for."""
 
     def receive(self, repository: Repository, retries: Retries) -> None:
         """Receive the bytes that are missing; Transient if not all of them arrive."""
@@ -201,13 +201,15 @@ class _Part:
         shown = f"{repository.place.shown}: the blob {self._blob.digest}"
         answer, offset = repository.blob(self._blob, (self._position, self._end), retries)
         with closing(answer):
-            self._bodies += offset == 0
+            ignores_range = offset < self._position
+            self._bodies += ignores_range
             if self._bodies > _MAX_BODIES:  # the traffic would grow with the square of the size
                 raise RegistryError(f"{shown} breaks off, and the registry ignores Range")
             ends = self._end if offset else self._blob.size
             try:
                 for piece in answer.pieces():
                     retries.progressed()
+                    self._bodies += offset == 0 and not ignores_range
                     if offset + len(piece) > ends:
                         raise InvalidImage(
                             f"{shown} has more than the {self._blob.size} bytes that the manifest states"

@@ -52,6 +52,7 @@ def read(imgfs: Bench, image: str, *options: str) -> tuple[int, str]:
     ("faults", "requests"),
     [
         ([cut(0)], ["", ""]),
+        ([cut(0), cut(0), cut(0)], ["", "", "", ""]),
         ([cut(1000)], ["", "bytes=1000-"]),
         ([cut(1000, reset=True)], ["", "bytes="]),
         ([cut(1000), cut(1000), cut(SIZE - 2001)], ["", "bytes=1000-", "bytes=2000-", f"bytes={SIZE - 1}-"]),
@@ -105,7 +106,7 @@ def test_a_registry_that_ignores_ranges_sends_a_blob_at_most_twice(imgfs: Bench,
         (status(429, Retry_After="7200"), 3, "429 Too Many Requests to the request for blob"),
         (status(418, b"<html>"), 3, "answers 418"),
         (status(307, Location="https://127.0.0.1:1/x?secret"), 3, "127.0.0.1:1"),
-        (status(301, Location=""), 3, "redirects more than 5 times"),
+        (status(301, Location=""), 3, "redirects to a malformed URL"),
         (headers(Content_Length="9" * 5000), 5, f"bytes in the registry, the manifest says {SIZE}"),
         (status(302, Location="https://127.0.0.1:99999/x?secret"), 3, "redirects to a malformed URL"),
         (status(302, Location="https://127.0.0.1:1x/y?secret"), 3, "redirects to a malformed URL"),
@@ -213,6 +214,16 @@ def test_a_manifest_that_is_wrong_is_an_error(
     proxy.always["manifests/"] = fault
     status_, error = read(imgfs, proxy.image(), "--timeout", "2")
     assert (status_, message in error) == (code, True), error
+
+
+def test_a_config_that_is_wrong_is_asked_for_twice(imgfs: Bench, proxy: Proxy, blob: str) -> None:
+    assert blob
+    assert read(imgfs, proxy.image()) == (0, "")
+    manifest, config = proxy.requests()[:2]
+    proxy.always[config.replace("GET blobs/", "blobs/sha256:")] = flip(1)
+    status_, error = read(imgfs, proxy.image())
+    assert (status_, "has the digest" in error) == (6, True), error
+    assert proxy.requests() == [manifest, config, config]
 
 
 def test_a_manifest_that_decompresses_to_too_much_is_refused(imgfs: Bench, proxy: Proxy, blob: str) -> None:
