@@ -18,6 +18,9 @@ SHOWN |= {"cache/part.py"}
 # How long ago that is, for people.
 SHOWN |= {"cli/output/ages.py", "cli/commands/cache.py"}
 
+# A date in Retry-After, of a server that does not state its own time.  It counts for an hour at most.
+SHOWN |= {"sources/servers/retries.py"}
+
 
 def test_the_time_of_day_is_only_written_down() -> None:
     folder = Path(fusefs.__file__).parent
