@@ -14,8 +14,14 @@ import pytest
 
 from fusefs.errors import UsageError
 from fusefs.sources.registry.helper import ask_helper
+from tests.support.processes import until
 
-_ASK = "import sys; from fusefs.sources.registry.helper import ask_helper; print(ask_helper(sys.argv[1], 'r', 20))"
+_ASK = """
+import sys
+from fusefs.sources.registry import helper
+helper._PARTING = float(sys.argv[2])
+print(helper.ask_helper(sys.argv[1], 'r', 20))
+"""
 
 
 @pytest.fixture(name="helper")
@@ -33,8 +39,7 @@ def helper_fixture(tmp_path: Path) -> Callable[[str], str]:
 
 def wait_for_number(path: Path) -> int:
     """Return the number in the file, once it is there."""
-    while not path.exists() or not path.read_text().endswith("\n"):
-        time.sleep(0.01)
+    until(lambda: path.exists() and path.read_text().endswith("\n"), f"there is a number in {path.name}")
     return int(path.read_text())
 
 
@@ -62,7 +67,8 @@ def test_a_helper_that_hangs_is_killed_with_all_that_it_has_started(
     program = helper(f"(sh -c 'sleep 47 & echo $! >{pids}; wait'; true) & wait")
     with pytest.raises(UsageError, match="did not answer within 1 s"):
         ask_helper(program, "example.org", 0.6)
-    assert not is_running(wait_for_number(pids))
+    ended = wait_for_number(pids)
+    until(lambda: not is_running(ended), "what it has started is killed")
 
 
 def test_a_program_that_a_helper_leaves_behind_delays_no_answer(helper: Callable[[str], str], tmp_path: Path) -> None:
@@ -79,11 +85,12 @@ def test_a_program_that_a_helper_leaves_behind_delays_no_answer(helper: Callable
 def test_an_interrupt_ends_the_helper(helper: Callable[[str], str], tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     program = helper(f"sleep 47 & echo $! >{pids}; wait")
-    with subprocess.Popen([sys.executable, "-c", _ASK, program], stderr=subprocess.PIPE) as asking:
+    with subprocess.Popen([sys.executable, "-c", _ASK, program, "0.1"], stderr=subprocess.PIPE) as asking:
         sleeping = wait_for_number(pids)
+        time.sleep(0.3)  # until it waits for the answer
         asking.send_signal(signal.SIGINT)
         assert b"KeyboardInterrupt" in asking.communicate(timeout=10)[1]
-    assert not is_running(sleeping)
+    until(lambda: not is_running(sleeping), "what it has started is killed")
 
 
 def test_a_helper_asks_at_the_terminal_and_ends_by_itself_at_ctrl_c(
@@ -95,13 +102,14 @@ def test_a_helper_asks_at_the_terminal_and_ends_by_itself_at_ctrl_c(
     )
     child, terminal = pty.fork()
     if child == 0:
-        os.execv(sys.executable, [sys.executable, "-c", _ASK, program])
+        os.execv(sys.executable, [sys.executable, "-c", _ASK, program, "10"])
     try:
         os.write(terminal, b"secret\n")
         asked = wait_for_number(pids)
+        time.sleep(0.3)  # as above
         os.write(terminal, b"\x03")
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGINT
     finally:
         os.close(terminal)
     assert wait_for_number(ended) == 1
-    assert not is_running(asked)
+    until(lambda: not is_running(asked), "it has ended")
