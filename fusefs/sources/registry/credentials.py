@@ -228,7 +228,7 @@ def _answer_of_helper(name: str, registry: str, deadline: float) -> Credentials 
     program = f"docker-credential-{name}"
     if not _HELPER.fullmatch(name):
         raise UsageError(f"bad name of a credential helper: {printable(program)}")
-    from fusefs.sources.registry.helper import ask_helper  # noqa: PLC0415 - most credentials are in files
+    from fusefs.sources.registry.credential_helper import ask_helper  # noqa: PLC0415 - most credentials are in files
 
     status, output = ask_helper(program, registry, max(0.0, deadline - time.monotonic()))
     if status:

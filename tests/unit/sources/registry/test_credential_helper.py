@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from fusefs.errors import UsageError
-from fusefs.sources.registry.helper import ask_helper
+from fusefs.sources.registry.credential_helper import ask_helper
 from tests.support.processes import until
 
 _ASK = """
 import sys
-from fusefs.sources.registry import helper
-helper._PARTING = float(sys.argv[2])
-print(helper.ask_helper(sys.argv[1], 'r', 20))
+from fusefs.sources.registry import credential_helper
+credential_helper._PARTING = float(sys.argv[2])
+print(credential_helper.ask_helper(sys.argv[1], 'r', 20))
 """
 
 
