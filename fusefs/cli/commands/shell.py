@@ -18,7 +18,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Literal
 
 from fusefs.cli.commands.mount import mount_image
-from fusefs.cli.opening import opening
 from fusefs.cli.output.messages import log_to_stderr
 from fusefs.cli.output.stdout import say
 from fusefs.cli.parsing.mount_options import FUSE
@@ -29,7 +28,6 @@ from fusefs.container.process import Call, end_with_parent, run_in_container
 from fusefs.container.rootfs import Plan, Tools
 from fusefs.copying.directories import remove
 from fusefs.errors import ImgfsError, LimitReached, MountError, NoSpace, Unavailable, limit_reached
-from fusefs.layers.needed import Question
 from fusefs.mount.mountpoint import runtime_directory
 from fusefs.mount.syscalls import MNT_DETACH, MS_NODEV, MS_NOSUID, mount, umount2
 from fusefs.oci.config import Details, parse_details
@@ -38,8 +36,6 @@ from fusefs.text import printable
 
 _SHELLS = (("/bin/bash",), ("/bin/sh",), ("sh",))
 """Shells that are tried; the last one is found among the tools, too."""
-_FIRST = "proc"
-"""The directory of the image that the container mounts over first."""
 _INTERPRETER = 3
 """The type of an ELF segment that names the dynamic loader: PT_INTERP."""
 _OF_OVERLAY = ("index", "work")
@@ -63,7 +59,6 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
         with _mounted(arguments, environment, mountpoint, users):
             lower = os.path.join(mountpoint, "rootfs")
             _check_directory(lower, arguments.image)
-            _check_readable(lower, arguments, environment)
             plan = Plan(place, lower, kept, tools, users.has_all, users.is_first)
             return run_in_container(plan, _call(arguments, environment, _details(mountpoint)))
 
@@ -78,18 +73,6 @@ def _check_directory(rootfs: str, image: str) -> None:
         raise limit_reached(error) or Unavailable(reason) from None
     if not is_directory:
         raise Unavailable(f"{printable(image)} has no root file system")
-
-
-def _check_readable(rootfs: str, arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    """Look up what the container needs first; if that fails, raise the error that other commands raise."""
-    try:
-        os.lstat(os.path.join(rootfs, _FIRST))
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        with opening(arguments, environment) as open_image:
-            open_image(arguments.image).rootfs_for(Question(f"/{_FIRST}".encode(), follow=False))
-        raise Unavailable(f"cannot read {printable(arguments.image)}: {error.strerror}") from None
 
 
 def _call(arguments: argparse.Namespace, environment: Mapping[str, str], details: Details) -> Call:

@@ -131,17 +131,6 @@ def test_a_fault_that_stays_is_an_error_in_time(
     assert time.monotonic() - began < 12  # 2 s, and a slow machine's start
 
 
-@pytest.mark.parametrize(("code", "expected"), [(404, 4), (501, 3)])
-def test_a_shell_says_why_a_layer_cannot_be_read(
-    imgfs: Bench, proxy: Proxy, blob: str, code: int, expected: int
-) -> None:
-    proxy.always[blob] = status(code)
-    done = imgfs.run("shell", proxy.image(), "true")
-    assert (done.status, done.out) == (expected, "")
-    assert done.err.splitlines()[-1] == read(imgfs, proxy.image())[1].rstrip()
-    assert str(code) in done.err
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("words", ["cat IMAGE:/small", "ls --layer 0 IMAGE", "cp IMAGE:/small copy"])
 def test_a_signal_ends_a_command_that_waits_for_a_layer(
