@@ -7,7 +7,7 @@ a process has mapped are not read: /proc/PID/maps may wait for a page of a mount
 import os
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 
 from fusefs.mount.mountinfo import Mount, lies_in
@@ -18,10 +18,8 @@ _MOST = 3
 """Processes that a message names."""
 _PENDING = pattern(rb"^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$", re.MULTILINE)
 _SIGKILL = 1 << signal.SIGKILL - 1
-_WAIT = (b"request_wait_answer",)
+_WAIT = b"request_wait_answer"
 """The function of the kernel in which a thread waits for a FUSE mount, and no signal ends the wait (fs/fuse/dev.c)."""
-_WAIT_FOR_LOOKUP = (b"fuse_lock_inode", b"d_alloc_parallel")
-"""Those in which it waits for another thread's lookup in any mount, before it asks (fs/fuse/inode.c, fs/dcache.c)."""
 
 
 def holders(mountpoint: str) -> list[str]:
@@ -39,25 +37,14 @@ def holders(mountpoint: str) -> list[str]:
     return found
 
 
-def only_killed_wait(mount: Mount, waiting: Sequence[int]) -> bool:
-    """Return whether programs wait for *mount*, and all of them are killed.
+def has_killed_waiter(mount: Mount) -> bool:
+    """Return whether a killed process that has a file or directory of *mount* waits for an answer of a FUSE mount.
 
-    *waiting*: the threads that the mount says wait for it.  Of a process that has a file or directory of it, and waits
-    for the answer of a FUSE mount, nothing tells of which mount that is.
+    Nothing tells of which mount it is.
     """
-    if not all(map(_is_killed, waiting)):
-        return False
-    if not waiting and not any(_has_killed_reader(pid, mount) for pid in _processes()):
-        return False
-    return not any(_waits_for_lookup(pid) and not _is_killed(pid) for pid in _processes())
-
-
-def _has_killed_reader(pid: int, mount: Mount) -> bool:
-    return _is_killed(pid) and any(_has(f"{pid}/task/{thread}", mount) for thread in _waiting(pid, _WAIT))
-
-
-def _waits_for_lookup(pid: int) -> bool:
-    return any(True for _ in _waiting(pid, _WAIT_FOR_LOOKUP))
+    return any(
+        _is_killed(pid) and any(_has(f"{pid}/task/{thread}", mount) for thread in _waiting(pid)) for pid in _processes()
+    )
 
 
 def _processes() -> list[int]:
@@ -71,12 +58,12 @@ def _is_killed(pid: int) -> bool:
     return False
 
 
-def _waiting(pid: int, functions: Sequence[bytes]) -> Iterator[str]:
-    """Yield the threads of a process that wait in one of the *functions* of the kernel."""
+def _waiting(pid: int) -> Iterator[str]:
+    """Yield the threads that wait for the answer to a request that the process of a mount has received already."""
     with suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             with suppress(OSError), open(f"/proc/{pid}/task/{thread}/wchan", "rb") as file:
-                if file.read() in functions:
+                if file.read() == _WAIT:
                     yield thread
 
 

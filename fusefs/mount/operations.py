@@ -5,7 +5,7 @@ import functools
 import math
 import os
 import struct
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import count
 from stat import S_IFDIR, S_ISDIR
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -19,12 +19,12 @@ from fusefs.content.protocol import Content
 from fusefs.content.remote import RemoteBlob
 from fusefs.errors import ImgfsError, NoSpace, limit_reached
 from fusefs.log import logger
-from fusefs.mount.inodes import ROOT, Inodes, Place, Unready
+from fusefs.mount.inodes import Inodes, Place, Unready
 from fusefs.mount.listing_cache import ListingCache
 from fusefs.mount.overrides import fill
 from fusefs.mount.privileges import may_administrate
 from fusefs.mount.shared_calls import SharedCallFailed, SharedCalls, in_thread
-from fusefs.mount.status import WAITING, BytesRead, waiting_value
+from fusefs.mount.status import BytesRead
 from fusefs.mount.throttled_log import ThrottledLog
 from fusefs.tree.node import Directory, KnownTree, LazyDirectory, Node, RegularFile, Symlink, Tree
 from fusefs.tree.overrides import Overrides
@@ -96,7 +96,7 @@ async def _when_ready(handler: Callable[_P, Coroutine[Any, Any, _R]], *args: _P.
             unready = error
         operations = args[0]
         assert isinstance(operations, Operations)
-        await operations.make_ready(unready, args[-1] if isinstance(args[-1], RequestContext) else None)
+        await operations.make_ready(unready)
 
 
 def _failure(number: int) -> FUSEError:
@@ -152,8 +152,6 @@ class Operations(pyfuse3.Operations):
         self._first_accesses = trio.CapacityLimiter(self.first_accesses)
         self._calls = SharedCalls(or_at_once=self.or_at_once)
         self._listings = ListingCache(self._calls)
-        self._waiting: set[RequestContext] = set()
-        """Requests that wait, of programs that need not have a file or directory open, so that nothing shows them."""
 
     def _node(self, inode: int) -> Node:
         node = self._inodes.node(inode)
@@ -177,37 +175,21 @@ class Operations(pyfuse3.Operations):
             raise FUSEError(errno.ESTALE)
         return place
 
-    async def _shared(
-        self,
-        key: Hashable,
-        function: Callable[[], _R],
-        limiter: trio.CapacityLimiter,
-        ctx: RequestContext | None,
-    ) -> _R:
-        """Return the result of a shared call, which the program of *ctx* waits for; None: it has something open."""
-        if ctx is None:
-            return await self._calls.run(key, function, limiter)
-        self._waiting.add(ctx)
-        try:
-            return await self._calls.run(key, function, limiter)
-        finally:
-            self._waiting.discard(ctx)
-
-    async def _directory(self, inode: int, ctx: RequestContext | None) -> Place:
+    async def _directory(self, inode: int) -> Place:
         """Return a directory; the first access to a lazy one fills it, and all who access it meanwhile wait."""
         lazy = self._inodes.unmade(inode)
         if lazy is None:
             return self._place(inode)
-        self._inodes.add(inode, await self._shared(("fill", inode), lazy.fill, self._first_accesses, ctx))
+        self._inodes.add(inode, await self._calls.run(("fill", inode), lazy.fill, self._first_accesses))
         self._filled(inode)
         return self._place(inode)
 
     def _filled(self, inode: int) -> None:
         """Note that a lazy directory has its tree."""
 
-    async def make_ready(self, unready: Unready, ctx: RequestContext | None) -> None:
-        """Make what an answer to *ctx* needs and is not here."""
-        unready.done(await self._shared(("ready", unready.key), unready.work, self._first_accesses, ctx))
+    async def make_ready(self, unready: Unready) -> None:
+        """Make what an answer needs and is not here."""
+        unready.done(await self._calls.run(("ready", unready.key), unready.work, self._first_accesses))
 
     def _negative(self, parent_inode: int) -> EntryAttributes:  # noqa: ARG002 - for names that may come
         """Return the answer that there is no such name, which the kernel caches as long as others."""
@@ -219,22 +201,21 @@ class Operations(pyfuse3.Operations):
     def _gave(self, inode: int) -> None:
         """Note that the kernel has one more reference to *inode*; they do not matter where no image goes away."""
 
-    async def _settle(self, place: Place, name: bytes | None, ctx: RequestContext | None) -> None:
+    async def _settle(self, place: Place, name: bytes | None) -> None:
         """Wait until *name* in a directory can be looked up, or with None, until its names can be listed."""
         while (work := place.tree.settling(place.number, name)) is not None:
-            # By one thread for all who look into it.
-            await self._shared(place.numbered, work, self._first_accesses, ctx)
+            await self._calls.run(place.numbered, work, self._first_accesses)  # by one thread for all who look into it
 
     @answered
-    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
+    async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:  # noqa: ARG002
         """Return the attributes of *name*, or a negative entry, which the kernel caches as long."""
         match name:
             case b"." | b"..":
                 entry = self._stat_of_handle(parent_inode, name)
                 self._gave(entry.st_ino)
                 return entry
-        place = await self._directory(parent_inode, ctx)
-        await self._settle(place, name, ctx)
+        place = await self._directory(parent_inode)
+        await self._settle(place, name)
         number = place.tree.find(place.number, name)
         if number is None:
             return self._negative(parent_inode)
@@ -279,8 +260,6 @@ class Operations(pyfuse3.Operations):
     @answered
     async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:  # noqa: ARG002
         """Return the value of an extended attribute."""
-        if inode == ROOT and name == WAITING:  # not listed: it changes by the moment, and only `imgfs umount` needs it
-            return waiting_value({context.pid for context in self._waiting})
         place = self._place(inode)
         for found, value in place.tree.xattrs(place.number):
             if found == name:
@@ -340,8 +319,8 @@ class Operations(pyfuse3.Operations):
     @answered
     async def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """List ``.``, ``..`` and the names of a directory, from position *start_id* on."""
-        place = await self._directory(fh, None)
-        await self._settle(place, None, None)
+        place = await self._directory(fh)
+        await self._settle(place, None)
         listing = await self._listings.listing(fh, place.tree, place.number)
         if start_id < DOTS and not self._list_dots(fh, start_id, token):
             return

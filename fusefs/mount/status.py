@@ -7,7 +7,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,10 +26,6 @@ _NAMES = dict.fromkeys(("user.oci.id", "user.oci.platform"), _WORD)
 _NAMES |= dict.fromkeys((_PREFIX + name for name in ("image", "subdir", "source")), _PATH)
 _NAMES[_PREFIX + "in_use"] = 4 * _PATH
 _NAMES |= dict.fromkeys((_PREFIX + name for name in ("pid", "since", "bytes_read")), _WORD)
-WAITING = b"user.imgfs.waiting"
-"""The attribute of a mount's root that has the thread IDs of requests that wait, except of open files' reads."""
-_NAMES[WAITING.decode()] = 4 * _WORD
-_MOST_WAITING = 100
 _ANSWER_TIMEOUT = 2.0
 """Seconds after which a mount without an answer counts as stuck."""
 
@@ -77,11 +73,6 @@ def process_xattrs(bytes_read: BytesRead) -> "Xattrs":
     return tuple((f"{_PREFIX}{name}".encode(), value) for name, value in values.items())
 
 
-def waiting_value(threads: Collection[int]) -> bytes:
-    """Return the attribute for the threads that wait, as the mount sees them; 0, which is none, for too many."""
-    return b" ".join(b"%d" % thread for thread in threads) if len(threads) <= _MOST_WAITING else b"0"
-
-
 class State(Enum):
     """Whether a mount answers."""
 
@@ -120,12 +111,6 @@ class MountStatus(NamedTuple):
         from urllib.parse import unquote_to_bytes  # noqa: PLC0415 - a mount does not need it, and it takes 3 ms
 
         return self.attributes.get("image") or os.fsdecode(unquote_to_bytes(os.fsencode(self.mount.source)))
-
-    @property
-    def waiting(self) -> list[int]:
-        """The threads whose requests wait, except those that read what they have open; 0 for one that nobody knows."""
-        words = self.attributes.get("waiting", "").split()
-        return [int(word) if word.isascii() and word.isdigit() and len(word) < 11 else 0 for word in words]
 
     def number(self, name: str) -> int | None:
         """Return an attribute as a number, None if it is missing or not a number."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from fusefs.errors import MountError, limit_reached
 from fusefs.mount.abandonable import ChildReport, Say, answers
-from fusefs.mount.holders import holders, only_killed_wait
+from fusefs.mount.holders import has_killed_waiter, holders
 from fusefs.mount.mountinfo import (
     FILE_SYSTEM,
     KERNEL_FILE_SYSTEM,
@@ -26,7 +26,7 @@ from fusefs.mount.mountinfo import (
     path_of,
 )
 from fusefs.mount.privileges import may_mount
-from fusefs.mount.status import MountStatus, State, may_be_image_root, query_status
+from fusefs.mount.status import State, may_be_image_root, query_status
 from fusefs.mount.syscalls import MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW, umount2
 from fusefs.text import listing, printable, quoted
 
@@ -67,28 +67,27 @@ def unmount_all(targets: Sequence[str | Mount], *, lazily: bool) -> list[str]:
     asked = [failure.mount for failure in failures if failure.mount]
     user = os.geteuid()
     patience = _PATIENCE if any(mount.is_foreign(user) for mount in asked) else _OWN_PATIENCE
-    statuses = {status.mount.id: status for status in query_status(asked, patience)}
+    states = {status.mount.id: status.state for status in query_status(asked, patience)}
     left = []
     for failure in failures:
-        status = statuses[failure.mount.id] if failure.mount else None
-        if status and status.state in (State.STALE, State.STUCK):
-            left += _forced(status.mount, failure.shown, status.state)
-        elif status and failure.reason == _BUSY:
-            left += _busy(failure, status)
+        state = states[failure.mount.id] if failure.mount else State.MOUNTED
+        if failure.mount and state in (State.STALE, State.STUCK):
+            left += _forced(failure.mount, failure.shown, state)
+        elif failure.mount and failure.reason == _BUSY:
+            left += _busy(failure, failure.mount)
         else:
             left.append(str(failure))
     return left
 
 
-def _busy(failure: _Failure, status: MountStatus) -> list[str]:
+def _busy(failure: _Failure, mount: Mount) -> list[str]:
     """Return the message for a mount that is in use; a lazy unmount never finds it so.
 
     None if only killed processes wait for it: it is gone then, and they end when their requests are answered.
     """
-    mount = status.mount
     found = holders(mount.mountpoint)
-    is_free = not found and mount.is_fuse and not _has_mounts(mount) and only_killed_wait(mount, status.waiting)
-    if is_free and detach(mount, lazily=True) is None:
+    is_waited_for = not found and mount.is_fuse and not _has_mounts(mount) and has_killed_waiter(mount)
+    if is_waited_for and detach(mount, lazily=True) is None:
         return []
     by = f"in use by {listing(found, ', ')}" if found else failure.reason
     return [f"cannot unmount {failure.shown}: {by}; close it, or imgfs umount -l {failure.word}"]

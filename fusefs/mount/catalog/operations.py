@@ -123,7 +123,7 @@ class CatalogOperations(Operations):
             if limit_reached(error) is None:
                 raise
 
-    async def _fresh(self, inode: int, name: bytes | None, ctx: RequestContext | None) -> None:
+    async def _fresh(self, inode: int, name: bytes | None) -> None:
         """Wait until what *name*, or None for all names, is in a directory above the images is known.
 
         After some seconds, what was known before is used again.
@@ -135,7 +135,7 @@ class CatalogOperations(Operations):
             return
         with trio.move_on_after(_PATIENCE) as waiting:
             try:
-                await self._shared(("names", question.key), question.ask, self._questions, ctx)
+                await self._calls.run(("names", question.key), question.ask, self._questions)
             except SharedCallFailed:
                 return
             except LimitReached as error:
@@ -160,7 +160,7 @@ class CatalogOperations(Operations):
     async def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """Return the attributes of *name*, or a negative entry."""
         if self._is_folder(parent_inode) and name not in (b".", b".."):
-            await self._fresh(parent_inode, name, ctx)
+            await self._fresh(parent_inode, name)
         return await super().lookup(parent_inode, name, ctx)
 
     @answered
@@ -184,7 +184,7 @@ class CatalogOperations(Operations):
             return await super().readdir(fh, start_id, token)
         inode, tree = folder.inode, self._catalog.tree
         if start_id == 0 or folder.names is None:
-            await self._fresh(inode, None, None)
+            await self._fresh(inode, None)
             number = self._inodes.root_number(inode)
             assert number is not None
             folder.names = sorted((tree.number(node), name, node) for name, node in tree.named(number))
@@ -259,14 +259,14 @@ class CatalogOperations(Operations):
             owner.used = time.monotonic()
         await super().release(fh)
 
-    async def _directory(self, inode: int, ctx: RequestContext | None) -> Place:
+    async def _directory(self, inode: int) -> Place:
         with _busy(self._inodes.owner(inode)):
-            return await super()._directory(inode, ctx)
+            return await super()._directory(inode)
 
-    async def make_ready(self, unready: Unready, ctx: RequestContext | None) -> None:
-        """Make what an answer to *ctx* needs and is not here."""
+    async def make_ready(self, unready: Unready) -> None:
+        """Make what an answer needs and is not here."""
         with _busy(unready.owner):
-            await super().make_ready(unready, ctx)
+            await super().make_ready(unready)
 
     def _filled(self, inode: int) -> None:
         directory = self._place(inode).numbered.owner

@@ -2,7 +2,6 @@
 
 import errno
 import gzip
-import json
 import mmap
 import os
 import random
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.mount.holders import only_killed_wait
+from fusefs.mount.holders import has_killed_waiter
 from fusefs.mount.mountinfo import Mount, mount_at
 from tests.support.builders import compressed, layer
 from tests.support.fault_proxy import Fault, Proxy, Reply, body, cut, flip, headers, slow_headers, stall, status
@@ -311,7 +310,7 @@ def test_a_mount_that_only_a_killed_reader_waits_for_is_unmounted(imgfs: Bench, 
     until(proxy.requests, "the reader waits for the layer")
     with (mounted / "config").open():
         reader.kill()
-        until(lambda: only_killed_wait(mount_on(mounted), []), "the reader waits although it was killed")
+        until(lambda: has_killed_waiter(mount_on(mounted)), "the reader waits although it was killed")
         assert imgfs.run("umount", mounted).status == 9  # somebody else is there, too
     assert imgfs.run("umount", mounted) == Finished(0, "", "")
     assert not os.path.ismount(mounted)
@@ -329,8 +328,8 @@ def test_a_killed_reader_of_another_mount_makes_no_unmount_lazy(imgfs: Bench, pr
     reader = subprocess.Popen(["cat", awaited / "rootfs" / "small"], stderr=subprocess.DEVNULL, cwd=awaited)
     until(proxy.requests, "the reader waits for the layer")
     reader.kill()
-    until(lambda: only_killed_wait(mount_on(awaited), []), "the reader waits although it was killed")
-    assert not only_killed_wait(mount_on(mounted), [])
+    until(lambda: has_killed_waiter(mount_on(awaited)), "the reader waits although it was killed")
+    assert not has_killed_waiter(mount_on(mounted))
     with (mounted / "config").open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)  # it is in use, by nobody that can be named
     assert imgfs.run("umount", mounted).status == 9
@@ -342,38 +341,6 @@ def test_a_killed_reader_of_another_mount_makes_no_unmount_lazy(imgfs: Bench, pr
     go.set()
     reader.wait(10)
     until(lambda: not imgfs.processes(), "the mounts have ended")
-
-
-def test_a_mount_in_which_only_killed_lookups_wait_is_unmounted(imgfs: Bench, proxy: Proxy, blob: str) -> None:
-    mounted, other = imgfs.mount(proxy.image()), imgfs.mount(proxy.image(), at=imgfs.mountpoint("other"))
-    go = threading.Event()
-    proxy.always[blob] = stall(1000, go)
-    programs = []
-    for name in ("small", "data", "small"):  # the kernel asks for one name after the other
-        programs.append(looks_up(mounted / "rootfs" / name))
-        assert imgfs.run("umount", mounted).status == 9
-        programs[-1].kill()
-    with (other / "config").open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-    assert imgfs.run("umount", other).status == 9
-    mapped.close()
-    assert [mount["state"] for mount in json.loads(imgfs.run("list", "--json").out)] == ["mounted", "mounted"]
-    assert imgfs.run("umount", "--all") == Finished(0, "", "")
-    assert not os.path.ismount(mounted)
-    assert [program.poll() for program in programs] == [None, None, None]
-    go.set()
-    for program in programs:
-        program.wait(10)
-    until(lambda: not imgfs.processes(), "the mounts have ended")
-
-
-def looks_up(path: Path) -> subprocess.Popen[bytes]:
-    """Start a program that waits for the lookup of *path*, and has no file or directory of the mount."""
-    process = subprocess.Popen(["cat", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait = Path(f"/proc/{process.pid}/wchan")
-    waits = (b"request_wait_answer", b"fuse_lock_inode", b"d_alloc_parallel")
-    until(lambda: wait.read_bytes() in waits, "it waits for the lookup")
-    return process
 
 
 def mount_on(mountpoint: Path) -> Mount:

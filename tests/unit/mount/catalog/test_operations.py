@@ -129,8 +129,7 @@ def test_an_image_on_which_somebody_waits_is_in_use(tmp_path: Path) -> None:
         late = time.monotonic() + 2 * catalog.idle
         assert [*catalog.unused(late)] == [owner]
         meanwhile: list[object] = []
-        unready = Unready("work", lambda: meanwhile.extend(catalog.unused(late)), owner=owner)
-        await operations.make_ready(unready, None)
+        await operations.make_ready(Unready("work", lambda: meanwhile.extend(catalog.unused(late)), owner=owner))
         assert meanwhile == []
         assert [*catalog.unused(late)] == [owner]
 
