@@ -70,7 +70,7 @@ def _receive_signals() -> None:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     stops = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD, *stops))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD, signal.SIGALRM, *stops))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if the caller ignores it
         signal.signal(signal.SIGINT, _interrupt)
 
@@ -94,6 +94,7 @@ def _interrupt(_: int, frame: FrameType | None) -> None:
 def _stop_receiving() -> None:
     """Let Ctrl-C end the process from now on: an exception would be a traceback at its end."""
     if signal.getsignal(signal.SIGINT) is _interrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -74,10 +74,11 @@ def _run(folder: Path, patch: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def test_an_import_is_not_interrupted_and_the_command_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("caller", ["pass", "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})"])
+def test_an_import_is_not_interrupted_and_the_command_is(tmp_path: Path, caller: str) -> None:
     # An exception could leave the lock of all imports taken, and a thread that imports would wait for ever.
     (tmp_path / "interrupting.py").write_text(_INTERRUPTING_MODULE)
-    patch = "cli.import_command = lambda _: importlib.import_module('interrupting')"
+    patch = f"{caller}; cli.import_command = lambda _: importlib.import_module('interrupting')"
     assert _run(tmp_path, patch) == (130, "imported\n", "imgfs: interrupted\n")
 
 

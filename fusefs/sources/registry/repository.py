@@ -199,12 +199,13 @@ class Repository:
             self._refused(answer, path)
         is_elsewhere = answer.host != self.place.host
         data = self._document(answer, f"list of referrers of {subject}", once=is_elsewhere)
-        return data, self._next_query(answer, path)
+        return data, next_query(answer.headers("Link"), self._url(self._below(path)))
 
     def names(self, path: str, query: str, retries: Retries) -> tuple[bytes, str | None]:
         """Return a page of a list of names, ``tags/list`` or ``_catalog``, and the query of the next page.
 
-        The query is as for `referrers`.  Raises as `manifest` does; Missing for a registry without such a list.
+        None: the link to it is malformed.  Behind a proxy, registries state hosts that are not theirs; only the query is
+        used.  Raises as `manifest` does; Missing for a registry without such a list.
         """
         path = f"{path}?{query}"
         answer = self._sent("GET", path, {"Accept": "application/json"}, retries)
@@ -213,10 +214,8 @@ class Repository:
             raise Missing(f"the registry {self.place.shown} has no {self._what(path)}{message and f' ({message})'}")
         if answer.status != _OK:
             self._refused(answer, path)
-        return self._document(answer, self._what(path)), self._next_query(answer, path)
-
-    def _next_query(self, answer: Answer, path: str) -> str | None:
-        return next_query(answer.headers("Link"), self._url(self._below(path)))
+        following = next_query(answer.headers("Link"), self._url(self._below(path)), anywhere=True)
+        return self._document(answer, self._what(path)), following
 
     @property
     def _name(self) -> str:
@@ -397,10 +396,11 @@ def _media_type(answer: Answer) -> str:
     return answer.header("Content-Type").partition(";")[0].strip()
 
 
-def next_query(links: Iterable[str], url: str) -> str | None:
+def next_query(links: Iterable[str], url: str, *, anywhere: bool = False) -> str | None:
     """Return the query of the page after *url*, empty without one, None if it is at another place (RFC 8288).
 
-    That is another host or scheme.  The path does not count: behind a proxy, registries state one that is not theirs.
+    That is, unless *anywhere* is right, another host or scheme.  The path does not count: behind a proxy, registries
+    state one that is not theirs.
     """
     for target, parameters, _ in _LINK.findall(", ".join(links)):
         if "next" not in _relations(parameters):
@@ -409,7 +409,7 @@ def next_query(links: Iterable[str], url: str) -> str | None:
             here, there = urlsplit(url), urlsplit(urljoin(url, target))
         except ValueError:
             return None
-        return there.query if there[:2] == here[:2] else None
+        return there.query if anywhere or there[:2] == here[:2] else None
     return ""
 
 

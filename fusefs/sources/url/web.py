@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from fusefs.content.pieces import Take
@@ -44,6 +44,10 @@ class Version(NamedTuple):
         """Return whether nothing that both state differs."""
         return all(a == b for a, b in zip(self, other, strict=True) if a not in (None, "") and b not in (None, ""))
 
+    def is_tagged_as(self, other: "Version") -> bool:
+        """Return whether both state the same strong ETag: then nothing of the file should differ (RFC 9110)."""
+        return self.etag.startswith('"') and self.etag == other.etag
+
     @property
     def condition(self) -> Mapping[str, str]:
         """The header that makes a server send a range of this version only; weak ETags are not allowed there."""
@@ -75,6 +79,8 @@ class WebFile:
         """The answer to `begin`, if that is the whole file."""
         self._failed: tuple[float, str] | None = None
         self._changed: Unavailable | None = None
+        self._doubted_size: int | None = None
+        """That of the last answer with the right strong ETag, if it was another one."""
 
     @property
     def size(self) -> int | None:
@@ -174,7 +180,12 @@ class WebFile:
         self.check()
         wanted = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         answer = self._asked({**wanted, **(self.version.condition if wanted else {})}, retries)
-        if answer.status == _UNSATISFIABLE or not self.version.is_same(_version(answer)):
+        found = _version(answer)
+        if answer.status == _PARTIAL and found.size != self._doubted_size and self.version.is_tagged_as(found):
+            self._doubted_size = None if self.version.is_same(found) else found.size
+            if self._doubted_size is not None:  # one answer may be wrong, two are not
+                self._refuse_range(answer, start, end)
+        if answer.status == _UNSATISFIABLE or not self.version.is_same(found):
             answer.close()
             self._changed = Unavailable(f"{self.name} was changed while it is in use; unmount it and mount it again")
             raise self._changed
@@ -185,12 +196,15 @@ class WebFile:
     def _check_range(self, answer: Answer, start: int, end: int | None) -> None:
         match = _RANGE.fullmatch(answer.header("Content-Range"))
         if match is None or int(match[1]) != start or int(match[2]) + 1 != (int(match[3]) if end is None else end):
-            answer.close()
-            stated = printable(answer.header("Content-Range"))[:100] or "nothing"
-            raise Transient(
-                f"{self.name}: asked for bytes {start}-{'' if end is None else end - 1}, the server sends {stated}",
-                once=True,
-            )
+            self._refuse_range(answer, start, end)
+
+    def _refuse_range(self, answer: Answer, start: int, end: int | None) -> NoReturn:
+        answer.close()
+        stated = printable(answer.header("Content-Range"))[:100] or "nothing"
+        raise Transient(
+            f"{self.name}: asked for bytes {start}-{'' if end is None else end - 1}, the server sends {stated}",
+            once=True,
+        )
 
     def _asked(self, headers: Mapping[str, str], retries: Retries) -> Answer:
         """Return a successful answer, or that there is no such range."""

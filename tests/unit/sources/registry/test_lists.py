@@ -44,7 +44,9 @@ def test_the_next_page_is_at_the_same_place(link: str, query: str | None) -> Non
     ("link", "names", "flaw"),
     [
         ('<?last=a>; Rel="Next"', ("a", "b"), ""),
-        ('<http://127.0.0.1:1/v2/team/app/tags/list?last=a>; rel="next"', ("a",), "it continues at another place"),
+        ('<http://127.0.0.1:1/v2/team/app/tags/list?last=a>; rel="next"', ("a", "b"), ""),  # as before a proxy
+        ('<https://registry.internal:443/?last=a>; rel="next"', ("a", "b"), ""),
+        ('<http://[>; rel="next"', ("a",), "it continues at another place"),
     ],
 )
 def test_tags_that_are_listed_elsewhere_are_left_out_and_that_is_said(
