@@ -194,6 +194,7 @@ class PieceTar:
 
     def _ensure(self, wanted: range) -> None:
         """Let all pieces *wanted* be here; several threads that want one share the fetch."""
+        alone = False
         while not all(self._here[number] for number in wanted):
             with self._changed:
                 missing = [number for number in wanted if not self._here[number] and number not in self._busy]
@@ -201,14 +202,17 @@ class PieceTar:
                     if not all(self._here[number] for number in wanted):
                         self._changed.wait()
                     continue
-                missing += self._ahead(missing)
+                ahead = [] if alone else self._ahead(missing)
+                missing += ahead
                 self._busy.update(missing)
             try:
                 for run in _runs([(number, self._table[number]) for number in missing]):
                     self._fetch(run)
             except FetchFailed:
-                if not all(self._here[number] for number in wanted):  # else it is one that nobody has asked for
-                    raise
+                if not all(self._here[number] for number in wanted):
+                    if not ahead:
+                        raise
+                    alone = True  # it may be a piece that nobody has asked for, and that is not in the cache, say
             finally:
                 with self._changed:
                     self._busy.difference_update(missing)

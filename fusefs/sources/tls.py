@@ -1,5 +1,6 @@
 """TLS settings for connections to engines and registries: no other module decides what is trusted."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,6 +92,9 @@ def _naming(file: os.PathLike[str]) -> Iterator[None]:
         yield
     except OSError as error:
         why = error.strerror
-        if hasattr(error, "reason"):  # of an ssl.SSLError; None for a file that is no PEM
-            why = error.reason.replace("_", " ").lower() if error.reason else "damaged, encrypted or not in PEM format"
+        said = getattr(error, "reason", None)  # of an ssl.SSLError; None for a file that is no PEM
+        if said:
+            why = said.replace("_", " ").lower()
+        elif hasattr(error, "reason") or error.errno == errno.EINVAL:  # EINVAL: a wrong passphrase, or none
+            why = "damaged, encrypted or not in PEM format"
         raise OSError(error.errno, f"{printable(os.fspath(file))}: {why}") from None

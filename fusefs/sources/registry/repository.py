@@ -204,8 +204,8 @@ class Repository:
     def names(self, path: str, query: str, retries: Retries) -> tuple[bytes, str | None]:
         """Return a page of a list of names, ``tags/list`` or ``_catalog``, and the query of the next page.
 
-        None: the link to it is malformed.  Behind a proxy, registries state hosts that are not theirs; only the query is
-        used.  Raises as `manifest` does; Missing for a registry without such a list.
+        None: the link to it is malformed.  Behind a proxy, registries state hosts that are not theirs: only the query
+        is used.  Raises as `manifest` does; Missing for a registry without such a list.
         """
         path = f"{path}?{query}"
         answer = self._sent("GET", path, {"Accept": "application/json"}, retries)

@@ -20,7 +20,7 @@ from fusefs.chunked.remembered import RememberedRanges
 from fusefs.content.file import OpenFile
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Literal
-from fusefs.errors import InvalidImage
+from fusefs.errors import InvalidImage, Unavailable
 from tests.support.changesets import About, changeset, file
 from tests.support.chunked_layers import Chunked, Ranges, estargz, zstd_chunked
 from tests.unit.chunked.example import EVERYTHING
@@ -148,6 +148,22 @@ def test_damage_behind_what_is_read_is_no_error_yet() -> None:
         with pytest.raises(FetchFailed):
             tar.read_at(5 * SIZE, SIZE)
         assert tar.read_at(6 * SIZE, SIZE) == PARTS[6]
+
+
+def test_what_nobody_has_asked_for_may_be_out_of_reach() -> None:
+    class Part(Ranges):
+        """The cache, which has the first pieces, while the registry is not asked (--offline)."""
+
+        def unverified_range(self, offset: int, size: int) -> bytes:
+            if offset + size > 8 * SIZE:
+                raise FetchFailed(Unavailable("not in the cache"))
+            return super().unverified_range(offset, size)
+
+    with pieces(Part(TAR)) as tar:
+        for number in range(8):
+            assert tar.read_at(number * SIZE, SIZE) == PARTS[number]
+        with pytest.raises(FetchFailed):
+            tar.read_at(8 * SIZE, 1)
 
 
 def test_documents_are_remembered_until_one_of_them_is_dropped() -> None:
