@@ -39,17 +39,11 @@ TAR = "tar"
 class OwningCache(Protocol):
     """The operations that an entry needs from its cache."""
 
-    def room(self, need: int) -> bool:
-        """Make room for *need* bytes; return whether they may be cached."""
+    def room(self, need: int) -> int:
+        """Make room for *need* bytes; return how many more may be cached, 0 if these may not."""
 
-    def grow(self, file: int, more: int, first: int | None = None) -> int | None:
-        """Make room for *more* bytes of *file*, and reserve them or the *first* ones; return how many may follow."""
-
-    def admit(self, file: int) -> bool:
-        """Return whether the complete *file* may be cached."""
-
-    def trim(self) -> None:
-        """Evict entries until the cache is within its limit."""
+    def trim(self, added: int | None = None) -> None:
+        """Evict entries until the cache is within its limit; *added* bytes were just cached."""
 
     def later(self, work: Callable[[], None]) -> None:
         """Do *work* in the background."""
@@ -75,16 +69,9 @@ class CacheEntry:
         self._cache = cache
         self._lost = self._closed = False
 
-    def room(self, need: int) -> bool:
-        """Make room for *need* bytes; return whether they may be cached.  Nothing is reserved."""
-        return not self._lost and self._cache.room(need)
-
-    def grow(self, file: int, more: int, first: int | None = None) -> int | None:
-        """Make room for *more* bytes of the open *file*; return how many may follow, None if *more* may not.
-
-        They are reserved, or the *first* of them alone, until the next call for that file or its end.
-        """
-        return None if self._lost else self._cache.grow(file, more, first)
+    def room(self, need: int) -> int:
+        """Make room for *need* bytes; return how many more may be cached, 0 if these may not."""
+        return 0 if self._lost else self._cache.room(need)
 
     def later(self, work: Callable[[], None]) -> None:
         """Do *work* on the entry in the background, unless the entry was abandoned or closed by then."""
@@ -104,17 +91,13 @@ class CacheEntry:
     def add(self, name: str, descriptor: int, was: str | None = None) -> None:
         """Cache the file *descriptor*, which must be complete, as *name*; it has no name, or *was* its name so far.
 
-        Errors are logged: the file is then used once and not cached.  So is one for which there is no room.
+        Errors are logged: the file is then used once and not cached.
         """
         try:
-            fits = self._cache.admit(descriptor)
-            if fits:
-                os.fsync(descriptor)
-            else:
-                log.info("%s: no room to cache %s", printable(self.path), name)
+            os.fsync(descriptor)
             with self._cache.deciding():
                 present = os.listdir(self.directory)
-                if not fits or self._lost or name + SEAL in present:  # another mount was faster
+                if self._lost or name + SEAL in present:  # another mount was faster
                     self._unlink(*(() if was is None else (was + SEAL, was)))
                     return
                 if name in present:  # left by a killed process: a living one links and seals under the lock
@@ -125,6 +108,8 @@ class CacheEntry:
                 write_document(self.directory, name + SEAL, {"file": stated(descriptor)})
         except OSError as error:
             log.warning("%s: cannot cache %s: %s", printable(self.path), name, error.strerror)
+            return
+        self._cache.trim(os.fstat(descriptor).st_blocks * 512)
 
     def open_cached(self, name: str) -> int | None:
         """Return the descriptor of the cached file *name*, None if there is none; the caller closes it.
@@ -162,13 +147,8 @@ class CacheEntry:
     def complete(self, facts: Facts, tar: int | None = None) -> None:
         """Mark the entry as complete, with *facts* in its document `INDEX` and *tar* as its tar.
 
-        Other processes may use the entry from now on.  Errors are logged and abandon the entry, and so does a *tar* for
-        which there is no room any more.
+        Other processes may use the entry from now on.  Errors are logged and abandon the entry.
         """
-        if tar is not None and not self._cache.admit(tar):
-            log.info("no room to cache the image in %s", printable(self.path))
-            self.abandon()
-            return
         try:
             if tar is not None:
                 os.fsync(tar)

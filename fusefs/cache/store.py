@@ -20,7 +20,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from fusefs.cache.entry import INDEX, CacheEntry, clean, clear, read_index, remove
-from fusefs.cache.growing import GrowingFiles
 from fusefs.cache.location import open_root, unusable
 from fusefs.cache.sealed_file import Altered, Facts, new_file
 from fusefs.errors import limit_reached
@@ -52,11 +51,6 @@ _RECENT = 10.0
 _SHARE = 8
 """The fraction of the spare room to use without a new survey: an eighth, since other processes add files too."""
 
-_DOCUMENTS = 1 << 14
-"""Disk space in bytes for the documents that come with a file: its seal, the entry's index."""
-_STEP = 1 << 22
-"""Bytes that are reserved for a growing file beyond those that it asks for, so that it asks less often."""
-
 Waiting = Callable[[], contextlib.AbstractContextManager[None]]
 
 
@@ -79,9 +73,8 @@ class Cache:
         self._limit = limit
         self.later = later
         self._statvfs = statvfs
-        # With the result of the last survey, guarded by the lock of `deciding`.
-        self._growing = GrowingFiles()
-        self._spare = 0
+        # The result of the last survey, guarded by the lock of `deciding`.
+        self._in_use = self._spare = 0
         self._stands_until = 0.0
         try:
             self._root = open_root(path)
@@ -180,85 +173,43 @@ class Cache:
                 facts = _index(path, directory)
             return CacheEntry(path, directory, self, of_user=kind == FILES), facts
 
-    def room(self, need: int) -> bool:
-        """Make room for *need* bytes; return whether they may be cached.  Nothing is reserved.
+    def room(self, need: int) -> int:
+        """Make room for *need* bytes; return how many more may be cached, 0 if these may not.
 
         Least recently used entries are evicted first; entries in use are never evicted.  Nothing is evicted if
         even that would not make enough room.
         """
         try:
             with self._surveying() as folders:
-                return self._room(need, 0, folders) is not None
+                return self._room(need, folders)
         except OSError as error:
             self._complain(error)
-            return False
+            return 0
 
-    def grow(self, file: int, more: int, first: int | None = None) -> int | None:
-        """Make room for *more* bytes of an entry's open *file*; return how many may follow, None if *more* may not.
+    def _room(self, need: int, folders: Mapping[str, int]) -> int:
+        from fusefs.cache.survey import each  # noqa: PLC0415 - a cached image needs no survey
 
-        They are reserved, or the *first* of them alone, until the next call for that file, which counts from what is
-        written by then, or until the file is closed or admitted.  Evicts as `room`.
+        free = self._free()
+        if not self._surely(need):
+            entries = [entry for entry, _ in each(folders, _KINDS)]
+            in_use = sum(entry.size for entry in entries if not entry.free)
+            could_free = sum(entry.size for entry in entries if entry.free)
+            if in_use + need > self._limit or free + could_free < need:
+                return 0
+            free += self._evict(entries, need, folders)
+        return max(0, min(self._limit - self._in_use, free))
+
+    def trim(self, added: int | None = None) -> None:
+        """Evict entries until the cache is within its limit, and remove incomplete ones.
+
+        *added* bytes were just cached; if a recent survey found plenty of room, they need no new one.
         """
-        try:
-            with self._surveying() as folders:
-                self._growing.reserve(file, 0)
-                if not more:
-                    return 0
-                room = self._room(more + _DOCUMENTS, 0 if first else _STEP, folders)
-                if room is None:  # who asked closes it, and another file may get its number, and its inode
-                    self._growing.forget(file)
-                    return None
-                granted = min(room - _DOCUMENTS, first or room)
-                self._growing.reserve(file, granted)
-                return granted
-        except OSError as error:
-            self._complain(error)
-            return None
-
-    def admit(self, file: int) -> bool:
-        """Return whether the complete *file* may get its name in an entry, or keep it; evicts as `room`."""
-        try:
-            with self._surveying() as folders:
-                status = self._growing.reserve(file, 0)  # so that it counts, although it has no name
-                if self._surely(status.st_blocks * 512):
-                    return True
-                self._stands_until = 0.0  # what other processes have added since the last survey counts, too
-                return self._room(0 if status.st_nlink else _DOCUMENTS, 0, folders) is not None
-        except OSError as error:
-            self._complain(error)
-            return False
-
-    def _room(self, need: int, step: int, folders: Mapping[str, int]) -> int | None:
-        """Make room for *need* bytes, if possible for *step* more; return for how many, None if not even for *need*."""
-        from fusefs.cache.survey import each  # noqa: PLC0415 - a cached image needs no survey
-
-        self._growing.look()
-        if self._surely(need):
-            return need + step if self._surely(step) else need
-        entries = [entry for entry, _ in each(folders, _KINDS)]
-        in_use = self._growing.unseen + sum(entry.size for entry in entries if not entry.free)
-        could_free = sum(entry.size for entry in entries if entry.free)
-        most = min(self._limit - in_use, self._free() + could_free)
-        if most < need:
-            return None
-        need += min(step, (most - need) // _SHARE)
-        self._evict(entries, need, folders)
-        return need
-
-    def end(self) -> None:
-        """Evict what is too much, at the end of a process whose entries are closed: others may have grown, too."""
-        if self._growing.any:
-            self._growing = GrowingFiles()  # they are no more: what is in no entry ends with the process
-            self.trim()
-
-    def trim(self) -> None:
-        """Evict entries until the cache is within its limit, and remove incomplete ones."""
         from fusefs.cache.survey import each  # noqa: PLC0415 - a cached image needs no survey
 
         try:
             with self._surveying() as folders:
-                self._growing.look()
-                self._evict([entry for entry, _ in each(folders, _KINDS)], 0, folders)
+                if added is None or not self._surely(added):
+                    self._evict([entry for entry, _ in each(folders, _KINDS)], 0, folders)
         except OSError as error:
             self._complain(error)
 
@@ -349,7 +300,7 @@ class Cache:
         """Remove incomplete entries, then others to make room for *need* bytes; return the bytes freed."""
         from fusefs.cache.survey import taken  # noqa: PLC0415 - a cached image needs no survey
 
-        total, free, freed = self._growing.unseen + sum(entry.size for entry in entries), self._free(), 0
+        total, free, freed = sum(entry.size for entry in entries), self._free(), 0
         for entry in sorted(entries, key=lambda entry: entry.used_ns):
             fits = total + need - freed <= self._limit and free + freed >= need
             if not entry.free or (entry.used_ns and fits and not entry.leftovers):
@@ -366,6 +317,7 @@ class Cache:
                     freed += removed
                     if entry.used_ns:
                         log.info("%s: removed, %d bytes", printable(path), removed)
+        self._in_use = sum(entry.size for entry in entries if not entry.free)
         self._spare = (self._limit - total + freed - need) // _SHARE
         self._stands_until = time.monotonic() + _RECENT
         return freed
@@ -385,9 +337,9 @@ class Cache:
             log.warning("cannot make room in the cache %s: %s", printable(self.path), error.strerror)
 
     def _free(self) -> int:
-        """Return how many bytes the cache may still write or reserve, negative if the disk is too full already."""
+        """Return how many bytes the cache may still write, negative if the disk is too full already."""
         disk = self._statvfs(self._root)
-        return disk.f_bavail * disk.f_frsize - disk.f_blocks * disk.f_frsize // _RESERVE - self._growing.unwritten
+        return disk.f_bavail * disk.f_frsize - disk.f_blocks * disk.f_frsize // _RESERVE
 
 
 @contextlib.contextmanager

@@ -175,9 +175,6 @@ class ImageMount:
         finally:
             opened.note()
             self._mounting.finish()
-            opened.close_caches()
-            if (cache := settings.cache()) is not None:
-                cache.end()
 
     def _begin(self, opened: Opened | None, kernel: KernelMounts | None, ready: Callable[[], None]) -> None:
         """Start the threads that may not exist before a fork, then report that the mount is usable."""

@@ -27,8 +27,6 @@ Receive = Callable[[int, int, Take], None]
 A server that ignores ranges sends all bytes instead, from 0 on.
 """
 
-BLOCK = 1 << 12
-"""Bytes of a file system's block, all of which one byte takes."""
 _NOTE = 8 << 20
 """Bytes after which it is noted what is there, in the middle of a fetch."""
 _PAUSE = 0.25
@@ -52,11 +50,8 @@ class Room(NamedTuple):
     file: OpenFile
     directory: str
     """Where it lies, for messages."""
-    grow: Callable[[int], int | None] | None = None
-    """Reserves room for a number of bytes to follow, instead of those before; returns for how many, None if there is
-    none.  None: there is no limit but the disk."""
-    left: int = 0
-    """Bytes that are reserved already."""
+    size: int | None = None
+    """How many bytes it may store; None: no limit but the disk."""
     keep: Callable[[], None] = lambda: None
     """Stores the file, when it is complete and verified, for the next time."""
     present: Ranges | None = None
@@ -90,8 +85,7 @@ class Pieces:
 
     Safe under concurrency.  `_changed` guards `present` and the claims, and is never held during I/O.  A missing byte
     is in at most one claim.  Only the thread of that claim writes it, once, before it becomes present.  So a byte that
-    is present does not change, unless it is dropped; none is after `settle`.  `_reserving` guards `_left`, and is held
-    while room is made; `_changed` may be taken then.  A thread that waits waits for a claim,
+    is present does not change, unless it is dropped; none is after `settle`.  A thread that waits waits for a claim,
     whose thread ends it, however its fetch ends; `Receive` ends by its timeouts.  Threads that waited for a claim share
     its error.
     """
@@ -103,8 +97,6 @@ class Pieces:
         self.present = Ranges(room.present.within(0, size) if room.present else ())
         self._room = room
         self._receive = receive
-        self._left = room.left
-        self._reserving = threading.Lock()
         self._noted = self.present.total
         self._noted_at = -math.inf
         self._changed = threading.Condition()
@@ -245,7 +237,6 @@ class Pieces:
     def _fetch(self, claim: _Claim) -> None:
         """Fetch the bytes of *claim* and end it.  Raises FetchFailed."""
         try:
-            self._reserve(claim)
             for start, end in _merged(claim.missing):
                 if not claim.whole:
                     self._receive(start, end, partial(self._take, claim, (start, end)))
@@ -260,23 +251,6 @@ class Pieces:
                     self._note(1)
             finally:
                 self._end(claim)
-
-    def _reserve(self, claim: _Claim) -> None:
-        """Reserve room for the bytes of *claim*.  Raises NoSpace."""
-        grow = self._room.grow
-        if grow is None:
-            return
-        with self._reserving:
-            with self._changed:
-                need = _disk_space(claim.missing)
-                others = sum(_disk_space(each.missing) for each in self._claims if each is not claim)
-            if need > self._left:
-                left = grow(need + others)
-                if left is None:
-                    self._left = (grow(others) or others) - others
-                    raise no_space(self.file.name, self._room.directory, self.size, self.present.total)
-                self._left = left - others
-            self._left -= need
 
     def _end(self, claim: _Claim) -> None:
         with self._changed:
@@ -303,9 +277,12 @@ class Pieces:
                 self._take_everything(claim)
             knows = self._ranges_ignored
             parts = [*claim.missing.within(offset, end)]
+            stored = self.present.total + sum(last - first for first, last in parts)
         if knows and not knew:
             log.info("%s is fetched whole: the server ignores ranges", self.file.name)
-            self._reserve(claim)
+        room = self._room
+        if room.size is not None and stored > room.size:
+            raise no_space(self.file.name, room.directory, self.size, room.size)
         for first, last in parts:
             self._write(memoryview(data)[first - offset : last - offset], first)
         with self._changed:
@@ -350,11 +327,6 @@ class Pieces:
                 data, offset = data[count:], offset + count
         except OSError as error:
             raise write_failed(self.file.name, self._room.directory, self.size, self.present.total, error) from None
-
-
-def _disk_space(missing: Ranges) -> int:
-    """Return how many bytes the blocks of *missing* take."""
-    return sum((-(-end // BLOCK) - start // BLOCK) * BLOCK for start, end in missing)
 
 
 def _merged(missing: Ranges) -> list[Range]:

@@ -3,7 +3,6 @@
 import errno
 import os
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -22,24 +21,15 @@ class Spool:
     An exception in the ``with`` block closes the file; otherwise the user of `file` closes it.
     """
 
-    def __init__(
-        self,
-        directory: str,
-        name: str,
-        descriptor: int | None = None,
-        grow: Callable[[int, int], int | None] | None = None,
-        left: int = 0,
-    ) -> None:
+    def __init__(self, directory: str, name: str, descriptor: int | None = None, limit: int | None = None) -> None:
         """Create the spool file in *directory*; messages call it *name*.
 
-        *descriptor*: an open file to use instead of a new one.  *grow* reserves room in it for a number of bytes more,
-        and returns for how many, None if there is none; room for *left* bytes is reserved already.
+        *descriptor*: an open file to use instead of a new one.  *limit*: the maximum size in bytes.
         """
         self.directory = directory
         self.name = name
         self.file = OpenFile(unlinked_file(directory) if descriptor is None else descriptor, name)
-        self._grow = grow
-        self._left = left
+        self._limit = limit
         self._written = 0
         self._finished = False
         self._grown = threading.Condition()
@@ -61,15 +51,10 @@ class Spool:
     def write(self, chunk: Buffer, needed: int) -> None:
         """Append *chunk*; *needed* is the expected total size in bytes, for the error message.
 
-        Raises NoSpace if the file system is full or *grow* finds no room.
+        Raises NoSpace if the file system is full or the limit is exceeded.
         """
-        if self._grow is not None and len(chunk) > self._left:
-            need = max(needed - self._written, len(chunk))
-            left = self._grow(self.file.descriptor, need)
-            if left is None:
-                raise no_space(self.name, self.directory, self._written + need, self._written)
-            self._left = left
-        self._left -= len(chunk)
+        if self._limit is not None and self._written + len(chunk) > self._limit:
+            raise no_space(self.name, self.directory, max(needed, self._written + len(chunk)), self._limit)
         view = memoryview(chunk)
         try:
             while view:

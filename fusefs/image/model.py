@@ -162,11 +162,8 @@ class LayerCache(Protocol):
     def of_user(self) -> bool:
         """Whether the image is in a user's file, which others may change."""
 
-    def room(self, need: int) -> bool:
-        """Make room for *need* bytes; return whether they may be cached.  Nothing is reserved."""
-
-    def grow(self, file: int, more: int) -> int | None:
-        """Reserve room for *more* bytes of *file*, made by `new_file`; return how many may follow, None if not all."""
+    def room(self, need: int) -> int:
+        """Make room for *need* bytes; return how many more may be cached, 0 if these may not."""
 
     def later(self, work: Callable[[], None]) -> None:
         """Do *work* in the background."""

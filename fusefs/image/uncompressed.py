@@ -103,10 +103,11 @@ def _uncompressed_tar(
     layer: Layer, tmpdir: str, cache: LayerCache | None, name: str, follower: Follower | None
 ) -> Content:
     assert layer.content is not None
-    if cache is not None and cache.room(layer.content.size):
+    room = 0 if cache is None else cache.room(layer.content.size)
+    if cache is not None and room:
         try:
-            with Spool(cache.path, layer.where, cache.new_file(), cache.grow) as spool:
-                _decompress(layer, spool, None, follower)
+            with Spool(cache.path, layer.where, cache.new_file(), room) as spool:
+                _decompress(layer, spool, room, follower)
         except NoSpace as error:
             log.info("%s: cannot cache its plain tar: %s", layer.where, error)
         else:
@@ -118,18 +119,17 @@ def _uncompressed_tar(
     return Extent(spool.file, 0, spool.written)
 
 
-def _decompress(layer: Layer, spool: Spool, free: int | None, follower: Follower | None) -> None:
+def _decompress(layer: Layer, spool: Spool, free: int, follower: Follower | None) -> None:
     assert layer.content is not None
-    needed = layer.content.size if free is None else free
     place = FilePlace(spool.file.descriptor, 0)
     try:
         for data in plain_chunks(layer):
-            if free is not None and spool.written + len(data) > free:
+            if spool.written + len(data) > free:
                 raise NoSpace(
                     f"{layer.where} has {megabytes(layer.content.size)} and decompresses to more than the "
                     f"{megabytes(free)} that are free in {spool.directory}; choose another directory with --tmpdir"
                 )
-            spool.write(data, needed)
+            spool.write(data, free)
             if follower is not None:
                 follower.written(place, spool.written)
     except BaseException:

@@ -54,11 +54,7 @@ class MemorySupply:
         file = memory_file()
         if not cached:
             return Room(file, "elsewhere")
-        return Room(file, "the cache", self._grow, keep=lambda: self.kept.append(file))
-
-    def _grow(self, more: int) -> int | None:
-        room = more if self.cached_room is None else self.cached_room
-        return room if more <= room else None
+        return Room(file, "the cache", self.cached_room, lambda: self.kept.append(file))
 
     def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:
         """Send the bytes."""

@@ -5,7 +5,6 @@ and indexed and hashed as it arrives.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -133,12 +132,10 @@ def _saved_into_cache(engine: Engine, target: Target, settings: Settings, entry:
     name, need = printable(target.name), target.inspected.size
     only = engine.picks(target.platform)
     try:
-        file = entry.new_file()
-        left = entry.grow(file, need)
-        if left is None:
-            os.close(file)
-            raise no_space(name, entry.path, need, 0)
-        with Spool(entry.path, name, file, entry.grow, left) as spool:
+        room = entry.room(need)
+        if not room:
+            raise no_space(name, entry.path, need, room)
+        with Spool(entry.path, name, entry.new_file(), room) as spool:
             tar = _save(engine, target, settings, spool)
             image = checked_image(tar, target, only=only)
     except BaseException:

@@ -46,18 +46,10 @@ class BlobEntry:
         entry = self._opened()
         return self._cache.path if entry is None else entry.path
 
-    def room(self, need: int) -> bool:
-        """Make room for *need* bytes; return whether they may be cached.  Nothing is reserved."""
+    def room(self, need: int) -> int:
+        """Make room for *need* bytes; return how many more may be cached, 0 if these may not."""
         entry = self._opened()
-        return entry is not None and entry.room(need)
-
-    def grow(self, file: int, more: int, first: int | None = None) -> int | None:
-        """Make room for *more* bytes of the open *file*; return how many may follow, None if *more* may not.
-
-        They are reserved, or the *first* of them alone, until the next call for that file or its end.
-        """
-        entry = self._opened()
-        return None if entry is None else entry.grow(file, more, first)
+        return 0 if entry is None else entry.room(need)
 
     def later(self, work: Callable[[], None]) -> None:
         """Do *work* in the background."""

@@ -3,11 +3,10 @@
 import os
 import time
 from collections.abc import Iterable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from fusefs.content.file import OpenFile, OwnFile
-from fusefs.content.pieces import BLOCK, Room, Take
+from fusefs.content.pieces import Room, Take
 from fusefs.content.protocol import Bytes
 from fusefs.content.ranges import Ranges
 from fusefs.content.spool import unlinked_file
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-_FIRST = 1 << 22
-"""Bytes of a blob that are reserved in the cache before it is known how much of it will be read."""
 _POLL = 0.02
 """Seconds between two looks at how another process gets on."""
 _PATIENCE = 1.0
@@ -95,26 +92,22 @@ class BlobSupply:
         entry = self._entry
         if not cached:
             return Room(OwnFile(unlinked_file(self._tmpdir), self._name), self._tmpdir)
-        if entry is None:
+        room = 0 if entry is None else entry.room(self._descriptor.size)
+        if entry is None or not room:
             return None
         try:
-            return self._cached_room(entry)
+            return self._cached_room(entry, room)
         except (NoSpace, OSError) as error:
             log.info("cannot cache the blob %s: %s", self._descriptor.digest, error)
             return None
 
-    def _cached_room(self, entry: BlobEntry) -> Room | None:
+    def _cached_room(self, entry: BlobEntry, room: int) -> Room:
         part = entry.own_part()
-        descriptor, present = part or (entry.new_file(), [])
-        file = OwnFile(descriptor, self._name)
-        missing = self._descriptor.size - Ranges(present).total
-        left = entry.grow(descriptor, missing and missing + 2 * BLOCK, _FIRST)
-        if left is None:
-            file.close()
-            return None
-        grow = partial(entry.grow, descriptor)
         if part is None:  # another process owns the shared file
-            return Room(file, entry.path, grow, left, lambda: _cache_later(entry, file))
+            file = OwnFile(entry.new_file(), self._name)
+            return Room(file, entry.path, room, lambda: _cache_later(entry, file))
+        descriptor, present = part
+        file = OwnFile(descriptor, self._name)
 
         def keep() -> None:
             entry.write_part(descriptor, [(0, self._descriptor.size)], verified=True)
@@ -123,8 +116,7 @@ class BlobSupply:
         return Room(
             file,
             entry.path,
-            grow,
-            left,
+            room + sum(end - start for start, end in present),
             keep,
             Ranges(present),
             lambda arrived: entry.write_part(descriptor, arrived),

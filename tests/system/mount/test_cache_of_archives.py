@@ -1,7 +1,6 @@
 """What is kept of archives that users name: their indexes, never beside them, and never when they change."""
 
 import os
-import random
 import re
 import signal
 import subprocess
@@ -38,17 +37,6 @@ def test_indexes_are_kept_in_the_cache_and_not_beside_the_archive(imgfs: Bench) 
     assert kept == {"index", "*.layer", "*.layer.seal"}
     assert mounted(imgfs, path) == first
     assert entries(imgfs) == [entry]
-
-
-def test_the_plain_tars_of_an_archive_together_keep_the_limit(imgfs: Bench) -> None:
-    files = {f"file{number}": random.Random(number).randbytes(1_500_000) for number in range(6)}
-    layers = [compressed(layer({name: data}), "gzip") for name, data in files.items()]
-    plain = [layer({name: data}) for name, data in files.items()]
-    path = Archive(layers=layers, config=image_config(plain)).write(imgfs.folder / "image.tar")
-    found = mounted(imgfs, path, "--cache-size", "4M")
-    assert {name: found[f"rootfs/{name}"] for name in files} == files
-    sizes = [file.stat().st_blocks * 512 for entry in entries(imgfs) for file in entry.iterdir()]
-    assert 3_000_000 < sum(sizes) <= 4_000_000
 
 
 def test_a_second_mount_makes_nothing(imgfs: Bench) -> None:

@@ -262,19 +262,6 @@ def test_a_blob_for_which_the_cache_has_no_room_is_stored_elsewhere() -> None:
         blob.close()
 
 
-def test_all_who_wait_for_a_blob_for_which_the_cache_has_no_room_get_it_from_elsewhere() -> None:
-    supply = MemorySupply(DATA)
-    supply.cached_room = 0
-    blob = RemoteBlob(SIZE, supply)
-    blob.file_place()
-    late = blob._opened()  # as a reader has it that asks when another one has begun elsewhere
-    assert late is not None
-    assert bytes(blob.unverified_range(0, 10)) == DATA[:10]
-    assert blob._outgrow(late)
-    assert not blob._outgrow(blob._opened() or late)
-    blob.close()
-
-
 def test_a_full_disk_is_told_from_other_errors() -> None:
     class Full(MemorySupply):
         def room(self, *, cached: bool) -> Room:  # noqa: ARG002
