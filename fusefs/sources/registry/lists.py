@@ -87,4 +87,4 @@ def _pages(transfers: Transfers, path: str, key: str) -> Iterator[list[Json] | s
         where = f"the registry's answer to {path}"
         yield as_list(field_of(parse_object(data, where, f"a list of {key}"), key), where)
     if query is None:
-        yield "it continues at another place"
+        yield "the link to its next page is malformed"

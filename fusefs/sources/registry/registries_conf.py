@@ -113,7 +113,7 @@ def _document(path: Path) -> dict[str, Any]:
         text = path.read_text("utf-8")
         if _is_without_settings(text):
             return {}
-        import tomllib  # noqa: PLC0415 - takes 10 ms with the files of a distribution, which need it not
+        import tomllib  # noqa: PLC0415 - takes 10 ms, and files of a distribution do not need it
 
         return tomllib.loads(text)
     except OSError as error:

@@ -181,11 +181,13 @@ class WebFile:
         wanted = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         answer = self._asked({**wanted, **(self.version.condition if wanted else {})}, retries)
         found = _version(answer)
-        if answer.status == _PARTIAL and found.size != self._doubted_size and self.version.is_tagged_as(found):
-            self._doubted_size = None if self.version.is_same(found) else found.size
-            if self._doubted_size is not None:  # one answer may be wrong, two are not
-                self._refuse_range(answer, start, end)
-        if answer.status == _UNSATISFIABLE or not self.version.is_same(found):
+        is_changed = not self.version.is_same(found)
+        is_doubted = answer.status == _PARTIAL and is_changed and self.version.is_tagged_as(found)
+        is_doubted = is_doubted and found.size != self._doubted_size  # one answer may be wrong, two are not
+        self._doubted_size = found.size if is_doubted else None
+        if is_doubted:
+            self._refuse_range(answer, start, end)
+        if answer.status == _UNSATISFIABLE or is_changed:
             answer.close()
             self._changed = Unavailable(f"{self.name} was changed while it is in use; unmount it and mount it again")
             raise self._changed
