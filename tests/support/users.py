@@ -16,21 +16,26 @@ _AS_USER = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
 _READING = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
 
 
+@pytest.fixture
+def users_may_mount() -> Iterator[None]:
+    """Every user may open /dev/fuse, as on a machine with udev; without udev it is root's alone."""
+    need(FUSE)
+    mode = stat.S_IMODE(os.stat(FUSE).st_mode)
+    os.chmod(FUSE, 0o666)
+    yield
+    os.chmod(FUSE, mode)
+
+
 @pytest.fixture(name="user")
-def users_bench() -> Iterator[Bench]:
-    """A bench for a user who is not root, on a machine where users may mount."""
-    need("setpriv", FUSE)
+def users_bench(users_may_mount: None) -> Iterator[Bench]:
+    """A bench for a user who is not root."""
+    need("setpriv")
     with bench() as made:
-        mode = stat.S_IMODE(os.stat(FUSE).st_mode)
-        os.chmod(FUSE, 0o666)
-        try:
-            for path in (made.folder, made.spool, made.folder / "home"):
-                os.chown(path, USER, USER)
-            made.command = _command(made)
-            yield made
-            made.end_mounts()
-        finally:
-            os.chmod(FUSE, mode)
+        for path in (made.folder, made.spool, made.folder / "home"):
+            os.chown(path, USER, USER)
+        made.command = _command(made)
+        yield made
+        made.end_mounts()
 
 
 def reads_all(user: Bench) -> bool:

@@ -241,6 +241,7 @@ def test_the_debian_package_has_the_files_of_an_installation_which_leaves_nothin
     assert packaged - documents == installed - {"/usr/lib/imgfs/installed-files"}
 
 
+@pytest.mark.usefixtures("users_may_mount")
 @pytest.mark.parametrize(("release", "version"), RELEASES.items())
 def test_the_debian_package_installs_mounts_and_leaves_nothing(
     folder: Path, package_for: Callable[[str], Path], release: str, version: str
