@@ -88,23 +88,23 @@ class CacheEntry:
         """Hold the lock of the cache."""
         return self._cache.deciding()
 
-    def add(self, name: str, descriptor: int, was: str | None = None) -> None:
-        """Cache the file *descriptor*, which must be complete, as *name*; it has no name, or *was* its name so far.
+    def add(self, name: str, descriptor: int, instead_of: Collection[str] = ()) -> None:
+        """Cache the file *descriptor*, which must be complete, as *name*; files called *instead_of* are removed.
 
-        Errors are logged: the file is then used once and not cached.
+        It has no name, or one of these.  Errors are logged: the file is then used once and not cached.
         """
         try:
             os.fsync(descriptor)
             with self._cache.deciding():
                 present = os.listdir(self.directory)
+                replaced = [each for each in present if each in instead_of]
                 if self._lost or name + SEAL in present:  # another mount was faster
-                    self._unlink(*(() if was is None else (was + SEAL, was)))
+                    self._unlink(*replaced)
                     return
                 if name in present:  # left by a killed process: a living one links and seals under the lock
                     os.unlink(name, dir_fd=self.directory)
                 link(descriptor, self.directory, name)
-                if was is not None:  # before the file is sealed: its ctime changes
-                    self._unlink(was + SEAL, was)
+                self._unlink(*replaced)  # before the file is sealed: its ctime changes
                 write_document(self.directory, name + SEAL, {"file": stated(descriptor)})
         except OSError as error:
             log.warning("%s: cannot cache %s: %s", printable(self.path), name, error.strerror)

@@ -1,14 +1,12 @@
 """A sparse file of bytes that another machine has: each is fetched at most once, by one thread for all that wait."""
 
 import errno
-import math
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from fusefs.content.file import OpenFile
 from fusefs.content.protocol import Bytes
@@ -27,10 +25,16 @@ Receive = Callable[[int, int, Take], None]
 A server that ignores ranges sends all bytes instead, from 0 on.
 """
 
+
+class Copies(Protocol):
+    """Bytes that somebody else on this machine has.  Safe under concurrency."""
+
+    def of(self, wanted: Ranges) -> Iterator[tuple[int, Bytes]]:
+        """Yield those of the *wanted* bytes that are there, with their offsets, each once.  Raises OSError."""
+
+
 _NOTE = 8 << 20
 """Bytes after which it is noted what is there, in the middle of a fetch."""
-_PAUSE = 0.25
-"""Seconds after which that is done again when a fetch ends."""
 _GAP = 1 << 16
 """Missing pieces that are less than so many bytes apart are fetched in one request."""
 
@@ -56,8 +60,12 @@ class Room(NamedTuple):
     """Stores the file, when it is complete and verified, for the next time."""
     present: Ranges | None = None
     """The bytes that are there already; None: none."""
-    save: Callable[[Ranges], None] | None = None
-    """Notes which bytes are there, for the next time."""
+    save: Callable[[Ranges, bool], None] | None = None
+    """Notes which bytes are there, for the next time and for others, and whether all are being fetched."""
+    later: Callable[[Callable[[], None]], None] = lambda work: work()
+    """Does work in the background."""
+    copies: Copies | None = None
+    """Bytes that need not be fetched; they may be wrong, as all others."""
 
 
 class _Claim:
@@ -87,7 +95,7 @@ class Pieces:
     is in at most one claim.  Only the thread of that claim writes it, once, before it becomes present.  So a byte that
     is present does not change, unless it is dropped; none is after `settle`.  A thread that waits waits for a claim,
     whose thread ends it, however its fetch ends; `Receive` ends by its timeouts.  Threads that waited for a claim share
-    its error.
+    its error.  `_noting` is held while a note is written, so that the last one tells the most.
     """
 
     def __init__(self, room: Room, size: int, receive: Receive) -> None:
@@ -97,13 +105,15 @@ class Pieces:
         self.present = Ranges(room.present.within(0, size) if room.present else ())
         self._room = room
         self._receive = receive
+        self._copies = room.copies
         self._noted = self.present.total
-        self._noted_at = -math.inf
+        self._note_is_due = False
+        self._noting = threading.Lock()
         self._changed = threading.Condition()
         self._claims: list[_Claim] = []
         self._ranges_ignored = False
         self._drops = 0
-        self._settled = self._final = False
+        self._whole = self._settled = self._final = False
         self._closed = False
 
     def read(self, offset: int, size: int) -> Bytes:
@@ -145,14 +155,21 @@ class Pieces:
         dropped meanwhile, so that the result does not depend on readers, who may compare wrong digests.
         """
         with self._changed:
-            drops, self._final = self._drops, final
+            drops, self._final, self._whole = self._drops, final, True
+        if self.present:  # there may be a note that nobody is to wait for
+            self._note(0)
         try:
             verify(self.in_order(step))
             with self._changed:
                 self._settled = self._drops == drops
                 return self._settled
         finally:
-            self._final = False
+            self._final = self._whole = False
+
+    def keep(self) -> None:
+        """Store the file for the next time: all bytes are there, and `settle` has returned True."""
+        with self._noting:
+            self._room.keep()
 
     def wait(self, start: int, end: int, stopped: Callable[[], bool]) -> Bytes | None:
         """Return the bytes once others have fetched them, None if *stopped* before; `wake` wakes this thread."""
@@ -186,7 +203,7 @@ class Pieces:
     def close(self) -> None:
         """Close the file, after the last fetch that writes to it."""
         self.note()
-        with self._changed:
+        with self._noting, self._changed:
             self._closed = True
             idle = not self._claims
         if idle:
@@ -237,6 +254,7 @@ class Pieces:
     def _fetch(self, claim: _Claim) -> None:
         """Fetch the bytes of *claim* and end it.  Raises FetchFailed."""
         try:
+            self._copy(claim)
             for start, end in _merged(claim.missing):
                 if not claim.whole:
                     self._receive(start, end, partial(self._take, claim, (start, end)))
@@ -247,10 +265,23 @@ class Pieces:
             raise FetchFailed(error) from None
         finally:
             try:
-                if time.monotonic() > self._noted_at + _PAUSE:
-                    self._note(1)
+                self._note_later()
             finally:
                 self._end(claim)
+
+    def _copy(self, claim: _Claim) -> None:
+        """Store the bytes of *claim* that somebody else has, unless any bytes proved wrong before.  Raises NoSpace."""
+        copies = self._copies
+        if copies is None or self._drops:
+            return
+        with self._changed:
+            wanted = Ranges(claim.missing)
+        try:
+            for offset, data in copies.of(wanted):
+                self._take(claim, (offset, offset + len(data)), offset, data)
+        except OSError as error:
+            log.warning("%s: the copies of others cannot be used: %s", self.file.name, error.strerror)
+            self._copies = None
 
     def _end(self, claim: _Claim) -> None:
         with self._changed:
@@ -297,14 +328,38 @@ class Pieces:
 
         By default not if all are there: who fetched them verifies them now.
         """
+        save = self._room.save
+        if save is None:
+            return
         with self._changed:
-            total = self.present.total
-            most = self.size - 1 if most is None else most
-            if self._room.save is None or total - self._noted < least or total > most:
+            if self._to_note(least, most) is None:
                 return
-            self._noted, self._noted_at = total, time.monotonic()
-            present = Ranges(self.present)
-        self._room.save(present)
+        with self._noting:  # another thread may have told it meanwhile
+            with self._changed:
+                present, whole = self._to_note(least, most), self._whole
+                if present is None:
+                    return
+                self._noted = present.total
+            save(present, whole)
+
+    def _note_later(self) -> None:
+        """Do as `_note`, in the background: of fetches that end meanwhile, one note tells all."""
+        with self._changed:
+            if self._note_is_due or self._room.save is None or self._to_note(1, None) is None:
+                return
+            self._note_is_due = True
+        self._room.later(self._note_now)
+
+    def _note_now(self) -> None:
+        self._note_is_due = False
+        self._note(1)
+
+    def _to_note(self, least: int, most: int | None) -> Ranges | None:
+        """Return the bytes that are there if that is to be told, see `_note`."""
+        total = self.present.total
+        wanted = self._noted + least <= total <= (self.size - 1 if most is None else most)
+        ended = self._settled or (self._closed and not self._claims)
+        return Ranges(self.present) if wanted and not ended else None
 
     def _take_everything(self, claim: _Claim) -> None:
         """Extend *claim* to all bytes that nobody fetches; give it up if another thread receives everything."""

@@ -97,8 +97,8 @@ class RemoteBlob:
     """A blob whose reads return verified bytes only: the first one fetches all that is missing.
 
     Safe under concurrency.  `_whole` is held by the thread that fetches and verifies the whole blob; threads that wait
-    for it share its error, and the next access tries again.  `_opening` guards the making of `_pieces` and `_keep`,
-    and is held for a moment.  `_extent` is set once.
+    for it share its error, and the next access tries again.  `_opening` guards the making of `_pieces`, and is
+    held for a moment.  `_extent` is set once.
     """
 
     def __init__(self, size: int, supply: Supply) -> None:
@@ -108,7 +108,6 @@ class RemoteBlob:
         self._extent: Extent | None = None
         self._pieces: Pieces | None = None
         self._outgrown: list[Pieces] = []
-        self._keep: Callable[[], None] = lambda: None
         self._opening = threading.Lock()
         self._whole = threading.Lock()
         self._failed: ImgfsError | None = None
@@ -268,7 +267,7 @@ class RemoteBlob:
             else:
                 if settled:
                     self._distrusted = False
-                    self._keep()
+                    pieces.keep()
                     self._extent = Extent(pieces.file, 0, self.size)
 
     def _opened(self) -> Pieces | None:
@@ -301,7 +300,6 @@ class RemoteBlob:
         room = self._supply.room(cached=True) if cached else None
         room = self._supply.room(cached=False) if room is None else room
         assert room is not None  # outside of the cache there is always one
-        self._keep = room.keep
         return Pieces(room, self.size, self._receive)
 
     def _receive(self, start: int, end: int, take: Take) -> None:

@@ -27,7 +27,7 @@ def users_may_mount() -> Iterator[None]:
 
 
 @pytest.fixture(name="user")
-def users_bench(users_may_mount: None) -> Iterator[Bench]:
+def users_bench(users_may_mount: None) -> Iterator[Bench]:  # noqa: ARG001 - for what it does
     """A bench for a user who is not root."""
     need("setpriv")
     with bench() as made:

@@ -5,24 +5,22 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from fusefs.cache.entry import CacheEntry
-from fusefs.cache.part import PART, OthersPart, others_part, own_part, write_facts
+from fusefs.cache.part import PART_FILES, OthersPart, OwnPart, others_part, own_part, write_facts
 from fusefs.cache.sealed_file import Facts
 from fusefs.cache.store import BLOBS, TAGS, Cache
-from fusefs.content.ranges import Range, Ranges
+from fusefs.content.ranges import Range
 from fusefs.errors import NoSpace
 from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
+from fusefs.sources.registry.copies import BLOB, Copies
 from fusefs.text import printable
 
 log = logger(__name__)
-
-_BLOB = "blob"
-"""The name of the blob in its entry."""
 
 
 class BlobEntry:
@@ -66,12 +64,12 @@ class BlobEntry:
 
     def add(self, name: str, descriptor: int) -> None:
         """Cache the file *descriptor* as *name*; errors are logged."""
-        self._add(name, descriptor, None)
+        self._add(name, descriptor)
 
-    def _add(self, name: str, descriptor: int, was: str | None) -> None:
+    def _add(self, name: str, descriptor: int, instead_of: Collection[str] = ()) -> None:
         entry = self._opened()
         if entry is not None:
-            entry.add(name, descriptor, was)
+            entry.add(name, descriptor, instead_of)
             self._complete_entry(entry)
 
     def _complete_entry(self, entry: CacheEntry) -> None:
@@ -97,41 +95,43 @@ class BlobEntry:
 
     def open_blob(self) -> int | None:
         """Return the descriptor of the cached blob, None if it is not cached; the caller closes it."""
-        return self.open_cached(_BLOB)
+        return self.open_cached(BLOB)
 
     def add_blob(self, descriptor: int) -> None:
         """Cache the file *descriptor* as the blob."""
-        self.add(_BLOB, descriptor)
+        self.add(BLOB, descriptor)
 
-    def own_part(self) -> tuple[int, list[Range]] | None:
-        """Return the file in which the blob arrives, and which bytes are there; None if another process owns it."""
+    def own_part(self) -> OwnPart | None:
+        """Return a file in which the blob arrives, made if none is free; None if there is none.  Raises OSError."""
         entry = self._opened()
-        own = None if entry is None else own_part(entry)
-        if own is None:
-            return None
-        size = os.fstat(own.descriptor).st_size  # a crash of the machine may have taken the last bytes
-        return own.descriptor, [*Ranges(own.facts.get("ranges", ())).within(0, size)]
+        return None if entry is None else own_part(entry)
 
-    def write_part(self, descriptor: int, present: Iterable[Range], *, verified: bool = False) -> None:
-        """Note which bytes are in the file of `own_part`; *verified*: all are, and were compared with the digest.
+    def write_part(self, own: OwnPart, present: Iterable[Range], *, whole: bool, verified: bool = False) -> None:
+        """Note which bytes are in the file of `own_part`; errors are logged.
 
-        Errors are logged.
+        *whole*: all others are being fetched; *verified*: all are there, and were compared with the digest.
         """
         entry = self._opened()
         if entry is None:
             return
         self._complete_entry(entry)  # before: an entry that is not complete is removed with all that is in it
+        facts = {"ranges": [*present], "size": self._size, "whole": whole, "verified": verified}
         try:
-            write_facts(entry, descriptor, {"ranges": [*present], "size": self._size, "verified": verified})
+            write_facts(entry, own, facts)
         except OSError as error:
             log.warning("cannot cache the blob %s: %s", self._digest, error.strerror)
 
+    def copies(self, own: int) -> Copies | None:
+        """Return the bytes in the files that others own; *own* is the descriptor of one's own."""
+        entry = self._opened()
+        return None if entry is None else Copies(entry, own)
+
     def add_part(self, descriptor: int) -> None:
         """Cache the file of `own_part`, or one of this process alone, as the blob: it is complete and verified."""
-        self._add(_BLOB, descriptor, PART)
+        self._add(BLOB, descriptor, PART_FILES)
 
     def others_part(self) -> OthersPart | None:
-        """Return the file in which the blob arrives if another process owns it; None if nobody does."""
+        """Return the file in which somebody else receives the whole blob; None if nobody does.  Raises OSError."""
         entry = self._opened()
         return None if entry is None else others_part(entry)
 
@@ -144,7 +144,7 @@ class BlobEntry:
             data = file.read(documents.DOCUMENT_LIMIT + 1)
         if Digest.of([data], self._digest.algorithm) == self._digest:
             return data
-        self.drop(_BLOB, "its digest is wrong")
+        self.drop(BLOB, "its digest is wrong")
         return None
 
     def add_document(self, data: bytes) -> None:

@@ -102,24 +102,28 @@ class BlobSupply:
             return None
 
     def _cached_room(self, entry: BlobEntry, room: int) -> Room:
-        part = entry.own_part()
-        if part is None:  # another process owns the shared file
+        own = entry.own_part()
+        if own is None:  # too many others receive the blob
             file = OwnFile(entry.new_file(), self._name)
-            return Room(file, entry.path, room, lambda: _cache_later(entry, file))
-        descriptor, present = part
-        file = OwnFile(descriptor, self._name)
+            copies = entry.copies(file.descriptor)
+            return Room(file, entry.path, room, lambda: _cache_later(entry, file), copies=copies)
+        file = OwnFile(own.descriptor, self._name)
+        size = os.fstat(own.descriptor).st_size  # a crash of the machine may have taken the last bytes
+        present = Ranges(Ranges(own.facts.get("ranges", ())).within(0, size))
 
         def keep() -> None:
-            entry.write_part(descriptor, [(0, self._descriptor.size)], verified=True)
+            entry.write_part(own, [(0, self._descriptor.size)], whole=True, verified=True)
             _cache_later(entry, file)
 
         return Room(
             file,
             entry.path,
-            room + sum(end - start for start, end in present),
+            room + present.total,
             keep,
-            Ranges(present),
-            lambda arrived: entry.write_part(descriptor, arrived),
+            present,
+            lambda arrived, whole: entry.write_part(own, arrived, whole=whole),
+            entry.later,
+            entry.copies(own.descriptor),
         )
 
     def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:

@@ -405,12 +405,12 @@ def test_a_note_that_cannot_be_written_leaves_the_last_one(path: Path) -> None:
     entry, _ = claim(path)
     own = own_part(entry)
     assert own is not None
-    write_facts(entry, own.descriptor, {"ranges": [[0, 1]], "size": 10})
+    write_facts(entry, own, {"ranges": [[0, 1]], "size": 10})
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            write_facts(entry, own.descriptor, {"ranges": [[0, 2]], "size": 10})
+            write_facts(entry, own, {"ranges": [[0, 2]], "size": 10})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert part_size(entry.directory) == (1, 10)

@@ -18,8 +18,8 @@ def test_what_another_process_has_verified_is_used_only_if_it_has_the_size_of_th
     owner = BlobEntry(Cache(str(tmp_path / "cache")), BLOB, "docker://registry/app")
     own = owner.own_part()
     assert own is not None
-    os.write(own[0], DATA)
-    owner.write_part(own[0], [(0, len(DATA))], verified=True)
+    os.write(own.descriptor, DATA)
+    owner.write_part(own, [(0, len(DATA))], whole=True, verified=True)
     found = []
     for size in (len(DATA), len(DATA) - 1, len(DATA) + 1):
         descriptor = BLOB._replace(size=size)
@@ -30,7 +30,7 @@ def test_what_another_process_has_verified_is_used_only_if_it_has_the_size_of_th
             file.close()
         entry.close()
     assert found == [True, False, False]
-    os.close(own[0])
+    os.close(own.descriptor)
     owner.close()
 
 
@@ -38,18 +38,24 @@ def test_a_file_that_is_closed_before_it_is_cached_is_not_cached(tmp_path: Path)
     later: list[Callable[[], None]] = []
     entry = BlobEntry(Cache(str(tmp_path / "cache"), later=later.append), BLOB, "docker://registry/app")
     supply = BlobSupply(BLOB, "app", None, entry, str(tmp_path))
-    rooms = [supply.room(cached=True) for _ in range(2)]  # the shared file, and one of its own
-    for room in filter(None, rooms):
+    rooms = [supply.room(cached=True) for _ in range(9)]
+    for room in (rooms[0], rooms[-1]):  # one that others see, and one that is too much
+        assert room is not None
         os.write(room.file.descriptor, DATA)
         room.keep()
         number = room.file.descriptor
         room.file.close()
         other = entry.new_file()
         os.write(other, bytes(len(DATA)))
-        assert other == number  # as descriptors are used again
+        if other != number:
+            os.dup2(other, number)  # as descriptors are used again
         for work in later:
             work()
         later.clear()
         assert supply.stored() is None
         os.close(other)
+        if other != number:
+            os.close(number)
+    for room in filter(None, rooms):
+        room.file.close()
     entry.close()

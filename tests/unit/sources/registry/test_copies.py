@@ -1,0 +1,188 @@
+"""Bytes of a blob that another mount has fetched."""
+
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from fusefs.cache.part import part_size
+from fusefs.cache.store import Cache
+from fusefs.content.pieces import Take
+from fusefs.content.remote import RemoteBlob
+from fusefs.oci.digest import Digest
+from fusefs.oci.documents import OCI_LAYER, Descriptor
+from fusefs.sources.registry.entry import BlobEntry
+from fusefs.sources.registry.supply import BlobSupply
+from fusefs.sources.registry.transfer import Transfers
+from fusefs.tree.once import Once
+from tests.conftest import TakeWarnings
+
+DATA = random.Random(1).randbytes(1_000_000)
+BLOB = Descriptor(OCI_LAYER, len(DATA), Digest.of([DATA]))
+
+
+class Sending:
+    """A registry in memory."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+        self.before: Callable[[], object] = lambda: None
+
+    def blob(self, _: Descriptor, wanted: tuple[int, int], take: Take, *, from_registry: bool) -> None:  # noqa: ARG002
+        """Send the bytes."""
+        self.asked.append(wanted)
+        self.before()
+        take(wanted[0], DATA[slice(*wanted)])
+
+
+class Mount:
+    """A layer of a mount."""
+
+    def __init__(self, folder: Path) -> None:
+        self.registry = Sending()
+        self.entry = BlobEntry(Cache(str(folder / "cache")), BLOB, "docker://registry/app")
+        transfers = Once(lambda: cast("Transfers", self.registry))
+        self.blob = RemoteBlob(len(DATA), BlobSupply(BLOB, "app", transfers, self.entry, str(folder)))
+
+    def reads(self, start: int, end: int) -> bool:
+        """Return whether the bytes are right."""
+        return bytes(self.blob.unverified_range(start, end - start)) == DATA[start:end]
+
+    def asked(self) -> list[tuple[int, int]]:
+        """Return the ranges that were asked for since the last call."""
+        asked, self.registry.asked = self.registry.asked, []
+        return asked
+
+    def close(self) -> None:
+        """Close the files."""
+        self.blob.close()
+        self.entry.close()
+
+
+@pytest.fixture(name="new")
+def new_fixture(tmp_path: Path) -> Iterator[Callable[[], Mount]]:
+    """Give a function that makes a mount with the same cache as all others."""
+    made: list[Mount] = []
+
+    def new() -> Mount:
+        made.append(Mount(tmp_path))
+        return made[-1]
+
+    yield new
+    for each in made:
+        each.close()
+
+
+def test_only_what_nobody_has_is_asked_for(new: Callable[[], Mount]) -> None:
+    first, second, third = new(), new(), new()
+    assert first.reads(0, 1000)
+    assert second.reads(500, 2000)
+    assert third.reads(0, 3000)
+    assert [mount.asked() for mount in (first, second, third)] == [[(0, 1000)], [(1000, 2000)], [(2000, 3000)]]
+    assert first.blob.read_at(0, len(DATA)) == DATA
+    assert first.asked() == [(3000, len(DATA))]
+    assert third.reads(100_000, 200_000)
+    assert third.asked() == []  # the whole blob is cached now
+
+
+def test_the_files_of_ended_mounts_are_used(new: Callable[[], Mount], tmp_path: Path) -> None:
+    first, second = new(), new()
+    assert first.reads(0, 1000)
+    assert second.reads(2000, 9000)
+    first.close()
+    second.close()
+    directory = os.open(next((tmp_path / "cache" / "blobs").iterdir()), os.O_RDONLY)
+    assert part_size(directory) == (8000, len(DATA))
+    os.close(directory)
+    third = new()
+    assert third.reads(0, 9000)
+    assert third.asked() == [(1000, 2000)]
+    (parts,) = (tmp_path / "cache" / "blobs").iterdir()
+    assert sorted(os.listdir(parts)) == ["index", "part", "part-2", "part-2.seal", "part.seal"]
+    assert third.blob.read_at(0, len(DATA)) == DATA
+    assert sorted(os.listdir(parts)) == ["blob", "blob.seal", "index"]
+
+
+def test_a_wrong_copy_is_replaced(new: Callable[[], Mount], tmp_path: Path) -> None:
+    first, second, third = new(), new(), new()
+    assert first.reads(0, 10_000)
+    (part,) = tmp_path.glob("cache/blobs/*/part")
+    part.write_bytes(bytes(10_000))
+    assert not second.reads(0, 1000)
+    second.blob.drop_range(0, 1000)
+    assert second.reads(0, 1000)
+    assert second.asked() == [(0, 1000)]
+    assert third.blob.read_at(0, len(DATA)) == DATA
+    assert third.asked() == [(10_000, len(DATA)), (0, len(DATA))]
+
+
+@pytest.mark.parametrize("what", [os.unlink, lambda path: os.truncate(path, 0), "a link", "a folder", "a FIFO"])
+def test_a_copy_that_is_gone_or_something_else_is_not_used(
+    new: Callable[[], Mount], tmp_path: Path, take_warnings: TakeWarnings, what: "Callable[[Path], None] | str"
+) -> None:
+    first, second = new(), new()
+    assert first.reads(0, 10_000)
+    assert second.reads(90_000, 90_001)  # it has its own file now
+    (part,) = tmp_path.glob("cache/blobs/*/part")
+    if callable(what):
+        what(part)
+    else:
+        part.unlink()
+        make = {"a link": lambda path: path.symlink_to("/etc/passwd"), "a folder": Path.mkdir, "a FIFO": os.mkfifo}
+        make[what](part)
+    assert second.reads(0, 10_000)
+    assert second.asked() == [(90_000, 90_001), (0, 10_000)]
+    assert len(take_warnings()) == (what == "a link")
+
+
+def test_who_reads_pieces_is_not_waited_for_and_who_fetches_all_is(new: Callable[[], Mount]) -> None:
+    first, second, third = new(), new(), new()
+    assert second.entry.others_part() is None
+    assert first.reads(0, 1000)
+    assert second.entry.others_part() is None
+    go, begun = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        go.wait(10)
+
+    first.registry.before = wait
+    with ThreadPoolExecutor() as threads:
+        whole = threads.submit(first.blob.read_at, 0, 10)
+        assert begun.wait(10)
+        assert second.entry.others_part() is not None
+        waiting = threads.submit(third.blob.read_at, 0, 10)
+        go.set()
+        assert whole.result() == waiting.result() == DATA[:10]
+    assert third.asked() == []
+
+
+def test_more_mounts_than_files_have_files_of_their_own(new: Callable[[], Mount], tmp_path: Path) -> None:
+    mounts = [new() for _ in range(10)]
+    for number, mount in enumerate(mounts):
+        assert mount.reads(1000 * number, 1000 * number + 1000)
+    assert len([*tmp_path.glob("cache/blobs/*/part*.seal")]) == 8
+    last = mounts[-1]
+    assert last.reads(0, 20_000)
+    assert last.asked() == [(9000, 10_000), (8000, 20_000)]
+
+
+def test_mounts_that_read_at_the_same_time_get_the_right_bytes(new: Callable[[], Mount]) -> None:
+    mounts = [new() for _ in range(4)]
+    choices = random.Random(2)
+
+    def read(mount: Mount, seed: int) -> bool:
+        choose = random.Random(seed)
+        ranges = [(start, start + choose.randrange(1, 30_000)) for start in choose.sample(range(900_000), 60)]
+        return all(mount.reads(*each) for each in ranges)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(read, mounts * 2, choices.sample(range(1000), 8)))
+    asked = sum(end - start for mount in mounts for start, end in mount.asked())
+    assert asked < 2 * len(DATA)
+    assert all(mount.blob.read_at(0, len(DATA)) == DATA for mount in mounts)
