@@ -42,8 +42,11 @@ class OwningCache(Protocol):
     def room(self, need: int) -> int:
         """Make room for *need* bytes; return how many more may be cached, 0 if these may not."""
 
-    def trim(self, added: int | None = None) -> None:
-        """Evict entries until the cache is within its limit; *added* bytes were just cached."""
+    def admit(self, size: int, *, counted: bool) -> bool:
+        """Make room for a complete file of *size* bytes; return whether it may be cached."""
+
+    def trim(self) -> None:
+        """Evict entries until the cache is within its limit."""
 
     def later(self, work: Callable[[], None]) -> None:
         """Do *work* in the background."""
@@ -91,15 +94,22 @@ class CacheEntry:
     def add(self, name: str, descriptor: int, instead_of: Collection[str] = ()) -> None:
         """Cache the file *descriptor*, which must be complete, as *name*; files called *instead_of* are removed.
 
-        It has no name, or one of these.  Errors are logged: the file is then used once and not cached.
+        It has no name, or one of these.  Without room, and after an error, which is logged, it is used once and not
+        cached.
         """
         try:
             os.fsync(descriptor)
+            admitted = self._admits(name, descriptor)
             with self._cache.deciding():
                 present = os.listdir(self.directory)
                 replaced = [each for each in present if each in instead_of]
                 if self._lost or name + SEAL in present:  # another mount was faster
                     self._unlink(*replaced)
+                    return
+                if not admitted:
+                    log.info("%s: no room for %s", printable(self.path), name)
+                    was = self.name_of(descriptor)
+                    self._unlink(*(() if was is None else (was, was + SEAL)))
                     return
                 if name in present:  # left by a killed process: a living one links and seals under the lock
                     os.unlink(name, dir_fd=self.directory)
@@ -108,8 +118,17 @@ class CacheEntry:
                 write_document(self.directory, name + SEAL, {"file": stated(descriptor)})
         except OSError as error:
             log.warning("%s: cannot cache %s: %s", printable(self.path), name, error.strerror)
-            return
-        self._cache.trim(os.fstat(descriptor).st_blocks * 512)
+
+    def _admits(self, name: str, descriptor: int) -> bool:
+        """Return whether there is room for the file *descriptor*, or it is not needed."""
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(name + SEAL, dir_fd=self.directory, follow_symlinks=False)
+            return True
+        return self._lost or self._admits_size(descriptor)
+
+    def _admits_size(self, descriptor: int) -> bool:
+        status = os.fstat(descriptor)
+        return self._cache.admit(status.st_blocks * 512, counted=status.st_nlink > 0)
 
     def open_cached(self, name: str) -> int | None:
         """Return the descriptor of the cached file *name*, None if there is none; the caller closes it.
@@ -152,6 +171,10 @@ class CacheEntry:
         try:
             if tar is not None:
                 os.fsync(tar)
+                if not self._admits_size(tar):
+                    log.info("%s: no room for the image", printable(self.path))
+                    self.abandon()
+                    return
             with self._cache.deciding():
                 if tar is not None:
                     link(tar, self.directory, TAR)

@@ -181,35 +181,42 @@ class Cache:
         """
         try:
             with self._surveying() as folders:
-                return self._room(need, folders)
+                free = self._free() if self._surely(need) else self._make_room(need, folders)
+                return 0 if free is None else max(0, min(self._limit - self._in_use, free))
         except OSError as error:
             self._complain(error)
             return 0
 
-    def _room(self, need: int, folders: Mapping[str, int]) -> int:
+    def admit(self, size: int, *, counted: bool) -> bool:
+        """Make room for a complete file of *size* bytes; return whether it may be cached.
+
+        *counted*: it is in its entry already, where it has grown.
+        """
+        try:
+            with self._surveying() as folders:
+                return self._surely(size) or self._make_room(0 if counted else size, folders) is not None
+        except OSError as error:
+            self._complain(error)
+            return False
+
+    def _make_room(self, need: int, folders: Mapping[str, int]) -> int | None:
+        """Return how many bytes the disk has for the cache after that, *need* or more; None if there is no room."""
         from fusefs.cache.survey import each  # noqa: PLC0415 - a cached image needs no survey
 
-        free = self._free()
-        if not self._surely(need):
-            entries = [entry for entry, _ in each(folders, _KINDS)]
-            in_use = sum(entry.size for entry in entries if not entry.free)
-            could_free = sum(entry.size for entry in entries if entry.free)
-            if in_use + need > self._limit or free + could_free < need:
-                return 0
-            free += self._evict(entries, need, folders)
-        return max(0, min(self._limit - self._in_use, free))
+        entries, free = [entry for entry, _ in each(folders, _KINDS)], self._free()
+        in_use = sum(entry.size for entry in entries if not entry.free)
+        could_free = sum(entry.size for entry in entries if entry.free)
+        if in_use + need > self._limit or free + could_free < need:
+            return None
+        return free + self._evict(entries, need, folders)
 
-    def trim(self, added: int | None = None) -> None:
-        """Evict entries until the cache is within its limit, and remove incomplete ones.
-
-        *added* bytes were just cached; if a recent survey found plenty of room, they need no new one.
-        """
+    def trim(self) -> None:
+        """Evict entries until the cache is within its limit, and remove incomplete ones."""
         from fusefs.cache.survey import each  # noqa: PLC0415 - a cached image needs no survey
 
         try:
             with self._surveying() as folders:
-                if added is None or not self._surely(added):
-                    self._evict([entry for entry, _ in each(folders, _KINDS)], 0, folders)
+                self._evict([entry for entry, _ in each(folders, _KINDS)], 0, folders)
         except OSError as error:
             self._complain(error)
 

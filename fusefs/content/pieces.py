@@ -56,6 +56,8 @@ class Room(NamedTuple):
     """Where it lies, for messages."""
     size: int | None = None
     """How many bytes it may store; None: no limit but the disk."""
+    grow: Callable[[int], bool] = lambda _: False
+    """Returns whether it may store so many bytes more than it does."""
     keep: Callable[[], None] = lambda: None
     """Stores the file, when it is complete and verified, for the next time."""
     present: Ranges | None = None
@@ -106,6 +108,7 @@ class Pieces:
         self._room = room
         self._receive = receive
         self._copies = room.copies
+        self._limit = room.size
         self._noted = self.present.total
         self._note_is_due = False
         self._noting = threading.Lock()
@@ -308,12 +311,10 @@ class Pieces:
                 self._take_everything(claim)
             knows = self._ranges_ignored
             parts = [*claim.missing.within(offset, end)]
-            stored = self.present.total + sum(last - first for first, last in parts)
+            stored = self.present.total
         if knows and not knew:
             log.info("%s is fetched whole: the server ignores ranges", self.file.name)
-        room = self._room
-        if room.size is not None and stored > room.size:
-            raise no_space(self.file.name, room.directory, self.size, room.size)
+        self._grow(stored, sum(last - first for first, last in parts))
         for first, last in parts:
             self._write(memoryview(data)[first - offset : last - offset], first)
         with self._changed:
@@ -322,6 +323,21 @@ class Pieces:
                 self.present.add(first, last)
             self._changed.notify_all()
         self._note(_NOTE)
+
+    def _grow(self, stored: int, more: int) -> None:
+        """Make sure that *more* bytes may be stored than are now.  Raises NoSpace.
+
+        What grows piece by piece asks for as much again as it has: it never asks often, nor for much that it may not
+        need.
+        """
+        if self._limit is None or stored + more <= self._limit:
+            return
+        rest = self.size - stored
+        for ask in (rest,) if self._whole else (min(rest, max(more, stored)), more):
+            if self._room.grow(ask):
+                self._limit = stored + ask
+                return
+        raise no_space(self.file.name, self._room.directory, self.size, self._limit)
 
     def _note(self, least: int, most: int | None = None) -> None:
         """Tell which bytes are there, if *least* or more have arrived since the last time, but at *most* so many.

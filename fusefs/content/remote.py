@@ -162,9 +162,8 @@ class RemoteBlob:
             try:
                 return pieces.read(offset, size)
             except FetchFailed as error:
-                if not isinstance(error.error, NoSpace) or self._outgrown:
+                if not self._outgrows(pieces, error):
                     raise
-                self._outgrow(pieces)
         return self._fetched().read_at(offset, size)
 
     def drop_range(self, offset: int, size: int) -> None:
@@ -256,9 +255,8 @@ class RemoteBlob:
             try:
                 settled = pieces.settle(self._supply.verify, _STEP, final=tries >= _TRIES)
             except FetchFailed as error:
-                if not isinstance(error.error, NoSpace) or self._outgrown:
+                if not self._outgrows(pieces, error):
                     raise
-                self._outgrow(pieces)
             except DigestMismatch:
                 pieces.drop(0, self.size)
                 self._distrusted = not self._distrusted
@@ -288,13 +286,19 @@ class RemoteBlob:
         if self._extent is None and self._pieces is None and (stored := self._supply.stored()) is not None:
             self._extent = Extent(stored, 0, self.size)
 
-    def _outgrow(self, pieces: Pieces) -> None:
-        """Begin again outside of the cache, which has no room for the bytes of *pieces*."""
+    def _outgrows(self, pieces: Pieces, error: FetchFailed) -> bool:
+        """Return whether to go on outside of the cache, since that has no room for the bytes of *pieces*."""
+        if not isinstance(error.error, NoSpace):
+            return False
+        pieces.note()  # what is there already is copied
         with self._opening:
             if self._pieces is pieces:
+                if self._outgrown:
+                    return False
                 self._pieces = self._new_pieces(cached=False)
                 self._outgrown.append(pieces)
         pieces.wake()
+        return True
 
     def _new_pieces(self, *, cached: bool) -> Pieces:
         room = self._supply.room(cached=True) if cached else None

@@ -54,7 +54,7 @@ class MemorySupply:
         file = memory_file()
         if not cached:
             return Room(file, "elsewhere")
-        return Room(file, "the cache", self.cached_room, lambda: self.kept.append(file))
+        return Room(file, "the cache", self.cached_room, keep=lambda: self.kept.append(file))
 
     def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:
         """Send the bytes."""

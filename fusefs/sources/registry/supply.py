@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+_FIRST = 1 << 17
+"""Bytes that a layer may store at first; it asks for more when it has more."""
 _POLL = 0.02
 """Seconds between two looks at how another process gets on."""
 _PATIENCE = 1.0
@@ -91,39 +93,39 @@ class BlobSupply:
         """Return a file for the bytes, in the cache or in the temporary directory."""
         entry = self._entry
         if not cached:
-            return Room(OwnFile(unlinked_file(self._tmpdir), self._name), self._tmpdir)
-        room = 0 if entry is None else entry.room(self._descriptor.size)
-        if entry is None or not room:
+            file = OwnFile(unlinked_file(self._tmpdir), self._name)
+            return Room(file, self._tmpdir, copies=None if entry is None else entry.copies(file.descriptor))
+        first = min(self._descriptor.size, _FIRST)
+        if entry is None or not entry.room(first):
             return None
         try:
-            return self._cached_room(entry, room)
+            return self._cached_room(entry, first)
         except (NoSpace, OSError) as error:
             log.info("cannot cache the blob %s: %s", self._descriptor.digest, error)
             return None
 
-    def _cached_room(self, entry: BlobEntry, room: int) -> Room:
+    def _cached_room(self, entry: BlobEntry, first: int) -> Room:
         own = entry.own_part()
-        if own is None:  # too many others receive the blob
-            file = OwnFile(entry.new_file(), self._name)
-            copies = entry.copies(file.descriptor)
-            return Room(file, entry.path, room, lambda: _cache_later(entry, file), copies=copies)
-        file = OwnFile(own.descriptor, self._name)
-        size = os.fstat(own.descriptor).st_size  # a crash of the machine may have taken the last bytes
-        present = Ranges(Ranges(own.facts.get("ranges", ())).within(0, size))
+        descriptor = entry.new_file() if own is None else own.descriptor  # None: too many others receive the blob
+        file = OwnFile(descriptor, self._name)
+        size = os.fstat(descriptor).st_size  # a crash of the machine may have taken the last bytes
+        present = Ranges(Ranges(() if own is None else own.facts.get("ranges", ())).within(0, size))
 
         def keep() -> None:
-            entry.write_part(own, [(0, self._descriptor.size)], whole=True, verified=True)
-            _cache_later(entry, file)
+            if own is not None:
+                entry.write_part(own, [(0, self._descriptor.size)], whole=True, verified=True)
+            entry.later(lambda: _cache(entry, file))
 
         return Room(
             file,
             entry.path,
-            room + present.total,
+            present.total + first,
+            lambda more: entry.room(more) > 0,
             keep,
             present,
-            lambda arrived, whole: entry.write_part(own, arrived, whole=whole),
+            None if own is None else lambda arrived, whole: entry.write_part(own, arrived, whole=whole),
             entry.later,
-            entry.copies(own.descriptor),
+            entry.copies(descriptor),
         )
 
     def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:
@@ -149,6 +151,7 @@ class BlobSupply:
             raise DigestMismatch(f"{self._name} has the digest {actual} in the registry")
 
 
-def _cache_later(entry: BlobEntry, file: OpenFile) -> None:
-    """Cache *file*, in the background, unless it is closed by then: another file may have its number."""
-    entry.later(lambda: entry.add_part(file.descriptor) if file.descriptor >= 0 else None)
+def _cache(entry: BlobEntry, file: OpenFile) -> None:
+    """Cache *file*, unless it was closed meanwhile: another one may have its number."""
+    if file.descriptor >= 0:
+        entry.add_part(file.descriptor)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.cache.entry import CacheEntry
-from fusefs.cache.part import own_part, part_size, write_facts
+from fusefs.cache.part import PART_FILES, own_part, part_size, write_facts
 from fusefs.cache.sealed_file import read_document, write_document
 from fusefs.cache.store import Cache
 from fusefs.errors import LimitReached, NoSpace
@@ -295,6 +295,35 @@ def test_what_would_not_fit_even_so_drives_nothing_out(path: Path) -> None:
     user.close()
     assert cache.room(3 * MIB) == 3 * MIB
     assert keys(path) == []
+
+
+def test_what_does_not_fit_when_it_is_complete_is_not_cached(path: Path) -> None:
+    cache = Cache(str(path), 3 * MIB)
+    user, others = make(cache, "a", b"x" * MIB), make(cache, "b", b"x" * MIB)
+    others.close()
+    layer(user, "1.layer", b"x" * 3 * MIB)
+    assert sorted(os.listdir(path / "saved" / "a")) == ["index", "tar"]
+    assert keys(path) == ["a", "b"]  # nothing goes for nothing
+    layer(user, "2.layer", b"x" * (3 * MIB // 2))
+    assert sorted(os.listdir(path / "saved" / "a")) == ["2.layer", "2.layer.seal", "index", "tar"]
+    assert keys(path) == ["a"]
+    late, _ = claim(cache, "c")
+    tar = late.new_file()
+    os.write(tar, b"x" * MIB)
+    late.complete({"about": ABOUT}, tar)
+    assert keys(path) == ["a"]
+
+
+@pytest.mark.parametrize(("size", "left"), [(2 * MIB, ["blob", "blob.seal"]), (3 * MIB, [])])
+def test_what_has_grown_in_its_entry_counts_once(path: Path, size: int, left: list[str]) -> None:
+    entry, _ = Cache(str(path), 2 * MIB + MIB // 2).shared("blobs", "sha256-a")
+    own = own_part(entry)
+    assert own is not None
+    os.write(own.descriptor, b"x" * size)
+    write_facts(entry, own, {"ranges": [[0, size]], "size": size})
+    entry.add("blob", own.descriptor, PART_FILES)
+    assert sorted(os.listdir(path / "blobs" / "sha256-a")) == left
+    os.close(own.descriptor)
 
 
 def test_a_tenth_of_the_disk_stays_free(path: Path) -> None:
