@@ -32,6 +32,9 @@ log = logger(__name__)
 
 INDEX = "index"
 """The document that marks an entry as complete."""
+PARTS = ("part", *(f"part-{number}" for number in range(2, 9)))
+"""The files in which a blob arrives, with what a seal is for others (`part`); each fetch looks at all of them."""
+_PART_FILES = frozenset((*PARTS, *(name + SEAL for name in PARTS)))
 TAR = "tar"
 """The tar of an engine's image; the document `INDEX` describes it."""
 
@@ -91,25 +94,27 @@ class CacheEntry:
         """Hold the lock of the cache."""
         return self._cache.deciding()
 
-    def add(self, name: str, descriptor: int, instead_of: Collection[str] = ()) -> None:
-        """Cache the file *descriptor*, which must be complete, as *name*; files called *instead_of* are removed.
+    def add(self, name: str, descriptor: int, *, of_parts: bool = False) -> None:
+        """Cache the file *descriptor*, which must be complete, as *name*.
 
-        It has no name, or one of these.  Without room, and after an error, which is logged, it is used once and not
-        cached.
+        It has no name, or, if it replaces all `PARTS`, the name of one of them.  If there is no room, or after an
+        error, which is logged, the file is used once and not cached.
         """
         try:
             os.fsync(descriptor)
             admitted = self._admits(name, descriptor)
             with self._cache.deciding():
                 present = os.listdir(self.directory)
-                replaced = [each for each in present if each in instead_of]
-                if self._lost or name + SEAL in present:  # another mount was faster
+                replaced = sorted(_PART_FILES.intersection(present), reverse=True) if of_parts else ()  # notes first
+                if self._lost:
+                    return
+                if name + SEAL in present:  # another mount was faster
                     self._unlink(*replaced)
                     return
                 if not admitted:
                     log.info("%s: no room for %s", printable(self.path), name)
                     was = self.name_of(descriptor)
-                    self._unlink(*(() if was is None else (was, was + SEAL)))
+                    self._unlink(*(() if was is None else (was + SEAL, was)))
                     return
                 if name in present:  # left by a killed process: a living one links and seals under the lock
                     os.unlink(name, dir_fd=self.directory)
@@ -262,13 +267,14 @@ def has_leftovers(names: Collection[str]) -> bool:
     )
 
 
-def clean(path: str, directory: int) -> int:
+def clean(path: str, directory: int, *, parts: bool) -> int:
     """Remove files without a valid seal from the unused entry at *path*; return the freed disk space in bytes.
 
-    A file that cannot be read is not removed, with a warning: it may be valid.
+    A file that cannot be read is not removed, with a warning: it may be valid.  *parts*: remove those, too, although
+    the next mount would go on with them.
     """
     present = {name: stat.st_blocks * 512 for name, stat in files(directory)}
-    known = {INDEX, TAR}
+    known = {INDEX, TAR} if parts else {INDEX, TAR, *_PART_FILES}
     for name in present:
         if not name.endswith(SEAL):
             continue

@@ -1,35 +1,144 @@
-"""Files of a cache entry that fill bit by bit, over several processes: bytes of a blob, and a document about each.
+"""Files of a cache entry that fill bit by bit, over several processes: bytes of a blob, and notes about each.
 
-One mount at a time owns a file: it holds the flock(2) of the file, which ends with the process.  Only the owner
-writes; others copy what its document names instead of asking a registry for it.  A file whose owner ended is the next
-one's, with all that is in it.  A kill leaves the last document, which may name fewer bytes than there are.  A crash of
-the machine may leave a document that names too many: who uses the bytes must compare their digest.
+One mount at a time owns a file: it holds the flock(2) of the file, which ends with the process.  Only the owner writes;
+others copy what the notes name instead of asking a registry for it.  A file whose owner ended is the next one's, with
+all that is in it.
+
+The notes of ``part`` are in ``part.seal``: a header, and a record for each range that arrived or was dropped, in this
+order.  They are written after the bytes, so a kill leaves notes that are right.  A crash of the machine may leave notes
+that name too much: who uses the bytes must compare their digest.
 """
 
 import contextlib
 import fcntl
 import os
 import stat
+import struct
+import threading
+from enum import IntEnum
 from typing import NamedTuple
 
-from fusefs.cache.entry import CacheEntry
-from fusefs.cache.sealed_file import SEAL, Altered, Facts, read_document, write_document
+from fusefs.cache.entry import PARTS, CacheEntry
+from fusefs.cache.sealed_file import SEAL
 from fusefs.private import private_file, try_lock
+from fusefs.ranges import Ranges
 
-_NAMES = ("part", *(f"part-{number}" for number in range(2, 9)))
-"""An entry has no more: each fetch looks at all of them."""
-PART_FILES = frozenset((*_NAMES, *(name + SEAL for name in _NAMES)))
-"""The names of the files and of their documents."""
+_MAGIC = b"imgfs p1"
+_HEADER = struct.Struct("<8sQQQ")
+"""The magic, the inode of the file, the size of the blob in bytes, and a `Fetching`."""
+_STATE = struct.Struct("<Q")
+"""The last number of the header."""
+_RECORD = struct.Struct("<QQ")
+"""The first byte of a range and the one behind its last; the other way around if it was dropped."""
+_STEP = 4096 * _RECORD.size
+"""Bytes of notes that are read at once."""
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class OwnPart(NamedTuple):
-    """A file, owned by this process as long as the descriptor is open."""
+class Fetching(IntEnum):
+    """What the owner of a file does."""
 
-    name: str
-    descriptor: int
-    facts: Facts
-    """The document; empty for a new file."""
+    PIECES = 0
+    """It fetches what is read."""
+    EVERYTHING = 1
+    """It fetches all that is missing."""
+    VERIFIED = 2
+    """All bytes are there, and were compared with the digest."""
+
+
+class Part:
+    """A file that this mount owns as long as `descriptor` is open.
+
+    Safe under concurrency: `_lock` guards the notes.
+    """
+
+    def __init__(self, name: str, descriptor: int, notes: int) -> None:
+        """Use the locked file *descriptor*, and its open *notes*."""
+        self.name = name
+        self.descriptor = descriptor
+        self.present = Ranges()
+        """The bytes that were there when it became ours."""
+        self._notes = notes
+        self._end = _HEADER.size
+        self._last = (0, 0)
+        self._lock = threading.Lock()
+
+    def begin(self, size: int) -> None:
+        """Look at what is there of a blob of *size* bytes.  Raises OSError."""
+        status = os.fstat(self.descriptor)
+        header = _header(self._notes)
+        if header is None or header[:2] != (status.st_ino, size) or not status.st_size:
+            os.truncate(self.descriptor, 0)
+            os.truncate(self._notes, 0)
+            os.pwrite(self._notes, _HEADER.pack(_MAGIC, status.st_ino, size, Fetching.PIECES), 0)
+            return
+        self.tell(Fetching.PIECES)
+        noted = Ranges()
+        self._end = _read_records(self._notes, self._end, noted)
+        self.present = Ranges(noted.within(0, status.st_size))  # a crash of the machine may have taken the last bytes
+
+    def add(self, start: int, end: int) -> None:
+        """Note that the bytes from *start* up to *end* are there.  Raises OSError."""
+        with self._lock:
+            if start and start == self._last[1]:  # bytes in order are one record
+                start, self._end = self._last[0], self._end - _RECORD.size
+            self._last = start, end
+            self._append(start, end)
+
+    def remove(self, start: int, end: int) -> None:
+        """Note that the bytes from *start* up to *end* are not there any more.  Raises OSError."""
+        with self._lock:
+            self._last = (0, 0)
+            self._append(end, start)
+
+    def tell(self, fetching: Fetching) -> None:
+        """Note what this mount does.  Raises OSError."""
+        with self._lock:
+            if self._notes >= 0:
+                os.pwrite(self._notes, _STATE.pack(fetching), _HEADER.size - _STATE.size)
+
+    def close(self) -> None:
+        """Note nothing any more; `descriptor` stays open."""
+        with self._lock:
+            if self._notes >= 0:
+                os.close(self._notes)
+            self._notes = -1
+
+    def _append(self, first: int, last: int) -> None:
+        if self._notes >= 0:
+            os.pwrite(self._notes, _RECORD.pack(first, last), self._end)
+            self._end += _RECORD.size
+
+
+def own_part(entry: CacheEntry, size: int) -> Part | None:
+    """Become the owner of a file of a blob of *size* bytes: the fullest that is free, otherwise a new one.
+
+    Other free files are removed if it has all of their bytes.  Returns None if there are too many.  Raises OSError.
+    """
+    directory = entry.directory
+    free: list[Part] = []
+    with entry.deciding():
+        names = part_names(directory)
+        try:
+            for name in names:
+                _take(directory, name, size, free)
+            if not free:
+                for name in [name for name in PARTS if name not in names][:1]:
+                    _take(directory, name, size, free)
+            best = max(free, key=lambda part: part.present.total, default=None)
+            for part in free:
+                if best is not None and part is not best and all(best.present.cover(*each) for each in part.present):
+                    os.unlink(part.name + SEAL, dir_fd=directory)
+                    os.unlink(part.name, dir_fd=directory)
+        except BaseException:
+            best = None
+            raise
+        finally:
+            for part in free:
+                if part is not best:
+                    part.close()
+                    os.close(part.descriptor)
+    return best
 
 
 class OthersPart(NamedTuple):
@@ -41,42 +150,6 @@ class OthersPart(NamedTuple):
     """The file, open for reading, if its owner has verified all bytes; None: not yet."""
 
 
-def own_part(entry: CacheEntry) -> OwnPart | None:
-    """Become the owner of a file, the one with the most bytes, made if none is free; None if there are too many.
-
-    Raises OSError.
-    """
-    with entry.deciding():
-        about = {name: _read(entry.directory, name) for name in part_names(entry.directory)}
-        new = [name for name in _NAMES if name not in about][:1]
-        for name in (*sorted(about, key=lambda name: -_present(about[name])), *new):
-            descriptor = private_file(name, entry.directory)
-            try:
-                if try_lock(descriptor, fcntl.LOCK_EX):
-                    facts = about.get(name, {})
-                    if not _is_about(facts, descriptor):
-                        os.truncate(descriptor, 0)
-                        facts = {}
-                    return OwnPart(name, descriptor, facts)
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
-    return None
-
-
-def write_facts(entry: CacheEntry, own: OwnPart, facts: Facts) -> None:
-    """Replace the document of *own*.  Raises OSError."""
-    inode = os.fstat(own.descriptor).st_ino
-    with entry.deciding():
-        try:
-            if os.stat(own.name, dir_fd=entry.directory, follow_symlinks=False).st_ino != inode:
-                return
-        except FileNotFoundError:  # the blob is complete, in a file of another process
-            return
-        write_document(entry.directory, own.name + SEAL, {"inode": inode, **facts}, replace=True)
-
-
 def others_part(entry: CacheEntry) -> OthersPart | None:
     """Return the file of somebody else who fetches the whole blob, the last one that was written; None if nobody does.
 
@@ -85,52 +158,76 @@ def others_part(entry: CacheEntry) -> OthersPart | None:
     found = None
     with entry.deciding():
         for name in part_names(entry.directory):
-            descriptor = os.open(name, _READ_FLAGS, dir_fd=entry.directory)
-            status = os.fstat(descriptor)
-            if stat.S_ISREG(status.st_mode) and not try_lock(descriptor, fcntl.LOCK_SH):
-                facts = _read(entry.directory, name)
-                facts = facts if _is_about(facts, descriptor) else {}
-                if facts.get("verified") is True:
-                    return OthersPart(status.st_mtime_ns, descriptor)
-                if facts.get("whole", True) and (found is None or status.st_mtime_ns > found.written_ns):
-                    found = OthersPart(status.st_mtime_ns, None)
+            notes = read_notes(entry.directory, name, None)
+            descriptor = None if notes is None else open_noted(entry.directory, notes)
+            if notes is None or descriptor is None:
+                continue
+            written_ns = os.fstat(descriptor).st_mtime_ns
+            owned = not try_lock(descriptor, fcntl.LOCK_SH)
+            if owned and notes.fetching == Fetching.VERIFIED:
+                return OthersPart(written_ns, descriptor)
             os.close(descriptor)
+            if owned and notes.fetching == Fetching.EVERYTHING and (found is None or written_ns > found.written_ns):
+                found = OthersPart(written_ns, None)
     return found
 
 
 def part_names(directory: int) -> list[str]:
     """Return the names of the files in the entry *directory*.  Raises OSError."""
-    return [name for name in os.listdir(directory) if name in _NAMES]
+    return [name for name in os.listdir(directory) if name in PARTS]
 
 
-class ReadPart(NamedTuple):
-    """The document of a file as it was read."""
+class Notes:
+    """What the notes of a file name, as far as they were read.  Not safe under concurrency."""
 
-    about: tuple[int, int]
-    """Inode and mtime (nanoseconds) of the document: another one has others."""
-    facts: Facts
+    def __init__(self, name: str, header: tuple[int, int, int], notes_inode: int) -> None:
+        """Start with nothing; see `read_notes`."""
+        self.name = name
+        self.inode, self.size, self.fetching = header
+        self.ranges = Ranges()
+        self._notes_inode = notes_inode
+        self._end = _HEADER.size
+
+    def read(self, notes: int, fetching: int) -> None:
+        """Read what was added to the open file *notes*.  Raises OSError."""
+        self.fetching = fetching
+        begin = max(_HEADER.size, self._end - _RECORD.size)  # the last record may have grown
+        self._end = _read_records(notes, begin, self.ranges)
+
+    def goes_on_in(self, header: tuple[int, int, int], status: os.stat_result) -> bool:
+        """Return whether these notes were read from the file with this *header* and *status*."""
+        return (self._notes_inode, self.inode) == (status.st_ino, header[0]) and self._end <= status.st_size
 
 
-def read_part(directory: int, name: str, before: ReadPart | None) -> ReadPart | None:
-    """Return the document of the file *name*, or *before* if it has not changed; None if there is none.
+def read_notes(directory: int, name: str, before: Notes | None) -> Notes | None:
+    """Return the notes of the file *name*, which are *before* and what was added; None if there are none.
 
-    Raises OSError, also if it cannot be read.
+    Raises OSError.
     """
     try:
-        status = os.stat(name + SEAL, dir_fd=directory, follow_symlinks=False)
+        descriptor = os.open(name + SEAL, _READ_FLAGS, dir_fd=directory)
     except FileNotFoundError:
         return None
-    about = status.st_ino, status.st_mtime_ns
-    return before if before is not None and before.about == about else ReadPart(about, _read(directory, name))
-
-
-def open_part(directory: int, name: str, facts: Facts) -> int | None:
-    """Return the file *name* that *facts* is about, open for reading; None if it is gone.  Raises OSError."""
     try:
-        descriptor = os.open(name, _READ_FLAGS, dir_fd=directory)
+        status, header = os.fstat(descriptor), _header(descriptor)
+        if header is None or not stat.S_ISREG(status.st_mode):
+            return None
+        notes = before if before is not None and before.goes_on_in(header, status) else None
+        notes = notes or Notes(name, header, status.st_ino)
+        notes.read(descriptor, header[2])
+        return notes
+    finally:
+        os.close(descriptor)
+
+
+def open_noted(directory: int, notes: Notes) -> int | None:
+    """Return the file that *notes* are about, open for reading; None if it is gone.  Raises OSError."""
+    try:
+        descriptor = os.open(notes.name, _READ_FLAGS, dir_fd=directory)
     except FileNotFoundError:
         return None
-    if _is_about(facts, descriptor):
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_ino == notes.inode:
         return descriptor
     os.close(descriptor)
     return None
@@ -144,27 +241,45 @@ class PartSize(NamedTuple):
 
 
 def part_size(directory: int) -> PartSize | None:
-    """Return how much the files in the entry *directory* have together, None if it has none."""
-    documents = [facts for name in part_names(directory) if (facts := _read(directory, name))]
-    present = reached = 0
-    for start, end in sorted(each for facts in documents for each in facts["ranges"]):
-        present += max(0, end - max(start, reached))
-        reached = max(reached, end)
-    return PartSize(present, documents[0]["size"]) if documents else None
+    """Return how much the files in the entry *directory* have together, None if it has none.  Raises OSError."""
+    notes = [found for name in part_names(directory) if (found := read_notes(directory, name, None)) is not None]
+    together = Ranges(each for found in notes for each in found.ranges)
+    return PartSize(together.total, notes[0].size) if notes else None
 
 
-def _read(directory: int, name: str) -> Facts:
-    """Return the document of the file *name*, empty if it has none."""
-    with contextlib.suppress(Altered):
-        return read_document(directory, name + SEAL) or {}
-    return {}
+def _take(directory: int, name: str, size: int, taken: list[Part]) -> None:
+    """Append the file *name*, made if it is missing, to *taken*, unless it has an owner."""
+    descriptor = private_file(name, directory)
+    try:
+        if not try_lock(descriptor, fcntl.LOCK_EX):
+            os.close(descriptor)
+            return
+        notes = private_file(name + SEAL, directory)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+        raise
+    taken.append(Part(name, descriptor, notes))
+    taken[-1].begin(size)
 
 
-def _is_about(facts: Facts, descriptor: int) -> bool:
-    status = os.fstat(descriptor)
-    return stat.S_ISREG(status.st_mode) and facts.get("inode") == status.st_ino
+def _header(notes: int) -> tuple[int, int, int] | None:
+    """Return the inode, the size and the `Fetching` in the header of *notes*; None if it has none."""
+    data = os.pread(notes, _HEADER.size, 0)
+    if len(data) < _HEADER.size:
+        return None
+    magic, *header = _HEADER.unpack(data)
+    return (header[0], header[1], header[2]) if magic == _MAGIC else None
 
 
-def _present(facts: Facts) -> int:
-    """Return how many bytes a document names."""
-    return sum(end - start for start, end in facts.get("ranges", ()))
+def _read_records(notes: int, offset: int, ranges: Ranges) -> int:
+    """Change *ranges* by the records from *offset* on; return where the last one ends."""
+    while len(data := os.pread(notes, _STEP, offset)) >= _RECORD.size:
+        data = data[: len(data) // _RECORD.size * _RECORD.size]
+        for first, last in _RECORD.iter_unpack(data):
+            if first < last:
+                ranges.add(first, last)
+            else:
+                ranges.remove(last, first)
+        offset += len(data)
+    return offset

@@ -232,7 +232,7 @@ class Cache:
                     freed += remove(path, directory)
                     continue
                 if entry.free and entry.ours:
-                    cleaned = clean(path, directory)
+                    cleaned = clean(path, directory, parts=True)
                     entry = entry._replace(size=entry.size - cleaned, leftovers=False)  # noqa: PLW2901 - as it is now
                     freed += cleaned
                 remaining.append(entry)
@@ -317,7 +317,7 @@ class Cache:
                     continue
                 path = self._path(entry.kind, entry.key)
                 if entry.leftovers:
-                    freed += clean(path, directory)
+                    freed += clean(path, directory, parts=False)
                     fits = total + need - freed <= self._limit and free + freed >= need
                 if not entry.used_ns or not fits:
                     removed = remove(path, directory)

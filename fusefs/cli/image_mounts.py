@@ -173,7 +173,6 @@ class ImageMount:
             begin = partial(self._begin, opened, kernel, ready)
             serve(root, self._mounting.mountpoint, self._mount_options(settings, kernel), begin)
         finally:
-            opened.note()
             self._mounting.finish()
 
     def _begin(self, opened: Opened | None, kernel: KernelMounts | None, ready: Callable[[], None]) -> None:

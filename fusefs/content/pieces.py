@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol
 
 from fusefs.content.file import OpenFile
 from fusefs.content.protocol import Bytes
-from fusefs.content.ranges import Range, Ranges
 from fusefs.content.spool import no_space, write_failed
 from fusefs.errors import ImgfsError, NoSpace
 from fusefs.log import logger
+from fusefs.ranges import Range, Ranges
 
 log = logger(__name__)
 
@@ -33,8 +33,19 @@ class Copies(Protocol):
         """Yield those of the *wanted* bytes that are there, with their offsets, each once.  Raises OSError."""
 
 
-_NOTE = 8 << 20
-"""Bytes after which it is noted what is there, in the middle of a fetch."""
+class Notes(Protocol):
+    """Notes of which bytes are in a file.  Safe under concurrency; raises nothing."""
+
+    def add(self, start: int, end: int) -> None:
+        """Note that the bytes from *start* up to *end* are there."""
+
+    def remove(self, start: int, end: int) -> None:
+        """Note that they are not there any more."""
+
+    def fetching(self, *, everything: bool) -> None:
+        """Note whether all missing bytes are being fetched."""
+
+
 _GAP = 1 << 16
 """Missing pieces that are less than so many bytes apart are fetched in one request."""
 
@@ -62,10 +73,8 @@ class Room(NamedTuple):
     """Stores the file, when it is complete and verified, for the next time."""
     present: Ranges | None = None
     """The bytes that are there already; None: none."""
-    save: Callable[[Ranges, bool], None] | None = None
-    """Notes which bytes are there, for the next time and for others, and whether all are being fetched."""
-    later: Callable[[Callable[[], None]], None] = lambda work: work()
-    """Does work in the background."""
+    notes: Notes | None = None
+    """Which bytes are there, for the next time and for others."""
     copies: Copies | None = None
     """Bytes that need not be fetched; they may be wrong, as all others."""
 
@@ -97,7 +106,7 @@ class Pieces:
     is in at most one claim.  Only the thread of that claim writes it, once, before it becomes present.  So a byte that
     is present does not change, unless it is dropped; none is after `settle`.  A thread that waits waits for a claim,
     whose thread ends it, however its fetch ends; `Receive` ends by its timeouts.  Threads that waited for a claim share
-    its error.  `_noting` is held while a note is written, so that the last one tells the most.
+    its error.
     """
 
     def __init__(self, room: Room, size: int, receive: Receive) -> None:
@@ -109,9 +118,6 @@ class Pieces:
         self._receive = receive
         self._copies = room.copies
         self._limit = room.size
-        self._noted = self.present.total
-        self._note_is_due = False
-        self._noting = threading.Lock()
         self._changed = threading.Condition()
         self._claims: list[_Claim] = []
         self._ranges_ignored = False
@@ -159,8 +165,9 @@ class Pieces:
         """
         with self._changed:
             drops, self._final, self._whole = self._drops, final, True
-        if self.present:  # there may be a note that nobody is to wait for
-            self._note(0)
+        notes = self._room.notes
+        if notes is not None:
+            notes.fetching(everything=True)
         try:
             verify(self.in_order(step))
             with self._changed:
@@ -168,11 +175,12 @@ class Pieces:
                 return self._settled
         finally:
             self._final = self._whole = False
+            if notes is not None and not self._settled:
+                notes.fetching(everything=False)
 
     def keep(self) -> None:
         """Store the file for the next time: all bytes are there, and `settle` has returned True."""
-        with self._noting:
-            self._room.keep()
+        self._room.keep()
 
     def wait(self, start: int, end: int, stopped: Callable[[], bool]) -> Bytes | None:
         """Return the bytes once others have fetched them, None if *stopped* before; `wake` wakes this thread."""
@@ -197,16 +205,12 @@ class Pieces:
                 return
             self._drops += 1
             self.present.remove(start, end)
-            self._noted = 0
-
-    def note(self) -> None:
-        """Note which bytes are there, for the next time: nobody will verify them soon if they are complete."""
-        self._note(1, self.size)
+        if self._room.notes is not None:
+            self._room.notes.remove(start, end)
 
     def close(self) -> None:
         """Close the file, after the last fetch that writes to it."""
-        self.note()
-        with self._noting, self._changed:
+        with self._changed:
             self._closed = True
             idle = not self._claims
         if idle:
@@ -267,10 +271,7 @@ class Pieces:
             claim.error = error.with_traceback(None)
             raise FetchFailed(error) from None
         finally:
-            try:
-                self._note_later()
-            finally:
-                self._end(claim)
+            self._end(claim)
 
     def _copy(self, claim: _Claim) -> None:
         """Store the bytes of *claim* that somebody else has, unless any bytes proved wrong before.  Raises NoSpace."""
@@ -285,6 +286,8 @@ class Pieces:
         except OSError as error:
             log.warning("%s: the copies of others cannot be used: %s", self.file.name, error.strerror)
             self._copies = None
+        with self._changed:
+            claim.begun = False  # nothing is written at the moment
 
     def _end(self, claim: _Claim) -> None:
         with self._changed:
@@ -322,7 +325,9 @@ class Pieces:
                 claim.missing.remove(first, last)
                 self.present.add(first, last)
             self._changed.notify_all()
-        self._note(_NOTE)
+        if self._room.notes is not None:
+            for first, last in parts:
+                self._room.notes.add(first, last)
 
     def _grow(self, stored: int, more: int) -> None:
         """Make sure that *more* bytes may be stored than are now.  Raises NoSpace.
@@ -338,44 +343,6 @@ class Pieces:
                 self._limit = stored + ask
                 return
         raise no_space(self.file.name, self._room.directory, self.size, self._limit)
-
-    def _note(self, least: int, most: int | None = None) -> None:
-        """Tell which bytes are there, if *least* or more have arrived since the last time, but at *most* so many.
-
-        By default not if all are there: who fetched them verifies them now.
-        """
-        save = self._room.save
-        if save is None:
-            return
-        with self._changed:
-            if self._to_note(least, most) is None:
-                return
-        with self._noting:  # another thread may have told it meanwhile
-            with self._changed:
-                present, whole = self._to_note(least, most), self._whole
-                if present is None:
-                    return
-                self._noted = present.total
-            save(present, whole)
-
-    def _note_later(self) -> None:
-        """Do as `_note`, in the background: of fetches that end meanwhile, one note tells all."""
-        with self._changed:
-            if self._note_is_due or self._room.save is None or self._to_note(1, None) is None:
-                return
-            self._note_is_due = True
-        self._room.later(self._note_now)
-
-    def _note_now(self) -> None:
-        self._note_is_due = False
-        self._note(1)
-
-    def _to_note(self, least: int, most: int | None) -> Ranges | None:
-        """Return the bytes that are there if that is to be told, see `_note`."""
-        total = self.present.total
-        wanted = self._noted + least <= total <= (self.size - 1 if most is None else most)
-        ended = self._settled or (self._closed and not self._claims)
-        return Ranges(self.present) if wanted and not ended else None
 
     def _take_everything(self, claim: _Claim) -> None:
         """Extend *claim* to all bytes that nobody fetches; give it up if another thread receives everything."""

@@ -197,11 +197,6 @@ class RemoteBlob:
                 return
         yield from chunks(self._fetched())
 
-    def note(self) -> None:
-        """Note which bytes are here, for the next time."""
-        if self._pieces is not None and self._extent is None:
-            self._pieces.note()
-
     def check(self) -> None:
         """Do nothing: nobody but imgfs writes to the file."""
 
@@ -290,7 +285,6 @@ class RemoteBlob:
         """Return whether to go on outside of the cache, since that has no room for the bytes of *pieces*."""
         if not isinstance(error.error, NoSpace):
             return False
-        pieces.note()  # what is there already is copied
         with self._opening:
             if self._pieces is pieces:
                 if self._outgrown:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from fusefs.content.file import Extent, OpenFile, OwnFile, Sparse
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Content
-from fusefs.content.remote import RemoteBlob
 from fusefs.copying.source import Source, source_at
 from fusefs.errors import Unavailable
 from fusefs.image.lazy_layers import Layers
@@ -106,12 +105,6 @@ class Opened:
         with _fetching():
             for _, content in self.image.blobs():
                 content.fetch()
-
-    def note(self) -> None:
-        """Note which bytes of layers are on this machine, for the next time; other threads may fetch more meanwhile."""
-        for layer in self.image.layers:
-            if isinstance(layer.content, RemoteBlob):
-                layer.content.note()
 
     def rootfs_up_to(self, number: int) -> RootfsTree:
         """Return the layer *number* and those below it merged."""

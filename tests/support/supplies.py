@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from fusefs.content.file import OpenFile
 from fusefs.content.pieces import Room, Take
 from fusefs.content.protocol import Bytes
-from fusefs.content.ranges import Range
 from fusefs.errors import DigestMismatch
+from fusefs.ranges import Range
 
 
 def memory_file(data: bytes = b"") -> OpenFile:

@@ -1,12 +1,14 @@
-"""Bytes of a blob that other mounts have already: they are copied from the cache, not asked for once more."""
+"""Bytes of a blob that are in the cache, in the files of other mounts: they are not asked for once more."""
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from fusefs.cache.entry import CacheEntry
-from fusefs.cache.part import ReadPart, open_part, part_names, read_part
+from fusefs.cache.part import Notes, open_noted, part_names, read_notes
 from fusefs.content.protocol import Bytes
-from fusefs.content.ranges import Ranges
+from fusefs.ranges import Ranges
 
 BLOB = "blob"
 """The name of a whole blob in its entry."""
@@ -14,43 +16,56 @@ _STEP = 1 << 20
 """Bytes that are copied at once."""
 
 
-class Copies:
-    """The files of an entry that others own, and the whole blob, once it is there.
+class _Source(NamedTuple):
+    """A file, and what to copy from it."""
 
-    Nothing in them is verified here.  Safe under concurrency: two threads may read the same document, no more.
+    descriptor: int
+    useful: Ranges
+
+
+class Copies:
+    """The files of an entry but one's own, and the whole blob, once it is there.  Nothing in them is verified here.
+
+    Safe under concurrency: `_lock` guards `_notes`.
     """
 
-    def __init__(self, entry: CacheEntry, own: int) -> None:
-        """*own* is the descriptor of one's own file in *entry*."""
+    def __init__(self, entry: Callable[[], CacheEntry | None], own: int) -> None:
+        """*entry* returns the entry; *own* is the descriptor of one's own file in it."""
         self._entry = entry
         self._own = os.fstat(own).st_ino
-        self._read: dict[str, ReadPart | None] = {}
+        self._notes: dict[str, Notes | None] = {}
+        self._lock = threading.Lock()
 
     def of(self, wanted: Ranges) -> Iterator[tuple[int, Bytes]]:
         """Yield those of the *wanted* bytes that are there, with their offsets, each once.  Raises OSError."""
-        wanted = Ranges(wanted)
-        blob = self._entry.open_cached(BLOB)
+        entry = self._entry()
+        if entry is None:
+            return
+        sources: list[_Source] = []
+        try:
+            with self._lock:
+                self._find(entry, Ranges(wanted), sources)
+            for descriptor, useful in sources:
+                for start, end in useful:
+                    while start < end and (data := os.pread(descriptor, min(_STEP, end - start), start)):
+                        yield start, data
+                        start += len(data)  # noqa: PLW2901 - what follows
+        finally:
+            for descriptor, _ in sources:
+                os.close(descriptor)
+
+    def _find(self, entry: CacheEntry, wanted: Ranges, found: list[_Source]) -> None:
+        blob = entry.open_cached(BLOB)
         if blob is not None:
-            yield from _taken(blob, wanted, Ranges(wanted))
-        directory = self._entry.directory
-        for name in part_names(directory):
-            part = self._read[name] = read_part(directory, name, self._read.get(name))
-            if part is None or part.facts.get("inode") == self._own:
+            found.append(_Source(blob, wanted))
+            return
+        for name in part_names(entry.directory):
+            notes = self._notes[name] = read_notes(entry.directory, name, self._notes.get(name))
+            if notes is None or notes.inode == self._own:
                 continue
-            there = Ranges(part.facts.get("ranges", ()))
-            useful = Ranges(each for start, end in wanted for each in there.within(start, end))
-            file = open_part(directory, name, part.facts) if useful else None
-            if file is not None:
-                yield from _taken(file, wanted, useful)
-
-
-def _taken(file: int, wanted: Ranges, useful: Ranges) -> Iterator[tuple[int, Bytes]]:
-    """Yield the *useful* bytes of *file*, unless it ends before, take them out of *wanted*, and close the file."""
-    try:
-        for start, end in useful:
-            while start < end and (data := os.pread(file, min(_STEP, end - start), start)):
-                wanted.remove(start, start + len(data))
-                yield start, data
-                start += len(data)  # noqa: PLW2901 - what follows
-    finally:
-        os.close(file)
+            useful = Ranges(each for start, end in wanted for each in notes.ranges.within(start, end))
+            descriptor = open_noted(entry.directory, notes) if useful else None
+            if descriptor is not None:
+                found.append(_Source(descriptor, useful))
+                for start, end in useful:
+                    wanted.remove(start, end)

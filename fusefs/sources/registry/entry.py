@@ -5,13 +5,12 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 
 from fusefs.cache.entry import CacheEntry
-from fusefs.cache.part import PART_FILES, OthersPart, OwnPart, others_part, own_part, write_facts
+from fusefs.cache.part import OthersPart, Part, others_part, own_part
 from fusefs.cache.sealed_file import Facts
 from fusefs.cache.store import BLOBS, TAGS, Cache
-from fusefs.content.ranges import Range
 from fusefs.errors import NoSpace
 from fusefs.log import logger
 from fusefs.oci import documents
@@ -64,16 +63,18 @@ class BlobEntry:
 
     def add(self, name: str, descriptor: int) -> None:
         """Cache the file *descriptor* as *name*; errors are logged."""
-        self._add(name, descriptor)
+        self._add(name, descriptor, of_parts=False)
 
-    def _add(self, name: str, descriptor: int, instead_of: Collection[str] = ()) -> None:
+    def _add(self, name: str, descriptor: int, *, of_parts: bool) -> None:
         entry = self._opened()
         if entry is not None:
-            entry.add(name, descriptor, instead_of)
-            self._complete_entry(entry)
+            entry.add(name, descriptor, of_parts=of_parts)
+            self.complete()
 
-    def _complete_entry(self, entry: CacheEntry) -> None:
-        if not self._complete:
+    def complete(self) -> None:
+        """Mark the entry as complete: one that is not may be removed with all that is in it; errors are logged."""
+        entry = None if self._complete else self._opened()
+        if entry is not None and not self._complete:
             self._complete = True
             entry.complete({"about": self._about | {"created_ns": time.time_ns()}})
 
@@ -101,34 +102,18 @@ class BlobEntry:
         """Cache the file *descriptor* as the blob."""
         self.add(BLOB, descriptor)
 
-    def own_part(self) -> OwnPart | None:
-        """Return a file in which the blob arrives, made if none is free; None if there is none.  Raises OSError."""
+    def own_part(self) -> Part | None:
+        """Return a file in which the blob arrives; None if there are too many.  Raises OSError."""
         entry = self._opened()
-        return None if entry is None else own_part(entry)
+        return None if entry is None else own_part(entry, self._size)
 
-    def write_part(self, own: OwnPart, present: Iterable[Range], *, whole: bool, verified: bool = False) -> None:
-        """Note which bytes are in the file of `own_part`; errors are logged.
-
-        *whole*: all others are being fetched; *verified*: all are there, and were compared with the digest.
-        """
-        entry = self._opened()
-        if entry is None:
-            return
-        self._complete_entry(entry)  # before: an entry that is not complete is removed with all that is in it
-        facts = {"ranges": [*present], "size": self._size, "whole": whole, "verified": verified}
-        try:
-            write_facts(entry, own, facts)
-        except OSError as error:
-            log.warning("cannot cache the blob %s: %s", self._digest, error.strerror)
-
-    def copies(self, own: int) -> Copies | None:
-        """Return the bytes in the files that others own; *own* is the descriptor of one's own."""
-        entry = self._opened()
-        return None if entry is None else Copies(entry, own)
+    def copies(self, own: int) -> Copies:
+        """Return what other mounts have of the blob; *own* is the descriptor of the file of this one."""
+        return Copies(self._opened, own)
 
     def add_part(self, descriptor: int) -> None:
         """Cache the file of `own_part`, or one of this process alone, as the blob: it is complete and verified."""
-        self._add(BLOB, descriptor, PART_FILES)
+        self._add(BLOB, descriptor, of_parts=True)
 
     def others_part(self) -> OthersPart | None:
         """Return the file in which somebody else receives the whole blob; None if nobody does.  Raises OSError."""

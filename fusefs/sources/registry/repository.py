@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
-from fusefs.content.ranges import Range
 from fusefs.errors import InvalidImage, RegistryError, Unavailable
 from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.pattern import pattern
+from fusefs.ranges import Range
 from fusefs.sources.registry.authorization import Authorization
 from fusefs.sources.registry.availability import Availability
 from fusefs.sources.registry.places import Place

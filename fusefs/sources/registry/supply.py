@@ -2,18 +2,19 @@
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from fusefs.cache.part import Fetching, Part
 from fusefs.content.file import OpenFile, OwnFile
 from fusefs.content.pieces import Room, Take
 from fusefs.content.protocol import Bytes
-from fusefs.content.ranges import Ranges
 from fusefs.content.spool import unlinked_file
 from fusefs.errors import DigestMismatch, NoSpace, Unavailable
 from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
+from fusefs.ranges import Ranges
 from fusefs.sources.registry.entry import BlobEntry
 from fusefs.text import printable
 from fusefs.tree.once import Once
@@ -105,15 +106,17 @@ class BlobSupply:
             return None
 
     def _cached_room(self, entry: BlobEntry, first: int) -> Room:
-        own = entry.own_part()
-        descriptor = entry.new_file() if own is None else own.descriptor  # None: too many others receive the blob
-        file = OwnFile(descriptor, self._name)
-        size = os.fstat(descriptor).st_size  # a crash of the machine may have taken the last bytes
-        present = Ranges(Ranges(() if own is None else own.facts.get("ranges", ())).within(0, size))
+        part = entry.own_part()
+        if part is None:  # so many others receive the blob that they would all copy from each other
+            file = OwnFile(entry.new_file(), self._name)
+            present, notes = Ranges(), None
+        else:
+            file = _PartFile(part, self._name)
+            present, notes = part.present, _Notes(entry, part)
 
         def keep() -> None:
-            if own is not None:
-                entry.write_part(own, [(0, self._descriptor.size)], whole=True, verified=True)
+            if notes is not None:
+                notes.tell(Fetching.VERIFIED)
             entry.later(lambda: _cache(entry, file))
 
         return Room(
@@ -123,9 +126,8 @@ class BlobSupply:
             lambda more: entry.room(more) > 0,
             keep,
             present,
-            None if own is None else lambda arrived, whole: entry.write_part(own, arrived, whole=whole),
-            entry.later,
-            entry.copies(descriptor),
+            notes,
+            entry.copies(file.descriptor),
         )
 
     def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:
@@ -149,6 +151,51 @@ class BlobSupply:
         actual = Digest.of(data, stated.algorithm)
         if actual != stated:
             raise DigestMismatch(f"{self._name} has the digest {actual} in the registry")
+
+
+class _PartFile(OwnFile):
+    """The file of a part, whose notes are closed with it."""
+
+    def __init__(self, part: Part, name: str) -> None:
+        super().__init__(part.descriptor, name)
+        self._part = part
+
+    def close(self) -> None:
+        """Close both."""
+        self._part.close()
+        super().close()
+
+
+class _Notes:
+    """The notes of a part.  After an error, which is logged, nothing more is noted.  Safe under concurrency."""
+
+    def __init__(self, entry: BlobEntry, part: Part) -> None:
+        self._entry = entry
+        self._part = part
+
+    def add(self, start: int, end: int) -> None:
+        """Note that bytes are there."""
+        self._entry.complete()
+        self._note(lambda: self._part.add(start, end))
+
+    def remove(self, start: int, end: int) -> None:
+        """Note that bytes were wrong."""
+        self._note(lambda: self._part.remove(start, end))
+
+    def fetching(self, *, everything: bool) -> None:
+        """Note whether all missing bytes are being fetched."""
+        self.tell(Fetching.EVERYTHING if everything else Fetching.PIECES)
+
+    def tell(self, fetching: Fetching) -> None:
+        """Note what this mount does."""
+        self._note(lambda: self._part.tell(fetching))
+
+    def _note(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OSError as error:
+            self._part.close()
+            log.warning("cannot note what is there of %s: %s", self._entry.path, error.strerror)
 
 
 def _cache(entry: BlobEntry, file: OpenFile) -> None:

@@ -6,12 +6,12 @@ from contextlib import closing, contextmanager, suppress
 from typing import TypeVar
 
 from fusefs.content.pieces import Take
-from fusefs.content.ranges import Range
 from fusefs.content.spool import megabytes
 from fusefs.errors import DigestMismatch, InvalidImage, RegistryError, Unavailable, UsageError
 from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
+from fusefs.ranges import Range
 from fusefs.sources.registry.lanes import Lane, lanes_of
 from fusefs.sources.registry.repository import Found, Repository
 from fusefs.sources.servers.connections import ConnectionFailed

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.cache.entry import CacheEntry
-from fusefs.cache.part import PART_FILES, own_part, part_size, write_facts
+from fusefs.cache.part import own_part
 from fusefs.cache.sealed_file import read_document, write_document
 from fusefs.cache.store import Cache
 from fusefs.errors import LimitReached, NoSpace
@@ -317,13 +317,14 @@ def test_what_does_not_fit_when_it_is_complete_is_not_cached(path: Path) -> None
 @pytest.mark.parametrize(("size", "left"), [(2 * MIB, ["blob", "blob.seal"]), (3 * MIB, [])])
 def test_what_has_grown_in_its_entry_counts_once(path: Path, size: int, left: list[str]) -> None:
     entry, _ = Cache(str(path), 2 * MIB + MIB // 2).shared("blobs", "sha256-a")
-    own = own_part(entry)
+    own = own_part(entry, size)
     assert own is not None
     os.write(own.descriptor, b"x" * size)
-    write_facts(entry, own, {"ranges": [[0, size]], "size": size})
-    entry.add("blob", own.descriptor, PART_FILES)
+    own.add(0, size)
+    entry.add("blob", own.descriptor, of_parts=True)
     assert sorted(os.listdir(path / "blobs" / "sha256-a")) == left
     os.close(own.descriptor)
+    own.close()
 
 
 def test_a_tenth_of_the_disk_stays_free(path: Path) -> None:
@@ -428,19 +429,3 @@ def test_a_document_is_replaced_or_stays(path: Path) -> None:
     with pytest.raises(FileExistsError):
         write_document(directory, "facts", {})
     os.close(directory)
-
-
-def test_a_note_that_cannot_be_written_leaves_the_last_one(path: Path) -> None:
-    entry, _ = claim(path)
-    own = own_part(entry)
-    assert own is not None
-    write_facts(entry, own, {"ranges": [[0, 1]], "size": 10})
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            write_facts(entry, own, {"ranges": [[0, 2]], "size": 10})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert part_size(entry.directory) == (1, 10)
-    os.close(own.descriptor)

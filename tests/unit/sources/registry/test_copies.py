@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from fusefs.tree.once import Once
 from tests.conftest import TakeWarnings
 
 DATA = random.Random(1).randbytes(1_000_000)
+STEP = 1 << 16
+"""Bytes that arrive at once."""
 BLOB = Descriptor(OCI_LAYER, len(DATA), Digest.of([DATA]))
 
 
@@ -32,12 +35,18 @@ class Sending:
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
         self.before: Callable[[], object] = lambda: None
+        self.ignores_ranges = False
+        self.sent = 0
 
     def blob(self, _: Descriptor, wanted: tuple[int, int], take: Take, *, from_registry: bool) -> None:  # noqa: ARG002
         """Send the bytes."""
         self.asked.append(wanted)
         self.before()
-        take(wanted[0], DATA[slice(*wanted)])
+        start, end = (0, len(DATA)) if self.ignores_ranges else wanted
+        for offset in range(start, end, STEP):
+            piece = DATA[offset : min(offset + STEP, end)]
+            self.sent += len(piece)
+            take(offset, piece)
 
 
 class Mount:
@@ -186,3 +195,37 @@ def test_mounts_that_read_at_the_same_time_get_the_right_bytes(new: Callable[[],
     asked = sum(end - start for mount in mounts for start, end in mount.asked())
     assert asked < 2 * len(DATA)
     assert all(mount.blob.read_at(0, len(DATA)) == DATA for mount in mounts)
+
+
+def test_a_server_that_ignores_ranges_sends_everything_once_beside_copies(new: Callable[[], Mount]) -> None:
+    first, second = new(), new()
+    assert first.reads(100_000, 100_100)
+    second.registry.ignores_ranges = True
+    asked, go = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        asked.set()
+        go.wait(10)
+
+    second.registry.before = wait
+    with ThreadPoolExecutor() as threads:
+        late = threads.submit(second.reads, 100_000, 100_200)  # half of it is copied
+        assert asked.wait(10)
+        second.registry.before = lambda: None
+        assert second.reads(900_000, 900_010)
+        go.set()
+        assert late.result()
+    assert second.registry.sent <= len(DATA) + STEP
+
+
+def test_notes_that_cannot_be_written_are_told_once(new: Callable[[], Mount], take_warnings: TakeWarnings) -> None:
+    mount = new()
+    assert mount.reads(0, 10)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        assert all(mount.reads(start, start + 10) for start in range(100, 20_000, 15))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [warning.startswith("cannot note what is there of ") for warning in take_warnings()] == [True]
+    assert new().reads(0, 19_000)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from fusefs.cache.part import Fetching
 from fusefs.cache.store import Cache
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import OCI_LAYER, Descriptor
@@ -19,7 +20,7 @@ def test_what_another_process_has_verified_is_used_only_if_it_has_the_size_of_th
     own = owner.own_part()
     assert own is not None
     os.write(own.descriptor, DATA)
-    owner.write_part(own, [(0, len(DATA))], whole=True, verified=True)
+    own.tell(Fetching.VERIFIED)
     found = []
     for size in (len(DATA), len(DATA) - 1, len(DATA) + 1):
         descriptor = BLOB._replace(size=size)
@@ -31,6 +32,7 @@ def test_what_another_process_has_verified_is_used_only_if_it_has_the_size_of_th
         entry.close()
     assert found == [True, False, False]
     os.close(own.descriptor)
+    own.close()
     owner.close()
 
 

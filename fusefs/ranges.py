@@ -16,6 +16,9 @@ class Ranges:
         """Start with the bytes of *ranges*."""
         self._bounds: list[int] = []
         """Where the set begins and ends, in turn: a byte is in it if an odd number of bounds is not behind it."""
+        if isinstance(ranges, Ranges):
+            self._bounds = [*ranges._bounds]  # noqa: SLF001 - of the same class
+            return
         for start, end in ranges:
             self.add(start, end)
 

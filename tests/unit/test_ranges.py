@@ -3,7 +3,7 @@
 import random
 from itertools import pairwise
 
-from fusefs.content.ranges import Ranges
+from fusefs.ranges import Ranges
 
 
 def test_a_set_of_ranges_is_a_set_of_bytes() -> None:
