@@ -9,7 +9,7 @@ the open directory: the background process inherits it with the descriptor, and 
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from fusefs.cache.sealed_file import (
@@ -42,11 +42,11 @@ TAR = "tar"
 class OwningCache(Protocol):
     """The operations that an entry needs from its cache."""
 
-    def room(self, need: int) -> int:
-        """Make room for *need* bytes; return how many more may be cached, 0 if these may not."""
+    def room(self, need: int, total: int = 0) -> int:
+        """Make room for *need* bytes, the first of *total*; return how many more may be cached, 0 if these may not."""
 
-    def admit(self, size: int, *, counted: bool) -> bool:
-        """Make room for a complete file of *size* bytes; return whether it may be cached."""
+    def admitting(self) -> contextlib.AbstractContextManager[Callable[[int, int], bool]]:
+        """Hold the lock of the cache; give a function that makes room for a complete file, see `Cache.admitting`."""
 
     def trim(self) -> None:
         """Evict entries until the cache is within its limit."""
@@ -75,9 +75,12 @@ class CacheEntry:
         self._cache = cache
         self._lost = self._closed = False
 
-    def room(self, need: int) -> int:
-        """Make room for *need* bytes; return how many more may be cached, 0 if these may not."""
-        return 0 if self._lost else self._cache.room(need)
+    def room(self, need: int, total: int = 0) -> int:
+        """Make room for *need* bytes; return how many more may be cached, 0 if these may not.
+
+        0, too, if they are the beginning of *total* bytes for which there can never be room.
+        """
+        return 0 if self._lost else self._cache.room(need, total)
 
     def later(self, work: Callable[[], None]) -> None:
         """Do *work* on the entry in the background, unless the entry was abandoned or closed by then."""
@@ -102,16 +105,15 @@ class CacheEntry:
         """
         try:
             os.fsync(descriptor)
-            admitted = self._admits(name, descriptor)
-            with self._cache.deciding():
-                present = os.listdir(self.directory)
-                replaced = sorted(_PART_FILES.intersection(present), reverse=True) if of_parts else ()  # notes first
+            with self._cache.admitting() as admits:
+                present = dict(files(self.directory))
+                replaced = sorted(_PART_FILES & present.keys(), reverse=True) if of_parts else ()  # notes first
                 if self._lost:
                     return
                 if name + SEAL in present:  # another mount was faster
                     self._unlink(*replaced)
                     return
-                if not admitted:
+                if not admits(*_growth(os.fstat(descriptor), present, replaced)):
                     log.info("%s: no room for %s", printable(self.path), name)
                     was = self.name_of(descriptor)
                     self._unlink(*(() if was is None else (was + SEAL, was)))
@@ -123,17 +125,6 @@ class CacheEntry:
                 write_document(self.directory, name + SEAL, {"file": stated(descriptor)})
         except OSError as error:
             log.warning("%s: cannot cache %s: %s", printable(self.path), name, error.strerror)
-
-    def _admits(self, name: str, descriptor: int) -> bool:
-        """Return whether there is room for the file *descriptor*, or it is not needed."""
-        with contextlib.suppress(FileNotFoundError):
-            os.stat(name + SEAL, dir_fd=self.directory, follow_symlinks=False)
-            return True
-        return self._lost or self._admits_size(descriptor)
-
-    def _admits_size(self, descriptor: int) -> bool:
-        status = os.fstat(descriptor)
-        return self._cache.admit(status.st_blocks * 512, counted=status.st_nlink > 0)
 
     def open_cached(self, name: str) -> int | None:
         """Return the descriptor of the cached file *name*, None if there is none; the caller closes it.
@@ -176,22 +167,23 @@ class CacheEntry:
         try:
             if tar is not None:
                 os.fsync(tar)
-                if not self._admits_size(tar):
-                    log.info("%s: no room for the image", printable(self.path))
-                    self.abandon()
-                    return
-            with self._cache.deciding():
-                if tar is not None:
+            with self._cache.admitting() as admits:
+                admitted = tar is None or admits(*_growth(os.fstat(tar), {}, ()))
+                if tar is not None and admitted:
                     link(tar, self.directory, TAR)
                     facts = facts | {"file": stated(tar)}
-                with contextlib.suppress(FileExistsError):  # another mount completed the same archive first
-                    write_document(self.directory, INDEX, facts, sync=True)
-                lock_within(self.directory, fcntl.LOCK_SH, 0)  # its own exclusive lock becomes a shared one
+                if admitted:
+                    with contextlib.suppress(FileExistsError):  # another mount completed the same archive first
+                        write_document(self.directory, INDEX, facts, sync=True)
+                    lock_within(self.directory, fcntl.LOCK_SH, 0)  # its own exclusive lock becomes a shared one
         except OSError as error:
             log.warning("cannot cache the image in %s: %s", printable(self.path), error.strerror)
+            admitted = False
+        if admitted:
+            self._cache.trim()
+        else:
+            log.info("%s: not cached", printable(self.path))
             self.abandon()
-            return
-        self._cache.trim()
 
     def replace(self, facts: Facts) -> None:
         """Replace the document `INDEX`, if there is one; errors are logged."""
@@ -222,6 +214,17 @@ class CacheEntry:
             if try_lock(self.directory, fcntl.LOCK_EX) and read_index(self.directory) is None:
                 remove(self.path, self.directory)
             fcntl.flock(self.directory, fcntl.LOCK_UN)
+
+
+def _growth(file: os.stat_result, present: Mapping[str, os.stat_result], replaced: Iterable[str]) -> tuple[int, int]:
+    """Return the size of a complete *file*, and how much larger an entry with the files *present* becomes by it.
+
+    It counts by its bytes, and not once more if it is in the entry; documents, which are small, do not count.
+    """
+    size = file.st_size
+    inside = {name for name, about in present.items() if os.path.samestat(about, file)}
+    documents = {name for name in present if name == INDEX or name.endswith(SEAL)}
+    return size, size - sum(present[name].st_blocks * 512 for name in {*inside, *documents, *replaced})
 
 
 def read_index(directory: int) -> Facts | None:

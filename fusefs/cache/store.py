@@ -173,42 +173,45 @@ class Cache:
                 facts = _index(path, directory)
             return CacheEntry(path, directory, self, of_user=kind == FILES), facts
 
-    def room(self, need: int) -> int:
+    def room(self, need: int, total: int = 0) -> int:
         """Make room for *need* bytes; return how many more may be cached, 0 if these may not.
 
         Least recently used entries are evicted first; entries in use are never evicted.  Nothing is evicted if
-        even that would not make enough room.
+        even that would not make enough room, nor for the beginning of *total* bytes that exceed the limit.
         """
+        if total > self._limit:
+            return 0
         try:
             with self._surveying() as folders:
-                free = self._free() if self._surely(need) else self._make_room(need, folders)
+                free = self._free() if self._surely(need) else self._make_room(need, need, folders)
                 return 0 if free is None else max(0, min(self._limit - self._in_use, free))
         except OSError as error:
             self._complain(error)
             return 0
 
-    def admit(self, size: int, *, counted: bool) -> bool:
-        """Make room for a complete file of *size* bytes; return whether it may be cached.
+    @contextlib.contextmanager
+    def admitting(self) -> Iterator[Callable[[int, int], bool]]:
+        """Hold the lock of the cache as `deciding` does, and give a function that makes room for a complete file.
 
-        *counted*: it is in its entry already, where it has grown.
+        The file is on the disk already.  Its arguments are the size of the file in bytes, and how much larger its entry
+        becomes by it, which is negative if it replaces other files.  It returns whether the file may be cached.
         """
-        try:
-            with self._surveying() as folders:
-                return self._surely(size) or self._make_room(0 if counted else size, folders) is not None
-        except OSError as error:
-            self._complain(error)
-            return False
+        with self._surveying() as folders:
+            yield lambda size, more: self._surely(size, on_disk=True) or self._make_room(more, 0, folders) is not None
 
-    def _make_room(self, need: int, folders: Mapping[str, int]) -> int | None:
-        """Return how many bytes the disk has for the cache after that, *need* or more; None if there is no room."""
+    def _make_room(self, need: int, disk_space: int, folders: Mapping[str, int]) -> int | None:
+        """Make room for *need* bytes, of which *disk_space* are not on the disk yet.
+
+        Return how many bytes the disk has for the cache after that; None if there is no room.
+        """
         from fusefs.cache.survey import each  # noqa: PLC0415 - a cached image needs no survey
 
         entries, free = [entry for entry, _ in each(folders, _KINDS)], self._free()
         in_use = sum(entry.size for entry in entries if not entry.free)
         could_free = sum(entry.size for entry in entries if entry.free)
-        if in_use + need > self._limit or free + could_free < need:
+        if in_use + need > self._limit or free + could_free < disk_space:
             return None
-        return free + self._evict(entries, need, folders)
+        return free + self._evict(entries, need, disk_space, folders)
 
     def trim(self) -> None:
         """Evict entries until the cache is within its limit, and remove incomplete ones."""
@@ -216,7 +219,7 @@ class Cache:
 
         try:
             with self._surveying() as folders:
-                self._evict([entry for entry, _ in each(folders, _KINDS)], 0, folders)
+                self._evict([entry for entry, _ in each(folders, _KINDS)], 0, 0, folders)
         except OSError as error:
             self._complain(error)
 
@@ -236,7 +239,7 @@ class Cache:
                     entry = entry._replace(size=entry.size - cleaned, leftovers=False)  # noqa: PLW2901 - as it is now
                     freed += cleaned
                 remaining.append(entry)
-            return freed + self._evict(remaining, 0, folders)
+            return freed + self._evict(remaining, 0, 0, folders)
 
     def remove(self, doomed: Collection[tuple[str, str]]) -> int:
         """Remove the entries with these kinds and keys that are not in use; return the bytes freed."""
@@ -303,13 +306,13 @@ class Cache:
         os.close(directory)
         return fresh
 
-    def _evict(self, entries: "list[SurveyedEntry]", need: int, folders: Mapping[str, int]) -> int:
-        """Remove incomplete entries, then others to make room for *need* bytes; return the bytes freed."""
+    def _evict(self, entries: "list[SurveyedEntry]", need: int, disk_space: int, folders: Mapping[str, int]) -> int:
+        """Remove incomplete entries, then others to make room, see `_make_room`; return the bytes freed."""
         from fusefs.cache.survey import taken  # noqa: PLC0415 - a cached image needs no survey
 
         total, free, freed = sum(entry.size for entry in entries), self._free(), 0
         for entry in sorted(entries, key=lambda entry: entry.used_ns):
-            fits = total + need - freed <= self._limit and free + freed >= need
+            fits = total + need - freed <= self._limit and free + freed >= disk_space
             if not entry.free or (entry.used_ns and fits and not entry.leftovers):
                 continue
             with taken(folders, entry) as directory:
@@ -318,7 +321,7 @@ class Cache:
                 path = self._path(entry.kind, entry.key)
                 if entry.leftovers:
                     freed += clean(path, directory, parts=False)
-                    fits = total + need - freed <= self._limit and free + freed >= need
+                    fits = total + need - freed <= self._limit and free + freed >= disk_space
                 if not entry.used_ns or not fits:
                     removed = remove(path, directory)
                     freed += removed
@@ -329,12 +332,13 @@ class Cache:
         self._stands_until = time.monotonic() + _RECENT
         return freed
 
-    def _surely(self, more: int) -> bool:
+    def _surely(self, more: int, *, on_disk: bool = False) -> bool:
         """Return whether *more* bytes fit according to the last survey, and count them if so.
 
         Each indexed layer asks, and a survey takes up to 0.1 ms an entry.
         """
-        fits = time.monotonic() < self._stands_until and more <= min(self._spare, self._free())
+        fits = time.monotonic() < self._stands_until and more <= self._spare
+        fits = fits and self._free() >= (0 if on_disk else more)
         if fits:
             self._spare -= more
         return fits

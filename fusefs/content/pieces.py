@@ -46,6 +46,8 @@ class Notes(Protocol):
         """Note whether all missing bytes are being fetched."""
 
 
+_LEAST = 1 << 17
+"""Bytes that a file asks for at least, when it is to have more."""
 _GAP = 1 << 16
 """Missing pieces that are less than so many bytes apart are fetched in one request."""
 
@@ -66,9 +68,9 @@ class Room(NamedTuple):
     directory: str
     """Where it lies, for messages."""
     size: int | None = None
-    """How many bytes it may store; None: no limit but the disk."""
+    """How many bytes of disk space it may have; None: no limit but the disk."""
     grow: Callable[[int], bool] = lambda _: False
-    """Returns whether it may store so many bytes more than it does."""
+    """Returns whether it may have so many bytes more than it has."""
     keep: Callable[[], None] = lambda: None
     """Stores the file, when it is complete and verified, for the next time."""
     present: Ranges | None = None
@@ -117,7 +119,7 @@ class Pieces:
         self._room = room
         self._receive = receive
         self._copies = room.copies
-        self._limit = room.size
+        self._limit, self._most = room.size, size
         self._changed = threading.Condition()
         self._claims: list[_Claim] = []
         self._ranges_ignored = False
@@ -314,10 +316,9 @@ class Pieces:
                 self._take_everything(claim)
             knows = self._ranges_ignored
             parts = [*claim.missing.within(offset, end)]
-            stored = self.present.total
         if knows and not knew:
             log.info("%s is fetched whole: the server ignores ranges", self.file.name)
-        self._grow(stored, sum(last - first for first, last in parts))
+        self._grow(sum(last - first for first, last in parts))
         for first, last in parts:
             self._write(memoryview(data)[first - offset : last - offset], first)
         with self._changed:
@@ -329,20 +330,30 @@ class Pieces:
             for first, last in parts:
                 self._room.notes.add(first, last)
 
-    def _grow(self, stored: int, more: int) -> None:
+    @property
+    def is_limited(self) -> bool:
+        """Whether the file may not be as large as the disk allows."""
+        return self._limit is not None
+
+    def _grow(self, more: int) -> None:
         """Make sure that *more* bytes may be stored than are now.  Raises NoSpace.
 
-        What grows piece by piece asks for as much again as it has: it never asks often, nor for much that it may not
-        need.
+        What grows piece by piece asks for as much again as it has, so that it need not ask often; once that is refused,
+        for less and less.
         """
-        if self._limit is None or stored + more <= self._limit:
+        if self._limit is None:
             return
-        rest = self.size - stored
-        for ask in (rest,) if self._whole else (min(rest, max(more, stored)), more):
-            if self._room.grow(ask):
-                self._limit = stored + ask
-                return
-        raise no_space(self.file.name, self._room.directory, self.size, self._limit)
+        stored = os.fstat(self.file.descriptor).st_blocks * 512
+        if stored + more <= self._limit:
+            return
+        rest = self.size - self.present.total
+        least = max(more, min(rest, _LEAST))
+        ask = rest if self._whole else max(least, min(rest, stored, self._most))
+        while not self._room.grow(ask):
+            if self._whole or ask == least:
+                raise no_space(self.file.name, self._room.directory, self.size, self._limit)
+            ask = self._most = max(least, ask // 2)
+        self._limit = stored + ask
 
     def _take_everything(self, claim: _Claim) -> None:
         """Extend *claim* to all bytes that nobody fetches; give it up if another thread receives everything."""

@@ -14,6 +14,9 @@ from fusefs.content.file import Extent, OpenFile
 from fusefs.content.pieces import FetchFailed, Pieces, Room, Take
 from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, chunks
 from fusefs.errors import DigestMismatch, ImgfsError, NoSpace
+from fusefs.log import logger
+
+log = logger(__name__)
 
 _STEP = 1 << 20
 """Bytes that are hashed at once."""
@@ -283,13 +286,15 @@ class RemoteBlob:
 
     def _outgrows(self, pieces: Pieces, error: FetchFailed) -> bool:
         """Return whether to go on outside of the cache, since that has no room for the bytes of *pieces*."""
-        if not isinstance(error.error, NoSpace):
+        if not isinstance(error.error, NoSpace) or not pieces.is_limited:
             return False
         with self._opening:
             if self._pieces is pieces:
-                if self._outgrown:
-                    return False
-                self._pieces = self._new_pieces(cached=False)
+                log.info("%s; going on elsewhere", error.error)
+                try:
+                    self._pieces = self._new_pieces(cached=False)
+                except ImgfsError as full:
+                    raise FetchFailed(full) from None
                 self._outgrown.append(pieces)
         pieces.wake()
         return True

@@ -34,7 +34,9 @@ class MemorySupply:
         self.ignores_ranges = False
         self.cached_room: int | None = None
         """Bytes that may be cached; None: no limit."""
-        self.before: Callable[[int, int], None] = lambda _start, _end: None
+        self.outside = 0
+        """How many files it gave outside of the cache."""
+        self.before: Callable[[int, int], object] = lambda _start, _end: None
         """Called before the bytes from one offset up to another are sent."""
         self.busy: Callable[[], bool] = lambda: False
         """Whether somebody waits for bytes of the same image."""
@@ -49,10 +51,11 @@ class MemorySupply:
         """Return None: no other process receives the bytes."""
         return None
 
-    def room(self, *, cached: bool) -> Room:
+    def room(self, *, cached: bool) -> Room | None:
         """Return a file in memory."""
         file = memory_file()
         if not cached:
+            self.outside += 1
             return Room(file, "elsewhere")
         return Room(file, "the cache", self.cached_room, keep=lambda: self.kept.append(file))
 

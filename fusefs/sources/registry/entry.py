@@ -43,10 +43,10 @@ class BlobEntry:
         entry = self._opened()
         return self._cache.path if entry is None else entry.path
 
-    def room(self, need: int) -> int:
-        """Make room for *need* bytes; return how many more may be cached, 0 if these may not."""
+    def room(self, need: int, total: int = 0) -> int:
+        """Make room for *need* bytes, the first of *total*; return how many more may be cached, 0 if these may not."""
         entry = self._opened()
-        return 0 if entry is None else entry.room(need)
+        return 0 if entry is None else entry.room(need, total)
 
     def later(self, work: Callable[[], None]) -> None:
         """Do *work* in the background."""

@@ -97,7 +97,7 @@ class BlobSupply:
             file = OwnFile(unlinked_file(self._tmpdir), self._name)
             return Room(file, self._tmpdir, copies=None if entry is None else entry.copies(file.descriptor))
         first = min(self._descriptor.size, _FIRST)
-        if entry is None or not entry.room(first):
+        if entry is None or not entry.room(first, self._descriptor.size):
             return None
         try:
             return self._cached_room(entry, first)
@@ -122,7 +122,7 @@ class BlobSupply:
         return Room(
             file,
             entry.path,
-            present.total + first,
+            os.fstat(file.descriptor).st_blocks * 512 + first,
             lambda more: entry.room(more) > 0,
             keep,
             present,

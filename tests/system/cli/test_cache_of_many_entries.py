@@ -148,7 +148,8 @@ def test_a_mount_that_keeps_many_looks_at_all_entries_but_once(path: Path) -> No
     (entry / "half.layer").write_bytes(b"half")  # which a look removes
     for _ in range(20):
         assert cache.room(1000) > 0
-        assert cache.admit(1000, counted=False)
+        with cache.admitting() as admits:
+            assert admits(1000, 1000)
     assert sorted(os.listdir(entry)) == ["half.layer", "index"]
     cache.trim()
     assert os.listdir(entry) == ["index"]

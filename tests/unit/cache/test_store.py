@@ -1,6 +1,7 @@
 """The cache by itself: what counts, what is shared, and what goes."""
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -25,6 +26,15 @@ from tests.support.conformance import closing_what_is_opened
 from tests.support.processes import until
 
 MIB = 1 << 20
+
+
+@dataclass
+class Disk:
+    """What statvfs(3) tells."""
+
+    f_bavail: int
+    f_blocks: int = 1000
+    f_frsize: int = MIB
 
 
 @pytest.fixture(autouse=True)
@@ -327,13 +337,53 @@ def test_what_has_grown_in_its_entry_counts_once(path: Path, size: int, left: li
     own.close()
 
 
-def test_a_tenth_of_the_disk_stays_free(path: Path) -> None:
-    @dataclass
-    class Disk:
-        f_bavail: int
-        f_blocks: int = 1000
-        f_frsize: int = MIB
+def test_what_is_written_already_needs_no_more_of_the_disk(path: Path) -> None:
+    disk = Disk(101)
+    cache = Cache(str(path), statvfs=lambda _: disk)  # type: ignore[arg-type,return-value]
+    make(cache, "old", b"x" * MIB).close()
+    entry = make(cache, data=b"x" * 3 * MIB)
+    layer(entry, data=b"x" * 3 * MIB)
+    assert keys(path) == ["a", "old"]
+    assert sorted(os.listdir(path / "saved" / "a")) == ["1.layer", "1.layer.seal", "index", "tar"]
 
+
+def test_files_that_are_replaced_count_no_more(path: Path) -> None:
+    entry, _ = Cache(str(path), 3 * MIB).shared("blobs", "sha256-a")
+    parts = [own_part(entry, 2 * MIB) for _ in range(2)]
+    for part in filter(None, parts):
+        os.write(part.descriptor, b"x" * 2 * MIB)
+    assert parts[0] is not None
+    entry.add("blob", parts[0].descriptor, of_parts=True)
+    assert sorted(os.listdir(path / "blobs" / "sha256-a")) == ["blob", "blob.seal"]
+
+
+def test_the_beginning_of_what_can_never_fit_drives_nothing_out(path: Path) -> None:
+    cache = Cache(str(path), 3 * MIB)
+    for key in "ab":
+        make(cache, key, b"x" * MIB).close()
+    assert cache.room(2 * MIB, 4 * MIB) == 0
+    assert keys(path) == ["a", "b"]
+    assert cache.room(2 * MIB, 3 * MIB) > 0
+
+
+def test_what_could_not_be_looked_at_keeps_its_files(
+    path: Path, monkeypatch: pytest.MonkeyPatch, take_warnings: TakeWarnings
+) -> None:
+    entry, _ = Cache(str(path)).shared("blobs", "sha256-a")
+    part = own_part(entry, 10)
+    assert part is not None
+    os.write(part.descriptor, bytes(10))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("fusefs.cache.survey.each", fail)
+    entry.add("blob", part.descriptor, of_parts=True)
+    assert sorted(os.listdir(path / "blobs" / "sha256-a")) == ["part", "part.seal"]
+    assert len(take_warnings()) == 1
+
+
+def test_a_tenth_of_the_disk_stays_free(path: Path) -> None:
     disk = Disk(1000)
     cache = Cache(str(path), statvfs=lambda _: disk)  # type: ignore[arg-type,return-value]
     for number, key in enumerate("abc"):

@@ -6,8 +6,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from fusefs.content.file import OpenFile
-from fusefs.content.pieces import Pieces, Room, Take
+from fusefs.content.pieces import FetchFailed, Pieces, Room, Take
 
 DATA = random.Random(1).randbytes(8000)
 READERS, SENT_AT_ONCE = 8, 500
@@ -32,3 +34,28 @@ def test_a_server_that_ignores_ranges_sends_everything_once_however_many_wait(tm
         assert b"".join(read) == DATA
     pieces.close()
     assert len(sent) == len(DATA) // SENT_AT_ONCE + READERS - 1  # each other answer ends at its first bytes
+
+
+def test_a_file_that_may_not_grow_asks_seldom_and_keeps_its_limit(tmp_path: Path) -> None:
+    limit, asked = 5 << 20, []
+    file = OpenFile(os.open(tmp_path / "blob", os.O_RDWR | os.O_CREAT), "the blob")
+
+    def grow(more: int) -> bool:
+        asked.append(more)
+        return os.fstat(file.descriptor).st_blocks * 512 + more <= limit
+
+    size, piece = 32 << 20, 1 << 16
+    pieces = Pieces(
+        Room(file, str(tmp_path), piece, grow), size, lambda start, end, take: take(start, bytes(end - start))
+    )
+
+    def read() -> None:
+        for offset in range(0, size, 2 * piece):
+            pieces.read(offset, piece)
+
+    with pytest.raises(FetchFailed, match="not enough space"):
+        read()
+    occupied = os.fstat(file.descriptor).st_blocks * 512
+    assert limit - (1 << 17) <= occupied <= limit
+    assert len(asked) < 20
+    pieces.close()

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import random
+import resource
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -260,6 +261,40 @@ def test_a_blob_for_which_the_cache_has_no_room_is_stored_elsewhere() -> None:
         blob.fetch()
         assert supply.kept == []
         blob.close()
+
+
+def test_readers_that_are_refused_at_the_same_time_go_on_elsewhere() -> None:
+    supply = MemorySupply(DATA)
+    supply.cached_room = 0
+    both = threading.Barrier(2)
+    supply.before = lambda _start, _end: both.wait(10) if not supply.outside else None
+    blob = RemoteBlob(SIZE, supply)
+    with ThreadPoolExecutor(2) as pool:
+        read = pool.map(lambda start: blob.unverified_range(start, 1000), (0, 500_000))
+        assert [*map(bytes, read)] == [DATA[:1000], DATA[500_000:501_000]]
+    assert supply.outside == 1
+    blob.close()
+
+
+def test_a_full_disk_outside_of_the_cache_is_an_error_that_loses_nothing() -> None:
+    class Full(MemorySupply):
+        def room(self, *, cached: bool) -> Room | None:
+            return None if cached else super().room(cached=False)
+
+    supply = Full(DATA)
+    blob = RemoteBlob(SIZE, supply)
+    assert blob.unverified_range(0, 1000) == DATA[:1000]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        with pytest.raises(FetchFailed):
+            blob.unverified_range(500_000, 1000)
+        supply.asked.clear()
+        assert blob.unverified_range(0, 1000) == DATA[:1000]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (supply.asked, supply.outside) == ([], 1)
+    blob.close()
 
 
 def test_a_full_disk_is_told_from_other_errors() -> None:
