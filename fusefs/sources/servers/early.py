@@ -137,8 +137,8 @@ class _Early:
     def _encrypted(self, made: socket.socket, context: "ssl.SSLContext") -> socket.socket | None:
         """Return the connection *made* with TLS; None if that failed.
 
-        Only a wrong certificate and silence count.  Whether a host speaks TLS at all is not decided here: it may have
-        closed an idle connection.
+        Only silence and an answer count: a wrong certificate, an alert, bytes of another protocol.  A connection that
+        ends tells nothing about whether the host speaks TLS: it may have been idle for too long.
         """
         name = self.address[0].rstrip(".").partition("%")[0]
         context.set_alpn_protocols(PROTOCOLS)
@@ -150,7 +150,9 @@ class _Early:
         except (OSError, ValueError) as error:  # ValueError: no certificate has this name
             with self._ending:
                 encrypted.close()
-            if isinstance(error, TimeoutError | importlib.import_module("ssl").SSLCertVerificationError):
+            ssl = importlib.import_module("ssl")
+            # The other kinds of SSLError say that the connection has ended.
+            if isinstance(error, OSError) and type(error) in (TimeoutError, ssl.SSLError, ssl.SSLCertVerificationError):
                 self._error = HandshakeFailed(error)
             return None
         return encrypted

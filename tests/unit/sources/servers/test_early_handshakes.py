@@ -145,10 +145,23 @@ def test_a_server_without_tls_fails_as_later(server: socket.socket, authority: A
     assert not failed[0][3]
 
 
-def _answer_plainly(server: socket.socket, sent: bytes) -> None:
+def test_a_server_that_answers_without_tls_is_asked_once(server: socket.socket, authority: Authority) -> None:
+    tls, asked = _trusting(authority), list[socket.socket]()
+    answer = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    threading.Thread(target=_answer_plainly, args=(server, answer, asked), daemon=True).start()
+    connect_early(host_of(server), None, {}, lambda: tls)
+    with pytest.raises(ConnectionFailed) as raised:
+        _connections(tls).request("GET", f"https://{host_of(server)}/v2/", {}, Limits(5.0))
+    assert raised.value.no_handshake
+    assert len(asked) == 1
+
+
+def _answer_plainly(server: socket.socket, sent: bytes, asked: list[socket.socket] | None = None) -> None:
     with suppress(OSError):
         while True:
             theirs, _ = server.accept()
+            if asked is not None:
+                asked.append(theirs)
             with theirs:
                 theirs.recv(1 << 16)
                 theirs.sendall(sent)
