@@ -32,6 +32,8 @@ log = logger(__name__)
 
 INDEX = "index"
 """The document that marks an entry as complete."""
+BLOB = "blob"
+"""The whole blob of a registry."""
 PARTS = ("part", *(f"part-{number}" for number in range(2, 9)))
 """The files in which a blob arrives, with what a seal is for others (`part`); each fetch looks at all of them."""
 _PART_FILES = frozenset((*PARTS, *(name + SEAL for name in PARTS)))
@@ -219,7 +221,8 @@ class CacheEntry:
 def _growth(file: os.stat_result, present: Mapping[str, os.stat_result], replaced: Iterable[str]) -> tuple[int, int]:
     """Return the size of a complete *file*, and how much larger an entry with the files *present* becomes by it.
 
-    It counts by its bytes, and not once more if it is in the entry; documents, which are small, do not count.
+    It counts by its bytes, and not once more if it is in the entry.  The documents there are taken off: a file that
+    just fits is not refused for these.
     """
     size = file.st_size
     inside = {name for name, about in present.items() if os.path.samestat(about, file)}

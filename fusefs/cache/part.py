@@ -18,14 +18,14 @@ import threading
 from enum import IntEnum
 from typing import NamedTuple
 
-from fusefs.cache.entry import PARTS, CacheEntry
+from fusefs.cache.entry import BLOB, PARTS, CacheEntry
 from fusefs.cache.sealed_file import SEAL
 from fusefs.private import private_file, try_lock
-from fusefs.ranges import Ranges
+from fusefs.ranges import Range, Ranges
 
 _MAGIC = b"imgfs p1"
-_HEADER = struct.Struct("<8sQQQ")
-"""The magic, the inode of the file, the size of the blob in bytes, and a `Fetching`."""
+_HEADER = struct.Struct("<8s2Q16sQ")
+"""The magic, the inode of the file, the size of the blob in bytes, a random stamp, and a `Fetching`."""
 _STATE = struct.Struct("<Q")
 """The last number of the header."""
 _RECORD = struct.Struct("<QQ")
@@ -44,6 +44,14 @@ class Fetching(IntEnum):
     """It fetches all that is missing."""
     VERIFIED = 2
     """All bytes are there, and were compared with the digest."""
+
+
+class _Header(NamedTuple):
+    inode: int
+    size: int
+    stamp: bytes
+    """What tells these notes from later ones in the same files: a file system may use numbers of inodes again."""
+    fetching: int
 
 
 class Part:
@@ -70,7 +78,7 @@ class Part:
         if header is None or header[:2] != (status.st_ino, size) or not status.st_size:
             os.truncate(self.descriptor, 0)
             os.truncate(self._notes, 0)
-            os.pwrite(self._notes, _HEADER.pack(_MAGIC, status.st_ino, size, Fetching.PIECES), 0)
+            os.pwrite(self._notes, _HEADER.pack(_MAGIC, status.st_ino, size, os.urandom(16), Fetching.PIECES), 0)
             return
         self.tell(Fetching.PIECES)
         noted = Ranges()
@@ -113,11 +121,14 @@ class Part:
 def own_part(entry: CacheEntry, size: int) -> Part | None:
     """Become the owner of a file of a blob of *size* bytes: the fullest that is free, otherwise a new one.
 
-    Other free files are removed if it has all of their bytes.  Returns None if there are too many.  Raises OSError.
+    Other free files are removed if it has all of their bytes.  Returns None if there are too many, or if the whole blob
+    is there.  Raises OSError.
     """
     directory = entry.directory
     free: list[Part] = []
     with entry.deciding():
+        if _has_blob(directory):
+            return None
         names = part_names(directory)
         try:
             for name in names:
@@ -180,12 +191,11 @@ def part_names(directory: int) -> list[str]:
 class Notes:
     """What the notes of a file name, as far as they were read.  Not safe under concurrency."""
 
-    def __init__(self, name: str, header: tuple[int, int, int], notes_inode: int) -> None:
+    def __init__(self, name: str, header: _Header) -> None:
         """Start with nothing; see `read_notes`."""
         self.name = name
-        self.inode, self.size, self.fetching = header
+        self.inode, self.size, self._stamp, self.fetching = header
         self.ranges = Ranges()
-        self._notes_inode = notes_inode
         self._end = _HEADER.size
 
     def read(self, notes: int, fetching: int) -> None:
@@ -194,9 +204,9 @@ class Notes:
         begin = max(_HEADER.size, self._end - _RECORD.size)  # the last record may have grown
         self._end = _read_records(notes, begin, self.ranges)
 
-    def goes_on_in(self, header: tuple[int, int, int], status: os.stat_result) -> bool:
-        """Return whether these notes were read from the file with this *header* and *status*."""
-        return (self._notes_inode, self.inode) == (status.st_ino, header[0]) and self._end <= status.st_size
+    def goes_on_in(self, header: _Header) -> bool:
+        """Return whether these notes were read from the file with this *header*."""
+        return self._stamp == header.stamp
 
 
 def read_notes(directory: int, name: str, before: Notes | None) -> Notes | None:
@@ -209,12 +219,11 @@ def read_notes(directory: int, name: str, before: Notes | None) -> Notes | None:
     except FileNotFoundError:
         return None
     try:
-        status, header = os.fstat(descriptor), _header(descriptor)
-        if header is None or not stat.S_ISREG(status.st_mode):
+        header = _header(descriptor) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        if header is None:
             return None
-        notes = before if before is not None and before.goes_on_in(header, status) else None
-        notes = notes or Notes(name, header, status.st_ino)
-        notes.read(descriptor, header[2])
+        notes = before if before is not None and before.goes_on_in(header) else Notes(name, header)
+        notes.read(descriptor, header.fetching)
         return notes
     finally:
         os.close(descriptor)
@@ -241,10 +250,19 @@ class PartSize(NamedTuple):
 
 
 def part_size(directory: int) -> PartSize | None:
-    """Return how much the files in the entry *directory* have together, None if it has none.  Raises OSError."""
+    """Return how much the files in the entry *directory* have together, None if it has none, or the whole blob.
+
+    Raises OSError.
+    """
+    if _has_blob(directory):
+        return None
     notes = [found for name in part_names(directory) if (found := read_notes(directory, name, None)) is not None]
     together = Ranges(each for found in notes for each in found.ranges)
     return PartSize(together.total, notes[0].size) if notes else None
+
+
+def _has_blob(directory: int) -> bool:
+    return BLOB + SEAL in os.listdir(directory)
 
 
 def _take(directory: int, name: str, size: int, taken: list[Part]) -> None:
@@ -263,23 +281,27 @@ def _take(directory: int, name: str, size: int, taken: list[Part]) -> None:
     taken[-1].begin(size)
 
 
-def _header(notes: int) -> tuple[int, int, int] | None:
-    """Return the inode, the size and the `Fetching` in the header of *notes*; None if it has none."""
+def _header(notes: int) -> _Header | None:
+    """Return the header of *notes*; None if it has none."""
     data = os.pread(notes, _HEADER.size, 0)
     if len(data) < _HEADER.size:
         return None
     magic, *header = _HEADER.unpack(data)
-    return (header[0], header[1], header[2]) if magic == _MAGIC else None
+    return _Header(*header) if magic == _MAGIC else None
 
 
 def _read_records(notes: int, offset: int, ranges: Ranges) -> int:
     """Change *ranges* by the records from *offset* on; return where the last one ends."""
+    arrived: list[Range] = []
     while len(data := os.pread(notes, _STEP, offset)) >= _RECORD.size:
         data = data[: len(data) // _RECORD.size * _RECORD.size]
         for first, last in _RECORD.iter_unpack(data):
             if first < last:
-                ranges.add(first, last)
+                arrived.append((first, last))
             else:
+                ranges.add_all(arrived)
+                arrived.clear()
                 ranges.remove(last, first)
         offset += len(data)
+    ranges.add_all(arrived)
     return offset

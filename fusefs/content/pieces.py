@@ -48,6 +48,8 @@ class Notes(Protocol):
 
 _LEAST = 1 << 17
 """Bytes that a file asks for at least, when it is to have more."""
+_SHARE = 8
+"""It asks for that fraction of what it has, an eighth, unless all is fetched."""
 _GAP = 1 << 16
 """Missing pieces that are less than so many bytes apart are fetched in one request."""
 
@@ -111,8 +113,8 @@ class Pieces:
     its error.
     """
 
-    def __init__(self, room: Room, size: int, receive: Receive) -> None:
-        """Store the *size* bytes, which *receive* gets, in the file of *room*."""
+    def __init__(self, room: Room, size: int, receive: Receive, *, drops: int = 0) -> None:
+        """Store the *size* bytes, which *receive* gets, in the file of *room*; there were *drops* in an earlier one."""
         self.file = room.file
         self.size = size
         self.present = Ranges(room.present.within(0, size) if room.present else ())
@@ -123,7 +125,8 @@ class Pieces:
         self._changed = threading.Condition()
         self._claims: list[_Claim] = []
         self._ranges_ignored = False
-        self._drops = 0
+        self.drops = drops
+        """How often bytes proved wrong.  After that, no copies are used: the wrong bytes may have been some."""
         self._whole = self._settled = self._final = False
         self._closed = False
 
@@ -166,14 +169,14 @@ class Pieces:
         dropped meanwhile, so that the result does not depend on readers, who may compare wrong digests.
         """
         with self._changed:
-            drops, self._final, self._whole = self._drops, final, True
+            drops, self._final, self._whole = self.drops, final, True
         notes = self._room.notes
         if notes is not None:
             notes.fetching(everything=True)
         try:
             verify(self.in_order(step))
             with self._changed:
-                self._settled = self._drops == drops
+                self._settled = self.drops == drops
                 return self._settled
         finally:
             self._final = self._whole = False
@@ -205,7 +208,7 @@ class Pieces:
         with self._changed:
             if self._settled or self._final:
                 return
-            self._drops += 1
+            self.drops += 1
             self.present.remove(start, end)
         if self._room.notes is not None:
             self._room.notes.remove(start, end)
@@ -278,7 +281,7 @@ class Pieces:
     def _copy(self, claim: _Claim) -> None:
         """Store the bytes of *claim* that somebody else has, unless any bytes proved wrong before.  Raises NoSpace."""
         copies = self._copies
-        if copies is None or self._drops:
+        if copies is None or self.drops:
             return
         with self._changed:
             wanted = Ranges(claim.missing)
@@ -325,10 +328,20 @@ class Pieces:
             for first, last in parts:
                 claim.missing.remove(first, last)
                 self.present.add(first, last)
+            drops = self.drops
             self._changed.notify_all()
         if self._room.notes is not None:
-            for first, last in parts:
-                self._room.notes.add(first, last)
+            self._note(self._room.notes, parts, drops)
+
+    def _note(self, notes: Notes, parts: Iterable[Range], drops: int) -> None:
+        """Note that *parts* are there, except what was dropped meanwhile: there were so many *drops* before."""
+        for part in parts:
+            notes.add(*part)
+        if self.drops != drops:
+            with self._changed:
+                gone = [each for part in parts for each in self.present.missing(*part)]
+            for each in gone:
+                notes.remove(*each)
 
     @property
     def is_limited(self) -> bool:
@@ -338,17 +351,18 @@ class Pieces:
     def _grow(self, more: int) -> None:
         """Make sure that *more* bytes may be stored than are now.  Raises NoSpace.
 
-        What grows piece by piece asks for as much again as it has, so that it need not ask often; once that is refused,
-        for less and less.
+        What grows piece by piece asks for a fraction of what it has.  So it does not ask often, and does not keep much
+        from others that it never uses.  Once that is refused, it asks for less and less.
         """
         if self._limit is None:
             return
         stored = os.fstat(self.file.descriptor).st_blocks * 512
-        if stored + more <= self._limit:
+        if stored + more <= self._limit or self.size <= self._limit:  # what is fetched again needs no more room
             return
-        rest = self.size - self.present.total
+        with self._changed:
+            rest = self.size - self.present.total
         least = max(more, min(rest, _LEAST))
-        ask = rest if self._whole else max(least, min(rest, stored, self._most))
+        ask = rest if self._whole else max(least, min(rest, stored // _SHARE, self._most))
         while not self._room.grow(ask):
             if self._whole or ask == least:
                 raise no_space(self.file.name, self._room.directory, self.size, self._limit)

@@ -292,18 +292,18 @@ class RemoteBlob:
             if self._pieces is pieces:
                 log.info("%s; going on elsewhere", error.error)
                 try:
-                    self._pieces = self._new_pieces(cached=False)
+                    self._pieces = self._new_pieces(cached=False, drops=pieces.drops)
                 except ImgfsError as full:
                     raise FetchFailed(full) from None
                 self._outgrown.append(pieces)
         pieces.wake()
         return True
 
-    def _new_pieces(self, *, cached: bool) -> Pieces:
+    def _new_pieces(self, *, cached: bool, drops: int = 0) -> Pieces:
         room = self._supply.room(cached=True) if cached else None
         room = self._supply.room(cached=False) if room is None else room
         assert room is not None  # outside of the cache there is always one
-        return Pieces(room, self.size, self._receive)
+        return Pieces(room, self.size, self._receive, drops=drops)
 
     def _receive(self, start: int, end: int, take: Take) -> None:
         self._supply.receive(start, end, take, again=self._distrusted)

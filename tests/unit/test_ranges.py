@@ -12,7 +12,13 @@ def test_a_set_of_ranges_is_a_set_of_bytes() -> None:
         ranges, expected = Ranges(), set[int]()
         for _ in range(draw.randrange(12)):
             start, end = sorted(draw.choices(range(30), k=2))
-            if draw.random() < 0.7:
+            if draw.random() < 0.1:
+                many = [
+                    (start, end) for start in range(0, 30, draw.randrange(2, 5)) if (end := start + draw.randrange(3))
+                ]
+                ranges.add_all(many * 2)
+                expected |= {byte for start, end in many for byte in range(start, end)}
+            elif draw.random() < 0.7:
                 ranges.add(start, end)
                 expected |= {*range(start, end)}
             else:

@@ -5,13 +5,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from fusefs.cache.entry import CacheEntry
+from fusefs.cache.entry import BLOB, CacheEntry
 from fusefs.cache.part import Notes, open_noted, part_names, read_notes
 from fusefs.content.protocol import Bytes
 from fusefs.ranges import Ranges
 
-BLOB = "blob"
-"""The name of a whole blob in its entry."""
 _STEP = 1 << 20
 """Bytes that are copied at once."""
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from fusefs.cache.entry import CacheEntry
+from fusefs.cache.entry import BLOB, CacheEntry
 from fusefs.cache.part import OthersPart, Part, others_part, own_part
 from fusefs.cache.sealed_file import Facts
 from fusefs.cache.store import BLOBS, TAGS, Cache
@@ -16,7 +16,7 @@ from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
-from fusefs.sources.registry.copies import BLOB, Copies
+from fusefs.sources.registry.copies import Copies
 from fusefs.text import printable
 
 log = logger(__name__)
@@ -103,7 +103,7 @@ class BlobEntry:
         self.add(BLOB, descriptor)
 
     def own_part(self) -> Part | None:
-        """Return a file in which the blob arrives; None if there are too many.  Raises OSError."""
+        """Return a file in which the blob arrives; None if there are too many, or the whole blob.  Raises OSError."""
         entry = self._opened()
         return None if entry is None else own_part(entry, self._size)
 

@@ -107,7 +107,7 @@ class BlobSupply:
 
     def _cached_room(self, entry: BlobEntry, first: int) -> Room:
         part = entry.own_part()
-        if part is None:  # so many others receive the blob that they would all copy from each other
+        if part is None:  # too many others receive the blob, or one has just received it
             file = OwnFile(entry.new_file(), self._name)
             present, notes = Ranges(), None
         else:

@@ -86,6 +86,18 @@ def test_who_reads_the_notes_now_and_then_knows_what_is_there(entry: CacheEntry)
             assert [*notes.ranges] == [*expected]
 
 
+def test_notes_of_another_file_with_the_same_name_are_read_from_their_beginning(entry: CacheEntry) -> None:
+    first = _own(entry, (0, 100), (400, 500))
+    notes = read_notes(entry.directory, "part", None)
+    for name in ("part", "part.seal"):
+        os.unlink(name, dir_fd=entry.directory)
+    _end(first)  # a file system may use its inodes for the next files
+    _own(entry, (200, 300), (600, 700), (800, 900))
+    again = read_notes(entry.directory, "part", notes)
+    assert again is not None
+    assert [*again.ranges] == [(200, 300), (600, 700), (800, 900)]
+
+
 @pytest.mark.parametrize("damage", ["no notes", "half a header", "another magic", "other file", "no bytes"])
 def test_what_is_damaged_begins_anew(entry: CacheEntry, damage: str) -> None:
     _end(_own(entry, (0, 10)))

@@ -10,6 +10,8 @@ import pytest
 
 from fusefs.content.file import OpenFile
 from fusefs.content.pieces import FetchFailed, Pieces, Room, Take
+from fusefs.errors import RegistryError
+from fusefs.ranges import Ranges
 
 DATA = random.Random(1).randbytes(8000)
 READERS, SENT_AT_ONCE = 8, 500
@@ -57,5 +59,46 @@ def test_a_file_that_may_not_grow_asks_seldom_and_keeps_its_limit(tmp_path: Path
         read()
     occupied = os.fstat(file.descriptor).st_blocks * 512
     assert limit - (1 << 17) <= occupied <= limit
-    assert len(asked) < 20
+    assert len(asked) < 40  # there are 80 pieces
+    pieces.close()
+
+
+def test_what_is_fetched_again_needs_no_more_room(tmp_path: Path) -> None:
+    file = OpenFile(os.open(tmp_path / "blob", os.O_RDWR | os.O_CREAT), "the blob")
+    pieces = Pieces(
+        Room(file, str(tmp_path), len(DATA)), len(DATA), lambda start, end, take: take(start, DATA[start:end])
+    )
+    for _ in range(3):
+        assert pieces.read(0, len(DATA)) == DATA
+        pieces.drop(0, len(DATA))
+    pieces.close()
+
+
+def test_the_notes_never_name_what_was_dropped_before_they_were_written(tmp_path: Path) -> None:
+    noted = Ranges()
+
+    class Slow:
+        def add(self, start: int, end: int) -> None:
+            pieces.drop(start + 100, end - 100)  # a reader was faster
+            noted.add(start, end)
+
+        def remove(self, start: int, end: int) -> None:
+            noted.remove(start, end)
+
+        def fetching(self, *, everything: bool) -> None:
+            pass
+
+    file = OpenFile(os.open(tmp_path / "blob", os.O_RDWR | os.O_CREAT), "the blob")
+    room = Room(file, str(tmp_path), notes=Slow())
+    go_on = iter([True])
+
+    def receive(start: int, end: int, take: Take) -> None:
+        if not next(go_on, False):
+            raise RegistryError("no more")
+        take(start, DATA[start:end])
+
+    pieces = Pieces(room, len(DATA), receive)
+    with pytest.raises(FetchFailed, match="no more"):
+        pieces.read(1000, 1000)
+    assert [*noted] == [*pieces.present] == [(1000, 1100), (1900, 2000)]
     pieces.close()

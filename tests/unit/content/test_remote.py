@@ -5,7 +5,7 @@ import itertools
 import random
 import resource
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,6 +15,7 @@ from fusefs.content.pieces import FetchFailed, Room
 from fusefs.content.protocol import Bytes
 from fusefs.content.remote import RemoteBlob, _steps
 from fusefs.errors import DigestMismatch, NoSpace, RegistryError
+from fusefs.ranges import Ranges
 from tests.support.conformance import check_reads
 from tests.support.supplies import MemorySupply, memory_file
 
@@ -273,6 +274,29 @@ def test_readers_that_are_refused_at_the_same_time_go_on_elsewhere() -> None:
         read = pool.map(lambda start: blob.unverified_range(start, 1000), (0, 500_000))
         assert [*map(bytes, read)] == [DATA[:1000], DATA[500_000:501_000]]
     assert supply.outside == 1
+    blob.close()
+
+
+def test_wrong_copies_are_not_taken_once_more_elsewhere() -> None:
+    class Wrong:
+        def of(self, wanted: Ranges) -> Iterator[tuple[int, Bytes]]:
+            for start, end in wanted:
+                yield start, bytes(end - start)
+
+    class Tight(MemorySupply):
+        def room(self, *, cached: bool) -> Room | None:
+            room = super().room(cached=cached)
+            return None if room is None else room._replace(copies=Wrong(), grow=lambda _: not self.asked)
+
+    supply = Tight(DATA)
+    supply.cached_room = 0
+    blob = RemoteBlob(SIZE, supply)
+    assert bytes(blob.unverified_range(0, 1000)) == bytes(1000)
+    blob.drop_range(0, 1000)
+    assert bytes(blob.unverified_range(0, 1000)) == DATA[:1000]
+    assert blob.read_at(0, SIZE) == DATA
+    assert supply.outside == 1
+    assert not any(supply.again)  # the registry did not prove wrong
     blob.close()
 
 
