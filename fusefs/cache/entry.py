@@ -35,7 +35,10 @@ INDEX = "index"
 BLOB = "blob"
 """The whole blob of a registry."""
 PARTS = ("part", *(f"part-{number}" for number in range(2, 9)))
-"""The files in which a blob arrives, with what a seal is for others (`part`); each fetch looks at all of them."""
+"""The files in which a blob arrives, before it is whole; each fetch looks at all of them.
+
+Beside each, where other files have their seal, are notes of what is there (`part`).
+"""
 _PART_FILES = frozenset((*PARTS, *(name + SEAL for name in PARTS)))
 TAR = "tar"
 """The tar of an engine's image; the document `INDEX` describes it."""

@@ -169,16 +169,20 @@ def others_part(entry: CacheEntry) -> OthersPart | None:
     found = None
     with entry.deciding():
         for name in part_names(entry.directory):
-            notes = read_notes(entry.directory, name, None)
-            descriptor = None if notes is None else open_noted(entry.directory, notes)
-            if notes is None or descriptor is None:
+            notes = _open_notes(entry.directory, name)
+            if notes is None:
+                continue
+            os.close(notes.descriptor)
+            header = notes.header
+            descriptor = open_noted(entry.directory, name, header.inode)
+            if descriptor is None:
                 continue
             written_ns = os.fstat(descriptor).st_mtime_ns
             owned = not try_lock(descriptor, fcntl.LOCK_SH)
-            if owned and notes.fetching == Fetching.VERIFIED:
+            if owned and header.fetching == Fetching.VERIFIED:
                 return OthersPart(written_ns, descriptor)
             os.close(descriptor)
-            if owned and notes.fetching == Fetching.EVERYTHING and (found is None or written_ns > found.written_ns):
+            if owned and header.fetching == Fetching.EVERYTHING and (found is None or written_ns > found.written_ns):
                 found = OthersPart(written_ns, None)
     return found
 
@@ -191,16 +195,14 @@ def part_names(directory: int) -> list[str]:
 class Notes:
     """What the notes of a file name, as far as they were read.  Not safe under concurrency."""
 
-    def __init__(self, name: str, header: _Header) -> None:
+    def __init__(self, header: _Header) -> None:
         """Start with nothing; see `read_notes`."""
-        self.name = name
-        self.inode, self.size, self._stamp, self.fetching = header
+        self.inode, self.size, self._stamp, _ = header
         self.ranges = Ranges()
         self._end = _HEADER.size
 
-    def read(self, notes: int, fetching: int) -> None:
+    def read(self, notes: int) -> None:
         """Read what was added to the open file *notes*.  Raises OSError."""
-        self.fetching = fetching
         begin = max(_HEADER.size, self._end - _RECORD.size)  # the last record may have grown
         self._end = _read_records(notes, begin, self.ranges)
 
@@ -214,29 +216,25 @@ def read_notes(directory: int, name: str, before: Notes | None) -> Notes | None:
 
     Raises OSError.
     """
-    try:
-        descriptor = os.open(name + SEAL, _READ_FLAGS, dir_fd=directory)
-    except FileNotFoundError:
+    opened = _open_notes(directory, name)
+    if opened is None:
         return None
     try:
-        header = _header(descriptor) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-        if header is None:
-            return None
-        notes = before if before is not None and before.goes_on_in(header) else Notes(name, header)
-        notes.read(descriptor, header.fetching)
-        return notes
+        notes = before if before is not None and before.goes_on_in(opened.header) else Notes(opened.header)
+        notes.read(opened.descriptor)
     finally:
-        os.close(descriptor)
+        os.close(opened.descriptor)
+    return notes
 
 
-def open_noted(directory: int, notes: Notes) -> int | None:
-    """Return the file that *notes* are about, open for reading; None if it is gone.  Raises OSError."""
+def open_noted(directory: int, name: str, inode: int) -> int | None:
+    """Return the file *name*, open for reading; None if it is gone, or not that with this *inode*.  Raises OSError."""
     try:
-        descriptor = os.open(notes.name, _READ_FLAGS, dir_fd=directory)
+        descriptor = os.open(name, _READ_FLAGS, dir_fd=directory)
     except FileNotFoundError:
         return None
     status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_ino == notes.inode:
+    if stat.S_ISREG(status.st_mode) and status.st_ino == inode:
         return descriptor
     os.close(descriptor)
     return None
@@ -279,6 +277,28 @@ def _take(directory: int, name: str, size: int, taken: list[Part]) -> None:
         raise
     taken.append(Part(name, descriptor, notes))
     taken[-1].begin(size)
+
+
+class _OpenNotes(NamedTuple):
+    descriptor: int
+    header: _Header
+
+
+def _open_notes(directory: int, name: str) -> _OpenNotes | None:
+    """Open the notes of the file *name*; None if there are none."""
+    try:
+        descriptor = os.open(name + SEAL, _READ_FLAGS, dir_fd=directory)
+    except FileNotFoundError:
+        return None
+    try:
+        header = _header(descriptor) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if header is None:
+        os.close(descriptor)
+        return None
+    return _OpenNotes(descriptor, header)
 
 
 def _header(notes: int) -> _Header | None:

@@ -62,7 +62,7 @@ class Copies:
             if notes is None or notes.inode == self._own:
                 continue
             useful = Ranges(each for start, end in wanted for each in notes.ranges.within(start, end))
-            descriptor = open_noted(entry.directory, notes) if useful else None
+            descriptor = open_noted(entry.directory, name, notes.inode) if useful else None
             if descriptor is not None:
                 found.append(_Source(descriptor, useful))
                 for start, end in useful:
