@@ -95,7 +95,7 @@ def test_a_mirror_that_alone_has_an_image_is_asked_soon(monkeypatch: pytest.Monk
         return lambda _: Answer(statuses[name], MANIFEST)
 
     with answers(answer("mirror")) as mirror, answers(answer("registry")) as server:
-        transfers, now = client(mirror.host, server.host, timeout=0.2), time.monotonic()
+        transfers, now = client(mirror.host, server.host, timeout=0.6), time.monotonic()
         assert manifest(transfers) == MANIFEST
         statuses["mirror"] = 503
         for later in range(0, 30, 3):
