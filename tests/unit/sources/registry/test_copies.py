@@ -3,7 +3,10 @@
 import os
 import random
 import resource
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import cast
 
 import pytest
 
-from fusefs.cache.part import part_size
+from fusefs.cache.part import part_names, part_size, read_notes
 from fusefs.cache.store import Cache
 from fusefs.content.pieces import Take
 from fusefs.content.remote import RemoteBlob
@@ -22,6 +25,7 @@ from fusefs.sources.registry.supply import BlobSupply
 from fusefs.sources.registry.transfer import Transfers
 from fusefs.tree.once import Once
 from tests.conftest import TakeWarnings
+from tests.support.namespaces import SOURCES
 
 DATA = random.Random(1).randbytes(1_000_000)
 STEP = 1 << 16
@@ -229,3 +233,40 @@ def test_notes_that_cannot_be_written_are_told_once(new: Callable[[], Mount], ta
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [warning.startswith("cannot note what is there of ") for warning in take_warnings()] == [True]
     assert new().reads(0, 19_000)
+
+
+_READS = """\
+import random, sys
+from pathlib import Path
+from tests.unit.sources.registry.test_copies import DATA, Mount
+mount = Mount(Path(sys.argv[1]))
+print(flush=True)
+while True:
+    start = random.randrange(len(DATA) - 5000)
+    mount.blob.unverified_range(start, random.randrange(1, 5000))
+    if random.random() < 0.2:
+        mount.blob.drop_range(start, random.randrange(1, 5000))
+"""
+
+
+def test_a_kill_leaves_notes_that_name_right_bytes_only(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", _READS, str(tmp_path)]
+    named = 0
+    for _ in range(2):
+        children = [subprocess.Popen(words, cwd=SOURCES, stdout=subprocess.PIPE) for _ in range(3)]
+        for child in children:
+            assert child.stdout is not None
+            child.stdout.readline()
+        for child in children:
+            time.sleep(random.Random(named).random() / 20)
+            child.kill()
+            child.communicate()
+        (folder,) = (tmp_path / "cache" / "blobs").iterdir()
+        directory = os.open(folder, os.O_RDONLY)
+        for name in part_names(directory):
+            data, notes = (folder / name).read_bytes(), read_notes(directory, name, None)
+            assert notes is not None
+            assert all(data[start:end] == DATA[start:end] for start, end in notes.ranges)
+            named += notes.ranges.total
+        os.close(directory)
+    assert named > 0
