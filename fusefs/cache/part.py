@@ -197,7 +197,7 @@ class Notes:
 
     def __init__(self, header: _Header) -> None:
         """Start with nothing; see `read_notes`."""
-        self.inode, self.size, self._stamp, _ = header
+        self.inode, _, self._stamp, _ = header
         self.ranges = Ranges()
         self._end = _HEADER.size
 
@@ -247,16 +247,12 @@ class PartSize(NamedTuple):
     total: int
 
 
-def part_size(directory: int) -> PartSize | None:
-    """Return how much the files in the entry *directory* have together, None if it has none, or the whole blob.
-
-    Raises OSError.
-    """
-    if _has_blob(directory):
+def part_size(directory: int, size: int) -> PartSize | None:
+    """Return how much of a blob of *size* bytes is in the entry *directory*, None if all of it is.  Raises OSError."""
+    if not size or _has_blob(directory):
         return None
     notes = [found for name in part_names(directory) if (found := read_notes(directory, name, None)) is not None]
-    together = Ranges(each for found in notes for each in found.ranges)
-    return PartSize(together.total, notes[0].size) if notes else None
+    return PartSize(Ranges(each for found in notes for each in found.ranges).total, size)
 
 
 def _has_blob(directory: int) -> bool:

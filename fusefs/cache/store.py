@@ -279,7 +279,7 @@ class Cache:
                 told = contextlib.suppress(OSError) if silent else _telling(self._path(entry.kind, entry.key))
                 with contextlib.suppress(Altered), told:
                     about = description(directory, ours=entry.ours)
-                    part = part_size(directory) if entry.kind == BLOBS else None
+                    part = part_size(directory, (about or {}).get("blobSize", 0)) if entry.kind == BLOBS else None
                 if about is not None and entry.used_ns:
                     listed.append(
                         ListedEntry(

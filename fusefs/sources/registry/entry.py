@@ -32,7 +32,12 @@ class BlobEntry:
         self._cache = cache
         self._digest = descriptor.digest
         self._size = descriptor.size
-        self._about: Facts = {"names": [name], "id": str(self._digest), "mediaType": printable(descriptor.media_type)}
+        self._about: Facts = {
+            "names": [name],
+            "id": str(self._digest),
+            "mediaType": printable(descriptor.media_type),
+            "blobSize": descriptor.size,
+        }
         self._lock = threading.Lock()
         self._entry: CacheEntry | None = None
         self._complete = False

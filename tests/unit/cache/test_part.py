@@ -59,7 +59,7 @@ def test_the_next_owner_goes_on(entry: CacheEntry) -> None:
     second = _own(entry, (110, 115))
     assert [*second.present] == [(0, 10), (100, 110), (120, 200)]
     assert _ranges(entry) == [(0, 10), (100, 115), (120, 200)]
-    assert part_size(entry.directory) == (10 + 15 + 80, SIZE)
+    assert part_size(entry.directory, SIZE) == (10 + 15 + 80, SIZE)
 
 
 def test_bytes_in_order_are_one_record(entry: CacheEntry) -> None:
@@ -140,7 +140,7 @@ def test_the_fullest_free_file_is_taken_and_those_with_nothing_else_go(entry: Ca
     assert _own(entry).name == parts[1].name
     left = sorted(os.listdir(entry.directory))
     assert left == ["index", "part-2", "part-2.seal", "part-3", "part-3.seal"]
-    assert part_size(entry.directory) == (105, SIZE)
+    assert part_size(entry.directory, SIZE) == (105, SIZE)
 
 
 def test_there_are_eight_at_most(entry: CacheEntry) -> None:
@@ -181,7 +181,7 @@ def test_a_note_that_cannot_be_written_leaves_the_last_one(entry: CacheEntry) ->
             part.add(5, 6)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert part_size(entry.directory) == (1, SIZE)
+    assert part_size(entry.directory, SIZE) == (1, SIZE)
 
 
 def test_nothing_is_noted_after_the_end(entry: CacheEntry) -> None:

@@ -110,7 +110,7 @@ def test_the_files_of_ended_mounts_are_used(new: Callable[[], Mount], tmp_path: 
     first.close()
     second.close()
     directory = os.open(next((tmp_path / "cache" / "blobs").iterdir()), os.O_RDONLY)
-    assert part_size(directory) == (8000, len(DATA))
+    assert part_size(directory, len(DATA)) == (8000, len(DATA))
     os.close(directory)
     third = new()
     assert third.reads(0, 9000)
