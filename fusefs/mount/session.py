@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import mmap
 import os
 import re
 import signal
@@ -85,9 +86,11 @@ def serve(root: Root, mountpoint: Mountpoint, options: MountOptions, ready: Call
     """
     trial = Trial()
     try:
+        # Not in the event loop: a task of trio itself that finds no memory ends, and the loop waits for it for ever.
+        beginning = _Beginning(trial, ready, reserved_buffers(_MAX_REQUESTS))
         # No signal can leave a mount behind: trio receives it, or it is noted.
         with stop_signals_noted() as noted:
-            succession = trio.run(_serve, root, mountpoint, options, _Beginning(trial, ready), noted)
+            succession = trio.run(_serve, root, mountpoint, options, beginning, noted)
             # Not in the event loop: a signal that came while it ended is noted when the loop has ended.
             succession.finish(noted)
     except BaseExceptionGroup as group:
@@ -108,10 +111,12 @@ def _operations(root: Root, options: MountOptions) -> Operations:
 
 
 class _Beginning(NamedTuple):
-    """What comes as soon as the mount exists."""
+    """What a mount begins with."""
 
     trial: Trial
     ready: Callable[[], None]
+    buffers: list[mmap.mmap] | None
+    """Memory for its requests, see `reserved_buffers`."""
 
 
 async def _serve(
@@ -134,7 +139,7 @@ async def _serve_by_fuse(
     """Serve the FUSE mount until it is unmounted, taken over or one of *signals* arrives."""
     logging.getLogger("pyfuse3").addFilter(_is_relevant)
     operations = _operations(root, options)
-    buffers = reserved_buffers(_MAX_REQUESTS)
+    buffers = beginning.buffers
     # Without a limit of memory pyfuse3 may end workers that are idle; with one, each keeps its buffer.
     least, most = (1, _MAX_REQUESTS) if buffers is None else (len(buffers), len(buffers))
 

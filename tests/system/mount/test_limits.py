@@ -48,6 +48,15 @@ def test_too_little_memory_is_one_line(imgfs: Bench, archive: Path, limit: str, 
     imgfs.nothing_left()
 
 
+def test_wherever_the_memory_ends_it_is_one_line(imgfs: Bench, archive: Path) -> None:
+    """The event loop of trio waits for ever if a task of its own finds no memory."""
+    mountpoint = imgfs.mountpoint()
+    for kilobytes in range(40_800, 43_000, 100):
+        _limit(imgfs, f"--as={kilobytes}000")
+        done = imgfs.run("mount", "--no-cache", "--log-file", imgfs.log, archive, mountpoint)
+        assert (done.status, done.err.count("\n")) == (10, 1), (kilobytes, done)
+
+
 def test_more_readers_than_memory_has_room_for_wait_and_are_answered(imgfs: Bench, slow: SlowFile) -> None:
     _limit(imgfs, "--as=100000000")
     mountpoint = imgfs.mount(slow.path)
