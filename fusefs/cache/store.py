@@ -194,10 +194,18 @@ class Cache:
         """Hold the lock of the cache as `deciding` does, and give a function that makes room for a complete file.
 
         The file is on the disk already.  Its arguments are the size of the file in bytes, and how much larger its entry
-        becomes by it, which is negative if it replaces other files.  It returns whether the file may be cached.
+        becomes by it, which is negative if it replaces other files.  It returns whether the file may be cached, and
+        raises OSError if the disk is too full.
         """
         with self._surveying() as folders:
-            yield lambda size, more: self._surely(size, on_disk=True) or self._make_room(more, 0, folders) is not None
+
+            def admits(size: int, more: int) -> bool:
+                admitted = self._surely(size, on_disk=True) or self._make_room(more, 0, folders) is not None
+                if not admitted and self._free() < 0:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                return admitted
+
+            yield admits
 
     def _make_room(self, need: int, disk_space: int, folders: Mapping[str, int]) -> int | None:
         """Make room for *need* bytes, of which *disk_space* are not on the disk yet.
