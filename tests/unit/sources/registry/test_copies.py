@@ -26,6 +26,7 @@ from fusefs.sources.registry.transfer import Transfers
 from fusefs.tree.once import Once
 from tests.conftest import TakeWarnings
 from tests.support.namespaces import SOURCES
+from tests.support.processes import until
 
 DATA = random.Random(1).randbytes(1_000_000)
 STEP = 1 << 16
@@ -257,6 +258,7 @@ def test_a_kill_leaves_notes_that_name_right_bytes_only(tmp_path: Path) -> None:
         for child in children:
             assert child.stdout is not None
             child.stdout.readline()
+        until(lambda: any(path.stat().st_size > 100 for path in tmp_path.rglob("part*.seal")), "something is noted")
         for child in children:
             time.sleep(random.Random(named).random() / 20)
             child.kill()
