@@ -174,10 +174,10 @@ class CacheEntry:
                 os.fsync(tar)
             with self._cache.admitting() as admits:
                 admitted = tar is None or admits(*_growth(os.fstat(tar), {}, ()))
-                if tar is not None and admitted:
-                    link(tar, self.directory, TAR)
-                    facts = facts | {"file": stated(tar)}
                 if admitted:
+                    if tar is not None:
+                        link(tar, self.directory, TAR)
+                        facts = facts | {"file": stated(tar)}
                     with contextlib.suppress(FileExistsError):  # another mount completed the same archive first
                         write_document(self.directory, INDEX, facts, sync=True)
                     lock_within(self.directory, fcntl.LOCK_SH, 0)  # its own exclusive lock becomes a shared one

@@ -31,6 +31,14 @@ def make(path: Path | Cache, key: str = "a", data: bytes = b"the tar") -> CacheE
     return entry
 
 
+def layer(entry: CacheEntry, name: str = "1.layer", data: bytes = b"index") -> None:
+    """Keep a file besides the tar."""
+    file = entry.new_file()
+    os.write(file, data)
+    entry.add(name, file)
+    os.close(file)
+
+
 def kept(path: Path, key: str = "a") -> bool:
     """Return whether *key* is kept; then nobody uses it afterwards."""
     entry, facts = claim(path, key)

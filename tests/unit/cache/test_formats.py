@@ -4,7 +4,6 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,21 +13,8 @@ from fusefs.cache.sealed_file import FORMAT
 from fusefs.cache.store import Cache
 from tests.conftest import TakeWarnings
 from tests.support.caches import ABOUT, claim, kept, keys, make, refusal
-from tests.support.conformance import closing_what_is_opened
 
 MIB = 1 << 20
-
-
-@pytest.fixture(autouse=True)
-def _closing() -> Iterator[None]:
-    with closing_what_is_opened():
-        yield
-
-
-@pytest.fixture(name="path")
-def cache_path(tmp_path: Path) -> Path:
-    """Where the cache is to be."""
-    return tmp_path / "cache"
 
 
 def document(about: object) -> bytes:

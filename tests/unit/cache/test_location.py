@@ -1,26 +1,12 @@
 """Where a cache may be, and where it refuses to be."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fusefs.cache.store import Cache
 from tests.support.caches import claim, kept, make, refusal
-from tests.support.conformance import closing_what_is_opened
-
-
-@pytest.fixture(autouse=True)
-def _closing() -> Iterator[None]:
-    with closing_what_is_opened():
-        yield
-
-
-@pytest.fixture(name="path")
-def cache_path(tmp_path: Path) -> Path:
-    """Where the cache is to be."""
-    return tmp_path / "cache"
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o720, 0o1777])

@@ -3,7 +3,6 @@
 import os
 import random
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,8 @@ from fusefs.cache.entry import CacheEntry
 from fusefs.cache.part import Fetching, Part, others_part, own_part, part_size, read_notes
 from fusefs.cache.store import Cache
 from fusefs.ranges import Ranges
-from tests.support.conformance import closing_what_is_opened
 
 SIZE = 10_000
-
-
-@pytest.fixture(autouse=True)
-def _closing() -> Iterator[None]:
-    with closing_what_is_opened():
-        yield
 
 
 @pytest.fixture(name="entry")

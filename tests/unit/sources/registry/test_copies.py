@@ -53,6 +53,17 @@ class Sending:
             self.sent += len(piece)
             take(offset, piece)
 
+    def hold(self) -> tuple[threading.Event, threading.Event]:
+        """Hold answers; return what is set when the next one is asked for, and what lets them go."""
+        asked, go = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            asked.set()
+            go.wait(10)
+
+        self.before = wait
+        return asked, go
+
 
 class Mount:
     """A layer of a mount."""
@@ -159,13 +170,7 @@ def test_who_reads_pieces_is_not_waited_for_and_who_fetches_all_is(new: Callable
     assert second.entry.others_part() is None
     assert first.reads(0, 1000)
     assert second.entry.others_part() is None
-    go, begun = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        begun.set()
-        go.wait(10)
-
-    first.registry.before = wait
+    begun, go = first.registry.hold()
     with ThreadPoolExecutor() as threads:
         whole = threads.submit(first.blob.read_at, 0, 10)
         assert begun.wait(10)
@@ -206,13 +211,7 @@ def test_a_server_that_ignores_ranges_sends_everything_once_beside_copies(new: C
     first, second = new(), new()
     assert first.reads(100_000, 100_100)
     second.registry.ignores_ranges = True
-    asked, go = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        asked.set()
-        go.wait(10)
-
-    second.registry.before = wait
+    asked, go = second.registry.hold()
     with ThreadPoolExecutor() as threads:
         late = threads.submit(second.reads, 100_000, 100_200)  # half of it is copied
         assert asked.wait(10)
