@@ -6,7 +6,7 @@ import stat
 from contextlib import suppress
 from typing import NamedTuple
 
-from fusefs.errors import MountError
+from fusefs.errors import ImgfsError, MountError, Unavailable
 from fusefs.mount.syscalls import (
     MNT_DETACH,
     MS_BIND,
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
 def enter_root(plan: Plan) -> None:
     """Make the root file system and the root directory of this process; call it in a mount namespace of its own.
 
-    Raises MountError if the system does not allow that.
+    Raises MountError if the system does not allow that, Unavailable if the image cannot be read.
     """
     os.umask(0)
     # Opened in this namespace: overlayfs accepts no mount of another one.
@@ -185,7 +185,7 @@ def _make_directory(path: str) -> None:
         if not stat.S_ISDIR(os.stat(path, follow_symlinks=False).st_mode):  # a link could lead anywhere
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     except OSError as error:
-        raise MountError(f"cannot make {path} in the container: {error.strerror}") from None
+        raise _failure(f"cannot make {path} in the container", error) from None
 
 
 def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str = "") -> None:
@@ -198,4 +198,10 @@ def _call(what: str, function, *arguments) -> None:  # type: ignore[no-untyped-d
     try:
         function(*arguments)
     except OSError as error:
-        raise MountError(f"cannot mount {what} for the container: {error.strerror}") from None
+        raise _failure(f"cannot mount {what} for the container", error) from None
+
+
+def _failure(what: str, error: OSError) -> ImgfsError:
+    """Return the error for *what* failed; EIO comes from the image, of which a layer is missing or damaged."""
+    kind = Unavailable if error.errno == errno.EIO else MountError
+    return kind(f"{what}: {error.strerror}")

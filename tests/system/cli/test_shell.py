@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builders import Archive, image_config
+from tests.support.builders import Archive, compressed, image_config
 from tests.support.changesets import About, changeset, device, file, folder, symlink
 from tests.support.mounts import Bench
 from tests.support.processes import descendants, until
@@ -353,6 +353,16 @@ def test_where_user_namespaces_are_not_allowed_it_says_what_to_do(root: Bench) -
     assert done.status == 9
     assert done.err.startswith("imgfs: cannot make a user namespace: No space left on device; run it as root, or allow")
     assert done.err.count("\n") == 1
+
+
+def test_an_image_that_cannot_be_read_has_its_own_exit_status(root: Bench) -> None:
+    plain = changeset(file("bin/sh", b"x"))
+    Archive([compressed(plain, "gzip")[:-1]], config=image_config([plain])).write(root.folder / "cut.tar")
+    done = root.run("shell", "./cut.tar")
+    assert done.status == 4
+    reason, said = done.err.splitlines()
+    assert "layer 0" in reason
+    assert said == "imgfs: cannot make /proc in the container: Input/output error"
 
 
 def test_tools_bring_a_shell(both: Bench) -> None:
