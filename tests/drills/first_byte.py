@@ -1,9 +1,10 @@
 """How soon a file of an image in a registry is read, over a link of 50 ms and 100 Mbit/s, next to the whole image.
 
-    scripts/soak first-byte [--members N] [--runs N]
+    scripts/soak first-byte [--members N] [--runs N] [--times N]
 
 The images are a Debian with nginx, or its first members, alone and below a layer with two files, as skopeo 1.18 and
-ctr-remote write them.  A proxy behind the link speaks TLS and counts requests and bytes.
+ctr-remote write them.  A proxy behind the link speaks TLS and counts requests and bytes.  With --times N, the times are
+those of a machine that is N times as fast: the link is N times as slow, and all times are divided by N.
 """
 
 import argparse
@@ -95,12 +96,12 @@ class Costs(NamedTuple):
     """Bytes of all layers."""
 
 
-def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUNS) -> Costs:
-    """Return the costs of the first and the second of *files*."""
+def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUNS, times: int = 1) -> Costs:
+    """Return the costs of the first and the second of *files*, on a link that is so many *times* as slow."""
     with (
         registry(work / "registry") as server,
         fault_proxy(server.host, tls=certificates(work)) as proxy,
-        slow_link(proxy.host) as host,
+        slow_link(proxy.host, 50 * times, 100 // times) as host,
     ):
         push(layout, server, "bench/app:1")
         found = [
@@ -151,6 +152,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--members", type=int, help="so many in the base (default: all, 9,300)")
     parser.add_argument("--runs", type=int, default=_RUNS, help="the median of so many (default: 5)")
+    parser.add_argument(
+        "--times",
+        type=int,
+        default=1,
+        help="print what a machine takes that is so many times as fast: on a slower link",
+    )
     arguments = parser.parse_args()
     base = _base(arguments.members)
     of_top, of_base = ("app/config", "app/other"), ("etc/debian_version", "etc/issue")
@@ -164,10 +171,11 @@ def main() -> int:
             with work_folder() as work:
                 layout = convert(lazy_root(), work, _image(*layers))
                 for where, files in cases:
-                    first, second, whole, total = measure(layout, work, files, arguments.runs)
+                    first, second, whole, total = measure(layout, work, files, arguments.runs, arguments.times)
+                    seconds = [measured.seconds / arguments.times for measured in (first, second, whole)]
                     print(
                         f"|{name}|{where}|{first.requests}|{first.sent:,}|{first.sent / total:.1%}|"
-                        f"{first.seconds:.2f}|{second.requests}|{second.seconds:.2f}|{whole.seconds:.2f}|",
+                        f"{seconds[0]:.2f}|{second.requests}|{seconds[1]:.2f}|{seconds[2]:.2f}|",
                         flush=True,
                     )
     return 0
