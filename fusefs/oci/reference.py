@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from fusefs.errors import UsageError
 from fusefs.pattern import pattern
-from fusefs.text import printable
+from fusefs.text import printable, without_password
 
 _MAX_NAME = 255
 _DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
@@ -53,7 +53,7 @@ def check_reference(text: str) -> None:
     """Raise UsageError unless *text* is a name, with tag or digest or neither, or an image ID."""
     match = _REFERENCE.fullmatch(text)
     if match is None and _IMAGE_ID.fullmatch(text) is None:
-        raise UsageError(f"bad reference '{printable(text)}': {_broken_rule(text)}")
+        raise UsageError(f"bad reference '{_shown(text)}': {_broken_rule(text)}")
     if match is not None and len(match["name"]) > _MAX_NAME:
         raise UsageError(f"bad reference: the name has {len(match['name'])} characters, more than {_MAX_NAME}")
     if match is not None and match["digest"]:
@@ -65,6 +65,12 @@ def check_reference(text: str) -> None:
             raise UsageError(f"bad reference '{printable(text)}': {printable(str(error))}") from None
 
 
+def _shown(text: str) -> str:
+    """Return *text*, which is no reference, for messages: without a password, unless its ``@`` begins a digest."""
+    behind = text.partition("@")[2]
+    return printable(text if behind.startswith("sha") and "/" not in behind else without_password(text))
+
+
 def _broken_rule(text: str) -> str:
     """Return the rule that *text*, which is no reference, breaks."""
     rest, at, digest = text.partition("@")
@@ -74,6 +80,7 @@ def _broken_rule(text: str) -> str:
     odd = next((char for char in name if not (char.isascii() and (char.isalnum() or char in "._-/:[]"))), "")
     rules = (
         (not text, "it is empty"),
+        (at and "/" in digest, "it must not contain a user"),
         (_REFERENCE.fullmatch(text.lower()) is not None, "repository names are lower case"),
         (":/" in text, "no name has ':/', which begins a path where IMAGE:/PATH is possible"),
         (at and not _DIGEST.fullmatch(digest), "a digest is as sha256:… with 64 hexadecimal digits"),
@@ -124,7 +131,7 @@ def registry_namespace(text: str) -> tuple[str, str]:
     if not _is_host(first):
         first, path = DOCKER_HUB, name
     if not name or not _HOST.fullmatch(first) or (path and not is_repository(path)):
-        raise UsageError(f"bad reference '{printable(text)}': --all takes a registry, docker://HOST[/NAMESPACE]")
+        raise UsageError(f"bad reference '{_shown(text)}': --all takes a registry, docker://HOST[/NAMESPACE]")
     return (DOCKER_HUB if first == "index.docker.io" else first), path
 
 

@@ -21,6 +21,7 @@ from fusefs.image.opened import Opened
 from fusefs.layers.diff import Difference, compare
 from fusefs.log import logger
 from fusefs.packages.installed import PackageChange, package_changes
+from fusefs.sources.argument import public_name
 from fusefs.tree.node import Stat
 from fusefs.tree.walk import found_at
 
@@ -67,12 +68,12 @@ class _Compared:
         name, path = self._names[0]
         if self.layer is not None:
             return sides_of_layer(
-                self.opened[0], self.layer, lambda tree: found_at(tree, path or b"/", name, follow=True)
+                self.opened[0], self.layer, lambda tree: found_at(tree, path or b"/", public_name(name), follow=True)
             )
         trees = [opened.rootfs() for opened in self.opened]
         return Sides(
             *(
-                side_of(opened, tree, found_at(tree, path or b"/", name, follow=True))
+                side_of(opened, tree, found_at(tree, path or b"/", public_name(name), follow=True))
                 for opened, tree, (name, path) in zip(self.opened, trees, self._names, strict=True)
             )
         )

@@ -12,6 +12,7 @@ from fusefs.cli.output.tables import cut_end, table
 from fusefs.image.inspection import inspect
 from fusefs.image.opened import Opened
 from fusefs.layers.usage import Amount, Usage, usage
+from fusefs.sources.argument import public_name
 from fusefs.text import printable
 from fusefs.tree.walk import found_at
 
@@ -23,7 +24,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     with opening(arguments, environment) as open_image:
         opened = open_image(name)
         tree = opened.rootfs() if arguments.layer is None else opened.layer(arguments.layer)
-        tops = [found_at(tree, path, name, follow=True) for path in paths or [b"/"]]
+        tops = [found_at(tree, path, public_name(name), follow=True) for path in paths or [b"/"]]
         found = usage(tree, tops)
         number = arguments.layer or 0
         shown = (_numbered(one, number) for one in found if _is_shown(one, arguments))

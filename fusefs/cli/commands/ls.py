@@ -9,6 +9,7 @@ from fusefs.cli.output.files import ACCOUNT_FILES, Accounts, arrow, file_json, l
 from fusefs.cli.output.stdout import Output, aligned, column_widths
 from fusefs.image.opened import Opened
 from fusefs.layers.needed import Question
+from fusefs.sources.argument import public_name
 from fusefs.text import printable
 from fusefs.tree.node import Tree
 from fusefs.tree.walk import ROOT, PathNode, children, found_at, is_directory, walk
@@ -24,7 +25,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
         follow = not (arguments.long or arguments.directory)
         asked = [Question(path, follow) for path in paths or [b"/"]]
         tree = _tree(opened, asked, arguments)
-        found = [found_at(tree, question.path, name, follow=follow) for question in asked]
+        found = [found_at(tree, question.path, public_name(name), follow=follow) for question in asked]
         lists = chain.from_iterable(_lists(tree, top, arguments) for top in found)
         if arguments.json:
             output.json_list(file_json(tree, file) for _, files in lists for _, file in files)

@@ -14,6 +14,7 @@ from fusefs.cli.output.steps import instruction
 from fusefs.errors import NoSpace, UsageError
 from fusefs.report.data import difference_data, image_data
 from fusefs.report.page import page
+from fusefs.sources.argument import public_name
 from fusefs.text import printable
 
 _STDOUT = "-"
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> None:
     if arguments.json:
         output.json(data)
     else:
-        text = page(f"{' → '.join(map(printable, names))} – imgfs report", data).encode()
+        text = page(f"{' → '.join(printable(public_name(name)) for name in names)} – imgfs report", data).encode()
         if arguments.output == _STDOUT:
             output.raw(text)
         else:

@@ -32,6 +32,7 @@ from fusefs.mount.mountpoint import runtime_directory
 from fusefs.mount.syscalls import MNT_DETACH, MS_NODEV, MS_NOSUID, mount, umount2
 from fusefs.oci.config import Details, parse_details
 from fusefs.private import private_directory, try_lock
+from fusefs.sources.argument import public_name
 from fusefs.text import printable
 
 _SHELLS = (("/bin/bash",), ("/bin/sh",), ("sh",))
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace, environment: Mapping[str, str]) -> int:
         os.mkdir(mountpoint, 0o700)
         with _mounted(arguments, environment, mountpoint, users):
             lower = os.path.join(mountpoint, "rootfs")
-            _check_directory(lower, arguments.image)
+            _check_directory(lower, public_name(arguments.image))
             plan = Plan(place, lower, kept, tools, users.has_all, users.is_first)
             return run_in_container(plan, _call(arguments, environment, _details(mountpoint)))
 

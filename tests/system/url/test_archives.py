@@ -123,6 +123,15 @@ def test_a_signature_in_the_url_is_not_shown(imgfs: Bench, server: FileServer) -
     assert (done.status, "secret" in done.err) == (4, False)
 
 
+@pytest.mark.parametrize("command", ["ls", "cat", "cp", "du", "diff", "find", "report", "which"])
+def test_no_command_shows_a_signature(imgfs: Bench, server: FileServer, command: str) -> None:
+    url = f"{server.put('/app.tar', HELLO.data())}?signature=secret"
+    words = {"cp": [str(imgfs.folder / "copy")], "diff": [f"{url}:/etc"], "report": ["-o", "-"]}.get(command, [])
+    done = imgfs.run(command, url if command == "report" else f"{url}:/none", *words)
+    assert (done.status, "secret" in done.out + done.err) == (0 if command == "report" else 4, False)
+    assert "app.tar?…" in done.out + done.err
+
+
 def test_tls_is_trusted_as_for_registries(imgfs: Bench) -> None:
     authority = Authority(imgfs.folder / "authority")
     with file_server(authority.issue("server", server=True)) as server:

@@ -160,7 +160,9 @@ A_PATH = "no name has ':/', which begins a path where IMAGE:/PATH is possible"
         ("a..b", f"bad reference 'a..b': {PARTS}"),
         ("docker://", "bad reference '': it is empty"),
         ("docker://Nginx", "bad reference 'Nginx': repository names are lower case"),
-        ("docker://user:secret@host/a", f"bad reference 'user:secret@host/a': {A_DIGEST}"),
+        ("docker://user:secret@host/a", "bad reference 'user:***@host/a': it must not contain a user"),
+        ("docker://user:secret@host", f"bad reference 'user:***@host': {A_DIGEST}"),
+        ("docker://h:5000/a@sha256:abc", f"bad reference 'h:5000/a@sha256:abc': {A_DIGEST}"),
         ("docker://nginx:/etc", f"bad reference 'nginx:/etc': {A_PATH}"),
         ("a" * 256, "bad reference: the name has 256 characters, more than 255"),
         (
