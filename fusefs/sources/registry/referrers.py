@@ -59,7 +59,7 @@ def referrers_of(image: Image, transfers: Transfers) -> Referrers:
 def _within(seconds: float, requests: Sequence[Callable[[], Referrers]]) -> list[Referrers]:
     """Return the results of *requests*, begun in this order, six at the same time, that are there within *seconds*.
 
-    This thread does none, unless there can be no other: a lookup of a name can neither be limited nor interrupted.
+    This thread does none, unless there can be no other: each request has a time of its own.
     """
     waiting = deque(enumerate(requests))
     ended = queue.SimpleQueue[tuple[int, Referrers | Exception]]()

@@ -72,6 +72,8 @@ class ConnectionFailed(Exception):
         """Whether the host answers, but not as HTTP wants."""
         self.no_tls = self.no_handshake or isinstance(cause, ConnectionError)
         """Whether the host may speak plain HTTP instead of TLS."""
+        self.silent = isinstance(cause, TimeoutError)
+        """Whether the host, or the way to it, was silent for too long."""
         self.refused = isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ProxyError)
         """Whether no connection could be made at all, or none through a proxy."""
 
@@ -203,7 +205,10 @@ class Connections:
                 decode_content=False,
             )
         except _FAILURES as error:
-            raise ConnectionFailed(host, error) from None
+            failure = ConnectionFailed(host, error)
+            if failure.silent:  # the others that are kept are silent for the same reason, perhaps
+                self._manager(parts.scheme, host).clear()
+            raise failure from None
         finally:
             early.drop()  # an old failure would be that of another request
         self.traffic.count(requests=1)

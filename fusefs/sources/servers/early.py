@@ -7,7 +7,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -18,12 +18,17 @@ from fusefs.sources.tls import Tls, ssl_context
 if TYPE_CHECKING:
     import ssl
 
+_Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
+"""An address, as getaddrinfo gives it."""
 CONNECT = 10.0
 """Seconds to connect to a host."""
 _ADDRESS = 2.0
 """Seconds that each of many addresses of a host gets at least, as long as there are some: a request may get lost."""
 PROTOCOLS = ["http/1.1"]
 """What a client speaks behind TLS (RFC 7301)."""
+_UNHEARD = 5.0
+"""Seconds after which a request of which the network confirms nothing (TCP_USER_TIMEOUT of tcp(7)) has failed: a kept
+connection is dead without a sign after a suspend, say, or in a router that has forgotten it."""
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 _HTTPS = 443
 _LABEL = 63
@@ -36,11 +41,11 @@ interpreter too seldom."""
 def connect(address: tuple[Any, int], seconds: float) -> socket.socket:
     """Return a connection to a name and a port: to the first address of that host that answers within its time.
 
-    All of them have so many *seconds* together, and the name is looked up before.  What is left of it is divided by
-    the addresses that are left, and remains as the timeout of the connection.  Raises the OSError of the last one.
+    All of them and looking up the name have so many *seconds* together.  What is left of it is divided by the addresses
+    that are left, and remains as the timeout of the connection.  Raises the OSError of the last one.
     """
-    found = socket.getaddrinfo(*address, 0, socket.SOCK_STREAM)
     deadline = time.monotonic() + seconds
+    found = _looked_up(address, seconds)
     failure: OSError | None = None
     for number, (family, kind, protocol, _, where) in enumerate(found):
         left = deadline - time.monotonic()
@@ -55,6 +60,7 @@ def connect(address: tuple[Any, int], seconds: float) -> socket.socket:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             made.settimeout(max(left / (len(found) - number), min(_ADDRESS, left)))
             made.connect(where)
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(min(_UNHEARD, seconds / 2) * 1000) or 1)
             made.settimeout(max(_HEAD_START, deadline - time.monotonic()))
         except OSError as error:
             made.close()
@@ -65,6 +71,31 @@ def connect(address: tuple[Any, int], seconds: float) -> socket.socket:
         raise failure or TimeoutError("timed out")
     finally:
         failure = None  # else it would refer to this frame, and that to it
+
+
+def _looked_up(address: tuple[Any, int], seconds: float) -> Sequence[_Found]:
+    """Return what getaddrinfo finds; TimeoutError after *seconds*: how long it takes is up to resolv.conf(5)."""
+    results: list[Sequence[_Found]] = []
+    errors: list[Exception] = []
+
+    def look_up() -> None:
+        try:
+            results.append(socket.getaddrinfo(*address, 0, socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=look_up, name="lookup", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # as many threads as this user may have
+        look_up()
+    else:
+        thread.join(seconds)
+    if errors:
+        raise errors.pop()
+    if not results:
+        raise TimeoutError("timed out")
+    return results.pop()
 
 
 class HandshakeFailed(Exception):

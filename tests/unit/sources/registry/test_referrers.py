@@ -115,7 +115,7 @@ def test_a_name_that_is_looked_up_for_long_is_not_waited_for(monkeypatch: pytest
         found = referrers_of(IMAGE, client("registry.example.com", insecure=False))
     finally:
         ended.set()
-    assert found == Referrers((), "the registry takes more than 0.2 s to list them")
+    assert (found.found, "registry.example.com: timed out" in found.flaw) == ((), True)
     assert time.monotonic() - began < 5
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
@@ -102,3 +103,40 @@ def test_connecting_and_the_answer_have_one_time_together(monkeypatch: pytest.Mo
         with pytest.raises(RegistryError, match=r"timed out$"):
             manifest(client("registry.example.com", timeout=1.0, insecure=True))
         assert time.monotonic() - began < 1.5
+
+
+def test_looking_up_a_name_is_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: ended.wait(20))
+    began = time.monotonic()
+    try:
+        with pytest.raises(TimeoutError, match=r"^timed out$"):
+            early.connect(("registry.example.com", 1), 0.3)
+        with pytest.raises(RegistryError, match=r"registry\.example\.com: timed out$"):
+            manifest(client("registry.example.com", timeout=0.5))
+        assert 0.8 <= time.monotonic() - began < 3
+    finally:
+        ended.set()
+
+
+def test_a_name_that_does_not_exist_is_told_also_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(socket.gaierror, match="Name or service not known"):
+        early.connect(("registry.example.com", 1), 5.0)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(socket.gaierror, match="Name or service not known"):
+        early.connect(("registry.example.com", 1), 5.0)
+
+
+@pytest.mark.parametrize(("seconds", "unheard"), [(10.0, 5000), (3.0, 1500)])
+def test_a_connection_of_which_the_network_confirms_nothing_fails_soon(
+    server: socket.socket, seconds: float, unheard: int
+) -> None:
+    with early.connect(server.getsockname(), seconds) as made:
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == unheard

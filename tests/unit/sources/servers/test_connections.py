@@ -2,6 +2,7 @@
 
 import gzip
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from fusefs.errors import UsageError
 from fusefs.image.model import Traffic
 from fusefs.sources.servers.connections import ConnectionFailed, Connections, Limits
 from fusefs.sources.tls import Tls
-from tests.support.answers import Answer, answers
+from tests.support.answers import Answer, Got, answers
 from tests.support.certificates import Authority
 
 FAR = "https://registry.example.com/v2/"
@@ -52,6 +53,35 @@ def test_a_proxy_that_cannot_be_used_is_an_error_that_names_it(proxy: str, messa
     with pytest.raises(UsageError) as caught:
         connections(ALL_PROXY=proxy).request("GET", FAR, {}, Limits(2))
     assert str(caught.value) == message
+
+
+def test_after_a_silent_one_no_connection_that_was_kept_is_used() -> None:
+    both, known, may_end = threading.Barrier(2), set[object](), threading.Event()
+
+    def answer(got: Got) -> Answer:
+        if got.path == "/first":
+            both.wait(5)
+            known.add(got.client)
+        elif got.client in known:
+            may_end.wait(10)
+        return Answer()
+
+    with answers(answer) as server:
+        made = connections()
+
+        def ask(path: str) -> None:
+            made.request("GET", f"http://{server.host}/{path}", {}, Limits(0.5)).document(1)
+
+        threads = [threading.Thread(target=ask, args=("first",)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(known) == 2
+        with pytest.raises(ConnectionFailed, match=r"timed out$"):
+            ask("second")
+        ask("third")
+        may_end.set()
 
 
 def test_a_range_is_not_decompressed() -> None:
