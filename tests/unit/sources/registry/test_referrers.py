@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from fusefs.image.model import Document, Image, Referrers
+from fusefs.image.model import Document, Image
 from fusefs.oci import documents
 from fusefs.oci.transport import REGISTRY, Source
 from fusefs.sources.registry.referrers import referrers_of
