@@ -5,9 +5,9 @@ There is no request for ``/v2/`` and no HEAD of a blob: a request that needs aut
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from fusefs.errors import InvalidImage, RegistryError, Unavailable
 from fusefs.log import logger
@@ -18,6 +18,7 @@ from fusefs.pattern import pattern
 from fusefs.ranges import Range
 from fusefs.sources.registry.authorization import Authorization
 from fusefs.sources.registry.availability import Availability
+from fusefs.sources.registry.links import next_query
 from fusefs.sources.registry.places import Place
 from fusefs.sources.servers.connections import Answer, ConnectionFailed, Connections
 from fusefs.sources.servers.retries import MAY_PASS, Retries, Transient, pauses, retry_after
@@ -26,6 +27,8 @@ from fusefs.text import printable
 _ACCEPT = ", ".join([*sorted(documents.MANIFESTS), *sorted(documents.INDEXES)])
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN = 400, 401, 403
+_NO_PARTS = (400, 403, 416, 501)
+"""Answers to the request for a part of a blob after which all of it may be had."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _MISSING = (404, 410)
@@ -42,10 +45,6 @@ _NO_LIST = (400, 404, 405, 406, 410)
 _NO_REFERRERS = (*_NO_LIST, 501)
 _REFERRERS = "referrers/"
 """Where lists of referrers are: they may fail where all else works."""
-_QUOTED = r'"((?:[^"\\]|\\.)*+)["\\]?+'
-_LINK = pattern(rf'<([^<>]*+)>((?:[^<>",]|{_QUOTED})*+)', re.DOTALL)
-"""The target of a link, and its parameters (RFC 8288)."""
-_PARAMETER = pattern(rf';\s*+([^\s;,="]++)\s*+=\s*+(?:{_QUOTED}|([^\s;,"]*+))', re.DOTALL)
 _RANGE = pattern(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 _NO_RANGE = pattern(r"bytes \*/([0-9]{1,19})")
 
@@ -73,6 +72,10 @@ class Missing(Unavailable):
     """The registry has no such manifest, blob or list."""
 
 
+class _UrlRefused(Transient):
+    """A storage refuses a signed URL, which may have expired, or what was asked of it."""
+
+
 class Repository:
     """One place of a repository.  Safe under concurrency."""
 
@@ -85,6 +88,10 @@ class Repository:
         self._answered = False
         self._stored: dict[Digest, str] = {}
         """Where blobs are, on other hosts, as the registry said last."""
+        self._refused_parts: set[Digest] = set()
+        """Blobs of which a storage has refused a part: the next refusal is not that of a URL that has expired."""
+        self._without_parts: set[Digest] = set()
+        """Blobs that can be had as a whole only."""
 
     def attempt_failed(self, why: str) -> None:
         """Count an attempt that failed, and note why."""
@@ -130,10 +137,10 @@ class Repository:
 
     def _blob(self, blob: Descriptor, wanted: Range, retries: Retries) -> tuple[Answer, int]:
         (start, end), (_, size, digest) = wanted, blob[:3]
-        header = {} if wanted == (0, size) else {"Range": f"bytes={start}-{end - 1}"}
-        answer = self._from_storage(digest, header, retries) or self._sent("GET", f"blobs/{digest}", header, retries)
-        if answer.status == _UNSATISFIABLE:
-            self._refused_range(answer, blob)
+        if wanted == (0, size) or digest in self._without_parts:
+            answer = self._of_blob(digest, {}, retries)
+        else:
+            answer = self._part_of_blob(blob, wanted, retries)
         if answer.status not in (_OK, _PARTIAL):
             self._refused(answer, f"blobs/{digest}")
         begins, ends = 0, size
@@ -168,16 +175,34 @@ class Repository:
         answer.discard()
         return None
 
-    def _refused_range(self, answer: Answer, blob: Descriptor) -> None:
-        """Raise InvalidImage if *blob* has another size in the registry, which sends none of its bytes for a range.
+    def _of_blob(self, digest: Digest, headers: Mapping[str, str], retries: Retries) -> Answer:
+        return self._from_storage(digest, headers, retries) or self._sent("GET", f"blobs/{digest}", headers, retries)
 
-        The body is not read: docker-registry 2.8 states the size of the blob as its length, and sends one line.
+    def _part_of_blob(self, blob: Descriptor, wanted: Range, retries: Retries) -> Answer:
+        """Return the answer to a request for a part, or for all of *blob* from a server that refuses parts.
+
+        The body of a refusal is not read: docker-registry 2.8 states the size of the blob as its length, and sends one
+        line.
         """
-        answer.close()
-        match = _NO_RANGE.fullmatch(answer.header("Content-Range"))
-        if match is not None and int(match[1]) != blob.size:
-            raise self._of_other_size(blob, int(match[1]))
-        raise RegistryError(f"{self._name}: the registry sends no part of {blob.digest}: 416 {answer.reason}")
+        digest = blob.digest
+        try:
+            answer = self._of_blob(digest, {"Range": f"bytes={wanted[0]}-{wanted[1] - 1}"}, retries)
+        except _UrlRefused:
+            if digest not in self._refused_parts:
+                self._refused_parts.add(digest)
+                raise
+        else:
+            if answer.status not in _NO_PARTS:
+                self._refused_parts.discard(digest)
+                return answer
+            answer.close()
+            match = _NO_RANGE.fullmatch(answer.header("Content-Range"))
+            if answer.status == _UNSATISFIABLE and match is not None and int(match[1]) != blob.size:
+                raise self._of_other_size(blob, int(match[1]))
+        answer = self._of_blob(digest, {}, retries)
+        if answer.status == _OK:
+            self._without_parts.add(digest)
+        return answer
 
     def _of_other_size(self, blob: Descriptor, size: int) -> InvalidImage:
         return InvalidImage(
@@ -338,7 +363,7 @@ class Repository:
                 answer.close()
                 shown = printable(parts.netloc.rpartition("@")[2])
                 text = f"{self._name}: the storage {shown} answers {answer.status} {answer.reason}"
-                raise Transient(text, once=True, denied=answer.status in _DENIED)
+                raise _UrlRefused(text, once=True, denied=answer.status in _DENIED)
         raise RegistryError(f"{self._name}: the registry redirects more than {_MAX_REDIRECTS} times")
 
     def broken(self, error: ConnectionFailed, *, once: bool = False) -> Transient | RegistryError:
@@ -394,32 +419,6 @@ def _challenges(answer: Answer, url: str) -> bool:
 
 def _media_type(answer: Answer) -> str:
     return answer.header("Content-Type").partition(";")[0].strip()
-
-
-def next_query(links: Iterable[str], url: str, *, anywhere: bool = False) -> str | None:
-    """Return the query of the page after *url*, empty without one, None if it is at another place (RFC 8288).
-
-    That is, unless *anywhere* is right, another host or scheme.  The path does not count: behind a proxy, registries
-    state one that is not theirs.
-    """
-    for target, parameters, _ in _LINK.findall(", ".join(links)):
-        if "next" not in _relations(parameters):
-            continue
-        try:
-            here, there = urlsplit(url), urlsplit(urljoin(url, target))
-        except ValueError:
-            return None
-        return there.query if anywhere or there[:2] == here[:2] else None
-    return ""
-
-
-def _relations(parameters: str) -> list[str]:
-    """Return the types of relation in the *parameters* of a link, of which the first ``rel`` counts, in lower case."""
-    for name, quoted, plain in _PARAMETER.findall(parameters):
-        if name.lower() == "rel":
-            types: str = quoted or plain
-            return types.lower().split()
-    return []
 
 
 def _stated_digest(answer: Answer) -> Digest | None:

@@ -19,7 +19,7 @@ from fusefs.oci.platform import Platform
 from fusefs.oci.reference import full_reference, is_digest, is_repository, is_tag
 from fusefs.oci.times import nanoseconds
 from fusefs.sources.engine import answers, description, save
-from fusefs.sources.registry import repository
+from fusefs.sources.registry import links, repository
 from fusefs.sources.registry.authorization import challenges
 from fusefs.sources.registry.lists import is_of_referrer
 from fusefs.sources.servers.connections import Answer
@@ -62,8 +62,8 @@ def _location(text: str) -> None:
 
 USES: dict[str, Callable[[str], object]] = {
     "challenges": lambda text: list(challenges([text])),
-    "links": lambda text: repository.next_query([text], "https://registry.example.com/v2/a/tags/list"),
-    "rel=next with parameters": lambda text: repository.next_query([f'<?a>; {text}; rel="next"'], "https://a/"),
+    "links": lambda text: links.next_query([text], "https://registry.example.com/v2/a/tags/list"),
+    "rel=next with parameters": lambda text: links.next_query([f'<?a>; {text}; rel="next"'], "https://a/"),
     "Warning": repository._WARNING.findall,
     "Content-Range": repository._RANGE.fullmatch,
     "Content-Range of a 416": repository._NO_RANGE.fullmatch,

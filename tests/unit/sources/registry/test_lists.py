@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fusefs.sources.registry.lists import NameList, list_tags
-from fusefs.sources.registry.repository import next_query
+from fusefs.sources.registry.links import next_query
 from tests.support.answers import Answer, Got, answers
 from tests.unit.sources.registry.clients import client
 
