@@ -18,6 +18,8 @@ from fusefs.sources.servers.retries import MAY_PASS, Retries, Transient, pauses,
 from fusefs.text import printable
 
 _OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
+_NO_PARTS = (400, 501)
+"""Answers to the request for a part after which the whole file may be had."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _MISSING, _DENIED = (404, 410), (401, 403)
@@ -226,6 +228,9 @@ class WebFile:
         if target is not None and answer.status in _URL_EXPIRED:
             answer.close()
             raise Transient(f"{self.name}: where it redirects to answers {answer.status} {answer.reason}", once=True)
+        if answer.status in _NO_PARTS and "Range" in headers:
+            answer.close()
+            return self._answered(None, {}, retries)
         if answer.status not in (_OK, _PARTIAL, _UNSATISFIABLE):
             self._refuse(answer)
         return answer

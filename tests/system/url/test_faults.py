@@ -67,6 +67,14 @@ def test_a_cut_transfer_resumes_at_the_byte_that_it_reached(imgfs: Bench, proxy:
     assert all("If-Range" in asked.headers for asked in proxy.asked[1:])
 
 
+@pytest.mark.parametrize("code", [400, 501])
+def test_a_server_that_refuses_parts_sends_all(imgfs: Bench, proxy: Proxy, url: str, code: int) -> None:
+    refused = status(code)
+    proxy.always["app.tar"] = lambda asked, reply: refused(asked, reply) if "Range" in asked.headers else reply
+    assert imgfs.run("cat", f"{url}:/etc/motd").out == "hello\n"
+    assert ["Range" in asked.headers for asked in proxy.asked] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
