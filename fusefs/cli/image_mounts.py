@@ -18,6 +18,7 @@ from fusefs.image.opened import Opened
 from fusefs.log import has_warned, logger
 from fusefs.mount.status import BytesRead, image_xattrs, process_xattrs, traffic_xattrs
 from fusefs.mount.view import ViewOptions, image_view
+from fusefs.oci.transport import REGISTRY, transport_of
 from fusefs.sources import open_image
 from fusefs.sources.argument import public_name
 from fusefs.sources.settings import Settings
@@ -152,7 +153,16 @@ class ImageMount:
         folders = (settings.tmpdir, *cache_folders(self._mounting.arguments, self._mounting.environment))
         overrides, image = Overrides(**self._mounting.overrides), public_name(self._mounting.arguments.image)
         successor = kernel.successor(foreground=self._mounting.arguments.foreground) if kernel else None
-        return MountOptions(image, self._mounting.flags, overrides, self._bytes_read, folders, successor)
+        files = self._credential_files(settings)
+        return MountOptions(image, self._mounting.flags, overrides, self._bytes_read, folders, successor, files)
+
+    def _credential_files(self, settings: Settings) -> tuple[str, ...]:
+        """Return the files that a registry may make necessary at any time."""
+        if transport_of(self._mounting.arguments.image) is not REGISTRY:
+            return ()
+        from fusefs.sources.registry.credentials import credential_files  # noqa: PLC0415 - other mounts need none
+
+        return credential_files(settings.authfile, settings.environment)
 
     def _serve(  # noqa: PLR0913, PLR0917 - the parts of one mount
         self,

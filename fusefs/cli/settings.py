@@ -10,6 +10,9 @@ from fusefs.cli.output.progress import NONE, progress_on
 from fusefs.progress import Observed
 from fusefs.sources.settings import Settings, absolute, platform_named, timeout_named, tmpdir_named
 
+_PATHS = ("CONTAINERS_REGISTRIES_CONF", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_CONFIG_HOME")
+"""Variables with paths of files that are read again later, when the current directory of a mount is another one."""
+
 
 def settings_of(
     arguments: argparse.Namespace,
@@ -33,7 +36,7 @@ def settings_of(
         shared_blobs=arguments.shared_blob_dir and absolute(arguments.shared_blob_dir),
         verify=arguments.verify,
         platform=platform_named(arguments.platform),
-        environment=environment,
+        environment=_with_absolute_paths(environment),
         progress=Observed(shown, waiting_began),
         timeout=timeout_named(arguments.timeout),
         authfile=arguments.authfile and absolute(arguments.authfile),
@@ -41,3 +44,8 @@ def settings_of(
         offline=arguments.offline,
         cache=opening_cache(arguments, environment, writeback),
     )
+
+
+def _with_absolute_paths(environment: Mapping[str, str]) -> Mapping[str, str]:
+    paths = {name: absolute(value) for name in _PATHS if (value := environment.get(name)) and value[0] != "/"}
+    return {**environment, **paths} if paths else environment

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection
 
 _DAC_OVERRIDE = 1
+_DAC_READ_SEARCH = 2
 _SYS_ADMIN = 21
 _VERSION_3 = 0x20080522
 _HEADER = struct.Struct("=Ii")
@@ -21,7 +22,7 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def drop_privileges(folders: Collection[str]) -> None:
+def drop_privileges(folders: Collection[str], files: Collection[str] = ()) -> None:
     """Drop all capabilities of root but the one to unmount; leave none to new processes.
 
     This holds for the calling thread and for threads it starts later.  Other users than root keep theirs: they
@@ -29,7 +30,8 @@ def drop_privileges(folders: Collection[str]) -> None:
 
     Files that root may open as their owner can still be opened.  CAP_DAC_OVERRIDE stays if one of the *folders* in
     which files will be created, or the interpreter itself (which runs indexers), is closed to root without it, but
-    not with it: otherwise the first access to a layer would fail.
+    not with it: otherwise the first access to a layer would fail.  CAP_DAC_READ_SEARCH stays, without leaving it to new
+    processes, if one of the *files*, which will be read, is.
     """
     if os.geteuid() != 0:
         return
@@ -37,8 +39,10 @@ def drop_privileges(folders: Collection[str]) -> None:
     kept = {_SYS_ADMIN} & held
     # With a mtab that is a plain file, libfuse runs umount(8) at the end.
     for_children = kept if _is_plain_file("/etc/mtab") else set()
-    usable = _usable(folders)
+    usable, readable = _usable(folders), _readable(files)
     _set_capabilities(effective=kept, permitted=held)
+    if readable - _readable(files):
+        kept |= {_DAC_READ_SEARCH} & held
     if usable - _usable(folders):
         kept |= {_DAC_OVERRIDE} & held
         for_children |= {_DAC_OVERRIDE} & held
@@ -85,6 +89,10 @@ def _usable(folders: Collection[str]) -> set[str]:
     needed = dict.fromkeys((os.__file__, __file__, sys.executable), os.R_OK)
     needed |= dict.fromkeys(folders, os.W_OK | os.X_OK)
     return {path for path, mode in needed.items() if os.access(path, mode, effective_ids=True)}
+
+
+def _readable(files: Collection[str]) -> set[str]:
+    return {path for path in files if os.access(path, os.R_OK, effective_ids=True)}
 
 
 def _is_plain_file(path: str) -> bool:

@@ -68,6 +68,8 @@ class MountOptions(NamedTuple):
     """Directories in which files will be created: root's process keeps the capabilities for that."""
     successor: Successor | None = None
     """The kernel mount that takes the place of this one when all layers are indexed."""
+    files: tuple[str, ...] = ()
+    """Files that will be read, besides those of the image: root's process keeps the capability for that."""
 
     def for_libfuse(self) -> list[str]:
         """Return libfuse's options in our order; in libfuse the last one wins."""
@@ -160,7 +162,7 @@ async def _serve_by_fuse(
             raise MountError(_mount_error(mounting.path, output, error)) from None
     try:
         mount = mounting.find()
-        drop_privileges(options.folders)  # before other threads start: each thread has capabilities of its own
+        drop_privileges(options.folders, options.files)  # before other threads start: each has capabilities of its own
         succession = Succession(mount, options.successor)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_on_signal, signals, succession, nursery.cancel_scope)

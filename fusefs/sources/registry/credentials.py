@@ -109,6 +109,12 @@ def _documents(named: str | None, environment: Mapping[str, str]) -> Iterator[tu
             yield {"auths": document} if path.name == ".dockercfg" else document, str(path)
 
 
+def credential_files(authfile: str | None, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files that `find_credentials` may read, whether they exist or not."""
+    named = authfile or environment.get("REGISTRY_AUTH_FILE")
+    return (named,) if named else (*map(str, _files(environment)),)
+
+
 def _files(environment: Mapping[str, str]) -> Iterator[Path]:
     folder = Path(home(environment))
     runtime = environment.get("XDG_RUNTIME_DIR")

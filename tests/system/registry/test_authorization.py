@@ -26,6 +26,7 @@ from tests.support.registries import (
     registry,
     token_server,
 )
+from tests.support.requirements import ROOT, need
 
 
 @pytest.fixture(name="layout")
@@ -89,6 +90,21 @@ def test_a_user_with_a_password_reads_a_private_image(imgfs: Bench, private: Reg
     done = imgfs.run("cat", "--no-cache", "--authfile", wrong, f"{image}:/etc/motd")
     assert (done.status, "denies access to team/app:1: 401 Unauthorized" in done.err) == (4, True)
     assert "wrong" not in done.err
+
+
+@pytest.mark.parametrize("variable", ["", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG"])
+def test_a_mount_finds_credentials_that_are_elsewhere_or_another_users(
+    imgfs: Bench, private: Registry, layout: Layout, *, variable: str
+) -> None:
+    need(ROOT)
+    made = authfile(imgfs, private.host, auth=AUTH).rename(imgfs.folder / "config.json")
+    made.chmod(0o600)
+    os.chown(made, 65534, 65534)
+    image = f"{private.image()}@{layout.entries[0]['digest']}"
+    assert imgfs.run("inspect", "--authfile", made, image).status == 0  # what is cached needs no credentials
+    options = [] if variable else ["--authfile", "config.json"]
+    imgfs.environment |= {variable: "." if variable == "DOCKER_CONFIG" else "config.json"} if variable else {}
+    assert (imgfs.mount(image, *options) / "rootfs" / "etc" / "motd").read_text() == "hello\n"
 
 
 def test_the_docker_commands_configuration_and_helpers_are_used(imgfs: Bench, private: Registry) -> None:
