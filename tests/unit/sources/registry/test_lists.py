@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from fusefs.sources.registry.lists import NameList, list_tags
 from fusefs.sources.registry.links import next_query
+from fusefs.sources.registry.lists import NameList, list_tags
 from tests.support.answers import Answer, Got, answers
 from tests.unit.sources.registry.clients import client
 
