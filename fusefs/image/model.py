@@ -1,7 +1,7 @@
 """The model of an image: its documents and blobs, and its names."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -187,6 +187,13 @@ class LayerCache(Protocol):
         """Stop using the cache, which others may then remove; closing twice is allowed."""
 
 
+class InUse(Protocol):
+    """What nobody removes as long as it is in use."""
+
+    def close(self) -> None:
+        """Stop using it; closing twice is allowed."""
+
+
 class Referrer(NamedTuple):
     """An artifact that refers to an image, such as its signature, as a registry or an index lists it."""
 
@@ -238,6 +245,8 @@ class SourcedImage(NamedTuple):
     """Asks for the artifacts that refer to it, and raises no error; None if the source knows of none."""
     traffic: Traffic | None = None
     """What was received for it, for an image whose bytes are on another machine."""
+    documents: Sequence[InUse] = ()
+    """Cache entries of its manifest, config and tag, without which its layers are found by nobody."""
 
 
 def _oci_media_type(layer: Layer) -> str:

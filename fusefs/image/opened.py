@@ -54,7 +54,8 @@ class Opened:
         self.image = sourced.image
         self.cache = sourced.cache
         """The cache for files that are made of its layers, None if there is none."""
-        self._caches = [cache for cache in (sourced.cache, *sourced.layer_caches.values()) if cache is not None]
+        caches = sourced.cache, *sourced.layer_caches.values(), *sourced.documents
+        self._caches = [cache for cache in caches if cache is not None]
         self.referrers = sourced.referrers
         """Asks for the artifacts that refer to it, and raises no error; None if the source knows of none."""
         self.traffic = sourced.traffic

@@ -22,6 +22,37 @@ from fusefs.text import printable
 log = logger(__name__)
 
 
+class HeldEntry:
+    """A cache entry that nobody removes: it is in use, although nobody reads it any more.  Safe under concurrency."""
+
+    def __init__(self, cache: Cache, kind: str, key: str) -> None:
+        self._cache = cache
+        self._names = kind, key
+        self._lock = threading.Lock()
+        self._entry: CacheEntry | None = None
+
+    def hold(self) -> "HeldEntry":
+        """Use the entry from now on; errors are logged."""
+        with self._lock:
+            if self._entry is None:
+                try:
+                    self._entry, _ = self._cache.shared(*self._names)
+                except OSError as error:
+                    log.info("cannot keep a cached document: %s", error.strerror)
+        return self
+
+    def close(self) -> None:
+        """Stop using the entry."""
+        with self._lock:
+            if self._entry is not None:
+                self._entry.close()
+            self._entry = None
+
+    def __del__(self) -> None:
+        """Stop using the entry: nobody can need it any more."""
+        self.close()
+
+
 class BlobEntry:
     """The cache entry of a blob, in use from its first access on: its bytes, and a layer's index and plain tar."""
 
@@ -38,9 +69,14 @@ class BlobEntry:
             "mediaType": printable(descriptor.media_type),
             "blobSize": descriptor.size,
         }
+        self._key = f"{self._digest.algorithm}-{self._digest.encoded}"
         self._lock = threading.Lock()
         self._entry: CacheEntry | None = None
         self._complete = False
+
+    def held(self) -> HeldEntry:
+        """Return the same entry for others to hold."""
+        return HeldEntry(self._cache, BLOBS, self._key)
 
     @property
     def path(self) -> str:
@@ -165,8 +201,7 @@ class BlobEntry:
         with self._lock:
             if self._entry is None:
                 try:
-                    key = f"{self._digest.algorithm}-{self._digest.encoded}"
-                    self._entry, facts = self._cache.shared(BLOBS, key)
+                    self._entry, facts = self._cache.shared(BLOBS, self._key)
                     self._complete = facts is not None
                 except OSError as error:
                     log.warning("cannot cache the blob %s: %s", self._digest, error.strerror)
@@ -180,6 +215,8 @@ class TagMemo:
         """*name* is the name of the image with its tag."""
         self._cache = cache
         self._name = name
+        self._key = hashlib.sha256(name.encode()).hexdigest()
+        self.held = HeldEntry(cache, TAGS, self._key)
 
     def digest(self) -> Digest | None:
         """Return the digest, None if the tag was never asked for."""
@@ -197,7 +234,7 @@ class TagMemo:
 
     def _entry(self) -> tuple[CacheEntry | None, Facts | None]:
         try:
-            return self._cache.shared(TAGS, hashlib.sha256(self._name.encode()).hexdigest())
+            return self._cache.shared(TAGS, self._key)
         except OSError as error:
             log.warning("cannot cache %s: %s", printable(self._name), error.strerror)
             return None, None

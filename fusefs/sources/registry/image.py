@@ -74,7 +74,7 @@ def registry_image(reference: RegistryReference, argument: str, settings: Settin
         return found
 
     cache = store.cache_of(image.manifest.descriptor)
-    return SourcedImage(verified(image, settings), cache, store.layer_caches, referrers, traffic)
+    return SourcedImage(verified(image, settings), cache, store.layer_caches, referrers, traffic, store.documents)
 
 
 def _newest(store: RegistryStore, read: Callable[[Descriptor], Image]) -> tuple[Descriptor, Image, str]:

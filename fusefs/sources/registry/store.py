@@ -12,7 +12,7 @@ from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
 from fusefs.oci.reference import RegistryReference
-from fusefs.sources.registry.entry import BlobEntry, TagMemo
+from fusefs.sources.registry.entry import BlobEntry, HeldEntry, TagMemo
 from fusefs.sources.registry.supply import BlobSupply, not_cached
 from fusefs.text import printable
 from fusefs.tree.once import Once
@@ -55,6 +55,9 @@ class RegistryStore:
         self._wrong: dict[Digest, DigestMismatch] = {}
         """Documents that had another digest twice: whoever asks again gets no other answer."""
         self._layers: dict[Digest, RemoteBlob] = {}
+        self._tag = None if cache is None or reference.digest else TagMemo(cache, str(reference))
+        self.documents: list[HeldEntry] = [] if self._tag is None else [self._tag.held]
+        """The cache entries of the documents, in use as soon as they are complete."""
 
     def top(self) -> Descriptor:
         """Return the descriptor of the manifest or index that the reference names.
@@ -67,25 +70,26 @@ class RegistryStore:
 
     def cached_top(self) -> Descriptor | None:
         """Return what the tag named when it was remembered, None if that is not in the cache."""
-        if self._cache is None or self._reference.digest:
+        if self._tag is None:
             return None
-        digest = TagMemo(self._cache, str(self._reference)).digest()
+        digest = self._tag.digest()
         return None if digest is None or self._from_cache(digest) is None else self._described(digest)
 
     def remember_top(self, top: Descriptor) -> None:
         """Remember that the tag names *top*, once that and all other documents that were read are in the cache."""
-        cache = self._cache
-        if cache is None or self._reference.digest:
+        cache, memo = self._cache, self._tag
+        if cache is None or memo is None:
             return
-        memo = TagMemo(cache, str(self._reference))
         before = memo.digest()
         if before == top.digest:
+            memo.held.hold()
             return
         read = [digest for digest in self._documents if digest != before]
 
         def remember() -> None:
             if all(self._is_cached(digest) for digest in read):
                 memo.remember(top.digest)
+                memo.held.hold()
 
         cache.later(remember)
 
@@ -206,7 +210,14 @@ class RegistryStore:
         self._documents[descriptor.digest] = data
         entry = self._entry(descriptor)
         if entry is not None and self._cache is not None:
-            self._cache.later(lambda: entry.add_document(data))
+            held = entry.held()
+            self.documents.append(held)
+
+            def add() -> None:
+                entry.add_document(data)
+                held.hold()
+
+            self._cache.later(add)
         return data
 
     def _from_cache(self, digest: Digest) -> bytes | None:
@@ -217,8 +228,9 @@ class RegistryStore:
                 return None
             with closing(entry):
                 data = entry.document()
-            if data is None:
-                return None
+                if data is None:
+                    return None
+                self.documents.append(entry.held().hold())
             self._documents[digest] = data
         return self._documents[digest]
 

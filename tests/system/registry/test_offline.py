@@ -1,5 +1,6 @@
 """A registry that is down: what is cached stays usable, what is not is an error that says so."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests.support.fault_proxy import Proxy, fault_proxy, of_head, status
 from tests.support.layouts import Layout
 from tests.support.mounts import Bench
 from tests.support.processes import until
-from tests.support.registries import free_port, push, registry
+from tests.support.registries import Registry, free_port, push, registry
 from tests.support.terminals import Terminal
 
 
@@ -165,3 +166,22 @@ def _reads(path: Path) -> bool:
         return bool(path.read_bytes())
     except OSError:
         return False
+
+
+@pytest.mark.parametrize("by", ["tag", "digest"])
+@pytest.mark.parametrize("is_new", [True, False])
+def test_what_a_mount_needs_stays_in_the_cache(imgfs: Bench, server: Registry, *, by: str, is_new: bool) -> None:
+    layout = Layout()
+    layout.list(layout.image(compression="gzip"), "1")
+    push(layout, server)
+    image = server.image() + (f"@{layout.entries[0]['digest']}" if by == "digest" else "")
+    if not is_new:
+        assert imgfs.run("ls", image).status == 0
+    mounted = imgfs.mount(image)
+    os.listdir(mounted / "rootfs")
+    until(lambda: imgfs.run("inspect", "--offline", image).status == 0, "the documents are cached")
+    assert imgfs.run("cache", "prune", "--all").status == 0
+    assert imgfs.run("ls", "--offline", image).status == 0
+    assert imgfs.run("umount", mounted).status == 0
+    imgfs.run("cache", "prune", "--all")
+    assert imgfs.run("ls", "--offline", image).status == 4
