@@ -197,7 +197,7 @@ class ImageMount:
         if self._mounting.arguments.prefetch and opened is not None:
             from fusefs.image.prefetch import begin_prefetch  # noqa: PLC0415 - few mounts need it
 
-            begin_prefetch(opened.image)
+            begin_prefetch(opened)
 
 
 def contents(image: Image) -> str:

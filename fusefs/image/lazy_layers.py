@@ -12,7 +12,7 @@ from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Content, Literal
 from fusefs.content.remote import RemoteBlob
 from fusefs.content.spool import file_or_memory
-from fusefs.errors import ImgfsError, NoSpace
+from fusefs.errors import DigestMismatch, ImgfsError, InvalidImage, NoSpace
 from fusefs.image.cached_files import add_index, cached_index, cached_name, headers_match
 from fusefs.image.indexing import Indexing, NewIndex
 from fusefs.image.model import Image, Layer, LayerCache
@@ -103,6 +103,14 @@ class Layers:
     def tar(self, layer: Layer) -> Content:
         """Return the plain tar of *layer*; the first access decompresses it."""
         return self._tars[_key(layer)].get()
+
+    def compare(self, layer: Layer) -> None:
+        """Compare *layer*, which is here whole, with what was read of it piece by piece, if anything was.
+
+        Raises as `tar` does; what was read is not shown any more if it differs.
+        """
+        if self._has_pieces(layer):
+            self.tar(layer)
 
     def tars_cached(self) -> bool:
         """Return whether all compressed layers have cached plain tars, so that `tar` decompresses nothing."""
@@ -252,8 +260,13 @@ class Layers:
                 follower = self._followers.pop(_key(layer), None)
                 # Decompressions that wait for a network have no limit but that of the fetches.
                 waits = isinstance(layer.content, RemoteBlob) and layer.content.file_place() is None
-                with nullcontext() if waits else self._decompressing:
-                    tar = uncompressed_tar(layer, self._tmpdir, cache, name, follower)
+                try:
+                    with nullcontext() if waits else self._decompressing:
+                        tar = uncompressed_tar(layer, self._tmpdir, cache, name, follower)
+                except (InvalidImage, DigestMismatch) as error:
+                    if self._piecewise is not None:
+                        self._piecewise.fail(_key(layer), error)
+                    raise
             try:
                 was_in_pieces = self._piecewise is not None and self._piecewise.add_whole(_key(layer), layer.where, tar)
             except BaseException:

@@ -10,7 +10,7 @@ from fusefs.content.file import OwnFile
 from fusefs.content.protocol import Content
 from fusefs.content.remote import RemoteBlob
 from fusefs.content.spool import unlinked_file
-from fusefs.errors import InvalidImage, NoSpace
+from fusefs.errors import ImgfsError, InvalidImage, NoSpace
 from fusefs.image.model import Layer, LayerCache
 from fusefs.log import logger
 
@@ -110,6 +110,14 @@ class Piecewise:
         Returns whether the layer was read piece by piece before.
         """
         return self._meet(key, where, tar=tar).pieces is not None
+
+    def fail(self, key: Hashable, error: ImgfsError) -> None:
+        """Let reads of the pieces of the layer *key* fail: as a whole, it is damaged or another one."""
+        with self._lock:
+            pieces = self._layers.get(key, _NOTHING).pieces
+        if pieces is not None:
+            log.error("%s; what was read of it piece by piece is not shown any more", error)
+            pieces.fail(error)
 
     def is_whole(self, key: Hashable) -> bool:
         """Return whether the plain tar of the layer is here."""

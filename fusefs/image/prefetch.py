@@ -3,12 +3,16 @@
 import threading
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.remote import RemoteBlob
-from fusefs.errors import RegistryError
-from fusefs.image.model import Image
+from fusefs.errors import ImgfsError, RegistryError
+from fusefs.image.model import Layer
 from fusefs.log import logger
+
+if TYPE_CHECKING:
+    from fusefs.image.opened import Opened
 
 log = logger(__name__)
 
@@ -20,23 +24,27 @@ _FIRST, _LONGEST = 2.0, 300.0
 """Seconds before the next attempt when a registry fails, which double up to the longest."""
 
 
-def begin_prefetch(image: Image) -> None:
-    """Start the thread that fetches the layers of *image*, the top one first."""
-    blobs = [(layer.content, layer.where) for layer in reversed(image.layers) if isinstance(layer.content, RemoteBlob)]
-    if blobs:
+def begin_prefetch(opened: "Opened") -> None:
+    """Start the thread that fetches the layers of an image, the top one first."""
+    layers = [layer for layer in reversed(opened.image.layers) if isinstance(layer.content, RemoteBlob)]
+    if layers:
         with suppress(RuntimeError):  # as many threads as this process may have
-            threading.Thread(target=_fetch_all, args=(blobs,), daemon=True).start()
+            threading.Thread(target=_fetch_all, args=(opened, layers), daemon=True).start()
 
 
-def _fetch_all(blobs: list[tuple[RemoteBlob, str]]) -> None:
-    for blob, where in blobs:
-        pause = _FIRST
+def _fetch_all(opened: "Opened", layers: list[Layer]) -> None:
+    for layer in layers:
+        blob, where, pause = layer.content, layer.where, _FIRST
+        assert isinstance(blob, RemoteBlob)
         while (error := _fetched(blob)) is not None:
             if not isinstance(error.error, RegistryError):
                 log.warning("cannot prefetch %s: %s", where, error.error)
                 break
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST)
+        else:
+            with suppress(ImgfsError, FetchFailed, OSError):  # readers get it, too
+                opened.layers.compare(layer)
 
 
 def _fetched(blob: RemoteBlob) -> FetchFailed | None:

@@ -2,11 +2,13 @@
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.builders import layer
+from tests.support.chunked_layers import Chunked, estargz, zstd_chunked
 from tests.support.fault_proxy import Proxy, status
 from tests.support.layouts import Layout
 from tests.support.mounts import Bench
@@ -91,3 +93,25 @@ def _lists(path: Path) -> bool:
         return bool(os.listdir(path))
     except OSError:
         return False
+
+
+@pytest.mark.parametrize(("make", "kind"), [(zstd_chunked, "zstd"), (estargz, "gzip")])
+@pytest.mark.parametrize("is_honest", [True, False])
+def test_what_was_read_piece_by_piece_is_compared_with_the_whole_layer(
+    imgfs: Bench, server: Registry, proxy: Proxy, make: Callable[[bytes], Chunked], *, kind: str, is_honest: bool
+) -> None:
+    made, layout = make(layer({"data": random.Random(3).randbytes(9 << 20), "small": b"small"})), Layout()
+    media_type = f"application/vnd.oci.image.layer.v1.tar+{kind}"
+    stored = layout.blob(media_type, made.blob, annotations=made.annotations)
+    push(layout.list(layout.image([made.tar if is_honest else b"another"], stored=[stored]), "1"), server)
+    proxy.rate = 4e6  # bytes in a second: a look comes before the end
+    mounted = imgfs.mount(proxy.image(), "--prefetch", "--driver", "fuse")
+    assert os.stat(mounted / "rootfs" / "small").st_size == 5
+    if is_honest:
+        until(lambda: os.getxattr(mounted / "layers" / "0", "user.imgfs.verified") == b"tar", "it is compared")
+        assert (mounted / "rootfs" / "small").read_bytes() == b"small"
+    else:
+        imgfs.log_is_quiet = False
+        until(lambda: "not shown any more" in imgfs.log.read_text(), "it is compared")
+        with pytest.raises(OSError, match="Input/output"):
+            (mounted / "rootfs" / "small").read_bytes()
