@@ -6,11 +6,11 @@ parser takes the raw bytes and their name for messages, and raises InvalidImage.
 
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from fusefs.errors import InvalidImage, Unsupported
+from fusefs.errors import ImgfsError, InvalidImage, Unsupported
 from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.platform import Platform
 from fusefs.oci.times import nanoseconds
@@ -154,6 +154,22 @@ def parse_index(data: bytes, where: str) -> Index:
     document = parse_object(data, where, "an image index")
     manifests = as_list(field_of(document, "manifests"), f"{where}: manifests")
     return Index(tuple(_descriptor(item, f"{where}: manifests[{n}]") for n, item in enumerate(manifests)))
+
+
+def readable_manifests(data: bytes, where: str) -> Iterator[Descriptor]:
+    """Yield the manifests that the index in *data* lists, but for those with a fault; raise its first fault at the end.
+
+    Others may add to such an index what they like: the referrers of an image, say.
+    """
+    fault: ImgfsError | None = None
+    items = as_list(field_of(parse_object(data, where, "an image index"), "manifests"), f"{where}: manifests")
+    for number, item in enumerate(items):
+        try:
+            yield _descriptor(item, f"{where}: manifests[{number}]")
+        except ImgfsError as error:
+            fault = fault or error
+    if fault is not None:
+        raise fault
 
 
 def check_layout(data: bytes, where: str) -> None:

@@ -270,7 +270,8 @@ class Authorization:
         try:
             document = json.loads(data or b"")
             token = document.get("token") or document.get("access_token")
-            lifetime = float(document.get("expires_in") or _LIFETIME)
+            stated = float(document.get("expires_in") or _LIFETIME)
+            lifetime = stated if math.isfinite(stated) else _LIFETIME
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             token, lifetime = None, 0.0
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():

@@ -126,10 +126,10 @@ class _Asking:
             first = next(pages)
         except Missing:
             with suppress(Missing):
-                found += _in_index(self._manifest(_tag(subject))[0], _tag(subject), subject)
+                _add_listed(found, self._manifest(_tag(subject))[0], _tag(subject), subject)
             return  # `referrers_of` says if these are too many
         for data in chain([first], pages):
-            found += _in_index(data, f"referrers of {subject}", subject)
+            _add_listed(found, data, f"referrers of {subject}", subject)
             if len(found) > MAX_LISTED:
                 raise RegistryError(_TOO_MANY)
 
@@ -159,9 +159,11 @@ class _Asking:
             raise RegistryError(_TOO_SLOW.format(_PATIENCE))
 
 
-def _in_index(data: bytes, where: str, subject: Digest) -> Iterator[Referrer]:
-    for found in islice(documents.parse_index(data, where).manifests, MAX_LISTED + 1):
-        yield Referrer(found.digest, (found.artifact_type or found.media_type)[:MAX_TYPE], found.size, subject)
+def _add_listed(listed: list[Referrer], data: bytes, where: str, subject: Digest) -> None:
+    """Add the manifests of an index to *listed*; InvalidImage if one has a fault, once the others are there."""
+    for found in islice(documents.readable_manifests(data, where), MAX_LISTED + 1):
+        kind = (found.artifact_type or found.media_type)[:MAX_TYPE]
+        listed.append(Referrer(found.digest, kind, found.size, subject))
 
 
 def _tag(subject: Digest) -> str:

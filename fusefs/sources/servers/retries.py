@@ -162,6 +162,7 @@ def retry_after(text: str, date: str) -> float | None:
 
     It may be a moment, by the clock of the server, whose time is the header *date*; without a valid one, by our clock.
     """
+    text = text.strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
     until = _moment(text)

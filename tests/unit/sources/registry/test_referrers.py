@@ -36,6 +36,28 @@ def listed(got: Got) -> Answer:
     return Answer(200, body, {"Content-Type": documents.OCI_INDEX})
 
 
+@pytest.mark.parametrize(
+    ("odd", "fault"),
+    [
+        ({"digest": f"blake3:{1:064}"}, "unsupported digest algorithm 'blake3'"),
+        ({"digest": "sha256:1"}, "malformed sha256 digest"),
+        ({"size": None}, "manifests[0]"),
+    ],
+)
+def test_one_odd_entry_hides_no_others(odd: dict[str, object], fault: str) -> None:
+    body = json.dumps({"schemaVersion": 2, "manifests": [ARTIFACT | odd, ARTIFACT]}).encode()
+
+    def answer(got: Got) -> Answer:
+        if "/referrers/" in got.path:
+            return Answer(200, body, {"Content-Type": documents.OCI_INDEX})
+        return Answer(404)
+
+    with answers(answer) as server:
+        found = referrers_of(IMAGE, client(server.host))
+    assert [str(each.digest) for each in found.found] == [ARTIFACT["digest"]]
+    assert fault in found.flaw
+
+
 @pytest.mark.parametrize("timeout", [60, None])
 def test_a_silent_registry_is_not_waited_for_as_long_as_for_an_image(
     monkeypatch: pytest.MonkeyPatch, timeout: float | None

@@ -89,6 +89,7 @@ def test_without_a_limit_servers_may_be_silent_but_attempts_end() -> None:
     ("text", "date", "seconds"),
     [
         ("120", "", 120),
+        (" 2 ", "", 2),
         ("Sun, 06 Nov 1994 08:49:38 GMT", "Sun, 06 Nov 1994 08:49:08 GMT", 30),  # its clock may be wrong
         ("Sun, 06 Nov 1994 08:49:38 GMT", "Sun, 06 Nov 1994 08:50:08 GMT", 0),
         ("Sun, 06 Nov 1994 08:49:38 GMT", "", 0),
