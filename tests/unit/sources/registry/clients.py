@@ -59,7 +59,7 @@ def bearer(realm: str) -> Answer:
     return Answer(401, headers={"WWW-Authenticate": f'Bearer realm="{realm}"'})
 
 
-def token(text: str = "t", lifetime: int = 300) -> Answer:
+def token(text: str = "t", lifetime: float = 300) -> Answer:
     """Return a token."""
     return Answer(200, json.dumps({"token": text, "expires_in": lifetime}).encode())
 

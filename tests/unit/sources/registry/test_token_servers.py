@@ -1,6 +1,7 @@
 """What a client does when the server of its tokens, or a helper, fails; and where that redirects to."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -42,6 +43,14 @@ def test_a_helper_that_hangs_fails_all_readers_at_once(tmp_path: Path, monkeypat
     assert len(failed) == 12
     assert all(1.5 <= after < 3.5 for after, _ in failed), failed
     assert any("docker-credential-hang did not answer within 2 s" in why for _, why in failed)
+
+
+@pytest.mark.parametrize("lifetime", [math.nan, math.inf, 300, 0])
+def test_a_token_of_any_lifetime_is_used_again(lifetime: float) -> None:
+    with answers(with_tokens(lambda _: token(lifetime=lifetime))) as server:
+        transfers = client(server.host)
+        assert manifest(transfers) == manifest(transfers) == MANIFEST
+        assert len(token_requests(server)) == 1
 
 
 @pytest.mark.usefixtures("at_once")
