@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from fusefs.cache.entry import INDEX, CacheEntry, clean, clear, read_index, remove
 from fusefs.cache.location import open_root, unusable
-from fusefs.cache.sealed_file import Altered, Facts, new_file
+from fusefs.cache.sealed_file import SEAL, Altered, Facts, new_file, open_sealed, read_document
 from fusefs.errors import limit_reached
 from fusefs.log import logger
 from fusefs.private import lock_within, open_private, private_directory, private_file, try_lock
@@ -295,6 +295,17 @@ class Cache:
                         )
                     )
         return sorted(listed, key=lambda entry: -entry.used_ns)
+
+    def read(self, kind: str, key: str, name: str) -> bytes:
+        """Return the file *name* of an entry, empty if it cannot be read; this does not count as a use of the entry."""
+        with contextlib.suppress(OSError, Altered):
+            directory = open_private(key, self._folders[kind])
+            try:
+                with open(open_sealed(directory, name, read_document(directory, name + SEAL) or {}), "rb") as file:
+                    return file.read()
+            finally:
+                os.close(directory)
+        return b""
 
     def _path(self, kind: str, key: str) -> str:
         return os.path.join(self.path, kind, key)

@@ -284,8 +284,8 @@ def _add_cache(commands: Commands) -> None:
     remove = actions.add_parser(
         "rm",
         help="remove what is cached of an image",
-        description="Remove what is cached of IMAGE: a name as cache list shows it, an image ID or the path of an "
-        "archive. What is in use stays.",
+        description="Remove what is cached of IMAGE: a name as cache list shows it, docker://NAME[:TAG][@DIGEST], an "
+        "image ID or the path of an archive. Layers that other cached images need stay, and so do images in use.",
         examples=("imgfs cache rm nginx:latest", "imgfs cache rm 4f06b3c65a5d"),
         last_operand="images",
     )
