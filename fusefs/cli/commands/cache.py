@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fusefs.cache.location import unusable
-from fusefs.cache.store import BLOBS, DEFAULT_LIMIT, Cache
+from fusefs.cache.store import BLOBS, DEFAULT_LIMIT, FILES, SAVED, TAGS, Cache
 from fusefs.cache.survey import ListedEntry
 from fusefs.cli.output.ages import age, local_time
 from fusefs.cli.output.messages import log_to_stderr
@@ -16,7 +16,7 @@ from fusefs.cli.output.stdout import BOLD, Output, human_size
 from fusefs.cli.output.tables import cut_beginning, table
 from fusefs.errors import MountError, Unavailable, UsageError
 from fusefs.oci.reference import same_image
-from fusefs.oci.transport import transport_of
+from fusefs.oci.transport import Holder, transport_of
 from fusefs.sources.caching import cache_folder
 from fusefs.text import listing, printable
 
@@ -26,6 +26,8 @@ _ENGINE = 4
 """The column of the engine, which a terminal has if it says something."""
 _LEAST_DIGITS = 4
 """Digits of an image ID that are enough to name it."""
+_KINDS = {Holder.ENGINE: (SAVED,), Holder.REGISTRY: (BLOBS, TAGS), Holder.FILE: (FILES,)}
+"""The kinds of entries of an image with a transport; those of other formats have a number after it."""
 _SOCKETS = {"docker.sock": "docker", "podman.sock": "podman"}
 """Sockets of engines, and what to call these."""
 
@@ -193,6 +195,8 @@ def _is_of(entry: ListedEntry, image: str) -> bool:
     name = image.removeprefix(transport.prefix) if transport else image
     digits = name.removeprefix("sha256:")
     digest = name.partition("@")[2]
+    if transport is not None and entry.kind.partition("-")[0] not in _KINDS.get(transport.holder, ()):
+        return False
     if about.get("path") is not None:
         return bool(about["path"] == os.path.abspath(name))
     return (

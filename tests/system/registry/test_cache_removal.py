@@ -123,9 +123,10 @@ def test_an_image_in_use_stays_whole(imgfs: Bench, server: Registry, first: Layo
     assert _cached(imgfs) == set()
 
 
-def test_a_digest_that_is_not_cached_is_an_error(imgfs: Bench, server: Registry, first: Layout) -> None:
+def test_what_is_not_cached_is_an_error(imgfs: Bench, server: Registry, first: Layout) -> None:
     assert _read(imgfs, server.image()) == 0
-    name = f"docker://{server.host}/team/app@sha256:{'0' * 64}"
-    missing = f"imgfs: nothing is cached of {name}; imgfs cache list lists what is\n"
-    assert imgfs.run("cache", "rm", name) == Finished(4, "", missing)
+    name = f"{server.host}/team/app"
+    for image in (f"docker://{name}@sha256:{'0' * 64}", f"docker://{name}:3", f"docker-daemon:{name}:1"):
+        missing = f"imgfs: nothing is cached of {image}; imgfs cache list lists what is\n"
+        assert imgfs.run("cache", "rm", image) == Finished(4, "", missing)
     assert _cached(imgfs) == {*_digests(first), f"{server.host}/team/app:1"}
