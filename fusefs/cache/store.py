@@ -3,9 +3,9 @@
 ``saved/<key>`` holds an engine's image, ``files/<key>`` the layer indexes and plain tars of a user's archive,
 ``blobs/<key>`` a blob of registries, ``tags/<key>`` the digest of a tag.
 The lock of the file ``lock`` guards every decision (use, create or remove an entry) and is held for milliseconds.  A
-mount holds the lock of its entry while it lives.  Files and directories are private, so that no other user can lock
-them, and every wait ends.  A root directory that belongs to another user, or that other users may write, is refused.
-Symbolic links are not followed.
+FUSE mount holds the locks of the entries that it uses; a kernel mount has no process, and holds open files alone.
+Files and directories are private, so that no other user can lock them, and every wait ends.  A root directory that
+belongs to another user, or that other users may write, is refused.  Symbolic links are not followed.
 
 The next format of the documents takes folders of its own, ``saved-2`` and so on: a cache counts and lists the
 entries of other formats, and evicts them in their turn, but neither reads nor repairs them (`survey.FOLDERS`).
