@@ -3,9 +3,9 @@
 ``saved/<key>`` holds an engine's image, ``files/<key>`` the layer indexes and plain tars of a user's archive,
 ``blobs/<key>`` a blob of registries, ``tags/<key>`` the digest of a tag.
 The lock of the file ``lock`` guards every decision (use, create or remove an entry) and is held for milliseconds.  A
-mount holds the lock of its entry while it lives.  Files and directories are private, so that no other user can lock
-them, and every wait ends.  A root directory that belongs to another user, or that other users may write, is refused.
-Symbolic links are not followed.
+FUSE mount holds the locks of the entries that it uses; a kernel mount has no process, and holds open files alone.
+Files and directories are private, so that no other user can lock them, and every wait ends.  A root directory that
+belongs to another user, or that other users may write, is refused.  Symbolic links are not followed.
 
 The next format of the documents takes folders of its own, ``saved-2`` and so on: a cache counts and lists the
 entries of other formats, and evicts them in their turn, but neither reads nor repairs them (`survey.FOLDERS`).
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from fusefs.cache.entry import INDEX, CacheEntry, clean, clear, read_index, remove
 from fusefs.cache.location import open_root, unusable
-from fusefs.cache.sealed_file import Altered, Facts, new_file
+from fusefs.cache.sealed_file import SEAL, Altered, Facts, new_file, open_sealed, read_document
 from fusefs.errors import limit_reached
 from fusefs.log import logger
 from fusefs.private import lock_within, open_private, private_directory, private_file, try_lock
@@ -295,6 +295,17 @@ class Cache:
                         )
                     )
         return sorted(listed, key=lambda entry: -entry.used_ns)
+
+    def read(self, kind: str, key: str, name: str) -> bytes:
+        """Return the file *name* of an entry, empty if it cannot be read; this does not count as a use of the entry."""
+        with contextlib.suppress(OSError, Altered):
+            directory = open_private(key, self._folders[kind])
+            try:
+                with open(open_sealed(directory, name, read_document(directory, name + SEAL) or {}), "rb") as file:
+                    return file.read()
+            finally:
+                os.close(directory)
+        return b""
 
     def _path(self, kind: str, key: str) -> str:
         return os.path.join(self.path, kind, key)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fusefs.cache.location import unusable
-from fusefs.cache.store import DEFAULT_LIMIT, Cache
+from fusefs.cache.store import BLOBS, DEFAULT_LIMIT, FILES, SAVED, TAGS, Cache
 from fusefs.cache.survey import ListedEntry
 from fusefs.cli.output.ages import age, local_time
 from fusefs.cli.output.messages import log_to_stderr
@@ -16,7 +16,7 @@ from fusefs.cli.output.stdout import BOLD, Output, human_size
 from fusefs.cli.output.tables import cut_beginning, table
 from fusefs.errors import MountError, Unavailable, UsageError
 from fusefs.oci.reference import same_image
-from fusefs.oci.transport import transport_of
+from fusefs.oci.transport import Holder, transport_of
 from fusefs.sources.caching import cache_folder
 from fusefs.text import listing, printable
 
@@ -26,6 +26,8 @@ _ENGINE = 4
 """The column of the engine, which a terminal has if it says something."""
 _LEAST_DIGITS = 4
 """Digits of an image ID that are enough to name it."""
+_KINDS = {Holder.ENGINE: (SAVED,), Holder.REGISTRY: (BLOBS, TAGS), Holder.FILE: (FILES,)}
+"""The kinds of entries of an image with a transport; those of other formats have a number after it."""
 _SOCKETS = {"docker.sock": "docker", "podman.sock": "podman"}
 """Sockets of engines, and what to call these."""
 
@@ -166,19 +168,22 @@ def _time(ns: int) -> str:
 
 
 def _remove(path: str, images: Sequence[str], output: Output) -> None:
-    """Remove the entries of *images*; Unavailable if one has none, MountError if one is in use."""
+    """Remove what is cached of *images*; Unavailable if there is nothing, MountError if one is in use."""
+    from fusefs.sources.registry.removal import CachedImages  # noqa: PLC0415 - the other actions need none of it
+
     if not images:
         raise UsageError("IMAGE is missing; imgfs cache list lists what can be removed")
     entries = _entries(path)
-    doomed: list[ListedEntry] = []
+    asked: list[ListedEntry] = []
     for image in images:
         found = [entry for entry in entries if _is_of(entry, image)]
         if not found:
             raise Unavailable(f"nothing is cached of {printable(image)}; imgfs cache list lists what is")
-        doomed += found
-    freed = Cache(path).remove([(entry.kind, entry.key) for entry in doomed]) if doomed else 0
-    output.line(f"freed {human_size(freed)}")
-    if used := [printable(_image(entry)) for entry in doomed if entry.in_use]:
+        asked += found
+    cache = Cache(path)
+    doomed = CachedImages(cache, entries).removable((entry.kind, entry.key) for entry in asked)
+    output.line(f"freed {human_size(cache.remove(doomed))}")
+    if used := [printable(_image(entry)) for entry in asked if (entry.kind, entry.key) not in doomed]:
         output.finish()
         raise MountError(f"kept {listing(used, ', ')}: a mount or a command uses it; imgfs list lists the mounts")
 
@@ -189,11 +194,15 @@ def _is_of(entry: ListedEntry, image: str) -> bool:
     transport = transport_of(image)
     name = image.removeprefix(transport.prefix) if transport else image
     digits = name.removeprefix("sha256:")
+    digest = name.partition("@")[2]
+    if transport is not None and entry.kind.partition("-")[0] not in _KINDS.get(transport.holder, ()):
+        return False
     if about.get("path") is not None:
         return bool(about["path"] == os.path.abspath(name))
     return (
         any(same_image(name, known) or known == name for known in about.get("names") or ())
         or (len(digits) >= _LEAST_DIGITS and about.get("id", "").partition(":")[2].startswith(digits))
+        or (digest != "" and entry.kind == BLOBS and about["id"] == digest)
         or entry.key == name
     )
 

@@ -284,8 +284,8 @@ def _add_cache(commands: Commands) -> None:
     remove = actions.add_parser(
         "rm",
         help="remove what is cached of an image",
-        description="Remove what is cached of IMAGE: a name as cache list shows it, an image ID or the path of an "
-        "archive. What is in use stays.",
+        description="Remove what is cached of IMAGE: a name as cache list shows it, docker://NAME[:TAG][@DIGEST], an "
+        "image ID or the path of an archive. Layers that other cached images need stay, and so do images in use.",
         examples=("imgfs cache rm nginx:latest", "imgfs cache rm 4f06b3c65a5d"),
         last_operand="images",
     )
@@ -296,10 +296,11 @@ def _add_cache(commands: Commands) -> None:
         "prune",
         help="remove broken entries and shrink the cache to its limit",
         description="Remove broken and incomplete entries. Then, while the cache is over its limit, remove those least "
-        "recently used. Entries of mounted images are never removed.",
+        "recently used. Entries in use are never removed. Those of kernel mounts do not count as in use; what such a "
+        "mount reads stays on disk until it is unmounted.",
         examples=("imgfs cache prune --cache-size 2GiB",),
     )
-    prune.add_argument("--all", action="store_true", help="remove all entries except those of mounted images")
+    prune.add_argument("--all", action="store_true", help="remove all entries that are not in use")
     prune.add_argument("-n", "--dry-run", action="store_true", help="say what would be removed, and remove nothing")
     add_cache_options(prune)
     prune.add_help_last()

@@ -90,7 +90,7 @@ def test_one_image_can_be_removed(imgfs: Bench) -> None:
     mountpoint, archive = _mount_both(imgfs)
     identity = sha256(Archive().config_data)[7:]
     missing = "imgfs: nothing is cached of {}; imgfs cache list lists what is\n"
-    for name in ("a", "a:2", identity[:3], "./other.tar"):
+    for name in ("a", "a:2", identity[:3], "./other.tar", "docker://a:1"):
         assert imgfs.run("cache", "rm", name) == Finished(4, "", missing.format(name))
     why = "a mount or a command uses it; imgfs list lists the mounts"
     kept = f"imgfs: kept {imgfs.folder}/image\\x1b.tar: {why}\n"

@@ -1,5 +1,6 @@
 """``--driver`` with images in registries: the kernel serves them once all of their layers are on this machine."""
 
+import json
 import os
 import random
 from collections.abc import Callable
@@ -81,6 +82,17 @@ def test_cached_metadata_are_mounted_at_once_without_a_blob(imgfs: Bench, server
     assert tree(mountpoint) == shown
     assert tree(_by_kernel(imgfs, image, "--offline", name="third")) == shown
     assert server.requests() == []
+
+
+def test_a_kernel_mount_does_not_need_its_entries(imgfs: Bench, image: str) -> None:
+    shown = tree(_by_kernel(imgfs, image, name="first"))
+    _until_cached(imgfs)
+    mountpoint = _by_kernel(imgfs, image, name="second")
+    until(lambda: not imgfs.processes(), "no process is left")
+    assert {one["inUse"] for one in json.loads(imgfs.run("cache", "list", "--json").out)} == {False}
+    assert imgfs.run("cache", "prune", "--all").status == 0
+    assert os.listdir(imgfs.cache / "blobs") == []
+    assert tree(mountpoint) == shown
 
 
 @pytest.mark.parametrize("write", [estargz, zstd_chunked])
