@@ -12,7 +12,7 @@ from fusefs.content.pieces import FetchFailed
 from fusefs.errors import Unavailable, UsageError
 from fusefs.image.inspection import Inspection
 from fusefs.image.opened import Opened
-from fusefs.oci.transport import transport_of, url_start
+from fusefs.oci.transport import REGISTRY, transport_of, url_start
 from fusefs.sources import describe_image, open_image
 from fusefs.sources.settings import Settings
 from fusefs.text import printable, quoted
@@ -26,11 +26,12 @@ def split_path(argument: str) -> tuple[str, bytes | None]:
     """
     transport = transport_of(argument)
     url = url_start(argument)
+    is_name = url is None and (transport is None or transport is REGISTRY)
     start = len(transport.prefix) if transport else 0
     if url is not None:
         start = argument.index("://", url) + len("://")
     colon = argument.find(":/", start)
-    if colon < 0 or (not start and argument.startswith("://", colon)):  # a URL: `parse_image` reports it
+    if colon < 0 or (is_name and argument.startswith("://", colon)):  # a URL: `parse_image` reports it
         return argument, None
     return argument[:colon], os.fsencode(argument[colon + 1 :])
 

@@ -118,6 +118,11 @@ class Extent:
         """Return a run of bytes in the same file."""
         return Extent(self.file, self.offset + offset, size)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether no read waits for another machine."""
+        return True
+
     def file_place(self) -> FilePlace:
         """Return the position of the bytes."""
         return FilePlace(self.file.descriptor, self.offset)

@@ -52,6 +52,10 @@ class RemoteFile(OpenFile):
         """Return the bytes if they are here, and in the page cache, else None."""
         return super().read_cached(offset, size, buffer) if self._pieces.has(offset, offset + size) else None
 
+    def has(self, offset: int, size: int) -> bool:
+        """Return whether the bytes are here."""
+        return self._pieces.has(offset, offset + clipped(self._pieces.size, offset, size))
+
     def fetch(self, offset: int, size: int) -> None:
         """Fetch the missing ones of *size* bytes, and no others.  Raises FetchFailed."""
         self._pieces.ensure(offset, offset + clipped(self._pieces.size, offset, size))
@@ -85,6 +89,11 @@ class RemoteExtent(Extent):
     def slice(self, offset: int, size: int) -> "RemoteExtent":
         """Return a run of bytes in the same file."""
         return RemoteExtent(self.file, self.offset + offset, size)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether all bytes were fetched."""
+        return self.file.has(self.offset, self.size)
 
     def file_place(self) -> None:  # type: ignore[override]  # a file has a place, a file elsewhere has not
         """Return None: the local file has holes, and what is in it is not verified."""

@@ -206,8 +206,8 @@ class Layers:
         return tuple(self._made)
 
     def must_be_fetched(self) -> bool:
-        """Return whether there are layers in a registry that are not here: one that is not needed should stay there."""
-        return self._piecewise is not None and not all(map(_is_here, self.stack))
+        """Return whether there are layers on another machine only: one that is not needed should stay there."""
+        return any(map(_is_elsewhere, self.stack))
 
     def top_down(self, complete: Callable[[], None], *, transform_symlinks: bool) -> "TopDownRootfs":
         """Return the layers merged, each fetched when a lookup needs it; *complete* is called when all are known."""
@@ -406,3 +406,10 @@ class _IndexNoSpace(NoSpace):
 
 def _is_here(layer: Layer) -> bool:
     return layer.content is not None and layer.content.file_place() is not None
+
+
+def _is_elsewhere(layer: Layer) -> bool:
+    """Return whether a read of *layer*, in a registry or in an archive at a URL, has to fetch it."""
+    if isinstance(layer.content, Extent):
+        return not layer.content.is_here
+    return isinstance(layer.content, RemoteBlob) and not _is_here(layer)

@@ -192,4 +192,7 @@ def _checked_url(url: str) -> str:
         if without_password(url) != url:  # a password with a slash: the error contains its beginning
             raise has_user from None
         raise UsageError(f"bad URL '{shown}': {printable(str(error))}") from None
+    if not (scheme.lower().startswith("http") or rest.partition("?")[0].partition("/")[2].strip("/")):
+        bucket = "CONTAINER" if scheme.lower() == "az" else "BUCKET"
+        raise UsageError(f"bad URL '{shown}': the key is missing, as in {scheme.lower()}://{bucket}/KEY")
     return f"{scheme.lower()}://{rest}"

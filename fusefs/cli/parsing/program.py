@@ -14,8 +14,8 @@ from fusefs.cli.parsing.mount_options import ALL, AUTO, BACKGROUND, EROFS, FUSE,
 from fusefs.cli.parsing.parser import Commands, HelpRequested, OneCommand, Parser
 from fusefs.cli.parsing.use_commands import add_uses
 from fusefs.errors import UsageError
-from fusefs.oci.transport import DOCKER_DAEMON, REGISTRY
-from fusefs.text import printable
+from fusefs.oci.transport import DOCKER_DAEMON, REGISTRY, url_start
+from fusefs.text import printable, without_password
 
 SHELLS = ("bash", "zsh", "fish")
 """Shells that have completions."""
@@ -113,6 +113,14 @@ def _arrange_all(arguments: argparse.Namespace) -> None:
             if getattr(arguments, name) is not None:
                 raise UsageError(f"--{name.replace('_', '-')} needs --all")
         return
+    if url_start(arguments.image) is not None:
+        from fusefs.sources.argument import public_name  # noqa: PLC0415 - only this mistake needs it
+
+        shown = printable(without_password(public_name(arguments.image)))
+        raise UsageError(
+            "--all takes a folder, a registry (docker://HOST) or nothing for the images of an engine, "
+            f"but no URL: {shown}"
+        )
     if arguments.mountpoint is None and not arguments.image.startswith(REGISTRY.prefix):
         arguments.image, arguments.mountpoint = DOCKER_DAEMON.prefix, arguments.image
     for name in ("subdir", "index"):

@@ -62,7 +62,7 @@ class KernelView:
         """Make sure that there can be snapshots of the user's files that the view of *top*, the mount's root, shows.
 
         *layers* are names that change with the files of the layers and with the options for their trees.
-        Raises KernelUnable if this kernel cannot mount or a file may change.
+        Raises KernelUnable if this kernel cannot mount, the image is in an archive at a URL, or a file may change.
         """
         backing_here()
         self._view = top.view
@@ -73,6 +73,7 @@ class KernelView:
         self._snapshots: dict[int, Snapshot] = {}
         self._first_bytes: Known = ()
         """Of files of the last mount."""
+        self._check_place()
         try:
             for file in self._user_files():
                 self._snapshots[file.descriptor] = Snapshot(file)
@@ -187,6 +188,13 @@ class KernelView:
         extents = (run for run in stored_contents(self._view) if isinstance(run, Extent))
         files = {extent.file.descriptor: extent.file for extent in extents}
         return [file for file in files.values() if isinstance(file, WatchedFile)]
+
+    def _check_place(self) -> None:
+        """Raise KernelUnable for an archive at a URL: unlike the blobs of a registry, it never has a local place."""
+        for run in stored_contents(self._view):
+            if isinstance(run, Extent) and run.file_place() is None:  # a `RemoteExtent`, whose import takes 0.5 ms
+                why = "is an archive at a URL, which is served by FUSE only"
+                raise KernelUnable(f"{run.file.name} {why}; download it, or use --driver fuse")
 
     def _is_here(self) -> bool:
         """Return whether all bytes of the image are on this machine."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from fusefs.errors import EngineError
 from fusefs.oci.reference import tagged
+from fusefs.pattern import pattern
 from fusefs.sources.engine.endpoint import Endpoint
 from fusefs.text import listing, printable, quoted
 
@@ -15,6 +16,12 @@ _MAY_NOT = "become root, or join the group docker"
 _CLOSE = 0.8
 """Similarity of names, 0 to 1 as difflib counts it."""
 _GONE = (errno.ENOENT, errno.ECONNREFUSED)
+_ID = pattern(r"sha256:.*|[0-9a-f]{6,64}")
+"""What is rather the ID of an image, or its beginning, than a name."""
+
+
+class Unreachable(EngineError):
+    """No engine answers at the address."""
 
 
 @contextmanager
@@ -27,6 +34,8 @@ def advising(endpoint: Endpoint, name: str) -> Iterator[None]:
             raise EngineError(f"cannot use {endpoint.shown}: {why}") from None
         if hint := when_path(name):
             raise EngineError(f"{error}; or {hint}") from None
+        if isinstance(error, Unreachable) and not (_ID.fullmatch(name) or name.startswith("localhost/")):
+            raise EngineError(f"{error}; docker://{printable(name)} asks the registry, without an engine") from None
         raise
 
 

@@ -28,7 +28,7 @@ from fusefs.errors import EngineError, InvalidImage, Unavailable
 from fusefs.log import begin_to_log
 from fusefs.oci.platform import Platform
 from fusefs.oci.untrusted_json import parse_object
-from fusefs.sources.engine.advice import is_podman, when_missing, when_unreachable
+from fusefs.sources.engine.advice import Unreachable, is_podman, when_missing, when_unreachable
 from fusefs.sources.engine.answers import (
     PLATFORM_VERSION,
     is_version,
@@ -378,4 +378,4 @@ def _unreachable(endpoint: Endpoint, error: Exception, timeout: float | None) ->
     if isinstance(cause_of(error), RefusedAnswer):
         return EngineError(f"no Docker API at {endpoint.shown}: {reason(error)}")
     hint = when_unreachable(endpoint, cause_of(error))
-    return EngineError(f"cannot reach an engine at {endpoint.shown}: {reason(error)}; {hint}")
+    return Unreachable(f"cannot reach an engine at {endpoint.shown}: {reason(error)}; {hint}")

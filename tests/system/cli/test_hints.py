@@ -19,6 +19,7 @@ from tests.support.users import USER
 IN_A_CONTAINER = "in a container: run it with --device /dev/fuse --cap-add SYS_ADMIN"
 NO_DEVICES = "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3"
 NO_HELPER = "mount --bind /dev/null $(command -v fusermount3)"
+ASK = "docker://img asks the registry, without an engine"
 UNPRIVILEGED = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
 
 
@@ -105,7 +106,7 @@ def test_a_socket_of_roots(user: Bench) -> None:
         server.bind(str(path))
         path.chmod(0o600)
         host = f"unix://{path}"
-        said = f"cannot reach an engine at {host}: Permission denied; become root, or join the group docker"
+        said = f"cannot reach an engine at {host}: Permission denied; become root, or join the group docker; {ASK}"
         _fails(user, 3, said, "ls", "-H", host, "img")
 
 
@@ -116,7 +117,8 @@ def test_a_socket_of_roots_podman(user: Bench) -> None:
         path.chmod(0o600)
         host = f"unix://{path}"
         own = f"unix:///run/user/{USER}/podman/podman.sock"
-        said = f"cannot reach an engine at {host}: Permission denied; become root, or name your own with --host {own}"
+        hint = f"become root, or name your own with --host {own}"
+        said = f"cannot reach an engine at {host}: Permission denied; {hint}; {ASK}"
         _fails(user, 3, said, "ls", "-H", host, "img")
 
 
@@ -129,7 +131,7 @@ def test_a_socket_of_roots_podman(user: Bench) -> None:
 )
 def test_a_podman_that_does_not_listen(imgfs: Bench, host: str, start: str) -> None:
     hint = f"start it with {start}, or name another engine with --host"
-    said = f"cannot reach an engine at {host}: No such file or directory; {hint}"
+    said = f"cannot reach an engine at {host}: No such file or directory; {hint}; {ASK}"
     _fails(imgfs, 3, said, "ls", "-H", host, "img")
 
 
@@ -137,8 +139,16 @@ def test_where_there_is_podman_and_no_docker(imgfs: Bench) -> None:
     _where(imgfs, "mount -t tmpfs tmpfs /run && mkdir /run/podman && touch /run/podman/podman.sock")
     host = "unix:///run/none.sock"
     hint = "start docker, or take podman's images with --host unix:///run/podman/podman.sock"
-    said = f"cannot reach an engine at {host}: No such file or directory; {hint}"
+    said = f"cannot reach an engine at {host}: No such file or directory; {hint}; {ASK}"
     _fails(imgfs, 3, said, "ls", "-H", host, "img")
+
+
+@pytest.mark.parametrize("name", ["sha256:abc", "0123456789ab", "localhost/app:1"])
+def test_no_registry_has_what_only_an_engine_can_have(imgfs: Bench, name: str) -> None:
+    said = "cannot reach an engine at unix:///run/none.sock: No such file or directory; "
+    hint = "start docker, or name another engine with --host or --context"
+    _where(imgfs, "mount -t tmpfs tmpfs /run")
+    _fails(imgfs, 3, said + hint, "ls", "-H", "unix:///run/none.sock", name)
 
 
 def test_an_image_that_was_not_pulled(imgfs: Bench, engine: Engine) -> None:

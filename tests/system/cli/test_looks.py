@@ -314,6 +314,7 @@ def test_diff_lists_what_was_added_deleted_and_changed(image: Path, tmp_path: Pa
         ("https://host:80/x.tar:/etc", "https://host:80/x.tar", b"/etc"),
         ("docker-archive:https://host/x.tar:a:1:/etc", "docker-archive:https://host/x.tar:a:1", b"/etc"),
         ("ftp://host/x", "ftp://host/x", None),
+        ("docker://http://host/x:1", "docker://http://host/x:1", None),
         ("/x.tar://etc", "/x.tar", b"//etc"),
     ],
 )

@@ -66,7 +66,9 @@ def test_tcp_and_http_work_too(imgfs: Bench) -> None:
             assert tree(mountpoint)["config"] == Archive().config_data
 
 
-UNREACHABLE = "; start docker, or name another engine with --host or --context"
+UNREACHABLE = (
+    "; start docker, or name another engine with --host or --context; docker://img asks the registry, without an engine"
+)
 
 
 def test_an_engine_that_is_not_there(imgfs: Bench) -> None:

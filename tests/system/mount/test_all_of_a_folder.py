@@ -11,6 +11,8 @@ from tests.support.layouts import Layout
 from tests.support.mounts import Bench, tree
 from tests.support.processes import until
 
+NO_URL = "--all takes a folder, a registry (docker://HOST) or nothing for the images of an engine, but no URL"
+
 
 def _layers(content: str) -> tuple[bytes]:
     return (changeset(file("name", content.encode())),)
@@ -105,8 +107,15 @@ def test_an_archive_that_is_none_is_an_error_of_its_directory(imgfs: Bench, fold
                 "or nothing for the images of an engine, not nginx"
             ),
         ),
+        ("s3://images", 2, f"{NO_URL}: s3://images"),
+        ("docker-archive:http://h/app.tar?secret", 2, f"{NO_URL}: docker-archive:http://h/app.tar?…"),
     ],
 )
 def test_another_source_is_an_error(imgfs: Bench, source: str, status: int, message: str) -> None:
     done = imgfs.run("mount", "--all", source, imgfs.mountpoint())
     assert (done.status, done.err) == (status, f"imgfs: {message.replace('FOLDER', str(imgfs.folder))}\n")
+
+
+def test_a_url_without_a_mountpoint_is_the_same_error(imgfs: Bench) -> None:
+    done = imgfs.run("mount", "--all", "http://h/images")
+    assert (done.status, done.err) == (2, f"imgfs: {NO_URL}: http://h/images\n")

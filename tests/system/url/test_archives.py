@@ -59,6 +59,25 @@ def test_few_requests_and_bytes_are_enough(imgfs: Bench, server: FileServer) -> 
     assert (requests <= 8, sent <= 1.05 * len(SMALL) + 300_000) == (True, True), (requests, sent)
 
 
+def test_a_lookup_fetches_the_layers_from_the_top_down_to_the_one_that_decides(
+    imgfs: Bench, server: FileServer
+) -> None:
+    etc = member("etc/", typeflag=b"5")
+    top, middle = etc + layer({"etc/motd": b"hello\n"}), etc + SMALL
+    mounted = imgfs.mount(server.put("/app.tar", Archive(layers=[BIG, middle, top]).data()))
+    server.count()
+    assert (mounted / "rootfs" / "etc" / "motd").read_bytes() == b"hello\n"
+    requests, sent = server.count()
+    assert (requests <= 2, sent <= 1.05 * len(top)) == (True, True), (requests, sent)
+    assert len((mounted / "rootfs" / "etc" / "random").read_bytes()) == 2_000_000
+    requests, sent = server.count()
+    assert (requests <= 2, sent <= 1.05 * len(middle)) == (True, True), (requests, sent)
+    assert sorted(os.listdir(mounted / "rootfs")) == ["etc", "usr"]
+    assert len(os.listdir(mounted / "rootfs" / "usr")) == 1500
+    requests, sent = server.count()
+    assert (requests <= 2, sent <= 1.05 * len(BIG)) == (True, True), (requests, sent)
+
+
 def test_each_command_takes_a_url(imgfs: Bench, server: FileServer) -> None:
     url = server.put("/app.tar", HELLO.data())
     assert imgfs.run("cat", f"{url}:/etc/motd").out == "hello\n"

@@ -183,6 +183,10 @@ A_PATH = "no name has ':/', which begins a path where IMAGE:/PATH is possible"
         ("https://[::1/a.tar", "bad URL 'https://[::1/a.tar': Invalid IPv6 URL"),
         ("https://someone:secret@h/a.tar", "bad URL 'https://someone:***@h/a.tar': it must not contain a user"),
         ("https://someone:sec/ret@h/a.tar", "bad URL 'https://someone:***@h/a.tar': it must not contain a user"),
+        ("s3://images", "bad URL 's3://images': the key is missing, as in s3://BUCKET/KEY"),
+        ("S3://images/", "bad URL 'S3://images/': the key is missing, as in s3://BUCKET/KEY"),
+        ("gs://images/?secret", "bad URL 'gs://images/?…': the key is missing, as in gs://BUCKET/KEY"),
+        ("docker-archive:az://images/:a", "bad URL 'az://images/': the key is missing, as in az://CONTAINER/KEY"),
         ("oci:https://h/a.tar", "bad reference 'oci:https://h/a.tar': a URL names an archive"),
         (
             "docker-archive:https://h/a.tar:",
