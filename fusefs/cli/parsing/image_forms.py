@@ -7,7 +7,8 @@ FORMS = (
     (REGISTRY.grammar, f"{REGISTRY.meaning}, as for skopeo"),
     (DOCKER_ARCHIVE.grammar, f"in {DOCKER_ARCHIVE.meaning}"),
     (f"{OCI.grammar}  {OCI_ARCHIVE.grammar}", f"in {OCI.meaning} or a tar of one"),
-    ("./PATH  /PATH  NAME.tar  https://…  -", "either of these, detected; - is stdin"),
+    ("./PATH  /PATH  NAME.tar  -", "either of these, detected; - is stdin"),
+    ("https://…  s3://…  gs://…  az://…", "an archive on the web or in a bucket"),
 )
 """Each form and its meaning."""
 

@@ -274,7 +274,7 @@ def _add_cache(commands: Commands) -> None:
     parser = commands.add_parser(
         "cache",
         help="list the cache, or remove from it",
-        description="List or prune the cache of engine images, layer indexes and archive indexes.",
+        description="List or prune the cache: images of engines and registries, indexes of layers and archives.",
         examples=("imgfs cache list", "imgfs cache prune --all"),
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="imgfs cache")

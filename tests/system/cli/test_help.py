@@ -72,7 +72,7 @@ def test_options_of_all_commands_are_explained_in_one_place() -> None:
         option.names[-1] for group in PROGRAM.commands["ls"].groups if group.named_only for option in group.options
     }
     assert common <= shown
-    assert lines[-1].startswith("  ./PATH ")
+    assert lines[-1].startswith("  https://…  s3://…  ")
     assert "imgfs help options explains IMAGE and these options:" in printed("ls", "--help")
 
 
