@@ -10,7 +10,9 @@ from fusefs.cli.output.progress import NONE, progress_on
 from fusefs.progress import Observed
 from fusefs.sources.settings import Settings, absolute, platform_named, timeout_named, tmpdir_named
 
-_PATHS = ("CONTAINERS_REGISTRIES_CONF", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_CONFIG_HOME")
+_PATHS = (
+    "CONTAINERS_REGISTRIES_CONF", "DOCKER_CONFIG", "HOME", "REGISTRY_AUTH_FILE", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"
+)  # fmt: skip
 """Variables with paths of files that are read again later, when the current directory of a mount is another one."""
 
 

@@ -12,6 +12,8 @@ from fusefs.errors import ImgfsError, LimitReached, limit_reached
 
 log = logging.getLogger(__name__)
 
+_LOOKUP = "lookup"
+"""The name of the threads with which `sources.servers.early` looks up the name of a host."""
 _READY = b"ready"
 _NO_MEMORY = f"{LimitReached.exit_code} {limit_reached(MemoryError())}".encode()
 """The report of an error that is made already."""
@@ -53,10 +55,11 @@ def in_background(run: Callable[[Callable[[], None]], None], log_handler: loggin
 def _join_threads() -> None:
     """Wait for all other threads: the child would not have them, but the locks and the claims that they hold.
 
-    They fetch bytes that nobody waits for any more, or are about to end.
+    They fetch bytes that nobody waits for any more, or are about to end.  One that looks up the name of a host holds
+    nothing, and may take longer than anybody has waited for it.
     """
     for thread in threading.enumerate():
-        if thread is not threading.current_thread():
+        if thread is not threading.current_thread() and thread.name != _LOOKUP:
             thread.join()
 
 

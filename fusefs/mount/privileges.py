@@ -39,9 +39,9 @@ def drop_privileges(folders: Collection[str], files: Collection[str] = ()) -> No
     kept = {_SYS_ADMIN} & held
     # With a mtab that is a plain file, libfuse runs umount(8) at the end.
     for_children = kept if _is_plain_file("/etc/mtab") else set()
-    usable, readable = _usable(folders), _readable(files)
+    usable, known = _usable(folders), _known(files)
     _set_capabilities(effective=kept, permitted=held)
-    if readable - _readable(files):
+    if known - _known(files):
         kept |= {_DAC_READ_SEARCH} & held
     if usable - _usable(folders):
         kept |= {_DAC_OVERRIDE} & held
@@ -91,8 +91,19 @@ def _usable(folders: Collection[str]) -> set[str]:
     return {path for path, mode in needed.items() if os.access(path, mode, effective_ids=True)}
 
 
-def _readable(files: Collection[str]) -> set[str]:
-    return {path for path in files if os.access(path, os.R_OK, effective_ids=True)}
+def _known(files: Collection[str]) -> set[str]:
+    """Return the *files* that the effective capabilities suffice to read, or to know that they do not exist."""
+    return {path for path in files if _is_missing(path) or os.access(path, os.R_OK, effective_ids=True)}
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _is_plain_file(path: str) -> bool:

@@ -67,8 +67,7 @@ def check_reference(text: str) -> None:
 
 def _shown(text: str) -> str:
     """Return *text*, which is no reference, for messages: without a password, unless its ``@`` begins a digest."""
-    behind = text.partition("@")[2]
-    return printable(text if behind.startswith("sha") and "/" not in behind else without_password(text))
+    return printable(text if re.fullmatch(r"[^@]*@sha[0-9]+:[^@/]*", text) else without_password(text))
 
 
 def _broken_rule(text: str) -> str:
@@ -131,7 +130,8 @@ def registry_namespace(text: str) -> tuple[str, str]:
     if not _is_host(first):
         first, path = DOCKER_HUB, name
     if not name or not _HOST.fullmatch(first) or (path and not is_repository(path)):
-        raise UsageError(f"bad reference '{_shown(text)}': --all takes a registry, docker://HOST[/NAMESPACE]")
+        shown = printable(without_password(text))
+        raise UsageError(f"bad reference '{shown}': --all takes a registry, docker://HOST[/NAMESPACE]")
     return (DOCKER_HUB if first == "index.docker.io" else first), path
 
 

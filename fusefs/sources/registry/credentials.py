@@ -14,7 +14,7 @@ from fusefs.home import home
 from fusefs.log import logger
 from fusefs.oci.reference import DOCKER_HUB
 from fusefs.pattern import pattern
-from fusefs.sources.registry.registries_conf import AUTH_FILES, read_configuration
+from fusefs.sources.registry.registries_conf import AUTH_FILES, configuration_files, read_configuration
 from fusefs.text import printable
 
 log = logger(__name__)
@@ -110,9 +110,9 @@ def _documents(named: str | None, environment: Mapping[str, str]) -> Iterator[tu
 
 
 def credential_files(authfile: str | None, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the files that `find_credentials` may read, whether they exist or not."""
+    """Return the files and directories that `find_credentials` may read, whether they exist or not."""
     named = authfile or environment.get("REGISTRY_AUTH_FILE")
-    return (named,) if named else (*map(str, _files(environment)),)
+    return (named,) if named else (*map(str, _files(environment)), *configuration_files(environment))
 
 
 def _files(environment: Mapping[str, str]) -> Iterator[Path]:

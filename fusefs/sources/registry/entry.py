@@ -30,20 +30,23 @@ class HeldEntry:
         self._names = kind, key
         self._lock = threading.Lock()
         self._entry: CacheEntry | None = None
+        self._closed = False
 
     def hold(self) -> "HeldEntry":
-        """Use the entry from now on; errors are logged."""
+        """Use the entry from now on, if it is complete, and unless `close` was called; errors are logged."""
         with self._lock:
-            if self._entry is None:
+            if self._entry is None and not self._closed:
                 try:
-                    self._entry, _ = self._cache.shared(*self._names)
+                    found = self._cache.complete(*self._names)
+                    self._entry = None if found is None else found[0]
                 except OSError as error:
                     log.info("cannot keep a cached document: %s", error.strerror)
         return self
 
     def close(self) -> None:
-        """Stop using the entry."""
+        """Stop using the entry for good."""
         with self._lock:
+            self._closed = True
             if self._entry is not None:
                 self._entry.close()
             self._entry = None

@@ -128,10 +128,16 @@ class _Asking:
             with suppress(Missing):
                 _add_listed(found, self._manifest(_tag(subject))[0], _tag(subject), subject)
             return  # `referrers_of` says if these are too many
+        fault: ImgfsError | None = None
         for data in chain([first], pages):
-            _add_listed(found, data, f"referrers of {subject}", subject)
+            try:
+                _add_listed(found, data, f"referrers of {subject}", subject)
+            except ImgfsError as error:
+                fault = fault or error
             if len(found) > MAX_LISTED:
                 raise RegistryError(_TOO_MANY)
+        if fault is not None:
+            raise fault
 
     def _pages(self, subject: Digest) -> Iterator[bytes]:
         query, asked = "", set[str]()

@@ -7,6 +7,7 @@ do not concern it.
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -71,13 +72,28 @@ def read_configuration(environment: Mapping[str, str]) -> Configuration:
     return Configuration(entries, helpers or (AUTH_FILES,))
 
 
+def configuration_files(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files and directories that `read_configuration` may read, whether they exist or not."""
+    named, user = environment.get("CONTAINERS_REGISTRIES_CONF"), _users_file(environment)
+    folders = f"{_SYSTEM}.d", f"{user}.d"
+    listed = []
+    for folder in folders:
+        with suppress(OSError):
+            listed += [f"{folder}/{name}" for name in os.listdir(folder)]
+    return (named or str(user), str(_SYSTEM), *folders, *listed)
+
+
+def _users_file(environment: Mapping[str, str]) -> Path:
+    config = environment.get("XDG_CONFIG_HOME") or f"{home(environment)}/.config"
+    return Path(config, "containers", "registries.conf")
+
+
 def _files(environment: Mapping[str, str]) -> Iterator[tuple[Path, bool]]:
     """Yield the files, and whether each one adds to others; a later one replaces entries of earlier ones.
 
     The user's file stands in place of all those of the system.
     """
-    config = environment.get("XDG_CONFIG_HOME") or f"{home(environment)}/.config"
-    user = Path(config, "containers", "registries.conf")
+    user = _users_file(environment)
     named = environment.get("CONTAINERS_REGISTRIES_CONF")
     folders = [Path(f"{_SYSTEM}.d"), Path(f"{user}.d")]
     if named:

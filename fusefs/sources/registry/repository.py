@@ -4,7 +4,9 @@ There is no request for ``/v2/`` and no HEAD of a blob: a request that needs aut
 """
 
 import json
+import math
 import re
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -38,6 +40,8 @@ _DENIED = (401, 403, 410)
 """Those that stand if the next URL is refused, too."""
 _NO_SUCH = (401, 403, 404, 410)
 """Answers to HEAD that may mean that there is no such manifest."""
+_DENIED_FOR = 60.0
+"""Seconds in which a blob that was refused as a whole is asked for in parts alone."""
 _MAX_ERROR = 1 << 16
 _MAX_MESSAGE = 300
 _NO_LIST = (400, 404, 405, 406, 410)
@@ -47,8 +51,6 @@ _REFERRERS = "referrers/"
 """Where lists of referrers are: they may fail where all else works."""
 _RANGE = pattern(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 _NO_RANGE = pattern(r"bytes \*/([0-9]{1,19})")
-
-
 _WARNING = pattern(r'299 - "((?:[^"\\]|\\.)*+)"')
 """What a registry tells its users (OCI distribution specification 1.1, "Warnings")."""
 _MAX_WARNINGS = 100
@@ -88,10 +90,8 @@ class Repository:
         self._answered = False
         self._stored: dict[Digest, str] = {}
         """Where blobs are, on other hosts, as the registry said last."""
-        self._refused_parts: set[Digest] = set()
-        """Blobs of which a storage has refused a part: the next refusal is not that of a URL that has expired."""
-        self._without_parts: set[Digest] = set()
-        """Blobs that can be had as a whole only."""
+        self._denied: dict[Digest, float] = {}
+        """When blobs were refused as a whole, too: until some time later, a refusal does not concern the part."""
 
     def attempt_failed(self, why: str) -> None:
         """Count an attempt that failed, and note why."""
@@ -137,7 +137,7 @@ class Repository:
 
     def _blob(self, blob: Descriptor, wanted: Range, retries: Retries) -> tuple[Answer, int]:
         (start, end), (_, size, digest) = wanted, blob[:3]
-        if wanted == (0, size) or digest in self._without_parts:
+        if wanted == (0, size) or retries.without_parts:
             answer = self._of_blob(digest, {}, retries)
         else:
             answer = self._part_of_blob(blob, wanted, retries)
@@ -188,21 +188,32 @@ class Repository:
         try:
             answer = self._of_blob(digest, {"Range": f"bytes={wanted[0]}-{wanted[1] - 1}"}, retries)
         except _UrlRefused:
-            if digest not in self._refused_parts:
-                self._refused_parts.add(digest)
+            if not retries.part_refused or self._is_denied(digest):
+                retries.part_refused = True
                 raise
         else:
             if answer.status not in _NO_PARTS:
-                self._refused_parts.discard(digest)
+                self._denied.pop(digest, None)
+                return answer
+            if answer.status != _UNSATISFIABLE and self._is_denied(digest):
                 return answer
             answer.close()
             match = _NO_RANGE.fullmatch(answer.header("Content-Range"))
             if answer.status == _UNSATISFIABLE and match is not None and int(match[1]) != blob.size:
                 raise self._of_other_size(blob, int(match[1]))
-        answer = self._of_blob(digest, {}, retries)
+        try:
+            answer = self._of_blob(digest, {}, retries)
+        except _UrlRefused:
+            self._denied[digest] = time.monotonic()
+            raise
         if answer.status == _OK:
-            self._without_parts.add(digest)
+            retries.without_parts = True
+        elif answer.status not in MAY_PASS:
+            self._denied[digest] = time.monotonic()
         return answer
+
+    def _is_denied(self, digest: Digest) -> bool:
+        return time.monotonic() - self._denied.get(digest, -math.inf) < _DENIED_FOR
 
     def _of_other_size(self, blob: Descriptor, size: int) -> InvalidImage:
         return InvalidImage(

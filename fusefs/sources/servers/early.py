@@ -29,6 +29,8 @@ PROTOCOLS = ["http/1.1"]
 _UNHEARD = 5.0
 """Seconds after which a request of which the network confirms nothing (TCP_USER_TIMEOUT of tcp(7)) has failed: a kept
 connection is dead without a sign after a suspend, say, or in a router that has forgotten it."""
+_LEAST_UNHEARD = 2.0
+"""The same for a host that has little time now: the connection may be kept for requests that have more."""
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 _HTTPS = 443
 _LABEL = 63
@@ -60,7 +62,8 @@ def connect(address: tuple[Any, int], seconds: float) -> socket.socket:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             made.settimeout(max(left / (len(found) - number), min(_ADDRESS, left)))
             made.connect(where)
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(min(_UNHEARD, seconds / 2) * 1000) or 1)
+            unheard = max(_LEAST_UNHEARD, min(_UNHEARD, seconds / 2))
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(unheard * 1000))
             made.settimeout(max(_HEAD_START, deadline - time.monotonic()))
         except OSError as error:
             made.close()
@@ -81,7 +84,7 @@ def _looked_up(address: tuple[Any, int], seconds: float) -> Sequence[_Found]:
     def look_up() -> None:
         try:
             results.append(socket.getaddrinfo(*address, 0, socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
+        except Exception as error:  # noqa: BLE001 - raised below
             errors.append(error)
 
     thread = threading.Thread(target=look_up, name="lookup", daemon=True)

@@ -96,6 +96,10 @@ class Retries:
         """How many seconds of the time left were not for attempts."""
         self._begin()
         self._received = False
+        self.part_refused = False
+        """Whether a storage has refused a part of a blob: the next refusal is not that of a URL that has expired."""
+        self.without_parts = False
+        """Whether all of a blob was asked for instead."""
 
     def begin_place(self, *, is_last: bool) -> None:
         """Begin with all attempts at another place, in the time that is left.

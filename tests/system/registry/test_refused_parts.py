@@ -1,8 +1,11 @@
 """Registries and storages that send blobs as a whole only, and refuse to send parts of them."""
 
 import gzip
+import os
 import random
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -90,3 +93,47 @@ def test_a_blob_that_is_denied_stays_denied(imgfs: Bench, server: Registry, prox
     assert done.status == 4
     assert done.err.endswith(": 403 Forbidden\n"), done.err
     assert len(ranges(proxy, blob)) == 3
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_blob_that_is_denied_as_a_whole_is_not_asked_for_so_again(
+    imgfs: Bench, server: Registry, proxy: Proxy, *, is_stored: bool
+) -> None:
+    blob = pushed(server, STORED, "gzip")
+    proxy.faults[blob] = [cut(1000)]
+    proxy.always = {blob: status(403)}
+    if is_stored:
+        proxy.always = {blob: status(307, Location=f"http://{proxy.host}/storage/x"), "/storage/": status(403)}
+    mounted = imgfs.mount(proxy.image())
+    imgfs.log_is_quiet = False
+    place = "/storage/" if is_stored else blob
+    counts = []
+    for _ in range(3):
+        with pytest.raises(OSError, match=r"Input/output"):
+            (mounted / "rootfs" / "small").read_bytes()
+        counts.append((ranges(proxy, place).count(""), len(ranges(proxy, place))))
+        time.sleep(2.2)  # in which a host that has failed is not asked
+    first, *further = counts
+    assert {whole for whole, _ in further} == {first[0]}, counts
+
+
+def test_readers_whose_urls_have_expired_ask_for_parts_again(imgfs: Bench, server: Registry, proxy: Proxy) -> None:
+    made, layout = zstd_chunked(LAYER), Layout()
+    stored = layout.blob(f"{BLOB}+zstd", made.blob, annotations=made.annotations)
+    push(layout.list(layout.image([made.tar], stored=[stored]), "1"), server)
+    blob = f"blobs/{stored['digest']}"
+
+    def storage(asked: Asked, _: Reply) -> Reply:
+        first, _, last = asked.headers["Range"][6:].partition("-")
+        part = made.blob[int(first) : int(last) + 1]
+        found = f"bytes {first}-{last}/{len(made.blob)}"
+        return Reply(206, {"Content-Length": str(len(part)), "Content-Range": found}, part)
+
+    proxy.always = {blob: status(307, Location=f"http://{proxy.host}/storage/x"), "/storage/": storage}
+    mounted = imgfs.mount(proxy.image())
+    os.listdir(mounted / "rootfs")
+    proxy.faults["/storage/"] = [status(403), status(403)]
+    with ThreadPoolExecutor(2) as pool:
+        sizes = list(pool.map(lambda name: len((mounted / "rootfs" / name).read_bytes()), ("data", "small")))
+    assert sizes == [300_000, 5]
+    assert "" not in ranges(proxy, "/storage/")

@@ -162,6 +162,8 @@ A_PATH = "no name has ':/', which begins a path where IMAGE:/PATH is possible"
         ("docker://Nginx", "bad reference 'Nginx': repository names are lower case"),
         ("docker://user:secret@host/a", "bad reference 'user:***@host/a': it must not contain a user"),
         ("docker://user:secret@host", f"bad reference 'user:***@host': {A_DIGEST}"),
+        ("docker://user:secret@shanghai.example.com", f"bad reference 'user:***@shanghai.example.com': {A_DIGEST}"),
+        ("docker://user:se@sha256:1@host", f"bad reference 'user:***@host': {A_DIGEST}"),
         ("docker://h:5000/a@sha256:abc", f"bad reference 'h:5000/a@sha256:abc': {A_DIGEST}"),
         ("docker://nginx:/etc", f"bad reference 'nginx:/etc': {A_PATH}"),
         ("a" * 256, "bad reference: the name has 256 characters, more than 255"),

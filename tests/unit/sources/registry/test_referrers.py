@@ -45,16 +45,20 @@ def listed(got: Got) -> Answer:
     ],
 )
 def test_one_odd_entry_hides_no_others(odd: dict[str, object], fault: str) -> None:
-    body = json.dumps({"schemaVersion": 2, "manifests": [ARTIFACT | odd, ARTIFACT]}).encode()
+    digests = [f"sha256:{number:064}" for number in (1, 2)]
 
     def answer(got: Got) -> Answer:
-        if "/referrers/" in got.path:
-            return Answer(200, body, {"Content-Type": documents.OCI_INDEX})
-        return Answer(404)
+        if "/referrers/" not in got.path:
+            return Answer(404)
+        is_first = "?" not in got.path
+        listed = [ARTIFACT | odd, ARTIFACT] if is_first else [ARTIFACT | {"digest": digests[1]}]
+        link = {"Link": f'<{got.path}?page=2>; rel="next"'} if is_first else {}
+        body = json.dumps({"schemaVersion": 2, "manifests": listed}).encode()
+        return Answer(200, body, {"Content-Type": documents.OCI_INDEX, **link})
 
     with answers(answer) as server:
         found = referrers_of(IMAGE, client(server.host))
-    assert [str(each.digest) for each in found.found] == [ARTIFACT["digest"]]
+    assert [str(each.digest) for each in found.found] == digests
     assert fault in found.flaw
 
 

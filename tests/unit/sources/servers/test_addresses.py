@@ -134,7 +134,7 @@ def test_a_name_that_does_not_exist_is_told_also_without_threads(monkeypatch: py
         early.connect(("registry.example.com", 1), 5.0)
 
 
-@pytest.mark.parametrize(("seconds", "unheard"), [(10.0, 5000), (3.0, 1500)])
+@pytest.mark.parametrize(("seconds", "unheard"), [(10.0, 5000), (6.0, 3000), (0.5, 2000)])
 def test_a_connection_of_which_the_network_confirms_nothing_fails_soon(
     server: socket.socket, seconds: float, unheard: int
 ) -> None:
