@@ -92,7 +92,7 @@ def test_a_user_with_a_password_reads_a_private_image(imgfs: Bench, private: Reg
     assert "wrong" not in done.err
 
 
-@pytest.mark.parametrize("variable", ["", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG"])
+@pytest.mark.parametrize("variable", ["", "REGISTRY_AUTH_FILE", "DOCKER_CONFIG", "HOME", "CONTAINERS_REGISTRIES_CONF"])
 def test_a_mount_finds_credentials_that_are_elsewhere_or_another_users(
     imgfs: Bench, private: Registry, layout: Layout, *, variable: str
 ) -> None:
@@ -103,7 +103,16 @@ def test_a_mount_finds_credentials_that_are_elsewhere_or_another_users(
     image = f"{private.image()}@{layout.entries[0]['digest']}"
     assert imgfs.run("inspect", "--authfile", made, image).status == 0  # what is cached needs no credentials
     options = [] if variable else ["--authfile", "config.json"]
-    imgfs.environment |= {variable: "." if variable == "DOCKER_CONFIG" else "config.json"} if variable else {}
+    if variable in ("HOME", "CONTAINERS_REGISTRIES_CONF"):  # nobody else may look into the folder
+        folder = imgfs.folder / "home" / ".docker"
+        folder.mkdir(parents=True)
+        made.rename(folder / "config.json")
+        (folder.parent / "empty.conf").touch()
+        folder.parent.chmod(0o700)
+        os.chown(folder.parent, 65534, 65534)
+        imgfs.environment |= {"HOME": "home", variable: "home" if variable == "HOME" else "home/empty.conf"}
+    elif variable:
+        imgfs.environment[variable] = "." if variable == "DOCKER_CONFIG" else "config.json"
     assert (imgfs.mount(image, *options) / "rootfs" / "etc" / "motd").read_text() == "hello\n"
 
 
