@@ -20,6 +20,7 @@ def run(ready):
 
 reader, report = os.pipe()
 threading.Thread(target=work, daemon=True).start()
+threading.Thread(target=threading.Event().wait, name="lookup", daemon=True).start()  # nobody waits for its end
 in_background(run, logging.NullHandler())
 print(os.read(reader, 100).decode())
 """

@@ -1,13 +1,16 @@
 """The layers of a repository by their descriptors."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from fusefs.cache.store import BLOBS, Cache
 from fusefs.errors import InvalidImage
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import OCI_LAYER, Descriptor
 from fusefs.oci.reference import registry_reference
+from fusefs.sources.registry.entry import BlobEntry
 from fusefs.sources.registry.store import RegistryStore
 
 
@@ -34,3 +37,17 @@ def test_two_descriptors_of_a_layer_state_the_same_size(tmp_path: Path) -> None:
     assert blobs.blob_content(layer) is blobs.blob_content(layer)
     with pytest.raises(InvalidImage, match=f"{layer.digest} has 5 bytes in one descriptor, 6 in another$"):
         blobs.blob_content(layer._replace(size=6))
+
+
+def test_a_document_in_use_is_not_removed(tmp_path: Path) -> None:
+    cache, digest = Cache(str(tmp_path / "cache")), Digest.of([b"{}"])
+    entry = BlobEntry(cache, Descriptor(OCI_LAYER, 2, digest), "docker://example.org/a")
+    key, held = f"sha256-{digest.encoded}", entry.held()
+    held.hold()
+    assert os.listdir(tmp_path / "cache" / BLOBS) == []  # one that is not there is not made
+    entry.add_document(b"{}")
+    held.hold()
+    assert cache.remove([(BLOBS, key)]) == 0
+    held.close()
+    held.hold()
+    assert cache.remove([(BLOBS, key)]) > 0
