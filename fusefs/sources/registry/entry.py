@@ -73,7 +73,7 @@ class BlobEntry:
             "blobSize": descriptor.size,
         }
         self._key = f"{self._digest.algorithm}-{self._digest.encoded}"
-        self._lock = threading.Lock()
+        self._lock, self._completing = threading.Lock(), threading.Lock()
         self._entry: CacheEntry | None = None
         self._complete = False
 
@@ -117,10 +117,11 @@ class BlobEntry:
 
     def complete(self) -> None:
         """Mark the entry as complete: one that is not may be removed with all that is in it; errors are logged."""
-        entry = None if self._complete else self._opened()
-        if entry is not None and not self._complete:
-            self._complete = True
-            entry.complete({"about": self._about | {"created_ns": time.time_ns()}})
+        with self._completing:  # who comes second waits: this process may end as soon as it thinks that all is cached
+            entry = None if self._complete else self._opened()
+            if entry is not None and not self._complete:
+                entry.complete({"about": self._about | {"created_ns": time.time_ns()}})
+                self._complete = True
 
     def open_cached(self, name: str) -> int | None:
         """Return the descriptor of the cached file *name*, None if there is none; the caller closes it."""
