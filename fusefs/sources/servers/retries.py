@@ -94,12 +94,12 @@ class Retries:
         self._gives_up -= waited
         self._waited = waited
         """How many seconds of the time left were not for attempts."""
-        self._begin()
-        self._received = False
         self.part_refused = False
         """Whether a storage has refused a part of a blob: the next refusal is not that of a URL that has expired."""
         self.without_parts = False
         """Whether all of a blob was asked for instead."""
+        self._begin()
+        self._received = False
 
     def begin_place(self, *, is_last: bool) -> None:
         """Begin with all attempts at another place, in the time that is left.
@@ -107,6 +107,7 @@ class Retries:
         Unless it *is_last*, it gets half of that: the next one may have what a silent mirror does not send.
         """
         self._is_last, self._received = is_last, False
+        self.part_refused = self.without_parts = False
         self._begin()
 
     @property
