@@ -28,6 +28,7 @@ class Engine:
         engine = cls(work, folder / "docker.sock")
         process = work.start(
             [
+                "env", f"TMPDIR={folder}",  # a containerd that is slow to end writes its stacks there
                 "dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", f"--config-file={settings}",
                 f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid",
                 "-H", engine.host,

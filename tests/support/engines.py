@@ -79,6 +79,7 @@ def _running(
     command: list[str], log: Path, ready: Path, environment: dict[str, str]
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run an engine for as long as the block takes; it is *ready* once it listens there."""
+    environment = {"TMPDIR": str(log.parent)} | environment  # a containerd that is slow to end writes its stacks there
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=os.environ | environment

@@ -52,7 +52,7 @@ def test_the_timeout_is_that_of_all_addresses(monkeypatch: pytest.MonkeyPatch, m
     began = time.monotonic()
     with pytest.raises(RegistryError, match=r"timed out$"):
         manifest(client("localhost:1", timeout=0.5, insecure=insecure))
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3
 
 
 def test_a_silent_address_leaves_time_for_the_next_one(
@@ -74,8 +74,8 @@ def test_each_of_many_addresses_has_some_time(
     monkeypatch.setattr(early, "_ADDRESS", 0.3)
     found(monkeypatch, mute, at(server), *[mute] * 50)
     began = time.monotonic()
-    early.connect(("registry.example.com", 1), 1.0).close()
-    assert 0.3 <= time.monotonic() - began < 1
+    early.connect(("registry.example.com", 1), 3.0).close()
+    assert 0.3 <= time.monotonic() - began < 3
 
 
 def test_an_address_that_refuses_takes_no_time(monkeypatch: pytest.MonkeyPatch, server: socket.socket) -> None:
@@ -101,8 +101,8 @@ def test_connecting_and_the_answer_have_one_time_together(monkeypatch: pytest.Mo
         monkeypatch.setattr(early, "_ADDRESS", 0.1)
         began = time.monotonic()
         with pytest.raises(RegistryError, match=r"timed out$"):
-            manifest(client("registry.example.com", timeout=1.0, insecure=True))
-        assert time.monotonic() - began < 1.5
+            manifest(client("registry.example.com", timeout=2.0, insecure=True))
+        assert time.monotonic() - began < 2.8
 
 
 def test_looking_up_a_name_is_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
