@@ -22,6 +22,8 @@ _REFERENCE = pattern(
 _TAG = pattern(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = pattern(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}")
 _IMAGE_ID = pattern(r"sha256:[0-9a-f]{1,64}")
+_ID = pattern(r"[0-9a-f]{64}")
+"""No name in a registry, by the grammar: engines write an image's ID so."""
 _PATH = pattern(rf"{_PATH_PART}(?:/{_PATH_PART})*")
 _HOST = pattern(_DOMAIN)
 DOCKER_HUB = "docker.io"
@@ -92,11 +94,18 @@ def _broken_rule(text: str) -> str:
 
 
 def registry_reference(text: str) -> RegistryReference:
-    """Return the image in a registry that *text* names, as in ``nginx``; UsageError if it is malformed."""
+    """Return the image in a registry that *text* names, as in ``nginx``; UsageError if it is malformed or an ID."""
     check_reference(text)
+    if _ID.fullmatch(text):
+        raise UsageError(f"bad reference '{text}': it is an image ID, which only engines know")
     match = _REFERENCE.fullmatch(text)
     assert match is not None  # of an image ID it is name and tag, as for skopeo
     return _full(match)
+
+
+def is_image_id(text: str) -> bool:
+    """Return whether *text* is the ID of an image in an engine, whole or, with its algorithm, the beginning of one."""
+    return _ID.fullmatch(text) is not None or _IMAGE_ID.fullmatch(text) is not None
 
 
 def full_reference(text: str) -> RegistryReference | None:

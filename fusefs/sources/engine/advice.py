@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from fusefs.errors import EngineError
-from fusefs.oci.reference import tagged
+from fusefs.oci.reference import is_image_id, tagged
 from fusefs.pattern import pattern
 from fusefs.sources.engine.endpoint import Endpoint
 from fusefs.text import listing, printable, quoted
@@ -58,7 +58,7 @@ def when_missing(shown: str, name: str, names: Sequence[str] = ()) -> str:
     program = "podman" if is_podman(shown) else "docker"
     if hint := when_path(name):
         return hint
-    if name.startswith("sha256:"):
+    if is_image_id(name):
         return f"{program} image ls lists what it has"
     if similar := _similar(name, names):
         return f"there {'is' if len(similar) == 1 else 'are'} {listing([*map(printable, similar)], ', ')}"

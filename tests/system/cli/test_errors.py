@@ -205,6 +205,7 @@ def test_a_device(imgfs: Bench, path: str, message: str) -> None:
         ("", "bad reference '': it is empty"),
         ("docker-archive:", "bad reference 'docker-archive:': expected docker-archive:PATH[:REF|:@INDEX]"),
         ("docker://Nginx", "bad reference 'Nginx': repository names are lower case"),
+        ("docker://" + 64 * "a", f"bad reference '{64 * 'a'}': it is an image ID, which only engines know"),
     ],
 )
 def test_a_bad_reference_is_a_usage_error(imgfs: Bench, image: str, message: str) -> None:

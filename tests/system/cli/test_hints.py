@@ -164,9 +164,10 @@ def test_an_image_that_was_not_pulled(imgfs: Bench, engine: Engine) -> None:
     )
 
 
-def test_an_id_cannot_be_pulled(imgfs: Bench, engine: Engine) -> None:
-    said = f"no image sha256:abc in the engine at {engine.host}"
-    _fails(imgfs, 4, f"{said}; docker image ls lists what it has", "ls", "-H", engine.host, "sha256:abc")
+@pytest.mark.parametrize("image_id", ["sha256:abc", "ab" * 32])
+def test_an_id_cannot_be_pulled(imgfs: Bench, engine: Engine, image_id: str) -> None:
+    said = f"no image {image_id} in the engine at {engine.host}"
+    _fails(imgfs, 4, f"{said}; docker image ls lists what it has", "ls", "-H", engine.host, image_id)
 
 
 def test_a_file_that_was_taken_for_an_image(imgfs: Bench, engine: Engine) -> None:
