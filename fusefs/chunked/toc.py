@@ -189,6 +189,9 @@ class Toc:
 
     def _items(self) -> Iterator[dict[str, Json]]:
         stream = self._json
+        if stream.next() == "n":  # skopeo writes null for an empty layer
+            stream.value()
+            return
         stream.take("[")
         if stream.next() == "]":
             stream.take("]")

@@ -38,6 +38,8 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+"""That of ``{}``, where an artifact has no config or no layer."""
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 SCHEMA_1 = frozenset({DOCKER_SCHEMA_1, "application/vnd.docker.distribution.manifest.v1+prettyjws"})

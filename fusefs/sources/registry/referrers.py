@@ -184,4 +184,5 @@ def _type_of(data: bytes, where: str) -> str:
         return stated
     manifest = documents.parse_manifest(data, where)
     types = [manifest.artifact_type, manifest.config.media_type, *(layer.media_type for layer in manifest.layers)]
-    return next((found for found in types if found and found not in documents.IMAGE_CONFIGS), stated)
+    untold = {"", documents.OCI_EMPTY, *documents.IMAGE_CONFIGS}
+    return next((found for found in types if found not in untold), stated)

@@ -21,7 +21,7 @@ from fusefs.content.file import OpenFile
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Literal
 from fusefs.errors import InvalidImage, Unavailable
-from tests.support.changesets import About, changeset, file
+from tests.support.changesets import About, changeset, device, file
 from tests.support.chunked_layers import Chunked, Ranges, estargz, zstd_chunked
 from tests.unit.chunked.example import EVERYTHING
 
@@ -245,6 +245,22 @@ def test_the_tar_of_the_whole_layer_is_compared_with_the_pieces(write: Callable[
         ):
             with pytest.raises(InvalidImage, match="it: its table of contents and its tar differ at "):
                 compare(tar, Literal(write(other).tar), "it")
+
+
+@pytest.mark.parametrize("write", [zstd_chunked, estargz])
+def test_a_member_that_is_not_shown_is_no_difference(
+    monkeypatch: pytest.MonkeyPatch, write: Callable[[bytes], Chunked]
+) -> None:
+    odd = device("odd", "c", 1 << 12, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("fusefs.tar.attributes._MAX_MAJOR", 1 << 12)  # builders write any number
+        layer = write(changeset(odd, file("a")))
+        others = [write(changeset(device("odd", "c", 1, 1), file("a"))), write(changeset(odd, file("a", b"1")))]
+    with opened(layer) as tar:
+        assert compare(tar, Literal(layer.tar), "it")
+        for other in others:
+            with pytest.raises(InvalidImage, match="it: its table of contents and its tar differ at "):
+                compare(tar, Literal(other.tar), "it")
 
 
 def test_a_table_of_contents_has_no_fractions_of_a_second() -> None:

@@ -55,10 +55,16 @@ def test_what_is_no_digest_is_refused(text: str | int) -> None:
         Entry({"digest": text}, "it").sha256()
 
 
+@pytest.mark.parametrize("entries", ["[]", "null", " null "])
+def test_a_table_may_list_nothing(entries: str) -> None:
+    toc = Toc([f'{{"version":1,"entries":{entries},"x":2}}'.encode()], "the table")
+    assert (list(toc.entries()), toc.fields["version"]) == ([], 1)
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "{", "[]", '{"entries":[}', '{"entries":[{}', '{"entries":[{},]}', '{"entries":[]}x', '{"version":1}'),
+        *('{"entries":nul}', '{"entries":1}', "", "{", "[]", '{"entries":[}', '{"entries":[{}', '{"entries":[{},]}', '{"entries":[]}x', '{"version":1}'),
         *('{"entries":[],"entries":[]}', '{"entries":[{"size":NaN}]}', '{"a":' + "9" * 5000 + "}", '{"a":1,"a":1}'),
     ],
 )

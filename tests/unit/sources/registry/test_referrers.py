@@ -163,6 +163,20 @@ def test_no_mirror_is_asked_since_an_empty_list_of_it_means_nothing() -> None:
     assert ([str(each.digest) for each in found.found], found.flaw) == ([ARTIFACT["digest"]], "")
 
 
+def test_an_artifact_without_a_config_is_typed_by_its_layer() -> None:
+    def answer(got: Got) -> Answer:
+        if not got.path.endswith(".sig"):
+            return Answer(404)
+        empty = {"mediaType": documents.OCI_EMPTY, "digest": f"sha256:{2:064}", "size": 2}
+        manifest = {"schemaVersion": 2, "mediaType": documents.OCI_MANIFEST, "config": empty}
+        body = json.dumps(manifest | {"layers": [ARTIFACT]}).encode()
+        return Answer(200, body, {"Content-Type": documents.OCI_MANIFEST})
+
+    with answers(answer) as server:
+        found = referrers_of(IMAGE, client(server.host))
+    assert [each.artifact_type for each in found.found] == [ARTIFACT["mediaType"]]
+
+
 def test_what_was_received_before_a_list_goes_on_elsewhere_is_kept() -> None:
     def answer(got: Got) -> Answer:
         found = listed(got)
