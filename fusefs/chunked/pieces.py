@@ -16,6 +16,7 @@ from fusefs.chunked.frames import Decompress
 from fusefs.chunked.headers import HeaderTar, write_at
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, clipped
+from fusefs.content.recent import RecentErrors
 from fusefs.errors import DigestMismatch, ImgfsError
 from fusefs.layers.scan import Found, LayerScan
 
@@ -115,13 +116,18 @@ class _Claim:
         self.ended = False
         self.error: ImgfsError | None = None
 
+    def fails(self, wanted: range) -> bool:
+        """Return whether its error is about no other pieces than those *wanted*."""
+        return all(number in wanted for number in self.trying)
+
 
 class PieceTar:
     """The plain tar.  Safe under concurrency.
 
     `_changed` guards `_here`, `_busy` and `_next`; readers look at `_here` without it: a byte of it changes once, after
     the piece is in the file.  A missing piece is in at most one claim, whose thread ends it, however its fetch ends.
-    Threads that waited for a claim share its error, if they wanted all pieces that it may be about.
+    Threads that waited for a claim share its error, if they wanted all pieces that it may be about; so do readers that
+    come soon after wrong bytes.
     """
 
     def __init__(
@@ -145,6 +151,7 @@ class PieceTar:
         self._decompress = decompress
         self._here = bytearray(len(table))
         self._busy: dict[int, _Claim] = {}
+        self._wrong = RecentErrors()
         self._next: OrderedDict[int, int] = OrderedDict()
         """The piece at which a reader may go on, and the bytes of its window."""
         self._changed = threading.Condition()
@@ -213,21 +220,23 @@ class PieceTar:
             with self._changed:
                 claim, is_own = self._claim(wanted, alone=alone)
             if is_own:
-                self._fetch_claim(claim)
+                self._fetch_claim(claim, wanted)
             if claim.error is not None and not self._are_here(wanted):
-                if all(number in wanted for number in claim.trying):
+                if claim.fails(wanted):
                     raise FetchFailed(claim.error)
                 alone = True  # it may be a piece that this thread has not asked for, and that is not in the cache, say
 
     def _are_here(self, wanted: range) -> bool:
         return all(self._here[number] for number in wanted)
 
-    def _claim(self, wanted: range, *, alone: bool) -> tuple["_Claim", bool]:
+    def _claim(self, wanted: range, *, alone: bool) -> tuple[_Claim, bool]:
         """Return a new claim of missing pieces that are in no claim, and True.
 
         If there are none: wait until the pieces are here or a claim that has some of them ends; return that, and False.
+        Raises FetchFailed if missing pieces proved wrong a moment ago.
         """
         missing = [number for number in wanted if not self._here[number]]
+        self._wrong.check(missing)
         free = [number for number in missing if number not in self._busy]
         if missing and not free:
             claim = self._busy[missing[0]]
@@ -237,13 +246,15 @@ class PieceTar:
         self._busy.update(dict.fromkeys(claim.pieces, claim))
         return claim, True
 
-    def _fetch_claim(self, claim: "_Claim") -> None:
-        """Fetch the pieces of *claim*, and end it, with an error or without."""
+    def _fetch_claim(self, claim: _Claim, wanted: range) -> None:
+        """Fetch the pieces of *claim*, for a reader of those *wanted*, and end it, with an error or without."""
         try:
             for run in _runs([(number, self._table[number]) for number in claim.pieces]):
                 self._fetch(run, claim)
         except FetchFailed as failure:
             claim.error = failure.error.with_traceback(None)
+            if claim.fails(wanted):
+                self._wrong.add(claim.error, claim.trying)
         finally:
             with self._changed:
                 for number in claim.pieces:
@@ -268,7 +279,7 @@ class PieceTar:
             self._next.popitem(last=False)
         return ahead
 
-    def _fetch(self, run: "_Run", claim: "_Claim") -> None:
+    def _fetch(self, run: "_Run", claim: _Claim) -> None:
         """Fetch the pieces of *run* by one request, and write them into the file.  A damaged one is fetched again."""
         claim.trying = [number for number, _ in run.pieces]
         data = memoryview(self._blob.unverified_range(run.source, run.length))

@@ -9,13 +9,13 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from fusefs.content.pieces import FetchFailed
-from fusefs.errors import DigestMismatch, ImgfsError, InvalidImage
+from fusefs.errors import BlobError, DigestMismatch, ImgfsError, InvalidImage
 
 _MOMENT = 2.0
 """Seconds: the time in which a host that failed is not asked again."""
 _MOST = 64
 """Errors that are remembered."""
-_WRONG = (DigestMismatch, InvalidImage)
+_WRONG = (DigestMismatch, InvalidImage, BlobError)
 """Errors of the bytes.  Those of a host are remembered by its client, and those of this machine are not."""
 
 
