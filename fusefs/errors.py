@@ -35,6 +35,10 @@ class RegistryError(EngineError):
     """The same error of a registry or web server: the image may be there, and another attempt may succeed."""
 
 
+class BlobError(RegistryError):
+    """The same error of one blob: the registry may answer requests for others."""
+
+
 class Unavailable(ImgfsError):
     """The image, file or reference does not exist or cannot be read."""
 

@@ -16,6 +16,7 @@ from fusefs.chunked.frames import Decompress
 from fusefs.chunked.headers import HeaderTar, write_at
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, clipped
+from fusefs.content.recent import RecentErrors
 from fusefs.errors import DigestMismatch, ImgfsError
 from fusefs.layers.scan import Found, LayerScan
 
@@ -103,11 +104,30 @@ class PieceTable:
         return range(first, last)
 
 
+class _Claim:
+    """Pieces that one thread fetches now."""
+
+    __slots__ = ("ended", "error", "pieces", "trying")
+
+    def __init__(self, pieces: Sequence[int]) -> None:
+        self.pieces = pieces
+        self.trying: Sequence[int] = pieces
+        """Those that are being fetched; after an error, those that it may be about."""
+        self.ended = False
+        self.error: ImgfsError | None = None
+
+    def fails(self, wanted: range) -> bool:
+        """Return whether its error is about no other pieces than those *wanted*."""
+        return all(number in wanted for number in self.trying)
+
+
 class PieceTar:
     """The plain tar.  Safe under concurrency.
 
     `_changed` guards `_here`, `_busy` and `_next`; readers look at `_here` without it: a byte of it changes once, after
-    the piece is in the file.
+    the piece is in the file.  A missing piece is in at most one claim, whose thread ends it, however its fetch ends.
+    Threads that waited for a claim share its error, if they wanted all pieces that it may be about; so do readers that
+    come soon after wrong bytes.
     """
 
     def __init__(
@@ -130,7 +150,8 @@ class PieceTar:
         self._blob = blob
         self._decompress = decompress
         self._here = bytearray(len(table))
-        self._busy: set[int] = set()
+        self._busy: dict[int, _Claim] = {}
+        self._wrong = RecentErrors()
         self._next: OrderedDict[int, int] = OrderedDict()
         """The piece at which a reader may go on, and the bytes of its window."""
         self._changed = threading.Condition()
@@ -193,30 +214,53 @@ class PieceTar:
             yield self._table[number], self._table.digest(number)
 
     def _ensure(self, wanted: range) -> None:
-        """Let all pieces *wanted* be here; several threads that want one share the fetch."""
+        """Let all pieces *wanted* be here; several threads that want one share the fetch, and its error."""
         alone = False
-        while not all(self._here[number] for number in wanted):
+        while not self._are_here(wanted):
             with self._changed:
-                missing = [number for number in wanted if not self._here[number] and number not in self._busy]
-                if not missing:
-                    if not all(self._here[number] for number in wanted):
-                        self._changed.wait()
-                    continue
-                ahead = [] if alone else self._ahead(missing)
-                missing += ahead
-                self._busy.update(missing)
-            try:
-                for run in _runs([(number, self._table[number]) for number in missing]):
-                    self._fetch(run)
-            except FetchFailed:
-                if not all(self._here[number] for number in wanted):
-                    if not ahead:
-                        raise
-                    alone = True  # it may be a piece that nobody has asked for, and that is not in the cache, say
-            finally:
-                with self._changed:
-                    self._busy.difference_update(missing)
-                    self._changed.notify_all()
+                claim, is_own = self._claim(wanted, alone=alone)
+            if is_own:
+                self._fetch_claim(claim, wanted)
+            if claim.error is not None and not self._are_here(wanted):
+                if claim.fails(wanted):
+                    raise FetchFailed(claim.error)
+                alone = True  # it may be a piece that this thread has not asked for, and that is not in the cache, say
+
+    def _are_here(self, wanted: range) -> bool:
+        return all(self._here[number] for number in wanted)
+
+    def _claim(self, wanted: range, *, alone: bool) -> tuple[_Claim, bool]:
+        """Return a new claim of missing pieces that are in no claim, and True.
+
+        If there are none: wait until the pieces are here or a claim that has some of them ends; return that, and False.
+        Raises FetchFailed if missing pieces proved wrong a moment ago.
+        """
+        missing = [number for number in wanted if not self._here[number]]
+        self._wrong.check(missing)
+        free = [number for number in missing if number not in self._busy]
+        if missing and not free:
+            claim = self._busy[missing[0]]
+            self._changed.wait_for(lambda: claim.ended or self._are_here(wanted))
+            return claim, False
+        claim = _Claim(free if alone or not free else free + self._ahead(free))
+        self._busy.update(dict.fromkeys(claim.pieces, claim))
+        return claim, True
+
+    def _fetch_claim(self, claim: _Claim, wanted: range) -> None:
+        """Fetch the pieces of *claim*, for a reader of those *wanted*, and end it, with an error or without."""
+        try:
+            for run in _runs([(number, self._table[number]) for number in claim.pieces]):
+                self._fetch(run, claim)
+        except FetchFailed as failure:
+            claim.error = failure.error.with_traceback(None)
+            if claim.fails(wanted):
+                self._wrong.add(claim.error, claim.trying)
+        finally:
+            with self._changed:
+                for number in claim.pieces:
+                    del self._busy[number]
+                claim.ended = True
+                self._changed.notify_all()
 
     def _ahead(self, missing: Sequence[int]) -> list[int]:
         """Return more pieces to fetch at once, for a reader that goes on where one stopped."""
@@ -235,10 +279,12 @@ class PieceTar:
             self._next.popitem(last=False)
         return ahead
 
-    def _fetch(self, run: "_Run") -> None:
+    def _fetch(self, run: "_Run", claim: _Claim) -> None:
         """Fetch the pieces of *run* by one request, and write them into the file.  A damaged one is fetched again."""
+        claim.trying = [number for number, _ in run.pieces]
         data = memoryview(self._blob.unverified_range(run.source, run.length))
         for number, piece in run.pieces:
+            claim.trying = [number]
             at = piece.source - run.source
             plain = self._plain(number, piece, data[at : at + piece.length])
             if plain is None:

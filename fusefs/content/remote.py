@@ -13,6 +13,7 @@ from typing import Protocol
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.pieces import FetchFailed, Pieces, Room, Take
 from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, chunks
+from fusefs.content.recent import RecentErrors
 from fusefs.errors import DigestMismatch, ImgfsError, NoSpace
 from fusefs.log import logger
 
@@ -100,8 +101,8 @@ class RemoteBlob:
     """A blob whose reads return verified bytes only: the first one fetches all that is missing.
 
     Safe under concurrency.  `_whole` is held by the thread that fetches and verifies the whole blob; threads that wait
-    for it share its error, and the next access tries again.  `_opening` guards the making of `_pieces`, and is
-    held for a moment.  `_extent` is set once.
+    for it share its error, and so do those that come soon after a wrong digest or size; others try again.  `_opening`
+    guards the making of `_pieces`, and is held for a moment.  `_extent` is set once.
     """
 
     def __init__(self, size: int, supply: Supply) -> None:
@@ -115,6 +116,7 @@ class RemoteBlob:
         self._whole = threading.Lock()
         self._failed: ImgfsError | None = None
         self._failures = 0
+        self._wrong = RecentErrors()
         self._distrusted = False
 
     @property
@@ -166,6 +168,7 @@ class RemoteBlob:
                 return pieces.read(offset, size)
             except FetchFailed as error:
                 if not self._outgrows(pieces, error):
+                    self._wrong.add(error.error)  # of the size, say
                     raise
         return self._fetched().read_at(offset, size)
 
@@ -182,6 +185,7 @@ class RemoteBlob:
         """Raise FetchFailed if missing bytes would not be asked for now, after a failure a moment ago."""
         try:
             if self._extent is None:
+                self._wrong.check()
                 self._supply.check()
         except ImgfsError as error:
             raise FetchFailed(error.with_traceback(None)) from None
@@ -234,11 +238,14 @@ class RemoteBlob:
             with self._whole:
                 if self._failed is not None and self._failures != failures:
                     raise FetchFailed(self._failed)
+                if self._extent is None:
+                    self._wrong.check()
                 try:
                     self._fetch_whole()
                 except (FetchFailed, ImgfsError) as error:
                     self._failed = error.error if isinstance(error, FetchFailed) else error.with_traceback(None)
                     self._failures += 1
+                    self._wrong.add(self._failed)
                     raise FetchFailed(self._failed) from None
         assert self._extent is not None
         return self._extent

@@ -316,7 +316,13 @@ class Layers:
         return files
 
     def _files_maker(self, layer: Layer) -> Callable[[], LayerFiles]:
+        is_first = True
+
         def make() -> LayerFiles:
+            nonlocal is_first
+            if not is_first:
+                self._check_supply(layer)  # before the documents of pieces, which proved wrong, are fetched again
+            is_first = False
             files = self._files_of_pieces(layer)
             if files is not None:
                 return files
@@ -334,7 +340,7 @@ class Layers:
         return make
 
     def _check_supply(self, layer: Layer) -> None:
-        """Raise the error of a registry that has just failed, before a thread or file is made.
+        """Raise the error of a registry that has just failed, or of wrong bytes, before a thread or file is made.
 
         The kernel passes on the lookups in a directory one by one: all that wait must get it while it is spared.
         """

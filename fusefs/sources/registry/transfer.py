@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from fusefs.content.pieces import Take
 from fusefs.content.spool import megabytes
-from fusefs.errors import DigestMismatch, InvalidImage, RegistryError, Unavailable, UsageError
+from fusefs.errors import BlobError, DigestMismatch, InvalidImage, RegistryError, Unavailable, UsageError
 from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
@@ -166,7 +166,9 @@ def _tried(
                 availability.refused()
                 raise
             except RegistryError as error:
-                if not failure.once and not retries.starved:  # once: it is the blob that fails, not the host
+                if failure.once:
+                    raise BlobError(str(error)) from None
+                if not retries.starved:
                     availability.failed(error)
                 raise
         except Unavailable:

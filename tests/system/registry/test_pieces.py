@@ -5,6 +5,7 @@ import hashlib
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -176,6 +177,7 @@ def test_a_bit_that_is_flipped_once_is_fetched_again_and_one_that_stays_is_an_er
         file.read(10)
     assert "do not have the digest sha256:" in imgfs.log.read_text()
     del proxy.always[key]
+    time.sleep(2)  # as long as readers get that error
     proxy.faults[key] = [flip(10)]
     assert (mounted / "rootfs" / "data").read_bytes() == DATA + bytes(100_000)
     imgfs.log_is_quiet = False

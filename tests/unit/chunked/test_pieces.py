@@ -3,11 +3,14 @@
 import os
 import random
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from hashlib import sha256
 from itertools import accumulate
+from typing import Any
 
 import pytest
 
@@ -20,9 +23,10 @@ from fusefs.chunked.remembered import RememberedRanges
 from fusefs.content.file import OpenFile
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Literal
-from fusefs.errors import InvalidImage, Unavailable
+from fusefs.errors import ImgfsError, InvalidImage, RegistryError, Unavailable
 from tests.support.changesets import About, changeset, device, file
 from tests.support.chunked_layers import Chunked, Ranges, estargz, zstd_chunked
+from tests.support.processes import until
 from tests.unit.chunked.example import EVERYTHING
 
 SIZE = 5000
@@ -118,15 +122,99 @@ def test_many_threads_at_random_places_read_the_right_bytes() -> None:
     assert sum(size for _, size in blob.asked) < 2 * len(TAR)  # pieces between two others may come again
 
 
-def test_a_damaged_piece_is_fetched_once_more_and_then_an_error_that_ends_with_the_damage() -> None:
+class Failing(Ranges):
+    """Fails all reads that begin at an offset, as soon as so many threads wait for them."""
+
+    def __init__(self, waiting: threading.Semaphore, count: int, offset: int, error: ImgfsError | None = None) -> None:
+        super().__init__(TAR)
+        self._waiting, self._count, self._offset, self._error = waiting, count, offset, error
+
+    def unverified_range(self, offset: int, size: int) -> bytes:
+        data = super().unverified_range(offset, size)
+        if len(self.asked) == 1:
+            for _ in range(self._count):
+                assert self._waiting.acquire(timeout=10)
+        if not offset <= self._offset < offset + size:
+            return data
+        if self._error is not None:
+            raise FetchFailed(self._error)
+        return data[: self._offset - offset] + bytes(size - (self._offset - offset))
+
+
+def _waited_for(tar: PieceTar, waiting: threading.Semaphore) -> None:
+    """Let *tar* release *waiting* when a thread waits for another one."""
+
+    class Counting(threading.Condition):
+        def wait_for(self, predicate: Callable[[], Any], timeout: float | None = None) -> Any:
+            waiting.release()
+            return super().wait_for(predicate, timeout)
+
+    tar._changed = Counting()
+
+
+@pytest.mark.parametrize("error", [None, RegistryError("gone")])
+def test_threads_that_want_one_piece_share_the_error(error: ImgfsError | None) -> None:
+    waiting = threading.Semaphore(0)
+    blob = Failing(waiting, 19, 0, error)
+    with pieces(blob) as tar, ThreadPoolExecutor(20) as pool:
+        _waited_for(tar, waiting)
+        errors = [read.exception() for read in [pool.submit(tar.read_at, 100, 50) for _ in range(20)]]
+        assert all(isinstance(each, FetchFailed) for each in errors)
+        assert len({str(each) for each in errors}) == 1
+        assert len(set(map(id, errors))) == 20
+        assert blob.asked == [(0, SIZE)] * (2 if error is None else 1)
+        if error is not None:  # the next reader tries again
+            blob._offset = -1
+            assert tar.read_at(100, 50) == TAR[100:150]
+
+
+@pytest.mark.parametrize("error", [None, RegistryError("gone")])
+def test_an_error_of_pieces_that_a_thread_does_not_want_is_not_shared(error: ImgfsError | None) -> None:
+    waiting = threading.Semaphore(0)
+    blob = Failing(waiting, 1, 0, error)
+    with pieces(blob) as tar, ThreadPoolExecutor(2) as pool:
+        _waited_for(tar, waiting)
+        both = pool.submit(tar.read_at, 0, 2 * SIZE)
+        until(lambda: blob.asked, "both pieces are asked for")
+        second = pool.submit(tar.read_at, SIZE, SIZE)
+        assert isinstance(both.exception(), FetchFailed)
+        assert second.result() == PARTS[1]
+        assert blob.asked == [(0, 2 * SIZE), *[(0, SIZE)] * (error is None), (SIZE, SIZE)]
+
+
+def test_an_error_of_what_is_fetched_ahead_is_not_shared() -> None:
+    waiting = threading.Semaphore(0)
+    blob = Failing(waiting, 1, 5 * SIZE, RegistryError("gone"))
+    with pieces(Ranges(TAR)) as tar, ThreadPoolExecutor(2) as pool:
+        _waited_for(tar, waiting)
+        assert tar.read_at(0, SIZE) == PARTS[0]
+        tar._blob = blob
+        first = pool.submit(tar.read_at, SIZE, SIZE)
+        until(lambda: blob.asked, "a piece and those behind it are asked for")
+        ahead = pool.submit(tar.read_at, 2 * SIZE, SIZE)
+        assert (first.result(), ahead.result()) == (PARTS[1], PARTS[2])
+        assert blob.asked[0] == (SIZE, len(TAR) - SIZE)
+        assert sorted(blob.asked[1:]) == [(SIZE, SIZE), (2 * SIZE, SIZE)]
+        with pytest.raises(FetchFailed):
+            tar.read_at(5 * SIZE, 1)
+
+
+def test_a_damaged_piece_is_fetched_once_more_and_then_an_error_for_two_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     blob = Ranges(TAR)
     with pieces(blob) as tar:
         blob.blob = bytes(len(TAR))
         with pytest.raises(FetchFailed, match=r"the layer: the bytes 5000-9999 do not have the digest sha256:"):
             tar.read_at(5000, 5)
+        with pytest.raises(FetchFailed, match=r"the layer: the bytes 5000-9999 do not have the digest sha256:"):
+            tar.read_at(0, 6000)
         assert blob.asked == [(5000, 5000)] * 2
         assert blob.dropped == [(5000, 5000)] * 2
         blob.blob = TAR
+        assert tar.read_at(0, 5000) == PARTS[0]
+        now = time.monotonic()
+        monkeypatch.setattr("fusefs.content.recent.time.monotonic", lambda: now + 2)
         assert tar.read_at(5000, 5) == TAR[5000:5005]
 
         class Once(Ranges):

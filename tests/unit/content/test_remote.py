@@ -5,6 +5,7 @@ import itertools
 import random
 import resource
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +15,7 @@ from fusefs.content.file import OpenFile
 from fusefs.content.pieces import FetchFailed, Room
 from fusefs.content.protocol import Bytes
 from fusefs.content.remote import RemoteBlob, _steps
-from fusefs.errors import DigestMismatch, NoSpace, RegistryError
+from fusefs.errors import DigestMismatch, InvalidImage, NoSpace, RegistryError
 from fusefs.ranges import Ranges
 from tests.support.conformance import check_reads
 from tests.support.supplies import MemorySupply, memory_file
@@ -97,7 +98,13 @@ def test_wrong_bytes_in_a_range_are_dropped_and_fetched_again() -> None:
     assert supply.again == [False, False, False, True]
 
 
-def test_a_wrong_digest_drops_everything_once_and_is_an_error_then() -> None:
+def _later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let two seconds pass."""
+    now = time.monotonic()
+    monkeypatch.setattr("fusefs.content.recent.time.monotonic", lambda: now + 2)
+
+
+def test_a_wrong_digest_drops_everything_once_and_is_an_error_for_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     supply = MemorySupply(DATA)
     supply.data = DATA[:-1] + bytes([DATA[-1] ^ 1])
     blob = RemoteBlob(SIZE, supply)
@@ -105,9 +112,30 @@ def test_a_wrong_digest_drops_everything_once_and_is_an_error_then() -> None:
         with pytest.raises(FetchFailed, match="the digest is wrong") as caught:
             blob.read_at(0, 1)
         assert isinstance(caught.value.error, DigestMismatch)
+        for ask in (blob.fetch, blob.check_supply, lambda: [*blob.unverified_chunks()]):
+            with pytest.raises(FetchFailed, match="the digest is wrong"):
+                ask()
         assert supply.asked == [(0, SIZE), (0, SIZE)] * number
+        _later(monkeypatch)
     assert (blob.file_place(), supply.kept) == (None, [])
+    assert blob.unverified_range(0, 10) == DATA[:10]  # readers compare digests of their own
     supply.data = DATA
+    blob.check_supply()
+    assert blob.read_at(0, SIZE) == DATA
+
+
+def test_a_blob_of_another_size_is_an_error_for_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    supply = MemorySupply(DATA)
+    supply.before = once(InvalidImage("another size"))
+    blob = RemoteBlob(SIZE, supply)
+    with pytest.raises(FetchFailed, match="another size"):
+        blob.unverified_range(500_000, 10)
+    for ask in (blob.fetch, blob.check_supply):
+        with pytest.raises(FetchFailed, match="another size"):
+            ask()
+    assert supply.asked == [(500_000, 500_010)]
+    _later(monkeypatch)
+    blob.check_supply()
     assert blob.read_at(0, SIZE) == DATA
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.errors import RegistryError, Unavailable
+from fusefs.errors import BlobError, RegistryError, Unavailable
 from fusefs.sources.registry.transfer import Transfers
 from tests.conftest import TakeWarnings
 from tests.support.answers import Answer, Answers, Got, answers, silent
@@ -317,3 +317,13 @@ def test_where_a_blob_is_stored_is_asked_for_once_until_that_refuses() -> None:
             for number in range(3):
                 transfers.blob(BLOB, (number, number + 9), lambda *_: None)
             assert (len(server.got), len(storage.got)) == (2, 7)
+
+
+def test_an_answer_of_another_range_is_an_error_of_the_blob_alone() -> None:
+    other = {"Content-Range": f"bytes 1-10/{BLOB.size}"}
+    with answers(lambda _: Answer(206, bytes(10), other)) as server:
+        transfers = client(server.host)
+        with pytest.raises(BlobError, match="asked for bytes 0-9/"):
+            transfers.blob(BLOB, (0, 10), lambda *_: None)
+        transfers.check()
+        assert len(server.got) == 2

@@ -1,0 +1,50 @@
+"""Errors of bytes that proved wrong or are denied, which readers get for a moment instead of another fetch.
+
+The kernel passes on the lookups in a directory, and the reads of a page, one by one: if each of them fetched the bytes
+again, the last of many programs would wait for a long time.
+"""
+
+import time
+from collections.abc import Collection
+from typing import NamedTuple
+
+from fusefs.content.pieces import FetchFailed
+from fusefs.errors import BlobError, DigestMismatch, ImgfsError, InvalidImage, Unavailable
+
+_MOMENT = 2.0
+"""Seconds: the time in which a host that failed is not asked again."""
+_MOST = 64
+"""Errors that are remembered."""
+_OF_BYTES = (DigestMismatch, InvalidImage, BlobError, Unavailable)
+"""Errors of the bytes.  Those of a host are remembered by its client, and those of this machine are not."""
+
+
+class _Recent(NamedTuple):
+    until: float
+    """When it is forgotten, by the monotonic clock."""
+    error: ImgfsError
+    pieces: Collection[int]
+
+
+class RecentErrors:
+    """The errors of the last two seconds that say that bytes are wrong or not to be had.
+
+    Safe under concurrency, but one of two errors that are added at the same time may be lost.
+    """
+
+    def __init__(self) -> None:
+        self._errors: tuple[_Recent, ...] = ()
+
+    def add(self, error: ImgfsError, pieces: Collection[int] = ()) -> None:
+        """Remember *error* if it is one of the bytes: those of any of the *pieces*, with none: all bytes."""
+        if isinstance(error, _OF_BYTES):
+            now = time.monotonic()
+            recent = [each for each in self._errors if each.until > now]
+            new = _Recent(now + _MOMENT, error.with_traceback(None), pieces)
+            self._errors = (*recent, new)[-_MOST:]
+
+    def check(self, wanted: Collection[int] = ()) -> None:
+        """Raise FetchFailed with an error that is only about pieces that are *wanted*, or about all bytes."""
+        for each in self._errors:
+            if each.until > time.monotonic() and all(number in wanted for number in each.pieces):
+                raise FetchFailed(each.error)

@@ -1,0 +1,115 @@
+"""Bytes that stay wrong: however many programs want them, they are fetched for the first one, and work again soon."""
+
+import errno
+import hashlib
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.changesets import changeset, file
+from tests.support.chunked_layers import estargz, zstd_chunked
+from tests.support.fault_proxy import Asked, Fault, Proxy, Reply, headers
+from tests.support.layouts import Layout
+from tests.support.lazy_images import of_layers
+from tests.support.mounts import Bench
+from tests.support.processes import until
+from tests.support.registries import Registry, push
+
+READERS = 32
+DATA = random.Random(3).randbytes(300_000)
+TAR = changeset(*(file(f"{number}") for number in range(READERS)), file("data", DATA))
+
+
+def _gzip(tar: bytes) -> Layout:
+    layout = Layout()
+    return layout.list(layout.image([tar], compression="gzip"), "1")
+
+
+LAYOUTS: dict[str, Callable[[], Layout]] = {
+    "gzip": lambda: _gzip(TAR),
+    "zstd-chunked": lambda: of_layers(zstd_chunked(TAR)),
+    "estargz": lambda: of_layers(estargz(TAR)),
+}
+
+
+def _inverted(_: Asked, reply: Reply) -> Reply:
+    reply.body = bytes(255 - byte for byte in reply.body)
+    return reply
+
+
+def _longer(_: Asked, reply: Reply) -> Reply:
+    reply.body += b"x"
+    reply.headers["Content-Length"] = str(len(reply.body))
+    return reply
+
+
+def _push(layout: Layout, server: Registry) -> str:
+    """Push the image team/app:1, and return the digest of its layer."""
+    push(layout, server)
+    return hashlib.sha256(max(layout.files.values(), key=len)).hexdigest()
+
+
+def _errors(access: Callable[[int], object]) -> list[int | None]:
+    """Return the error numbers of *access*, called by many threads at once; None: it succeeded."""
+
+    def attempt(number: int) -> int | None:
+        try:
+            access(number)
+        except OSError as error:
+            return error.errno
+        return None
+
+    with ThreadPoolExecutor(READERS) as threads:
+        return [*threads.map(attempt, range(READERS))]
+
+
+def _works(path: Path) -> bool:
+    return _errors(lambda _: path.stat()) == [None] * READERS
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("place", ["rootfs", "layers/0", "blobs/sha256"])
+def test_a_layer_that_stays_damaged_is_fetched_for_one_of_many_lookups(
+    imgfs: Bench, server: Registry, proxy: Proxy, name: str, place: str
+) -> None:
+    digest = _push(LAYOUTS[name](), server)
+    mounted = imgfs.mount(proxy.image())
+    imgfs.log_is_quiet = False
+    proxy.always[digest], proxy.round_trip = _inverted, 0.05
+    proxy.requests()
+    if place == "blobs/sha256":
+        failed = _errors(lambda _: (mounted / place / digest).read_bytes())
+    else:
+        failed = _errors(lambda number: (mounted / place / f"{number}").stat())
+    assert failed == [errno.EIO] * READERS
+    assert len(proxy.requests()) <= 12  # 2 to 4, and more only if all that takes two seconds
+    del proxy.always[digest]
+    until(lambda: _works(mounted / "rootfs" / "data"), "the layer is shown")
+    assert (mounted / "rootfs" / "data").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("name", ["zstd-chunked", "estargz"])
+@pytest.mark.parametrize("fault", [_inverted, _longer, headers(Content_Range="bytes 1-2/3")])
+def test_a_piece_that_stays_damaged_is_fetched_for_one_of_many_readers(
+    imgfs: Bench, server: Registry, proxy: Proxy, name: str, fault: Fault
+) -> None:
+    digest = _push(LAYOUTS[name](), server)
+    mounted = imgfs.mount(proxy.image())
+    imgfs.log_is_quiet = False
+    data = mounted / "rootfs" / "data"
+    assert data.stat().st_size == len(DATA)
+    proxy.always[digest], proxy.round_trip = fault, 0.05
+    proxy.requests()
+
+    def read(_: int) -> None:
+        with data.open("rb") as stream:
+            stream.read(1000)
+
+    assert _errors(read) == [errno.EIO] * READERS
+    assert len(proxy.requests()) <= 12
+    del proxy.always[digest]
+    until(lambda: _errors(read) == [None] * READERS, "the piece is shown")
+    assert data.read_bytes() == DATA

@@ -1,0 +1,56 @@
+"""Errors of wrong or denied bytes, which readers get again for a moment."""
+
+import time
+
+import pytest
+
+from fusefs.content.pieces import FetchFailed
+from fusefs.content.recent import RecentErrors
+from fusefs.errors import BlobError, DigestMismatch, ImgfsError, InvalidImage, NoSpace, RegistryError, Unavailable
+
+
+@pytest.mark.parametrize("kind", [DigestMismatch, InvalidImage, BlobError, Unavailable])
+def test_an_error_of_the_bytes_is_raised_again_for_two_seconds(
+    monkeypatch: pytest.MonkeyPatch, kind: type[ImgfsError]
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("fusefs.content.recent.time.monotonic", lambda: now)
+    errors = RecentErrors()
+    errors.check()
+    errors.add(kind("wrong"))
+    for _ in range(2):
+        with pytest.raises(FetchFailed, match="wrong") as caught:
+            errors.check()
+        assert caught.value.error.__traceback__ is None
+    monkeypatch.setattr("fusefs.content.recent.time.monotonic", lambda: now + 1.9)
+    with pytest.raises(FetchFailed):  # and raising it does not make it last longer
+        errors.check()
+    monkeypatch.setattr("fusefs.content.recent.time.monotonic", lambda: now + 2.0)
+    errors.check()
+
+
+@pytest.mark.parametrize("kind", [RegistryError, NoSpace])
+def test_an_error_of_a_host_or_of_this_machine_is_not(kind: type[ImgfsError]) -> None:
+    errors = RecentErrors()
+    errors.add(kind("gone"))
+    errors.check()
+
+
+def test_an_error_of_pieces_is_for_those_who_want_all_of_them() -> None:
+    errors = RecentErrors()
+    errors.add(DigestMismatch("wrong"), [3, 4])
+    for others in ([], [3], [4], range(4, 9)):
+        errors.check(others)
+    for wanted in ([3, 4], range(9)):
+        with pytest.raises(FetchFailed):
+            errors.check(wanted)
+
+
+def test_the_last_errors_are_remembered() -> None:
+    errors = RecentErrors()
+    for number in range(1000):
+        errors.add(DigestMismatch("wrong"), [number])
+    errors.check([0])
+    with pytest.raises(FetchFailed):
+        errors.check([999])
+    assert len(errors._errors) < 100
