@@ -11,6 +11,8 @@ from fusefs.pattern import pattern
 from fusefs.text import printable, without_password
 
 _MAX_NAME = 255
+_MAX_PORT = 65535
+_NO_PORT = f"a port is a number from 1 to {_MAX_PORT}"
 _DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
 _PATH_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -58,6 +60,8 @@ def check_reference(text: str) -> None:
         raise UsageError(f"bad reference '{_shown(text)}': {_broken_rule(text)}")
     if match is not None and len(match["name"]) > _MAX_NAME:
         raise UsageError(f"bad reference: the name has {len(match['name'])} characters, more than {_MAX_NAME}")
+    if match is not None and not _has_port(match["name"].rpartition("/")[0].partition("/")[0]):
+        raise UsageError(f"bad reference '{_shown(text)}': {_NO_PORT}")
     if match is not None and match["digest"]:
         from fusefs.oci.digest import Digest  # noqa: PLC0415 - most names have none, and hashlib takes 2 ms
 
@@ -70,6 +74,12 @@ def check_reference(text: str) -> None:
 def _shown(text: str) -> str:
     """Return *text*, which is no reference, for messages: without a password, unless its ``@`` begins a digest."""
     return printable(text if re.fullmatch(r"[^@]*@sha[0-9]+:[^@/]*", text) else without_password(text))
+
+
+def _has_port(host: str) -> bool:
+    """Return whether the port of *host* is possible, or it states none."""
+    port = host.rpartition(":")[2].lstrip("0")
+    return ":" not in host or host.endswith("]") or (0 < len(port) <= len(str(_MAX_PORT)) and int(port) <= _MAX_PORT)
 
 
 def _broken_rule(text: str) -> str:
@@ -141,6 +151,8 @@ def registry_namespace(text: str) -> tuple[str, str]:
     if not name or not _HOST.fullmatch(first) or (path and not is_repository(path)):
         shown = printable(without_password(text))
         raise UsageError(f"bad reference '{shown}': --all takes a registry, docker://HOST[/NAMESPACE]")
+    if not _has_port(first):
+        raise UsageError(f"bad reference '{printable(text)}': {_NO_PORT}")
     return (DOCKER_HUB if first == "index.docker.io" else first), path
 
 

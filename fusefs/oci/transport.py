@@ -63,6 +63,17 @@ class Source(NamedTuple):
     reference: str | int | None = None
     """The requested name, ID or index in that place; None if the user gave none."""
 
+    @property
+    def choosing(self) -> str:
+        """How to name one of several images in an archive at a URL or in a pipe; empty for a file: ``PATH:REF``."""
+        if self.place == STANDARD_INPUT:
+            return f"{self.transport.prefix}-:REF"
+        if url_start(self.place) is None:
+            return ""
+        scheme, _, rest = self.place.partition("://")
+        host, slash, path = rest.partition("/")
+        return f"{self.transport.prefix}{scheme}://{host}{slash}{path.replace(':', '%3A')}:REF"
+
 
 def transport_of(argument: str) -> Transport | None:
     """Return the transport that an IMAGE *argument* begins with, None without one."""

@@ -39,6 +39,7 @@ _UNREAD = {
 """Transports of skopeo that imgfs does not read, and what to do instead."""
 _HOST = pattern(rf"(?:{'|'.join(URL_SCHEMES)})://[^/?]*", re.IGNORECASE)
 """A URL up to its path: a colon behind it begins the name of an image."""
+_DELETE = 0x7F
 _URL_CHARACTERS = pattern(r"[!$-;=?-\[\]_a-z~]+")
 """Printable ASCII without those that no URL contains."""
 
@@ -187,7 +188,8 @@ def _checked_url(url: str) -> str:
     from urllib.parse import urlsplit  # noqa: PLC0415 - few arguments are URLs, and it takes 2 ms
 
     try:
-        urlsplit(url).port  # noqa: B018 - raises ValueError
+        if urlsplit(url).port == 0:  # the property raises ValueError, too
+            raise ValueError("Port out of range 1-65535")
     except ValueError as error:
         if without_password(url) != url:  # a password with a slash: the error contains its beginning
             raise has_user from None
@@ -195,4 +197,19 @@ def _checked_url(url: str) -> str:
     if not (scheme.lower().startswith("http") or rest.partition("?")[0].partition("/")[2].strip("/")):
         bucket = "CONTAINER" if scheme.lower() == "az" else "BUCKET"
         raise UsageError(f"bad URL '{shown}': the key is missing, as in {scheme.lower()}://{bucket}/KEY")
+    if not scheme.lower().startswith("http") and (rule := _broken_key_rule(rest.partition("/")[2])):
+        raise UsageError(f"bad URL '{shown}': imgfs cannot ask for a key {rule}")
     return f"{scheme.lower()}://{rest}"
+
+
+def _broken_key_rule(spelled: str) -> str:
+    """Return what a key has that obstore alters or refuses, empty for a good one.  *spelled*: as in a URL."""
+    from urllib.parse import unquote_to_bytes  # noqa: PLC0415 - few arguments are URLs, and it takes 2 ms
+
+    key = unquote_to_bytes(spelled)
+    rules = (
+        ({b"", b".", b".."} & {*key.split(b"/")}, "with an empty part between slashes, or . or .. as one"),
+        (any(char < ord(" ") or char == _DELETE for char in key), "with control characters"),
+        (key.decode(errors="replace").encode() != key, "that is not UTF-8"),
+    )
+    return next((rule for broken, rule in rules if broken), "")

@@ -77,7 +77,8 @@ def long_options(words: Iterable[str]) -> list[str]:
         if takes_value is None:
             continue
         if takes_value != bool(equals):
-            raise UsageError(f"option {name} takes {'a' if takes_value else 'no'} value")
+            takes = "a value" if takes_value else f"no value or {ALL}" if name == "prefetch" else "no value"
+            raise UsageError(f"option {name} takes {takes}")
         found.append(f"--{name}={value}" if takes_value else f"--{name}")
     return found
 
@@ -119,4 +120,4 @@ def libfuse_flags(words: Sequence[str]) -> tuple[str, ...]:
 def offered() -> list[str]:
     """Return the options that completions offer; those with a value end with ``=``."""
     long = (f"{name}=" if takes_value else name for name, takes_value in _LONG.items())
-    return sorted([*_FOR_LIBFUSE, *_OURS, *(f"{name}=" for name in _NUMBERS), *long])
+    return sorted([*_FOR_LIBFUSE, *_OURS, f"prefetch={ALL}", *(f"{name}=" for name in _NUMBERS), *long])

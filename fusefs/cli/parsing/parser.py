@@ -79,6 +79,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the error, with a pointer to the help."""
+        option, ignored, _ = message.removeprefix("argument ").partition(": ignored explicit argument ")
+        if ignored:  # a value of an option that takes none, or only that of another one: --prefetch=all
+            values = [name.partition("=")[2] for name in self._option_string_actions if name.startswith(f"{option}=")]
+            message = f"{option} takes {' or '.join(['no value', *values])}"
         raise UsageError(f"{message}; see {self.prog} --help")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

@@ -68,11 +68,16 @@ def name_of(entry: Descriptor) -> str:
 
 
 def pick(
-    layout: Layout[Blobs], entries: Sequence[Descriptor], choice: str | int | None, platform: Platform | None
+    layout: Layout[Blobs],
+    entries: Sequence[Descriptor],
+    choice: str | int | None,
+    platform: Platform | None,
+    choosing: str = "",
 ) -> Candidate:
     """Return the manifest below *entries* of ``index.json`` that *choice* and *platform* pick.
 
     *choice* is a name, a digest or an index into *entries*.  Unavailable lists the choices.
+    *choosing*: how to name one.
     """
     found = _chosen(layout, entries, choice)
     if not found and choice is not None:
@@ -85,7 +90,8 @@ def pick(
         # Of several under one name the first counts (OCI, "Image Layout", on index.json); under none nothing decides.
         if (choice is None and len(names) > 1) or ((len(names) > 1 or not found[0].name) and _ambiguous(found)):
             choices = dict.fromkeys(candidate.name or str(candidate.manifest.digest) for candidate in found)
-            why = f"{layout.name} holds several images; choose one with its name: {_listed(found)}"
+            how = f"{printable(choosing)};" if choosing else "its name:"
+            why = f"{layout.name} holds several images; choose one with {how} {_listed(found)}"
             raise Unavailable(why).among(choices)
     return choose(layout, found, platform)
 

@@ -16,7 +16,7 @@ from fusefs.oci.digest import DiffID, Digest
 from fusefs.oci.documents import Descriptor, ImageConfig, Manifest
 from fusefs.oci.platform import Platform, suitability
 from fusefs.oci.reference import same_image, tag_of, tagged
-from fusefs.oci.transport import Source
+from fusefs.oci.transport import DOCKER_ARCHIVE, Source
 from fusefs.sources.archive.blobs import Blobs, MemberKey, blob, document, limited
 from fusefs.sources.archive.candidates import Candidate, candidates, choose, entry_of, top_entries
 from fusefs.sources.archive.image_layout import candidate_image, layer_compression, stored_indexes
@@ -55,7 +55,8 @@ class DockerArchive:
 
     def image(self, choice: str | int | None, platform: Platform | None, source: Source) -> Image:
         """Return the image that *choice*, a name or an index, and *platform* pick."""
-        item = self._item(choice, source.name)
+        path = source.name.removeprefix(DOCKER_ARCHIVE.prefix)
+        item = self._item(choice, source.choosing or f"{DOCKER_ARCHIVE.prefix}{path}:REF")
         tags = [choice] if isinstance(choice, str) else list(item.repo_tags)
         tag = next((tag_of(tagged(text)) for text in tags), "") or "latest"
         config_data = self._config_data(item)
@@ -109,7 +110,7 @@ class DockerArchive:
                 seen.add(key)
                 yield item
 
-    def _item(self, choice: str | int | None, name: str) -> ManifestItem:
+    def _item(self, choice: str | int | None, choosing: str) -> ManifestItem:
         items = self._items()
         match choice:
             case None if len({(item.config, item.layers) for item in items}) == 1:  # maybe under several names
@@ -121,20 +122,19 @@ class DockerArchive:
                     for item in items:
                         if any(is_meant(choice, tag) for tag in item.repo_tags):
                             return item
-        message = self._choices(choice, name, items)
+        message = self._choices(choice, choosing, items)
         if choice is None:
             raise Unavailable(message).among(next(iter(item.repo_tags), number) for number, item in enumerate(items))
         raise Unavailable(message)
 
-    def _choices(self, choice: str | int | None, name: str, items: Sequence[ManifestItem]) -> str:
+    def _choices(self, choice: str | int | None, choosing: str, items: Sequence[ManifestItem]) -> str:
         tags = (listing([*map(printable, item.repo_tags)], ", ") or "no tag" for item in items)
         listed = listing([f"@{n} ({names})" for n, names in enumerate(tags)])
         match choice:
             case None:
-                path = printable(name.removeprefix("docker-archive:"))
                 return (
                     f"{self._name} holds {len(items)} images; "
-                    f"choose with docker-archive:{path}:REF or :@INDEX from {listed}"
+                    f"choose with {printable(choosing)} or :@INDEX from {listed}"
                 )
             case int():
                 return f"{self._name} has no image @{choice}; there are {listed}"

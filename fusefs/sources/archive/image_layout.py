@@ -33,7 +33,7 @@ def layout_image(blobs: Blobs, choice: str | int | None, platform: Platform | No
     version = blobs.data("oci-layout")
     if version is not None:  # skopeo, crane and trivy read layouts without it
         documents.check_layout(version, f"{blobs.name}: oci-layout")
-    chosen = pick(layout, entries, choice, platform)
+    chosen = pick(layout, entries, choice, platform, source.choosing)
     is_name = isinstance(choice, str) and choice not in (str(chosen.entry.digest), str(chosen.manifest.digest))
     return candidate_image(blobs, chosen, source, str(choice) if is_name else name_of(chosen.entry))
 

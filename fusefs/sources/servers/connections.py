@@ -57,16 +57,18 @@ def without_control(url: str) -> str:
 class ConnectionFailed(Exception):
     """A host cannot be reached, or the connection broke or was silent."""
 
-    def __init__(self, host: str, error: Exception) -> None:
-        """*error* is the reason why there is no answer of *host*."""
+    def __init__(self, host: str, error: Exception, proxy: str = "") -> None:
+        """*error* is the reason why there is no answer of *host*; *proxy* is on the way there."""
         self.host = host
+        shown = printable(f"{host} through the proxy {proxy}" if proxy else host)
+        of_proxy = isinstance(error, urllib3.exceptions.ProxyError)
         cause = cause_of(error)
         self.malformed = isinstance(error, urllib3.exceptions.LocationValueError)
         """Whether no host can have this name.  The text of the error is the URL, which may be signed."""
-        super().__init__(f"{printable(host)}: {'its URL is malformed' if self.malformed else reason(error)}")
+        super().__init__(f"{shown}: {'its URL is malformed' if self.malformed else reason(error)}")
         self.untrusted = isinstance(cause, ssl.SSLCertVerificationError)
         """Whether its certificate was refused."""
-        self.no_handshake = isinstance(cause, ssl.SSLError) and not self.untrusted
+        self.no_handshake = isinstance(cause, ssl.SSLError) and not self.untrusted and not of_proxy
         """Whether the host answers, but not as TLS wants."""
         self.not_http = is_not_http(cause)
         """Whether the host answers, but not as HTTP wants."""
@@ -74,7 +76,7 @@ class ConnectionFailed(Exception):
         """Whether the host may speak plain HTTP instead of TLS."""
         self.silent = isinstance(cause, TimeoutError)
         """Whether the host, or the way to it, was silent for too long."""
-        self.refused = isinstance(error, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ProxyError)
+        self.refused = of_proxy or isinstance(error, urllib3.exceptions.NewConnectionError)
         """Whether no connection could be made at all, or none through a proxy."""
 
 
@@ -205,7 +207,7 @@ class Connections:
                 decode_content=False,
             )
         except _FAILURES as error:
-            failure = ConnectionFailed(host, error)
+            failure = ConnectionFailed(host, error, self._proxy_of(parts.scheme, host))
             if failure.silent:  # the others that are kept are silent for the same reason, perhaps
                 self._manager(parts.scheme, host).clear()
             raise failure from None
@@ -225,6 +227,11 @@ class Connections:
             if (scheme, host) not in self._managers:
                 self._managers[scheme, host] = self._shared_manager(scheme, host)
             return self._managers[scheme, host]
+
+    def _proxy_of(self, scheme: str, host: str) -> str:
+        """Return the proxy through which *host* is asked, as ``HOST:PORT``, empty without one."""
+        manager = self._managers.get((scheme, host))
+        return (manager and manager.proxy and manager.proxy.netloc) or ""
 
     def _bypasses(self, host: str) -> bool:
         from urllib.request import proxy_bypass  # noqa: PLC0415 - slow to import
@@ -266,6 +273,7 @@ def _proxy(text: str) -> tuple[str, Mapping[str, str]]:
         parts = urlsplit(f"{scheme}://{host}")
         if not parts.hostname or parts.port == 0:  # the property raises ValueError, too
             raise ValueError
+        parts.hostname.encode("idna")  # raises UnicodeError, a ValueError, for a label that is empty or too long
     except ValueError:
         raise UsageError(f"the URL of the proxy {printable(f'{scheme}://{host}')} is malformed") from None
     secret = base64.b64encode(unquote_to_bytes(user)).decode()

@@ -56,10 +56,19 @@ def _store(url: str, timeout: float) -> Any:
         client_options={
             "connect_timeout": "10s",
             "timeout": f"{_LONGEST_REQUEST}s",  # of a whole answer; `Bucket` ends a child that is silent
-            "allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true"),
+            "allow_http": _allows_http(),
         },
         retry_config={"max_retries": 10, "retry_timeout": timedelta(seconds=timeout)},
     )
+
+
+def _allows_http() -> bool:
+    return os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
+
+
+def _is_plain(message: str) -> bool:
+    """Return whether a *message* of the library is that of a request to http:// that it did not make."""
+    return " http://" in message and message.endswith("builder error")
 
 
 def _answer(store: Any, path: str, wanted: tuple[int, int], etag: str, out: Any) -> None:
@@ -88,6 +97,8 @@ def _described(error: Exception) -> tuple[bytes, bytes]:
         "PreconditionError": b"C",
         "UnknownConfigurationKeyError": b"U",
     }.get(type(error).__name__, b"G")
+    if _is_plain(str(error).partition("\n")[0]) and not _allows_http():
+        return b"U", b"the endpoint of the store is http://, which needs AWS_ALLOW_HTTP=true"
     text = {b"M": "does not exist", b"D": "the store denies access"}.get(kind)
     text = text or str(error).partition("\n")[0].partition("?")[0].strip()[:_MAX_TEXT]
     return kind, text.encode("ascii", "backslashreplace")

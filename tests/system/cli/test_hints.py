@@ -12,6 +12,7 @@ import pytest
 from tests.support.builders import Archive, layer, two_images
 from tests.support.fake_engine import Engine, fake_engine, json_answer
 from tests.support.file_systems import tmpfs
+from tests.support.layouts import Layout
 from tests.support.mounts import Bench, Finished
 from tests.support.requirements import need
 from tests.support.users import USER
@@ -239,6 +240,17 @@ def test_several_images_in_a_pipe(imgfs: Bench) -> None:
     assert done == Finished(4, "", f"imgfs: standard input holds 2 images; {hint}\n")
     with archive.open("rb") as pipe:
         assert imgfs.run("inspect", "docker-archive:-:b:2", stdin=pipe.fileno()).status == 0
+
+
+def test_several_images_of_a_layout_in_a_pipe(imgfs: Bench) -> None:
+    archive = imgfs.folder / "two.tar"
+    layout = Layout()
+    archive.write_bytes(layout.list(layout.image(), "v1").list(layout.image(compression="gzip"), "v2").tar())
+    with archive.open("rb") as pipe:
+        done = imgfs.run("ls", "-", stdin=pipe.fileno())
+    assert (done.status, "choose one with oci-archive:-:REF; there are v1" in done.err) == (4, True), done
+    with archive.open("rb") as pipe:
+        assert imgfs.run("ls", "oci-archive:-:v2", stdin=pipe.fileno()).status == 0
 
 
 def test_a_full_temporary_directory(imgfs: Bench) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builders import Archive, archive_of, compressed, layer, member
+from tests.support.builders import Archive, archive_of, compressed, layer, member, two_images
 from tests.support.certificates import Authority
 from tests.support.file_server import FileServer, file_server
 from tests.support.layouts import LAYOUTS, Layout
@@ -102,6 +102,18 @@ def test_one_of_several_images_is_chosen_behind_the_url(imgfs: Bench, server: Fi
     assert imgfs.run("cat", f"docker-archive:{url}:@0:/etc/motd").out == "hello\n"
     done = imgfs.run("cat", f"{url}:/etc/motd")
     assert (done.status, f"choose with docker-archive:{url}:REF" in done.err) == (4, True)
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_the_hint_for_several_images_works_for_a_url(imgfs: Bench, server: FileServer, kind: str) -> None:
+    layout = Layout()
+    layout.list(layout.image(), "v1").list(layout.image(compression="gzip"), "v2")
+    data, ref = (layout.tar(), "v2") if kind == "oci" else (two_images(), "b:1")
+    done = imgfs.run("ls", server.put("/some:app.tar", data) + "?secret")
+    hint = f"{kind}-archive:{server.url('/some%3Aapp.tar')}?…:REF"
+    assert (done.status, f"with {hint}" in done.err) == (4, True), done
+    server.put("/some%3Aapp.tar", data)
+    assert imgfs.run("ls", hint.replace("?…:REF", f":{ref}")).status == 0
 
 
 @pytest.mark.parametrize("sized", [True, False])

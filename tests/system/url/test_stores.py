@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -91,6 +92,20 @@ def test_a_compressed_archive_in_a_store_is_spooled(imgfs: Bench, store: FileSer
 def test_a_key_is_spelled_as_in_a_url(imgfs: Bench, store: FileServer) -> None:
     store.put("/images/some%20app%3Av1.tar", ARCHIVE)
     assert imgfs.run("cat", "s3://images/some%20app%3Av1.tar:/etc/motd").out == "hello\n"
+
+
+@pytest.mark.parametrize("key", ["%252e%252e/%252Fa", ".../a.", "a%20?b/c", "+%2B;@%5C~*", "%C3%A9e%CC%81%C2%85"])
+def test_a_key_is_asked_for_as_it_is(imgfs: Bench, store: FileServer, key: str) -> None:
+    assert imgfs.run("ls", f"s3://images/{key}").status == 4
+    assert {request.partition(" bytes=")[0] for request in store.requests} == {f"/images/{unquote(key)}"}
+
+
+def test_an_endpoint_without_tls_has_to_be_allowed(imgfs: Bench, store: FileServer) -> None:
+    store.put("/images/app.tar", ARCHIVE)
+    done = imgfs.run("ls", "s3://images/app.tar", AWS_ALLOW_HTTP="")
+    message = "s3://images/app.tar: the endpoint of the store is http://, which needs AWS_ALLOW_HTTP=true"
+    assert (done.status, done.err) == (2, f"imgfs: {message}\n")
+    assert store.count() == (0, 0)
 
 
 def test_a_changed_object_is_unavailable(imgfs: Bench, store: FileServer) -> None:

@@ -114,6 +114,28 @@ def test_a_url_is_an_image_in_an_archive(argument: str, image: UrlImage) -> None
     assert parse_image(argument) == image
 
 
+A_PART, CONTROL = "with an empty part between slashes, or . or .. as one", "with control characters"
+
+
+@pytest.mark.parametrize(
+    ("key", "rule"),
+    [
+        *((key, A_PART) for key in ("/a.tar", "%2Fa.tar", "a//b", "a/%2fb", "a/", "a%2F", ".", "%2E%2e/a", "a/./b")),
+        *((key, CONTROL) for key in ("a%00", "%0A", "a/%1f", "%7F")),
+        ("a%FF", "that is not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_a_key_that_obstore_alters_or_refuses_is_not_asked_for(scheme: str, key: str, rule: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_image(f"{scheme}://b/{key}")
+    assert str(caught.value) == f"bad URL '{scheme}://b/{key}': imgfs cannot ask for a key {rule}"
+
+
+def test_a_url_of_a_server_may_have_empty_parts() -> None:
+    assert parse_image("https://h//a/%2Fb/") == UrlImage(None, "https://h//a/%2Fb/", None)
+
+
 @pytest.mark.parametrize(
     ("argument", "shown"),
     [
@@ -140,6 +162,7 @@ def test_what_only_looks_a_little_like_a_path_is_a_name(argument: str) -> None:
 PARTS = "each part of a name begins and ends with a letter or digit, and has one of . _ __ - in between"
 A_TAG = "a tag has up to 128 letters, digits and . _ -, and none of . - at first"
 A_DIGEST = "a digest is as sha256:… with 64 hexadecimal digits"
+A_PORT = "a port is a number from 1 to 65535"
 A_PATH = "no name has ':/', which begins a path where IMAGE:/PATH is possible"
 
 
@@ -169,6 +192,10 @@ A_PATH = "no name has ':/', which begins a path where IMAGE:/PATH is possible"
         ("docker://user:se@sha256:1@host", f"bad reference 'user:***@host': {A_DIGEST}"),
         ("docker://h:5000/a@sha256:abc", f"bad reference 'h:5000/a@sha256:abc': {A_DIGEST}"),
         ("docker://nginx:/etc", f"bad reference 'nginx:/etc': {A_PATH}"),
+        ("docker://h:65536/a", f"bad reference 'h:65536/a': {A_PORT}"),
+        ("docker://h:0/a:1", f"bad reference 'h:0/a:1': {A_PORT}"),
+        (f"docker://[::1]:{'9' * 99}/a/b", f"bad reference '[::1]:{'9' * 99}/a/b': {A_PORT}"),
+        ("h:99999/a", f"bad reference 'h:99999/a': {A_PORT}"),
         ("a" * 256, "bad reference: the name has 256 characters, more than 255"),
         (
             "ftp://example.org/nginx",
@@ -185,6 +212,8 @@ A_PATH = "no name has ':/', which begins a path where IMAGE:/PATH is possible"
         ),
         ("https://h/\n.tar", "bad URL 'https://h/\\n.tar': spell characters outside of ASCII, and # and \\, as %XX"),
         ("https://h:x/a.tar", "bad URL 'https://h:x/a.tar': Port could not be cast to integer value as 'x'"),
+        ("https://h:65536/a.tar", "bad URL 'https://h:65536/a.tar': Port out of range 0-65535"),
+        ("https://h:0/a.tar", "bad URL 'https://h:0/a.tar': Port out of range 1-65535"),
         ("https://[::1/a.tar", "bad URL 'https://[::1/a.tar': Invalid IPv6 URL"),
         ("https://someone:secret@h/a.tar", "bad URL 'https://someone:***@h/a.tar': it must not contain a user"),
         ("https://someone:sec/ret@h/a.tar", "bad URL 'https://someone:***@h/a.tar': it must not contain a user"),

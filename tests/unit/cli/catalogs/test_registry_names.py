@@ -144,3 +144,8 @@ def test_a_namespace(text: str, expected: tuple[str, str]) -> None:
 def test_what_is_no_namespace(text: str) -> None:
     with pytest.raises(UsageError, match="--all takes a registry"):
         registry_namespace(text)
+
+
+def test_a_namespace_has_a_possible_port() -> None:
+    with pytest.raises(UsageError, match=r"^bad reference 'h:65536/a': a port is a number from 1 to 65535$"):
+        registry_namespace("h:65536/a")

@@ -67,6 +67,8 @@ def test_long_options_may_be_spelled_with_dashes_or_underscores() -> None:
         ("platform", "option platform takes a value"),
         ("no_trees=1", "option no-trees takes no value"),
         ("index=", "option index takes no value"),
+        ("prefetch=some", "option prefetch takes no value or all"),
+        ("prefetch=", "option prefetch takes no value or all"),
     ],
 )
 def test_a_long_option_takes_its_value_or_none(word: str, message: str) -> None:

@@ -47,6 +47,7 @@ def test_a_proxy_gets_its_user_and_needs_no_scheme(prefix: str, sent: str | None
     [
         ("socks5://user:secret@proxy:1080", "the proxy socks5://proxy:1080 is neither http nor https"),
         ("http://user:secret@proxy:port", "the URL of the proxy http://proxy:port is malformed"),
+        ("http://user:secret@a..b:1", "the URL of the proxy http://a..b:1 is malformed"),
         ("http://user:secret@", "the URL of the proxy http:// is malformed"),
     ],
 )
@@ -54,6 +55,40 @@ def test_a_proxy_that_cannot_be_used_is_an_error_that_names_it(proxy: str, messa
     with pytest.raises(UsageError) as caught:
         connections(ALL_PROXY=proxy).request("GET", FAR, {}, Limits(2))
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("url", [FAR, FAR.replace("https", "http")])
+@pytest.mark.parametrize(
+    ("proxy", "message"),
+    [
+        ("http://user:secret@127.0.0.1:1", r"127\.0\.0\.1:1: Connection refused"),
+        ("http://user:secret@proxy.invalid", r"proxy\.invalid:80: .*"),
+    ],
+)
+def test_a_proxy_that_is_down_is_named_without_its_user(url: str, proxy: str, message: str) -> None:
+    with pytest.raises(ConnectionFailed, match=f"^registry\\.example\\.com through the proxy {message}$") as caught:
+        connections(all_proxy=proxy).request("GET", url, {}, Limits(5))
+    assert caught.value.refused
+    assert "user" not in str(caught.value)
+
+
+def test_a_proxy_without_tls_is_not_taken_for_such_a_registry() -> None:
+    with answers(lambda _: Answer()) as proxy, pytest.raises(ConnectionFailed, match="through the proxy") as caught:
+        connections(https_proxy=f"https://{proxy.host}").request("GET", FAR, {}, Limits(5))
+    assert not caught.value.no_handshake
+
+
+def test_a_silent_proxy_is_named() -> None:
+    may_end = threading.Event()
+
+    def answer(_: Got) -> Answer:
+        may_end.wait(10)
+        return Answer()
+
+    with answers(answer) as proxy:
+        with pytest.raises(ConnectionFailed, match=rf"through the proxy {proxy.host}: timed out$"):
+            connections(https_proxy=f"http://{proxy.host}").request("GET", FAR, {}, Limits(0.5))
+        may_end.set()
 
 
 def test_after_a_silent_one_no_connection_that_was_kept_is_used() -> None:
