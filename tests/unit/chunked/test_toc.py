@@ -64,7 +64,18 @@ def test_a_table_may_list_nothing(entries: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *('{"entries":nul}', '{"entries":1}', "", "{", "[]", '{"entries":[}', '{"entries":[{}', '{"entries":[{},]}', '{"entries":[]}x', '{"version":1}'),
+        *(
+            '{"entries":nul}',
+            '{"entries":1}',
+            "",
+            "{",
+            "[]",
+            '{"entries":[}',
+            '{"entries":[{}',
+            '{"entries":[{},]}',
+            '{"entries":[]}x',
+            '{"version":1}',
+        ),
         *('{"entries":[],"entries":[]}', '{"entries":[{"size":NaN}]}', '{"a":' + "9" * 5000 + "}", '{"a":1,"a":1}'),
     ],
 )
