@@ -52,19 +52,22 @@ def main() -> None:
     ask, answer = sys.stdin.buffer, sys.stdout.buffer
     threading.Thread(target=_end_with_input, daemon=True).start()
     store: Any = None
+    patient = False
     while len(head := ask.read(ASK.size)) == ASK.size:
         start, end, length = ASK.unpack(head)
         etag = ask.read(length).decode()
         try:
             if store is None:
-                store = _store(url, timeout, _MANY if etag else _FEW)
+                patient = bool(etag)
+                store = _store(url, timeout, patient=patient)
             path, options = unquote(url.partition("://")[2].partition("/")[2]), _options((start, end), etag)
             try:
                 found = _found(store, path, options)
             except Exception as error:
-                if not _IS_BUSY.search(_line(error)):
+                if patient or not _IS_BUSY.search(_line(error)):
                     raise
-                store = _store(url, timeout, _MANY)
+                patient = True
+                store = _store(url, timeout, patient=True)
                 found = _found(store, path, options)
             _answer(found, answer)
             _send(answer, b"E")
@@ -86,7 +89,7 @@ def _end_with_input() -> None:
     os._exit(0)
 
 
-def _store(url: str, timeout: float, attempts: int) -> Any:
+def _store(url: str, timeout: float, *, patient: bool) -> Any:
     from obstore.store import from_url  # noqa: PLC0415 - may be missing
 
     scheme, _, rest = url.partition("://")
@@ -104,8 +107,8 @@ def _store(url: str, timeout: float, attempts: int) -> Any:
             "allow_http": os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true"),
         },
         retry_config={
-            "max_retries": attempts,
-            "retry_timeout": timedelta(seconds=timeout * (_SHARE if attempts == _MANY else _PAUSES)),
+            "max_retries": _MANY if patient else _FEW,
+            "retry_timeout": timedelta(seconds=timeout * (_SHARE if patient else _PAUSES)),
             "backoff": pauses,
         },
     )
