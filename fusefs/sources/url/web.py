@@ -207,6 +207,11 @@ class WebFile:
         wanted = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         answer = self._asked({**wanted, **(self.version.condition if wanted else {})}, retries)
         found = _version(answer)
+        is_of_same_size = found.size is not None and found.size == self.version.size
+        if _encoding(answer) != self.encoding and answer.status != _UNSATISFIABLE and not is_of_same_size:
+            answer.close()
+            shown = printable(_encoding(answer) or "identity")[:20]
+            raise Transient(f"{self.name}: the server changes its Content-Encoding to {shown}", once=True)
         is_changed = not self.version.is_same(found)
         is_doubted = answer.status == _PARTIAL and is_changed and self.version.is_tagged_as(found)
         is_doubted = is_doubted and found.size != self._doubted_size  # one answer may be wrong, two are not
@@ -217,10 +222,6 @@ class WebFile:
             answer.close()
             self._changed = Unavailable(f"{self.name} was changed while it is in use; unmount it and mount it again")
             raise self._changed
-        if answer.status != _UNSATISFIABLE and _encoding(answer) != self.encoding:
-            answer.close()
-            shown = printable(_encoding(answer) or "identity")[:20]
-            raise Transient(f"{self.name}: the server changes its Content-Encoding to {shown}", once=True)
         if answer.status == _PARTIAL:
             return answer, start, self._range_end(answer, start, end)
         return answer, 0, self.version.size
