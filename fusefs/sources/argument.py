@@ -40,6 +40,8 @@ _UNREAD = {
 _HOST = pattern(rf"(?:{'|'.join(URL_SCHEMES)})://[^/?]*", re.IGNORECASE)
 """A URL up to its path: a colon behind it begins the name of an image."""
 _DELETE = 0x7F
+_MAX_LABEL = 63
+"""Characters between two dots of a host's name (RFC 1035)."""
 _URL_CHARACTERS = pattern(r"[!$-;=?-\[\]_a-z~]+")
 """Printable ASCII without those that no URL contains."""
 
@@ -185,6 +187,9 @@ def _checked_url(url: str) -> str:
     has_user = UsageError(f"bad URL '{shown}': it must not contain a user")
     if "@" in host:
         raise has_user
+    labels = host.partition(":")[0].removesuffix(".").split(".")
+    if scheme.lower().startswith("http") and not all(0 < len(label) <= _MAX_LABEL for label in labels):
+        raise UsageError(f"bad URL '{shown}': no host can have that name")
     from urllib.parse import urlsplit  # noqa: PLC0415 - few arguments are URLs, and it takes 2 ms
 
     try:

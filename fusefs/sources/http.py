@@ -22,6 +22,9 @@ MAX_REFUSAL = 1 << 16
 """Bytes that are read of the reason for a refusal."""
 MAX_LINES = 1 << 16
 """Maximum size of lines in a row, in bytes: of all headers, or of all trailers."""
+_INTERIM = frozenset({100, *range(102, 200)})
+"""Statuses before that of the answer itself (RFC 9110, 15.2); 101 would be another protocol."""
+_MAX_INTERIM = 10
 _MAX_LOCATION = 200
 """Characters that are shown of the target of a redirect."""
 _REDIRECTS = range(300, 400)
@@ -123,6 +126,17 @@ class BoundedResponse(http.client.HTTPResponse):
         self.fp.close()
         self._received = _Received(sock, self.seconds)
         self.fp = _Lines(self._received)
+        self._interim = 0
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Return the status line; that of an interim answer as ``100 Continue``, which `begin` skips."""
+        version, status, reason = super()._read_status()  # type: ignore[misc]  # not in the stubs
+        if status in _INTERIM:
+            self._interim += 1
+            if self._interim > _MAX_INTERIM:
+                raise RefusedAnswer(f"it sends more than {_MAX_INTERIM} interim answers (1xx)")
+            status = http.client.CONTINUE
+        return version, status, reason
 
     def wait(self, seconds: float | None) -> None:
         """From now on, limit the time of each read to *seconds*."""

@@ -21,7 +21,9 @@ def add_image_options(parser: argparse.ArgumentParser) -> "argparse._ArgumentGro
     engine.add_argument("--shared-blob-dir", metavar="DIR", help="directory of the blobs of oci:DIR")
     engine.add_argument("--verify", action="store_true", help="read the whole image and check its digests")
     engine.add_argument("--authfile", metavar="FILE", help="credentials for registries (default: see man imgfs)")
-    engine.add_argument("--insecure", action="store_true", help="check no certificate of registries; allow plain HTTP")
+    engine.add_argument(
+        "--insecure", action="store_true", help="check no certificate of registries and URLs; allow plain HTTP"
+    )
     engine.add_argument("--strict", action="store_true", help="verify whole layers of registries before they are used")
     engine.add_argument("--offline", action="store_true", help="ask no registry: use what is cached")
     files = parser.add_argument_group("temporary files and cache")

@@ -22,9 +22,12 @@ from fusefs.sources.tls import Tls
 from fusefs.sources.url.web import WebFile
 from fusefs.tar.compression import compression_of
 from fusefs.tar.members import MemberTable, scan
+from fusefs.text import printable
 
 _FIRST = 32 << 10
 """Bytes of the first request: they decide on the format, and often contain the first headers and documents."""
+_UNDONE = ("", "gzip", "x-gzip", "zstd")
+"""Content-Encodings that are decompressed as the archive's own compression, which they often are."""
 
 
 class Server(Protocol):
@@ -41,6 +44,10 @@ class Server(Protocol):
     @property
     def is_page(self) -> bool:
         """Whether the server says that it is a web page."""
+
+    @property
+    def encoding(self) -> str:
+        """The encoding in which the server says that it sends it; empty: none."""
 
     def begin(self, size: int) -> bytes | None:
         """Return the first bytes, *size* or all; None if only `stream` works."""
@@ -77,6 +84,9 @@ def url_image(asked: UrlImage, name: str, settings: Settings) -> SourcedImage:
             return SourcedImage(spooled_image(stream, asked, name, settings), traffic=traffic)
         image = _ranged_image(server, first, asked, name, settings)
     except InvalidImage as error:
+        if server.encoding not in _UNDONE:
+            shown = printable(server.encoding)[:20]
+            raise InvalidImage(f"{error}; the server compresses it (Content-Encoding: {shown})") from None
         if not server.is_page:
             raise
         raise InvalidImage(f"{error}; the server sends a web page; a registry's image is docker://HOST/NAME") from None
@@ -87,7 +97,7 @@ def _server(asked: UrlImage, settings: Settings, traffic: Traffic) -> Server:
     if not asked.url.startswith("http"):
         from fusefs.sources.url.bucket import Bucket  # noqa: PLC0415 - few need it
 
-        return Bucket(asked.url, settings.environment, settings.timeout, traffic)
+        return Bucket(asked.url, asked.shown, settings.environment, settings.timeout, traffic)
 
     origin = urlsplit(asked.url).netloc
 

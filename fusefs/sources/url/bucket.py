@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 from fusefs.content.pieces import Take
 from fusefs.content.protocol import Bytes
-from fusefs.errors import InvalidImage, RegistryError, Unavailable, UsageError
+from fusefs.errors import ImgfsError, InvalidImage, RegistryError, Unavailable, UsageError
 from fusefs.image.model import Traffic
 from fusefs.sources.url.object_child import ASK, CHUNK, DATA, FOUND, REPLY
 
@@ -27,6 +27,10 @@ _AT_ONCE = 8 << 20
 readers wait for its end."""
 _BACK_OFF = 2.0
 """Seconds in which a store that failed is not asked again."""
+_GRACE = 0.5
+"""Seconds after `--timeout` in which the child may still say why there is no answer."""
+_OF_STORE = (RegistryError, Unavailable, InvalidImage, UsageError)
+"""Errors that all readers share, other than those of storing what arrives."""
 _KINDS = {b"M": Unavailable, b"D": Unavailable, b"U": UsageError, b"C": Unavailable}
 
 
@@ -37,11 +41,18 @@ class Bucket:
     """
 
     is_page = False
+    encoding = ""
 
-    def __init__(self, url: str, environment: Mapping[str, str], timeout: float | None, traffic: Traffic) -> None:
-        """Give up after *timeout* seconds of silence, None: never.  What is received is counted in *traffic*."""
+    def __init__(
+        self, url: str, name: str, environment: Mapping[str, str], timeout: float | None, traffic: Traffic
+    ) -> None:
+        """Messages call it *name*.  Give up after *timeout* seconds of silence, None: never.
+
+        What is received is counted in *traffic*.
+        """
         self._traffic = traffic
-        self.name = url
+        self.name = name
+        self._url = url
         self.size: int | None = None
         self._environment = dict(environment)
         self._timeout = timeout
@@ -50,7 +61,7 @@ class Bucket:
         self._child: subprocess.Popen[bytes] | None = None
         self._changed: Unavailable | None = None
         self._failures = 0
-        self._failed = (0.0, "")
+        self._failed: tuple[float, ImgfsError] = 0.0, RegistryError(name)
         """Until when the store is not asked again, and why."""
         _all.add(self)
 
@@ -90,13 +101,13 @@ class Bucket:
             self.check()
             until, why = self._failed
             if failures != self._failures or time.monotonic() < until:
-                raise RegistryError(why)
+                raise type(why)(str(why))
             try:
                 self._asked(start, end, take)
-            except RegistryError as error:
+            except _OF_STORE as error:
                 self._traffic.count(errors=1)
                 self._failures += 1
-                self._failed = time.monotonic() + _BACK_OFF, str(error)
+                self._failed = time.monotonic() + _BACK_OFF, type(error)(str(error))
                 raise
 
     def _asked(self, start: int, end: int, take: Take) -> None:
@@ -148,7 +159,7 @@ class Bucket:
     def _read(self, child: "subprocess.Popen[bytes]", size: int) -> bytes:
         """Return *size* bytes of the child's output; RegistryError if it is silent."""
         assert child.stdout is not None
-        deadline = None if self._timeout is None else time.monotonic() + self._timeout
+        deadline = None if self._timeout is None else time.monotonic() + self._timeout + _GRACE
         data = b""
         while len(data) < size:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -164,7 +175,7 @@ class Bucket:
         if self._child is None or self._child.poll() is not None:
             timeout = "0" if self._timeout is None else str(self._timeout)
             self._child = subprocess.Popen(
-                [sys.executable, "-I", "-c", _CODE, self.name, timeout],
+                [sys.executable, "-I", "-c", _CODE, self._url, timeout],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -1,11 +1,14 @@
 """The child process of a `Bucket`: reads requests from its standard input, and writes answers to the standard output.
 
-It ends when its standard input does, so with the process that started it.
+It ends when its standard input does, so with the process that started it, even while it waits for the store.
 """
 
 import os
+import re
+import select
 import struct
 import sys
+import threading
 from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -18,8 +21,25 @@ FOUND, DATA = b"F", b"B"
 """Kinds: size (8 bytes) and ETag; bytes.  ``E`` is the end; M, D, C, U and G are errors with a text."""
 CHUNK = 1 << 20
 _MAX_TEXT = 300
-_LONGEST = 3600.0
+_LONGEST = 60.0
 """Seconds of attempts, if the user sets no limit."""
+_SHARE = 0.7
+"""The part of `--timeout` that is for attempts: then there is time left for the last answer, and to tell the reason."""
+_PAUSES = 0.1
+"""The part of it, and the most seconds, that a pause between two attempts takes."""
+_LONGEST_PAUSE = 2.0
+_FEW, _MANY = 5, 1_000_000
+"""Attempts after the first: few at a store that has not answered yet, which may not exist."""
+_IS_BUSY = re.compile(r"status code: (?:408|425|429|5[0-9]{2})\b")
+_ATTEMPTS = re.compile(r" in [0-9.]+\S*s(?:, after .*?)? +-(?= )")
+_ASKS_MACHINE = re.compile(r"//169\.254\.169\.254/|//metadata\.google\.internal/|^Generic \w+ error: Account must be")
+"""In the error of a request for the credentials of the machine's role."""
+_CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket",
+    "gs": "GOOGLE_SERVICE_ACCOUNT, or GOOGLE_SKIP_SIGNATURE=true for a public bucket",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+_IS_EMPTY = re.compile(r"status code: 416\b")
 _LONGEST_REQUEST = 7 * 86400
 """Seconds for one answer, however slowly it arrives."""
 _LEAST = 1 << 17
@@ -30,27 +50,55 @@ def main() -> None:
     """Answer requests for the object whose URL is the first argument."""
     url, timeout = sys.argv[1], float(sys.argv[2]) or _LONGEST
     ask, answer = sys.stdin.buffer, sys.stdout.buffer
+    threading.Thread(target=_end_with_input, daemon=True).start()
     store: Any = None
+    patient = False
     while len(head := ask.read(ASK.size)) == ASK.size:
         start, end, length = ASK.unpack(head)
         etag = ask.read(length).decode()
         try:
             if store is None:
-                store = _store(url, timeout)
-            _answer(store, unquote(url.partition("://")[2].partition("/")[2]), (start, end), etag, answer)
+                patient = bool(etag)
+                store = _store(url, timeout, patient=patient)
+            path, options = unquote(url.partition("://")[2].partition("/")[2]), _options((start, end), etag)
+            try:
+                found = _found(store, path, options)
+            except Exception as error:
+                if patient or not _IS_BUSY.search(_line(error)):
+                    raise
+                patient = True
+                store = _store(url, timeout, patient=True)
+                found = _found(store, path, options)
+            _answer(found, answer)
             _send(answer, b"E")
         except ImportError:
             how = "pipx install '.[s3]' in a checkout of imgfs installs an imgfs with it"
             _send(answer, b"U", f"object stores need the Python package obstore; {how}".encode())
         except Exception as error:  # noqa: BLE001 - each is an answer
-            _send(answer, *_described(error))
+            if not (start or etag) and _IS_EMPTY.search(_line(error)):
+                _send(answer, FOUND, bytes(8))
+            _send(answer, *_described(error, url))
         answer.flush()
 
 
-def _store(url: str, timeout: float) -> Any:
+def _end_with_input() -> None:
+    """End this process with its standard input, whatever it waits for: an answer may take long."""
+    input_ends = select.poll()
+    input_ends.register(sys.stdin.fileno(), 0)  # that nobody has the other end is always reported
+    input_ends.poll()
+    os._exit(0)
+
+
+def _store(url: str, timeout: float, *, patient: bool) -> Any:
     from obstore.store import from_url  # noqa: PLC0415 - may be missing
 
     scheme, _, rest = url.partition("://")
+    longest = min(timeout * _PAUSES, _LONGEST_PAUSE)
+    pauses: Any = {
+        "init_backoff": timedelta(seconds=longest / 20),
+        "max_backoff": timedelta(seconds=longest),
+        "base": 2,
+    }
     return from_url(
         f"{scheme}://{rest.partition('/')[0]}",
         client_options={
@@ -58,7 +106,11 @@ def _store(url: str, timeout: float) -> Any:
             "timeout": f"{_LONGEST_REQUEST}s",  # of a whole answer; `Bucket` ends a child that is silent
             "allow_http": _allows_http(),
         },
-        retry_config={"max_retries": 10, "retry_timeout": timedelta(seconds=timeout)},
+        retry_config={
+            "max_retries": _MANY if patient else _FEW,
+            "retry_timeout": timedelta(seconds=timeout * (_SHARE if patient else _PAUSES)),
+            "backoff": pauses,
+        },
     )
 
 
@@ -71,10 +123,17 @@ def _is_plain(message: str) -> bool:
     return " http://" in message and message.endswith("builder error")
 
 
-def _answer(store: Any, path: str, wanted: tuple[int, int], etag: str, out: Any) -> None:
+def _options(wanted: tuple[int, int], etag: str) -> dict[str, Any]:
+    return {"range": wanted, "if_match": etag} if etag else {"range": wanted}
+
+
+def _found(store: Any, path: str, options: Any) -> Any:
     import obstore  # noqa: PLC0415
 
-    found = obstore.get(store, path, options={"range": wanted, "if_match": etag} if etag else {"range": wanted})
+    return obstore.get(store, path, options=options)
+
+
+def _answer(found: Any, out: Any) -> None:
     stated = (found.meta.get("e_tag") or "").encode()
     _send(out, FOUND, found.meta["size"].to_bytes(8, "big") + stated)
     for data in found.stream(min_chunk_size=_LEAST):
@@ -87,7 +146,12 @@ def _send(out: Any, kind: bytes, data: bytes = b"") -> None:
     out.write(REPLY.pack(kind, len(data)) + data)
 
 
-def _described(error: Exception) -> tuple[bytes, bytes]:
+def _line(error: Exception) -> str:
+    """Return the first line of an *error* of the library, without its counts of attempts."""
+    return _ATTEMPTS.sub(":", str(error).partition("\n")[0], count=1)
+
+
+def _described(error: Exception, url: str) -> tuple[bytes, bytes]:
     """Return the kind of an *error* of the library and its first line, which has no secrets."""
     kind = {
         "NotFoundError": b"M",
@@ -100,5 +164,9 @@ def _described(error: Exception) -> tuple[bytes, bytes]:
     if _is_plain(str(error).partition("\n")[0]) and not _allows_http():
         return b"U", b"the endpoint of the store is http://, which needs AWS_ALLOW_HTTP=true"
     text = {b"M": "does not exist", b"D": "the store denies access"}.get(kind)
-    text = text or str(error).partition("\n")[0].partition("?")[0].strip()[:_MAX_TEXT]
+    text = text or _line(error).partition("?")[0].strip(" :")[:_MAX_TEXT]
+    if _ASKS_MACHINE.search(_line(error)):
+        text += f"; the environment has no credentials: set {_CREDENTIALS[url.partition('://')[0]]}"
+    elif "non-partial response" in text:
+        text = "the store ignores ranges, which imgfs needs of object stores"
     return kind, text.encode("ascii", "backslashreplace")

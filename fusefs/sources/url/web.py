@@ -12,7 +12,7 @@ from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from fusefs.content.pieces import Take
-from fusefs.errors import InvalidImage, RegistryError, Unavailable
+from fusefs.errors import ImgfsError, InvalidImage, RegistryError, Unavailable
 from fusefs.sources.servers.connections import Answer, ConnectionFailed, Connections
 from fusefs.sources.servers.retries import MAY_PASS, Retries, Transient, pauses, retry_after
 from fusefs.text import printable
@@ -70,6 +70,8 @@ class WebFile:
         self.name = name
         self.is_page = False
         """Whether the server says that it is a web page."""
+        self.encoding = ""
+        """The Content-Encoding, empty without one.  It is not undone: compressed archives are often labelled so."""
         self.version = Version(None, "", "")
         self._url = url
         self._connections = connections
@@ -79,7 +81,8 @@ class WebFile:
         """Where the last redirect led."""
         self._whole: Answer | None = None
         """The answer to `begin`, if that is the whole file."""
-        self._failed: tuple[float, str] | None = None
+        self._failed: tuple[float, ImgfsError] | None = None
+        """Until when the server is not asked again, and why."""
         self._changed: Unavailable | None = None
         self._doubted_size: int | None = None
         """That of the last answer with the right strong ETag, if it was another one."""
@@ -97,7 +100,8 @@ class WebFile:
         retries = Retries(self._timeout)
         while True:
             try:
-                return self._begun(size, retries)
+                first = self._begun(size, retries)
+                return first if first is None else self._completed(first, size)
             except Transient as failure:
                 self._wait(retries, failure)
 
@@ -105,6 +109,17 @@ class WebFile:
         """Receive the bytes from *start* up to *end*: see `pieces.Receive`."""
         for offset, piece in self._received(start, end):
             take(offset, piece)
+
+    def _completed(self, first: bytes, size: int) -> bytes:
+        """Return the first bytes, *size* or all; *first*: those of the first answer, which may be fewer."""
+        assert self.version.size is not None
+        size, data = min(size, self.version.size), bytearray(first)
+        if len(data) < size:
+            for offset, piece in self._received(len(data), size):
+                data[offset : offset + len(piece)] = piece
+                if len(data) >= size:  # it may send all
+                    break
+        return bytes(data[:size])
 
     def stream(self, start: int) -> Iterator[bytes]:
         """Yield all bytes from *start* on."""
@@ -123,18 +138,18 @@ class WebFile:
     def _begun(self, size: int, retries: Retries) -> bytes | None:
         answer = self._asked({"Range": f"bytes=0-{size - 1}"}, retries)
         self.is_page = answer.header("Content-Type").startswith("text/html")
-        if answer.status == _UNSATISFIABLE:
+        self.version = _version(answer)
+        if answer.status == _UNSATISFIABLE or (answer.status == _PARTIAL and self.version.size == 0):
             answer.close()  # its body may be announced, and not be there
             raise InvalidImage(f"{self.name}: not a tar archive: the file is empty")
-        self.version = _version(answer)
+        self.encoding = _encoding(answer)
         if answer.status == _OK or self.version.size is None:
             if answer.status == _OK:
                 self._whole = answer
             else:  # of a range whose end is unknown
                 answer.close()
             return None
-        end = min(size, self.version.size)
-        self._check_range(answer, 0, end)
+        end = self._range_end(answer, 0, min(size, self.version.size))
         try:
             data = answer.document(end)
         except ConnectionFailed as error:
@@ -146,18 +161,27 @@ class WebFile:
     def _received(self, start: int, end: int | None, answer: Answer | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield the bytes from *start* up to *end* with their offsets; all from 0 on, if the server ignores ranges.
 
-        *answer* has the bytes from *start* on; None: ask for them.
+        *answer* is the whole file; None: ask for the bytes.  After an error, the server is not asked for a moment.
         """
+        self.check()
+        if self._failed is not None and time.monotonic() < self._failed[0]:
+            raise _again(self._failed[1])
+        try:
+            yield from self._transferred(start, end, answer)
+        except ImgfsError as error:
+            self._failed = time.monotonic() + _BACK_OFF, _again(error)
+            raise
+
+    def _transferred(self, start: int, end: int | None, answer: Answer | None) -> Iterator[tuple[int, bytes]]:
         retries, position, bodies = Retries(self._timeout), start, 0
         while end is None or position < end:
             try:
-                offset = position
+                offset, ends = 0, self.version.size
                 if answer is None:
-                    answer, offset = self._part(position, end, retries)
-                bodies += offset == 0
+                    answer, offset, ends = self._part(position, end, retries)
+                bodies += answer.status == _OK
                 if bodies > _MAX_BODIES:  # the traffic would grow with the square of the size
                     raise RegistryError(f"{self.name}: the transfer breaks off, and the server ignores Range")
-                ends = end if offset else self.version.size
                 with closing(answer):
                     for piece in answer.pieces():
                         retries.progressed()
@@ -166,23 +190,28 @@ class WebFile:
                         yield offset, piece
                         offset += len(piece)
                         position = max(position, offset)
-                if ends is None:
-                    return
                 answer = None
-                if position < (end or 0):
+                if ends is not None and offset < ends and (end is None or position < end):
                     raise Transient(f"{self.name}: the transfer breaks off after {position} bytes")
+                if end is None:
+                    return
             except ConnectionFailed as error:
                 answer = None
                 self._wait(retries, self._broken(error))
             except Transient as failure:
                 self._wait(retries, failure)
 
-    def _part(self, start: int, end: int | None, retries: Retries) -> tuple[Answer, int]:
-        """Return an answer with bytes of this version, and where it begins: at *start*, or at 0."""
+    def _part(self, start: int, end: int | None, retries: Retries) -> tuple[Answer, int, int | None]:
+        """Return an answer with bytes of this version, where it begins, at *start* or at 0, and its end if known."""
         self.check()
         wanted = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         answer = self._asked({**wanted, **(self.version.condition if wanted else {})}, retries)
         found = _version(answer)
+        is_of_same_size = found.size is not None and found.size == self.version.size
+        if _encoding(answer) != self.encoding and answer.status != _UNSATISFIABLE and not is_of_same_size:
+            answer.close()
+            shown = printable(_encoding(answer) or "identity")[:20]
+            raise Transient(f"{self.name}: the server changes its Content-Encoding to {shown}", once=True)
         is_changed = not self.version.is_same(found)
         is_doubted = answer.status == _PARTIAL and is_changed and self.version.is_tagged_as(found)
         is_doubted = is_doubted and found.size != self._doubted_size  # one answer may be wrong, two are not
@@ -193,14 +222,19 @@ class WebFile:
             answer.close()
             self._changed = Unavailable(f"{self.name} was changed while it is in use; unmount it and mount it again")
             raise self._changed
-        if answer.status == _PARTIAL:  # of another version, a range may end earlier
-            self._check_range(answer, start, end)
-        return answer, 0 if answer.status == _OK else start
+        if answer.status == _PARTIAL:
+            return answer, start, self._range_end(answer, start, end)
+        return answer, 0, self.version.size
 
-    def _check_range(self, answer: Answer, start: int, end: int | None) -> None:
+    def _range_end(self, answer: Answer, start: int, end: int | None) -> int:
+        """Return where the range of an answer ends: at *end*, or earlier (RFC 9110, 15.3.7), but after *start*."""
         match = _RANGE.fullmatch(answer.header("Content-Range"))
-        if match is None or int(match[1]) != start or int(match[2]) + 1 != (int(match[3]) if end is None else end):
+        if match is None or int(match[1]) != start:
             self._refuse_range(answer, start, end)
+        last, total = int(match[2]), int(match[3])
+        if not (start <= last < min(end, total) if end is not None else last + 1 == total):
+            self._refuse_range(answer, start, end)
+        return last + 1
 
     def _refuse_range(self, answer: Answer, start: int, end: int | None) -> NoReturn:
         answer.close()
@@ -212,8 +246,6 @@ class WebFile:
 
     def _asked(self, headers: Mapping[str, str], retries: Retries) -> Answer:
         """Return a successful answer, or that there is no such range."""
-        if self._failed is not None and time.monotonic() < self._failed[0]:
-            raise RegistryError(self._failed[1])
         try:
             return self._answered(self._target, headers, retries)
         except (Transient, RegistryError, Unavailable):
@@ -272,6 +304,8 @@ class WebFile:
 
     def _broken(self, error: ConnectionFailed) -> Transient | RegistryError:
         """Return the failure for a connection that broke or could not be made."""
+        if error.malformed:
+            return RegistryError(f"cannot reach the server {error}")
         if error.untrusted:
             return RegistryError(f"cannot trust the server {error}; see --insecure, and certs.d in man imgfs")
         if error.no_handshake:
@@ -282,13 +316,9 @@ class WebFile:
         """Wait until the next attempt; RegistryError if there is none."""
         self._connections.traffic.count(errors=1)
         self._target = None  # if the transfer broke off there
-        try:
-            if isinstance(failure, RegistryError):
-                raise failure
-            retries.wait(failure)
-        except RegistryError as error:
-            self._failed = time.monotonic() + _BACK_OFF, str(error)
-            raise
+        if isinstance(failure, RegistryError):
+            raise failure
+        retries.wait(failure)
 
 
 def _version(answer: Answer) -> Version:
@@ -302,3 +332,13 @@ def _version(answer: Answer) -> Version:
         answer.header("ETag")[:_MAX_VALIDATOR],
         answer.header("Last-Modified")[:_MAX_VALIDATOR],
     )
+
+
+def _encoding(answer: Answer) -> str:
+    encoding = answer.header("Content-Encoding").strip().lower()
+    return "" if encoding == "identity" else encoding
+
+
+def _again(error: ImgfsError) -> ImgfsError:
+    """Return the same error, to be raised by another thread."""
+    return type(error)(str(error))

@@ -89,6 +89,8 @@ def test_a_server_that_refuses_parts_sends_all(imgfs: Bench, proxy: Proxy, url: 
         (status(416, b"", Content_Length="1000000", Content_Range="bytes */0"), (5, "the file is empty")),
         (headers(Content_Range="bytes 7-8/9"), (3, "the server sends bytes 7-8/9")),
         (status(200, b"<html>", Content_Type="text/html; charset=utf-8"), (5, "the server sends a web page")),
+        (status(200, b"\x0b" * 2000, Content_Encoding="br"), (5, "the server compresses it (Content-Encoding: br)")),
+        (status(206, b"x\x9c" * 1000, Content_Encoding="deflate", Content_Range="bytes 0-1999/2000"), (5, "deflate)")),
         (slow_headers(0.4), (3, "timed out")),
         (headers(**{f"X{n}": "x" * 1000 for n in range(90)}), (3, "headers have more than")),
     ],

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from fusefs.sources.url.object_child import REPLY
 from tests.support.builders import Archive, compressed, layer
 from tests.support.file_server import FileServer
 from tests.support.mounts import Bench
@@ -132,6 +133,11 @@ def test_without_the_library_the_error_says_how_to_get_it(tmp_path: Path) -> Non
     hidden = "import sys; sys.modules['obstore'] = None; sys.argv[1:] = ['s3://images/a', '1']; "
     hidden += "from fusefs.sources.url.object_child import main; main()"
     ask = (0).to_bytes(8, "big") + (10).to_bytes(8, "big") + bytes(4)
-    done = subprocess.run([sys.executable, "-c", hidden], input=ask, capture_output=True, check=True, cwd=tmp_path)
-    assert b"pipx install '.[s3]' in a checkout of imgfs" in done.stdout
-    assert done.stdout[:1] == b"U"
+    command = [sys.executable, "-c", hidden]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(ask)
+        child.stdin.flush()
+        kind, length = REPLY.unpack(child.stdout.read(REPLY.size))
+        assert (kind, b"pipx install '.[s3]' in a checkout of imgfs" in child.stdout.read(length)) == (b"U", True)

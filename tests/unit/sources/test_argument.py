@@ -205,6 +205,8 @@ A_PATH = "no name has ':/', which begins a path where IMAGE:/PATH is possible"
         ("https:///a.tar", "bad URL 'https:///a.tar': the host is missing, as in https://HOST/PATH"),
         ("http://:80/a.tar", "bad URL 'http://:80/a.tar': the host is missing, as in http://HOST/PATH"),
         ("docker-archive:https:///a.tar", "bad URL 'https:///a.tar': the host is missing, as in https://HOST/PATH"),
+        ("https://a..b/a.tar", "bad URL 'https://a..b/a.tar': no host can have that name"),
+        (f"http://{'a' * 64}.b:80/a", f"bad URL 'http://{'a' * 64}.b:80/a': no host can have that name"),
         ("https://h/a b.tar", "bad URL 'https://h/a b.tar': spell characters outside of ASCII, and # and \\, as %XX"),
         (
             "https://h/a?secret#x",

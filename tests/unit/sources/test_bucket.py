@@ -12,12 +12,14 @@ from collections.abc import Iterator
 import pytest
 
 from fusefs.content.protocol import Bytes
-from fusefs.errors import RegistryError
+from fusefs.errors import ImgfsError, InvalidImage, RegistryError, Unavailable
 from fusefs.image.model import Traffic
 from fusefs.sources.url.bucket import Bucket
-from tests.support.answers import silent
+from fusefs.sources.url.object_child import ASK, _described
+from tests.support.answers import Answer, Got, answers, silent
 from tests.support.fake_engine import serving
 from tests.support.file_server import file_server
+from tests.support.processes import until
 from tests.support.requirements import give_up
 
 PIECE, PIECES = bytes(256 << 10), 8
@@ -60,10 +62,10 @@ def endpoint_fixture() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_address[1]}"
 
 
-def bucket_at(endpoint: str) -> Bucket:
+def bucket_at(endpoint: str, timeout: float = TIMEOUT) -> Bucket:
     """Return an object of a store."""
     settings = {"AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_SKIP_SIGNATURE": "true", "AWS_REGION": "eu"}
-    return Bucket("s3://images/a.tar", {**os.environ, **settings}, TIMEOUT, Traffic())
+    return Bucket("s3://images/a.tar", "s3://images/a.tar", {**os.environ, **settings}, timeout, Traffic())
 
 
 def received(endpoint: str, size: int) -> int:
@@ -113,3 +115,130 @@ def test_a_silent_store_fails_all_readers_at_once() -> None:
         with pytest.raises(RegistryError):  # nor is it asked again at once
             bucket.receive(0, 1, lambda *_: None)
         assert len(store.connections) == asked
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "text"),
+    [
+        (403, Unavailable, "the store denies access"),
+        (404, Unavailable, "does not exist"),
+        (418, RegistryError, "418 I'm a teapot"),
+        (200, RegistryError, "the store ignores ranges"),
+        (416, InvalidImage, "not a tar archive: the file is empty"),
+    ],
+)
+def test_readers_that_wait_share_the_error_of_a_store(status: int, error: type[ImgfsError], text: str) -> None:
+    begun = threading.Event()
+    raised, asked = list[ImgfsError](), list[int]()
+
+    def refused(_: Got) -> Answer:
+        begun.wait(10)
+        return Answer(status)
+
+    with answers(refused) as store:
+        bucket = bucket_at(f"http://{store.host}")
+
+        def read() -> None:
+            try:
+                bucket.receive(0, 10, lambda *_: None)
+            except ImgfsError as failure:
+                raised.append(failure)
+                asked.append(len(store.got))
+
+        readers = [threading.Thread(target=read) for _ in range(5)]
+        for reader in readers:
+            reader.start()
+        until(lambda: store.got, "the store is asked")
+        begun.set()
+        for reader in readers:
+            reader.join()
+    assert {(type(each), text in str(each)) for each in raised} == {(error, True)}, raised
+    assert len(set(asked)) == 1, asked
+    assert len({*map(id, raised)}) == len(raised)
+
+
+def part(_: Got) -> Answer:
+    """Return an object of ten bytes."""
+    return Answer(206, bytes(10), {"Content-Range": "bytes 0-9/10", "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"})
+
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_a_store_that_is_busy_until_the_timeout_is_not_called_silent(status: int) -> None:
+    faults = list[Answer]()
+    with answers(lambda got: faults[0] if faults else part(got)) as store:
+        bucket = bucket_at(f"http://{store.host}", 6.0)
+        bucket.begin(10)
+        bucket._end()  # the process of a mount has a child of its own
+        faults.append(Answer(status))
+        with pytest.raises(RegistryError, match=f"Server returned non-2xx status code: {status}"):
+            bucket.receive(0, 10, lambda *_: None)
+
+
+def test_a_store_that_is_busy_for_long_is_waited_for() -> None:
+    def busy(got: Got) -> Answer:
+        return Answer(503) if len(store.got) <= 12 else part(got)  # the library asks eleven times by itself
+
+    with answers(busy) as store:
+        bucket = bucket_at(f"http://{store.host}", 10.0)
+        assert bucket.begin(10) == bytes(10)
+        bucket._end()
+
+
+def test_a_child_that_waits_for_the_store_ends_with_its_input() -> None:
+    with silent() as store:
+        bucket = bucket_at(f"http://{store.host}", 60.0)
+        child = bucket._running()
+        assert child.stdin is not None
+        child.stdin.write(ASK.pack(0, 10, 0))
+        until(lambda: store.connections, "the store is asked")
+        child.stdin.close()
+        try:
+            assert child.wait(10) == 0
+        finally:
+            bucket._end()
+
+
+class _GenericError(Exception):
+    """As obstore's."""
+
+
+_ATTEMPTS = "in 2.4\xb5s, after 5 retries, max_retries: 5, retry_timeout: 6s  - HTTP error: error sending request"
+
+
+@pytest.mark.parametrize(
+    ("url", "text", "shown", "names"),
+    [
+        (
+            "s3://b/k",
+            f"Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token {_ATTEMPTS}\n\nDebug",
+            "http://169.254.169.254/latest/api/token: HTTP error: error sending request; ",
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket",
+        ),
+        (
+            "gs://b/k",
+            f"Generic GCS error: Error performing http://metadata.google.internal/token?audience=secret {_ATTEMPTS}",
+            "http://metadata.google.internal/token; ",
+            "GOOGLE_SERVICE_ACCOUNT, or GOOGLE_SKIP_SIGNATURE=true for a public bucket",
+        ),
+        (
+            "az://c/k",
+            "Generic MicrosoftAzure error: Account must be specified\n",
+            "Generic MicrosoftAzure error: Account must be specified; ",
+            "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+        ),
+    ],
+)
+def test_missing_credentials_are_named(url: str, text: str, shown: str, names: str) -> None:
+    kind, described = _described(_GenericError(text), url)
+    assert kind == b"G"
+    assert described.decode().endswith(f"{shown}the environment has no credentials: set {names}")
+
+
+def test_other_errors_are_shown_without_counts_and_queries() -> None:
+    text = f"Generic S3 error: Error performing GET http://h/k {_ATTEMPTS}"
+    expected = b"Generic S3 error: Error performing GET http://h/k: HTTP error: error sending request"
+    assert _described(_GenericError(text), "s3://b/k") == (b"G", expected)
+    assert _described(_GenericError("Generic S3 error: http://h/k?secret: x"), "s3://b/k") == (
+        b"G",
+        b"Generic S3 error: http://h/k",
+    )

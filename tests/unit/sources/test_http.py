@@ -83,6 +83,20 @@ def test_all_headers_have_64_kibibytes() -> None:
         _body(_head(MAX_LINES + 1) + b"{}")
 
 
+@pytest.mark.parametrize("status", [b"100 Continue", b"102 Processing", b"103 Early Hints", b"199 "])
+def test_ten_interim_answers_are_skipped(status: bytes) -> None:
+    interim = b"HTTP/1.1 " + status + b"\r\nLink: </x>\r\nContent-Length: 5\r\n\r\n"
+    assert _body(interim * 10 + OK + b"Content-Length: 2\r\n\r\n{}") == b"{}"
+    with pytest.raises(RefusedAnswer, match=r"^it sends more than 10 interim answers \(1xx\)$"):
+        _body(interim * 11 + OK + b"Content-Length: 2\r\n\r\n{}")
+
+
+def test_a_switch_of_protocols_is_no_interim_answer() -> None:
+    with answered(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + OK + b"\r\n") as answer:
+        answer.begin()
+        assert answer.status == http.client.SWITCHING_PROTOCOLS
+
+
 def test_headers_are_counted_again_after_a_chunk() -> None:
     chunk = b"1;" + b"x" * (MAX_LINES - 100) + b"\r\n{\r\n"
     assert _body(CHUNKED + chunk * 3 + b"0\r\n\r\n") == b"{{{"

@@ -2,10 +2,11 @@
 
 import gzip
 from contextlib import ExitStack, suppress
+from types import SimpleNamespace
 
 import pytest
 
-from fusefs.errors import RegistryError, Unavailable
+from fusefs.errors import ImgfsError, InvalidImage, RegistryError, Unavailable
 from fusefs.image.model import Traffic
 from fusefs.sources.servers.connections import Connections
 from fusefs.sources.tls import Tls
@@ -115,3 +116,116 @@ def test_after_a_failure_the_server_is_asked_again_where_the_file_is(
             file.receive(10, 20, lambda _, __: None)
         file.receive(20, 30, lambda _, piece: got.extend(piece))
     assert bytes(got) == data[20:30]
+
+
+def ranged(got: Got, data: bytes, most: int = 1000, encoding: str = "identity") -> Answer:
+    """Return the answer with a part of *data*, of at most so many bytes."""
+    start, end = map(int, got.headers["Range"].removeprefix("bytes=").split("-"))
+    last = min(end, len(data) - 1, start + most - 1)
+    where = {"Content-Range": f"bytes {start}-{last}/{len(data)}", "Content-Encoding": encoding}
+    return Answer(206, data[start : last + 1], where)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(403, Unavailable), (404, Unavailable), (418, RegistryError), (206, InvalidImage)]
+)
+def test_after_any_error_the_server_is_not_asked_for_a_moment(
+    status: int, error: type[ImgfsError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, faults, data = [100.0], list[Answer](), bytes(range(100))
+    monkeypatch.setattr("fusefs.sources.url.web.time", SimpleNamespace(monotonic=lambda: now[0]))
+    with answers(lambda got: faults[0] if faults else ranged(got, data)) as server:
+        file, received = file_at(server.host), bytearray()
+
+        def read() -> None:
+            file.receive(50, 60, lambda _, piece: received.extend(piece))
+
+        file.begin(10)
+        faults.append(Answer(status, data, {"Content-Range": "bytes 50-59/100"}))  # more bytes than 10
+        with pytest.raises(error) as first:
+            read()
+        asked = len(server.got)
+        for now[0] in (100.5, 101.9):
+            with pytest.raises(error) as again:
+                read()
+            assert (str(again.value), again.value is first.value) == (str(first.value), False)
+        faults.clear()
+        assert len(server.got) == asked
+        now[0] = 102.1
+        read()
+    assert bytes(received) == data[50:60]
+
+
+def test_one_who_retries_goes_on_after_the_error_of_another() -> None:
+    data, busy = bytes(range(100)), [True]
+
+    def answer(got: Got) -> Answer:
+        if got.headers["Range"] == "bytes=90-99":
+            return Answer(403)
+        if got.headers["Range"] == "bytes=50-59" and busy:
+            busy.clear()
+            with pytest.raises(Unavailable):  # another reader, meanwhile
+                file.receive(90, 100, lambda *_: None)
+            return Answer(503)
+        return ranged(got, data)
+
+    with answers(answer) as server:
+        file, received = file_at(server.host), bytearray()
+        file.begin(10)
+        file.receive(50, 60, lambda _, piece: received.extend(piece))
+    assert bytes(received) == data[50:60]
+
+
+def test_an_answer_may_have_fewer_bytes_than_asked() -> None:
+    data = bytes(range(100))
+    with answers(lambda got: ranged(got, data, 7)) as server:
+        file, received = file_at(server.host), dict[int, bytes]()
+        assert file.begin(20) == data[:20]
+        file.receive(50, 70, lambda offset, piece: received.update({offset: bytes(piece)}))
+        assert received == {50: data[50:57], 57: data[57:64], 64: data[64:70]}
+        assert len(server.got) == 6
+        assert b"".join(file.stream(20)) == data[20:]
+
+
+@pytest.mark.parametrize("stated", ["bytes 50-49/100", "bytes 50-60/100", "bytes 49-55/100", "bytes 51-55/100"])
+def test_other_ranges_are_refused(stated: str) -> None:
+    wrong = list[str]()
+
+    def answer(got: Got) -> Answer:
+        return Answer(206, bytes(5), {"Content-Range": wrong[0]}) if wrong else ranged(got, bytes(100))
+
+    with answers(answer) as server:
+        file = file_at(server.host)
+        file.begin(10)
+        wrong.append(stated)
+        with pytest.raises(RegistryError, match=f"asked for bytes 50-59, the server sends {stated}"):
+            file.receive(50, 60, lambda *_: None)
+        assert len(server.got) == 3
+
+
+@pytest.mark.parametrize("status", [206, 416])
+def test_an_empty_file(status: int) -> None:
+    empty = Answer(status, headers={"Content-Range": "bytes */0"})
+    expected = r"a\.tar\.gz: not a tar archive: the file is empty"
+    with answers(lambda _: empty) as server, pytest.raises(InvalidImage, match=expected):
+        file_at(server.host).begin(10)
+
+
+def test_a_redirect_to_a_name_that_no_host_can_have_is_followed_once() -> None:
+    with answers(lambda _: Answer(302, headers={"Location": "http://a..b/f"})) as server:
+        with pytest.raises(RegistryError, match=r"a\.\.b: its URL is malformed"):
+            file_at(server.host).begin(10)
+        assert len(server.got) == 1
+
+
+def test_a_file_that_is_compressed_on_the_way_later_is_not_taken_for_it() -> None:
+    size, encoding = 100, "identity"
+    with answers(lambda got: ranged(got, bytes(size), encoding=encoding)) as server:
+        file, received = file_at(server.host), bytearray()
+        file.begin(10)
+        encoding = "gzip"
+        file.receive(50, 60, lambda _, piece: received.extend(piece))
+        assert received == bytes(10)  # only the label of the same bytes
+        size = 80
+        with pytest.raises(RegistryError, match="the server changes its Content-Encoding to gzip"):
+            file.receive(50, 60, lambda *_: None)
