@@ -60,8 +60,6 @@ def check_reference(text: str) -> None:
         raise UsageError(f"bad reference '{_shown(text)}': {_broken_rule(text)}")
     if match is not None and len(match["name"]) > _MAX_NAME:
         raise UsageError(f"bad reference: the name has {len(match['name'])} characters, more than {_MAX_NAME}")
-    if match is not None and not _has_port(match["name"].rpartition("/")[0].partition("/")[0]):
-        raise UsageError(f"bad reference '{_shown(text)}': {_NO_PORT}")
     if match is not None and match["digest"]:
         from fusefs.oci.digest import Digest  # noqa: PLC0415 - most names have none, and hashlib takes 2 ms
 
@@ -110,7 +108,10 @@ def registry_reference(text: str) -> RegistryReference:
         raise UsageError(f"bad reference '{text}': it is an image ID, which only engines know")
     match = _REFERENCE.fullmatch(text)
     assert match is not None  # of an image ID it is name and tag, as for skopeo
-    return _full(match)
+    reference = _full(match)
+    if not _has_port(reference.host):
+        raise UsageError(f"bad reference '{_shown(text)}': {_NO_PORT}")
+    return reference
 
 
 def is_image_id(text: str) -> bool:
