@@ -243,8 +243,13 @@ def read_index(directory: int) -> Facts | None:
 
 def clear(directory: int) -> int:
     """Remove all files in *directory*, `INDEX` first; return the freed disk space in bytes."""
+    return unlink(directory, sorted(os.listdir(directory), key=lambda name: name != INDEX))
+
+
+def unlink(directory: int, names: Iterable[str]) -> int:
+    """Remove the files *names* in *directory*; return the freed disk space in bytes."""
     freed = 0
-    for name in sorted(os.listdir(directory), key=lambda name: name != INDEX):
+    for name in names:
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # skip subdirectories: imgfs makes none
             blocks = os.stat(name, dir_fd=directory, follow_symlinks=False).st_blocks
             os.unlink(name, dir_fd=directory)
@@ -276,10 +281,10 @@ def has_leftovers(names: Collection[str]) -> bool:
     )
 
 
-def clean(path: str, directory: int, *, parts: bool) -> int:
-    """Remove files without a valid seal from the unused entry at *path*; return the freed disk space in bytes.
+def unsealed(path: str, directory: int, *, parts: bool) -> dict[str, int]:
+    """Return the files without a valid seal in the unused entry at *path*, with their disk space in bytes.
 
-    A file that cannot be read is not removed, with a warning: it may be valid.  *parts*: remove those, too, although
+    A file that cannot be read is not among them, with a warning: it may be valid.  *parts*: those are, too, although
     the next mount would go on with them.
     """
     present = {name: stat.st_blocks * 512 for name, stat in files(directory)}
@@ -297,9 +302,4 @@ def clean(path: str, directory: int, *, parts: bool) -> int:
         except OSError as error:
             log.warning("%s: %s cannot be read: %s", printable(path), name, error.strerror)
         known |= {name, name.removesuffix(SEAL)}
-    freed = 0
-    for name in present.keys() - known:
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-            os.unlink(name, dir_fd=directory)
-            freed += present[name]
-    return freed
+    return {name: size for name, size in present.items() if name not in known}

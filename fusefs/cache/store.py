@@ -16,10 +16,10 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from fusefs.cache.entry import INDEX, CacheEntry, clean, clear, read_index, remove
+from fusefs.cache.entry import INDEX, CacheEntry, clear, read_index, remove, unlink, unsealed
 from fusefs.cache.location import open_root, unusable
 from fusefs.cache.sealed_file import SEAL, Altered, Facts, new_file, open_sealed, read_document
 from fusefs.errors import limit_reached
@@ -28,7 +28,7 @@ from fusefs.private import lock_within, open_private, private_directory, private
 from fusefs.text import printable
 
 if TYPE_CHECKING:
-    from fusefs.cache.survey import ListedEntry, SurveyedEntry
+    from fusefs.cache.survey import ListedEntry, Removal, SurveyedEntry
 
 log = logger(__name__)
 
@@ -233,21 +233,43 @@ class Cache:
 
     def prune(self, *, everything: bool) -> int:
         """Remove broken, incomplete and excess entries, or *everything* that is not in use; return the bytes freed."""
-        from fusefs.cache.survey import each  # noqa: PLC0415 - a cached image needs no survey
+        from fusefs.cache.survey import taken  # noqa: PLC0415 - a cached image needs no survey
 
-        freed, remaining = 0, []
+        freed = 0
         with self._surveying() as folders:
-            for entry, directory in each(folders, _KINDS):
-                path = self._path(entry.kind, entry.key)
-                if entry.free and (everything or (entry.ours and _is_broken(path, directory))):
-                    freed += remove(path, directory)
-                    continue
-                if entry.free and entry.ours:
-                    cleaned = clean(path, directory, parts=True)
-                    entry = entry._replace(size=entry.size - cleaned, leftovers=False)  # noqa: PLW2901 - as it is now
-                    freed += cleaned
-                remaining.append(entry)
-            return freed + self._evict(remaining, 0, 0, folders)
+            for entry, _, names in self._removals(folders, everything=everything):
+                with taken(folders, entry) as directory:
+                    if directory is not None:
+                        path = self._path(entry.kind, entry.key)
+                        freed += remove(path, directory) if names is None else unlink(directory, names)
+        return freed
+
+    def prunable(self, *, everything: bool) -> "list[Removal]":
+        """Return what `prune` would remove."""
+        with self._surveying() as folders:
+            return self._removals(folders, everything=everything)
+
+    def _removals(self, folders: Mapping[str, int], *, everything: bool) -> "list[Removal]":
+        from fusefs.cache.survey import Removal, each  # noqa: PLC0415 - a cached image needs no survey
+
+        removals, others = [], []
+        for entry, directory in each(folders, _KINDS):
+            path, may_clean = self._path(entry.kind, entry.key), entry.free and entry.ours
+            if entry.free and (everything or (may_clean and _is_broken(path, directory))):
+                removals.append(Removal(entry, entry.size))
+            else:
+                sizes = unsealed(path, directory, parts=True) if may_clean else {}
+                others.append(Removal(entry, sum(sizes.values()), tuple(sizes)))
+        total = sum(entry.size - cleaned for entry, cleaned, _ in others)
+        free = self._free() + sum(removal.size for removal in (*removals, *others))
+        for entry, cleaned, names in sorted(others, key=lambda other: other.entry.used_ns):
+            if entry.free and (not entry.used_ns or total > self._limit or free < 0):
+                total -= entry.size - cleaned
+                free += entry.size - cleaned
+                removals.append(Removal(entry, entry.size))
+            elif names:
+                removals.append(Removal(entry, cleaned, names))
+        return removals
 
     def remove(self, doomed: Collection[tuple[str, str]]) -> int:
         """Remove the entries with these kinds and keys that are not in use; return the bytes freed."""
@@ -259,18 +281,6 @@ class Cache:
                 if entry.free and (entry.kind, entry.key) in doomed:
                     freed += remove(self._path(entry.kind, entry.key), directory)
         return freed
-
-    def excess(self, entries: "Iterable[ListedEntry]") -> "list[ListedEntry]":
-        """Return those of *entries* that `prune` would remove for the limit, the least recently used first."""
-        entries = sorted(entries, key=lambda entry: entry.used_ns)
-        total, excess = sum(entry.size for entry in entries), []
-        free = self._free()
-        for entry in entries:
-            if not entry.in_use and (total > self._limit or free < 0):
-                total -= entry.size
-                free += entry.size
-                excess.append(entry)
-        return excess
 
     def entries(self, *, silent: bool = False) -> "list[ListedEntry]":
         """Return the complete entries, and all of other formats, the most recently used first.
@@ -339,7 +349,7 @@ class Cache:
                     continue
                 path = self._path(entry.kind, entry.key)
                 if entry.leftovers:
-                    freed += clean(path, directory, parts=False)
+                    freed += unlink(directory, unsealed(path, directory, parts=False))
                     fits = total + need - freed <= self._limit and free + freed >= disk_space
                 if not entry.used_ns or not fits:
                     removed = remove(path, directory)

@@ -64,6 +64,16 @@ class SurveyedEntry(NamedTuple):
     """It has the format of this version of imgfs."""
 
 
+class Removal(NamedTuple):
+    """What is removed of an entry."""
+
+    entry: SurveyedEntry
+    size: int
+    """Disk space in bytes."""
+    names: tuple[str, ...] | None = None
+    """The files; None: the entry."""
+
+
 @contextlib.contextmanager
 def all_folders(root: int, ours: Mapping[str, int]) -> Iterator[Mapping[str, int]]:
     """Give the open folders *ours*, and those of other formats in the cache *root*, by name."""

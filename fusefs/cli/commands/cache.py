@@ -174,18 +174,29 @@ def _remove(path: str, images: Sequence[str], output: Output) -> None:
     if not images:
         raise UsageError("IMAGE is missing; imgfs cache list lists what can be removed")
     entries = _entries(path)
+    if not entries:
+        raise _not_cached(images[0])
+    cache = Cache(path)
+    cached = CachedImages(cache, entries)
     asked: list[ListedEntry] = []
     for image in images:
         found = [entry for entry in entries if _is_of(entry, image)]
-        if not found:
-            raise Unavailable(f"nothing is cached of {printable(image)}; imgfs cache list lists what is")
+        if not found:  # a name as the list shows it: docker://REPOSITORY
+            found = [entry for entry in entries if image in (entry.about.get("names") or ())]
+            if not found:
+                raise _not_cached(image)
+            own = cached.own((entry.kind, entry.key) for entry in found)
+            found = [entry for entry in found if (entry.kind, entry.key) in own]
         asked += found
-    cache = Cache(path)
-    doomed = CachedImages(cache, entries).removable((entry.kind, entry.key) for entry in asked)
+    doomed = cached.removable((entry.kind, entry.key) for entry in asked)
     output.line(f"freed {human_size(cache.remove(doomed))}")
     if used := [printable(_image(entry)) for entry in asked if (entry.kind, entry.key) not in doomed]:
         output.finish()
         raise MountError(f"kept {listing(used, ', ')}: a mount or a command uses it; imgfs list lists the mounts")
+
+
+def _not_cached(image: str) -> Unavailable:
+    return Unavailable(f"nothing is cached of {printable(image)}; imgfs cache list lists what is")
 
 
 def _is_of(entry: ListedEntry, image: str) -> bool:
@@ -210,15 +221,7 @@ def _is_of(entry: ListedEntry, image: str) -> bool:
 def _prune(path: str, arguments: argparse.Namespace, output: Output) -> None:
     limit, everything = _limit(arguments), arguments.all
     if arguments.dry_run:
-        before = _entries(path)
-        removed = [entry for entry in before if not entry.in_use] if everything else []
-        if before and not everything:
-            removed = Cache(path, limit).excess(before)
-        for entry in removed:
-            output.line(f"would remove {printable(_image(entry))} ({human_size(entry.size)})")
-        output.line(f"would free {human_size(sum(entry.size for entry in removed))}")
-        gone = {(entry.kind, entry.key) for entry in removed}
-        kept = [entry for entry in before if (entry.kind, entry.key) not in gone]
+        kept = _shown_removals(path, limit, output, everything=everything)
     else:
         freed = Cache(path, limit).prune(everything=everything) if os.path.lexists(path) else 0
         output.line(f"freed {human_size(freed)}")
@@ -227,3 +230,18 @@ def _prune(path: str, arguments: argparse.Namespace, output: Output) -> None:
         stay = [entry for entry in kept if entry.in_use is used]
         if stay:
             output.line(f"kept {_count(stay)}, {human_size(sum(entry.size for entry in stay))}: {why}")
+
+
+def _shown_removals(path: str, limit: int, output: Output, *, everything: bool) -> list[ListedEntry]:
+    """Print what `_prune` would remove; return the entries as they would be after it."""
+    removals = Cache(path, limit).prunable(everything=everything) if os.path.lexists(path) else []
+    kept = {(entry.kind, entry.key): entry for entry in _entries(path, silent=True)}
+    for (kind, key, *_), size, names in removals:
+        entry = kept.pop((kind, key), None)
+        shown = "a broken or incomplete entry" if entry is None else printable(_image(entry))
+        if entry is not None and names is not None:
+            shown = f"the incomplete files of {shown}"
+            kept[kind, key] = entry._replace(size=entry.size - size)
+        output.line(f"would remove {shown} ({human_size(size)})")
+    output.line(f"would free {human_size(sum(removal.size for removal in removals))}")
+    return list(kept.values())

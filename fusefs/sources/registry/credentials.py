@@ -21,6 +21,7 @@ log = logger(__name__)
 
 _HUB_NAMES = ("https://index.docker.io/v1/", DOCKER_HUB, "index.docker.io", "registry-1.docker.io")
 """The names of Docker Hub: that of the docker command's files first, then that of containers/image."""
+_DOCKERCFG = ".dockercfg"
 _HELPER = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HELPER_TIMEOUT = 30.0
 """Seconds."""
@@ -106,7 +107,13 @@ def _documents(named: str | None, environment: Mapping[str, str]) -> Iterator[tu
     for path in _files(environment):
         document = _file(path)
         if document is not None:
-            yield {"auths": document} if path.name == ".dockercfg" else document, str(path)
+            yield _of_dockercfg(document) if path.name == _DOCKERCFG else document, str(path)
+
+
+def _of_dockercfg(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the oldest file has in the form of the newer ones: there, a key with a path is a URL in any case."""
+    is_url = {key: "/" in key and "://" not in key for key in document}
+    return {"auths": {f"https://{key}" if is_url[key] else key: entry for key, entry in document.items()}}
 
 
 def credential_files(authfile: str | None, environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -121,7 +128,7 @@ def _files(environment: Mapping[str, str]) -> Iterator[Path]:
     yield Path(f"{runtime}/containers" if runtime else f"/run/containers/{os.geteuid()}", "auth.json")
     yield Path(environment.get("XDG_CONFIG_HOME") or folder / ".config", "containers", "auth.json")
     yield Path(environment.get("DOCKER_CONFIG") or folder / ".docker", "config.json")
-    yield folder / ".dockercfg"
+    yield folder / _DOCKERCFG
 
 
 def _file(path: Path) -> Mapping[str, Any] | None:
@@ -234,13 +241,14 @@ def _answer_of_helper(name: str, registry: str, deadline: float) -> Credentials 
     program = f"docker-credential-{name}"
     if not _HELPER.fullmatch(name):
         raise UsageError(f"bad name of a credential helper: {printable(program)}")
-    from fusefs.sources.registry.credential_helper import ask_helper  # noqa: PLC0415 - most credentials are in files
+    from fusefs.sources.registry.credential_helper import ask_helper, reason  # noqa: PLC0415 - most credentials are in files
 
-    status, output = ask_helper(program, registry, max(0.0, deadline - time.monotonic()))
+    status, output, errors = ask_helper(program, registry, max(0.0, deadline - time.monotonic()))
     if status:
         if b"credentials not found" in output or b"no credentials" in output:
             return None
-        raise UsageError(f"{program} failed with status {status}")
+        why = reason(output, errors)
+        raise UsageError(f"{program} failed with status {status}{why and ': '}{why}")
     answer = _parsed(output, program)
     user, secret = answer.get("Username"), answer.get("Secret")
     if not isinstance(user, str) or not isinstance(secret, str):

@@ -28,6 +28,12 @@ class CachedImages:
             named = _digests_in(cache, entry)
             self._named[entry.kind, entry.key] = {places[digest] for digest in named if digest in places}
 
+    def own(self, blobs: Iterable[Place]) -> set[Place]:
+        """Return *blobs* without those that other manifests or indexes in the cache need, or their tags."""
+        found = set(blobs)
+        tags = {place for place, named in self._named.items() if place[0] == TAGS and named & found}
+        return found - self._reached(self._named.keys() - found - tags)
+
     def removable(self, images: Iterable[Place]) -> set[Place]:
         """Return what *images* have and no other image; nothing of one of which a mount or a command uses something.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from fusefs.cache.store import Cache
 from fusefs.content.protocol import Bytes, Content
 from fusefs.content.remote import RemoteBlob
-from fusefs.errors import DigestMismatch, InvalidImage, Unavailable
+from fusefs.errors import DigestMismatch, ImgfsError, InvalidImage, Unavailable
 from fusefs.image.model import LayerCache
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
@@ -52,8 +52,8 @@ class RegistryStore:
         self._cache = cache
         self._tmpdir = tmpdir
         self._documents: dict[Digest, bytes] = {}
-        self._wrong: dict[Digest, DigestMismatch] = {}
-        """Documents that had another digest twice: whoever asks again gets no other answer."""
+        self._failed: dict[Digest, ImgfsError] = {}
+        """Documents that are wrong, missing or denied: whoever asks again gets no other answer."""
         self._layers: dict[Digest, RemoteBlob] = {}
         self._tag = None if cache is None or reference.digest else TagMemo(cache, str(reference))
         self.documents: list[HeldEntry] = [] if self._tag is None else [self._tag.held]
@@ -159,12 +159,12 @@ class RegistryStore:
 
     def _document(self, digest: Digest, descriptor: Descriptor) -> bytes:
         """Return a document from the registry."""
-        if digest in self._wrong:
-            raise self._wrong[digest].with_traceback(None)
+        if digest in self._failed:
+            raise self._failed[digest].with_traceback(None)
         try:
             return self._asked(digest, descriptor)
-        except DigestMismatch as error:
-            self._wrong[digest] = error
+        except (DigestMismatch, InvalidImage, Unavailable) as error:
+            self._failed[digest] = error
             raise
 
     def _asked(self, digest: Digest, descriptor: Descriptor) -> bytes:

@@ -9,13 +9,16 @@ from fusefs.content.pieces import Take
 from fusefs.content.spool import megabytes
 from fusefs.errors import BlobError, DigestMismatch, InvalidImage, RegistryError, Unavailable, UsageError
 from fusefs.log import logger
+from fusefs.oci import documents
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
+from fusefs.oci.untrusted_json import has_field, parse_object
 from fusefs.ranges import Range
 from fusefs.sources.registry.lanes import Lane, lanes_of
 from fusefs.sources.registry.repository import Found, Repository
 from fusefs.sources.servers.connections import ConnectionFailed
 from fusefs.sources.servers.retries import Retries, Transient
+from fusefs.text import printable
 
 log = logger(__name__)
 
@@ -23,6 +26,12 @@ _T = TypeVar("_T")
 
 _MAX_BODIES = 2
 """How often a registry that ignores ranges may send a blob in one transfer."""
+_PAGE = "text/html"
+"""A media type that no manifest has, whoever sends it."""
+_FIELDS = ("schemaVersion", "mediaType", "manifests", "layers")
+"""Fields of which each manifest and index has at least one."""
+_MAX_TYPE = 100
+"""Characters of a media type in a message."""
 _OF_PLACE = (RegistryError, Unavailable, InvalidImage, DigestMismatch)
 """Errors after which another place may have the same image."""
 
@@ -67,8 +76,13 @@ class Transfers:
         def attempt(repository: Repository, retries: Retries) -> Found:
             found = request(repository, retries)
             stated = digest or found.digest
-            if stated is not None and found.data:
-                _check(repository, f"the manifest {reference}", Digest.of([found.data], stated.algorithm), stated)
+            if found.data:
+                if found.media_type == _PAGE:
+                    _check_form(repository, found, reference)
+                if stated is not None:
+                    _check(repository, f"the manifest {reference}", Digest.of([found.data], stated.algorithm), stated)
+                if digest is None:  # after its digest: it may be damaged
+                    _check_form(repository, found, reference)
             return found
 
         return self._asked(attempt)
@@ -177,6 +191,20 @@ def _tried(
         else:
             availability.succeeded()
             return result
+
+
+def _check_form(repository: Repository, found: Found, reference: str) -> None:
+    """Raise RegistryError if *found* cannot be a manifest or an index: a proxy or a portal may send its own page."""
+    with suppress(InvalidImage):
+        document = parse_object(found.data, reference, "a manifest")
+        if any(has_field(document, name) for name in _FIELDS):
+            return
+    is_stated = not found.media_type or found.media_type in documents.MANIFESTS | documents.INDEXES
+    sent = "other data" if is_stated else printable(found.media_type[:_MAX_TYPE])
+    place = repository.place
+    colon = "@" if ":" in reference else ":"
+    named = printable(f"{place.repository}{colon}{reference}")
+    raise RegistryError(f"the registry {place.shown} sends {sent}, not a manifest, for {named}")
 
 
 def _check(repository: Repository, what: str, actual: Digest, stated: Digest) -> None:

@@ -83,6 +83,22 @@ def test_an_image_goes_with_all_that_no_other_has(
     assert _read(imgfs, server.image()) == 0
 
 
+def test_a_repository_goes_as_it_is_listed_without_what_others_need(
+    imgfs: Bench, server: Registry, first: Layout, second: Layout
+) -> None:
+    push(second, server, "team/other:2")
+    for image in ("team/app:1", "team/app:same", "team/other:2"):
+        assert _read(imgfs, server.image(image)) == 0
+    for image in ("team/app", "team/other"):
+        assert imgfs.run("cache", "rm", f"docker://{server.host}/{image}").status == 0
+        if image == "team/app":
+            assert _cached(imgfs) >= _digests(first) & _digests(second)
+            assert not _cached(imgfs) & (_digests(first) - _digests(second))
+            assert _read(imgfs, server.image("team/other:2"), "--offline") == 0
+    assert not any("team/other" in tag for tag in _cached(imgfs))
+    assert not _cached(imgfs) & (_digests(second) - _digests(first))
+
+
 def test_an_index_goes_with_all_its_manifests_that_are_cached(imgfs: Bench, server: Registry, second: Layout) -> None:
     image = server.image("team/app:2")
     for platform in (HOST, OTHER):

@@ -64,6 +64,15 @@ def test_a_refresh_that_fails_at_any_request_keeps_the_cached_image(imgfs: Bench
     assert imgfs.run("cat", "--offline", f"{moved.image()}:/etc/motd").out == "moved\n"
 
 
+@pytest.mark.parametrize("where", ["/v2/", "/manifests/1", "/manifests/sha256:"])
+def test_a_page_instead_of_a_manifest_is_a_failure_and_not_cached(imgfs: Bench, moved: Proxy, where: str) -> None:
+    moved.always[where] = status(200, b"<html>", Content_Type="text/html")
+    done = imgfs.run("cat", f"{moved.image()}:/etc/motd")
+    assert (done.status, done.out) == (0, "hello\n")
+    assert f"may be old: the registry {moved.host} sends text/html, not a manifest, for team/app" in done.err
+    assert "html" not in imgfs.run("cache", "list", "--json").out
+
+
 def test_a_new_image_that_cannot_be_cached_does_not_replace_the_cached_one(imgfs: Bench, moved: Proxy) -> None:
     assert imgfs.run("cat", "--cache-size", "1", f"{moved.image()}:/etc/motd").out == "moved\n"
     done = imgfs.run("cat", "--offline", f"{moved.image()}:/etc/motd")

@@ -99,6 +99,25 @@ def test_the_cache_lists_how_much_of_a_blob_is_there(imgfs: Bench, proxy: Proxy,
     assert read(imgfs, proxy.image())
 
 
+def test_what_would_be_pruned_is_what_is_pruned(imgfs: Bench, proxy: Proxy, blob: str) -> None:
+    killed(imgfs, proxy, blob)
+    first, would, *kept = imgfs.run("cache", "prune", "--dry-run").out.splitlines()
+    assert first.startswith(f"would remove the incomplete files of docker://{proxy.host}/team/app (")
+    assert part(imgfs, blob).exists()
+    done = imgfs.run("cache", "prune").out.splitlines()
+    assert [would.replace("would free", "freed"), *kept] == done
+    assert "0 B" not in would
+    assert not part(imgfs, blob).exists()
+
+
+def test_what_a_killed_fetch_left_is_removed_by_its_listed_name(imgfs: Bench, proxy: Proxy, blob: str) -> None:
+    killed(imgfs, proxy, blob)
+    name = f"docker://{proxy.host}/team/app"
+    assert name in {name for entry in json.loads(imgfs.run("cache", "list", "--json").out) for name in entry["names"]}
+    assert imgfs.run("cache", "rm", name).status == 0
+    assert json.loads(imgfs.run("cache", "list", "--json").out) == []
+
+
 def test_wrong_bytes_in_the_cache_are_dropped(imgfs: Bench, proxy: Proxy, blob: str) -> None:
     killed(imgfs, proxy, blob)
     with part(imgfs, blob).open("r+b") as file:

@@ -6,6 +6,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from fusefs.image.model import Traffic
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
@@ -14,7 +16,7 @@ from fusefs.sources.registry.places import Place
 from tests.support.builders import layer
 from tests.support.changesets import changeset, file, folder, whiteout
 from tests.support.conformance import SETTINGS
-from tests.support.fault_proxy import Asked, Proxy, Reply, stall
+from tests.support.fault_proxy import Asked, Proxy, Reply, stall, status
 from tests.support.layouts import Layout
 from tests.support.mounts import COMMAND, Bench
 from tests.support.processes import until
@@ -44,6 +46,14 @@ def test_mounting_takes_two_requests_and_the_next_time_one_or_none(imgfs: Bench,
     assert server.requests() == ["HEAD manifests/1 200"]
     imgfs.mount(server.image(f"team/app@{digest}"), at=imgfs.mountpoint("third"))
     assert server.requests() == []
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_config_that_is_not_there_is_asked_for_once(imgfs: Bench, server: Registry, proxy: Proxy, code: int) -> None:
+    layout, _ = pushed(server, "team/app:1", BASE)
+    proxy.always["/blobs/"] = status(code)
+    assert imgfs.run("inspect", proxy.image()).status == 4
+    assert proxy.requests() == ["GET manifests/1", f"GET blobs/{short(layout, 0)}"]
 
 
 def test_the_process_that_serves_goes_on_with_the_connection_of_the_command(

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import resource
+import shutil
 import stat
 import subprocess
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.cache.sealed_file import read_document, write_document
-from fusefs.cache.store import Cache
+from fusefs.cache.store import DEFAULT_LIMIT, Cache
 from fusefs.errors import LimitReached, NoSpace
 from tests.conftest import TakeWarnings
 from tests.support.caches import ABOUT, claim, kept, keys, layer, make
@@ -72,6 +73,32 @@ def test_what_a_killed_maker_leaves_does_not_count_and_goes(path: Path) -> None:
     (path / "saved" / "b" / "2.layer.seal").write_bytes(b"half")
     make(path, "c").close()  # whatever is kept sweeps
     assert sorted(os.listdir(path / "saved" / "b")) == ["index", "tar"]
+
+
+@pytest.mark.parametrize(("everything", "limit"), [(False, DEFAULT_LIMIT), (False, 8 << 20), (False, 0), (True, 0)])
+def test_what_would_be_pruned_is_what_is_pruned(
+    path: Path, take_warnings: TakeWarnings, *, everything: bool, limit: int
+) -> None:
+    for number, key in enumerate(("whole", "leftovers", "altered", "used")):
+        make(path, key, bytes(4 * MIB)).close()
+        os.utime(path / "saved" / key / "index", (number, number + 1))
+    (path / "saved" / "leftovers" / "1.layer").write_bytes(bytes(MIB))
+    _touch(path / "saved" / "altered" / "tar")
+    claim(path, "incomplete")[0].close()
+    blob = path / "blobs" / "b"
+    shutil.copytree(path / "saved" / "incomplete", blob)
+    (blob / "part").write_bytes(bytes(MIB))
+    user, _ = claim(path, "used")
+    cache, before = Cache(str(path), limit), sorted(path.rglob("*"))
+    would = cache.prunable(everything=everything)
+    assert sorted(path.rglob("*")) == before
+    assert cache.prune(everything=everything) == sum(removal.size for removal in would) > 6 * MIB
+    gone = {(one.entry.kind, one.entry.key) for one in would if one.names is None}
+    left = {(kind, key) for kind in ("saved", "blobs") for key in os.listdir(path / kind)}
+    assert left == {(file.parent.name, file.name) for file in before if file.parent.parent == path} - gone
+    assert cache.prunable(everything=everything) == []
+    user.close()
+    take_warnings()
 
 
 def test_what_a_killed_mount_left_of_a_layer_is_no_hindrance(path: Path) -> None:

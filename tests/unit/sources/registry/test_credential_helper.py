@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.errors import UsageError
-from fusefs.sources.registry.credential_helper import ask_helper
+from fusefs.sources.registry.credential_helper import ask_helper, reason
 from tests.support.processes import until
 
 _ASK = """
@@ -75,11 +75,45 @@ def test_a_program_that_a_helper_leaves_behind_delays_no_answer(helper: Callable
     pids = tmp_path / "pids"
     program = helper(f"read registry; echo answer for $registry; sleep 47 & echo $! >{pids}")
     began = time.monotonic()
-    assert ask_helper(program, "example.org\n", 20) == (0, b"answer for example.org\n")
+    assert ask_helper(program, "example.org\n", 20) == (0, b"answer for example.org\n", b"")
     assert time.monotonic() - began < 5
     agent = wait_for_number(pids)
     assert is_running(agent)
     os.kill(agent, signal.SIGKILL)
+
+
+def test_errors_that_fill_a_pipe_hold_up_no_answer(helper: Callable[[str], str]) -> None:
+    program = helper("yes error | head -c 1000000 >&2; read registry; echo answer for $registry")
+    status, output, errors = ask_helper(program, "example.org\n", 20)
+    assert (status, output, errors[:12]) == (0, b"answer for example.org\n", b"error\nerror\n")
+    assert len(errors) < 1 << 18
+
+
+def test_a_program_that_a_helper_leaves_behind_may_report_errors_without_end(helper: Callable[[str], str]) -> None:
+    began = time.monotonic()
+    status, output, errors = ask_helper(helper("yes >&2 & sleep 0.3; echo answer"), "example.org\n", 20)
+    assert (status, output, errors[:2]) == (0, b"answer\n", b"y\n")  # `yes` ends with the pipe
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("output", "errors", "expected"),
+    [
+        (b"", b"", ""),
+        (b"", b"\n  no key\x1b[31m \nmore", r"no key\x1b[31m"),
+        (b"error: locked\nmore", b"", "error: locked"),
+        (b"error: locked", b"no agent", "no agent"),
+        (b'{"Username": "me", "Secret": "s3cret"}', b"", ""),
+        (b'note\n{"Secret":\n"s3cret"', b"", ""),
+        (b'"s3cret"', b"", ""),
+        (b'[\n"s3cret"]', b"", ""),
+        (b"Secret: s3cret", b"", ""),
+        (b"", b"x" * 5000, "x" * 200),
+        (b"\xff", b"", "\ufffd"),
+    ],
+)
+def test_a_helper_that_fails_tells_why_and_no_secret(output: bytes, errors: bytes, expected: str) -> None:
+    assert reason(output, errors) == expected
 
 
 def test_an_interrupt_ends_the_helper(helper: Callable[[str], str], tmp_path: Path) -> None:

@@ -153,6 +153,20 @@ def test_keys_of_the_docker_command_are_urls(files: Files) -> None:
     assert files.find(authfile=path) == "me"
 
 
+def test_keys_of_the_oldest_file_are_hosts_and_urls(files: Files) -> None:
+    for key in ("example.org/v1/", "example.org/other", "https://example.org/v1/", "example.org"):
+        (files.folder / ".dockercfg").write_text(json.dumps({key: basic("me")}))
+        assert (files.find(), files.find("example.com")) == ("me", None)
+    (files.folder / ".dockercfg").write_text(json.dumps({"index.docker.io/v1/": basic("hub")}))
+    assert files.find("docker.io", "library/nginx") == "hub"
+    both = {"example.org": basic("host"), "example.org/v1/": basic("url")}
+    (files.folder / ".dockercfg").write_text(json.dumps(both))
+    assert files.find() == "host"
+    (files.folder / ".dockercfg").unlink()
+    files.write(".docker/config.json", **auths("me", "example.org/v1/"))  # there, it is a repository
+    assert files.find() is None
+
+
 def test_each_form_of_an_entry_is_read(files: Files) -> None:
     def entry(**entry: str) -> Credentials | None:
         path = files.write("file", auths={"example.org": entry})
@@ -185,6 +199,17 @@ def test_a_helper_of_the_registry_comes_before_that_of_all(files: Files, monkeyp
     hub = find_credentials("docker.io", "library/nginx", path, files.environment)
     assert hub == Credentials(identity_token="t")
     assert files.find("y.org", authfile=path) is None
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [("exit 3", "3"), ("echo 'no agent' >&2; exit 1", "1: no agent"), ("echo locked; exit 1", "1: locked")],
+)
+def test_a_helper_that_fails_is_quoted(files: Files, helpers: Helpers, script: str, why: str) -> None:
+    helpers.write("x", {})
+    (helpers.folder / "docker-credential-x").write_text(f"#!/bin/sh\n{script}\n")
+    with pytest.raises(UsageError, match=f"^docker-credential-x failed with status {why}$"):
+        files.find(authfile=files.write("file", credsStore="x"))
 
 
 def test_the_helper_of_a_registry_alone_counts_in_its_file(files: Files, helpers: Helpers) -> None:

@@ -19,6 +19,7 @@ from fusefs.sources.registry.transfer import Transfers
 from tests.support.answers import Answer, Got, answers
 from tests.support.conformance import SETTINGS
 from tests.support.processes import until
+from tests.unit.sources.registry.clients import MANIFEST
 
 AT_ONCE, LARGE_AT_ONCE = 6, 4
 
@@ -99,7 +100,7 @@ def test_who_waits_for_a_silent_host_knows_it(clock: Clock) -> None:
 
 def test_a_request_that_got_a_lane_too_late_does_not_stop_others(clock: Clock) -> None:
     statuses = [503]
-    with answers(lambda _: Answer(statuses[0], b"{}")) as server, ExitStack() as held:
+    with answers(lambda _: Answer(statuses[0], MANIFEST)) as server, ExitStack() as held:
         transfers, made, failed = client(server.host), lanes_of(server.host), list[ImgfsError]()
         for _ in range(AT_ONCE):
             held.enter_context(made.lane(None))
@@ -117,7 +118,7 @@ def test_a_request_that_got_a_lane_too_late_does_not_stop_others(clock: Clock) -
         held.close()
         late.join()
         statuses[0] = 200
-        assert transfers.manifest("1", None).data == b"{}"
+        assert transfers.manifest("1", None).data == MANIFEST
     assert len(failed) == 1
 
 
@@ -142,7 +143,7 @@ def test_transfers_that_pause_do_not_hold_up_others() -> None:
     def answer(got: Got) -> Answer:
         if got.path.endswith("/other"):
             works.set()
-        return Answer(200, b"{}") if works.is_set() else Answer(503)
+        return Answer(200, MANIFEST) if works.is_set() else Answer(503)
 
     with answers(answer) as server:
         found = list[bytes]()
@@ -154,10 +155,10 @@ def test_transfers_that_pause_do_not_hold_up_others() -> None:
         for reader in readers:
             reader.start()
         until(lambda: len(server.got) >= AT_ONCE, "all lanes were taken")
-        assert client(server.host).manifest("other", None).data == b"{}"
+        assert client(server.host).manifest("other", None).data == MANIFEST
         for reader in readers:
             reader.join()
-    assert found == [b"{}"] * AT_ONCE
+    assert found == [MANIFEST] * AT_ONCE
 
 
 def test_threads_that_ask_at_the_same_time_get_the_same_lanes(monkeypatch: pytest.MonkeyPatch) -> None:

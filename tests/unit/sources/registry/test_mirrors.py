@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fusefs.errors import RegistryError, Unavailable, UsageError
+from fusefs.errors import DigestMismatch, RegistryError, Unavailable, UsageError
+from fusefs.oci.digest import Digest
 from tests.conftest import TakeWarnings
 from tests.support.answers import Answer, Got, answers, silent
 from tests.unit.sources.registry.clients import (
@@ -39,6 +40,36 @@ def test_a_mirror_with_settings_that_cannot_be_used_is_passed_over(
         assert take_warnings() == [f"the mirror {mirror.host}: {reason}; asking the next place"]
         with pytest.raises(UsageError, match=re.escape(reason)):
             manifest(of(mirror.host))
+
+
+PAGES = [(b"<html>", "text/html"), (b"[]", "application/json"), (b"{}", "text/html; charset=utf-8"), (b'{"a":1}', "")]
+"""What proxies and portals send instead of a manifest, with its media type."""
+
+
+@pytest.mark.parametrize(("page", "media_type"), PAGES)
+def test_a_mirror_that_sends_no_manifest_is_passed_over(page: bytes, media_type: str) -> None:
+    answer = Answer(200, page, {"Content-Type": media_type} if media_type else {})
+    with answers(lambda _: answer) as portal, answers(found) as server:
+        assert manifest(client(portal.host, server.host)) == MANIFEST
+        sent = media_type.partition(";")[0] or "other data"
+        message = f"^the registry {portal.host} sends {sent}, not a manifest, for team/app:latest$"
+        with pytest.raises(RegistryError, match=message):
+            manifest(client(portal.host))
+
+
+def test_what_has_another_digest_than_the_one_asked_for_is_a_page_or_damaged() -> None:
+    digest = Digest.of([MANIFEST])
+    for headers, error in (({"Content-Type": "text/html"}, RegistryError), ({}, DigestMismatch)):
+        answer = Answer(200, b"<html>", headers)
+        with answers(lambda _, answer=answer: answer) as portal, answers(found) as server:  # type: ignore[misc]
+            assert client(portal.host, server.host).manifest(str(digest), digest).data == MANIFEST
+            with pytest.raises(error):
+                client(portal.host).manifest(str(digest), digest)
+
+
+def test_a_manifest_counts_whatever_its_media_type_is() -> None:
+    with answers(lambda _: Answer(200, MANIFEST, {"Content-Type": "text/html"})) as server:
+        assert manifest(client(server.host)) == MANIFEST
 
 
 def test_silent_places_fail_within_one_timeout() -> None:
