@@ -188,6 +188,8 @@ def _tried(
         except Unavailable:
             availability.refused()
             raise
+        except RegistryError as error:  # another attempt would not help; the host may answer requests for others
+            raise BlobError(str(error)) from None
         else:
             availability.succeeded()
             return result

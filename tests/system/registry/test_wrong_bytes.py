@@ -1,4 +1,4 @@
-"""Bytes that stay wrong: however many programs want them, they are fetched for the first one, and work again soon."""
+"""Bytes that stay wrong or denied: however many programs want them, one asks for them, and they work again soon."""
 
 import errno
 import hashlib
@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.changesets import changeset, file
 from tests.support.chunked_layers import estargz, zstd_chunked
-from tests.support.fault_proxy import Asked, Fault, Proxy, Reply, headers
+from tests.support.fault_proxy import Asked, Fault, Proxy, Reply, headers, status, whole
 from tests.support.layouts import Layout
 from tests.support.lazy_images import of_layers
 from tests.support.mounts import Bench
@@ -89,6 +89,29 @@ def test_a_layer_that_stays_damaged_is_fetched_for_one_of_many_lookups(
     del proxy.always[digest]
     until(lambda: _works(mounted / "rootfs" / "data"), "the layer is shown")
     assert (mounted / "rootfs" / "data").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("fault", ["denied", "missing", "odd", "whole and cut"])
+def test_a_layer_that_is_not_to_be_had_is_asked_for_by_one_of_many_lookups(
+    imgfs: Bench, server: Registry, proxy: Proxy, fault: str
+) -> None:
+    digest = _push(LAYOUTS["gzip"](), server)
+    mounted = imgfs.mount(proxy.image())
+    imgfs.log_is_quiet = False
+
+    def cut(asked: Asked, reply: Reply) -> Reply:
+        reply = whole(proxy)(asked, reply)
+        reply.cut, reply.reset = 500, True
+        return reply
+
+    faults = {"denied": status(403), "missing": status(404), "odd": status(418), "whole and cut": cut}
+    proxy.always[digest], proxy.round_trip = faults[fault], 0.05
+    proxy.requests()
+    failed = _errors(lambda number: (mounted / "rootfs" / f"{number}").stat())
+    assert failed == [errno.EIO] * READERS
+    assert len(proxy.requests()) <= 12
+    del proxy.always[digest]
+    until(lambda: _works(mounted / "rootfs" / "data"), "the layer is shown")
 
 
 @pytest.mark.parametrize("name", ["zstd-chunked", "estargz"])

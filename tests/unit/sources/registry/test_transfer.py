@@ -327,3 +327,12 @@ def test_an_answer_of_another_range_is_an_error_of_the_blob_alone() -> None:
             transfers.blob(BLOB, (0, 10), lambda *_: None)
         transfers.check()
         assert len(server.got) == 2
+
+
+def test_an_answer_that_no_attempt_mends_is_an_error_of_the_blob_alone() -> None:
+    with answers(lambda _: Answer(418)) as server:
+        transfers = client(server.host)
+        with pytest.raises(BlobError, match="418"):
+            transfers.blob(BLOB, (0, 10), lambda *_: None)
+        transfers.check()
+        assert len(server.got) == 1
