@@ -107,13 +107,13 @@ class PieceTable:
 class _Claim:
     """Pieces that one thread fetches now."""
 
-    __slots__ = ("ended", "error", "pieces", "trying")
+    __slots__ = ("ended", "error", "pieces", "shared", "trying")
 
     def __init__(self, pieces: Sequence[int]) -> None:
         self.pieces = pieces
         self.trying: Sequence[int] = pieces
         """Those that are being fetched; after an error, those that it may be about."""
-        self.ended = False
+        self.ended = self.shared = False
         self.error: ImgfsError | None = None
 
     def fails(self, wanted: range) -> bool:
@@ -223,7 +223,7 @@ class PieceTar:
                 self._fetch_claim(claim, wanted)
             if claim.error is not None and not self._are_here(wanted):
                 if claim.fails(wanted):
-                    raise FetchFailed(claim.error)
+                    raise FetchFailed(claim.error, shared=claim.shared or not is_own)
                 alone = True  # it may be a piece that this thread has not asked for, and that is not in the cache, say
 
     def _are_here(self, wanted: range) -> bool:
@@ -253,8 +253,9 @@ class PieceTar:
                 self._fetch(run, claim)
         except FetchFailed as failure:
             claim.error = failure.error.with_traceback(None)
+            claim.shared = failure.shared
             if claim.fails(wanted):
-                self._wrong.add(claim.error, claim.trying)
+                self._wrong.add(failure, claim.trying)
         finally:
             with self._changed:
                 for number in claim.pieces:

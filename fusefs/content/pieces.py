@@ -57,10 +57,12 @@ _GAP = 1 << 16
 class FetchFailed(OSError):
     """Bytes cannot be fetched now; the next access tries again."""
 
-    def __init__(self, error: ImgfsError) -> None:
+    def __init__(self, error: ImgfsError, *, shared: bool = False) -> None:
         super().__init__(errno.ENOSPC if isinstance(error, NoSpace) else errno.EIO, str(error))
         self.error = error
         """The reason, for users."""
+        self.shared = shared
+        """Whether another reader's fetch failed, perhaps one of more bytes or a moment ago."""
 
 
 class Room(NamedTuple):
@@ -254,7 +256,7 @@ class Pieces:
         claim = next(each for each in self._claims if next(each.missing.within(start, end), None))
         self._changed.wait_for(lambda: claim.ended or self.present.cover(start, end))
         if claim.error is not None and not self.present.cover(start, end):
-            raise FetchFailed(claim.error)
+            raise FetchFailed(claim.error, shared=True)
 
     def _unclaimed(self, start: int, end: int) -> Ranges:
         free = Ranges(self.present.missing(start, end))

@@ -35,9 +35,13 @@ class RecentErrors:
     def __init__(self) -> None:
         self._errors: tuple[_Recent, ...] = ()
 
-    def add(self, error: ImgfsError, pieces: Collection[int] = ()) -> None:
-        """Remember *error* if it is one of the bytes: those of any of the *pieces*, with none: all bytes."""
-        if isinstance(error, _OF_BYTES):
+    def add(self, failure: FetchFailed, pieces: Collection[int] = ()) -> None:
+        """Remember *failure* if it is one of the bytes: those of any of the *pieces*, with none: all bytes.
+
+        Not one that is shared: that of a larger fetch may not concern these bytes, and times would add up.
+        """
+        error = failure.error
+        if isinstance(error, _OF_BYTES) and not failure.shared:
             now = time.monotonic()
             recent = [each for each in self._errors if each.until > now]
             new = _Recent(now + _MOMENT, error.with_traceback(None), pieces)
@@ -47,4 +51,4 @@ class RecentErrors:
         """Raise FetchFailed with an error that is only about pieces that are *wanted*, or about all bytes."""
         for each in self._errors:
             if each.until > time.monotonic() and all(number in wanted for number in each.pieces):
-                raise FetchFailed(each.error)
+                raise FetchFailed(each.error, shared=True)

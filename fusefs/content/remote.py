@@ -101,7 +101,7 @@ class RemoteBlob:
     """A blob whose reads return verified bytes only: the first one fetches all that is missing.
 
     Safe under concurrency.  `_whole` is held by the thread that fetches and verifies the whole blob; threads that wait
-    for it share its error, and so do those that come soon after a wrong digest or size; others try again.  `_opening`
+    for it share its error, and so do those that come soon after an error of the bytes; others try again.  `_opening`
     guards the making of `_pieces`, and is held for a moment.  `_extent` is set once.
     """
 
@@ -168,7 +168,6 @@ class RemoteBlob:
                 return pieces.read(offset, size)
             except FetchFailed as error:
                 if not self._outgrows(pieces, error):
-                    self._wrong.add(error.error)  # of the size, say
                     raise
         return self._fetched().read_at(offset, size)
 
@@ -185,7 +184,6 @@ class RemoteBlob:
         """Raise FetchFailed if missing bytes would not be asked for now, after a failure a moment ago."""
         try:
             if self._extent is None:
-                self._wrong.check()
                 self._supply.check()
         except ImgfsError as error:
             raise FetchFailed(error.with_traceback(None)) from None
@@ -237,16 +235,17 @@ class RemoteBlob:
         if self._extent is None:
             with self._whole:
                 if self._failed is not None and self._failures != failures:
-                    raise FetchFailed(self._failed)
+                    raise FetchFailed(self._failed, shared=True)
                 if self._extent is None:
                     self._wrong.check()
                 try:
                     self._fetch_whole()
                 except (FetchFailed, ImgfsError) as error:
-                    self._failed = error.error if isinstance(error, FetchFailed) else error.with_traceback(None)
+                    failure = error if isinstance(error, FetchFailed) else FetchFailed(error)
+                    self._failed = failure.error.with_traceback(None)
                     self._failures += 1
-                    self._wrong.add(self._failed)
-                    raise FetchFailed(self._failed) from None
+                    self._wrong.add(failure)
+                    raise FetchFailed(self._failed, shared=failure.shared) from None
         assert self._extent is not None
         return self._extent
 

@@ -9,7 +9,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fusefs.content.file import Extent, OpenFile
+from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Content, Literal
+from fusefs.content.recent import RecentErrors
 from fusefs.content.remote import RemoteBlob
 from fusefs.content.spool import file_or_memory
 from fusefs.errors import DigestMismatch, ImgfsError, InvalidImage, NoSpace
@@ -316,31 +318,35 @@ class Layers:
         return files
 
     def _files_maker(self, layer: Layer) -> Callable[[], LayerFiles]:
-        is_first = True
+        recent = RecentErrors()
 
         def make() -> LayerFiles:
-            nonlocal is_first
-            if not is_first:
-                self._check_supply(layer)  # before the documents of pieces, which proved wrong, are fetched again
-            is_first = False
-            files = self._files_of_pieces(layer)
-            if files is not None:
-                return files
-            name = self._index_name(layer)
-            cache = self._cache_of(layer)
-            index = None if cache is None else cached_index(cache, name)
-            if cache is not None and index is not None:
-                tar = self.tar(layer)
-                # The headers in a plain tar of the user, who may have changed it.
-                if not cache.of_user or layer.compression or headers_match(cache, name, index, tar):
-                    return LayerFiles(index, tar)
-            self._check_supply(layer)
-            return self._made_files(layer, name, cache, None)
+            recent.check()
+            try:
+                return self._new_files(layer)
+            except FetchFailed as failure:
+                recent.add(failure)
+                raise
 
         return make
 
+    def _new_files(self, layer: Layer) -> LayerFiles:
+        files = self._files_of_pieces(layer)
+        if files is not None:
+            return files
+        name = self._index_name(layer)
+        cache = self._cache_of(layer)
+        index = None if cache is None else cached_index(cache, name)
+        if cache is not None and index is not None:
+            tar = self.tar(layer)
+            # The headers in a plain tar of the user, who may have changed it.
+            if not cache.of_user or layer.compression or headers_match(cache, name, index, tar):
+                return LayerFiles(index, tar)
+        self._check_supply(layer)
+        return self._made_files(layer, name, cache, None)
+
     def _check_supply(self, layer: Layer) -> None:
-        """Raise the error of a registry that has just failed, or of wrong bytes, before a thread or file is made.
+        """Raise the error of a registry that has just failed, before a thread or file is made.
 
         The kernel passes on the lookups in a directory one by one: all that wait must get it while it is spared.
         """

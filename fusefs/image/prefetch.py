@@ -37,7 +37,7 @@ def _fetch_all(opened: "Opened", layers: list[Layer]) -> None:
         blob, where, pause = layer.content, layer.where, _FIRST
         assert isinstance(blob, RemoteBlob)
         while (error := _fetched(blob)) is not None:
-            if not isinstance(error.error, RegistryError):
+            if not (error.shared or isinstance(error.error, RegistryError)):
                 log.warning("cannot prefetch %s: %s", where, error.error)
                 break
             time.sleep(pause)

@@ -5,6 +5,7 @@ Ctrl-C would not reach it.
 """
 
 import os
+import re
 import select
 import signal
 import subprocess
@@ -13,20 +14,20 @@ from contextlib import suppress
 
 from fusefs.errors import UsageError
 from fusefs.pattern import pattern
-from fusefs.text import printable
+from fusefs.text import printable, without_password
 
 _MAX_OUTPUT = 1 << 20
-_MAX_ERRORS = 1 << 12
 _MAX_REASON = 200
-_LIKE_JSON = pattern(rb'^\s*["\[]|[{}]|(?i:secret)')
+_SECRET = pattern(r"""^["\[]|[{}]|(secret|password|token|authorization|bearer)\W*[:=]|bearer """, re.IGNORECASE)
+"""What stands where a secret may follow."""
 _GLANCE = 0.05
 """Seconds between two looks whether it has ended, which count only if another program holds its output open."""
 _PARTING = 0.25
 """Seconds in which a helper that Ctrl-C has reached may end by itself, and restore the terminal."""
 
 
-def ask_helper(program: str, registry: str, seconds: float) -> tuple[int, bytes, bytes]:
-    """Return the status of ``PROGRAM get``, what it prints about *registry*, and the beginning of its errors.
+def ask_helper(program: str, registry: str, seconds: float) -> tuple[int, bytes]:
+    """Return the status of ``PROGRAM get`` and what it prints about *registry*; its errors are not shown.
 
     Raises UsageError if it cannot be run, takes longer than *seconds* or prints more than 1 MiB: then it is killed with
     the programs that it has started.  Those that it leaves behind after its answer stay: they may be agents.
@@ -34,7 +35,7 @@ def ask_helper(program: str, registry: str, seconds: float) -> tuple[int, bytes,
     deadline = time.monotonic() + seconds
     try:
         helper = subprocess.Popen(
-            [program, "get"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [program, "get"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
     except OSError as error:
         raise UsageError(f"cannot run {program}: {error.strerror}") from None
@@ -43,10 +44,10 @@ def ask_helper(program: str, registry: str, seconds: float) -> tuple[int, bytes,
             assert helper.stdin is not None
             with suppress(BrokenPipeError), helper.stdin:
                 helper.stdin.write(registry.encode())
-            output, errors = _output(helper, deadline)
+            output = _output(helper, deadline)
             if len(output) > _MAX_OUTPUT:
                 raise UsageError(f"{program} prints more than {_MAX_OUTPUT >> 20} MiB")
-            return helper.wait(max(0.0, deadline - time.monotonic())), output, errors
+            return helper.wait(max(0.0, deadline - time.monotonic())), output
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 with suppress(subprocess.TimeoutExpired):
@@ -58,47 +59,39 @@ def ask_helper(program: str, registry: str, seconds: float) -> tuple[int, bytes,
             raise
 
 
-def reason(output: bytes, errors: bytes) -> str:
-    """Return why a helper failed, by the first line of its *errors* or its *output*; empty if it does not say.
+def reason(output: bytes) -> str:
+    """Return why a helper failed: the first line of its *output*, where helpers say so; empty if that may be a secret.
 
-    Helpers of Docker print it, but a secret may be there: nothing that looks like JSON is shown.
+    A secret is a word of its own, or in JSON, or behind its name.
     """
-    for text in (errors, b"" if _LIKE_JSON.search(output) else output):
-        lines = text.decode(errors="replace").split("\n")
-        line = next((stripped for line in lines if (stripped := line.strip())), "")
-        if line:
-            return printable(line[:_MAX_REASON])
-    return ""
+    text = output.decode(errors="replace").strip()
+    line = text.partition("\n")[0].strip()
+    if " " not in line or _SECRET.search(text):
+        return ""
+    return printable(without_password(line)[:_MAX_REASON])
 
 
-def _output(helper: "subprocess.Popen[bytes]", deadline: float) -> tuple[bytes, bytes]:
-    """Return what *helper* prints, up to a bit more than the limit, and its first errors.
+def _output(helper: "subprocess.Popen[bytes]", deadline: float) -> bytes:
+    """Return what *helper* prints, up to a bit more than the limit; TimeoutError after *deadline*.
 
-    TimeoutError after *deadline*.  A program that it leaves behind may hold the pipes open.
+    A program that it leaves behind may hold the pipe open.
     """
     assert helper.stdout is not None
-    assert helper.stderr is not None
-    output, errors = helper.stdout.fileno(), helper.stderr.fileno()
-    texts, poll = {output: b"", errors: b""}, select.poll()
-    for pipe in texts:
-        poll.register(pipe, select.POLLIN)
-    is_open = set(texts)
-    while is_open and len(texts[output]) <= _MAX_OUTPUT:
+    output, poll = b"", select.poll()
+    poll.register(helper.stdout, select.POLLIN)
+    while len(output) <= _MAX_OUTPUT:
         has_ended = helper.poll() is not None
         left = max(0.0, deadline - time.monotonic())
-        ready = {pipe for pipe, _ in poll.poll(0 if has_ended else min(left, _GLANCE) * 1000)}
-        for pipe in ready:
-            piece = os.read(pipe, 1 << 16)
+        if poll.poll(0 if has_ended else min(left, _GLANCE) * 1000):
+            piece = os.read(helper.stdout.fileno(), 1 << 16)
             if not piece:
-                poll.unregister(pipe)
-                is_open.remove(pipe)
-            elif pipe == output or len(texts[errors]) < _MAX_ERRORS:  # the others are read, too: it must not wait
-                texts[pipe] += piece
-        if has_ended and output not in ready:
+                break
+            output += piece
+        elif has_ended:
             break
-        if not left and output not in ready:
+        elif not left:
             raise TimeoutError
-    return texts[output], texts[errors]
+    return output
 
 
 def _kill(process: int) -> None:

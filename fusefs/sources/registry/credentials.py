@@ -243,11 +243,11 @@ def _answer_of_helper(name: str, registry: str, deadline: float) -> Credentials 
         raise UsageError(f"bad name of a credential helper: {printable(program)}")
     from fusefs.sources.registry.credential_helper import ask_helper, reason  # noqa: PLC0415 - most credentials are in files
 
-    status, output, errors = ask_helper(program, registry, max(0.0, deadline - time.monotonic()))
+    status, output = ask_helper(program, registry, max(0.0, deadline - time.monotonic()))
     if status:
         if b"credentials not found" in output or b"no credentials" in output:
             return None
-        why = reason(output, errors)
+        why = reason(output)
         raise UsageError(f"{program} failed with status {status}{why and ': '}{why}")
     answer = _parsed(output, program)
     user, secret = answer.get("Username"), answer.get("Secret")

@@ -17,7 +17,7 @@ def test_an_error_of_the_bytes_is_raised_again_for_two_seconds(
     monkeypatch.setattr("fusefs.content.recent.time.monotonic", lambda: now)
     errors = RecentErrors()
     errors.check()
-    errors.add(kind("wrong"))
+    errors.add(FetchFailed(kind("wrong")))
     for _ in range(2):
         with pytest.raises(FetchFailed, match="wrong") as caught:
             errors.check()
@@ -32,13 +32,23 @@ def test_an_error_of_the_bytes_is_raised_again_for_two_seconds(
 @pytest.mark.parametrize("kind", [RegistryError, NoSpace])
 def test_an_error_of_a_host_or_of_this_machine_is_not(kind: type[ImgfsError]) -> None:
     errors = RecentErrors()
-    errors.add(kind("gone"))
+    errors.add(FetchFailed(kind("gone")))
     errors.check()
+
+
+def test_an_error_that_is_shared_is_not_remembered_for_longer() -> None:
+    errors, others = RecentErrors(), RecentErrors()
+    errors.add(FetchFailed(DigestMismatch("wrong")))
+    with pytest.raises(FetchFailed) as caught:
+        errors.check()
+    assert caught.value.shared
+    others.add(caught.value)
+    others.check()
 
 
 def test_an_error_of_pieces_is_for_those_who_want_all_of_them() -> None:
     errors = RecentErrors()
-    errors.add(DigestMismatch("wrong"), [3, 4])
+    errors.add(FetchFailed(DigestMismatch("wrong")), [3, 4])
     for others in ([], [3], [4], range(4, 9)):
         errors.check(others)
     for wanted in ([3, 4], range(9)):
@@ -49,7 +59,7 @@ def test_an_error_of_pieces_is_for_those_who_want_all_of_them() -> None:
 def test_the_last_errors_are_remembered() -> None:
     errors = RecentErrors()
     for number in range(1000):
-        errors.add(DigestMismatch("wrong"), [number])
+        errors.add(FetchFailed(DigestMismatch("wrong")), [number])
     errors.check([0])
     with pytest.raises(FetchFailed):
         errors.check([999])

@@ -15,7 +15,7 @@ from fusefs.content.file import OpenFile
 from fusefs.content.pieces import FetchFailed, Room
 from fusefs.content.protocol import Bytes
 from fusefs.content.remote import RemoteBlob, _steps
-from fusefs.errors import DigestMismatch, InvalidImage, NoSpace, RegistryError
+from fusefs.errors import BlobError, DigestMismatch, ImgfsError, InvalidImage, NoSpace, RegistryError, Unavailable
 from fusefs.ranges import Ranges
 from tests.support.conformance import check_reads
 from tests.support.supplies import MemorySupply, memory_file
@@ -112,7 +112,7 @@ def test_a_wrong_digest_drops_everything_once_and_is_an_error_for_two_seconds(mo
         with pytest.raises(FetchFailed, match="the digest is wrong") as caught:
             blob.read_at(0, 1)
         assert isinstance(caught.value.error, DigestMismatch)
-        for ask in (blob.fetch, blob.check_supply, lambda: [*blob.unverified_chunks()]):
+        for ask in (blob.fetch, lambda: [*blob.unverified_chunks()]):
             with pytest.raises(FetchFailed, match="the digest is wrong"):
                 ask()
         assert supply.asked == [(0, SIZE), (0, SIZE)] * number
@@ -120,7 +120,6 @@ def test_a_wrong_digest_drops_everything_once_and_is_an_error_for_two_seconds(mo
     assert (blob.file_place(), supply.kept) == (None, [])
     assert blob.unverified_range(0, 10) == DATA[:10]  # readers compare digests of their own
     supply.data = DATA
-    blob.check_supply()
     assert blob.read_at(0, SIZE) == DATA
 
 
@@ -128,14 +127,24 @@ def test_a_blob_of_another_size_is_an_error_for_two_seconds(monkeypatch: pytest.
     supply = MemorySupply(DATA)
     supply.before = once(InvalidImage("another size"))
     blob = RemoteBlob(SIZE, supply)
-    with pytest.raises(FetchFailed, match="another size"):
-        blob.unverified_range(500_000, 10)
-    for ask in (blob.fetch, blob.check_supply):
-        with pytest.raises(FetchFailed, match="another size"):
-            ask()
-    assert supply.asked == [(500_000, 500_010)]
+    for is_shared in (False, True):
+        with pytest.raises(FetchFailed, match="another size") as caught:
+            blob.read_at(500_000, 10)
+        assert caught.value.shared is is_shared
+    assert supply.asked == [(0, SIZE)]
     _later(monkeypatch)
+    assert blob.read_at(0, SIZE) == DATA
+
+
+@pytest.mark.parametrize("error", [BlobError("another range"), Unavailable("denied"), InvalidImage("another size")])
+def test_an_error_of_a_range_stops_no_other_bytes(error: ImgfsError) -> None:
+    supply = MemorySupply(DATA)
+    supply.before = once(error)
+    blob = RemoteBlob(SIZE, supply)
+    with pytest.raises(FetchFailed, match=str(error)):
+        blob.unverified_range(500_000, 10)
     blob.check_supply()
+    assert blob.unverified_range(500_000, 10) == DATA[500_000:500_010]
     assert blob.read_at(0, SIZE) == DATA
 
 

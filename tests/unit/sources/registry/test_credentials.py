@@ -203,7 +203,7 @@ def test_a_helper_of_the_registry_comes_before_that_of_all(files: Files, monkeyp
 
 @pytest.mark.parametrize(
     ("script", "why"),
-    [("exit 3", "3"), ("echo 'no agent' >&2; exit 1", "1: no agent"), ("echo locked; exit 1", "1: locked")],
+    [("exit 3", "3"), ("echo 'no agent' >&2; echo the store is locked; exit 1", "1: the store is locked")],
 )
 def test_a_helper_that_fails_is_quoted(files: Files, helpers: Helpers, script: str, why: str) -> None:
     helpers.write("x", {})
