@@ -243,7 +243,7 @@ class Pieces:
                     raise FetchFailed(first.error)
                 if free := self._unclaimed(start, end):
                     return self._new_claim(self._unclaimed(0, self.size) if self._ranges_ignored else free)
-                self._wait_for_another(start, end)
+                self._wait_for_another(start, end, first)
         return None
 
     def _new_claim(self, missing: Ranges) -> _Claim:
@@ -251,12 +251,12 @@ class Pieces:
         self._claims.append(claim)
         return claim
 
-    def _wait_for_another(self, start: int, end: int) -> None:
+    def _wait_for_another(self, start: int, end: int, first: _Claim | None) -> None:
         """Wait until the bytes are there or a claim that has some of them ends; raise its error."""
         claim = next(each for each in self._claims if next(each.missing.within(start, end), None))
         self._changed.wait_for(lambda: claim.ended or self.present.cover(start, end))
         if claim.error is not None and not self.present.cover(start, end):
-            raise FetchFailed(claim.error, shared=True)
+            raise FetchFailed(claim.error, shared=claim is not first)
 
     def _unclaimed(self, start: int, end: int) -> Ranges:
         free = Ranges(self.present.missing(start, end))

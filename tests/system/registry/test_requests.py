@@ -208,4 +208,4 @@ def test_a_registry_on_this_machine_is_asked_without_the_proxy(imgfs: Bench, ser
     nobody = "http://127.0.0.1:1"
     assert imgfs.run("cat", f"{server.image('team/app:6')}:/app", https_proxy=nobody, http_proxy=nobody).out == "app"
     done = imgfs.run("cat", "docker://registry.invalid/team/app:6:/app", https_proxy=nobody)
-    assert (done.status, "cannot reach the registry registry.invalid: Connection refused" in done.err) == (3, True)
+    assert (done.status, "registry.invalid through the proxy 127.0.0.1:1: Connection refused" in done.err) == (3, True)
