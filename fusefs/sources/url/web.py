@@ -27,6 +27,8 @@ _URL_EXPIRED = (400, 401, 403, 404, 410)
 """Answers of the place to which a redirect led before: its URL may have been valid for a time only."""
 _MAX_BODIES = 2
 """How often a server that ignores ranges may send the whole file in one transfer."""
+_TINY, _MAX_TINY = 4096, 64
+"""How many answers of fewer bytes a transfer may take."""
 _BACK_OFF = 2.0
 """Seconds in which a server that failed is not asked again: many readers must not wait one after the other."""
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
@@ -58,6 +60,16 @@ class Version(NamedTuple):
         return {"If-Range": validator} if validator else {}
 
 
+class _Failure(NamedTuple):
+    """Why the server is not asked again for a moment."""
+
+    until: float
+    """By the monotonic clock."""
+    error: ImgfsError
+    start: int | None
+    """Where the bytes begin for which it is not asked; None: for none at all."""
+
+
 class WebFile:
     """One version of the file at a URL: that of the first answer.
 
@@ -81,8 +93,7 @@ class WebFile:
         """Where the last redirect led."""
         self._whole: Answer | None = None
         """The answer to `begin`, if that is the whole file."""
-        self._failed: tuple[float, ImgfsError] | None = None
-        """Until when the server is not asked again, and why."""
+        self._failed: _Failure | None = None
         self._changed: Unavailable | None = None
         self._doubted_size: int | None = None
         """That of the last answer with the right strong ETag, if it was another one."""
@@ -161,27 +172,28 @@ class WebFile:
     def _received(self, start: int, end: int | None, answer: Answer | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield the bytes from *start* up to *end* with their offsets; all from 0 on, if the server ignores ranges.
 
-        *answer* is the whole file; None: ask for the bytes.  After an error, the server is not asked for a moment.
+        *answer* is the whole file; None: ask for the bytes.  After an error, the server is not asked for a moment: for
+        anything if it could not be reached, otherwise for the same bytes.
         """
         self.check()
-        if self._failed is not None and time.monotonic() < self._failed[0]:
-            raise _again(self._failed[1])
+        self._check_failed(start)
         try:
             yield from self._transferred(start, end, answer)
         except ImgfsError as error:
-            self._failed = time.monotonic() + _BACK_OFF, _again(error)
+            self._check_failed(None)  # the same error, if it concerns all bytes
+            self._fail(error, start)
             raise
 
     def _transferred(self, start: int, end: int | None, answer: Answer | None) -> Iterator[tuple[int, bytes]]:
-        retries, position, bodies = Retries(self._timeout), start, 0
+        retries, position, bodies, tiny = Retries(self._timeout), start, 0, 0
         while end is None or position < end:
             try:
                 offset, ends = 0, self.version.size
                 if answer is None:
                     answer, offset, ends = self._part(position, end, retries)
                 bodies += answer.status == _OK
-                if bodies > _MAX_BODIES:  # the traffic would grow with the square of the size
-                    raise RegistryError(f"{self.name}: the transfer breaks off, and the server ignores Range")
+                tiny += ends is not None and ends - offset < _TINY
+                self._check_counts(bodies, tiny)
                 with closing(answer):
                     for piece in answer.pieces():
                         retries.progressed()
@@ -200,6 +212,13 @@ class WebFile:
                 self._wait(retries, self._broken(error))
             except Transient as failure:
                 self._wait(retries, failure)
+
+    def _check_counts(self, bodies: int, tiny: int) -> None:
+        """Raise RegistryError after too many answers of all bytes, or of a few."""
+        if bodies > _MAX_BODIES:  # the traffic would grow with the square of the size
+            raise RegistryError(f"{self.name}: the transfer breaks off, and the server ignores Range")
+        if tiny > _MAX_TINY:
+            raise RegistryError(f"{self.name}: the server sends a few bytes at a time")
 
     def _part(self, start: int, end: int | None, retries: Retries) -> tuple[Answer, int, int | None]:
         """Return an answer with bytes of this version, where it begins, at *start* or at 0, and its end if known."""
@@ -316,9 +335,22 @@ class WebFile:
         """Wait until the next attempt; RegistryError if there is none."""
         self._connections.traffic.count(errors=1)
         self._target = None  # if the transfer broke off there
-        if isinstance(failure, RegistryError):
-            raise failure
-        retries.wait(failure)
+        try:
+            if isinstance(failure, RegistryError):
+                raise failure
+            retries.wait(failure)
+        except RegistryError as error:
+            self._fail(error, None)
+            raise
+
+    def _fail(self, error: ImgfsError, start: int | None) -> None:
+        self._failed = _Failure(time.monotonic() + _BACK_OFF, type(error)(str(error)), start)
+
+    def _check_failed(self, start: int | None) -> None:
+        """Raise the error of a moment ago that concerns the bytes from *start* on; None: all bytes."""
+        failed = self._failed
+        if failed is not None and time.monotonic() < failed.until and failed.start in (None, start):
+            raise type(failed.error)(str(failed.error)) from None
 
 
 def _version(answer: Answer) -> Version:
@@ -337,8 +369,3 @@ def _version(answer: Answer) -> Version:
 def _encoding(answer: Answer) -> str:
     encoding = answer.header("Content-Encoding").strip().lower()
     return "" if encoding == "identity" else encoding
-
-
-def _again(error: ImgfsError) -> ImgfsError:
-    """Return the same error, to be raised by another thread."""
-    return type(error)(str(error))

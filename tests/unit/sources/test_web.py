@@ -187,6 +187,26 @@ def test_an_answer_may_have_fewer_bytes_than_asked() -> None:
         assert b"".join(file.stream(20)) == data[20:]
 
 
+def test_an_error_of_some_bytes_stops_no_others() -> None:
+    data = bytes(range(100))
+    with answers(lambda got: Answer(403) if "=50-" in got.headers["Range"] else ranged(got, data)) as server:
+        file, received = file_at(server.host), bytearray()
+        file.begin(10)
+        for number in range(3):
+            with pytest.raises(Unavailable):
+                file.receive(50, 60, lambda *_: None)
+            file.receive(60 + number, 61 + number, lambda _, piece: received.extend(piece))
+        assert (bytes(received), len(server.got)) == (data[60:63], 5)
+
+
+def test_a_server_that_sends_a_few_bytes_at_a_time_is_not_followed_for_long() -> None:
+    data = bytes(300)
+    with answers(lambda got: ranged(got, data, 1)) as server:
+        with pytest.raises(RegistryError, match="sends a few bytes at a time"):
+            file_at(server.host).begin(200)
+        assert len(server.got) < 80
+
+
 @pytest.mark.parametrize("stated", ["bytes 50-49/100", "bytes 50-60/100", "bytes 49-55/100", "bytes 51-55/100"])
 def test_other_ranges_are_refused(stated: str) -> None:
     wrong = list[str]()
