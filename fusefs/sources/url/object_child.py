@@ -45,6 +45,7 @@ _CREDENTIALS = {
 _IS_EMPTY = re.compile(r"status code: 416\b")
 _LONGEST_REQUEST = 7 * 86400
 """Seconds for one answer, however slowly it arrives."""
+_USER = re.compile(r"//[^/?#\s]*@")
 
 
 def main() -> None:
@@ -190,7 +191,7 @@ def _described(error: Exception, url: str) -> tuple[bytes, bytes]:
     if _is_plain(str(error).partition("\n")[0]) and not _allows_http():
         return b"U", b"the endpoint of the store is http://, which needs AWS_ALLOW_HTTP=true"
     text = {b"M": "does not exist", b"D": "the store denies access"}.get(kind)
-    text = text or _line(error).partition("?")[0].strip(" :")[:_MAX_TEXT]
+    text = text or _USER.sub("//***@", _line(error)).partition("?")[0].strip(" :")[:_MAX_TEXT]
     if _ASKS_MACHINE.search(_line(error)):
         text += f"; the environment has no credentials: set {_CREDENTIALS[url.partition('://')[0]]}"
     elif "non-partial response" in text:

@@ -317,3 +317,7 @@ def test_other_errors_are_shown_without_counts_and_queries() -> None:
         b"G",
         b"Generic S3 error: http://h/k",
     )
+    assert _described(_GenericError("Generic S3 error: http://me:se@cret@h/k: x"), "s3://b/k") == (
+        b"G",
+        b"Generic S3 error: http://***@h/k: x",
+    )
