@@ -23,8 +23,7 @@ from fusefs.sources.url.object_child import ASK, CHUNK, DATA, FOUND, REPLY
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 _CODE = f"import sys; sys.path.append({_PACKAGES!r}); from fusefs.sources.url.object_child import main; main()"
 _AT_ONCE = 8 << 20
-"""Bytes of one request.  The library resumes an answer only in the first `--timeout` seconds of its request, and other
-readers wait for its end."""
+"""Bytes of one request: other readers wait for its end."""
 _BACK_OFF = 2.0
 """Seconds in which a store that failed is not asked again."""
 _GRACE = 0.5

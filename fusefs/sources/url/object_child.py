@@ -9,6 +9,7 @@ import select
 import struct
 import sys
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -21,15 +22,17 @@ FOUND, DATA = b"F", b"B"
 """Kinds: size (8 bytes) and ETag; bytes.  ``E`` is the end; M, D, C, U and G are errors with a text."""
 CHUNK = 1 << 20
 _MAX_TEXT = 300
-_LONGEST = 60.0
+_LONGEST = 3600.0
 """Seconds of attempts, if the user sets no limit."""
 _SHARE = 0.7
-"""The part of `--timeout` that is for attempts: then there is time left for the last answer, and to tell the reason."""
+"""The part of `--timeout` without progress that is for attempts: the rest is for the last answer, and the reason."""
+_LEAST_SHARE = 0.1
+"""The part of it for attempts at a store that has not answered yet, which may not exist."""
 _PAUSES = 0.1
 """The part of it, and the most seconds, that a pause between two attempts takes."""
 _LONGEST_PAUSE = 2.0
 _FEW, _MANY = 5, 1_000_000
-"""Attempts after the first: few at a store that has not answered yet, which may not exist."""
+"""Attempts after the first: few at a store that has not answered yet."""
 _IS_BUSY = re.compile(r"status code: (?:408|425|429|5[0-9]{2})\b")
 _ATTEMPTS = re.compile(r" in [0-9.]+\S*s(?:, after .*?)? +-(?= )")
 _ASKS_MACHINE = re.compile(r"//169\.254\.169\.254/|//metadata\.google\.internal/|^Generic \w+ error: Account must be")
@@ -42,8 +45,7 @@ _CREDENTIALS = {
 _IS_EMPTY = re.compile(r"status code: 416\b")
 _LONGEST_REQUEST = 7 * 86400
 """Seconds for one answer, however slowly it arrives."""
-_LEAST = 1 << 17
-"""Bytes that are sent on at once: few, since `Bucket` must not take a slow store for a silent one."""
+_USER = re.compile(r"//[^/?#\s]*@")
 
 
 def main() -> None:
@@ -51,25 +53,12 @@ def main() -> None:
     url, timeout = sys.argv[1], float(sys.argv[2]) or _LONGEST
     ask, answer = sys.stdin.buffer, sys.stdout.buffer
     threading.Thread(target=_end_with_input, daemon=True).start()
-    store: Any = None
-    patient = False
+    asked = _Object(url, timeout)
     while len(head := ask.read(ASK.size)) == ASK.size:
         start, end, length = ASK.unpack(head)
         etag = ask.read(length).decode()
         try:
-            if store is None:
-                patient = bool(etag)
-                store = _store(url, timeout, patient=patient)
-            path, options = unquote(url.partition("://")[2].partition("/")[2]), _options((start, end), etag)
-            try:
-                found = _found(store, path, options)
-            except Exception as error:
-                if patient or not _IS_BUSY.search(_line(error)):
-                    raise
-                patient = True
-                store = _store(url, timeout, patient=True)
-                found = _found(store, path, options)
-            _answer(found, answer)
+            asked.send((start, end), etag, answer)
             _send(answer, b"E")
         except ImportError:
             how = "pipx install '.[s3]' in a checkout of imgfs installs an imgfs with it"
@@ -81,37 +70,94 @@ def main() -> None:
         answer.flush()
 
 
+class _Object:
+    """The object, of which parts are asked for."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        scheme, _, rest = url.partition("://")
+        bucket, _, key = rest.partition("/")
+        self._bucket, self._path = f"{scheme}://{bucket}", unquote(key)
+        self._timeout = timeout
+        self._store: Any = None
+
+    def send(self, wanted: tuple[int, int], etag: str, out: Any) -> None:
+        """Send an answer to *out*.
+
+        The library resumes one only for a time after its begin.  So what is left is asked for anew, unless an answer
+        to that brought nothing.  Bytes are sent on at once, since `Bucket` must not take a slow store for a silent one.
+        """
+        start, end = wanted
+        asked, came, found = -1, time.monotonic(), None
+        if self._store is None:
+            self._store = self._store_for(_SHARE)
+            found = None if etag else self._found_soon(wanted)
+        store = self._store
+        while True:
+            if found is None:
+                asked, found = start, self._found(store, (start, end), etag)
+            etag = found.meta.get("e_tag") or ""
+            _send(out, FOUND, found.meta["size"].to_bytes(8, "big") + etag.encode())
+            try:
+                for data in found.stream(min_chunk_size=1):
+                    view = memoryview(data)
+                    for offset in range(0, len(view), CHUNK):
+                        _send(out, DATA, bytes(view[offset : offset + CHUNK]))
+                    out.flush()
+                    start, came = start + len(view), time.monotonic()
+            except Exception:
+                if not etag or start == asked:
+                    raise
+                left = _SHARE - (time.monotonic() - came) / self._timeout
+                found, store = None, self._store_for(max(left, _LEAST_SHARE))
+            else:
+                return
+
+    def _found(self, store: Any, wanted: tuple[int, int], etag: str) -> Any:
+        import obstore  # noqa: PLC0415 - may be missing
+
+        options: Any = {"range": wanted, "if_match": etag} if etag else {"range": wanted}
+        return obstore.get(store, self._path, options=options)
+
+    def _found_soon(self, wanted: tuple[int, int]) -> Any:
+        """Return the first answer of a store that may not exist, or None if it is busy, so does exist."""
+        try:
+            return self._found(self._store_for(_LEAST_SHARE, _FEW), wanted, "")
+        except Exception as error:
+            if not _IS_BUSY.search(_line(error)):
+                raise
+            return None
+
+    def _store_for(self, share: float, attempts: int = _MANY) -> Any:
+        """Return the library's store, whose attempts end after a *share* of the timeout."""
+        from obstore.store import from_url  # noqa: PLC0415 - may be missing
+
+        longest = min(self._timeout * _PAUSES, _LONGEST_PAUSE)
+        pauses: Any = {
+            "init_backoff": timedelta(seconds=longest / 20),
+            "max_backoff": timedelta(seconds=longest),
+            "base": 2,
+        }
+        return from_url(
+            self._bucket,
+            client_options={
+                "connect_timeout": "10s",
+                "timeout": f"{_LONGEST_REQUEST}s",  # of a whole answer; `Bucket` ends a child that is silent
+                "allow_http": _allows_http(),
+            },
+            retry_config={
+                "max_retries": attempts,
+                "retry_timeout": timedelta(seconds=self._timeout * share),
+                "backoff": pauses,
+            },
+        )
+
+
 def _end_with_input() -> None:
     """End this process with its standard input, whatever it waits for: an answer may take long."""
     input_ends = select.poll()
     input_ends.register(sys.stdin.fileno(), 0)  # that nobody has the other end is always reported
     input_ends.poll()
     os._exit(0)
-
-
-def _store(url: str, timeout: float, *, patient: bool) -> Any:
-    from obstore.store import from_url  # noqa: PLC0415 - may be missing
-
-    scheme, _, rest = url.partition("://")
-    longest = min(timeout * _PAUSES, _LONGEST_PAUSE)
-    pauses: Any = {
-        "init_backoff": timedelta(seconds=longest / 20),
-        "max_backoff": timedelta(seconds=longest),
-        "base": 2,
-    }
-    return from_url(
-        f"{scheme}://{rest.partition('/')[0]}",
-        client_options={
-            "connect_timeout": "10s",
-            "timeout": f"{_LONGEST_REQUEST}s",  # of a whole answer; `Bucket` ends a child that is silent
-            "allow_http": _allows_http(),
-        },
-        retry_config={
-            "max_retries": _MANY if patient else _FEW,
-            "retry_timeout": timedelta(seconds=timeout * (_SHARE if patient else _PAUSES)),
-            "backoff": pauses,
-        },
-    )
 
 
 def _allows_http() -> bool:
@@ -121,25 +167,6 @@ def _allows_http() -> bool:
 def _is_plain(message: str) -> bool:
     """Return whether a *message* of the library is that of a request to http:// that it did not make."""
     return " http://" in message and message.endswith("builder error")
-
-
-def _options(wanted: tuple[int, int], etag: str) -> dict[str, Any]:
-    return {"range": wanted, "if_match": etag} if etag else {"range": wanted}
-
-
-def _found(store: Any, path: str, options: Any) -> Any:
-    import obstore  # noqa: PLC0415
-
-    return obstore.get(store, path, options=options)
-
-
-def _answer(found: Any, out: Any) -> None:
-    stated = (found.meta.get("e_tag") or "").encode()
-    _send(out, FOUND, found.meta["size"].to_bytes(8, "big") + stated)
-    for data in found.stream(min_chunk_size=_LEAST):
-        view = memoryview(data)
-        for offset in range(0, len(view), CHUNK):
-            _send(out, DATA, bytes(view[offset : offset + CHUNK]))
 
 
 def _send(out: Any, kind: bytes, data: bytes = b"") -> None:
@@ -164,7 +191,7 @@ def _described(error: Exception, url: str) -> tuple[bytes, bytes]:
     if _is_plain(str(error).partition("\n")[0]) and not _allows_http():
         return b"U", b"the endpoint of the store is http://, which needs AWS_ALLOW_HTTP=true"
     text = {b"M": "does not exist", b"D": "the store denies access"}.get(kind)
-    text = text or _line(error).partition("?")[0].strip(" :")[:_MAX_TEXT]
+    text = text or _USER.sub("//***@", _line(error)).partition("?")[0].strip(" :")[:_MAX_TEXT]
     if _ASKS_MACHINE.search(_line(error)):
         text += f"; the environment has no credentials: set {_CREDENTIALS[url.partition('://')[0]]}"
     elif "non-partial response" in text:

@@ -62,6 +62,52 @@ def endpoint_fixture() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_address[1]}"
 
 
+class _Breaks(http.server.BaseHTTPRequestHandler):
+    """Sends an object of PIECES pieces, one each PAUSE seconds; the first answer that is long breaks off."""
+
+    protocol_version = "HTTP/1.1"
+    endpoint = ""
+    has_broken = False
+    is_busy_then = False
+    etag_then = '"1"'
+
+    def do_GET(self) -> None:
+        size = len(PIECE) * PIECES
+        start, end = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+        if self.has_broken and self.is_busy_then:
+            self.send_error(503)
+            return
+        self.send_response(206)
+        self.send_header("Content-Length", str(end - start + 1))
+        self.send_header("Content-Range", f"bytes {start}-{end}/{size}")
+        self.send_header("ETag", self.etag_then if self.has_broken else '"1"')
+        self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
+        self.end_headers()
+        if end - start < len(PIECE) or self.has_broken:
+            self.wfile.write(bytes(end - start + 1))
+            return
+        type(self).has_broken = self.close_connection = True
+        for _ in range(PIECES - 2):
+            time.sleep(PAUSE)  # so that the break is late
+            self.wfile.write(PIECE)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(name="breaking")
+def breaking_fixture() -> Iterator[type[_Breaks]]:
+    """Give the class of a store that breaks one answer off."""
+
+    class Breaks(_Breaks):
+        pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Breaks)
+    Breaks.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    with serving(server):
+        yield Breaks
+
+
 def bucket_at(endpoint: str, timeout: float = TIMEOUT) -> Bucket:
     """Return an object of a store."""
     settings = {"AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": "true", "AWS_SKIP_SIGNATURE": "true", "AWS_REGION": "eu"}
@@ -70,7 +116,11 @@ def bucket_at(endpoint: str, timeout: float = TIMEOUT) -> Bucket:
 
 def received(endpoint: str, size: int) -> int:
     """Return how many of the first *size* bytes of an object arrive."""
-    bucket = bucket_at(endpoint)
+    return received_from(bucket_at(endpoint), size)
+
+
+def received_from(bucket: Bucket, size: int) -> int:
+    """Return how many of the first *size* bytes arrive from *bucket*."""
     lengths: list[int] = []
 
     def take(_: int, data: Bytes) -> None:
@@ -85,6 +135,31 @@ def received(endpoint: str, size: int) -> int:
 
 def test_an_answer_may_take_longer_than_the_timeout(endpoint: str) -> None:
     assert received(endpoint, len(PIECE) * PIECES) == len(PIECE) * PIECES
+
+
+@pytest.mark.parametrize("before", ["nothing", "an answer", "an answer to another child"])
+def test_an_answer_that_breaks_late_is_resumed(breaking: type[_Breaks], before: str) -> None:
+    bucket = bucket_at(breaking.endpoint)
+    if before != "nothing":
+        bucket.begin(10)
+    if before == "an answer to another child":
+        bucket._end()
+    assert received_from(bucket, len(PIECE) * PIECES) == len(PIECE) * PIECES
+    assert breaking.has_broken
+
+
+def test_a_store_that_is_busy_after_a_break_is_not_called_silent(breaking: type[_Breaks]) -> None:
+    breaking.is_busy_then = True
+    bucket = bucket_at(breaking.endpoint, 2 * TIMEOUT)
+    bucket.begin(10)
+    with pytest.raises(RegistryError, match="Server returned non-2xx status code: 503"):
+        received_from(bucket, len(PIECE) * PIECES)
+
+
+def test_a_resumed_answer_is_of_the_same_version(breaking: type[_Breaks]) -> None:
+    breaking.etag_then = '"2"'
+    with pytest.raises(Unavailable, match="was changed while it is in use"):
+        received(breaking.endpoint, len(PIECE) * PIECES)
 
 
 def test_much_is_asked_for_in_parts() -> None:
@@ -241,4 +316,8 @@ def test_other_errors_are_shown_without_counts_and_queries() -> None:
     assert _described(_GenericError("Generic S3 error: http://h/k?secret: x"), "s3://b/k") == (
         b"G",
         b"Generic S3 error: http://h/k",
+    )
+    assert _described(_GenericError("Generic S3 error: http://me:se@cret@h/k: x"), "s3://b/k") == (
+        b"G",
+        b"Generic S3 error: http://***@h/k: x",
     )
