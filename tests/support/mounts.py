@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.folders import new_folder
-from tests.support.processes import Mounted, marked, mounts_at, until
+from tests.support.processes import Mounted, marked, mounts_at, threads_of, until
 from tests.support.requirements import FUSE, ROOT, need
 
 COMMAND = str(Path(sys.executable).parent / "imgfs")
@@ -163,7 +163,11 @@ class Bench:
 
     def nothing_left(self) -> None:
         """Assert that no process, no mount and no spool file is left, or will be soon."""
-        until(lambda: not self.processes(), "all processes end")
+        try:
+            until(lambda: not self.processes(), "all processes end")
+        except AssertionError as error:
+            left = [f"{pid} {words}: {threads_of(pid)}" for pid, words in self.processes().items()]
+            raise AssertionError("\n".join([str(error), *left])) from None
         assert mounted_below(self.folder) == []
         assert os.listdir(self.spool) == []
 
