@@ -57,12 +57,14 @@ _GAP = 1 << 16
 class FetchFailed(OSError):
     """Bytes cannot be fetched now; the next access tries again."""
 
-    def __init__(self, error: ImgfsError, *, shared: bool = False) -> None:
+    def __init__(self, error: ImgfsError, *, shared: bool = False, until: float | None = None) -> None:
         super().__init__(errno.ENOSPC if isinstance(error, NoSpace) else errno.EIO, str(error))
         self.error = error
         """The reason, for users."""
         self.shared = shared
         """Whether another reader's fetch failed, perhaps one of more bytes or a moment ago."""
+        self.until = until
+        """When the error of a moment ago is forgotten, by the monotonic clock; None: it is new."""
 
 
 class Room(NamedTuple):

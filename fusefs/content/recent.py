@@ -38,17 +38,19 @@ class RecentErrors:
     def add(self, failure: FetchFailed, pieces: Collection[int] = ()) -> None:
         """Remember *failure* if it is one of the bytes: those of any of the *pieces*, with none: all bytes.
 
-        Not one that is shared: that of a larger fetch may not concern these bytes, and times would add up.
+        One that is remembered elsewhere is not so for longer here.  Not one that is shared with another fetch: that
+        may be of more bytes.
         """
         error = failure.error
-        if isinstance(error, _OF_BYTES) and not failure.shared:
+        if isinstance(error, _OF_BYTES) and (failure.until is not None or not failure.shared):
             now = time.monotonic()
             recent = [each for each in self._errors if each.until > now]
-            new = _Recent(now + _MOMENT, error.with_traceback(None), pieces)
+            until = now + _MOMENT if failure.until is None else failure.until
+            new = _Recent(until, error.with_traceback(None), pieces)
             self._errors = (*recent, new)[-_MOST:]
 
     def check(self, wanted: Collection[int] = ()) -> None:
         """Raise FetchFailed with an error that is only about pieces that are *wanted*, or about all bytes."""
         for each in self._errors:
             if each.until > time.monotonic() and all(number in wanted for number in each.pieces):
-                raise FetchFailed(each.error, shared=True)
+                raise FetchFailed(each.error, shared=True, until=each.until)

@@ -245,7 +245,7 @@ class RemoteBlob:
                     self._failed = failure.error.with_traceback(None)
                     self._failures += 1
                     self._wrong.add(failure)
-                    raise FetchFailed(self._failed, shared=failure.shared) from None
+                    raise FetchFailed(self._failed, shared=failure.shared, until=failure.until) from None
         assert self._extent is not None
         return self._extent
 

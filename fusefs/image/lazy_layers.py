@@ -325,7 +325,8 @@ class Layers:
             try:
                 return self._new_files(layer)
             except FetchFailed as failure:
-                recent.add(failure)
+                if isinstance(layer.content, RemoteBlob):  # servers of archives remember errors themselves
+                    recent.add(failure)
                 raise
 
         return make

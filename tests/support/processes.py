@@ -42,8 +42,8 @@ def marked(variable: str) -> dict[int, list[str]]:
 def threads_of(pid: int) -> list[str]:
     """Return what each thread of *pid* does: its name, its state and the system call in which it waits."""
     found = []
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(OSError):  # it ended meanwhile
+    with suppress(OSError):  # it ended meanwhile
+        for thread in Path(f"/proc/{pid}/task").iterdir():
             state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
             call, where = (thread / "syscall").read_text().strip(), (thread / "wchan").read_text()
             found.append(f"{(thread / 'comm').read_text().strip()}: {state}, system call {call}, {where}")

@@ -5,7 +5,6 @@ Ctrl-C would not reach it.
 """
 
 import os
-import re
 import select
 import signal
 import subprocess
@@ -13,13 +12,8 @@ import time
 from contextlib import suppress
 
 from fusefs.errors import UsageError
-from fusefs.pattern import pattern
-from fusefs.text import printable, without_password
 
 _MAX_OUTPUT = 1 << 20
-_MAX_REASON = 200
-_SECRET = pattern(r"""^["\[]|[{}]|(secret|password|token|authorization|bearer)\W*[:=]|bearer """, re.IGNORECASE)
-"""What stands where a secret may follow."""
 _GLANCE = 0.05
 """Seconds between two looks whether it has ended, which count only if another program holds its output open."""
 _PARTING = 0.25
@@ -57,18 +51,6 @@ def ask_helper(program: str, registry: str, seconds: float) -> tuple[int, bytes]
             if isinstance(error, (TimeoutError, subprocess.TimeoutExpired)):
                 raise UsageError(f"{program} did not answer within {seconds:.0f} s") from None
             raise
-
-
-def reason(output: bytes) -> str:
-    """Return why a helper failed: the first line of its *output*, where helpers say so; empty if that may be a secret.
-
-    A secret is a word of its own, or in JSON, or behind its name.
-    """
-    text = output.decode(errors="replace").strip()
-    line = text.partition("\n")[0].strip()
-    if " " not in line or _SECRET.search(text):
-        return ""
-    return printable(without_password(line)[:_MAX_REASON])
 
 
 def _output(helper: "subprocess.Popen[bytes]", deadline: float) -> bytes:

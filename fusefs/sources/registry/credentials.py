@@ -241,14 +241,14 @@ def _answer_of_helper(name: str, registry: str, deadline: float) -> Credentials 
     program = f"docker-credential-{name}"
     if not _HELPER.fullmatch(name):
         raise UsageError(f"bad name of a credential helper: {printable(program)}")
-    from fusefs.sources.registry.credential_helper import ask_helper, reason  # noqa: PLC0415 - most credentials are in files
+    from fusefs.sources.registry.credential_helper import ask_helper  # noqa: PLC0415 - most credentials are in files
 
     status, output = ask_helper(program, registry, max(0.0, deadline - time.monotonic()))
     if status:
         if b"credentials not found" in output or b"no credentials" in output:
             return None
-        why = reason(output)
-        raise UsageError(f"{program} failed with status {status}{why and ': '}{why}")
+        asked = printable(registry)  # what it printed may contain a secret
+        raise UsageError(f"{program} failed with status {status}; 'echo {asked} | {program} get' shows why")
     answer = _parsed(output, program)
     user, secret = answer.get("Username"), answer.get("Secret")
     if not isinstance(user, str) or not isinstance(secret, str):

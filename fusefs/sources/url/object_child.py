@@ -31,6 +31,8 @@ _LEAST_SHARE = 0.1
 _PAUSES = 0.1
 """The part of it, and the most seconds, that a pause between two attempts takes."""
 _LONGEST_PAUSE = 2.0
+_TINY, _MAX_TINY = 4096, 64
+"""How many answers of fewer bytes a request may take."""
 _FEW, _MANY = 5, 1_000_000
 """Attempts after the first: few at a store that has not answered yet."""
 _IS_BUSY = re.compile(r"status code: (?:408|425|429|5[0-9]{2})\b")
@@ -87,7 +89,7 @@ class _Object:
         to that brought nothing.  Bytes are sent on at once, since `Bucket` must not take a slow store for a silent one.
         """
         start, end = wanted
-        asked, came, found = -1, time.monotonic(), None
+        asked, came, found, tiny = -1, time.monotonic(), None, 0
         if self._store is None:
             self._store = self._store_for(_SHARE)
             found = None if etag else self._found_soon(wanted)
@@ -105,7 +107,8 @@ class _Object:
                     out.flush()
                     start, came = start + len(view), time.monotonic()
             except Exception:
-                if not etag or start == asked:
+                tiny += start - asked < _TINY
+                if not etag or start == asked or tiny > _MAX_TINY:
                     raise
                 left = _SHARE - (time.monotonic() - came) / self._timeout
                 found, store = None, self._store_for(max(left, _LEAST_SHARE))
@@ -115,7 +118,8 @@ class _Object:
     def _found(self, store: Any, wanted: tuple[int, int], etag: str) -> Any:
         import obstore  # noqa: PLC0415 - may be missing
 
-        options: Any = {"range": wanted, "if_match": etag} if etag else {"range": wanted}
+        is_strong = etag and not etag.startswith("W/")  # a weak one matches nothing (RFC 9110, 13.1.1)
+        options: Any = {"range": wanted, "if_match": etag} if is_strong else {"range": wanted}
         return obstore.get(store, self._path, options=options)
 
     def _found_soon(self, wanted: tuple[int, int]) -> Any:

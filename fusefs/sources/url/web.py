@@ -31,6 +31,8 @@ _TINY, _MAX_TINY = 4096, 64
 """How many answers of fewer bytes a transfer may take."""
 _BACK_OFF = 2.0
 """Seconds in which a server that failed is not asked again: many readers must not wait one after the other."""
+_MOST_FAILURES = 16
+"""Failures that are remembered."""
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _MAX_VALIDATOR = 1000
 """Characters of an ETag that are compared."""
@@ -93,7 +95,7 @@ class WebFile:
         """Where the last redirect led."""
         self._whole: Answer | None = None
         """The answer to `begin`, if that is the whole file."""
-        self._failed: _Failure | None = None
+        self._failed: tuple[_Failure, ...] = ()
         self._changed: Unavailable | None = None
         self._doubted_size: int | None = None
         """That of the last answer with the right strong ETag, if it was another one."""
@@ -193,8 +195,8 @@ class WebFile:
                     answer, offset, ends = self._part(position, end, retries)
                 bodies += answer.status == _OK
                 tiny += ends is not None and ends - offset < _TINY
-                self._check_counts(bodies, tiny)
                 with closing(answer):
+                    self._check_counts(bodies, tiny)
                     for piece in answer.pieces():
                         retries.progressed()
                         if ends is not None and offset + len(piece) > ends:
@@ -340,17 +342,21 @@ class WebFile:
                 raise failure
             retries.wait(failure)
         except RegistryError as error:
-            self._fail(error, None)
+            if not (isinstance(failure, Transient) and failure.once):  # once: these bytes fail, not the server
+                self._fail(error, None)
             raise
 
     def _fail(self, error: ImgfsError, start: int | None) -> None:
-        self._failed = _Failure(time.monotonic() + _BACK_OFF, type(error)(str(error)), start)
+        now = time.monotonic()
+        recent = [failed for failed in self._failed if failed.until > now]
+        new = _Failure(now + _BACK_OFF, type(error)(str(error)), start)
+        self._failed = (*recent, new)[-_MOST_FAILURES:]
 
     def _check_failed(self, start: int | None) -> None:
         """Raise the error of a moment ago that concerns the bytes from *start* on; None: all bytes."""
-        failed = self._failed
-        if failed is not None and time.monotonic() < failed.until and failed.start in (None, start):
-            raise type(failed.error)(str(failed.error)) from None
+        for failed in self._failed:
+            if time.monotonic() < failed.until and failed.start in (None, start):
+                raise type(failed.error)(str(failed.error)) from None
 
 
 def _version(answer: Answer) -> Version:

@@ -36,14 +36,25 @@ def test_an_error_of_a_host_or_of_this_machine_is_not(kind: type[ImgfsError]) ->
     errors.check()
 
 
-def test_an_error_that_is_shared_is_not_remembered_for_longer() -> None:
+def test_an_error_from_memory_is_not_remembered_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr("fusefs.content.recent.time.monotonic", lambda: now)
     errors, others = RecentErrors(), RecentErrors()
     errors.add(FetchFailed(DigestMismatch("wrong")))
+    monkeypatch.setattr("fusefs.content.recent.time.monotonic", lambda: now + 1.9)
     with pytest.raises(FetchFailed) as caught:
         errors.check()
-    assert caught.value.shared
     others.add(caught.value)
+    with pytest.raises(FetchFailed):
+        others.check()
+    monkeypatch.setattr("fusefs.content.recent.time.monotonic", lambda: now + 2.0)
     others.check()
+
+
+def test_an_error_that_is_shared_is_not_remembered() -> None:
+    errors = RecentErrors()
+    errors.add(FetchFailed(DigestMismatch("wrong"), shared=True))
+    errors.check()
 
 
 def test_an_error_of_pieces_is_for_those_who_want_all_of_them() -> None:

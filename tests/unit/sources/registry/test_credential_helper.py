@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fusefs.errors import UsageError
-from fusefs.sources.registry.credential_helper import ask_helper, reason
+from fusefs.sources.registry.credential_helper import ask_helper
 from tests.support.processes import until
 
 _ASK = """
@@ -80,29 +80,6 @@ def test_a_program_that_a_helper_leaves_behind_delays_no_answer(helper: Callable
     agent = wait_for_number(pids)
     assert is_running(agent)
     os.kill(agent, signal.SIGKILL)
-
-
-@pytest.mark.parametrize(
-    ("output", "expected"),
-    [
-        (b"", ""),
-        (b"\n  no key\x1b[31m here \nmore", r"no key\x1b[31m here"),
-        (b"error getting credentials - err: exit status 2, out: `gpg: no agent`\n", None),
-        (b"The name org.freedesktop.secrets was not provided by any .service files", None),
-        (b'{"Username": "me", "Secret": "s3cret"}', ""),
-        (b'a note\n{"Secret":\n"s3cret"', ""),
-        (b"s3cret\n", ""),
-        (b'["a note", "s3cret"]', ""),
-        (b"the Secret: s3cret", ""),
-        (b"with password=s3cret", ""),
-        (b"curl -H 'Authorization: Bearer s3cret'", ""),
-        (b"cannot reach https://me:s3cret@example.org/ now", "cannot reach https://me:***@example.org/ now"),
-        (b"x " * 500, "x " * 100),
-        (b"\xff \xff", "\ufffd \ufffd"),
-    ],
-)
-def test_a_helper_that_fails_tells_why_and_no_secret(output: bytes, expected: str | None) -> None:
-    assert reason(output) == (output.decode().strip() if expected is None else expected)
 
 
 def test_an_interrupt_ends_the_helper(helper: Callable[[str], str], tmp_path: Path) -> None:
