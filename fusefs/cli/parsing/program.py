@@ -248,7 +248,7 @@ def _add_mount(commands: Commands) -> None:
         dest="prefetch",
         action="store_const",
         const=ALL,
-        help="fetch them, or an archive at a URL, before the mount: it needs no network then",
+        help="fetch them, or the file at a URL, before the mount",
     )
     mount.add_argument("--log-file", metavar="FILE", help="write the log to FILE (default: syslog; see man imgfs)")
     add_image_options(parser)
