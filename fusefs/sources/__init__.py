@@ -65,7 +65,7 @@ def describe_image(argument: str, settings: "Settings") -> "Inspection | None":
 
 def _ask_engine(name: str, settings: "Settings", ask: _Question[_T_co]) -> _T_co:
     """Return what *ask* returns of the image *name*, if possible without the SDK, which takes 0.2 s to import."""
-    from fusefs.sources.engine.advice import advising  # noqa: PLC0415 - files need no engine
+    from fusefs.sources.engine.advice import NotPulled, advising, is_podman  # noqa: PLC0415 - files need no engine
     from fusefs.sources.engine.endpoint import find_endpoint  # noqa: PLC0415
     from fusefs.sources.engine.question import NoPlainAnswer  # noqa: PLC0415
     from fusefs.sources.engine.unix import UnixEngine  # noqa: PLC0415
@@ -79,5 +79,12 @@ def _ask_engine(name: str, settings: "Settings", ask: _Question[_T_co]) -> _T_co
 
         from fusefs.sources.engine.sdk import sdk_engine  # noqa: PLC0415 - slow to import
 
-        with sdk_engine(endpoint, settings.timeout) as engine:
-            return ask(engine, source, settings)
+        try:
+            with sdk_engine(endpoint, settings.timeout) as engine:
+                return ask(engine, source, settings)
+        except NotPulled as error:
+            from fusefs.sources.registry.registries_conf import alias_of  # noqa: PLC0415 - only this error needs it
+
+            if is_podman(endpoint.shown) and (full := alias_of(name, settings.environment)):
+                raise error.named(full) from None
+            raise

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from fusefs.errors import EngineError
+from fusefs.errors import EngineError, Unavailable
 from fusefs.oci.reference import is_image_id, tagged
 from fusefs.pattern import pattern
 from fusefs.sources.engine.endpoint import Endpoint
@@ -22,6 +22,19 @@ _ID = pattern(r"sha256:.*|[0-9a-f]{6,64}")
 
 class Unreachable(EngineError):
     """No engine answers at the address."""
+
+
+class NotPulled(Unavailable):
+    """The engine has no such image, and a registry may have it."""
+
+    def __init__(self, why: str, how: str, name: str) -> None:
+        """*how*: to get it into the engine; *name*: that in the registry."""
+        super().__init__(f"{why}; {how}, docker://{printable(name)} needs no pull")
+        self._why, self._how = why, how
+
+    def named(self, name: str) -> "NotPulled":
+        """Return the error with another *name* in the registry."""
+        return NotPulled(self._why, self._how, name)
 
 
 @contextmanager
@@ -53,16 +66,17 @@ def when_unreachable(endpoint: Endpoint, cause: BaseException) -> str:
     return "start docker, or name another engine with --host or --context"
 
 
-def when_missing(shown: str, name: str, names: Sequence[str] = ()) -> str:
-    """Return a hint for an engine, *shown* in messages, that has the images *names*, but not *name*."""
+def when_missing(why: str, shown: str, name: str, names: Sequence[str] = ()) -> Unavailable:
+    """Return the error *why* with a hint: an engine, *shown* in messages, has the images *names*, but not *name*."""
     program = "podman" if is_podman(shown) else "docker"
     if hint := when_path(name):
-        return hint
+        return Unavailable(f"{why}; {hint}")
     if is_image_id(name):
-        return f"{program} image ls lists what it has"
+        return Unavailable(f"{why}; {program} image ls lists what it has")
     if similar := _similar(name, names):
-        return f"there {'is' if len(similar) == 1 else 'are'} {listing([*map(printable, similar)], ', ')}"
-    return f"{program} pull {quoted(name)} fetches it, docker://{printable(name)} needs no pull"
+        listed = listing([*map(printable, similar)], ", ")
+        return Unavailable(f"{why}; there {'is' if len(similar) == 1 else 'are'} {listed}")
+    return NotPulled(why, f"{program} pull {quoted(name)} fetches it", name)
 
 
 def when_path(name: str) -> str:

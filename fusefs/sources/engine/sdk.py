@@ -348,10 +348,8 @@ class SdkEngine:
                 f"{printable(name)} is a manifest list of podman and not an image; "
                 f"podman manifest inspect {quoted(name)} lists its images"
             )
-        return Unavailable(f"no image {printable(name)} in the engine at {shown}; {self._advice(name)}")
-
-    def _advice(self, name: str) -> str:
-        return when_missing(self.shown, name, image_names(self.endpoint, _PATIENCE))
+        why = f"no image {printable(name)} in the engine at {shown}"
+        return when_missing(why, shown, name, image_names(self.endpoint, _PATIENCE))
 
     def _is_list(self, name: str) -> bool:
         """Return whether *name* is a manifest list of podman, which the API of Docker does not show."""

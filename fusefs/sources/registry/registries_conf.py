@@ -2,7 +2,7 @@
 
 Each entry is checked: one that containers/image refuses is an error, and none that blocks a registry is passed over.
 ``docker://NAME`` names one image, as for skopeo: unqualified-search-registries and aliases, which resolve short names,
-do not concern it.
+do not concern it.  Podman uses aliases, so `alias_of` tells what a short name is there.
 """
 
 import os
@@ -70,6 +70,32 @@ def read_configuration(environment: Mapping[str, str]) -> Configuration:
         except ValueError as error:
             raise UsageError(f"{printable(str(path))}: {printable(str(error))}") from None
     return Configuration(entries, helpers or (AUTH_FILES,))
+
+
+def alias_of(name: str, environment: Mapping[str, str]) -> str:
+    """Return what the aliases make of *name*, a short name with or without a tag; empty if none does.
+
+    Those that Podman has recorded come first; in other files, a later alias replaces an earlier one.
+    """
+    short, colon, tag = name.partition(":")
+    users = environment.get("XDG_CACHE_HOME") or f"{home(environment)}/.cache"
+    files = [Path("/var/cache" if os.geteuid() == 0 else users, "containers", "short-name-aliases.conf")]
+    with suppress(UsageError):  # what cannot be read has none
+        files += reversed([path for path, _ in _files(environment)])
+    for path in files:
+        if isinstance(found := _aliases(path).get(short), str):
+            return found and f"{found}{colon}{tag}"
+    return ""
+
+
+def _aliases(path: Path) -> Mapping[str, Any]:
+    import tomllib  # noqa: PLC0415 - only an error needs aliases
+
+    try:
+        aliases = tomllib.loads(path.read_text("utf-8")).get("aliases")
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return aliases if isinstance(aliases, dict) else {}
 
 
 def configuration_files(environment: Mapping[str, str]) -> tuple[str, ...]:

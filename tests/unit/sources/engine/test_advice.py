@@ -7,6 +7,7 @@ import pytest
 
 from fusefs.errors import EngineError, ImgfsError, Unavailable
 from fusefs.sources import open_image
+from fusefs.sources.engine.advice import NotPulled
 from tests.support.conformance import SPOOLING
 from tests.support.fake_engine import Answer, Engine, Script, fake_engine, json_answer
 
@@ -40,11 +41,20 @@ def test_an_image_of_another_platform_that_cannot_be_saved_is_asked_for_by_it(en
     assert refusal(engine) == (EngineError, refused)
 
 
+def test_a_missing_image_of_podman_is_named_as_its_aliases_have_it(engine: Engine, tmp_path: Path) -> None:
+    engine.script.inspect = json_answer({"message": "no such image"}, 404)
+    (tmp_path / "conf").write_text('[aliases]\n"img" = "quay.example/team/img"\n')
+    environment = {"HOME": str(tmp_path), "CONTAINERS_REGISTRIES_CONF": str(tmp_path / "conf")}
+    kind, message = refusal(engine, "img:2", environment=environment)
+    hint = "podman pull img:2 fetches it, docker://quay.example/team/img:2 needs no pull"
+    assert (kind.exit_code, message) == (4, f"no image img:2 in the engine at {engine.host}; {hint}")
+
+
 def test_a_manifest_list_of_podman_is_not_called_missing(engine: Engine) -> None:
     engine.script.inspect = json_answer({"message": "no such image"}, 404)
     kind, message = refusal(engine)
     assert (kind, message) == (
-        Unavailable,
+        NotPulled,
         f"no image img in the engine at {engine.host}; podman pull img fetches it, docker://img needs no pull",
     )
     honest = engine.answer
