@@ -82,7 +82,7 @@ def test_silent_places_fail_within_one_timeout() -> None:
 
 def test_a_silent_mirror_is_asked_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
     with silent() as mirror, answers(found) as server:
-        transfers, now = client(mirror.host, server.host, timeout=0.4), time.monotonic()
+        transfers, now = client(mirror.host, server.host, timeout=1.5), time.monotonic()
         asked = []
         for later in (0, 1, 3, 5, 8, 15, 17):
             monkeypatch.setattr("fusefs.sources.registry.availability.time.monotonic", lambda later=later: now + later)
@@ -98,7 +98,7 @@ def test_a_mirror_that_works_again_is_asked_if_the_registry_fails(monkeypatch: p
         return lambda _: Answer(statuses[name], MANIFEST)
 
     with answers(answer("mirror")) as mirror, answers(answer("registry")) as server:
-        transfers, now = client(mirror.host, server.host, timeout=0.2), time.monotonic()
+        transfers, now = client(mirror.host, server.host, timeout=1.5), time.monotonic()
         for later in (0, 3, 8):
             monkeypatch.setattr("fusefs.sources.registry.availability.time.monotonic", lambda later=later: now + later)
             assert manifest(transfers) == MANIFEST
@@ -111,7 +111,7 @@ def test_a_mirror_that_works_again_is_asked_if_the_registry_fails(monkeypatch: p
 
 def test_a_silent_mirror_is_asked_less_and_less_if_another_mirror_works(monkeypatch: pytest.MonkeyPatch) -> None:
     with silent() as mirror, answers(found) as other, answers(found) as server:
-        transfers, now = client(mirror.host, other.host, server.host, timeout=0.4), time.monotonic()
+        transfers, now = client(mirror.host, other.host, server.host, timeout=1.5), time.monotonic()
         for later in (0, 3, 5):
             monkeypatch.setattr("fusefs.sources.registry.availability.time.monotonic", lambda later=later: now + later)
             assert manifest(transfers) == MANIFEST
@@ -126,7 +126,7 @@ def test_a_mirror_that_alone_has_an_image_is_asked_soon(monkeypatch: pytest.Monk
         return lambda _: Answer(statuses[name], MANIFEST)
 
     with answers(answer("mirror")) as mirror, answers(answer("registry")) as server:
-        transfers, now = client(mirror.host, server.host, timeout=0.6), time.monotonic()
+        transfers, now = client(mirror.host, server.host, timeout=1.5), time.monotonic()
         assert manifest(transfers) == MANIFEST
         statuses["mirror"] = 503
         for later in range(0, 30, 3):
