@@ -73,18 +73,18 @@ def read_configuration(environment: Mapping[str, str]) -> Configuration:
 
 
 def alias_of(name: str, environment: Mapping[str, str]) -> str:
-    """Return what the aliases make of *name*, a short name with or without a tag; empty if none does.
+    """Return what the aliases make of *name*, a short name, perhaps with a tag or digest; empty if none does.
 
     Those that Podman has recorded come first; in other files, a later alias replaces an earlier one.
     """
-    short, colon, tag = name.partition(":")
+    short = name.partition("@")[0].partition(":")[0]
     users = environment.get("XDG_CACHE_HOME") or f"{home(environment)}/.cache"
     files = [Path("/var/cache" if os.geteuid() == 0 else users, "containers", "short-name-aliases.conf")]
     with suppress(UsageError):  # what cannot be read has none
         files += reversed([path for path, _ in _files(environment)])
     for path in files:
         if isinstance(found := _aliases(path).get(short), str):
-            return found and f"{found}{colon}{tag}"
+            return found and found + name.removeprefix(short)
     return ""
 
 

@@ -66,6 +66,15 @@ def _errors(access: Callable[[int], object]) -> list[int | None]:
         return [*threads.map(attempt, range(READERS))]
 
 
+def _fails_for_all(proxy: Proxy, digest: str, fault: Fault, access: Callable[[int], object]) -> None:
+    """Assert that *access* fails for many while the blob has a *fault*, with a few requests; then end the fault."""
+    proxy.always[digest], proxy.round_trip = fault, 0.05
+    proxy.requests()
+    assert _errors(access) == [errno.EIO] * READERS
+    assert len(proxy.requests()) <= 12  # 1 to 4, and more only if all that takes two seconds
+    del proxy.always[digest]
+
+
 def _works(path: Path) -> bool:
     return _errors(lambda _: path.stat()) == [None] * READERS
 
@@ -78,15 +87,13 @@ def test_a_layer_that_stays_damaged_is_fetched_for_one_of_many_lookups(
     digest = _push(LAYOUTS[name](), server)
     mounted = imgfs.mount(proxy.image())
     imgfs.log_is_quiet = False
-    proxy.always[digest], proxy.round_trip = _inverted, 0.05
-    proxy.requests()
-    if place == "blobs/sha256":
-        failed = _errors(lambda _: (mounted / place / digest).read_bytes())
-    else:
-        failed = _errors(lambda number: (mounted / place / f"{number}").stat())
-    assert failed == [errno.EIO] * READERS
-    assert len(proxy.requests()) <= 12  # 2 to 4, and more only if all that takes two seconds
-    del proxy.always[digest]
+
+    def access(number: int) -> object:
+        if place == "blobs/sha256":
+            return (mounted / place / digest).read_bytes()
+        return (mounted / place / f"{number}").stat()
+
+    _fails_for_all(proxy, digest, _inverted, access)
     until(lambda: _works(mounted / "rootfs" / "data"), "the layer is shown")
     assert (mounted / "rootfs" / "data").read_bytes() == DATA
 
@@ -105,12 +112,7 @@ def test_a_layer_that_is_not_to_be_had_is_asked_for_by_one_of_many_lookups(
         return reply
 
     faults = {"denied": status(403), "missing": status(404), "odd": status(418), "whole and cut": cut}
-    proxy.always[digest], proxy.round_trip = faults[fault], 0.05
-    proxy.requests()
-    failed = _errors(lambda number: (mounted / "rootfs" / f"{number}").stat())
-    assert failed == [errno.EIO] * READERS
-    assert len(proxy.requests()) <= 12
-    del proxy.always[digest]
+    _fails_for_all(proxy, digest, faults[fault], lambda number: (mounted / "rootfs" / f"{number}").stat())
     until(lambda: _works(mounted / "rootfs" / "data"), "the layer is shown")
 
 
@@ -124,15 +126,11 @@ def test_a_piece_that_stays_damaged_is_fetched_for_one_of_many_readers(
     imgfs.log_is_quiet = False
     data = mounted / "rootfs" / "data"
     assert data.stat().st_size == len(DATA)
-    proxy.always[digest], proxy.round_trip = fault, 0.05
-    proxy.requests()
 
     def read(_: int) -> None:
         with data.open("rb") as stream:
             stream.read(1000)
 
-    assert _errors(read) == [errno.EIO] * READERS
-    assert len(proxy.requests()) <= 12
-    del proxy.always[digest]
+    _fails_for_all(proxy, digest, fault, read)
     until(lambda: _errors(read) == [None] * READERS, "the piece is shown")
     assert data.read_bytes() == DATA

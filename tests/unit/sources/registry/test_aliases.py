@@ -17,6 +17,8 @@ def _environment(folder: Path) -> dict[str, str]:
     [
         ("img-a", "quay.example/team/a"),
         ("img-a:1", "quay.example/team/a:1"),
+        ("img-a@sha256:0", "quay.example/team/a@sha256:0"),
+        ("img-a:1@sha256:0", "quay.example/team/a:1@sha256:0"),
         ("ours/img", "quay.example/ours"),
         ("img-b", "later.example/b"),
         ("img-c", ""),
