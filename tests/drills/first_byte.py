@@ -3,8 +3,9 @@
     scripts/soak first-byte [--members N] [--runs N] [--times N]
 
 The images are a Debian with nginx, or its first members, alone and below a layer with two files, as skopeo 1.18 and
-ctr-remote write them.  A proxy behind the link speaks TLS and counts requests and bytes.  With --times N, the times are
-those of a machine that is N times as fast: the link is N times as slow, and all times are divided by N.
+ctr-remote write them.  A proxy behind the link speaks TLS and counts requests and bytes.  If crane is there, `crane
+export` of the whole image is measured, too, in turns.  With --times N, the times are those of a machine that is N times
+as fast: the link is N times as slow, and all times are divided by N.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import sys
 import tarfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,12 +58,24 @@ def trusting(work: Path) -> dict[str, str]:
     return os.environ | {"SSL_CERT_FILE": f"{work}/authority/ca.pem"}
 
 
+def took(work: Callable[[], object]) -> float:
+    """Return the seconds that *work* takes."""
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def exported(image: str, work: Path) -> float:
+    """Write the files of *image* to nowhere with crane; return the seconds that took."""
+    command = ["crane", "export", image.removeprefix("docker://"), "-"]
+    return took(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=trusting(work)))
+
+
 def _once(proxy: Proxy, work: Path, *command: str) -> Measured:
     proxy.requests()
     proxy.sent = 0
-    begin = time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=trusting(work))
-    return Measured(time.monotonic() - begin, len(proxy.requests()), proxy.sent)
+    seconds = took(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=trusting(work)))
+    return Measured(seconds, len(proxy.requests()), proxy.sent)
 
 
 def _first_and_second(
@@ -94,6 +107,8 @@ class Costs(NamedTuple):
     """The first file with ``--strict``: whole layers."""
     total: int
     """Bytes of all layers."""
+    peer: float
+    """Seconds of `crane export`; 0 if there is none."""
 
 
 def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUNS, times: int = 1) -> Costs:
@@ -104,16 +119,18 @@ def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUN
         slow_link(proxy.host, 50 * times, 100 // times) as host,
     ):
         push(layout, server, "bench/app:1")
-        found = [
-            (*_first_and_second(proxy, host, work, files), _first_and_second(proxy, host, work, files, "--strict")[0])
-            for _ in range(runs)
-        ]
+        found, peer = [], []
+        for _ in range(runs):
+            strict = _first_and_second(proxy, host, work, files, "--strict")[0]
+            found.append((*_first_and_second(proxy, host, work, files), strict))
+            peer.append(exported(f"{host}/bench/app:1", work) if shutil.which("crane") else 0.0)
     first, second, whole = (sorted(column)[runs // 2] for column in zip(*found, strict=True))
     (entry,) = layout.entries
     manifest = json.loads(layout.files[f"blobs/{entry['digest'].replace(':', '/')}"])
     for name in ("registry", "authority"):
         shutil.rmtree(work / name)
-    return Costs(first, second, whole, sum(described["size"] for described in manifest["layers"]))
+    total = sum(described["size"] for described in manifest["layers"])
+    return Costs(first, second, whole, total, sorted(peer)[runs // 2])
 
 
 def _base(members: int | None) -> bytes:
@@ -161,8 +178,9 @@ def main() -> int:
     arguments = parser.parse_args()
     base = _base(arguments.members)
     of_top, of_base = ("app/config", "app/other"), ("etc/debian_version", "etc/issue")
-    print("|layers|a file of|requests|bytes|of the layers|seconds|second file: requests|seconds|`--strict`: seconds|")
-    print("|---|---|---:|---:|---:|---:|---:|---:|---:|")
+    second_file = "second file: requests|seconds"
+    print(f"|layers|a file of|requests|bytes|of the layers|seconds|of crane|{second_file}|`--strict`: seconds|")
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
     for name, convert in (("zstd:chunked", by_skopeo), ("eStargz", by_ctr_remote)):
         for layers, cases in (
             ([base], [("the only layer", of_base)]),
@@ -171,11 +189,13 @@ def main() -> int:
             with work_folder() as work:
                 layout = convert(lazy_root(), work, _image(*layers))
                 for where, files in cases:
-                    first, second, whole, total = measure(layout, work, files, arguments.runs, arguments.times)
+                    found = measure(layout, work, files, arguments.runs, arguments.times)
+                    first, second, whole = found.first, found.second, found.whole
                     seconds = [measured.seconds / arguments.times for measured in (first, second, whole)]
+                    share = f"{first.seconds / found.peer:.2f}" if found.peer else "–"
                     print(
-                        f"|{name}|{where}|{first.requests}|{first.sent:,}|{first.sent / total:.1%}|"
-                        f"{seconds[0]:.2f}|{second.requests}|{seconds[1]:.2f}|{seconds[2]:.2f}|",
+                        f"|{name}|{where}|{first.requests}|{first.sent:,}|{first.sent / found.total:.1%}|"
+                        f"{seconds[0]:.2f}|{share}|{second.requests}|{seconds[1]:.2f}|{seconds[2]:.2f}|",
                         flush=True,
                     )
     return 0

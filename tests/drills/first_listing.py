@@ -15,13 +15,12 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.drills.first_byte import certificates, trusting, work_folder
+from tests.drills.first_byte import certificates, exported, took, trusting, work_folder
 from tests.support.builders import layer
 from tests.support.layouts import Layout
 from tests.support.mounts import COMMAND
@@ -42,12 +41,6 @@ def _tars(scale: int, layers: int = 2) -> list[bytes]:
     ]
 
 
-def _took(work: Callable[[], object]) -> float:
-    began = time.monotonic()
-    work()
-    return time.monotonic() - began
-
-
 class _Listed(NamedTuple):
     """Seconds."""
 
@@ -62,8 +55,8 @@ def _listed(image: str, work: Path) -> _Listed:
     mount = f"{COMMAND} mount -q --driver fuse --cache-dir {cache} --log-file {work}/log {image} {mountpoint}"
     try:
         return _Listed(
-            _took(lambda: subprocess.run(mount.split(), check=True, env=trusting(work))),
-            _took(lambda: subprocess.run(["ls", f"{mountpoint}/rootfs"], check=True, stdout=subprocess.DEVNULL)),
+            took(lambda: subprocess.run(mount.split(), check=True, env=trusting(work))),
+            took(lambda: subprocess.run(["ls", f"{mountpoint}/rootfs"], check=True, stdout=subprocess.DEVNULL)),
         )
     finally:
         subprocess.run([COMMAND, "umount", mountpoint], check=True)
@@ -74,15 +67,9 @@ def _copied(image: str, work: Path) -> float:
     """Copy *image* with skopeo; return the seconds that took."""
     target = work / f"copy-{uuid.uuid4().hex}"
     command = ["skopeo", "copy", "-q", image, f"oci:{target}"]
-    seconds = _took(lambda: subprocess.run(command, check=True, env=trusting(work)))
+    seconds = took(lambda: subprocess.run(command, check=True, env=trusting(work)))
     shutil.rmtree(target)
     return seconds
-
-
-def _exported(image: str, work: Path) -> float:
-    """Write the files of *image* to nowhere with crane; return the seconds that took."""
-    command = ["crane", "export", image.removeprefix("docker://"), "-"]
-    return _took(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=trusting(work)))
 
 
 def main(runs: int = 5, megabits: int = 100, layers: int = 2, times: int = 1) -> int:
@@ -92,7 +79,7 @@ def main(runs: int = 5, megabits: int = 100, layers: int = 2, times: int = 1) ->
     size = sum(map(len, layout.files.values()))
     peers: dict[str, Callable[[str, Path], float]] = {"skopeo copy": _copied}
     if shutil.which("crane"):
-        peers["crane export"] = _exported
+        peers["crane export"] = exported
     with work_folder() as work:
         with registry(work / "registry") as server:
             push(layout, server)
