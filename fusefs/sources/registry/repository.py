@@ -42,8 +42,7 @@ _NO_SUCH = (401, 403, 404, 410)
 """Answers to HEAD that may mean that there is no such manifest."""
 _DENIED_FOR = 60.0
 """Seconds in which a blob that was refused as a whole is asked for in parts alone."""
-_MAX_ERROR = 1 << 16
-_MAX_MESSAGE = 300
+_MAX_ERROR, _MAX_MESSAGE = 1 << 16, 300
 _NO_LIST = (400, 404, 405, 406, 410)
 """Answers of registries without such a list."""
 _NO_REFERRERS = (*_NO_LIST, 501)
@@ -90,8 +89,8 @@ class Repository:
         self._answered = False
         self._stored: dict[Digest, str] = {}
         """Where blobs are, on other hosts, as the registry said last."""
-        self._denied: dict[Digest, float] = {}
-        """When blobs were refused as a whole, too: until some time later, a refusal does not concern the part."""
+        self._denied: dict[Digest, tuple[float, int | None]] = {}
+        """When blobs were refused as a whole, too, and the status, None: their URL was.  That is not about the part."""
 
     def attempt_failed(self, why: str) -> None:
         """Count an attempt that failed, and note why."""
@@ -168,11 +167,12 @@ class Repository:
         pauses.check(urlsplit(url).netloc.rpartition("@")[2])
         try:
             answer = self._requested("GET", url, headers, retries)
+            if answer.status in (_OK, _PARTIAL):
+                return answer
+            answer.discard()
         except ConnectionFailed as error:
-            raise self.broken(error) from None
-        if answer.status in (_OK, _PARTIAL):
-            return answer
-        answer.discard()
+            if not error.refused:  # otherwise the blob may have moved
+                raise self.broken(error) from None
         return None
 
     def _of_blob(self, digest: Digest, headers: Mapping[str, str], retries: Retries) -> Answer:
@@ -188,14 +188,14 @@ class Repository:
         try:
             answer = self._of_blob(digest, {"Range": f"bytes={wanted[0]}-{wanted[1] - 1}"}, retries)
         except _UrlRefused:
-            if not retries.part_refused or self._is_denied(digest):
+            if not retries.part_refused or self._is_denied(digest, None):
                 retries.part_refused = True
                 raise
         else:
             if answer.status not in _NO_PARTS:
                 self._denied.pop(digest, None)
                 return answer
-            if answer.status != _UNSATISFIABLE and self._is_denied(digest):
+            if answer.status != _UNSATISFIABLE and self._is_denied(digest, answer.status):
                 return answer
             answer.close()
             match = _NO_RANGE.fullmatch(answer.header("Content-Range"))
@@ -204,21 +204,21 @@ class Repository:
         try:
             answer = self._of_blob(digest, {}, retries)
         except _UrlRefused:
-            self._denied[digest] = time.monotonic()
+            self._denied[digest] = time.monotonic(), None
             raise
         if answer.status == _OK:
             retries.without_parts = True
         elif answer.status not in MAY_PASS:
-            self._denied[digest] = time.monotonic()
+            self._denied[digest] = time.monotonic(), answer.status
         return answer
 
-    def _is_denied(self, digest: Digest) -> bool:
-        return time.monotonic() - self._denied.get(digest, -math.inf) < _DENIED_FOR
+    def _is_denied(self, digest: Digest, status: int | None) -> bool:
+        when, found = self._denied.get(digest, (-math.inf, None))
+        return found == status and time.monotonic() - when < _DENIED_FOR
 
     def _of_other_size(self, blob: Descriptor, size: int) -> InvalidImage:
-        return InvalidImage(
-            f"{self._name}: {blob.digest} has {size} bytes in the registry, the manifest says {blob.size}"
-        )
+        text = f"{blob.digest} has {size} bytes in the registry, the manifest says {blob.size}"
+        return InvalidImage(f"{self._name}: {text}")
 
     def referrers(self, subject: Digest, query: str, retries: Retries) -> tuple[bytes, str | None]:
         """Return a page of the list of manifests that refer to *subject*, an index, and the query of the next page.

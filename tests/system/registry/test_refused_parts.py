@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 
 import pytest
 
@@ -13,7 +14,9 @@ from tests.support.builders import layer
 from tests.support.chunked_layers import Chunked, estargz, zstd_chunked
 from tests.support.fault_proxy import Asked, Fault, Proxy, Reply, cut, status
 from tests.support.layouts import Layout
+from tests.support.lazy_images import of_layers
 from tests.support.mounts import Bench
+from tests.support.processes import until
 from tests.support.registries import Registry, push
 
 LAYER = layer({"data": random.Random(8).randbytes(300_000), "small": b"small"})
@@ -137,3 +140,25 @@ def test_readers_whose_urls_have_expired_ask_for_parts_again(imgfs: Bench, serve
         sizes = list(pool.map(lambda name: len((mounted / "rootfs" / name).read_bytes()), ("data", "small")))
     assert sizes == [300_000, 5]
     assert "" not in ranges(proxy, "/storage/")
+
+
+@pytest.mark.parametrize("code", [400, 416, 501])
+def test_a_blob_without_parts_is_read_soon_after_it_was_denied(
+    imgfs: Bench, server: Registry, proxy: Proxy, code: int
+) -> None:
+    imgfs.log_is_quiet = False
+    push(of_layers(zstd_chunked(LAYER)), server)
+    key = f"/blobs/sha256:{sha256(zstd_chunked(LAYER).blob).hexdigest()}"
+    proxy.always[key] = status(403)
+    mounted = imgfs.mount(proxy.image(), "--timeout", "5")
+    with pytest.raises(OSError, match="Input/output error"):
+        (mounted / "rootfs" / "small").read_bytes()
+    proxy.always[key] = refusing(code)
+
+    def is_read() -> bool:
+        try:
+            return (mounted / "rootfs" / "small").read_bytes() == b"small"
+        except OSError:
+            return False
+
+    until(is_read, "the blob is read again")
