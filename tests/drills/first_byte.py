@@ -107,8 +107,8 @@ class Costs(NamedTuple):
     """The first file with ``--strict``: whole layers."""
     total: int
     """Bytes of all layers."""
-    peer: float
-    """Seconds of `crane export`; 0 if there is none."""
+    peer: float | None
+    """Seconds of `crane export`; None without crane."""
 
 
 def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUNS, times: int = 1) -> Costs:
@@ -121,16 +121,17 @@ def measure(layout: Layout, work: Path, files: tuple[str, str], runs: int = _RUN
         push(layout, server, "bench/app:1")
         found, peer = [], []
         for _ in range(runs):
-            strict = _first_and_second(proxy, host, work, files, "--strict")[0]
-            found.append((*_first_and_second(proxy, host, work, files), strict))
-            peer.append(exported(f"{host}/bench/app:1", work) if shutil.which("crane") else 0.0)
+            first, second = _first_and_second(proxy, host, work, files)
+            found.append((first, second, _first_and_second(proxy, host, work, files, "--strict")[0]))
+            if shutil.which("crane"):
+                peer.append(exported(f"docker://{host}/bench/app:1", work))
     first, second, whole = (sorted(column)[runs // 2] for column in zip(*found, strict=True))
     (entry,) = layout.entries
     manifest = json.loads(layout.files[f"blobs/{entry['digest'].replace(':', '/')}"])
     for name in ("registry", "authority"):
         shutil.rmtree(work / name)
     total = sum(described["size"] for described in manifest["layers"])
-    return Costs(first, second, whole, total, sorted(peer)[runs // 2])
+    return Costs(first, second, whole, total, sorted(peer)[runs // 2] if peer else None)
 
 
 def _base(members: int | None) -> bytes:

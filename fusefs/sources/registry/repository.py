@@ -90,7 +90,7 @@ class Repository:
         self._stored: dict[Digest, str] = {}
         """Where blobs are, on other hosts, as the registry said last."""
         self._denied: dict[Digest, tuple[float, int | None]] = {}
-        """When blobs were refused as a whole, too, and the status, None: their URL was.  That is not about the part."""
+        """When and how (None: their URL) blobs were refused as a whole: for a while, that refusal of a part stands."""
 
     def attempt_failed(self, why: str) -> None:
         """Count an attempt that failed, and note why."""

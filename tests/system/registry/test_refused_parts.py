@@ -142,13 +142,14 @@ def test_readers_whose_urls_have_expired_ask_for_parts_again(imgfs: Bench, serve
     assert "" not in ranges(proxy, "/storage/")
 
 
-@pytest.mark.parametrize("code", [400, 416, 501])
+@pytest.mark.parametrize("code", [code for code in CODES if code != 403])  # so is the whole, for longer
 def test_a_blob_without_parts_is_read_soon_after_it_was_denied(
     imgfs: Bench, server: Registry, proxy: Proxy, code: int
 ) -> None:
     imgfs.log_is_quiet = False
-    push(of_layers(zstd_chunked(LAYER)), server)
-    key = f"/blobs/sha256:{sha256(zstd_chunked(LAYER).blob).hexdigest()}"
+    chunked = zstd_chunked(LAYER)
+    push(of_layers(chunked), server)
+    key = f"/blobs/sha256:{sha256(chunked.blob).hexdigest()}"
     proxy.always[key] = status(403)
     mounted = imgfs.mount(proxy.image(), "--timeout", "5")
     with pytest.raises(OSError, match="Input/output error"):
