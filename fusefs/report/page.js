@@ -192,7 +192,7 @@ function treemap(root, label, describe) {
       const element = el("button", {
         type: "button", tabIndex: -1, className: `tile${kind}`, "aria-label": `${item.isRest ? item.name : pathOf(item)}, ${size(item.size)}`,
         style: {"--hue": hue(item.kind), left: `${left}px`, top: `${top}px`, width: `${wide}px`, height: `${high}px`},
-        onclick: () => chosen(item, element), onfocus: () => tell(item), onmouseenter: () => tell(item),
+        onclick: () => chosen(item, element), onfocus: () => tell(item), onmousemove: () => tell(item),
       });
       if (wide > 26 && high > 14) element.append(el("span", {}, label), wide > 110 ? el("i", {}, size(item.size)) : "");
       tiles.push({node: item, element, x: left, y: top, width: wide, height: high});
@@ -205,7 +205,11 @@ function treemap(root, label, describe) {
     else element.focus();
     tell(item);
   }
+  let told = null;
+  // Told of the mouse's own movement alone: tiles that are drawn below a resting mouse say nothing.
   function tell(node) {
+    if (node === told) return;
+    told = node;
     const name = node.isRest ? `${pathOf(node.above)}: ${node.name}` : pathOf(node);
     about.replaceChildren(el("span", {className: "path"}, name), el("br"),
       `${size(node.size)}, ${share(node.size, root.size)}${node.isFolder ? `, ${counted(node.files, "file")}` : ""}`,

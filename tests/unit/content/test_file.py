@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.protocol import Literal, chunks
 from tests.support.conformance import check_reads, open_file
+from tests.support.pagecache import PAGE, drop_from_cache
 from tests.support.requirements import give_up
 
-PAGE = 4096
 DATA = random.Random(1).randbytes(64 * PAGE)
 
 
@@ -25,13 +26,6 @@ def file(tmp_path: Path) -> Iterator[OpenFile]:
     path.write_bytes(DATA)
     with open_file(path) as opened:
         yield opened
-
-
-def drop_from_cache(file: OpenFile) -> None:
-    """Take *file* out of the page cache, and make the kernel read no more of it than it is asked for."""
-    os.fsync(file.descriptor)
-    os.posix_fadvise(file.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.posix_fadvise(file.descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
 
 @pytest.mark.parametrize(("offset", "size"), [(0, 0), (0, 1), (7, 5000), (0, len(DATA)), (PAGE, PAGE), (len(DATA), 0)])
@@ -63,35 +57,48 @@ def test_what_is_cached_is_read_at_once(file: OpenFile) -> None:
     assert found == DATA[15:115]
 
 
+def attempts(file: OpenFile) -> Iterator[None]:
+    """Drop *file* from the page cache and yield, as often as the test wants it, then skip the test.
+
+    A virtual disk may answer before whoever asked looks: for a while, not forever.
+    """
+    os.fsync(file.descriptor)
+    os.posix_fadvise(file.descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # no page is read ahead
+    for _ in range(50):
+        if not drop_from_cache(file.descriptor):
+            give_up("this file system keeps what it is told to drop")
+        yield
+        time.sleep(0.1)
+    give_up("each read of this file system is answered at once")
+
+
 def test_a_partly_cached_range_is_never_a_short_read(file: OpenFile) -> None:
-    drop_from_cache(file)
     extent = Extent(file, 0, len(DATA))
-    found = []
-    for offset in range(0, len(DATA), 2 * PAGE):
-        assert bytes(extent.read_at(offset, PAGE)) == DATA[offset : offset + PAGE]
-        cached = extent.read_cached(offset, 2 * PAGE)
-        assert cached is None or cached == DATA[offset : offset + 2 * PAGE]
-        found.append(cached)
-        assert bytes(extent.read_at(offset, 2 * PAGE)) == DATA[offset : offset + 2 * PAGE]
-    if not file._nowait:
-        give_up("this file system knows no RWF_NOWAIT")
-    if None not in found:
-        give_up("this file system caches more than it is asked for")
+    for _ in attempts(file):
+        found = []
+        for offset in range(0, len(DATA), 2 * PAGE):
+            assert bytes(extent.read_at(offset, PAGE)) == DATA[offset : offset + PAGE]
+            cached = extent.read_cached(offset, 2 * PAGE)
+            assert cached is None or cached == DATA[offset : offset + 2 * PAGE]
+            found.append(cached)
+            assert bytes(extent.read_at(offset, 2 * PAGE)) == DATA[offset : offset + 2 * PAGE]
+        if not file._nowait:
+            give_up("this file system knows no RWF_NOWAIT")
+        if None in found:
+            break
 
 
 def test_what_is_not_cached_is_not_waited_for(file: OpenFile) -> None:
-    drop_from_cache(file)
-    try:
-        os.preadv(file.descriptor, [bytearray(PAGE)], 0, os.RWF_NOWAIT)
-    except BlockingIOError:
-        pass
-    except OSError as error:
-        give_up(f"no RWF_NOWAIT here: {error.strerror}")
-    else:
-        give_up("this file system keeps what it is told to drop")
-    # That try may have started to read the first page, not the others.
-    assert Extent(file, 0, len(DATA)).read_cached(32 * PAGE, 8 * PAGE) is None
-    assert file._nowait
+    extent = Extent(file, 0, len(DATA))
+    for _ in attempts(file):
+        found = [extent.read_cached(offset, 8 * PAGE) for offset in range(0, len(DATA), 8 * PAGE)]
+        if not file._nowait:
+            give_up("this file system knows no RWF_NOWAIT")
+        if None in found:
+            break
+    # What did not wait is right, and what waits is it, too.
+    assert all(part in (None, DATA[at * 8 * PAGE :][: 8 * PAGE]) for at, part in enumerate(found))
+    assert bytes(extent.read_at(0, len(DATA))) == DATA
 
 
 def test_a_file_system_without_nowait_is_asked_once_and_read_by_waiting() -> None:

@@ -1,6 +1,5 @@
 """What the kernel says of a file's pages."""
 
-import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from fusefs.content.pagecache import is_cached
+from tests.support.pagecache import PAGE, drop_from_cache
 from tests.support.requirements import give_up
-
-PAGE = mmap.PAGESIZE
 
 
 @pytest.fixture(name="file")
@@ -23,8 +21,7 @@ def a_file(tmp_path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY)
     if is_cached(descriptor, 0, 1) is None:
         give_up("this kernel has no cachestat(2)")
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    if is_cached(descriptor, 0, PAGE):
+    if not drop_from_cache(descriptor):
         give_up("this file system forgets nothing")
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)  # no page is read ahead
     os.pread(descriptor, 1, 0)
