@@ -16,6 +16,7 @@ from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, ch
 from fusefs.content.recent import RecentErrors
 from fusefs.errors import DigestMismatch, ImgfsError, NoSpace
 from fusefs.log import logger
+from fusefs.ranges import Ranges
 
 log = logger(__name__)
 
@@ -55,7 +56,7 @@ class Supply(Protocol):
     def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:
         """Receive the bytes from *start* up to *end*: see `pieces.Receive`.
 
-        *again*: the ones that were received first proved wrong.
+        *again*: some of those that were received before proved wrong, so ask first who is least likely to alter them.
         """
 
     def check(self) -> None:
@@ -102,7 +103,7 @@ class RemoteBlob:
 
     Safe under concurrency.  `_whole` is held by the thread that fetches and verifies the whole blob; threads that wait
     for it share its error, and so do those that come soon after an error of the bytes; others try again.  `_opening`
-    guards the making of `_pieces`, and is held for a moment.  `_extent` is set once.
+    guards the making of `_pieces`, and `_doubted`, and is held for a moment.  `_extent` is set once.
     """
 
     def __init__(self, size: int, supply: Supply) -> None:
@@ -118,6 +119,8 @@ class RemoteBlob:
         self._failures = 0
         self._wrong = RecentErrors()
         self._distrusted = False
+        self._doubted = Ranges()
+        """Ranges that proved wrong and did not arrive again.  Not the whole blob, which has a digest."""
 
     @property
     def stored(self) -> int:
@@ -173,8 +176,12 @@ class RemoteBlob:
 
     def drop_range(self, offset: int, size: int) -> None:
         """Forget bytes of `unverified_range` that proved wrong: they are fetched again when they are read again."""
-        if self._pieces is not None and self._extent is None:
-            self._pieces.drop(offset, offset + size)
+        if self._pieces is None or self._extent is not None:
+            return
+        if size < self.size:
+            with self._opening:
+                self._doubted.add(offset, offset + size)
+        self._pieces.drop(offset, offset + size)
 
     def is_busy(self) -> bool:
         """Return whether anybody waits for bytes of the same image."""
@@ -312,4 +319,9 @@ class RemoteBlob:
         return Pieces(room, self.size, self._receive, drops=drops)
 
     def _receive(self, start: int, end: int, take: Take) -> None:
-        self._supply.receive(start, end, take, again=self._distrusted)
+        with self._opening:
+            again = self._distrusted or any(self._doubted.within(start, end))
+        self._supply.receive(start, end, take, again=again)
+        if again:
+            with self._opening:
+                self._doubted.remove(start, end)

@@ -2,11 +2,12 @@
 
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.chunked_layers import Chunked
+from tests.support.chunked_layers import Chunked, estargz, zstd_chunked
 from tests.support.layouts import Layout
 from tests.support.modern_engines import debian_13, inside
 from tests.support.requirements import ROOT, need
@@ -73,3 +74,16 @@ def _read(folder: Path) -> Layout:
     (entry,) = json.loads((folder / "index.json").read_bytes())["manifests"]
     entry.pop("annotations", None)
     return layout.list(entry, "1")
+
+
+def _gzip(tar: bytes) -> Layout:
+    layout = Layout()
+    return layout.list(layout.image([tar], compression="gzip"), "1")
+
+
+FORMATS: dict[str, Callable[[bytes], Layout]] = {
+    "gzip": _gzip,
+    "zstd-chunked": lambda tar: of_layers(zstd_chunked(tar)),
+    "estargz": lambda tar: of_layers(estargz(tar)),
+}
+"""What makes an image, called 1, of one layer with a plain tar, by the format of the layer: the first is read whole."""

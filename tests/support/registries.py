@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import hashlib
 import http.client
 import http.server
 import json
@@ -139,6 +140,12 @@ def push(layout: Layout, to: Registry, name: str = "team/app:1") -> str:
             _send(to, "PUT", f"/v2/{repository}/manifests/{tag}", data, descriptor["mediaType"])
     to.requests()
     return str(entry["digest"])
+
+
+def push_layer(layout: Layout, to: Registry) -> str:
+    """Push the image team/app:1, and return the hexadecimal digits of its layer: it is the largest blob."""
+    push(layout, to)
+    return hashlib.sha256(max(layout.files.values(), key=len)).hexdigest()
 
 
 def _manifests(layout: Layout) -> Iterator[dict[str, Any]]:

@@ -131,10 +131,10 @@ class BlobSupply:
         )
 
     def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:
-        """Receive bytes from a mirror or the registry, *again* from the registry alone."""
+        """Receive bytes from a mirror or the registry; *again*: from the registry, if it gives them."""
         if self._transfers is None:
             raise not_cached(f"the blob {self._descriptor.digest}")
-        self._transfers.get().blob(self._descriptor, (start, end), take, from_registry=again)
+        self._transfers.get().blob(self._descriptor, (start, end), take, registry_first=again)
 
     def check(self) -> None:
         """Raise RegistryError if all places have failed a moment ago."""

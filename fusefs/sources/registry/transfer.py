@@ -91,13 +91,14 @@ class Transfers:
         """Return the result of *request* at the first place that gives one."""
         return self._asked(request)
 
-    def blob(self, blob: Descriptor, wanted: Range, take: Take, *, from_registry: bool = False) -> None:
+    def blob(self, blob: Descriptor, wanted: Range, take: Take, *, registry_first: bool = False) -> None:
         """Give the bytes *wanted* of a blob to *take* as they arrive; their digest is not checked.
 
-        All bytes of the blob from 0 on, if the registry ignores ranges.  *from_registry*: ask no mirror.
+        All bytes of the blob from 0 on, if the registry ignores ranges.  *registry_first*: ask the mirrors last.
         Raises the exceptions of *take*, too.
         """
-        places = self._repositories[-1:] if from_registry else self._repositories
+        *mirrors, registry = self._repositories
+        places = [registry, *mirrors] if registry_first else self._repositories
         with (
             self._counted(),
             self._lanes.lane(self._timeout, wanted[1] - wanted[0], whole=wanted == (0, blob.size)) as lane,
@@ -138,22 +139,22 @@ class Transfers:
 
 
 def _from_places(places: Sequence[Repository], retries: Retries, request: Callable[[Repository, Retries], _T]) -> _T:
-    *mirrors, registry = places
-    for number, mirror in enumerate(mirrors, 1):
+    *others, last = places
+    for number, place in enumerate(others, 1):
         retries.begin_place(is_last=False)
         try:
-            return _tried(mirror, retries, request, instead=places[number:])
+            return _tried(place, retries, request, instead=places[number:])
         except _OF_PLACE as error:
             log.info("%s; asking the next place", error)
-        except UsageError as error:  # the registry needs neither the mirror's helper nor its certificates
-            log.warning("the mirror %s: %s; asking the next place", mirror.place.shown, error)
-            mirror.availability.failed(RegistryError(str(error)))  # else each request warns
+        except UsageError as error:  # the next place needs neither the helper nor the certificates of this one
+            log.warning("the registry %s: %s; asking the next place", place.place.shown, error)
+            place.availability.failed(RegistryError(str(error)))  # else each request warns
     retries.begin_place(is_last=True)
     try:
-        return _tried(registry, retries, request)
+        return _tried(last, retries, request)
     except DigestMismatch as error:  # damaged on the way, perhaps
         log.info("%s; asking once more", error)
-    return _tried(registry, retries, request)
+    return _tried(last, retries, request)
 
 
 def _tried(

@@ -1,7 +1,6 @@
 """Bytes that stay wrong or denied: however many programs want them, one asks for them, and they work again soon."""
 
 import errno
-import hashlib
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,29 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.changesets import changeset, file
-from tests.support.chunked_layers import estargz, zstd_chunked
 from tests.support.fault_proxy import Asked, Fault, Proxy, Reply, headers, status, whole
-from tests.support.layouts import Layout
-from tests.support.lazy_images import of_layers
+from tests.support.lazy_images import FORMATS
 from tests.support.mounts import Bench
 from tests.support.processes import until
-from tests.support.registries import Registry, push
+from tests.support.registries import Registry, push_layer
 
 READERS = 32
 DATA = random.Random(3).randbytes(300_000)
 TAR = changeset(*(file(f"{number}") for number in range(READERS)), file("data", DATA))
-
-
-def _gzip(tar: bytes) -> Layout:
-    layout = Layout()
-    return layout.list(layout.image([tar], compression="gzip"), "1")
-
-
-LAYOUTS: dict[str, Callable[[], Layout]] = {
-    "gzip": lambda: _gzip(TAR),
-    "zstd-chunked": lambda: of_layers(zstd_chunked(TAR)),
-    "estargz": lambda: of_layers(estargz(TAR)),
-}
 
 
 def _inverted(_: Asked, reply: Reply) -> Reply:
@@ -44,12 +29,6 @@ def _longer(_: Asked, reply: Reply) -> Reply:
     reply.body += b"x"
     reply.headers["Content-Length"] = str(len(reply.body))
     return reply
-
-
-def _push(layout: Layout, server: Registry) -> str:
-    """Push the image team/app:1, and return the digest of its layer."""
-    push(layout, server)
-    return hashlib.sha256(max(layout.files.values(), key=len)).hexdigest()
 
 
 def _errors(access: Callable[[int], object]) -> list[int | None]:
@@ -79,12 +58,12 @@ def _works(path: Path) -> bool:
     return _errors(lambda _: path.stat()) == [None] * READERS
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("place", ["rootfs", "layers/0", "blobs/sha256"])
 def test_a_layer_that_stays_damaged_is_fetched_for_one_of_many_lookups(
     imgfs: Bench, server: Registry, proxy: Proxy, name: str, place: str
 ) -> None:
-    digest = _push(LAYOUTS[name](), server)
+    digest = push_layer(FORMATS[name](TAR), server)
     mounted = imgfs.mount(proxy.image())
     imgfs.log_is_quiet = False
 
@@ -102,7 +81,7 @@ def test_a_layer_that_stays_damaged_is_fetched_for_one_of_many_lookups(
 def test_a_layer_that_is_not_to_be_had_is_asked_for_by_one_of_many_lookups(
     imgfs: Bench, server: Registry, proxy: Proxy, fault: str
 ) -> None:
-    digest = _push(LAYOUTS["gzip"](), server)
+    digest = push_layer(FORMATS["gzip"](TAR), server)
     mounted = imgfs.mount(proxy.image())
     imgfs.log_is_quiet = False
 
@@ -121,7 +100,7 @@ def test_a_layer_that_is_not_to_be_had_is_asked_for_by_one_of_many_lookups(
 def test_a_piece_that_stays_damaged_is_fetched_for_one_of_many_readers(
     imgfs: Bench, server: Registry, proxy: Proxy, name: str, fault: Fault
 ) -> None:
-    digest = _push(LAYOUTS[name](), server)
+    digest = push_layer(FORMATS[name](TAR), server)
     mounted = imgfs.mount(proxy.image())
     imgfs.log_is_quiet = False
     data = mounted / "rootfs" / "data"

@@ -37,7 +37,7 @@ def test_a_mirror_with_settings_that_cannot_be_used_is_passed_over(
         of = partial(client, HOME=str(tmp_path), DOCKER_AUTH_CONFIG=helpers)
         transfers = of(mirror.host, server.host)
         assert manifest(transfers) == manifest(transfers) == MANIFEST
-        assert take_warnings() == [f"the mirror {mirror.host}: {reason}; asking the next place"]
+        assert take_warnings() == [f"the registry {mirror.host}: {reason}; asking the next place"]
         with pytest.raises(UsageError, match=re.escape(reason)):
             manifest(of(mirror.host))
 
