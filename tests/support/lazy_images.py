@@ -76,14 +76,14 @@ def _read(folder: Path) -> Layout:
     return layout.list(entry, "1")
 
 
-def _gzip(tar: bytes) -> Layout:
+def _gzip(*tars: bytes) -> Layout:
     layout = Layout()
-    return layout.list(layout.image([tar], compression="gzip"), "1")
+    return layout.list(layout.image(tars, compression="gzip"), "1")
 
 
-FORMATS: dict[str, Callable[[bytes], Layout]] = {
+FORMATS: dict[str, Callable[..., Layout]] = {
     "gzip": _gzip,
-    "zstd-chunked": lambda tar: of_layers(zstd_chunked(tar)),
-    "estargz": lambda tar: of_layers(estargz(tar)),
+    "zstd-chunked": lambda *tars: of_layers(*map(zstd_chunked, tars)),
+    "estargz": lambda *tars: of_layers(*map(estargz, tars)),
 }
-"""What makes an image, called 1, of one layer with a plain tar, by the format of the layer: the first is read whole."""
+"""What makes an image, called 1, of layers with these plain tars, by their format: the first is read whole."""

@@ -137,9 +137,9 @@ class BlobSupply:
         self._transfers.get().blob(self._descriptor, (start, end), take, registry_first=again)
 
     def check(self) -> None:
-        """Raise RegistryError if all places have failed a moment ago."""
+        """Raise RegistryError if all places have failed at the blob a moment ago."""
         if self._transfers is not None:
-            self._transfers.get().check()
+            self._transfers.get().check(self._descriptor.digest)
 
     def is_busy(self) -> bool:
         """Return whether any bytes of the image are being received."""

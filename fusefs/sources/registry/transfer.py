@@ -103,16 +103,16 @@ class Transfers:
             self._counted(),
             self._lanes.lane(self._timeout, wanted[1] - wanted[0], whole=wanted == (0, blob.size)) as lane,
         ):
-            _from_places(places, self._retries(lane), _Part(blob, wanted, take).receive)
+            _from_places(places, self._retries(lane), _Part(blob, wanted, take).receive, blob.digest)
 
-    def check(self) -> None:
-        """Raise RegistryError if no place would be asked now: the registry and all mirrors have just failed."""
+    def check(self, blob: Digest) -> None:
+        """Raise RegistryError if no place would be asked for *blob* now: the registry and all mirrors just failed."""
         *mirrors, registry = self._repositories
         for number, mirror in enumerate(mirrors, 1):
             with suppress(RegistryError):
-                mirror.availability.check(instead=[place.availability for place in self._repositories[number:]])
+                mirror.availability.check(blob, instead=[place.availability for place in self._repositories[number:]])
                 return
-        registry.availability.check()
+        registry.availability.check(blob)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -138,12 +138,18 @@ class Transfers:
         )
 
 
-def _from_places(places: Sequence[Repository], retries: Retries, request: Callable[[Repository, Retries], _T]) -> _T:
+def _from_places(
+    places: Sequence[Repository],
+    retries: Retries,
+    request: Callable[[Repository, Retries], _T],
+    blob: Digest | None = None,
+) -> _T:
+    """Return the result of *request*, which is for a *blob* if it is given, at the first place that gives one."""
     *others, last = places
     for number, place in enumerate(others, 1):
         retries.begin_place(is_last=False)
         try:
-            return _tried(place, retries, request, instead=places[number:])
+            return _tried(place, retries, request, blob, instead=places[number:])
         except _OF_PLACE as error:
             log.info("%s; asking the next place", error)
         except UsageError as error:  # the next place needs neither the helper nor the certificates of this one
@@ -151,16 +157,17 @@ def _from_places(places: Sequence[Repository], retries: Retries, request: Callab
             place.availability.failed(RegistryError(str(error)))  # else each request warns
     retries.begin_place(is_last=True)
     try:
-        return _tried(last, retries, request)
+        return _tried(last, retries, request, blob)
     except DigestMismatch as error:  # damaged on the way, perhaps
         log.info("%s; asking once more", error)
-    return _tried(last, retries, request)
+    return _tried(last, retries, request, blob)
 
 
 def _tried(
     repository: Repository,
     retries: Retries,
     request: Callable[[Repository, Retries], _T],
+    blob: Digest | None,
     *,
     instead: Sequence[Repository] = (),
 ) -> _T:
@@ -169,7 +176,7 @@ def _tried(
     *instead* are the places that are asked after this one.
     """
     availability = repository.availability
-    availability.check(instead=[place.availability for place in instead])
+    availability.check(blob, instead=[place.availability for place in instead])
     while True:
         try:
             result = request(repository, retries)
@@ -182,17 +189,19 @@ def _tried(
                 raise
             except RegistryError as error:
                 if failure.once:
+                    availability.refused()
                     raise BlobError(str(error)) from None
                 if not retries.starved:
-                    availability.failed(error)
+                    availability.failed(error, None if failure.down else blob)
                 raise
-        except Unavailable:
+        except (Unavailable, InvalidImage, DigestMismatch):
             availability.refused()
             raise
         except RegistryError as error:  # another attempt would not help; the host may answer requests for others
+            availability.refused()
             raise BlobError(str(error)) from None
         else:
-            availability.succeeded()
+            availability.succeeded(blob)
             return result
 
 

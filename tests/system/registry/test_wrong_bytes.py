@@ -1,6 +1,7 @@
 """Bytes that stay wrong or denied: however many programs want them, one asks for them, and they work again soon."""
 
 import errno
+import os
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.changesets import changeset, file
-from tests.support.fault_proxy import Asked, Fault, Proxy, Reply, headers, status, whole
+from tests.support.fault_proxy import Asked, Fault, Proxy, Reply, cut, headers, status, whole
 from tests.support.lazy_images import FORMATS
 from tests.support.mounts import Bench
 from tests.support.processes import until
@@ -113,3 +114,20 @@ def test_a_piece_that_stays_damaged_is_fetched_for_one_of_many_readers(
     _fails_for_all(proxy, digest, fault, read)
     until(lambda: _errors(read) == [None] * READERS, "the piece is shown")
     assert data.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("fault", [status(500), cut(0, reset=True), cut(0)])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_layer_that_always_fails_stops_no_other(
+    imgfs: Bench, server: Registry, proxy: Proxy, name: str, fault: Fault
+) -> None:
+    bad, good = changeset(*(file(f"{number}", DATA) for number in range(6))), TAR
+    digest = push_layer(FORMATS[name](bad, good), server)
+    mounted = imgfs.mount(proxy.image(), "--timeout", "1.5")
+    imgfs.log_is_quiet = False
+    proxy.always[digest] = fault
+    for number in range(3):
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            (mounted / "layers" / "0" / f"{number}").read_bytes()
+        assert (mounted / "layers" / "1" / f"{number}").read_bytes() == b""
+        assert len((mounted / "layers" / "1" / "data").read_bytes()) == len(DATA)
