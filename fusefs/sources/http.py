@@ -49,6 +49,7 @@ class _Received(io.RawIOBase):
         self._raw = sock.makefile("rb", buffering=0)
         self._sock = sock
         self._seconds = seconds
+        self._each: float | None = None
         timeout = sock.gettimeout()
         self._deadline = None if timeout is None else time.monotonic() + timeout
 
@@ -69,10 +70,22 @@ class _Received(io.RawIOBase):
         return count
 
     def wait(self, seconds: float | None) -> None:
-        """From now on, limit the time of each read, and not that of all together."""
+        """From now on, limit the time of each read, and not that of all together; lines in a row have one time."""
         self._deadline = self._seconds = None
+        self._each = seconds
         if not self.closed:
             self._sock.settimeout(seconds)
+
+    def limit_lines(self) -> None:
+        """After `wait`: limit the time of what is read up to `end_lines`, as long as that may be."""
+        if self._each is not None:
+            self._deadline = time.monotonic() + self._each
+
+    def end_lines(self) -> None:
+        """Limit the time of each read again."""
+        if self._each is not None and self._deadline is not None:
+            self._deadline = None
+            self._sock.settimeout(self._each)
 
     def close(self) -> None:
         """Close the socket, if nobody else has it."""
@@ -85,8 +98,21 @@ class _Lines(io.BufferedReader):
 
     _in_a_row = 0
 
+    def __init__(self, received: _Received) -> None:
+        """Read what is *received*."""
+        super().__init__(received)
+        self._received = received
+
+    def end_lines(self) -> None:
+        """Count lines anew: what follows are none."""
+        if self._in_a_row:
+            self._in_a_row = 0
+            self._received.end_lines()
+
     def readline(self, size: int | None = -1) -> bytes:
         """Return the next line; RefusedAnswer if there are too many, or one without end."""
+        if not self._in_a_row:
+            self._received.limit_lines()
         left = MAX_LINES + 1 - self._in_a_row
         line = super().readline(left if size is None or size < 0 else min(size, left))
         self._in_a_row += len(line)
@@ -98,17 +124,17 @@ class _Lines(io.BufferedReader):
         """Return up to *size* bytes; a chunk of a negative size would be all that come."""
         if size is None or size < 0:
             raise RefusedAnswer("its answer has a negative size")
-        self._in_a_row = 0
+        self.end_lines()
         return super().read(size)
 
     def read1(self, size: int = -1) -> bytes:
         """Return up to *size* bytes as they come."""
-        self._in_a_row = 0
+        self.end_lines()
         return super().read1(size)
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
         """Fill *buffer*."""
-        self._in_a_row = 0
+        self.end_lines()
         return super().readinto(buffer)
 
 
@@ -125,7 +151,7 @@ class BoundedResponse(http.client.HTTPResponse):
         super().__init__(sock, debuglevel, method, url)
         self.fp.close()
         self._received = _Received(sock, self.seconds)
-        self.fp = _Lines(self._received)
+        self.fp = self._lines = _Lines(self._received)
         self._interim = 0
 
     def _read_status(self) -> tuple[str, int, str]:
@@ -140,6 +166,7 @@ class BoundedResponse(http.client.HTTPResponse):
 
     def wait(self, seconds: float | None) -> None:
         """From now on, limit the time of each read to *seconds*."""
+        self._lines.end_lines()
         self._received.wait(seconds)
 
     def whole(self) -> bytes:

@@ -14,7 +14,7 @@ from tests.support.fake_engine import serving
 
 @dataclass
 class Answer:
-    """An answer."""
+    """An answer; its Content-Length is right unless the test states one."""
 
     status: int = 200
     body: bytes = b""
@@ -55,7 +55,8 @@ def answers(answer: Callable[[Got], Answer], port: int = 0, tls: ssl.SSLContext 
             self.send_response(found.status)
             for name, value in found.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(found.body)))
+            if "Content-Length" not in found.headers:
+                self.send_header("Content-Length", str(len(found.body)))
             self.end_headers()
             with contextlib.suppress(OSError):  # the client gave up
                 self.wfile.write(found.body)

@@ -10,8 +10,8 @@ from email.utils import parsedate_to_datetime
 from fusefs.errors import RegistryError, Unavailable
 from fusefs.sources.servers.connections import Limits
 
-MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Answers after which another attempt may succeed."""
+MAY_PASS = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 527)})
+"""Answers after which another attempt may succeed; those from 520 on are Cloudflare's, of the server behind it."""
 _FIRST, _LONGEST = 0.25, 2.0
 """Seconds before the second attempt, which double with each further one up to the longest, or half of that at random.
 

@@ -55,7 +55,7 @@ class Bucket:
         self.size: int | None = None
         self._environment = dict(environment)
         self._timeout = timeout
-        self._etag = b""
+        self._version = b""
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._changed: Unavailable | None = None
@@ -114,7 +114,7 @@ class Bucket:
         self._traffic.count(requests=1)
         try:
             assert child.stdin is not None
-            child.stdin.write(ASK.pack(start, end, len(self._etag)) + self._etag)
+            child.stdin.write(ASK.pack(start, end, len(self._version)) + self._version)
             child.stdin.flush()
             position = start
             while True:
@@ -141,10 +141,10 @@ class Bucket:
             raise
 
     def _found(self, data: bytes) -> None:
-        size, etag = int.from_bytes(data[:8], "big"), data[8:]
-        if self.size is not None and (size, etag) != (self.size, self._etag):
+        size, version = int.from_bytes(data[:8], "big"), data[8:]
+        if self.size is not None and (size, version) != (self.size, self._version):
             raise self._error(b"C", b"")
-        self.size, self._etag = size, etag
+        self.size, self._version = size, version
         if not size:
             raise InvalidImage(f"{self.name}: not a tar archive: the file is empty")
 

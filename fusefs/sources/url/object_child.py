@@ -15,11 +15,13 @@ from typing import Any
 from urllib.parse import unquote
 
 ASK = struct.Struct(">QQI")
-"""A request: the first byte, the one behind the last, the length of the ETag that follows."""
+"""A request: the first byte, the one behind the last, the length of the version that follows."""
 REPLY = struct.Struct(">cI")
 """A part of an answer: its kind, and the length of what follows."""
 FOUND, DATA = b"F", b"B"
-"""Kinds: size (8 bytes) and ETag; bytes.  ``E`` is the end; M, D, C, U and G are errors with a text."""
+"""Kinds: size (8 bytes) and version; bytes.  ``E`` is the end; M, D, C, U and G are errors with a text."""
+_DATE = "@"
+"""What begins the version of an object without an ETag, which is when it was modified."""
 CHUNK = 1 << 20
 _MAX_TEXT = 300
 _LONGEST = 3600.0
@@ -47,7 +49,8 @@ _CREDENTIALS = {
 _IS_EMPTY = re.compile(r"status code: 416\b")
 _LONGEST_REQUEST = 7 * 86400
 """Seconds for one answer, however slowly it arrives."""
-_USER = re.compile(r"//[^/?#\s]*@")
+_USER = re.compile(r"//[^?#\s]*@")
+_QUERY = re.compile(r"\?|%3F", re.IGNORECASE)
 
 
 def main() -> None:
@@ -58,15 +61,15 @@ def main() -> None:
     asked = _Object(url, timeout)
     while len(head := ask.read(ASK.size)) == ASK.size:
         start, end, length = ASK.unpack(head)
-        etag = ask.read(length).decode()
+        version = ask.read(length).decode()
         try:
-            asked.send((start, end), etag, answer)
+            asked.send((start, end), version, answer)
             _send(answer, b"E")
         except ImportError:
             how = "pipx install '.[s3]' in a checkout of imgfs installs an imgfs with it"
             _send(answer, b"U", f"object stores need the Python package obstore; {how}".encode())
         except Exception as error:  # noqa: BLE001 - each is an answer
-            if not (start or etag) and _IS_EMPTY.search(_line(error)):
+            if not (start or version) and _IS_EMPTY.search(_line(error)):
                 _send(answer, FOUND, bytes(8))
             _send(answer, *_described(error, url))
         answer.flush()
@@ -82,7 +85,7 @@ class _Object:
         self._timeout = timeout
         self._store: Any = None
 
-    def send(self, wanted: tuple[int, int], etag: str, out: Any) -> None:
+    def send(self, wanted: tuple[int, int], version: str, out: Any) -> None:
         """Send an answer to *out*.
 
         The library resumes one only for a time after its begin.  So what is left is asked for anew, unless an answer
@@ -92,13 +95,13 @@ class _Object:
         asked, came, found, tiny = -1, time.monotonic(), None, 0
         if self._store is None:
             self._store = self._store_for(_SHARE)
-            found = None if etag else self._found_soon(wanted)
+            found = None if version else self._found_soon(wanted)
         store = self._store
         while True:
             if found is None:
-                asked, found = start, self._found(store, (start, end), etag)
-            etag = found.meta.get("e_tag") or ""
-            _send(out, FOUND, found.meta["size"].to_bytes(8, "big") + etag.encode())
+                asked, found = start, self._found(store, (start, end), version)
+            version = found.meta.get("e_tag") or _DATE + found.meta["last_modified"].isoformat()
+            _send(out, FOUND, found.meta["size"].to_bytes(8, "big") + version.encode())
             try:
                 for data in found.stream(min_chunk_size=1):
                     view = memoryview(data)
@@ -108,18 +111,18 @@ class _Object:
                     start, came = start + len(view), time.monotonic()
             except Exception:
                 tiny += start - asked < _TINY
-                if not etag or start == asked or tiny > _MAX_TINY:
+                if start == asked or tiny > _MAX_TINY:
                     raise
                 left = _SHARE - (time.monotonic() - came) / self._timeout
                 found, store = None, self._store_for(max(left, _LEAST_SHARE))
             else:
                 return
 
-    def _found(self, store: Any, wanted: tuple[int, int], etag: str) -> Any:
+    def _found(self, store: Any, wanted: tuple[int, int], version: str) -> Any:
         import obstore  # noqa: PLC0415 - may be missing
 
-        is_strong = etag and not etag.startswith("W/")  # a weak one matches nothing (RFC 9110, 13.1.1)
-        options: Any = {"range": wanted, "if_match": etag} if is_strong else {"range": wanted}
+        is_strong = version and not version.startswith((_DATE, "W/"))  # a weak one matches nothing (RFC 9110, 13.1.1)
+        options: Any = {"range": wanted, "if_match": version} if is_strong else {"range": wanted}
         return obstore.get(store, self._path, options=options)
 
     def _found_soon(self, wanted: tuple[int, int]) -> Any:
@@ -195,7 +198,7 @@ def _described(error: Exception, url: str) -> tuple[bytes, bytes]:
     if _is_plain(str(error).partition("\n")[0]) and not _allows_http():
         return b"U", b"the endpoint of the store is http://, which needs AWS_ALLOW_HTTP=true"
     text = {b"M": "does not exist", b"D": "the store denies access"}.get(kind)
-    text = text or _USER.sub("//***@", _line(error)).partition("?")[0].strip(" :")[:_MAX_TEXT]
+    text = text or _QUERY.split(_USER.sub("//***@", _line(error)))[0].strip(" :")[:_MAX_TEXT]
     if _ASKS_MACHINE.search(_line(error)):
         text += f"; the environment has no credentials: set {_CREDENTIALS[url.partition('://')[0]]}"
     elif "non-partial response" in text:

@@ -50,9 +50,11 @@ class Version(NamedTuple):
         """Return whether nothing that both state differs."""
         return all(a == b for a, b in zip(self, other, strict=True) if a not in (None, "") and b not in (None, ""))
 
-    def is_tagged_as(self, other: "Version") -> bool:
-        """Return whether both state the same strong ETag: then nothing of the file should differ (RFC 9110)."""
-        return self.etag.startswith('"') and self.etag == other.etag
+    def meets_condition_of(self, other: "Version") -> bool:
+        """Return whether the header `condition` of *other*, if there is one, is met: all of a file may be sent else."""
+        if other.etag:
+            return not other.etag.startswith('"') or self.etag == other.etag
+        return not other.modified or self.modified == other.modified
 
     @property
     def condition(self) -> Mapping[str, str]:
@@ -75,8 +77,8 @@ class _Failure(NamedTuple):
 class WebFile:
     """One version of the file at a URL: that of the first answer.
 
-    Safe under concurrency after `begin`: `_target`, `_failed` and `_changed` are replaced as a whole, and an old value
-    costs one more request.
+    Safe under concurrency after `begin`: `_target`, `_failed`, `_last_failed`, `_served` and `_changed` are replaced
+    as a whole, and an old value costs one more request.
     """
 
     def __init__(self, url: str, name: str, connections: Connections, timeout: float | None, *, insecure: bool) -> None:
@@ -96,9 +98,10 @@ class WebFile:
         self._whole: Answer | None = None
         """The answer to `begin`, if that is the whole file."""
         self._failed: tuple[_Failure, ...] = ()
+        self._last_failed: _Failure | None = None
+        self._served = -1.0
+        """When bytes arrived last, by the monotonic clock."""
         self._changed: Unavailable | None = None
-        self._doubted_size: int | None = None
-        """That of the last answer with the right strong ETag, if it was another one."""
 
     @property
     def size(self) -> int | None:
@@ -150,7 +153,7 @@ class WebFile:
 
     def _begun(self, size: int, retries: Retries) -> bytes | None:
         answer = self._asked({"Range": f"bytes=0-{size - 1}"}, retries)
-        self.is_page = answer.header("Content-Type").startswith("text/html")
+        self.is_page = _is_page(answer)
         self.version = _version(answer)
         if answer.status == _UNSATISFIABLE or (answer.status == _PARTIAL and self.version.size == 0):
             answer.close()  # its body may be announced, and not be there
@@ -175,7 +178,7 @@ class WebFile:
         """Yield the bytes from *start* up to *end* with their offsets; all from 0 on, if the server ignores ranges.
 
         *answer* is the whole file; None: ask for the bytes.  After an error, the server is not asked for a moment: for
-        anything if it could not be reached, otherwise for the same bytes.
+        the same bytes, or for anything, if it could not be reached, or other bytes have failed and none came since.
         """
         self.check()
         self._check_failed(start)
@@ -188,22 +191,27 @@ class WebFile:
 
     def _transferred(self, start: int, end: int | None, answer: Answer | None) -> Iterator[tuple[int, bytes]]:
         retries, position, bodies, tiny = Retries(self._timeout), start, 0, 0
+        versions: list[Version] = []
         while end is None or position < end:
             try:
                 offset, ends = 0, self.version.size
                 if answer is None:
-                    answer, offset, ends = self._part(position, end, retries)
+                    answer, offset, ends = self._part(position, end, retries, versions)
+                began = offset
                 bodies += answer.status == _OK
-                tiny += ends is not None and ends - offset < _TINY
+                tiny += 1
                 with closing(answer):
                     self._check_counts(bodies, tiny)
                     for piece in answer.pieces():
                         retries.progressed()
                         if ends is not None and offset + len(piece) > ends:
                             raise InvalidImage(f"{self.name}: the server sends more bytes than it announces")
+                        self._served = time.monotonic()
                         yield offset, piece
                         offset += len(piece)
                         position = max(position, offset)
+                        if offset - began >= _TINY > offset - began - len(piece):
+                            tiny -= 1
                 answer = None
                 if ends is not None and offset < ends and (end is None or position < end):
                     raise Transient(f"{self.name}: the transfer breaks off after {position} bytes")
@@ -222,8 +230,13 @@ class WebFile:
         if tiny > _MAX_TINY:
             raise RegistryError(f"{self.name}: the server sends a few bytes at a time")
 
-    def _part(self, start: int, end: int | None, retries: Retries) -> tuple[Answer, int, int | None]:
-        """Return an answer with bytes of this version, where it begins, at *start* or at 0, and its end if known."""
+    def _part(
+        self, start: int, end: int | None, retries: Retries, versions: list[Version]
+    ) -> tuple[Answer, int, int | None]:
+        """Return an answer with bytes of this version, where it begins, at *start* or at 0, and its end if known.
+
+        *versions* are other ones that the server has stated in this transfer: one answer may be wrong, two are not.
+        """
         self.check()
         wanted = {} if start == 0 and end is None else {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
         answer = self._asked({**wanted, **(self.version.condition if wanted else {})}, retries)
@@ -233,14 +246,17 @@ class WebFile:
             answer.close()
             shown = printable(_encoding(answer) or "identity")[:20]
             raise Transient(f"{self.name}: the server changes its Content-Encoding to {shown}", once=True)
-        is_changed = not self.version.is_same(found)
-        is_doubted = answer.status == _PARTIAL and is_changed and self.version.is_tagged_as(found)
-        is_doubted = is_doubted and found.size != self._doubted_size  # one answer may be wrong, two are not
-        self._doubted_size = found.size if is_doubted else None
-        if is_doubted:
-            self._refuse_range(answer, start, end)
-        if answer.status == _UNSATISFIABLE or is_changed:
+        if _is_page(answer) and not self.is_page:
             answer.close()
+            raise Transient(f"{self.name}: the server sends a web page instead of the file")
+        is_same = self.version.is_same(found) and answer.status != _UNSATISFIABLE
+        if wanted and answer.status == _OK:
+            is_same = is_same and found.meets_condition_of(self.version)
+        if not is_same:
+            answer.close()
+            if found not in versions:
+                versions.append(found)
+                raise Transient(f"{self.name}: the server sends another version of the file", once=True)
             self._changed = Unavailable(f"{self.name} was changed while it is in use; unmount it and mount it again")
             raise self._changed
         if answer.status == _PARTIAL:
@@ -337,19 +353,23 @@ class WebFile:
         """Wait until the next attempt; RegistryError if there is none."""
         self._connections.traffic.count(errors=1)
         self._target = None  # if the transfer broke off there
+        if isinstance(failure, RegistryError):
+            self._fail(failure, None)
+            raise failure
         try:
-            if isinstance(failure, RegistryError):
-                raise failure
             retries.wait(failure)
         except RegistryError as error:
-            if not (isinstance(failure, Transient) and failure.once):  # once: these bytes fail, not the server
+            if failure.down:
                 self._fail(error, None)
             raise
 
     def _fail(self, error: ImgfsError, start: int | None) -> None:
-        now = time.monotonic()
+        """Do not ask for the bytes from *start* on, or for any, until a moment is over."""
+        now, last = time.monotonic(), self._last_failed
+        if last is not None and last.start != start and last.until - _BACK_OFF > self._served:
+            start = None
         recent = [failed for failed in self._failed if failed.until > now]
-        new = _Failure(now + _BACK_OFF, type(error)(str(error)), start)
+        self._last_failed = new = _Failure(now + _BACK_OFF, type(error)(str(error)), start)
         self._failed = (*recent, new)[-_MOST_FAILURES:]
 
     def _check_failed(self, start: int | None) -> None:
@@ -364,12 +384,16 @@ def _version(answer: Answer) -> Version:
         size = answer.header("Content-Range").rpartition("/")[2]
     else:
         size = answer.header("Content-Length")
-    known = size.isascii() and size.isdigit() and len(size) < 19
+    known = size.isascii() and size.isdigit() and len(size) < 19 and answer.status != _UNSATISFIABLE
     return Version(
         int(size) if known else None,
         answer.header("ETag")[:_MAX_VALIDATOR],
         answer.header("Last-Modified")[:_MAX_VALIDATOR],
     )
+
+
+def _is_page(answer: Answer) -> bool:
+    return answer.header("Content-Type").startswith("text/html")
 
 
 def _encoding(answer: Answer) -> str:

@@ -69,7 +69,8 @@ class _Breaks(http.server.BaseHTTPRequestHandler):
     endpoint = ""
     has_broken = False
     is_busy_then = False
-    etag_then = '"1"'
+    etag = etag_then = '"1"'
+    modified, modified_then = "Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 GMT"
 
     def do_GET(self) -> None:
         size = len(PIECE) * PIECES
@@ -80,8 +81,9 @@ class _Breaks(http.server.BaseHTTPRequestHandler):
         self.send_response(206)
         self.send_header("Content-Length", str(end - start + 1))
         self.send_header("Content-Range", f"bytes {start}-{end}/{size}")
-        self.send_header("ETag", self.etag_then if self.has_broken else '"1"')
-        self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
+        if etag := self.etag_then if self.has_broken else self.etag:
+            self.send_header("ETag", etag)
+        self.send_header("Last-Modified", self.modified_then if self.has_broken else self.modified)
         self.end_headers()
         if end - start < len(PIECE) or self.has_broken:
             self.wfile.write(bytes(end - start + 1))
@@ -156,8 +158,24 @@ def test_a_store_that_is_busy_after_a_break_is_not_called_silent(breaking: type[
         received_from(bucket, len(PIECE) * PIECES)
 
 
-def test_a_resumed_answer_is_of_the_same_version(breaking: type[_Breaks]) -> None:
-    breaking.etag_then = '"2"'
+@pytest.mark.parametrize("etag", ["", 'W/"1"'])
+def test_an_answer_without_a_strong_etag_is_resumed(breaking: type[_Breaks], etag: str) -> None:
+    breaking.etag = breaking.etag_then = etag
+    assert received(breaking.endpoint, len(PIECE) * PIECES) == len(PIECE) * PIECES
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"etag_then": '"2"'},
+        {"etag_then": ""},
+        {"etag": ""},
+        {"etag": "", "etag_then": "", "modified_then": "Wed, 21 Oct 2015 07:28:01 GMT"},
+    ],
+)
+def test_a_resumed_answer_is_of_the_same_version(breaking: type[_Breaks], fields: dict[str, str]) -> None:
+    for name, value in fields.items():
+        setattr(breaking, name, value)
     with pytest.raises(Unavailable, match="was changed while it is in use"):
         received(breaking.endpoint, len(PIECE) * PIECES)
 

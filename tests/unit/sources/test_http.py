@@ -3,6 +3,7 @@
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -154,6 +155,18 @@ def test_each_read_of_an_image_has_a_time_of_its_own() -> None:
         answer.wait(0.5)
         buffer = bytearray(100)
         assert answer.readinto(buffer) == len(buffer)
+
+
+@pytest.mark.parametrize("lines", [b"0" * 1000, b"5\r\nhello\r\n" + b"0" * 1000, b"0\r\n" + b"a: b\r\n" * 100])
+def test_lines_between_chunks_have_one_time(lines: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with answered(head + lines, pause=0.005) as answer:
+        answer.begin()
+        answer.wait(0.5)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            [*iter(lambda: answer.read1(100), b"")]
+        assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize(
