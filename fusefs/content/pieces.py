@@ -90,17 +90,23 @@ class Room(NamedTuple):
 class _Claim:
     """Bytes that one thread fetches now."""
 
-    __slots__ = ("begun", "ended", "error", "missing", "whole")
+    __slots__ = ("asked", "begun", "ended", "error", "missing", "whole")
 
     def __init__(self, ranges: Iterable[Range]) -> None:
         self.missing = Ranges(ranges)
         """Those that have not arrived."""
+        self.asked: Range = (0, 0)
+        """Those of the last request."""
         self.begun = False
         """Whether any bytes arrived; until then, another claim may take its bytes."""
         self.whole = False
         """Whether the server sends everything, since it ignores ranges."""
         self.ended = False
         self.error: ImgfsError | None = None
+
+    def fails(self, start: int, end: int) -> bool:
+        """Return whether its error concerns whoever wants the bytes from *start* up to *end*, and no others."""
+        return self.whole or (start <= self.asked[0] and self.asked[1] <= end)
 
 
 class _Superseded(Exception):
@@ -114,7 +120,7 @@ class Pieces:
     is in at most one claim.  Only the thread of that claim writes it, once, before it becomes present.  So a byte that
     is present does not change, unless it is dropped; none is after `settle`.  A thread that waits waits for a claim,
     whose thread ends it, however its fetch ends; `Receive` ends by its timeouts.  Threads that waited for a claim share
-    its error.
+    its error, but the first one that may concern other bytes than theirs.
     """
 
     def __init__(self, room: Room, size: int, receive: Receive, *, drops: int = 0) -> None:
@@ -237,6 +243,7 @@ class Pieces:
         Before it returns None, it waits for the bytes of the claims of others.  If the claim *first* fails, its error
         is raised instead.
         """
+        patient = True
         with self._changed:
             while not self.present.cover(start, end):
                 if self._closed:
@@ -245,7 +252,11 @@ class Pieces:
                     raise FetchFailed(first.error)
                 if free := self._unclaimed(start, end):
                     return self._new_claim(self._unclaimed(0, self.size) if self._ranges_ignored else free)
-                self._wait_for_another(start, end, first)
+                claim = self._wait_for_another(start, end)
+                if claim.error is not None and not self.present.cover(start, end):
+                    if claim is first or claim.fails(start, end) or not patient:
+                        raise FetchFailed(claim.error, shared=claim is not first)
+                    patient = False
         return None
 
     def _new_claim(self, missing: Ranges) -> _Claim:
@@ -253,12 +264,11 @@ class Pieces:
         self._claims.append(claim)
         return claim
 
-    def _wait_for_another(self, start: int, end: int, first: _Claim | None) -> None:
-        """Wait until the bytes are there or a claim that has some of them ends; raise its error."""
+    def _wait_for_another(self, start: int, end: int) -> _Claim:
+        """Wait until the bytes are there, or the claim that is returned ends: it has some of them."""
         claim = next(each for each in self._claims if next(each.missing.within(start, end), None))
         self._changed.wait_for(lambda: claim.ended or self.present.cover(start, end))
-        if claim.error is not None and not self.present.cover(start, end):
-            raise FetchFailed(claim.error, shared=claim is not first)
+        return claim
 
     def _unclaimed(self, start: int, end: int) -> Ranges:
         free = Ranges(self.present.missing(start, end))
@@ -273,10 +283,13 @@ class Pieces:
             self._copy(claim)
             for start, end in _merged(claim.missing):
                 if not claim.whole:
+                    claim.asked = start, end
                     self._receive(start, end, partial(self._take, claim, (start, end)))
         except _Superseded:
             pass
         except ImgfsError as error:
+            if not claim.begun and not claim.missing:  # another thread receives everything
+                return
             claim.error = error.with_traceback(None)
             raise FetchFailed(error) from None
         finally:

@@ -4,8 +4,9 @@ import threading
 from collections.abc import Callable
 
 from fusefs.content.file import Extent, OpenFile
-from fusefs.content.pieces import Pieces
+from fusefs.content.pieces import FetchFailed, Pieces
 from fusefs.content.protocol import Buffer, clipped
+from fusefs.ranges import Ranges
 
 _SMALLEST, _LARGEST = 16 << 10, 4 << 20
 """Bytes that are fetched at once: few for a header or a document, many for a reader that goes on."""
@@ -21,7 +22,7 @@ class RemoteFile(OpenFile):
     A miss fetches a window, which doubles while a reader goes on.  So a scan of many small members takes few requests,
     and one of large members a small request for each.
 
-    Safe under concurrency: `_lock` guards `_readers`; see `Pieces` for the bytes.
+    Safe under concurrency: `_lock` guards `_readers` and `_bad`; see `Pieces` for the bytes.
     """
 
     def __init__(self, pieces: Pieces, check: Callable[[], None]) -> None:
@@ -32,6 +33,8 @@ class RemoteFile(OpenFile):
         self._lock = threading.Lock()
         self._readers: list[tuple[int, int]] = []
         """The end of the last window of each reader, and its size; the most recent one is the last."""
+        self._bad = Ranges()
+        """Bytes that are not fetched before they are read: when they were, there was an error."""
 
     def length(self) -> int:
         """Return the size of the file in bytes."""
@@ -45,8 +48,24 @@ class RemoteFile(OpenFile):
         """Return *size* bytes from *offset* on, fewer only at the end; fetches missing ones.  Raises FetchFailed."""
         size = clipped(self._pieces.size, offset, size)
         if size and not self._pieces.has(offset, offset + size):
-            self._pieces.ensure(offset, self._ahead(offset, offset + size))
+            self._fetch(offset, offset + size)
         return super().read_at(offset, size)
+
+    def _fetch(self, offset: int, end: int) -> None:
+        """Fetch the bytes from *offset* up to *end*, and more for a reader that goes on."""
+        ahead = self._ahead(offset, end)
+        try:
+            self._pieces.ensure(offset, ahead)
+        except FetchFailed:
+            if ahead == end:
+                raise
+            with self._lock:
+                self._bad.add(end, ahead)
+                self._readers = [*(each for each in self._readers if each[0] != ahead), (end, end - offset)]
+            self._pieces.ensure(offset, end)  # at once, if they are here
+        else:
+            with self._lock:
+                self._bad.remove(offset, 2 * ahead - offset)
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
         """Return the bytes if they are here, and in the page cache, else None."""
@@ -75,7 +94,8 @@ class RemoteFile(OpenFile):
             if last is not None:
                 self._readers.remove(last)
             window = _SMALLEST if last is None else min(2 * last[1], _LARGEST)
-            end = min(max(end, offset + window), self._pieces.size)
+            bad = next(self._bad.within(offset, offset + window), (self._pieces.size, 0))[0]
+            end = max(end, min(offset + window, bad))
             self._readers = [*self._readers, (end, end - offset)][-_READERS:]
         return end
 

@@ -77,7 +77,8 @@ def alias_of(name: str, environment: Mapping[str, str]) -> str:
 
     Those that Podman has recorded come first; in other files, a later alias replaces an earlier one.
     """
-    short = name.partition("@")[0].partition(":")[0]
+    folder, slash, last = name.partition("@")[0].rpartition("/")
+    short = folder + slash + last.partition(":")[0]
     users = environment.get("XDG_CACHE_HOME") or f"{home(environment)}/.cache"
     files = [Path("/var/cache" if os.geteuid() == 0 else users, "containers", "short-name-aliases.conf")]
     with suppress(UsageError):  # what cannot be read has none

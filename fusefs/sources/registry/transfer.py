@@ -26,6 +26,8 @@ _T = TypeVar("_T")
 
 _MAX_BODIES = 2
 """How often a registry that ignores ranges may send a blob in one transfer."""
+_TINY, _MAX_TINY = 4096, 64
+"""How many answers of fewer bytes a transfer may take."""
 _PAGE = "text/html"
 """A media type that no manifest has, whoever sends it."""
 _FIELDS = ("schemaVersion", "mediaType", "manifests", "layers")
@@ -235,6 +237,7 @@ class _Part:
         self._take = take
         self._bodies = 0
         """Answers that began at 0, with bytes or although others were asked for."""
+        self._tiny = 0
 
     def receive(self, repository: Repository, retries: Retries) -> None:
         """Receive the bytes that are missing; Transient if not all of them arrive."""
@@ -247,7 +250,10 @@ class _Part:
             self._bodies += ignores_range
             if self._bodies > _MAX_BODIES:  # the traffic would grow with the square of the size
                 raise RegistryError(f"{shown} breaks off, and the registry ignores Range")
-            ends = self._end if offset else self._blob.size
+            ends, began = self._end if offset else self._blob.size, offset
+            self._tiny += 1
+            if self._tiny > _MAX_TINY:
+                raise RegistryError(f"{shown} breaks off, again and again after a few bytes")
             try:
                 for piece in answer.pieces():
                     retries.progressed()
@@ -259,6 +265,7 @@ class _Part:
                     self._take(offset, piece)
                     offset += len(piece)
                     self._position = max(self._position, offset)
+                    self._tiny -= offset - began >= _TINY > offset - began - len(piece)
             except ConnectionFailed as error:
                 raise repository.broken(error) from None
         if self._position < self._end:

@@ -5,6 +5,7 @@ for its host alone.
 """
 
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 
 from fusefs.content.pieces import Take
 from fusefs.errors import ImgfsError, InvalidImage, RegistryError, Unavailable
+from fusefs.ranges import Range
 from fusefs.sources.servers.connections import Answer, ConnectionFailed, Connections
 from fusefs.sources.servers.retries import MAY_PASS, Retries, Transient, pauses, retry_after
 from fusefs.text import printable
@@ -33,6 +35,9 @@ _BACK_OFF = 2.0
 """Seconds in which a server that failed is not asked again: many readers must not wait one after the other."""
 _MOST_FAILURES = 16
 """Failures that are remembered."""
+_LONG = 1.0
+"""Seconds after which a failure counts for fewer bytes, too: readers must not wait for each of them."""
+_NOTHING: Range = (-1, -1)
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _MAX_VALIDATOR = 1000
 """Characters of an ETag that are compared."""
@@ -67,11 +72,22 @@ class Version(NamedTuple):
 class _Failure(NamedTuple):
     """Why the server is not asked again for a moment."""
 
-    until: float
+    when: float
     """By the monotonic clock."""
     error: ImgfsError
-    start: int | None
-    """Where the bytes begin for which it is not asked; None: for none at all."""
+    failed: Range | None
+    """The bytes for which it is not asked; None: for none at all."""
+    was_long: bool
+    """Whether it is not asked for any of them, else only not for all."""
+
+    def concerns(self, wanted: Range) -> bool:
+        """Return whether it is an error of the bytes *wanted*, at this moment."""
+        if time.monotonic() >= self.when + _BACK_OFF:
+            return False
+        if self.failed is None:
+            return True
+        (start, end), (first, last) = self.failed, wanted
+        return first < end and start < last if self.was_long else first <= start and end <= last
 
 
 class WebFile:
@@ -181,12 +197,16 @@ class WebFile:
         the same bytes, or for anything, if it could not be reached, or other bytes have failed and none came since.
         """
         self.check()
-        self._check_failed(start)
+        last = sys.maxsize if end is None else end
+        self._check_failed((start, last))
+        began = time.monotonic()
         try:
-            yield from self._transferred(start, end, answer)
+            for offset, piece in self._transferred(start, end, answer):
+                yield offset, piece
+                start = max(start, offset + len(piece))
         except ImgfsError as error:
-            self._check_failed(None)  # the same error, if it concerns all bytes
-            self._fail(error, start)
+            self._check_failed(_NOTHING)  # the same error, if it concerns all bytes
+            self._fail(error, (start, max(start + 1, last)), was_long=time.monotonic() > began + _LONG)
             raise
 
     def _transferred(self, start: int, end: int | None, answer: Answer | None) -> Iterator[tuple[int, bytes]]:
@@ -210,8 +230,7 @@ class WebFile:
                         yield offset, piece
                         offset += len(piece)
                         position = max(position, offset)
-                        if offset - began >= _TINY > offset - began - len(piece):
-                            tiny -= 1
+                        tiny -= offset - began >= _TINY > offset - began - len(piece)
                 answer = None
                 if ends is not None and offset < ends and (end is None or position < end):
                     raise Transient(f"{self.name}: the transfer breaks off after {position} bytes")
@@ -363,20 +382,20 @@ class WebFile:
                 self._fail(error, None)
             raise
 
-    def _fail(self, error: ImgfsError, start: int | None) -> None:
-        """Do not ask for the bytes from *start* on, or for any, until a moment is over."""
+    def _fail(self, error: ImgfsError, failed: Range | None, *, was_long: bool = False) -> None:
+        """Do not ask for the bytes that *failed* until a moment is over, or for any."""
         now, last = time.monotonic(), self._last_failed
-        if last is not None and last.start != start and last.until - _BACK_OFF > self._served:
-            start = None
-        recent = [failed for failed in self._failed if failed.until > now]
-        self._last_failed = new = _Failure(now + _BACK_OFF, type(error)(str(error)), start)
+        if last is not None and last.failed != failed and last.when > self._served:
+            failed = None
+        recent = [failure for failure in self._failed if failure.when + _BACK_OFF > now]
+        self._last_failed = new = _Failure(now, type(error)(str(error)), failed, was_long)
         self._failed = (*recent, new)[-_MOST_FAILURES:]
 
-    def _check_failed(self, start: int | None) -> None:
-        """Raise the error of a moment ago that concerns the bytes from *start* on; None: all bytes."""
-        for failed in self._failed:
-            if time.monotonic() < failed.until and failed.start in (None, start):
-                raise type(failed.error)(str(failed.error)) from None
+    def _check_failed(self, wanted: Range) -> None:
+        """Raise the error of a moment ago that concerns the bytes *wanted*."""
+        for failure in self._failed:
+            if failure.concerns(wanted):
+                raise type(failure.error)(str(failure.error)) from None
 
 
 def _version(answer: Answer) -> Version:

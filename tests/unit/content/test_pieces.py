@@ -12,6 +12,7 @@ from fusefs.content.file import OpenFile
 from fusefs.content.pieces import FetchFailed, Pieces, Room, Take
 from fusefs.errors import RegistryError
 from fusefs.ranges import Ranges
+from tests.support.processes import until
 
 DATA = random.Random(1).randbytes(8000)
 READERS, SENT_AT_ONCE = 8, 500
@@ -101,4 +102,60 @@ def test_the_notes_never_name_what_was_dropped_before_they_were_written(tmp_path
     with pytest.raises(FetchFailed, match="no more"):
         pieces.read(1000, 1000)
     assert [*noted] == [*pieces.present] == [(1000, 1100), (1900, 2000)]
+    pieces.close()
+
+
+@pytest.mark.parametrize("wanted", [(100, 200), (3000, 4000), (0, 8000)])
+def test_who_waits_for_a_fetch_of_more_bytes_asks_alone_if_that_fails(tmp_path: Path, wanted: tuple[int, int]) -> None:
+    asked, began, go = list[tuple[int, int]](), threading.Event(), threading.Event()
+
+    def receive(start: int, end: int, take: Take) -> None:
+        asked.append((start, end))
+        if start <= 5000 < end:
+            began.set()
+            go.wait()
+            raise RegistryError("no such byte")
+        take(start, DATA[start:end])
+
+    file = OpenFile(os.open(tmp_path / "blob", os.O_RDWR | os.O_CREAT), "the blob")
+    pieces = Pieces(Room(file, str(tmp_path)), len(DATA), receive)
+    with ThreadPoolExecutor(2) as threads:
+        everything = threads.submit(pieces.read, 0, len(DATA))
+        began.wait()
+        some = threads.submit(pieces.read, wanted[0], wanted[1] - wanted[0])
+        until(lambda: len(pieces._changed._waiters) == 1, "the second one waits")  # type: ignore[attr-defined]
+        go.set()
+        with pytest.raises(FetchFailed) as caught:
+            everything.result()
+        assert not caught.value.shared
+        if wanted == (0, 8000):
+            with pytest.raises(FetchFailed) as caught:
+                some.result()
+            assert caught.value.shared
+        else:
+            assert bytes(some.result()) == DATA[slice(*wanted)]
+    assert asked == [(0, 8000), *([] if wanted == (0, 8000) else [wanted])]
+    pieces.close()
+
+
+def test_who_waits_for_others_in_vain_asks_once_and_no_more(tmp_path: Path) -> None:
+    asked, go = list[tuple[int, int]](), threading.Event()
+
+    def receive(start: int, end: int, _: Take) -> None:
+        asked.append((start, end))
+        go.wait()
+        raise RegistryError("no such byte")
+
+    file = OpenFile(os.open(tmp_path / "blob", os.O_RDWR | os.O_CREAT), "the blob")
+    pieces = Pieces(Room(file, str(tmp_path)), len(DATA), receive)
+    with ThreadPoolExecutor(READERS) as threads:
+        first = threads.submit(pieces.read, 0, len(DATA))
+        until(lambda: bool(asked), "the first one asks")
+        others = [threads.submit(pieces.read, number * 100, 1000) for number in range(READERS - 1)]
+        until(lambda: len(pieces._changed._waiters) == READERS - 1, "the others wait")  # type: ignore[attr-defined]
+        go.set()
+        for reader in (first, *others):
+            with pytest.raises(FetchFailed, match="no such byte"):
+                reader.result(10)
+    assert len(asked) <= READERS
     pieces.close()

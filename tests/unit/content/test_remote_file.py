@@ -1,6 +1,7 @@
 """A remote file: reads return its bytes, and fetch each of them at most once, in windows."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -22,11 +23,19 @@ class Far:
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
         self.error: Exception | None = None
+        self.bad: int | None = None
+        """The offset of a byte that no answer may have."""
+        self.sends = False
+        """Whether an answer that would have it ends before it, instead of none."""
 
     def receive(self, start: int, end: int, take: Take) -> None:
         self.asked.append((start, end))
         if self.error is not None:
             raise self.error
+        if self.bad is not None and start <= self.bad < end:
+            if self.sends:
+                take(start, DATA[start : self.bad])
+            raise RegistryError("there is no such byte")
         take(start, DATA[start:end])
 
     def check(self) -> None:
@@ -102,3 +111,34 @@ def test_what_is_here_stays_readable_after_an_error(far: Far, file: RemoteFile, 
             check()
     else:
         check()
+
+
+@pytest.mark.parametrize("sends", [False, True])
+@pytest.mark.parametrize("step", [20_000, 131_072])
+def test_a_byte_that_is_not_to_be_had_costs_no_others(far: Far, file: RemoteFile, step: int, *, sends: bool) -> None:
+    far.bad, far.sends = 7_000_000, sends
+    for _ in range(2):
+        for offset in range(0, len(DATA), step):
+            if offset <= far.bad < offset + step:
+                with pytest.raises(FetchFailed, match="no such byte"):
+                    file.read_at(offset, step)
+            else:
+                assert file.read_at(offset, step) == DATA[offset : offset + step]
+    failed = [asked for asked in far.asked if asked[0] <= far.bad < asked[1]]
+    assert len(failed) <= 12
+    assert len(far.asked) <= 60 + 2 * (4 << 20) // step
+
+
+def test_windows_grow_again_after_an_outage(far: Far, file: RemoteFile) -> None:
+    for offset in range(0, 8 << 20, 1 << 17):
+        if 1 << 20 <= offset < 2 << 20:
+            far.error = RegistryError("out")
+            with suppress(FetchFailed):  # unless it is here already
+                file.read_at(offset, 1 << 17)
+            far.error = None
+        assert file.read_at(offset, 1 << 17) == DATA[offset : offset + (1 << 17)]
+    assert len(far.asked) < 60
+    far.asked.clear()
+    for offset in range(8 << 20, 16 << 20, 1 << 17):
+        file.read_at(offset, 1 << 17)
+    assert len(far.asked) <= 8

@@ -201,6 +201,20 @@ def test_an_error_of_some_bytes_stops_no_others(status: int, requests: int) -> N
         assert len(server.got) in ((6, 7, 8) if status >= 500 else (4 + requests,))
 
 
+@pytest.mark.parametrize("status", [418, 500])
+def test_an_error_that_took_long_is_one_of_fewer_bytes_too(status: int) -> None:
+    with answers(lambda got: ranged(got, bytes(100)) if "=0-" in got.headers["Range"] else Answer(status)) as server:
+        file = file_at(server.host, 1.8)
+        file.begin(10)
+        with pytest.raises(RegistryError, match=str(status)):
+            file.receive(50, 90, lambda *_: None)
+        file.receive(0, 10, lambda *_: None)  # others are had
+        asked = len(server.got)
+        with pytest.raises(RegistryError, match=str(status)):
+            file.receive(60, 70, lambda *_: None)
+        assert len(server.got) == asked + (status == 418)
+
+
 @pytest.mark.parametrize("fault", [Answer(500), None])
 def test_a_server_that_fails_at_different_bytes_is_not_asked_for_a_moment(fault: Answer | None) -> None:
     def last(got: Got) -> Answer:
@@ -261,9 +275,8 @@ def test_a_server_that_cuts_each_answer_after_a_byte_is_not_followed_for_long(mo
     def answer(got: Got) -> Answer:
         found = ranged(got, data, len(data))
         cut = {"Content-Length": str(len(found.body)), "Connection": "close"}
-        return Answer(
-            206, found.body[:1] if "bytes=0-" not in got.headers["Range"] else found.body, found.headers | cut
-        )
+        body = found.body if "bytes=0-" in got.headers["Range"] else found.body[:1]
+        return Answer(206, body, {**found.headers, **cut})
 
     with answers(answer) as server:
         file, received = file_at(server.host), list[int]()

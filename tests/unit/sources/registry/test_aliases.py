@@ -20,6 +20,8 @@ def _environment(folder: Path) -> dict[str, str]:
         ("img-a@sha256:0", "quay.example/team/a@sha256:0"),
         ("img-a:1@sha256:0", "quay.example/team/a:1@sha256:0"),
         ("ours/img", "quay.example/ours"),
+        ("img-a:5000/app:1", ""),
+        ("host:5000/img:1", "quay.example/host:1"),
         ("img-b", "later.example/b"),
         ("img-c", ""),
         ("img-d", ""),
@@ -30,6 +32,7 @@ def _environment(folder: Path) -> dict[str, str]:
 def test_a_later_file_replaces_an_alias_and_may_remove_it(tmp_path: Path, name: str, full: str) -> None:
     (tmp_path / "registries.conf").write_text(
         '[aliases]\n"img-a" = "quay.example/team/a"\n"ours/img" = "quay.example/ours"\n'
+        '"host:5000/img" = "quay.example/host"\n'
         '"img-b" = "quay.example/b"\n"img-c" = "quay.example/c"\n"img-d" = 1\n'
     )
     added = tmp_path / ".config" / "containers" / "registries.conf.d"
