@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -50,6 +51,8 @@ _LEAST = 1 << 17
 """Bytes that a file asks for at least, when it is to have more."""
 _SHARE = 8
 """It asks for that fraction of what it has, an eighth, unless all is fetched."""
+_PATIENCE = 1.0
+"""Seconds after the first error of others in which further ones are passed over."""
 _GAP = 1 << 16
 """Missing pieces that are less than so many bytes apart are fetched in one request."""
 
@@ -87,10 +90,21 @@ class Room(NamedTuple):
     """Bytes that need not be fetched; they may be wrong, as all others."""
 
 
+class _Heir:
+    """A thread that waits for a claim of other bytes, too: if that fails, it gets its own from the one that ends it."""
+
+    __slots__ = ("claim", "wanted")
+
+    def __init__(self, wanted: Range) -> None:
+        self.wanted = wanted
+        self.claim: _Claim | None = None
+        """Those of the bytes that the thread must fetch itself."""
+
+
 class _Claim:
     """Bytes that one thread fetches now."""
 
-    __slots__ = ("asked", "begun", "ended", "error", "missing", "whole")
+    __slots__ = ("asked", "begun", "ended", "error", "heirs", "missing", "whole")
 
     def __init__(self, ranges: Iterable[Range]) -> None:
         self.missing = Ranges(ranges)
@@ -103,9 +117,10 @@ class _Claim:
         """Whether the server sends everything, since it ignores ranges."""
         self.ended = False
         self.error: ImgfsError | None = None
+        self.heirs: list[_Heir] = []
 
     def fails(self, start: int, end: int) -> bool:
-        """Return whether its error concerns whoever wants the bytes from *start* up to *end*, and no others."""
+        """Return whether whoever wants the bytes from *start* up to *end* would get its error, too."""
         return self.whole or (start <= self.asked[0] and self.asked[1] <= end)
 
 
@@ -120,7 +135,7 @@ class Pieces:
     is in at most one claim.  Only the thread of that claim writes it, once, before it becomes present.  So a byte that
     is present does not change, unless it is dropped; none is after `settle`.  A thread that waits waits for a claim,
     whose thread ends it, however its fetch ends; `Receive` ends by its timeouts.  Threads that waited for a claim share
-    its error, but the first one that may concern other bytes than theirs.
+    its error; if that may be about other bytes than theirs, they inherit their own.
     """
 
     def __init__(self, room: Room, size: int, receive: Receive, *, drops: int = 0) -> None:
@@ -243,7 +258,7 @@ class Pieces:
         Before it returns None, it waits for the bytes of the claims of others.  If the claim *first* fails, its error
         is raised instead.
         """
-        patient = True
+        began = None
         with self._changed:
             while not self.present.cover(start, end):
                 if self._closed:
@@ -252,11 +267,14 @@ class Pieces:
                     raise FetchFailed(first.error)
                 if free := self._unclaimed(start, end):
                     return self._new_claim(self._unclaimed(0, self.size) if self._ranges_ignored else free)
-                claim = self._wait_for_another(start, end)
-                if claim.error is not None and not self.present.cover(start, end):
-                    if claim is first or claim.fails(start, end) or not patient:
-                        raise FetchFailed(claim.error, shared=claim is not first)
-                    patient = False
+                another, inherited = self._wait_for_another(start, end, first)
+                if inherited is not None:
+                    return inherited
+                if another.error is not None and not self.present.cover(start, end):
+                    is_late = began is not None and time.monotonic() > began + _PATIENCE
+                    if another is first or another.fails(start, end) or is_late:
+                        raise FetchFailed(another.error, shared=another is not first)
+                    began = began or time.monotonic()
         return None
 
     def _new_claim(self, missing: Ranges) -> _Claim:
@@ -264,11 +282,20 @@ class Pieces:
         self._claims.append(claim)
         return claim
 
-    def _wait_for_another(self, start: int, end: int) -> _Claim:
-        """Wait until the bytes are there, or the claim that is returned ends: it has some of them."""
+    def _wait_for_another(self, start: int, end: int, first: _Claim | None) -> tuple[_Claim, _Claim | None]:
+        """Wait until the bytes are there, or a claim that has some of them ends.
+
+        Returns that claim, and one for this thread if that failed and is not *first*: else whoever is quicker than this
+        thread might claim the same again, and again.
+        """
         claim = next(each for each in self._claims if next(each.missing.within(start, end), None))
+        heir = _Heir((start, end))
+        if claim is not first:
+            claim.heirs.append(heir)
         self._changed.wait_for(lambda: claim.ended or self.present.cover(start, end))
-        return claim
+        if claim is not first:
+            claim.heirs.remove(heir)
+        return claim, heir.claim
 
     def _unclaimed(self, start: int, end: int) -> Ranges:
         free = Ranges(self.present.missing(start, end))
@@ -315,6 +342,9 @@ class Pieces:
         with self._changed:
             self._claims.remove(claim)
             claim.ended = True
+            for heir in claim.heirs if claim.error is not None else ():
+                if not claim.fails(*heir.wanted) and (free := self._unclaimed(*heir.wanted)):
+                    heir.claim = self._new_claim(free)
             close = self._closed and not self._claims
             self._changed.notify_all()
         if close:

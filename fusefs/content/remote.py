@@ -53,10 +53,11 @@ class Supply(Protocol):
     def room(self, *, cached: bool) -> Room | None:
         """Return a file for the bytes: in the cache, None if that has no room, or outside of it.  Raises NoSpace."""
 
-    def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:
+    def receive(self, start: int, end: int, take: Take, *, again: int) -> ImgfsError | None:
         """Receive the bytes from *start* up to *end*: see `pieces.Receive`.
 
-        *again*: some of those that were received before proved wrong, so ask first who is least likely to alter them.
+        *again*: how often those that were received before proved wrong, 0 to 2.  From 1 on, who has them at first hand
+        is asked first, and with 2 alone.  Returns why that one does not send them, if another one did.
         """
 
     def check(self) -> None:
@@ -118,7 +119,10 @@ class RemoteBlob:
         self._failed: ImgfsError | None = None
         self._failures = 0
         self._wrong = RecentErrors()
-        self._distrusted = False
+        self._mistakes = 0
+        """How often the whole blob proved wrong, up to 2, since it was asked for at first hand and sent."""
+        self._not_sent: ImgfsError | None = None
+        """Why it was not sent at first hand."""
         self._doubted = Ranges()
         """Ranges that proved wrong and did not arrive again.  Not the whole blob, which has a digest."""
 
@@ -263,19 +267,21 @@ class RemoteBlob:
         tries = 0
         while (pieces := self._opened()) is not None:
             tries += 1
+            self._not_sent = None
             try:
                 settled = pieces.settle(self._supply.verify, _STEP, final=tries >= _TRIES)
             except FetchFailed as error:
                 if not self._outgrows(pieces, error):
                     raise
-            except DigestMismatch:
+            except DigestMismatch as error:
                 pieces.drop(0, self.size)
-                self._distrusted = not self._distrusted
-                if not self._distrusted:
-                    raise
+                self._mistakes += 1
+                if self._mistakes > 1:
+                    self._mistakes = 0 if self._not_sent is None else 2
+                    raise self._not_sent or error from None
             else:
                 if settled:
-                    self._distrusted = False
+                    self._mistakes = 0
                     pieces.keep()
                     self._extent = Extent(pieces.file, 0, self.size)
 
@@ -320,8 +326,10 @@ class RemoteBlob:
 
     def _receive(self, start: int, end: int, take: Take) -> None:
         with self._opening:
-            again = self._distrusted or any(self._doubted.within(start, end))
-        self._supply.receive(start, end, take, again=again)
+            doubted = any(self._doubted.within(start, end))
+        again = self._mistakes or int(doubted)
+        error = self._supply.receive(start, end, take, again=again)
+        self._not_sent = error or self._not_sent
         if again:
             with self._opening:
                 self._doubted.remove(start, end)

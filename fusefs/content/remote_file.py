@@ -1,17 +1,19 @@
 """A file on another machine that is read by ranges: a sparse local file that fills as it is read."""
 
 import threading
+import time
 from collections.abc import Callable
 
 from fusefs.content.file import Extent, OpenFile
 from fusefs.content.pieces import FetchFailed, Pieces
 from fusefs.content.protocol import Buffer, clipped
-from fusefs.ranges import Ranges
 
 _SMALLEST, _LARGEST = 16 << 10, 4 << 20
 """Bytes that are fetched at once: few for a header or a document, many for a reader that goes on."""
 _NEAR = 1 << 20
 """Bytes that a reader may skip and still count as going on: about as many as arrive in the time of a request."""
+_LONG = 1.0
+"""Seconds after which bytes that failed with others are not asked for alone: their reader has waited."""
 _READERS = 8
 """Readers whose positions are remembered."""
 
@@ -22,7 +24,7 @@ class RemoteFile(OpenFile):
     A miss fetches a window, which doubles while a reader goes on.  So a scan of many small members takes few requests,
     and one of large members a small request for each.
 
-    Safe under concurrency: `_lock` guards `_readers` and `_bad`; see `Pieces` for the bytes.
+    Safe under concurrency: `_lock` guards `_readers`; see `Pieces` for the bytes.
     """
 
     def __init__(self, pieces: Pieces, check: Callable[[], None]) -> None:
@@ -33,8 +35,6 @@ class RemoteFile(OpenFile):
         self._lock = threading.Lock()
         self._readers: list[tuple[int, int]] = []
         """The end of the last window of each reader, and its size; the most recent one is the last."""
-        self._bad = Ranges()
-        """Bytes that are not fetched before they are read: when they were, there was an error."""
 
     def length(self) -> int:
         """Return the size of the file in bytes."""
@@ -54,18 +54,17 @@ class RemoteFile(OpenFile):
     def _fetch(self, offset: int, end: int) -> None:
         """Fetch the bytes from *offset* up to *end*, and more for a reader that goes on."""
         ahead = self._ahead(offset, end)
+        began = time.monotonic()
         try:
             self._pieces.ensure(offset, ahead)
         except FetchFailed:
             if ahead == end:
                 raise
             with self._lock:
-                self._bad.add(end, ahead)
                 self._readers = [*(each for each in self._readers if each[0] != ahead), (end, end - offset)]
+            if time.monotonic() > began + _LONG and not self._pieces.has(offset, end):
+                raise
             self._pieces.ensure(offset, end)  # at once, if they are here
-        else:
-            with self._lock:
-                self._bad.remove(offset, 2 * ahead - offset)
 
     def read_cached(self, offset: int, size: int, buffer: memoryview | None = None) -> Buffer | None:
         """Return the bytes if they are here, and in the page cache, else None."""
@@ -94,8 +93,7 @@ class RemoteFile(OpenFile):
             if last is not None:
                 self._readers.remove(last)
             window = _SMALLEST if last is None else min(2 * last[1], _LARGEST)
-            bad = next(self._bad.within(offset, offset + window), (self._pieces.size, 0))[0]
-            end = max(end, min(offset + window, bad))
+            end = min(max(end, offset + window), self._pieces.size)
             self._readers = [*self._readers, (end, end - offset)][-_READERS:]
         return end
 

@@ -12,7 +12,7 @@ T = TypeVar("T")
 class Once(Generic[T]):
     """A value that the first call of `get` makes while other threads wait.
 
-    `_lock` guards all attributes.
+    `_lock` guards all attributes; who waits for it finds more `_failures` than before.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -37,6 +37,7 @@ class Once(Generic[T]):
             if self._value is None and self._passing is not None and self._failures != failures:
                 raise self._passing.with_traceback(None)
             if self._value is None:
+                self._passing = None
                 try:
                     self._value = (self._make(),)
                 except (NoSpace, OSError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from fusefs.content.file import OpenFile
 from fusefs.content.pieces import Room, Take
 from fusefs.content.protocol import Bytes
-from fusefs.errors import DigestMismatch
+from fusefs.errors import DigestMismatch, ImgfsError
 from fusefs.ranges import Range
 
 
@@ -27,9 +27,11 @@ class MemorySupply:
         """What is sent, which a test may change."""
         self.mended: bytes | None = None
         """What is sent from the second time on; None: the same."""
+        self.not_sent: ImgfsError | None = None
+        """Why what is asked for again is not sent at first hand."""
         self.step = step
         self.asked: list[Range] = []
-        self.again: list[bool] = []
+        self.again: list[int] = []
         self.kept: list[OpenFile] = []
         self.ignores_ranges = False
         self.cached_room: int | None = None
@@ -59,7 +61,7 @@ class MemorySupply:
             return Room(file, "elsewhere")
         return Room(file, "the cache", self.cached_room, keep=lambda: self.kept.append(file))
 
-    def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:
+    def receive(self, start: int, end: int, take: Take, *, again: int) -> ImgfsError | None:
         """Send the bytes."""
         with self._lock:
             self.asked.append((start, end))
@@ -72,6 +74,7 @@ class MemorySupply:
             last = min(offset + self.step, end)
             self.before(offset, last)
             take(offset, self.data[offset:last])
+        return self.not_sent if again == 1 else None
 
     def check(self) -> None:
         """Raise nothing: it may be asked."""

@@ -48,7 +48,7 @@ class Availability:
         self._served: float | None = None
         """When the last success was, by the monotonic clock; None after a failure or a refusal."""
         self._answered = -1.0
-        """When the place answered last, a refusal included."""
+        """When the place said anything last, a refusal included."""
 
     def check(self, blob: Digest | None = None, *, instead: "Sequence[Availability]" = ()) -> None:
         """Raise RegistryError if the place, or *blob* there, has just failed.
@@ -89,9 +89,13 @@ class Availability:
                 self._failing_since = now
                 log.info("the registry %s fails: %s", self._shown, error)
 
+    def answered(self) -> None:
+        """Take note that the place works, whatever it said."""
+        self._answered = time.monotonic()
+
     def refused(self) -> None:
-        """Take note that the place has not what was asked for, denies it or damages it: another one may have it."""
-        self._answered, self._served = time.monotonic(), None
+        """Take note that the place does not give what was asked for: another one may have it."""
+        self._served = None
         self.failing = ""
 
     def succeeded(self, blob: Digest | None = None) -> None:

@@ -10,7 +10,7 @@ from fusefs.content.file import OpenFile, OwnFile
 from fusefs.content.pieces import Room, Take
 from fusefs.content.protocol import Bytes
 from fusefs.content.spool import unlinked_file
-from fusefs.errors import DigestMismatch, NoSpace, Unavailable
+from fusefs.errors import DigestMismatch, NoSpace, RegistryError, Unavailable
 from fusefs.log import logger
 from fusefs.oci.digest import Digest
 from fusefs.oci.documents import Descriptor
@@ -130,11 +130,11 @@ class BlobSupply:
             entry.copies(file.descriptor),
         )
 
-    def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:
-        """Receive bytes from a mirror or the registry; *again*: from the registry, if it gives them."""
+    def receive(self, start: int, end: int, take: Take, *, again: int) -> RegistryError | None:
+        """Receive bytes from a mirror or the registry."""
         if self._transfers is None:
             raise not_cached(f"the blob {self._descriptor.digest}")
-        self._transfers.get().blob(self._descriptor, (start, end), take, registry_first=again)
+        return self._transfers.get().blob(self._descriptor, (start, end), take, again=again)
 
     def check(self) -> None:
         """Raise RegistryError if all places have failed at the blob a moment ago."""

@@ -93,19 +93,33 @@ class Transfers:
         """Return the result of *request* at the first place that gives one."""
         return self._asked(request)
 
-    def blob(self, blob: Descriptor, wanted: Range, take: Take, *, registry_first: bool = False) -> None:
+    def blob(self, blob: Descriptor, wanted: Range, take: Take, *, again: int = 0) -> RegistryError | None:
         """Give the bytes *wanted* of a blob to *take* as they arrive; their digest is not checked.
 
-        All bytes of the blob from 0 on, if the registry ignores ranges.  *registry_first*: ask the mirrors last.
+        All bytes of the blob from 0 on, if the registry ignores ranges.  *again*: how often they proved wrong.  Then
+        the registry is asked first, the second time alone.  Returns its error if a mirror sent them instead.
         Raises the exceptions of *take*, too.
         """
         *mirrors, registry = self._repositories
-        places = [registry, *mirrors] if registry_first else self._repositories
+        receive = _Part(blob, wanted, take).receive
         with (
             self._counted(),
             self._lanes.lane(self._timeout, wanted[1] - wanted[0], whole=wanted == (0, blob.size)) as lane,
         ):
-            _from_places(places, self._retries(lane), _Part(blob, wanted, take).receive, blob.digest)
+            retries = self._retries(lane)
+            if not (mirrors and again):
+                _from_places(self._repositories, retries, receive, blob.digest)
+                return None
+            retries.begin_place(is_last=again > 1, is_best=True)
+            try:
+                _tried(registry, retries, receive, blob.digest)
+            except _OF_PLACE as error:
+                if again > 1:
+                    raise
+                log.info("%s; asking its mirrors again", error)
+                _from_places(mirrors, retries, receive, blob.digest)
+                return error if isinstance(error, RegistryError) else None
+            return None
 
     def check(self, blob: Digest) -> None:
         """Raise RegistryError if no place would be asked for *blob* now: the registry and all mirrors just failed."""
@@ -191,12 +205,14 @@ def _tried(
                 raise
             except RegistryError as error:
                 if failure.once:
+                    availability.answered()
                     availability.refused()
                     raise BlobError(str(error)) from None
                 if not retries.starved:
-                    availability.failed(error, None if failure.down else blob)
+                    availability.failed(error, blob)
                 raise
         except (Unavailable, InvalidImage, DigestMismatch):
+            availability.answered()
             availability.refused()
             raise
         except RegistryError as error:  # another attempt would not help; the host may answer requests for others
@@ -235,28 +251,33 @@ class _Part:
         self._blob = blob
         self._position, self._end = wanted
         self._take = take
+        self._place: Repository | None = None
+        """The place whose answers are counted."""
         self._bodies = 0
         """Answers that began at 0, with bytes or although others were asked for."""
         self._tiny = 0
+        """Answers that ended after a few bytes."""
 
     def receive(self, repository: Repository, retries: Retries) -> None:
         """Receive the bytes that are missing; Transient if not all of them arrive."""
         if self._position >= self._end:
             return
+        if self._place is not repository:
+            self._place, self._bodies, self._tiny = repository, 0, 0
         shown = f"{repository.place.shown}: the blob {self._blob.digest}"
+        if self._tiny > _MAX_TINY:
+            raise RegistryError(f"{shown} breaks off, again and again after a few bytes")
         answer, offset = repository.blob(self._blob, (self._position, self._end), retries)
+        began, ignores_range = offset, offset < self._position
         with closing(answer):
-            ignores_range = offset < self._position
             self._bodies += ignores_range
             if self._bodies > _MAX_BODIES:  # the traffic would grow with the square of the size
                 raise RegistryError(f"{shown} breaks off, and the registry ignores Range")
-            ends, began = self._end if offset else self._blob.size, offset
-            self._tiny += 1
-            if self._tiny > _MAX_TINY:
-                raise RegistryError(f"{shown} breaks off, again and again after a few bytes")
+            ends = self._end if offset else self._blob.size
             try:
                 for piece in answer.pieces():
                     retries.progressed()
+                    repository.availability.answered()
                     self._bodies += offset == 0 and not ignores_range
                     if offset + len(piece) > ends:
                         raise InvalidImage(
@@ -265,8 +286,9 @@ class _Part:
                     self._take(offset, piece)
                     offset += len(piece)
                     self._position = max(self._position, offset)
-                    self._tiny -= offset - began >= _TINY > offset - began - len(piece)
             except ConnectionFailed as error:
                 raise repository.broken(error) from None
+            finally:
+                self._tiny += 0 < offset - began < _TINY
         if self._position < self._end:
             raise Transient(f"{shown} breaks off after {megabytes(self._position)} of {megabytes(self._end)}")

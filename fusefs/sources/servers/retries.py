@@ -20,7 +20,9 @@ The longest is the pause after a failed transfer, too: a host that works again i
 _LONGEST_PAUSE = 3600.0
 """Seconds: a server may state a wrong time, and a mount must find out."""
 _MIRROR_PATIENCE = 10.0
-"""Seconds without progress after which the next place is asked."""
+"""Seconds without progress after which the next place is asked, unless this one is the best."""
+_SHARE, _BEST_SHARE = 0.5, 0.8
+"""The part of the time that is left for a place that is not the last one."""
 _DEFAULT_PATIENCE = 60.0
 """Seconds for attempts if the user sets no limit for silence."""
 
@@ -89,7 +91,7 @@ class Retries:
         self._clock = clock
         self._sleep = sleep
         self._heard = heard
-        self._is_last = True
+        self._is_last, self._is_best = True, False
         self._restart()
         self._gives_up -= waited
         self._waited = waited
@@ -101,12 +103,13 @@ class Retries:
         self._begin()
         self._received = False
 
-    def begin_place(self, *, is_last: bool) -> None:
+    def begin_place(self, *, is_last: bool, is_best: bool = False) -> None:
         """Begin with all attempts at another place, in the time that is left.
 
-        Unless it *is_last*, it gets half of that: the next one may have what a silent mirror does not send.
+        Unless it *is_last*, it gets half of that: the next one may have what a silent mirror does not send.  One that
+        *is_best* gets more, since those after it have little to give.
         """
-        self._is_last, self._received = is_last, False
+        self._is_last, self._is_best, self._received = is_last, is_best, False
         self.part_refused = self.without_parts = False
         self._begin()
 
@@ -133,7 +136,9 @@ class Retries:
 
     def _begin(self) -> None:
         left = self._gives_up - self._clock()
-        self._deadline = self._clock() + (left if self._is_last else min(left / 2, _MIRROR_PATIENCE))
+        if not self._is_last:
+            left = left * _BEST_SHARE if self._is_best else min(left * _SHARE, _MIRROR_PATIENCE)
+        self._deadline = self._clock() + left
         self._delay = _FIRST
         self._once = False
 

@@ -55,11 +55,13 @@ class Version(NamedTuple):
         """Return whether nothing that both state differs."""
         return all(a == b for a, b in zip(self, other, strict=True) if a not in (None, "") and b not in (None, ""))
 
-    def meets_condition_of(self, other: "Version") -> bool:
-        """Return whether the header `condition` of *other*, if there is one, is met: all of a file may be sent else."""
-        if other.etag:
-            return not other.etag.startswith('"') or self.etag == other.etag
-        return not other.modified or self.modified == other.modified
+    def states_validator_of(self, other: "Version") -> bool:
+        """Return whether it states what `condition` of *other* asks for; the date is enough if there is no ETag."""
+        if other.etag.startswith('"') and self.etag:
+            return self.etag == other.etag
+        if other.etag and not other.etag.startswith('"'):
+            return True
+        return self.modified == other.modified != "" or not (other.etag or other.modified)
 
     @property
     def condition(self) -> Mapping[str, str]:
@@ -84,10 +86,13 @@ class _Failure(NamedTuple):
         """Return whether it is an error of the bytes *wanted*, at this moment."""
         if time.monotonic() >= self.when + _BACK_OFF:
             return False
-        if self.failed is None:
-            return True
-        (start, end), (first, last) = self.failed, wanted
-        return first < end and start < last if self.was_long else first <= start and end <= last
+        if self.failed is None or self.was_long:
+            return self.overlaps(wanted)
+        return wanted[0] <= self.failed[0] and self.failed[1] <= wanted[1]
+
+    def overlaps(self, other: Range | None) -> bool:
+        """Return whether it is an error of some of the *other* bytes."""
+        return self.failed is None or other is None or (self.failed[0] < other[1] and other[0] < self.failed[1])
 
 
 class WebFile:
@@ -194,7 +199,7 @@ class WebFile:
         """Yield the bytes from *start* up to *end* with their offsets; all from 0 on, if the server ignores ranges.
 
         *answer* is the whole file; None: ask for the bytes.  After an error, the server is not asked for a moment: for
-        the same bytes, or for anything, if it could not be reached, or other bytes have failed and none came since.
+        the same bytes, or for anything, if it could not be reached, or others failed, too, for long, and none came.
         """
         self.check()
         last = sys.maxsize if end is None else end
@@ -219,18 +224,19 @@ class WebFile:
                     answer, offset, ends = self._part(position, end, retries, versions)
                 began = offset
                 bodies += answer.status == _OK
-                tiny += 1
                 with closing(answer):
                     self._check_counts(bodies, tiny)
-                    for piece in answer.pieces():
-                        retries.progressed()
-                        if ends is not None and offset + len(piece) > ends:
-                            raise InvalidImage(f"{self.name}: the server sends more bytes than it announces")
-                        self._served = time.monotonic()
-                        yield offset, piece
-                        offset += len(piece)
-                        position = max(position, offset)
-                        tiny -= offset - began >= _TINY > offset - began - len(piece)
+                    try:
+                        for piece in answer.pieces():
+                            retries.progressed()
+                            if ends is not None and offset + len(piece) > ends:
+                                raise InvalidImage(f"{self.name}: the server sends more bytes than it announces")
+                            self._served = time.monotonic()
+                            yield offset, piece
+                            offset += len(piece)
+                            position = max(position, offset)
+                    finally:
+                        tiny += 0 < offset - began < _TINY
                 answer = None
                 if ends is not None and offset < ends and (end is None or position < end):
                     raise Transient(f"{self.name}: the transfer breaks off after {position} bytes")
@@ -265,13 +271,15 @@ class WebFile:
             answer.close()
             shown = printable(_encoding(answer) or "identity")[:20]
             raise Transient(f"{self.name}: the server changes its Content-Encoding to {shown}", once=True)
-        if _is_page(answer) and not self.is_page:
+        if _is_page(answer) and not self.is_page and answer.status != _UNSATISFIABLE:
             answer.close()
             raise Transient(f"{self.name}: the server sends a web page instead of the file")
         is_same = self.version.is_same(found) and answer.status != _UNSATISFIABLE
-        if wanted and answer.status == _OK:
-            is_same = is_same and found.meets_condition_of(self.version)
-        if not is_same:
+        if answer.status == _OK or self.version.etag:  # a range need not state a date (RFC 9110, 15.3.7)
+            is_same = is_same and found.states_validator_of(self.version)
+        if is_same:
+            versions.clear()
+        else:
             answer.close()
             if found not in versions:
                 versions.append(found)
@@ -385,7 +393,7 @@ class WebFile:
     def _fail(self, error: ImgfsError, failed: Range | None, *, was_long: bool = False) -> None:
         """Do not ask for the bytes that *failed* until a moment is over, or for any."""
         now, last = time.monotonic(), self._last_failed
-        if last is not None and last.failed != failed and last.when > self._served:
+        if was_long and last is not None and last.was_long and last.when > self._served and not last.overlaps(failed):
             failed = None
         recent = [failure for failure in self._failed if failure.when + _BACK_OFF > now]
         self._last_failed = new = _Failure(now, type(error)(str(error)), failed, was_long)
@@ -412,7 +420,7 @@ def _version(answer: Answer) -> Version:
 
 
 def _is_page(answer: Answer) -> bool:
-    return answer.header("Content-Type").startswith("text/html")
+    return answer.header("Content-Type").lower().startswith("text/html")
 
 
 def _encoding(answer: Answer) -> str:

@@ -159,3 +159,31 @@ def test_who_waits_for_others_in_vain_asks_once_and_no_more(tmp_path: Path) -> N
                 reader.result(10)
     assert len(asked) <= READERS
     pieces.close()
+
+
+def test_a_reader_of_a_bad_byte_costs_others_nothing(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def receive(start: int, end: int, take: Take) -> None:
+        if start <= 5000 < end:
+            over.wait(0.002)
+            raise RegistryError("no such byte")
+        take(start, DATA[start:end])
+
+    file = OpenFile(os.open(tmp_path / "blob", os.O_RDWR | os.O_CREAT), "the blob")
+    pieces = Pieces(Room(file, str(tmp_path)), len(DATA), receive)
+
+    def read_all() -> None:
+        while not over.is_set():
+            with pytest.raises(FetchFailed):
+                pieces.read(0, len(DATA))
+
+    with ThreadPoolExecutor(1) as threads:
+        everything = threads.submit(read_all)
+        try:
+            for offset in range(0, 4000, 50):
+                assert bytes(pieces.read(offset, 50)) == DATA[offset : offset + 50]
+        finally:
+            over.set()
+        everything.result(10)
+    pieces.close()

@@ -95,7 +95,7 @@ def test_wrong_bytes_in_a_range_are_dropped_and_fetched_again() -> None:
     assert blob.unverified_range(0, 100) == bytes(50) + DATA[50:100]
     assert blob.read_at(0, 100) == DATA[:100]  # of all the bytes, the digest differs
     assert supply.asked == [(0, 100), (50, 100), (100, SIZE), (0, SIZE)]
-    assert supply.again == [False, True, False, True]
+    assert supply.again == [0, 1, 0, 1]
 
 
 def _later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,6 +121,30 @@ def test_a_wrong_digest_drops_everything_once_and_is_an_error_for_two_seconds(mo
     assert blob.unverified_range(0, 10) == DATA[:10]  # readers compare digests of their own
     supply.data = DATA
     assert blob.read_at(0, SIZE) == DATA
+
+
+def test_after_two_wrong_copies_of_others_the_blob_is_asked_for_at_first_hand_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    supply = MemorySupply(DATA)
+    supply.data, supply.not_sent = bytes(SIZE), RegistryError("not in reach")
+    blob = RemoteBlob(SIZE, supply)
+    with pytest.raises(FetchFailed, match="not in reach") as caught:
+        blob.read_at(0, 1)
+    assert isinstance(caught.value.error, RegistryError)  # so that those who wait for the registry go on
+    with pytest.raises(FetchFailed, match="the digest is wrong"):
+        blob.read_at(0, 1)
+    assert supply.again == [0, 1, 2]
+    _later(monkeypatch)
+    supply.not_sent = None
+    with pytest.raises(FetchFailed, match="the digest is wrong"):
+        blob.read_at(0, 1)
+    assert supply.again == [0, 1, 2, 0, 1]  # at first hand, it is wrong, too
+    supply.data = DATA
+    now = time.monotonic()
+    monkeypatch.setattr("fusefs.content.recent.time.monotonic", lambda: now + 10)
+    assert blob.read_at(0, SIZE) == DATA
+    assert supply.again == [0, 1, 2, 0, 1, 0]
 
 
 def test_a_blob_of_another_size_is_an_error_for_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,8 +176,8 @@ def test_bytes_that_are_fetched_again_while_the_digest_is_compared_are_compared_
     wrong = bytes(SIZE)
 
     class Racing(MemorySupply):
-        def receive(self, start: int, end: int, take: Take, *, again: bool) -> None:
-            super().receive(start, end, take, again=again and end - start == SIZE)
+        def receive(self, start: int, end: int, take: Take, *, again: int) -> ImgfsError | None:
+            return super().receive(start, end, take, again=again if end - start == SIZE else 0)
 
         def verify(self, data: Iterable[Bytes]) -> None:
             super().verify(data)
@@ -336,7 +360,7 @@ def test_wrong_copies_are_not_taken_once_more_elsewhere() -> None:
     assert bytes(blob.unverified_range(0, 1000)) == DATA[:1000]
     assert blob.read_at(0, SIZE) == DATA
     assert supply.outside == 1
-    assert supply.again == [True, False, False]  # where they came from is not known
+    assert supply.again == [1, 0, 0]  # where they came from is not known
     blob.close()
 
 

@@ -1,7 +1,6 @@
 """A remote file: reads return its bytes, and fetch each of them at most once, in windows."""
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -129,16 +128,32 @@ def test_a_byte_that_is_not_to_be_had_costs_no_others(far: Far, file: RemoteFile
     assert len(far.asked) <= 60 + 2 * (4 << 20) // step
 
 
-def test_windows_grow_again_after_an_outage(far: Far, file: RemoteFile) -> None:
-    for offset in range(0, 8 << 20, 1 << 17):
-        if 1 << 20 <= offset < 2 << 20:
-            far.error = RegistryError("out")
-            with suppress(FetchFailed):  # unless it is here already
-                file.read_at(offset, 1 << 17)
-            far.error = None
-        assert file.read_at(offset, 1 << 17) == DATA[offset : offset + (1 << 17)]
-    assert len(far.asked) < 60
+@pytest.mark.parametrize("step", [512, 1 << 17])
+def test_windows_grow_again_after_an_outage(far: Far, file: RemoteFile, step: int) -> None:
+    position = 0
+    while position < 8 << 20:
+        file.read_at(position, step)
+        position += step
+    while file.has(position, step):
+        position += step
+    far.error = RegistryError("out")
+    with pytest.raises(FetchFailed, match="out"):
+        file.read_at(position, step)
+    far.error = None
     far.asked.clear()
-    for offset in range(8 << 20, 16 << 20, 1 << 17):
-        file.read_at(offset, 1 << 17)
-    assert len(far.asked) <= 8
+    for offset in range(position, len(DATA) - step, step):
+        assert file.read_at(offset, step) == DATA[offset : offset + step]
+    assert len(far.asked) <= 16
+
+
+def test_a_long_failure_is_one_of_fewer_bytes_unless_these_came(
+    far: Far, file: RemoteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusefs.content.remote_file._LONG", -1.0)  # each is
+    far.bad = 10_000
+    with pytest.raises(FetchFailed, match="no such byte"):
+        file.read_at(5000, 100)
+    assert len(far.asked) == 1
+    far.sends = True
+    assert file.read_at(8000, 100) == DATA[8000:8100]
+    assert file.read_at(5000, 100) == DATA[5000:5100]

@@ -157,6 +157,14 @@ def test_each_read_of_an_image_has_a_time_of_its_own() -> None:
         assert answer.readinto(buffer) == len(buffer)
 
 
+def test_chunks_after_a_line_have_a_time_of_their_own() -> None:
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with answered(head + b"64\r\n" + bytes(100) + b"\r\n0\r\n\r\n", pause=0.01) as answer:
+        answer.begin()
+        answer.wait(0.5)
+        assert answer.read(100) == bytes(100)
+
+
 @pytest.mark.parametrize("lines", [b"0" * 1000, b"5\r\nhello\r\n" + b"0" * 1000, b"0\r\n" + b"a: b\r\n" * 100])
 def test_lines_between_chunks_have_one_time(lines: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -54,3 +54,4 @@ def test_who_waits_shares_an_error_and_that_of_an_image_stays(error: Exception) 
     else:
         assert once.get() == once.get() == "value"
         assert made == [1, 1]
+        assert once._passing is None  # its traceback refers to much

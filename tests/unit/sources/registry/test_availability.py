@@ -52,11 +52,11 @@ def test_a_blob_that_fails_stops_no_other(clock: Clock) -> None:
         place.succeeded(B)
 
 
-@pytest.mark.parametrize("answer", ["succeeded", "refused"])
+@pytest.mark.parametrize("answer", ["succeeded", "answered"])
 def test_two_blobs_that_fail_stop_all_unless_the_place_answered_in_between(answer: str) -> None:
     place = Availability("here")
     place.failed(RegistryError("500"), A)
-    place.succeeded(C) if answer == "succeeded" else place.refused()
+    place.succeeded(C) if answer == "succeeded" else place.answered()
     place.failed(RegistryError("500"), B)
     assert stopped(place) == ["A", "B"]
     place.failed(RegistryError("500"), A)
@@ -93,5 +93,22 @@ def test_failures_of_many_blobs_take_little_memory() -> None:
     place = Availability("here")
     for number in range(200):
         place.failed(RegistryError("500"), Digest.of([b"%d" % number]))
-        place.refused()
+        place.answered()
     assert len(place._failures) == 64
+    with pytest.raises(RegistryError):
+        place.check(Digest.of([b"199"]))
+    place.check(Digest.of([b"0"]))
+
+
+@pytest.mark.parametrize("answer", ["refused", "failed"])
+def test_a_mirror_is_spared_for_long_only_while_the_last_answer_of_the_registry_was_no_error(
+    clock: Clock, answer: str
+) -> None:
+    mirror, registry = Availability("mirror"), Availability("registry")
+    for _ in range(3):
+        mirror.failed(RegistryError("500"), A)
+        registry.succeeded(A)
+        clock.now += 2.5
+    assert stopped(mirror, registry) == ["A"]
+    registry.refused() if answer == "refused" else registry.failed(RegistryError("500"), B)
+    assert stopped(mirror, registry) == []

@@ -43,7 +43,7 @@ class Sending:
         self.ignores_ranges = False
         self.sent = 0
 
-    def blob(self, _: Descriptor, wanted: tuple[int, int], take: Take, *, registry_first: bool) -> None:  # noqa: ARG002
+    def blob(self, _: Descriptor, wanted: tuple[int, int], take: Take, *, again: int) -> None:  # noqa: ARG002
         """Send the bytes."""
         self.asked.append(wanted)
         self.before()

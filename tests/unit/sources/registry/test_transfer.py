@@ -329,24 +329,6 @@ def test_an_answer_of_another_range_is_an_error_of_the_blob_alone() -> None:
         assert len(server.got) == 2
 
 
-def test_a_registry_that_cuts_each_answer_after_a_byte_is_not_followed_for_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("fusefs.sources.servers.retries._FIRST", 0.01)
-    big = BLOB._replace(size=100_000)
-
-    def answer(got: Got) -> Answer:
-        start = int(got.headers["Range"].removeprefix("bytes=").partition("-")[0])
-        where = {"Content-Range": f"bytes {start}-89999/{big.size}", "Content-Length": str(90_000 - start)}
-        return Answer(206, b"x", {**where, "Connection": "close"})
-
-    with answers(answer) as server:
-        received = list[int]()
-        with pytest.raises(BlobError, match="again and again after a few bytes"):
-            client(server.host).blob(big, (10, 90_000), lambda offset, _: received.append(offset))
-        assert received == [*range(10, 74)]
-
-
 def test_an_answer_that_no_attempt_mends_is_an_error_of_the_blob_alone() -> None:
     with answers(lambda _: Answer(418)) as server:
         transfers = client(server.host)

@@ -128,6 +128,8 @@ def test_a_silent_mirror_is_waited_for_for_a_part_of_a_long_timeout() -> None:
     clock.sleep(5)
     retries.progressed()
     assert retries.limits().left == 10
+    retries.begin_place(is_last=False, is_best=True)
+    assert retries.limits().left == 48
 
 
 def test_a_wait_for_a_lane_does_not_shorten_attempts_while_the_host_works() -> None:
