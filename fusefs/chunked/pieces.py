@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from fusefs.chunked.frames import Decompress
 from fusefs.chunked.headers import HeaderTar, write_at
+from fusefs.content import patience
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.protocol import Buffer, Bytes, Content, FilePlace, Slice, clipped
 from fusefs.content.recent import RecentErrors
@@ -107,7 +108,7 @@ class PieceTable:
 class _Claim:
     """Pieces that one thread fetches now."""
 
-    __slots__ = ("ended", "error", "pieces", "shared", "trying")
+    __slots__ = ("ended", "error", "pieces", "shared", "since", "trying")
 
     def __init__(self, pieces: Sequence[int]) -> None:
         self.pieces = pieces
@@ -115,6 +116,8 @@ class _Claim:
         """Those that are being fetched; after an error, those that it may be about."""
         self.ended = self.shared = False
         self.error: ImgfsError | None = None
+        self.since = 0.0
+        """After an error: when the thread began or got bytes last; see `patience.since`."""
 
     def fails(self, wanted: range) -> bool:
         """Return whether its error is about no other pieces than those *wanted*."""
@@ -216,15 +219,18 @@ class PieceTar:
     def _ensure(self, wanted: range) -> None:
         """Let all pieces *wanted* be here; several threads that want one share the fetch, and its error."""
         alone = False
-        while not self._are_here(wanted):
-            with self._changed:
-                claim, is_own = self._claim(wanted, alone=alone)
-            if is_own:
-                self._fetch_claim(claim, wanted)
-            if claim.error is not None and not self._are_here(wanted):
-                if claim.fails(wanted):
-                    raise FetchFailed(claim.error, shared=claim.shared or not is_own)
-                alone = True  # it may be a piece that this thread has not asked for, and that is not in the cache, say
+        with patience.one_read():
+            self._wrong.resume(wanted)
+            while not self._are_here(wanted):
+                with self._changed:
+                    claim, is_own = self._claim(wanted, alone=alone)
+                if is_own:
+                    self._fetch_claim(claim, wanted)
+                if claim.error is not None and not self._are_here(wanted):
+                    if claim.fails(wanted):
+                        raise FetchFailed(claim.error, shared=claim.shared or not is_own)
+                    alone = True  # it may be a piece that this thread has not asked for, and that is not in the cache
+                    patience.progressed(claim.since)
 
     def _are_here(self, wanted: range) -> bool:
         return all(self._here[number] for number in wanted)
@@ -252,7 +258,7 @@ class PieceTar:
             for run in _runs([(number, self._table[number]) for number in claim.pieces]):
                 self._fetch(run, claim)
         except FetchFailed as failure:
-            claim.error = failure.error.with_traceback(None)
+            claim.error, claim.since = failure.error.with_traceback(None), patience.since()
             claim.shared = failure.shared
             if claim.fails(wanted):
                 self._wrong.add(failure, claim.trying)

@@ -9,6 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from fusefs.content import patience
+from fusefs.content.claims import Claim, Heir
 from fusefs.content.file import OpenFile
 from fusefs.content.protocol import Bytes
 from fusefs.content.spool import no_space, write_failed
@@ -90,40 +92,6 @@ class Room(NamedTuple):
     """Bytes that need not be fetched; they may be wrong, as all others."""
 
 
-class _Heir:
-    """A thread that waits for a claim of other bytes, too: if that fails, it gets its own from the one that ends it."""
-
-    __slots__ = ("claim", "wanted")
-
-    def __init__(self, wanted: Range) -> None:
-        self.wanted = wanted
-        self.claim: _Claim | None = None
-        """Those of the bytes that the thread must fetch itself."""
-
-
-class _Claim:
-    """Bytes that one thread fetches now."""
-
-    __slots__ = ("asked", "begun", "ended", "error", "heirs", "missing", "whole")
-
-    def __init__(self, ranges: Iterable[Range]) -> None:
-        self.missing = Ranges(ranges)
-        """Those that have not arrived."""
-        self.asked: Range = (0, 0)
-        """Those of the last request."""
-        self.begun = False
-        """Whether any bytes arrived; until then, another claim may take its bytes."""
-        self.whole = False
-        """Whether the server sends everything, since it ignores ranges."""
-        self.ended = False
-        self.error: ImgfsError | None = None
-        self.heirs: list[_Heir] = []
-
-    def fails(self, start: int, end: int) -> bool:
-        """Return whether whoever wants the bytes from *start* up to *end* would get its error, too."""
-        return self.whole or (start <= self.asked[0] and self.asked[1] <= end)
-
-
 class _Superseded(Exception):
     """Another thread receives everything, since the server ignores ranges."""
 
@@ -148,7 +116,7 @@ class Pieces:
         self._copies = room.copies
         self._limit, self._most = room.size, size
         self._changed = threading.Condition()
-        self._claims: list[_Claim] = []
+        self._claims: list[Claim] = []
         self._ranges_ignored = False
         self.drops = drops
         """How often bytes proved wrong.  After that, no copies are used: the wrong bytes may have been some."""
@@ -159,7 +127,7 @@ class Pieces:
         """Return bytes, fewer only at the end; fetches those that are missing.  Raises FetchFailed."""
         return self._read(offset, size, None)
 
-    def _read(self, offset: int, size: int, first: _Claim | None) -> Bytes:
+    def _read(self, offset: int, size: int, first: Claim | None) -> Bytes:
         end = min(offset + size, self.size)
         if offset >= end:
             return b""
@@ -171,10 +139,11 @@ class Pieces:
         with self._changed:
             return self.present.cover(start, end)
 
-    def ensure(self, start: int, end: int, first: _Claim | None = None) -> None:
+    def ensure(self, start: int, end: int, first: Claim | None = None) -> None:
         """Fetch the missing bytes from *start* up to *end*, and wait until all are there.  Raises FetchFailed."""
-        while (claim := self._claim(start, end, first)) is not None:
-            self._fetch(claim)
+        with patience.one_read():
+            while (claim := self._claim(start, end, first)) is not None:
+                self._fetch(claim)
 
     def in_order(self, step: int) -> Iterator[Bytes]:
         """Yield all bytes in order, *step* at a time, while another thread fetches the missing ones."""
@@ -252,7 +221,7 @@ class Pieces:
             raise OSError(errno.EIO, f"{self.file.name} ends before offset {end}")
         return data
 
-    def _claim(self, start: int, end: int, first: _Claim | None) -> _Claim | None:
+    def _claim(self, start: int, end: int, first: Claim | None) -> Claim | None:
         """Return a new claim of missing bytes that are in no claim; None if there are none.
 
         Before it returns None, it waits for the bytes of the claims of others.  If the claim *first* fails, its error
@@ -277,24 +246,25 @@ class Pieces:
                     began = began or time.monotonic()
         return None
 
-    def _new_claim(self, missing: Ranges) -> _Claim:
-        claim = _Claim(missing)
+    def _new_claim(self, missing: Ranges) -> Claim:
+        claim = Claim(missing)
         self._claims.append(claim)
         return claim
 
-    def _wait_for_another(self, start: int, end: int, first: _Claim | None) -> tuple[_Claim, _Claim | None]:
+    def _wait_for_another(self, start: int, end: int, first: Claim | None) -> tuple[Claim, Claim | None]:
         """Wait until the bytes are there, or a claim that has some of them ends.
 
         Returns that claim, and one for this thread if that failed and is not *first*: else whoever is quicker than this
         thread might claim the same again, and again.
         """
         claim = next(each for each in self._claims if next(each.missing.within(start, end), None))
-        heir = _Heir((start, end))
+        heir = Heir((start, end))
         if claim is not first:
             claim.heirs.append(heir)
         self._changed.wait_for(lambda: claim.ended or self.present.cover(start, end))
         if claim is not first:
             claim.heirs.remove(heir)
+        patience.progressed(claim.since)
         return claim, heir.claim
 
     def _unclaimed(self, start: int, end: int) -> Ranges:
@@ -304,14 +274,11 @@ class Pieces:
                 free.remove(first, last)
         return free
 
-    def _fetch(self, claim: _Claim) -> None:
+    def _fetch(self, claim: Claim) -> None:
         """Fetch the bytes of *claim* and end it.  Raises FetchFailed."""
         try:
-            self._copy(claim)
-            for start, end in _merged(claim.missing):
-                if not claim.whole:
-                    claim.asked = start, end
-                    self._receive(start, end, partial(self._take, claim, (start, end)))
+            with patience.one_read():
+                self._fetch_missing(claim)
         except _Superseded:
             pass
         except ImgfsError as error:
@@ -322,7 +289,17 @@ class Pieces:
         finally:
             self._end(claim)
 
-    def _copy(self, claim: _Claim) -> None:
+    def _fetch_missing(self, claim: Claim) -> None:
+        try:
+            self._copy(claim)
+            for start, end in _merged(claim.missing):
+                if not claim.whole:
+                    claim.asked = start, end
+                    self._receive(start, end, partial(self._take, claim, (start, end)))
+        finally:
+            claim.since = patience.since()
+
+    def _copy(self, claim: Claim) -> None:
         """Store the bytes of *claim* that somebody else has, unless any bytes proved wrong before.  Raises NoSpace."""
         copies = self._copies
         if copies is None or self.drops:
@@ -338,7 +315,7 @@ class Pieces:
         with self._changed:
             claim.begun = False  # nothing is written at the moment
 
-    def _end(self, claim: _Claim) -> None:
+    def _end(self, claim: Claim) -> None:
         with self._changed:
             self._claims.remove(claim)
             claim.ended = True
@@ -350,13 +327,14 @@ class Pieces:
         if close:
             self.file.close()
 
-    def _fetch_quietly(self, claim: _Claim) -> None:
+    def _fetch_quietly(self, claim: Claim) -> None:
         with suppress(FetchFailed):  # `in_order` raises it
             self._fetch(claim)
 
-    def _take(self, claim: _Claim, asked: Range, offset: int, data: Bytes) -> None:
+    def _take(self, claim: Claim, asked: Range, offset: int, data: Bytes) -> None:
         """Store those of the bytes *data* that are in *claim*; the server was *asked* for a range."""
         end = offset + len(data)
+        patience.progressed(time.monotonic())
         with self._changed:
             if not claim.begun and not claim.missing:  # another thread takes them
                 raise _Superseded
@@ -416,7 +394,7 @@ class Pieces:
             ask = self._most = max(least, ask // 2)
         self._limit = stored + ask
 
-    def _take_everything(self, claim: _Claim) -> None:
+    def _take_everything(self, claim: Claim) -> None:
         """Extend *claim* to all bytes that nobody fetches; give it up if another thread receives everything."""
         self._ranges_ignored = claim.whole = True
         other = next((each for each in self._claims if each.whole and each is not claim), None)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection
 from typing import NamedTuple
 
+from fusefs.content import patience
 from fusefs.content.pieces import FetchFailed
 from fusefs.errors import BlobError, DigestMismatch, ImgfsError, InvalidImage, Unavailable
 
@@ -24,6 +25,8 @@ class _Recent(NamedTuple):
     """When it is forgotten, by the monotonic clock."""
     error: ImgfsError
     pieces: Collection[int]
+    since: float
+    """When the read that failed began, or got bytes last."""
 
 
 class RecentErrors:
@@ -36,7 +39,7 @@ class RecentErrors:
         self._errors: tuple[_Recent, ...] = ()
 
     def add(self, failure: FetchFailed, pieces: Collection[int] = ()) -> None:
-        """Remember *failure* if it is one of the bytes: those of any of the *pieces*, with none: all bytes.
+        """Remember *failure*, of this thread, if it is one of the bytes: of any of the *pieces*, with none: all bytes.
 
         One that is remembered elsewhere is not so for longer here.  Not one that is shared with another fetch: that
         may be of more bytes.
@@ -46,7 +49,7 @@ class RecentErrors:
             now = time.monotonic()
             recent = [each for each in self._errors if each.until > now]
             until = now + _MOMENT if failure.until is None else failure.until
-            new = _Recent(until, error.with_traceback(None), pieces)
+            new = _Recent(until, error.with_traceback(None), pieces, patience.since())
             self._errors = (*recent, new)[-_MOST:]
 
     def check(self, wanted: Collection[int] = ()) -> None:
@@ -54,3 +57,12 @@ class RecentErrors:
         for each in self._errors:
             if each.until > time.monotonic() and all(number in wanted for number in each.pieces):
                 raise FetchFailed(each.error, shared=True, until=each.until)
+
+    def resume(self, wanted: Collection[int]) -> None:
+        """Let a read of pieces *wanted* go on where one failed that wanted some of them: see `patience`.
+
+        The kernel reads ahead, and asks once more for the page that a program wants if that fails.
+        """
+        for each in self._errors:
+            if each.until > time.monotonic() and any(number in wanted for number in each.pieces):
+                patience.resume(each.since)

@@ -1,10 +1,12 @@
 """Transfers from the places of a repository: mirrors first, attempts within the timeout, every digest checked."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import TypeVar
 
+from fusefs.content import patience
 from fusefs.content.pieces import Take
 from fusefs.content.spool import megabytes
 from fusefs.errors import BlobError, DigestMismatch, InvalidImage, RegistryError, Unavailable, UsageError
@@ -24,6 +26,8 @@ log = logger(__name__)
 
 _T = TypeVar("_T")
 
+_LEAST_TIME = 1.0
+"""Seconds for a request of a read that has waited for others."""
 _MAX_BODIES = 2
 """How often a registry that ignores ranges may send a blob in one transfer."""
 _TINY, _MAX_TINY = 4096, 64
@@ -101,12 +105,13 @@ class Transfers:
         Raises the exceptions of *take*, too.
         """
         *mirrors, registry = self._repositories
-        receive = _Part(blob, wanted, take).receive
+        receive, spent = _Part(blob, wanted, take).receive, self._spent()
         with (
             self._counted(),
             self._lanes.lane(self._timeout, wanted[1] - wanted[0], whole=wanted == (0, blob.size)) as lane,
         ):
-            retries = self._retries(lane)
+            retries = self._retries(lane, spent)
+            patience.progressed(time.monotonic() - lane.silence - spent)  # the host worked, for others
             if not (mirrors and again):
                 _from_places(self._repositories, retries, receive, blob.digest)
                 return None
@@ -144,14 +149,19 @@ class Transfers:
         with self._lanes.lane(self._timeout) as lane:
             return _from_places(self._repositories, self._retries(lane), request)
 
-    def _retries(self, lane: Lane) -> Retries:
+    def _retries(self, lane: Lane, spent: float = 0.0) -> Retries:
+        """Return the attempts of one transfer, for a read that has *spent* so many seconds before."""
         return Retries(
             self._timeout,
             sleep=lane.sleep,
-            waited=lane.silence,
+            waited=lane.silence + spent,
             heard=self._lanes.progressed,
             insists=self._insists,
         )
+
+    def _spent(self) -> float:
+        """Return what a read has spent of the timeout before this transfer, for which some is left in any case."""
+        return 0.0 if self._timeout is None else max(0.0, min(patience.waited(), self._timeout - _LEAST_TIME))
 
 
 def _from_places(

@@ -3,6 +3,7 @@
 import errno
 import os
 import random
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.changesets import changeset, file
-from tests.support.fault_proxy import Asked, Fault, Proxy, Reply, cut, headers, status, whole
+from tests.support.fault_proxy import Asked, Fault, Proxy, Reply, cut, delay, headers, status, whole
 from tests.support.lazy_images import FORMATS
 from tests.support.mounts import Bench
 from tests.support.processes import until
@@ -131,3 +132,27 @@ def test_a_layer_that_always_fails_stops_no_other(
             (mounted / "layers" / "0" / f"{number}").read_bytes()
         assert (mounted / "layers" / "1" / f"{number}").read_bytes() == b""
         assert len((mounted / "layers" / "1" / "data").read_bytes()) == len(DATA)
+
+
+@pytest.mark.parametrize("name", ["zstd-chunked", "estargz"])
+@pytest.mark.parametrize("fault", [headers(Content_Range="bytes 1-2/3"), status(403)])
+def test_a_slow_refusal_is_an_error_within_the_timeout_and_a_second(
+    imgfs: Bench, server: Registry, proxy: Proxy, name: str, fault: Fault
+) -> None:
+    digest = push_layer(FORMATS[name](TAR), server)
+    mounted = imgfs.mount(proxy.image(), "--timeout", "4")
+    imgfs.log_is_quiet = False
+
+    def slow(asked: Asked, reply: Reply) -> Reply:
+        return delay(1.6)(asked, fault(asked, reply))
+
+    with (mounted / "rootfs" / "data").open("rb", buffering=0) as data:
+        assert len(data.read(1000)) == 1000
+        proxy.always[digest] = slow
+        began = time.monotonic()
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            os.pread(data.fileno(), 1000, 200_000)
+        assert time.monotonic() - began < 4 + 1 + 1  # one for a busy machine
+        del proxy.always[digest]
+        until(lambda: _errors(lambda _: os.pread(data.fileno(), 1000, 200_000)) == [None] * READERS, "it is there")
+        assert os.pread(data.fileno(), 1000, 200_000) == DATA[200_000:201_000]

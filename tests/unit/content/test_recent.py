@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from fusefs.content import patience
 from fusefs.content.pieces import FetchFailed
 from fusefs.content.recent import RecentErrors
 from fusefs.errors import BlobError, DigestMismatch, ImgfsError, InvalidImage, NoSpace, RegistryError, Unavailable
@@ -75,3 +76,19 @@ def test_the_last_errors_are_remembered() -> None:
     with pytest.raises(FetchFailed):
         errors.check([999])
     assert len(errors._errors) < 100
+
+
+def test_a_read_goes_on_where_one_of_some_of_its_pieces_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors, began = RecentErrors(), time.monotonic() - 7
+    with patience.one_read():
+        patience.resume(began)
+        errors.add(FetchFailed(BlobError("denied")), [3, 4])
+    for wanted, is_known in ([4], True), ([5], False), ([1, 2, 3], True):
+        with patience.one_read():
+            errors.resume(wanted)
+            assert (patience.since() == began) is is_known
+    now = time.monotonic()
+    monkeypatch.setattr("fusefs.content.recent.time.monotonic", lambda: now + 2)
+    with patience.one_read():
+        errors.resume([4])
+        assert patience.since() > began

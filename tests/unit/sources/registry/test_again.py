@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
+from fusefs.content import patience
 from fusefs.errors import BlobError, RegistryError
 from fusefs.sources.registry.transfer import Transfers
-from tests.support.answers import Answer, Got, answers
+from tests.support.answers import Answer, Got, answers, silent
 from tests.unit.sources.registry.clients import BLOB, client
 
 BIG = BLOB._replace(size=400_000)
@@ -103,3 +104,15 @@ def test_a_registry_that_is_asked_first_is_asked_again_soon(monkeypatch: pytest.
         statuses["registry"] = 206
         monkeypatch.setattr("fusefs.sources.registry.availability.time.monotonic", lambda: now + 10)
         assert set(_read(transfers, again=1)[0]) == set(b"r")
+
+
+@pytest.mark.parametrize(("before", "least", "most"), [(0.0, 1.9, 3.5), (1.0, 0.9, 1.9), (50.0, 0.5, 1.5)])
+def test_a_read_that_has_waited_gets_what_is_left_and_a_second_at_least(
+    monkeypatch: pytest.MonkeyPatch, before: float, least: float, most: float
+) -> None:
+    with silent() as server, patience.one_read():
+        transfers, began = client(server.host, timeout=2.0), time.monotonic()
+        monkeypatch.setattr(patience._read, "began", began - before)
+        with pytest.raises(RegistryError):
+            _read(transfers)
+        assert least <= time.monotonic() - began <= most
