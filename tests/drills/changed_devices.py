@@ -27,6 +27,7 @@ from tests.support.changesets import changeset, file
 from tests.support.conformance import SETTINGS
 from tests.support.file_systems import tmpfs
 from tests.support.folders import new_folder
+from tests.support.pagecache import drop_from_cache
 
 SIZE = 16 << 10
 """Bytes of each file."""
@@ -115,7 +116,7 @@ def _mount(archive: Path, place: Path) -> int:
             devices = write(image_view(opened.image, opened.layers, ViewOptions(uid=0, gid=0)), out).devices
         for device in devices:
             os.fsync(device.descriptor)
-            os.posix_fadvise(device.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            drop_from_cache(device.descriptor)
         return mount_erofs(metadata, [device.descriptor for device in devices], str(archive))
     finally:
         os.close(metadata)
@@ -129,7 +130,7 @@ def _read(root: str, name: str) -> bytes:
 def _drop(root: str, name: str) -> None:
     """Drop the pages of a file, as the kernel does if it needs memory."""
     with Path(root, name).open("rb") as stream:
-        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        drop_from_cache(stream.fileno())
 
 
 def _look(root: str, name: str, expected: bytes) -> str:

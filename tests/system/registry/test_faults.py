@@ -20,6 +20,7 @@ from tests.support.fault_proxy import Fault, Proxy, Reply, body, cut, flip, head
 from tests.support.file_systems import tmpfs
 from tests.support.layouts import Layout
 from tests.support.mounts import Bench, Finished
+from tests.support.pagecache import drop_from_cache
 from tests.support.processes import until
 from tests.support.registries import Registry, push
 
@@ -390,7 +391,7 @@ def _drop_pages(imgfs: Bench, shown: Path) -> None:
     for path in (stored, shown):
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor) if path == stored else None
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        drop_from_cache(descriptor)
         os.close(descriptor)
 
 
