@@ -261,9 +261,16 @@ class Pieces:
         heir = Heir((start, end))
         if claim is not first:
             claim.heirs.append(heir)
-        self._changed.wait_for(lambda: claim.ended or self.present.cover(start, end))
-        if claim is not first:
-            claim.heirs.remove(heir)
+        try:
+            self._changed.wait_for(lambda: claim.ended or self.present.cover(start, end))
+        except BaseException:  # a signal in the main thread
+            if heir.claim is not None:
+                self._claims.remove(heir.claim)
+                heir.claim.ended = True
+            raise
+        finally:
+            if claim is not first:
+                claim.heirs.remove(heir)
         patience.progressed(claim.since)
         return claim, heir.claim
 

@@ -328,8 +328,12 @@ class RemoteBlob:
         with self._opening:
             doubted = any(self._doubted.within(start, end))
         again = self._mistakes or int(doubted)
-        error = self._supply.receive(start, end, take, again=again)
-        self._not_sent = error or self._not_sent
+        try:
+            self._not_sent = self._supply.receive(start, end, take, again=again) or self._not_sent
+        except ImgfsError:
+            if again > 1:  # the next time, the others may send right bytes
+                self._mistakes = 1
+            raise
         if again:
             with self._opening:
                 self._doubted.remove(start, end)

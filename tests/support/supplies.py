@@ -28,7 +28,7 @@ class MemorySupply:
         self.mended: bytes | None = None
         """What is sent from the second time on; None: the same."""
         self.not_sent: ImgfsError | None = None
-        """Why what is asked for again is not sent at first hand."""
+        """Why what is asked for again is not sent at first hand: by others instead, or not at all."""
         self.step = step
         self.asked: list[Range] = []
         self.again: list[int] = []
@@ -68,6 +68,8 @@ class MemorySupply:
             self.again.append(again)
             if again and self.mended is not None:
                 self.data = self.mended
+        if again > 1 and self.not_sent is not None:
+            raise self.not_sent
         if self.ignores_ranges:
             start, end = 0, len(self.data)
         for offset in range(start, end, self.step):

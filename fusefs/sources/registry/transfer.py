@@ -9,7 +9,7 @@ from typing import TypeVar
 from fusefs.content import patience
 from fusefs.content.pieces import Take
 from fusefs.content.spool import megabytes
-from fusefs.errors import BlobError, DigestMismatch, InvalidImage, RegistryError, Unavailable, UsageError
+from fusefs.errors import BlobError, DigestMismatch, ImgfsError, InvalidImage, RegistryError, Unavailable, UsageError
 from fusefs.log import logger
 from fusefs.oci import documents
 from fusefs.oci.digest import Digest
@@ -118,12 +118,12 @@ class Transfers:
             retries.begin_place(is_last=again > 1, is_best=True)
             try:
                 _tried(registry, retries, receive, blob.digest)
-            except _OF_PLACE as error:
+            except (*_OF_PLACE, UsageError) as error:
                 if again > 1:
                     raise
-                log.info("%s; asking its mirrors again", error)
+                _pass_over(registry, error)
                 _from_places(mirrors, retries, receive, blob.digest)
-                return error if isinstance(error, RegistryError) else None
+                return RegistryError(str(error)) if isinstance(error, (RegistryError, UsageError)) else None
             return None
 
     def check(self, blob: Digest) -> None:
@@ -176,17 +176,23 @@ def _from_places(
         retries.begin_place(is_last=False)
         try:
             return _tried(place, retries, request, blob, instead=places[number:])
-        except _OF_PLACE as error:
-            log.info("%s; asking the next place", error)
-        except UsageError as error:  # the next place needs neither the helper nor the certificates of this one
-            log.warning("the registry %s: %s; asking the next place", place.place.shown, error)
-            place.availability.failed(RegistryError(str(error)))  # else each request warns
+        except (*_OF_PLACE, UsageError) as error:
+            _pass_over(place, error)
     retries.begin_place(is_last=True)
     try:
         return _tried(last, retries, request, blob)
     except DigestMismatch as error:  # damaged on the way, perhaps
         log.info("%s; asking once more", error)
     return _tried(last, retries, request, blob)
+
+
+def _pass_over(place: Repository, error: ImgfsError) -> None:
+    """Take note that the next place is asked, since *place* failed with *error*."""
+    if isinstance(error, UsageError):  # the next place needs neither the helper nor the certificates of this one
+        log.warning("the registry %s: %s; asking the next place", place.place.shown, error)
+        place.availability.failed(RegistryError(str(error)))  # else each request warns
+    else:
+        log.info("%s; asking the next place", error)
 
 
 def _tried(
@@ -211,6 +217,7 @@ def _tried(
             try:
                 retries.wait(failure)
             except Unavailable:
+                availability.answered()
                 availability.refused()
                 raise
             except RegistryError as error:

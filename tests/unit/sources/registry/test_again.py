@@ -1,5 +1,6 @@
 """Bytes that proved wrong, or break off again and again: which places are asked for them, and how often."""
 
+import json
 import time
 from collections.abc import Callable
 
@@ -8,11 +9,15 @@ import pytest
 from fusefs.content import patience
 from fusefs.errors import BlobError, RegistryError
 from fusefs.sources.registry.transfer import Transfers
+from tests.conftest import TakeWarnings
 from tests.support.answers import Answer, Got, answers, silent
 from tests.unit.sources.registry.clients import BLOB, client
 
 BIG = BLOB._replace(size=400_000)
 END = 300_000
+
+
+CHALLENGE = Answer(401, headers={"WWW-Authenticate": "Basic"})
 
 
 def _part(got: Got, size: int | None = None, byte: bytes = b"x") -> Answer:
@@ -87,6 +92,19 @@ def test_the_registry_is_asked_first_and_the_mirror_if_it_has_nothing(status: in
         with pytest.raises(Exception, match=str(status)):
             _read(transfers, again=2)
         assert len(mirror.got) == asked
+
+
+def test_a_registry_whose_settings_cannot_be_used_is_passed_over(take_warnings: TakeWarnings) -> None:
+    statuses = {"mirror": 206, "registry": 401}
+    with answers(_answer_of(statuses, "mirror")) as mirror, answers(lambda _: CHALLENGE) as registry:
+        helpers = json.dumps({"credHelpers": {registry.host: "missing"}})
+        transfers = client(mirror.host, registry.host, DOCKER_AUTH_CONFIG=helpers)
+        received, said = _read(transfers, again=1)
+        assert set(received) == set(b"m")
+        assert "cannot run docker-credential-missing" in str(said)
+        assert "asking the next place" in take_warnings()[0]
+        with pytest.raises(RegistryError, match="cannot run docker-credential-missing"):
+            _read(transfers, again=2)
 
 
 def test_a_registry_that_is_asked_first_is_asked_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
