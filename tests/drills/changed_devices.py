@@ -146,7 +146,7 @@ def _look(root: str, name: str, expected: bytes) -> str:
 def _kind(found: bytes, expected: bytes) -> str:
     if found == expected:
         return "right"
-    return {b"\0": "zeros", b"\xff": "new"}.get(found[:1], "wrong")
+    return {b"\0": "zeros", b"\xff": "new"}.get(found[:1] if len({*found}) == 1 else b"", "wrong")
 
 
 def _end_of_mapping(path: str) -> str:
